@@ -1,0 +1,2 @@
+//! The program `pagemill`.
+fn main() {}

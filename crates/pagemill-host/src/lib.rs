@@ -1,0 +1,1 @@
+//! pagemill in a Linux process.

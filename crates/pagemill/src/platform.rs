@@ -1,0 +1,60 @@
+//! What the allocator needs from the machine it runs on.
+
+use core::ptr::NonNull;
+
+use crate::units::{CpuId, Pfn};
+
+/// The machine under the allocator: a kernel, a hypervisor, a process, a test.
+///
+/// Correctness never depends on [`pin`](Self::pin): two threads that are told the same CPU number
+/// compete for its lists, and the one that comes second goes to the zone instead of waiting.
+///
+/// # Concurrency
+/// In a kernel, `pin` disables preemption and the zone lock is taken with interrupts off, so an
+/// interrupt handler may allocate at any time: where it interrupted the per-CPU lists, it finds
+/// them taken and is served by the zone. An NMI handler must not allocate.
+pub trait Platform {
+    /// Returns how many CPUs there can be; [`pin`](Self::pin) numbers them from zero.
+    fn nr_cpus(&self) -> u32;
+
+    /// Returns the CPU that runs the caller, and keeps the caller there until
+    /// [`unpin`](Self::unpin) if the platform can.
+    fn pin(&self) -> CpuId;
+
+    /// Ends what [`pin`](Self::pin) began.
+    fn unpin(&self) {}
+
+    /// Keeps interrupts away from this CPU and returns what was in force before.
+    ///
+    /// Called just before the zone lock is taken.
+    fn irq_save(&self) -> usize {
+        0
+    }
+
+    /// Restores what [`irq_save`](Self::irq_save) returned.
+    fn irq_restore(&self, _state: usize) {}
+
+    /// Spends a moment while another CPU holds a zone lock; `spins` counts the calls in a row.
+    fn relax(&self, _spins: u32) {
+        core::hint::spin_loop();
+    }
+
+    /// Fills `nr_pages` frames from `pfn` on with zeroes.
+    ///
+    /// # Safety
+    /// The caller owns these frames, and nobody else reads or writes them during the call.
+    unsafe fn zero_pages(&self, pfn: Pfn, nr_pages: usize);
+}
+
+/// A platform on which every frame of the memory map can be reached through a pointer.
+///
+/// # Safety
+/// For each frame of a map that an allocator was built from with this platform, `frame_ptr`
+/// returns a pointer to [`PAGE_SIZE`](crate::PAGE_SIZE) initialised bytes that is aligned to
+/// `PAGE_SIZE`, valid for reads and writes for as long as the platform lives, always the same for
+/// one frame, and disjoint from that of every other frame. Frames that follow each other in one
+/// region of the map follow each other in memory.
+pub unsafe trait DirectMap: Platform {
+    /// Returns where the bytes of frame `pfn` are.
+    fn frame_ptr(&self, pfn: Pfn) -> NonNull<u8>;
+}

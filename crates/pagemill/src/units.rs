@@ -1,0 +1,275 @@
+//! The units that the allocator counts in, each a type of its own.
+//!
+//! A frame number, an order, a node and a CPU are all small integers; as types they cannot be
+//! exchanged by accident. Conversions that could lose a value are checked here, once.
+
+use core::fmt;
+
+/// Base-2 logarithm of [`PAGE_SIZE`].
+pub const PAGE_SHIFT: u32 = 12;
+/// Bytes in one page frame.
+pub const PAGE_SIZE: usize = 1 << PAGE_SHIFT;
+/// Frames in one pageblock: 2 MiB, the unit in which a zone keeps its books.
+pub const PAGEBLOCK_NR_PAGES: usize = 1 << PAGEBLOCK_ORDER.0;
+/// Order of a pageblock.
+pub const PAGEBLOCK_ORDER: Order = Order(9);
+/// The largest order that can be allocated: 2^10 frames, 4 MiB.
+pub const MAX_ORDER: Order = Order(10);
+/// Bits of a frame number that a page handle can carry: physical addresses below 2^52.
+pub const PFN_BITS: u32 = 40;
+/// Number of NUMA nodes that one allocator can manage.
+///
+/// A node mask is one `u64`.
+pub const MAX_NR_NODES: usize = 64;
+
+/// A page frame number: a physical address divided by [`PAGE_SIZE`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pfn(u64);
+
+impl Pfn {
+    /// The largest frame number that a handle can carry.
+    pub const MAX: Self = Self((1 << PFN_BITS) - 1);
+
+    /// Names the frame with number `pfn`.
+    ///
+    /// # Panics
+    /// If `pfn` needs more than [`PFN_BITS`] bits.
+    #[inline]
+    #[must_use]
+    pub const fn new(pfn: u64) -> Self {
+        assert!(pfn <= Self::MAX.0, "pfn does not fit in 40 bits");
+        Self(pfn)
+    }
+
+    /// Returns the number itself.
+    #[inline]
+    #[must_use]
+    pub const fn value(self) -> u64 {
+        self.0
+    }
+
+    /// Returns the address of the frame's first byte.
+    #[inline]
+    #[must_use]
+    pub const fn start(self) -> PhysAddr {
+        PhysAddr(self.0 << PAGE_SHIFT)
+    }
+
+    /// Returns the frame `count` frames further up.
+    ///
+    /// # Panics
+    /// If the sum needs more than [`PFN_BITS`] bits.
+    #[inline]
+    #[must_use]
+    pub const fn offset(self, count: u64) -> Self {
+        Self::new(self.0 + count)
+    }
+
+    /// Tells whether the frame can be the first of a block of `order`.
+    #[inline]
+    #[must_use]
+    pub const fn is_aligned(self, order: Order) -> bool {
+        self.0 & (order.nr_pages() as u64 - 1) == 0
+    }
+}
+
+impl fmt::Display for Pfn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+/// A physical address, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PhysAddr(u64);
+
+impl PhysAddr {
+    /// Names the byte at `address`.
+    #[inline]
+    #[must_use]
+    pub const fn new(address: u64) -> Self {
+        Self(address)
+    }
+
+    /// Returns the number itself.
+    #[inline]
+    #[must_use]
+    pub const fn value(self) -> u64 {
+        self.0
+    }
+
+    /// Returns the frame that holds this byte.
+    ///
+    /// # Panics
+    /// If the address is 2^52 or above.
+    #[inline]
+    #[must_use]
+    pub const fn pfn(self) -> Pfn {
+        Pfn::new(self.0 >> PAGE_SHIFT)
+    }
+}
+
+impl fmt::Display for PhysAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+/// The size of a block as a power of two: 2^order frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Order(u8);
+
+impl Order {
+    /// One frame.
+    pub const ZERO: Self = Self(0);
+
+    /// Makes an order.
+    ///
+    /// # Errors
+    /// [`OrderTooLarge`] above [`MAX_ORDER`].
+    #[inline]
+    pub const fn new(order: u8) -> Result<Self, OrderTooLarge> {
+        if order <= MAX_ORDER.0 {
+            Ok(Self(order))
+        } else {
+            Err(OrderTooLarge { order })
+        }
+    }
+
+    /// Returns the exponent.
+    #[inline]
+    #[must_use]
+    pub const fn value(self) -> u8 {
+        self.0
+    }
+
+    /// Returns the number of frames in a block of this order.
+    #[inline]
+    #[must_use]
+    pub const fn nr_pages(self) -> usize {
+        1 << self.0
+    }
+
+    /// Returns every order from zero to [`MAX_ORDER`], smallest first.
+    pub fn all() -> impl DoubleEndedIterator<Item = Self> {
+        (0..=MAX_ORDER.0).map(Self)
+    }
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An order above [`MAX_ORDER`] was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrderTooLarge {
+    /// The order asked for.
+    pub order: u8,
+}
+
+impl fmt::Display for OrderTooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "order {} is too large: allowed are 0 to {MAX_ORDER}",
+            self.order
+        )
+    }
+}
+
+impl core::error::Error for OrderTooLarge {}
+
+/// A NUMA node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(u8);
+
+impl NodeId {
+    /// Names node `node`; whether an allocator has it is checked where it is used.
+    #[inline]
+    #[must_use]
+    pub const fn new(node: u8) -> Self {
+        Self(node)
+    }
+
+    /// Returns the number itself.
+    #[inline]
+    #[must_use]
+    pub const fn value(self) -> u8 {
+        self.0
+    }
+
+    /// Returns the number as an index into a table of nodes.
+    #[inline]
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A CPU, counted from zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CpuId(u32);
+
+impl CpuId {
+    /// Names CPU `cpu`.
+    #[inline]
+    #[must_use]
+    pub const fn new(cpu: u32) -> Self {
+        Self(cpu)
+    }
+
+    /// Returns the number itself.
+    #[inline]
+    #[must_use]
+    pub const fn value(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for CpuId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+// A frame number times the page size must stay an address.
+const _: () = assert!(PFN_BITS + PAGE_SHIFT <= u64::BITS);
+// The largest block is a pair of pageblocks; buddy.rs relies on it.
+const _: () = assert!(MAX_ORDER.0 == PAGEBLOCK_ORDER.0 + 1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_above_the_maximum_names_value_and_range() {
+        let error = Order::new(11).unwrap_err();
+        assert_eq!(error, OrderTooLarge { order: 11 });
+        assert_eq!(
+            std::format!("{error}"),
+            "order 11 is too large: allowed are 0 to 10"
+        );
+        assert_eq!(Order::new(10), Ok(MAX_ORDER));
+    }
+
+    #[test]
+    fn alignment_follows_the_order() {
+        assert!(Pfn::new(0).is_aligned(MAX_ORDER));
+        assert!(Pfn::new(8).is_aligned(Order::new(3).unwrap()));
+        assert!(!Pfn::new(8).is_aligned(Order::new(4).unwrap()));
+    }
+
+    #[test]
+    #[should_panic(expected = "does not fit in 40 bits")]
+    fn pfn_beyond_the_handle_is_refused() {
+        let _pfn = Pfn::new(1 << PFN_BITS);
+    }
+}

@@ -1,0 +1,338 @@
+//! What can go wrong between the allocator and the operating system.
+//!
+//! Each message says what was asked for, with its value, what the system answered, and what would
+//! make it work. The answer of the system is kept as the error's source.
+
+use core::error::Error;
+use core::fmt;
+use std::io;
+
+use pagemill::{CpuId, Pfn};
+
+/// A request that this machine, or these settings, cannot fulfil.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HostError {
+    /// An arena's length is zero or not a multiple of its page size.
+    ArenaLength {
+        /// The length asked for.
+        len_bytes: u64,
+        /// The page size of the memory asked for.
+        multiple_of: u64,
+    },
+    /// Anonymous memory could not be mapped.
+    Anonymous {
+        /// The length asked for.
+        len_bytes: u64,
+        /// What the system answered.
+        os: OsError,
+    },
+    /// A memfd could not be made, sized or mapped.
+    Memfd {
+        /// The length asked for.
+        len_bytes: u64,
+        /// What the system answered.
+        os: OsError,
+    },
+    /// Pages of 2 MiB were asked for by name and could not be had.
+    HugeTlb {
+        /// The length asked for.
+        len_bytes: u64,
+        /// What the system answered.
+        os: OsError,
+    },
+    /// Memory was mapped, but the pages behind it could not all be had.
+    Prefault {
+        /// The length asked for.
+        len_bytes: u64,
+        /// What the system answered.
+        os: OsError,
+    },
+    /// Memory was mapped, but may not be locked.
+    Lock {
+        /// The length asked for.
+        len_bytes: u64,
+        /// What `RLIMIT_MEMLOCK` allows; `None` where it sets no limit.
+        limit_bytes: Option<u64>,
+        /// What the system answered.
+        os: OsError,
+    },
+    /// An arena's first frame would not be aligned to the largest block.
+    BasePfn {
+        /// The frame asked for.
+        base_pfn: Pfn,
+        /// The number of frames in the largest block.
+        multiple_of: u64,
+    },
+    /// An arena's last frame would have a number that no page handle can carry.
+    PfnRange {
+        /// The first frame asked for.
+        base_pfn: Pfn,
+        /// The number of frames that follow it, itself included.
+        nr_pages: u64,
+    },
+    /// The calling thread could not be bound to a CPU.
+    PinTo {
+        /// The CPU asked for.
+        cpu: CpuId,
+        /// What the system answered.
+        os: OsError,
+    },
+    /// The CPUs that the calling thread may use could not be read.
+    AllowedCpus {
+        /// What the system answered.
+        os: OsError,
+    },
+}
+
+impl fmt::Display for HostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::ArenaLength {
+                len_bytes,
+                multiple_of,
+            } => write!(
+                f,
+                "an arena cannot be {} long: allowed are multiples of {}, not zero",
+                Bytes(len_bytes),
+                Bytes(multiple_of)
+            ),
+            Self::Anonymous { len_bytes, os } => write!(
+                f,
+                "cannot map an arena of {} of anonymous memory: {os}; \
+                 ask for less, or raise vm.overcommit_memory",
+                Bytes(len_bytes)
+            ),
+            Self::Memfd { len_bytes, os } => write!(
+                f,
+                "cannot map an arena of {} in a memfd: {os}; \
+                 ask for less, or use anonymous memory",
+                Bytes(len_bytes)
+            ),
+            Self::HugeTlb { len_bytes, os } => write!(
+                f,
+                "cannot map an arena of {} of hugetlb pages: {os}; \
+                 have {} pages of 2 MiB free by raising /proc/sys/vm/nr_hugepages, \
+                 or use transparent huge pages",
+                Bytes(len_bytes),
+                len_bytes / HUGE_PAGE_BYTES
+            ),
+            Self::Prefault { len_bytes, os } => write!(
+                f,
+                "cannot prefault an arena of {}: {os}; ask for less, or do not prefault",
+                Bytes(len_bytes)
+            ),
+            Self::Lock {
+                len_bytes,
+                limit_bytes,
+                os,
+            } => write!(
+                f,
+                "cannot lock an arena of {}: {os}; raise RLIMIT_MEMLOCK (ulimit -l), \
+                 which is {}, or do not lock",
+                Bytes(len_bytes),
+                Limit(limit_bytes)
+            ),
+            Self::BasePfn {
+                base_pfn,
+                multiple_of,
+            } => write!(
+                f,
+                "an arena cannot begin at frame {base_pfn}: allowed are multiples of {multiple_of:#x}"
+            ),
+            Self::PfnRange { base_pfn, nr_pages } => write!(
+                f,
+                "an arena of {nr_pages:#x} frames cannot begin at frame {base_pfn}: \
+                 its last frame may be at most {}",
+                Pfn::MAX
+            ),
+            Self::PinTo { cpu, os } => write!(
+                f,
+                "cannot bind this thread to CPU {cpu}: {os}; \
+                 choose one that is online and in the thread's affinity mask (taskset -p)"
+            ),
+            Self::AllowedCpus { os } => {
+                write!(f, "cannot read this thread's affinity mask: {os}")
+            }
+        }
+    }
+}
+
+impl Error for HostError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Anonymous { os, .. }
+            | Self::Memfd { os, .. }
+            | Self::HugeTlb { os, .. }
+            | Self::Prefault { os, .. }
+            | Self::Lock { os, .. }
+            | Self::PinTo { os, .. }
+            | Self::AllowedCpus { os } => Some(os),
+            Self::ArenaLength { .. } | Self::BasePfn { .. } | Self::PfnRange { .. } => None,
+        }
+    }
+}
+
+/// The operating system's answer to a call that it refused.
+///
+/// It is what [`io::Error`] would be if that could be copied and compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OsError(rustix::io::Errno);
+
+impl OsError {
+    /// Returns the error number, as in `errno`.
+    #[must_use]
+    pub fn raw(self) -> i32 {
+        self.0.raw_os_error()
+    }
+}
+
+impl fmt::Display for OsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for OsError {}
+
+impl From<rustix::io::Errno> for OsError {
+    fn from(errno: rustix::io::Errno) -> Self {
+        Self(errno)
+    }
+}
+
+impl From<OsError> for io::Error {
+    fn from(error: OsError) -> Self {
+        error.0.into()
+    }
+}
+
+/// A number of bytes in the largest binary unit that shows it exactly.
+struct Bytes(u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+
+        let mut count = self.0;
+        let mut unit = "bytes";
+        for larger in UNITS {
+            if count == 0 || !count.is_multiple_of(1024) {
+                break;
+            }
+            count /= 1024;
+            unit = larger;
+        }
+        write!(f, "{count} {unit}")
+    }
+}
+
+/// A resource limit, or the lack of one.
+struct Limit(Option<u64>);
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(bytes) => Bytes(bytes).fmt(f),
+            None => f.write_str("unlimited"),
+        }
+    }
+}
+
+/// Bytes in one page of the hugetlb pool that arenas are made from.
+pub(crate) const HUGE_PAGE_BYTES: u64 = 2 << 20;
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn bytes_are_shown_exactly_in_the_largest_unit() {
+        let shown = |bytes| Bytes(bytes).to_string();
+        assert_eq!(shown(0), "0 bytes");
+        assert_eq!(shown(4097), "4097 bytes");
+        assert_eq!(shown(4096), "4 KiB");
+        assert_eq!(shown((2 << 20) + 4096), "2052 KiB");
+        assert_eq!(shown(1 << 60), "1 EiB");
+        assert_eq!(shown(u64::MAX), "18446744073709551615 bytes");
+    }
+
+    #[test]
+    fn memory_that_is_refused_names_size_answer_and_remedy() {
+        let error = HostError::Anonymous {
+            len_bytes: 64 << 40,
+            os: Errno::NOMEM.into(),
+        };
+        assert_eq!(
+            error.to_string(),
+            "cannot map an arena of 64 TiB of anonymous memory: \
+             Cannot allocate memory (os error 12); ask for less, or raise vm.overcommit_memory"
+        );
+    }
+
+    #[test]
+    fn huge_pages_that_are_refused_name_the_pool() {
+        let error = HostError::HugeTlb {
+            len_bytes: 1 << 30,
+            os: Errno::NOMEM.into(),
+        };
+        assert_eq!(
+            error.to_string(),
+            "cannot map an arena of 1 GiB of hugetlb pages: Cannot allocate memory (os error 12); \
+             have 512 pages of 2 MiB free by raising /proc/sys/vm/nr_hugepages, \
+             or use transparent huge pages"
+        );
+    }
+
+    #[test]
+    fn lock_that_is_refused_names_the_limit() {
+        let error = HostError::Lock {
+            len_bytes: 64 << 20,
+            limit_bytes: Some(8 << 20),
+            os: Errno::NOMEM.into(),
+        };
+        assert_eq!(
+            error.to_string(),
+            "cannot lock an arena of 64 MiB: Cannot allocate memory (os error 12); \
+             raise RLIMIT_MEMLOCK (ulimit -l), which is 8 MiB, or do not lock"
+        );
+    }
+
+    #[test]
+    fn frames_that_are_refused_name_what_is_allowed() {
+        let misaligned = HostError::BasePfn {
+            base_pfn: Pfn::new(0x10_0001),
+            multiple_of: 1024,
+        };
+        assert_eq!(
+            misaligned.to_string(),
+            "an arena cannot begin at frame 0x100001: allowed are multiples of 0x400"
+        );
+        let too_high = HostError::PfnRange {
+            base_pfn: Pfn::new(0xff_ffff_fc00),
+            nr_pages: 0x401,
+        };
+        assert_eq!(
+            too_high.to_string(),
+            "an arena of 0x401 frames cannot begin at frame 0xfffffffc00: \
+             its last frame may be at most 0xffffffffff"
+        );
+    }
+
+    #[test]
+    fn source_is_the_answer_of_the_system() {
+        let error = HostError::AllowedCpus {
+            os: Errno::INVAL.into(),
+        };
+        let os = error.source().unwrap().downcast_ref::<OsError>().unwrap();
+        assert_eq!(os.raw(), libc::EINVAL);
+        assert_eq!(io::Error::from(*os).kind(), io::ErrorKind::InvalidInput);
+        let length = HostError::ArenaLength {
+            len_bytes: 1,
+            multiple_of: 4096,
+        };
+        assert!(length.source().is_none());
+    }
+}

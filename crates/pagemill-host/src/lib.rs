@@ -1,21 +1,36 @@
-//! pagemill in a Linux process: CPU numbers, clocks.
+//! pagemill in a Linux process: memory, CPU numbers, clocks.
 //!
-//! CPU numbers come from [`Cpus`]. For whoever measures, there are clocks ([`monotonic_ns`],
-//! [`Tsc`]) and a description of the machine ([`Machine`]).
+//! Frames are made of an [`Arena`], CPU numbers come from [`Cpus`]. For whoever measures, there are
+//! clocks ([`monotonic_ns`], [`Tsc`]) and a description of the machine ([`Machine`]).
+//!
+//! Every system call of the hosted allocator is made here.
 //!
 //! # Invariants
 //! The proofs beside unsafe code cite these by name.
 //!
+//! - `mapping-owned`: from its making to its drop, a `Mapping` has its addresses to itself. Nothing
+//!   else in the process unmaps them or maps over them, and the file behind them, where there is
+//!   one, is sealed against shrinking.
+//! - `mapping-no-refs`: this crate never makes a reference to mapped bytes, it hands out pointers.
+//!   Whoever makes references answers for them.
+//! - `arena-initialised`: each byte of an arena is readable and writable and starts as zero, as
+//!   the kernel gives it; freed and allocated again, it holds what its last owner left.
 //! - `rseq-registered`: an offset of the restartable-sequence area is kept only where the C library
 //!   says that it keeps such an area for each thread.
 
+mod arena;
 mod clock;
 mod cpu;
 mod error;
 mod machine;
+mod mapping;
 mod sysfs;
 
+pub use arena::{Arena, ArenaConfig, ArenaKind, ArenaPages, Backing, HugePages};
 pub use clock::{Tsc, monotonic_ns};
 pub use cpu::Cpus;
 pub use error::{HostError, OsError};
 pub use machine::Machine;
+
+// Lengths come as u64 and are mapped as usize; both are the same number.
+const _: () = assert!(usize::BITS == u64::BITS, "the host needs a 64-bit target");

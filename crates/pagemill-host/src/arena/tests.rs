@@ -1,0 +1,265 @@
+//! Arenas of every kind, mapped for real.
+
+use core::error::Error;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use super::*;
+use crate::error::OsError;
+
+const MIB: u64 = 1 << 20;
+
+/// Writes a byte and reads it back.
+fn write(arena: &Arena, offset_bytes: usize, value: u8) {
+    assert!(offset_bytes < arena.len_bytes());
+    // SAFETY:
+    // 1. The offset is inside the arena.
+    let byte = unsafe { arena.base().add(offset_bytes) };
+    // SAFETY:
+    // 1. The byte is writable (`arena-initialised`).
+    // 2. No test shares its arena with another thread.
+    unsafe { byte.write(value) };
+}
+
+fn read(arena: &Arena, offset_bytes: usize) -> u8 {
+    assert!(offset_bytes < arena.len_bytes());
+    // SAFETY:
+    // 1. The offset is inside the arena.
+    let byte = unsafe { arena.base().add(offset_bytes) };
+    // SAFETY:
+    // 1. The byte is readable and has a value (`arena-initialised`).
+    // 2. No test shares its arena with another thread.
+    unsafe { byte.read() }
+}
+
+fn assert_usable(arena: &Arena, len_bytes: u64) {
+    assert_eq!(arena.len_bytes() as u64, len_bytes);
+    assert_eq!(arena.nr_pages(), arena.len_bytes() / PAGE_SIZE);
+    assert_eq!(arena.base().addr().get() as u64 % HUGE_PAGE_BYTES, 0);
+    let last = arena.len_bytes() - 1;
+    for offset_bytes in [0, last / 2, last] {
+        assert_eq!(read(arena, offset_bytes), 0);
+        write(arena, offset_bytes, 0xa5);
+        assert_eq!(read(arena, offset_bytes), 0xa5);
+    }
+}
+
+#[test]
+fn every_backing_is_aligned_zeroed_and_writable() {
+    for backing in [Backing::Anonymous, Backing::Memfd] {
+        for huge in [HugePages::Never, HugePages::Auto, HugePages::Transparent] {
+            for prefault in [false, true] {
+                for len_bytes in [PAGE_SIZE as u64, 3 * MIB, 4 * MIB] {
+                    let arena = Arena::map(&ArenaConfig {
+                        backing,
+                        huge,
+                        prefault,
+                        ..ArenaConfig::new(len_bytes)
+                    })
+                    .unwrap();
+                    assert_usable(&arena, len_bytes);
+                    assert_eq!(arena.kind().backing, backing);
+                    assert_eq!(arena.kind().prefaulted, prefault);
+                    assert_eq!(arena.memfd().is_some(), backing == Backing::Memfd);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn hugetlb_is_had_or_its_error_names_the_pool() {
+    for backing in [Backing::Anonymous, Backing::Memfd] {
+        let mapped = Arena::map(&ArenaConfig {
+            backing,
+            huge: HugePages::HugeTlb,
+            ..ArenaConfig::new(4 * MIB)
+        });
+        match mapped {
+            Ok(arena) => {
+                assert_usable(&arena, 4 * MIB);
+                assert_eq!(arena.kind().pages, ArenaPages::HugeTlb);
+            }
+            Err(error) => {
+                assert!(
+                    matches!(error, HostError::HugeTlb { len_bytes, .. } if len_bytes == 4 * MIB)
+                );
+                let message = error.to_string();
+                assert!(message.contains("4 MiB"), "{message}");
+                assert!(message.contains("2 pages of 2 MiB"), "{message}");
+                assert!(message.contains("/proc/sys/vm/nr_hugepages"), "{message}");
+                assert!(error.source().is_some());
+            }
+        }
+    }
+}
+
+#[test]
+fn lengths_that_are_not_whole_pages_are_refused() {
+    let refused = |len_bytes, huge| {
+        let config = ArenaConfig {
+            huge,
+            ..ArenaConfig::new(len_bytes)
+        };
+        Arena::map(&config).unwrap_err()
+    };
+    for len_bytes in [0, 1, 4095, 4097, u64::MAX] {
+        let expected = HostError::ArenaLength {
+            len_bytes,
+            multiple_of: 4096,
+        };
+        assert_eq!(refused(len_bytes, HugePages::Auto), expected);
+    }
+    for len_bytes in [0, 4096, 3 * MIB] {
+        let expected = HostError::ArenaLength {
+            len_bytes,
+            multiple_of: 2 * MIB,
+        };
+        assert_eq!(refused(len_bytes, HugePages::HugeTlb), expected);
+    }
+    assert_eq!(
+        refused(3 * MIB, HugePages::HugeTlb).to_string(),
+        "an arena cannot be 3 MiB long: allowed are multiples of 2 MiB, not zero"
+    );
+}
+
+#[test]
+fn absurd_length_is_refused_by_name() {
+    for backing in [Backing::Anonymous, Backing::Memfd] {
+        for prefault in [false, true] {
+            let error = Arena::map(&ArenaConfig {
+                backing,
+                prefault,
+                ..ArenaConfig::new(1 << 60)
+            })
+            .unwrap_err();
+            let message = error.to_string();
+            assert!(message.contains("an arena of 1 EiB "), "{message}");
+            assert!(message.contains("Cannot allocate memory"), "{message}");
+            let os = error.source().unwrap().downcast_ref::<OsError>().unwrap();
+            assert_eq!(os.raw(), libc::ENOMEM);
+        }
+    }
+    // The last page-aligned length there is; rounding it up for alignment must not wrap.
+    let length = u64::MAX - (PAGE_SIZE as u64 - 1);
+    assert!(matches!(
+        Arena::map(&ArenaConfig::new(length)),
+        Err(HostError::Anonymous { .. })
+    ));
+}
+
+#[test]
+fn memfd_shows_what_the_arena_holds() {
+    let arena = Arena::map(&ArenaConfig {
+        backing: Backing::Memfd,
+        ..ArenaConfig::new(4 * MIB)
+    })
+    .unwrap();
+    let last = arena.len_bytes() - 1;
+    write(&arena, 0, 1);
+    write(&arena, last, 2);
+    let file = File::from(arena.memfd().unwrap().try_clone_to_owned().unwrap());
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 0).unwrap();
+    assert_eq!(byte, [1]);
+    file.read_exact_at(&mut byte, last as u64).unwrap();
+    assert_eq!(byte, [2]);
+    file.write_all_at(&[3], 4096).unwrap();
+    assert_eq!(read(&arena, 4096), 3);
+}
+
+#[test]
+fn memfd_keeps_its_length() {
+    let arena = Arena::map(&ArenaConfig {
+        backing: Backing::Memfd,
+        ..ArenaConfig::new(4 * MIB)
+    })
+    .unwrap();
+    let file = File::from(arena.memfd().unwrap().try_clone_to_owned().unwrap());
+    for len_bytes in [0, 8 * MIB] {
+        let error = file.set_len(len_bytes).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+    }
+    assert_eq!(file.metadata().unwrap().len(), 4 * MIB);
+}
+
+#[test]
+fn locked_arena_says_so_or_its_error_names_the_limit() {
+    for prefault in [false, true] {
+        let mapped = Arena::map(&ArenaConfig {
+            prefault,
+            lock: true,
+            ..ArenaConfig::new(2 * MIB)
+        });
+        match mapped {
+            Ok(arena) => {
+                assert_usable(&arena, 2 * MIB);
+                assert!(arena.kind().to_string().ends_with(", locked"));
+            }
+            Err(error) => {
+                assert!(matches!(error, HostError::Lock { .. }), "{error}");
+                assert!(error.to_string().contains("RLIMIT_MEMLOCK"), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn metadata_is_sparse_zeroed_and_rounded_up() {
+    // The books about 1 TiB of memory, at 16 bytes a frame.
+    let books = Arena::metadata((4 << 30) + 1).unwrap();
+    assert_usable(&books, (4 << 30) + PAGE_SIZE as u64);
+    assert!(matches!(
+        Arena::metadata(0),
+        Err(HostError::ArenaLength { len_bytes: 0, .. })
+    ));
+    assert!(matches!(
+        Arena::metadata(u64::MAX),
+        Err(HostError::ArenaLength {
+            len_bytes: u64::MAX,
+            ..
+        })
+    ));
+}
+
+#[test]
+fn pages_asked_never_to_be_huge_are_not() {
+    let arena = Arena::map(&ArenaConfig {
+        huge: HugePages::Never,
+        prefault: true,
+        ..ArenaConfig::new(4 * MIB)
+    })
+    .unwrap();
+    assert_eq!(arena.kind().pages, ArenaPages::Base);
+    assert_eq!(
+        arena.kind().to_string(),
+        "anonymous, base pages, prefaulted"
+    );
+}
+
+#[test]
+fn kind_is_shown_for_people() {
+    let kind = ArenaKind {
+        backing: Backing::Anonymous,
+        pages: ArenaPages::Transparent,
+        prefaulted: true,
+        locked: true,
+    };
+    assert_eq!(
+        kind.to_string(),
+        "anonymous, transparent huge pages, prefaulted, locked"
+    );
+    let kind = ArenaKind {
+        backing: Backing::Memfd,
+        pages: ArenaPages::HugeTlb,
+        prefaulted: false,
+        locked: false,
+    };
+    assert_eq!(kind.to_string(), "memfd, 2 MiB hugetlb pages");
+}
+
+#[test]
+fn arenas_can_be_moved_and_shared_between_threads() {
+    fn assert_send_sync<T: Send + Sync>() {}
+    assert_send_sync::<Arena>();
+}

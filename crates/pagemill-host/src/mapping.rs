@@ -1,0 +1,314 @@
+//! A range of this process's addresses, and the system calls that give it memory.
+//!
+//! Addresses are reserved first, aligned, and filled then: only so is the alignment certain and
+//! the memory that the kernel commits for it exactly what was asked for.
+
+use core::ffi::c_void;
+use core::mem::ManuallyDrop;
+use core::ptr::{self, NonNull};
+use std::os::fd::BorrowedFd;
+
+use rustix::io::{Errno, Result};
+use rustix::mm::{self, Advice, MapFlags, MlockFlags, MprotectFlags, ProtFlags};
+
+/// When the system commits itself to memory that it has promised.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Commit {
+    /// With the promise, which fails where it could not be kept.
+    AtOnce,
+    /// Page by page with the first touch, except where `vm.overcommit_memory` forbids it.
+    Lazily,
+}
+
+/// Addresses that are unmapped on drop.
+///
+/// Upholds `mapping-owned` and `mapping-no-refs`.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    base: NonNull<u8>,
+    len_bytes: usize,
+}
+
+// SAFETY:
+// 1. A mapping belongs to the process: any thread may use or unmap it.
+// 2. There is one owner (`mapping-owned`), so what moves to another thread is gone from this one.
+unsafe impl Send for Mapping {}
+
+// SAFETY:
+// 1. What can be done through `&Mapping` is reading base and length, which never change, and
+//    system calls on the range, which the kernel serialises.
+// 2. `touch` writes, and requires of its caller that nobody else does.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Reserves addresses that hold nothing yet, from a multiple of `align` on.
+    ///
+    /// `len_bytes` is rounded up to the system's page size. `commit` says how the memory that
+    /// [`make_writable`](Self::make_writable) gives will be accounted.
+    ///
+    /// # Errors
+    /// What `mmap` answers; `ENOMEM` for more than there are addresses.
+    pub(crate) fn reserve(len_bytes: usize, align: usize, commit: Commit) -> Result<Self> {
+        let len_bytes = len_bytes
+            .checked_next_multiple_of(rustix::param::page_size())
+            .ok_or(Errno::NOMEM)?;
+        let span_bytes = len_bytes.checked_add(align).ok_or(Errno::NOMEM)?;
+        let flags = match commit {
+            Commit::AtOnce => MapFlags::PRIVATE,
+            Commit::Lazily => MapFlags::PRIVATE | MapFlags::NORESERVE,
+        };
+        let span = Self::anonymous(span_bytes, ProtFlags::empty(), flags)?;
+        span.trim(len_bytes, align)
+    }
+
+    /// Maps pages of 2 MiB from the hugetlb pool; the kernel aligns them.
+    ///
+    /// # Errors
+    /// What `mmap` answers: `ENOMEM` where the pool has too few.
+    pub(crate) fn huge_pages(len_bytes: usize) -> Result<Self> {
+        // Never NORESERVE: what the pool cannot give must fail here, not as SIGBUS on first touch.
+        let flags = MapFlags::PRIVATE | MapFlags::HUGETLB | MapFlags::HUGE_2MB;
+        Self::anonymous(len_bytes, ProtFlags::READ | ProtFlags::WRITE, flags)
+    }
+
+    /// Maps a whole file of 2 MiB pages; the kernel aligns them.
+    ///
+    /// # Errors
+    /// What `mmap` answers: `ENOMEM` where the pool has too few.
+    pub(crate) fn huge_file(file: BorrowedFd<'_>, len_bytes: usize) -> Result<Self> {
+        let prot = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY:
+        // 1. Without MAP_FIXED the kernel chooses addresses that nobody has.
+        let base =
+            unsafe { mm::mmap(ptr::null_mut(), len_bytes, prot, MapFlags::SHARED, file, 0) }?;
+        Ok(Self::own(base, len_bytes))
+    }
+
+    /// Gives reserved addresses zeroed memory of this process alone.
+    ///
+    /// # Errors
+    /// `ENOMEM` where the system does not commit itself to so much.
+    pub(crate) fn make_writable(&self) -> Result<()> {
+        let flags = MprotectFlags::READ | MprotectFlags::WRITE;
+        // SAFETY:
+        // 1. The range is ours (`mapping-owned`); nobody relies on its being inaccessible.
+        unsafe { mm::mprotect(self.as_void(), self.len_bytes, flags) }
+    }
+
+    /// Replaces reserved addresses by the beginning of `file`, shared with whoever has it.
+    ///
+    /// # Errors
+    /// What `mmap` answers.
+    pub(crate) fn replace_with_file(self, file: BorrowedFd<'_>) -> Result<Self> {
+        // A MAP_FIXED that fails may have dropped the reservation already, and another thread may
+        // own these addresses by now. Then they must not be unmapped: addresses are cheap, so the
+        // reservation is given up here and owned again only if the file has taken its place.
+        let this = ManuallyDrop::new(self);
+        let (len_bytes, prot) = (this.len_bytes, ProtFlags::READ | ProtFlags::WRITE);
+        let flags = MapFlags::SHARED | MapFlags::FIXED;
+        // SAFETY:
+        // 1. MAP_FIXED replaces a range that is ours (`mapping-owned`).
+        // 2. Nobody has a pointer into it: it was inaccessible so far.
+        let base = unsafe { mm::mmap(this.as_void(), len_bytes, prot, flags, file, 0) }?;
+        Ok(Self::own(base, len_bytes))
+    }
+
+    /// Returns the first byte.
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// Advises the kernel to back the range with transparent huge pages.
+    ///
+    /// # Errors
+    /// `EINVAL` from a kernel that has none.
+    pub(crate) fn advise_huge_pages(&self) -> Result<()> {
+        self.advise(Advice::LinuxHugepage)
+    }
+
+    /// Advises the kernel to back the range with pages of the base size.
+    ///
+    /// # Errors
+    /// `EINVAL` from a kernel that has no other.
+    pub(crate) fn advise_base_pages(&self) -> Result<()> {
+        self.advise(Advice::LinuxNoHugepage)
+    }
+
+    /// Keeps the range out of child processes.
+    ///
+    /// # Errors
+    /// What `madvise` answers.
+    pub(crate) fn keep_from_children(&self) -> Result<()> {
+        self.advise(Advice::LinuxDontFork)
+    }
+
+    /// Finds a page for each address, as if each were written to, and changes no byte.
+    ///
+    /// # Errors
+    /// `EINVAL` from a kernel before 5.14, and what `madvise` answers.
+    pub(crate) fn populate(&self) -> Result<()> {
+        self.advise(Advice::LinuxPopulateWrite)
+    }
+
+    /// Writes a zero to the first byte of each page of the base size.
+    ///
+    /// # Safety
+    /// 1. The range is writable.
+    /// 2. It holds nothing yet, and no one else reads or writes it during the call.
+    pub(crate) unsafe fn touch(&self) {
+        for offset_bytes in (0..self.len_bytes).step_by(rustix::param::page_size()) {
+            // SAFETY:
+            // 1. The offset is below the length, so this stays inside the mapping.
+            let byte = unsafe { self.base.add(offset_bytes) };
+            // SAFETY:
+            // 1. The byte is mapped (`mapping-owned`) and, says the caller, writable.
+            // 2. No access runs beside this one, says the caller, and no reference exists
+            //    (`mapping-no-refs`).
+            unsafe { byte.write_volatile(0) };
+        }
+    }
+
+    /// Keeps all pages of the range in memory, and finds them first where they are missing.
+    ///
+    /// # Errors
+    /// `ENOMEM` or `EPERM` where `RLIMIT_MEMLOCK` forbids it.
+    pub(crate) fn lock(&self) -> Result<()> {
+        // SAFETY:
+        // 1. The range is mapped (`mapping-owned`); locking changes no byte of it.
+        unsafe { mm::mlock(self.as_void(), self.len_bytes) }
+    }
+
+    /// Keeps each page of the range in memory from its first touch on.
+    ///
+    /// # Errors
+    /// `ENOMEM` or `EPERM` where `RLIMIT_MEMLOCK` forbids it.
+    pub(crate) fn lock_on_touch(&self) -> Result<()> {
+        // SAFETY:
+        // 1. The range is mapped (`mapping-owned`); locking changes no byte of it.
+        unsafe { mm::mlock_with(self.as_void(), self.len_bytes, MlockFlags::ONFAULT) }
+    }
+
+    fn anonymous(len_bytes: usize, prot: ProtFlags, flags: MapFlags) -> Result<Self> {
+        // SAFETY:
+        // 1. Without MAP_FIXED, which no caller passes, the kernel chooses free addresses.
+        let base = unsafe { mm::mmap_anonymous(ptr::null_mut(), len_bytes, prot, flags) }?;
+        Ok(Self::own(base, len_bytes))
+    }
+
+    fn own(base: *mut c_void, len_bytes: usize) -> Self {
+        let base = NonNull::new(base.cast()).expect("the kernel maps nothing at address zero");
+        Self { base, len_bytes }
+    }
+
+    /// Keeps `len_bytes` from the first multiple of `align` on and unmaps the rest.
+    fn trim(mut self, len_bytes: usize, align: usize) -> Result<Self> {
+        let address = self.base.addr().get();
+        let head_bytes = address.next_multiple_of(align) - address;
+        if head_bytes > 0 {
+            // SAFETY:
+            // 1. The head is the beginning of our range (`mapping-owned`): it is below `align`,
+            //    by which the range is longer than `len_bytes`.
+            // 2. It is inaccessible, so no one uses it.
+            unsafe { mm::munmap(self.as_void(), head_bytes) }?;
+            // SAFETY:
+            // 1. The head is shorter than the range.
+            self.base = unsafe { self.base.add(head_bytes) };
+            self.len_bytes -= head_bytes;
+        }
+        let tail_bytes = self.len_bytes - len_bytes;
+        if tail_bytes > 0 {
+            // SAFETY:
+            // 1. `len_bytes` is at most the length of the range.
+            let tail = unsafe { self.base.add(len_bytes) };
+            // SAFETY:
+            // 1. The tail is the end of our range (`mapping-owned`), inaccessible so far.
+            unsafe { mm::munmap(tail.as_ptr().cast(), tail_bytes) }?;
+            self.len_bytes = len_bytes;
+        }
+        Ok(self)
+    }
+
+    fn advise(&self, advice: Advice) -> Result<()> {
+        // SAFETY:
+        // 1. The range is mapped (`mapping-owned`).
+        // 2. No caller passes an advice that changes bytes or access to them.
+        unsafe { mm::madvise(self.as_void(), self.len_bytes, advice) }
+    }
+
+    fn as_void(&self) -> *mut c_void {
+        self.base.as_ptr().cast()
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // It can fail where unmapping would split a neighbour and the process has its full number
+        // of mappings. The addresses are lost then, which harms nobody.
+        // SAFETY:
+        // 1. The range is ours (`mapping-owned`) and is not used after this.
+        // 2. References into it are answered for by their makers (`mapping-no-refs`).
+        let _may_fail = unsafe { mm::munmap(self.as_void(), self.len_bytes) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    const ALIGN: usize = 2 << 20;
+
+    #[test]
+    fn reservations_are_aligned_and_exact() {
+        for len_bytes in [1, 4096, ALIGN - 4096, ALIGN, ALIGN + 4096, 64 * ALIGN] {
+            let mapping = Mapping::reserve(len_bytes, ALIGN, Commit::Lazily).unwrap();
+            assert_eq!(mapping.base().addr().get() % ALIGN, 0);
+            let page = rustix::param::page_size();
+            assert_eq!(mapping.len_bytes, len_bytes.next_multiple_of(page));
+        }
+    }
+
+    #[test]
+    fn more_than_all_addresses_is_no_memory() {
+        for len_bytes in [usize::MAX, usize::MAX - ALIGN, 1 << 60] {
+            let error = Mapping::reserve(len_bytes, ALIGN, Commit::Lazily).unwrap_err();
+            assert_eq!(error, Errno::NOMEM);
+        }
+    }
+
+    #[test]
+    fn touching_reaches_the_last_page() {
+        let mapping = Mapping::reserve(ALIGN, ALIGN, Commit::AtOnce).unwrap();
+        mapping.make_writable().unwrap();
+        // SAFETY:
+        // 1. It was made writable above.
+        // 2. It is new and nobody else knows of it.
+        unsafe { mapping.touch() };
+        // SAFETY:
+        // 1. The offset is below the length.
+        let last = unsafe { mapping.base().add(ALIGN - 1) };
+        // SAFETY:
+        // 1. The byte is mapped, readable and zero.
+        assert_eq!(unsafe { last.read() }, 0);
+    }
+
+    #[test]
+    fn dropped_addresses_are_no_longer_mapped() {
+        // The file's name, which no other mapping has, marks the range among all others.
+        const NAME: &str = "pagemill-mapping-drop";
+        let is_mapped = || {
+            let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+            maps.contains(NAME)
+        };
+        let file = rustix::fs::memfd_create(NAME, rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        rustix::fs::ftruncate(&file, ALIGN as u64).unwrap();
+        let reserved = Mapping::reserve(ALIGN, ALIGN, Commit::Lazily).unwrap();
+        let base = reserved.base();
+        let mapping = reserved.replace_with_file(file.as_fd()).unwrap();
+        assert_eq!(mapping.base(), base);
+        assert!(is_mapped());
+        drop(mapping);
+        assert!(!is_mapped());
+    }
+}

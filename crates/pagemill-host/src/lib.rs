@@ -1,7 +1,9 @@
 //! pagemill in a Linux process: memory, CPU numbers, clocks.
 //!
-//! Frames are made of an [`Arena`], CPU numbers come from [`Cpus`]. For whoever measures, there are
-//! clocks ([`monotonic_ns`], [`Tsc`]) and a description of the machine ([`Machine`]).
+//! The core crate knows frames and lists, and asks a [`Platform`](pagemill::Platform) for the
+//! rest. [`Host`] is that platform in a process: its frames are an [`Arena`] of mapped memory, its
+//! CPU numbers come from [`Cpus`]. For whoever measures, there are clocks ([`monotonic_ns`],
+//! [`Tsc`]) and a description of the machine ([`Machine`]).
 //!
 //! Every system call of the hosted allocator is made here.
 //!
@@ -15,6 +17,10 @@
 //!   Whoever makes references answers for them.
 //! - `arena-initialised`: each byte of an arena is readable and writable and starts as zero, as
 //!   the kernel gives it; freed and allocated again, it holds what its last owner left.
+//! - `arena-outlives-pages`: a [`Host`] owns its arenas and never lets go of them, so what
+//!   [`DirectMap::frame_ptr`](pagemill::DirectMap::frame_ptr) returns is good while the host lives.
+//! - `frame-in-arena`: the number of a frame is checked against the arena, in every build, before
+//!   it becomes a pointer.
 //! - `rseq-registered`: an offset of the restartable-sequence area is kept only where the C library
 //!   says that it keeps such an area for each thread.
 
@@ -24,6 +30,7 @@ mod cpu;
 mod error;
 mod machine;
 mod mapping;
+mod platform;
 mod sysfs;
 
 pub use arena::{Arena, ArenaConfig, ArenaKind, ArenaPages, Backing, HugePages};
@@ -31,6 +38,7 @@ pub use clock::{Tsc, monotonic_ns};
 pub use cpu::Cpus;
 pub use error::{HostError, OsError};
 pub use machine::Machine;
+pub use platform::{DEFAULT_BASE_PFN, Host, HostConfig};
 
 // Lengths come as u64 and are mapped as usize; both are the same number.
 const _: () = assert!(usize::BITS == u64::BITS, "the host needs a 64-bit target");

@@ -1,0 +1,333 @@
+//! The platform that a process is: frames in an arena, CPU numbers from the C library.
+
+use core::ptr::NonNull;
+use std::thread;
+
+use pagemill::{CpuId, DirectMap, MAX_ORDER, PAGE_SHIFT, PAGE_SIZE, Pfn, Platform};
+
+use crate::arena::{Arena, ArenaConfig};
+use crate::cpu::Cpus;
+use crate::error::HostError;
+
+/// Where an arena's frames begin unless told otherwise: at the physical address 4 GiB.
+///
+/// All of them are above what 32 bits can address, so all belong to the zone Normal.
+pub const DEFAULT_BASE_PFN: Pfn = Pfn::new(1 << 20);
+
+/// What a host is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostConfig {
+    /// The memory that becomes frames.
+    pub arena: ArenaConfig,
+    /// How many bytes the allocator needs for its books; rounded up to whole pages.
+    pub metadata_bytes: u64,
+    /// The number of the arena's first frame: a multiple of 1024, the frames in the largest block.
+    ///
+    /// The last frame must not be above [`Pfn::MAX`].
+    pub base_pfn: Pfn,
+}
+
+impl HostConfig {
+    /// Asks for frames from [`DEFAULT_BASE_PFN`] on.
+    #[must_use]
+    pub const fn new(arena: ArenaConfig, metadata_bytes: u64) -> Self {
+        Self {
+            arena,
+            metadata_bytes,
+            base_pfn: DEFAULT_BASE_PFN,
+        }
+    }
+
+    fn check_frames(&self) -> Result<(), HostError> {
+        let base_pfn = self.base_pfn;
+        if !base_pfn.is_aligned(MAX_ORDER) {
+            return Err(HostError::BasePfn {
+                base_pfn,
+                multiple_of: MAX_ORDER.nr_pages() as u64,
+            });
+        }
+        let nr_pages = self.arena.len_bytes / PAGE_SIZE as u64;
+        if nr_pages > Pfn::MAX.value() - base_pfn.value() + 1 {
+            return Err(HostError::PfnRange { base_pfn, nr_pages });
+        }
+        Ok(())
+    }
+}
+
+/// A Linux process as the machine under an allocator.
+///
+/// It cannot keep a thread on its CPU: [`pin`](Platform::pin) tells the number and promises
+/// nothing, which the allocator is made for.
+#[derive(Debug)]
+pub struct Host {
+    cpus: Cpus,
+    base_pfn: Pfn,
+    nr_pages: u64,
+    memory: Arena,
+    metadata: Arena,
+}
+
+impl Host {
+    /// Maps memory and books as `config` says.
+    ///
+    /// # Errors
+    /// [`HostError::BasePfn`] and [`HostError::PfnRange`] before anything is mapped; else what
+    /// [`Arena::map`] and [`Arena::metadata`] return. Nothing stays mapped then.
+    pub fn new(config: &HostConfig) -> Result<Self, HostError> {
+        config.check_frames()?;
+        let memory = Arena::map(&config.arena)?;
+        Ok(Self {
+            cpus: Cpus::detect(),
+            base_pfn: config.base_pfn,
+            nr_pages: memory.nr_pages() as u64,
+            memory,
+            metadata: Arena::metadata(config.metadata_bytes)?,
+        })
+    }
+
+    /// Returns the arena that the frames are in.
+    #[must_use]
+    pub fn memory(&self) -> &Arena {
+        &self.memory
+    }
+
+    /// Returns the arena for the allocator's books.
+    #[must_use]
+    pub fn metadata(&self) -> &Arena {
+        &self.metadata
+    }
+
+    /// Returns the number of the first frame.
+    #[must_use]
+    pub fn base_pfn(&self) -> Pfn {
+        self.base_pfn
+    }
+
+    /// Returns the number of frames.
+    #[must_use]
+    pub fn nr_pages(&self) -> u64 {
+        self.nr_pages
+    }
+
+    /// Returns how CPU numbers are read.
+    #[must_use]
+    pub fn cpus(&self) -> Cpus {
+        self.cpus
+    }
+
+    /// Returns where `nr_pages` frames from `pfn` on are (`frame-in-arena`).
+    #[inline]
+    fn frames(&self, pfn: Pfn, nr_pages: u64) -> NonNull<u8> {
+        // Wraps for a frame below the base, to an index that no arena has.
+        let index = pfn.value().wrapping_sub(self.base_pfn.value());
+        // Checked in every build: a memory map that promises more frames than the arena has must
+        // not turn into pointers. It is one comparison, on the way to touching the memory itself.
+        if index >= self.nr_pages || nr_pages > self.nr_pages - index {
+            self.outside(pfn, nr_pages);
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the index is below the frames of an arena, whose bytes a usize counts"
+        )]
+        let offset_bytes = (index as usize) << PAGE_SHIFT;
+        // SAFETY:
+        // 1. The offset is below the arena's length (`frame-in-arena`), so it does not overflow
+        //    and stays inside one mapping (`mapping-owned`).
+        unsafe { self.memory.base().add(offset_bytes) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn outside(&self, pfn: Pfn, nr_pages: u64) -> ! {
+        panic!(
+            "{nr_pages} frames from {pfn} on are outside the arena: it has {} frames from {} on",
+            self.nr_pages, self.base_pfn
+        );
+    }
+}
+
+impl Platform for Host {
+    #[inline]
+    fn nr_cpus(&self) -> u32 {
+        self.cpus.nr_possible()
+    }
+
+    #[inline]
+    fn pin(&self) -> CpuId {
+        self.cpus.current()
+    }
+
+    #[inline]
+    fn relax(&self, spins: u32) {
+        if spins < SPINS_BEFORE_YIELD {
+            core::hint::spin_loop();
+        } else {
+            thread::yield_now();
+        }
+    }
+
+    #[inline]
+    unsafe fn zero_pages(&self, pfn: Pfn, nr_pages: usize) {
+        let bytes = self.frames(pfn, nr_pages as u64);
+        // SAFETY:
+        // 1. The frames are all in the arena (`frame-in-arena`), and so writable while `self`
+        //    lives (`arena-initialised`, `arena-outlives-pages`).
+        // 2. The caller owns them and lets nobody else use them during the call.
+        // 3. Zeroes are valid bytes.
+        unsafe { bytes.write_bytes(0, nr_pages * PAGE_SIZE) };
+    }
+}
+
+// SAFETY: What the trait asks of `frame_ptr`, for every frame that it returns for at all:
+// 1. PAGE_SIZE initialised bytes, readable and writable: `arena-initialised`, `frame-in-arena`.
+// 2. Aligned to PAGE_SIZE: the arena begins at a multiple of 2 MiB.
+// 3. Valid while the platform lives: `arena-outlives-pages`.
+// 4. Always the same: base address and base frame never change.
+// 5. Disjoint, and in the order of the frames: the offset is PAGE_SIZE times the frame's index.
+unsafe impl DirectMap for Host {
+    #[inline]
+    fn frame_ptr(&self, pfn: Pfn) -> NonNull<u8> {
+        self.frames(pfn, 1)
+    }
+}
+
+/// How often a waiter spins before it gives up its CPU.
+///
+/// Some hundred pauses outlast any zone lock's section; a holder that takes longer has lost its
+/// CPU, and may need the waiter's.
+const SPINS_BEFORE_YIELD: u32 = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn host() -> Host {
+        Host::new(&HostConfig::new(ArenaConfig::new(4 * MIB), 1)).unwrap()
+    }
+
+    #[test]
+    fn frames_follow_each_other_from_the_base_on() {
+        let host = host();
+        assert_eq!(host.base_pfn(), Pfn::new(1 << 20));
+        assert_eq!(host.base_pfn().start().value(), 4 << 30);
+        assert_eq!(host.nr_pages(), 1024);
+        let base = host.memory().base();
+        assert_eq!(host.frame_ptr(DEFAULT_BASE_PFN), base);
+        for index in 0..1024 {
+            let frame = host.frame_ptr(DEFAULT_BASE_PFN.offset(index));
+            let expected = base.addr().get() + usize::try_from(index).unwrap() * PAGE_SIZE;
+            assert_eq!(frame.addr().get(), expected);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "1 frames from 0x100400 on are outside the arena: \
+                               it has 1024 frames from 0x100000 on")]
+    fn frame_after_the_last_is_refused() {
+        let _frame = host().frame_ptr(DEFAULT_BASE_PFN.offset(1024));
+    }
+
+    #[test]
+    #[should_panic(expected = "outside the arena")]
+    fn frame_before_the_first_is_refused() {
+        let _frame = host().frame_ptr(Pfn::new(DEFAULT_BASE_PFN.value() - 1));
+    }
+
+    #[test]
+    #[should_panic(expected = "2 frames from 0x1003ff on are outside the arena")]
+    fn zeroing_beyond_the_last_frame_is_refused() {
+        let host = host();
+        // SAFETY:
+        // 1. Nobody else knows of this host. That a frame is missing is what the test is about.
+        unsafe { host.zero_pages(DEFAULT_BASE_PFN.offset(1023), 2) };
+    }
+
+    #[test]
+    fn zeroing_covers_its_frames_and_no_more() {
+        let host = host();
+        let fill = |index| {
+            let frame = host.frame_ptr(DEFAULT_BASE_PFN.offset(index));
+            // SAFETY:
+            // 1. The frame is in the arena, and nobody else uses this host.
+            unsafe { frame.write_bytes(0xff, PAGE_SIZE) };
+        };
+        let sum = |index| {
+            let frame = host.frame_ptr(DEFAULT_BASE_PFN.offset(index));
+            let bytes = NonNull::slice_from_raw_parts(frame, PAGE_SIZE);
+            // SAFETY:
+            // 1. The frame's bytes are initialised, and nobody writes to them while they are
+            //    summed.
+            let bytes = unsafe { bytes.as_ref() };
+            bytes.iter().map(|&byte| u64::from(byte)).sum::<u64>()
+        };
+        (0..4).for_each(fill);
+        // SAFETY:
+        // 1. Nobody else uses this host.
+        unsafe { host.zero_pages(DEFAULT_BASE_PFN.offset(1), 2) };
+        let full = 0xff * PAGE_SIZE as u64;
+        assert_eq!([0, 1, 2, 3].map(sum), [full, 0, 0, full]);
+    }
+
+    #[test]
+    fn base_that_no_largest_block_could_have_is_refused() {
+        let config = HostConfig {
+            base_pfn: Pfn::new(512),
+            ..HostConfig::new(ArenaConfig::new(4 * MIB), 1)
+        };
+        let expected = HostError::BasePfn {
+            base_pfn: Pfn::new(512),
+            multiple_of: 1024,
+        };
+        assert_eq!(Host::new(&config).unwrap_err(), expected);
+    }
+
+    #[test]
+    fn frames_above_the_last_number_are_refused() {
+        let highest = Pfn::new(Pfn::MAX.value() - 1023);
+        let config = |len_bytes| HostConfig {
+            base_pfn: highest,
+            ..HostConfig::new(ArenaConfig::new(len_bytes), 1)
+        };
+        let host = Host::new(&config(4 * MIB)).unwrap();
+        let _last = host.frame_ptr(Pfn::MAX);
+        let expected = HostError::PfnRange {
+            base_pfn: highest,
+            nr_pages: 1025,
+        };
+        let refused = Host::new(&config(4 * MIB + 4096)).unwrap_err();
+        assert_eq!(refused, expected);
+    }
+
+    #[test]
+    fn pin_tells_a_possible_cpu() {
+        let host = host();
+        assert!(host.pin().value() < host.nr_cpus());
+        host.unpin();
+        assert_eq!(host.cpus().nr_possible(), host.nr_cpus());
+    }
+
+    #[test]
+    fn waiting_returns_however_long_it_lasted() {
+        let host = host();
+        for spins in [0, 99, 100, u32::MAX] {
+            host.relax(spins);
+        }
+    }
+
+    #[test]
+    fn metadata_has_room_for_what_was_asked() {
+        let config = HostConfig::new(ArenaConfig::new(4 * MIB), 5000);
+        let host = Host::new(&config).unwrap();
+        assert_eq!(host.metadata().len_bytes(), 2 * PAGE_SIZE);
+    }
+
+    #[test]
+    fn absurd_memory_is_refused_by_its_size() {
+        // Fits the frame numbers (2^52 bytes), but no address space.
+        let config = HostConfig::new(ArenaConfig::new(1 << 51), 1);
+        let message = Host::new(&config).unwrap_err().to_string();
+        assert!(message.contains("2 PiB"), "{message}");
+    }
+}

@@ -1,0 +1,63 @@
+//! Runs every check over the tree that this package stands in.
+
+use std::path::Path;
+
+use xtask::{Finding, Tree, docs, layers, links, scripts, size, sources, unsafe_rooms, words};
+
+/// Reads the tree and fails with all that `check` finds in it.
+fn assert_tidy(check: impl Fn(&Tree) -> Vec<Finding>) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let tree = Tree::read(&root).expect("the tree can be read");
+    assert!(
+        tree.exists("xtask/tests/tidy.rs"),
+        "the tree is the one with this file in it"
+    );
+    let findings = check(&tree);
+    let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
+    assert!(lines.is_empty(), "not tidy:\n{}", lines.join("\n"));
+}
+
+#[test]
+fn crates_depend_only_on_lower_layers() {
+    assert_tidy(layers::check_crates);
+}
+
+#[test]
+fn modules_import_only_from_lower_layers() {
+    assert_tidy(layers::check_modules);
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    assert_tidy(docs::check);
+}
+
+#[test]
+fn no_file_is_too_long() {
+    assert_tidy(|tree| size::check(tree, size::RATCHET));
+}
+
+#[test]
+fn unsafe_code_stays_in_its_rooms() {
+    assert_tidy(unsafe_rooms::check);
+}
+
+#[test]
+fn nothing_is_left_unfinished() {
+    assert_tidy(words::check);
+}
+
+#[test]
+fn links_lead_somewhere() {
+    assert_tidy(links::check);
+}
+
+#[test]
+fn sources_have_their_keys() {
+    assert_tidy(sources::check);
+}
+
+#[test]
+fn every_script_is_called() {
+    assert_tidy(scripts::check);
+}

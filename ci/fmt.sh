@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# The sources are formatted as rustfmt.toml says.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cargo fmt --all --check
+# A workspace of its own, so --all does not reach it.
+cargo fmt --check --manifest-path ci/no_std-proof/Cargo.toml

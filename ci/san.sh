@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# AddressSanitizer and ThreadSanitizer watch the tests of the crates that have unsafe code.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if ! cargo +nightly --version >/dev/null 2>&1; then
+    echo "SKIPPED: san.sh: no nightly toolchain"
+    exit 0
+fi
+
+host=$(rustc +nightly --version --verbose | sed -n 's/^host: //p')
+flags=${RUSTFLAGS:-}
+# --target: without it, build scripts and procedural macros would be instrumented and fail to load.
+# --lib --tests: documentation tests are built without these flags.
+test=(cargo +nightly test --target "$host" --package pagemill --package pagemill-host --lib --tests)
+
+# Works with the std that is installed: a wrong access in code of ours is seen all the same.
+RUSTFLAGS="-Zsanitizer=address $flags" \
+    CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/asan "${test[@]}"
+
+# Needs a std built with the same flags: it must see the synchronisation inside of std, or it
+# reports races that are none.
+if [[ ! -d $(rustc +nightly --print sysroot)/lib/rustlib/src/rust/library/std ]]; then
+    echo "SKIPPED: san.sh: ThreadSanitizer needs the nightly component rust-src"
+    exit 0
+fi
+RUSTFLAGS="-Zsanitizer=thread $flags" \
+    CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/tsan "${test[@]}" -Zbuild-std

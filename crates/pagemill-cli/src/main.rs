@@ -1,2 +1,4 @@
 //! The program `pagemill`.
+#![forbid(unsafe_code)]
+
 fn main() {}

@@ -5,7 +5,7 @@
 //! is a single load, where asking the kernel through the vDSO takes some tens of instructions.
 //!
 //! # Source
-//! `linux:include/uapi/linux/rseq.h` `struct rseq`; `glibc:manual/threads.texi`
+//! `linux-6.12` `include/uapi/linux/rseq.h` `struct rseq`; `glibc` `manual/threads.texi`
 //! "Restartable Sequences".
 
 use core::num::NonZeroIsize;

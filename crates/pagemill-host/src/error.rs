@@ -7,12 +7,14 @@ use core::error::Error;
 use core::fmt;
 use std::io;
 
-use pagemill::{CpuId, Pfn};
+use pagemill::{ConfigError, CpuId, Pfn};
 
 /// A request that this machine, or these settings, cannot fulfil.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HostError {
+    /// The allocator does not accept what it was to be built from.
+    Config(ConfigError),
     /// An arena's length is zero or not a multiple of its page size.
     ArenaLength {
         /// The length asked for.
@@ -88,6 +90,7 @@ pub enum HostError {
 impl fmt::Display for HostError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
+            Self::Config(error) => error.fmt(f),
             Self::ArenaLength {
                 len_bytes,
                 multiple_of,
@@ -168,8 +171,15 @@ impl Error for HostError {
             | Self::Lock { os, .. }
             | Self::PinTo { os, .. }
             | Self::AllowedCpus { os } => Some(os),
+            Self::Config(error) => error.source(),
             Self::ArenaLength { .. } | Self::BasePfn { .. } | Self::PfnRange { .. } => None,
         }
+    }
+}
+
+impl From<ConfigError> for HostError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
     }
 }
 

@@ -24,6 +24,9 @@
 //! - `rseq-registered`: an offset of the restartable-sequence area is kept only where the C library
 //!   says that it keeps such an area for each thread.
 
+extern crate alloc;
+
+mod allocator;
 mod arena;
 mod clock;
 mod cpu;
@@ -33,6 +36,7 @@ mod mapping;
 mod platform;
 mod sysfs;
 
+pub use allocator::{AllocatorConfig, SharedAllocator, allocator};
 pub use arena::{Arena, ArenaConfig, ArenaKind, ArenaPages, Backing, HugePages};
 pub use clock::{Tsc, monotonic_ns};
 pub use cpu::Cpus;

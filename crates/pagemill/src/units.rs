@@ -254,7 +254,7 @@ mod tests {
         let error = Order::new(11).unwrap_err();
         assert_eq!(error, OrderTooLarge { order: 11 });
         assert_eq!(
-            std::format!("{error}"),
+            alloc::format!("{error}"),
             "order 11 is too large: allowed are 0 to 10"
         );
         assert_eq!(Order::new(10), Ok(MAX_ORDER));

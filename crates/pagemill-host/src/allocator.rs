@@ -1,0 +1,238 @@
+//! A page allocator over an arena of this process.
+
+use alloc::sync::Arc;
+use core::ptr::NonNull;
+
+use pagemill::{Config, MemoryRegion, NodeId, PageAllocator, PageSource, Pfn};
+
+use crate::arena::{Arena, ArenaConfig};
+use crate::cpu::Cpus;
+use crate::error::HostError;
+use crate::platform::{DEFAULT_BASE_PFN, Host, HostConfig};
+
+/// What a hosted allocator is made of; start from [`AllocatorConfig::new`].
+#[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "plain data, written out by the caller"
+)]
+pub struct AllocatorConfig {
+    /// The memory that becomes frames.
+    pub arena: ArenaConfig,
+    /// The number of the arena's first frame: a multiple of 1024.
+    ///
+    /// Decides which zones the frames are in; see [`Config::zone_dma32`].
+    pub base_pfn: Pfn,
+    /// How many CPUs have lists of their own; `None` for all that the machine can have.
+    pub nr_cpus: Option<u32>,
+    /// How many bytes at the top of the arena are for movable pages only.
+    pub movable_bytes: u64,
+    /// What requests without a claim to the reserve must leave; see [`Config::min_free_bytes`].
+    pub min_free_bytes: Option<u64>,
+    /// Most pages in one per-CPU list; see [`Config::pcp_high`].
+    pub pcp_high: Option<u32>,
+    /// Fewest pages moved between a zone and a per-CPU list; see [`Config::pcp_batch`].
+    pub pcp_batch: Option<u32>,
+}
+
+impl AllocatorConfig {
+    /// Asks for one zone Normal in `arena`, with Linux's policies.
+    #[must_use]
+    pub const fn new(arena: ArenaConfig) -> Self {
+        Self {
+            arena,
+            base_pfn: DEFAULT_BASE_PFN,
+            nr_cpus: None,
+            movable_bytes: 0,
+            min_free_bytes: None,
+            pcp_high: None,
+            pcp_batch: None,
+        }
+    }
+}
+
+/// Builds an allocator that owns its arena and its books; both are unmapped when it is dropped.
+///
+/// The pages borrow the allocator (or hold a [`SharedAllocator`]), so it outlives them all.
+///
+/// # Errors
+/// What is wrong with the configuration, or what the system refused. Nothing stays mapped then.
+///
+/// # Examples
+/// ```
+/// use pagemill::{AllocPages, Gfp};
+/// use pagemill_host::{AllocatorConfig, ArenaConfig, allocator};
+///
+/// let frames = allocator(&AllocatorConfig::new(ArenaConfig::new(64 << 20)))?;
+/// let mut slots = [const { None }; 64];
+/// assert_eq!(frames.alloc_pages_bulk(Gfp::KERNEL, &mut slots), 64);
+/// slots[0].as_mut().expect("filled").as_bytes_mut().fill(0x5a);
+/// assert_eq!(frames.release_pages(&mut slots), 64);
+/// # Ok::<(), pagemill_host::HostError>(())
+/// ```
+pub fn allocator(config: &AllocatorConfig) -> Result<PageAllocator<Host>, HostError> {
+    let memory = [MemoryRegion {
+        start: config.base_pfn.start(),
+        len_bytes: config.arena.len_bytes,
+        node: NodeId::new(0),
+    }];
+    let core = Config {
+        movable_bytes: config.movable_bytes,
+        min_free_bytes: config.min_free_bytes,
+        pcp_high: config.pcp_high,
+        pcp_batch: config.pcp_batch,
+        ..Config::new(
+            &memory,
+            config
+                .nr_cpus
+                .unwrap_or_else(|| Cpus::detect().nr_possible()),
+        )
+    };
+    let books = PageAllocator::<Host>::metadata_layout(&core)?;
+    let host = Host::new(&HostConfig {
+        arena: config.arena,
+        metadata_bytes: books.size() as u64,
+        base_pfn: config.base_pfn,
+    })?;
+    let metadata = bytes_of(host.metadata());
+    // SAFETY:
+    // 1. The books are initialised, readable and writable (`arena-initialised`), and used by
+    //    nobody else: the host that owns them moves into the allocator, which hands out no way to
+    //    write them and drops its tables first (`arena-outlives-pages`).
+    // 2. Likewise the frames, which are the whole of the host's other arena.
+    Ok(unsafe { PageAllocator::new(&core, metadata, host) }?)
+}
+
+/// A counted way to reach an allocator: the last one, or the last page, unmaps the arena.
+///
+/// For pages that must outlive every borrow. Each page holds a count of its own, so a page costs
+/// two locked operations more than with a reference or a [`Static`](pagemill::Static).
+#[derive(Clone, Debug)]
+pub struct SharedAllocator(Arc<PageAllocator<Host>>);
+
+impl SharedAllocator {
+    /// Takes an allocator over.
+    #[must_use]
+    pub fn new(allocator: PageAllocator<Host>) -> Self {
+        Self(Arc::new(allocator))
+    }
+}
+
+// SAFETY:
+// 1. The same allocator each time: an Arc and its clones lead to one value.
+unsafe impl PageSource for SharedAllocator {
+    type Platform = Host;
+
+    #[inline]
+    fn allocator(&self) -> &PageAllocator<Host> {
+        &self.0
+    }
+}
+
+fn bytes_of(arena: &Arena) -> NonNull<[u8]> {
+    NonNull::slice_from_raw_parts(arena.base(), arena.len_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use pagemill::{AllocPages, Gfp, MAX_ORDER, Page, PhysAddr, ZoneKind};
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn small() -> AllocatorConfig {
+        AllocatorConfig::new(ArenaConfig::new(16 * MIB))
+    }
+
+    #[test]
+    fn pages_are_real_memory_and_their_own() {
+        let frames = allocator(&small()).unwrap();
+        let mut slots: [Option<Page<_>>; 300] = [const { None }; 300];
+        assert_eq!(frames.alloc_pages_bulk(Gfp::KERNEL, &mut slots), 300);
+        for (value, page) in (0_u16..).zip(slots.iter_mut().flatten()) {
+            page.as_bytes_mut().chunks_mut(2).for_each(|pair| {
+                pair.copy_from_slice(&value.to_le_bytes());
+            });
+        }
+        for (value, page) in (0_u16..).zip(slots.iter().flatten()) {
+            assert!(
+                page.as_bytes()
+                    .chunks(2)
+                    .all(|pair| pair == value.to_le_bytes())
+            );
+        }
+        assert_eq!(frames.release_pages(&mut slots), 300);
+        let zeroed = frames.alloc_pages_bulk(Gfp::KERNEL | Gfp::ZERO, &mut slots);
+        assert_eq!(zeroed, 300);
+        assert!(
+            slots
+                .iter()
+                .flatten()
+                .all(|page| page.as_bytes().iter().all(|&byte| byte == 0))
+        );
+    }
+
+    #[test]
+    fn a_folio_is_one_piece_of_memory() {
+        let frames = allocator(&small()).unwrap();
+        let mut folio = frames.alloc_pages(Gfp::KERNEL, MAX_ORDER).unwrap();
+        assert_eq!(folio.as_bytes_mut().len(), 4 << 20);
+        folio.as_bytes_mut().fill(7);
+        let sum: u64 = folio
+            .split()
+            .map(|page| u64::from(page.as_bytes()[4095]))
+            .sum();
+        assert_eq!(sum, 7 * 1024);
+    }
+
+    #[test]
+    fn a_page_keeps_a_shared_allocator_alive() {
+        let frames = SharedAllocator::new(allocator(&small()).unwrap());
+        let mut page = frames.alloc_page(Gfp::KERNEL).unwrap();
+        page.as_bytes_mut()[0] = 1;
+        std::thread::spawn(move || assert_eq!(page.as_bytes()[0], 1))
+            .join()
+            .unwrap();
+    }
+
+    #[test]
+    fn the_base_decides_the_zone() {
+        let config = AllocatorConfig {
+            base_pfn: Pfn::new(0),
+            ..small()
+        };
+        let frames = allocator(&config).unwrap();
+        let kinds: Vec<_> = frames.zone_info().map(|zone| zone.kind).collect();
+        assert_eq!(kinds, [ZoneKind::Dma32]);
+    }
+
+    #[test]
+    fn too_many_cpus_are_refused_with_both_numbers() {
+        let config = AllocatorConfig {
+            nr_cpus: Some(u32::MAX),
+            ..small()
+        };
+        let message = allocator(&config).unwrap_err().to_string();
+        assert!(message.contains(&u32::MAX.to_string()), "{message}");
+    }
+
+    #[test]
+    fn an_arena_that_cannot_be_mapped_says_how_much_was_asked_for() {
+        let arena = ArenaConfig {
+            prefault: true,
+            ..ArenaConfig::new(1 << 46)
+        };
+        let message = allocator(&AllocatorConfig::new(arena))
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("64 TiB"), "{message}");
+    }
+
+    #[test]
+    fn physical_addresses_begin_at_the_base() {
+        let frames = allocator(&small()).unwrap();
+        let page = frames.alloc_page(Gfp::KERNEL).unwrap();
+        assert!(page.phys_addr() >= PhysAddr::new(4 << 30));
+    }
+}

@@ -1,0 +1,6 @@
+//! The bulk interface: many pages in one call, into a slice or onto a list.
+
+mod engine;
+
+pub(crate) mod array;
+pub(crate) mod list;

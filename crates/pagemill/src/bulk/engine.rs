@@ -1,0 +1,165 @@
+//! One call, many pages: the part that both families of the bulk interface share.
+
+use crate::allocator::{PageAllocator, Pinned, Request};
+use crate::batch::Batch;
+use crate::gfp::Gfp;
+use crate::handle::{Class, RawPage};
+use crate::pageblock::Runs;
+use crate::platform::Platform;
+use crate::units::{NodeId, Order};
+use crate::zone::Zone;
+
+/// Where new pages go.
+pub(crate) trait Sink {
+    /// Takes over pages, which are as many as it asked for at most.
+    fn accept(&mut self, pages: &[RawPage]);
+}
+
+/// How many pages a bulk call is about.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted {
+    /// What must be left above the low watermark for the call to go ahead.
+    pub(crate) claim: usize,
+    /// New pages to allocate.
+    pub(crate) new: usize,
+}
+
+/// Pages moved before a CPU's lists are let go for a moment.
+const PAGES_PER_HOLD: usize = 512;
+
+impl<P: Platform> PageAllocator<P> {
+    /// Moves up to `wanted.new` pages from this CPU's list to `sink`, and returns their number.
+    ///
+    /// Only zones of the preferred node that stay above their low watermark are asked, and nothing
+    /// is reclaimed: a short count is for the caller to make up for.
+    ///
+    /// # Concurrency
+    /// Holds the CPU's lists for [`PAGES_PER_HOLD`] pages at a time, a zone lock for one refill at
+    /// a time. Where the lists are in use, takes from the zone directly.
+    ///
+    /// # Source
+    /// `linux-6.12` `mm/page_alloc.c` `alloc_pages_bulk_noprof`, steps 3 to 7. Differs: where the
+    /// lists are in use, Linux allocates a single page instead.
+    #[inline]
+    pub(crate) fn alloc_bulk(
+        &self,
+        gfp: Gfp,
+        node: Option<NodeId>,
+        wanted: Wanted,
+        sink: &mut impl Sink,
+    ) -> usize {
+        let mut pinned = self.pin();
+        let request = self.request(&pinned, gfp, node);
+        let Some(zone) = self.bulk_zone(&request, wanted.claim) else {
+            return 0;
+        };
+        if gfp.contains(Gfp::ZERO) {
+            drop(pinned);
+            return self.alloc_bulk_zeroed(&request, zone, wanted.new, sink);
+        }
+        let mut done = 0;
+        loop {
+            let nr = (wanted.new - done).min(PAGES_PER_HOLD);
+            let moved = self.move_pages(&pinned, &request, zone, nr, sink);
+            done += moved;
+            if moved < nr || done == wanted.new {
+                return done;
+            }
+            drop(pinned);
+            pinned = self.pin();
+        }
+    }
+
+    /// As [`alloc_bulk`](Self::alloc_bulk), with pages that are filled with zeroes while no lock
+    /// is held.
+    #[cold]
+    fn alloc_bulk_zeroed(
+        &self,
+        request: &Request,
+        zone: &'static Zone,
+        nr: usize,
+        sink: &mut impl Sink,
+    ) -> usize {
+        let mut done = 0;
+        while done < nr {
+            let wanted = (nr - done).min(Batch::CAPACITY);
+            let mut batch = Batch::new();
+            let moved = self.move_pages(&self.pin(), request, zone, wanted, &mut batch);
+            batch.as_slice().iter().for_each(|&page| self.zero(page));
+            sink.accept(batch.as_slice());
+            done += moved;
+            if moved < wanted {
+                break;
+            }
+        }
+        done
+    }
+
+    /// Moves up to `nr` pages while the lists are held once.
+    #[inline]
+    fn move_pages(
+        &self,
+        pinned: &Pinned<'_, P>,
+        request: &Request,
+        zone: &'static Zone,
+        nr: usize,
+        sink: &mut impl Sink,
+    ) -> usize {
+        let Some(mut lists) = pinned.cpu().try_lock() else {
+            return self.move_from_zone(request, zone, nr, sink);
+        };
+        let id = zone.list(request.migratetype());
+        let mut left = nr;
+        loop {
+            let list = lists.list(id.index());
+            let ready = list.count().min(left);
+            sink.accept(list.top(ready));
+            list.forget_top(ready);
+            left -= ready;
+            if left == 0 || self.refill(&mut lists, zone, request.migratetype()) == 0 {
+                break;
+            }
+        }
+        let moved = (nr - left) as u64;
+        self.count_alloc(lists.events(id.zone()), request, zone, moved, moved);
+        nr - left
+    }
+
+    /// Moves up to `nr` pages past the lists, which are in use.
+    #[cold]
+    fn move_from_zone(
+        &self,
+        request: &Request,
+        zone: &Zone,
+        nr: usize,
+        sink: &mut impl Sink,
+    ) -> usize {
+        let class = Class::new(zone.list(request.migratetype()), Order::ZERO);
+        let mut done = 0;
+        while done < nr {
+            let wanted = (nr - done).min(Batch::CAPACITY);
+            let mut runs = Runs::new();
+            let taken =
+                zone.rmqueue_bulk(self.platform(), request.migratetype(), wanted, &mut runs);
+            if taken == 0 {
+                break;
+            }
+            let mut batch = Batch::new();
+            runs.as_slice()
+                .iter()
+                .for_each(|&run| batch.push_run(class, run));
+            sink.accept(batch.as_slice());
+            done += taken;
+        }
+        zone.count(self.platform(), |events| {
+            self.count_alloc(events, request, zone, done as u64, done as u64);
+        });
+        done
+    }
+}
+
+impl Sink for Batch {
+    fn accept(&mut self, pages: &[RawPage]) {
+        pages.iter().for_each(|&page| self.push(page));
+    }
+}

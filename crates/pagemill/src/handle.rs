@@ -1,0 +1,189 @@
+//! The word that names an owned block: which frames, and where they go back to.
+
+use core::fmt;
+use core::num::NonZeroU64;
+
+use crate::migratetype::{MigrateType, NR_MIGRATE_TYPES};
+use crate::units::{Order, PFN_BITS, Pfn};
+
+/// One of the per-CPU lists: a zone and a kind of page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ListId(u16);
+
+impl ListId {
+    #[inline]
+    pub(crate) const fn new(zone: u16, migratetype: MigrateType) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "there are three kinds")]
+        const KINDS: u16 = NR_MIGRATE_TYPES as u16;
+        Self(zone * KINDS + migratetype as u16)
+    }
+
+    #[inline]
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// Returns the zone's position among the zones of its allocator.
+    #[inline]
+    pub(crate) const fn zone(self) -> usize {
+        self.0 as usize / NR_MIGRATE_TYPES
+    }
+}
+
+/// An owned block of frames as one word, without the allocator it came from.
+///
+/// This is what a kernel stores where it cannot keep a [`Page`](crate::Page): in a page table, in
+/// a device's ring. It does nothing when dropped: give it back through
+/// [`Page::from_raw`](crate::Page::from_raw) or [`Folio::from_raw`](crate::Folio::from_raw).
+///
+/// ```text
+///   63    62..56   55..52   51........40   39..................0
+///  live   zero     order    per-CPU list   frame number
+/// ```
+///
+/// The live bit makes the word non-zero, so that `Option<RawPage>` is one word too. Everything
+/// above the frame number is the *class*: pages of one class go to the same list, and a slice of
+/// pages is freed by one copy when their classes are equal.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RawPage(NonZeroU64);
+
+const LIST_SHIFT: u32 = PFN_BITS;
+const LIST_BITS: u32 = 12;
+const ORDER_SHIFT: u32 = LIST_SHIFT + LIST_BITS;
+const LIVE: u64 = 1 << 63;
+
+/// Number of zones that a list number has room for.
+pub(crate) const MAX_NR_ZONES: usize = (1 << LIST_BITS) / NR_MIGRATE_TYPES;
+
+/// What a block's word says besides its frame number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Class(u64);
+
+impl Class {
+    #[inline]
+    pub(crate) const fn new(list: ListId, order: Order) -> Self {
+        Self(LIVE | (list.0 as u64) << LIST_SHIFT | (order.value() as u64) << ORDER_SHIFT)
+    }
+
+    /// Names the block of this class that begins at `pfn`.
+    #[inline]
+    pub(crate) const fn at(self, pfn: Pfn) -> RawPage {
+        match NonZeroU64::new(self.0 | pfn.value()) {
+            Some(word) => RawPage(word),
+            None => unreachable!(),
+        }
+    }
+
+    /// Returns the list that pages of this class return to.
+    #[inline]
+    pub(crate) const fn list(self) -> ListId {
+        #[expect(clippy::cast_possible_truncation, reason = "twelve bits")]
+        ListId((self.0 >> LIST_SHIFT) as u16 & ((1 << LIST_BITS) - 1))
+    }
+
+    /// Returns zero exactly if `page` is of this class.
+    ///
+    /// Differences of several pages can be or-ed and tested once.
+    #[inline]
+    pub(crate) const fn difference(self, page: RawPage) -> u64 {
+        (self.0 ^ page.0.get()) >> PFN_BITS
+    }
+}
+
+impl RawPage {
+    /// A word for memory that holds no page yet.
+    pub(crate) const PLACEHOLDER: Self = match NonZeroU64::new(LIVE) {
+        Some(word) => Self(word),
+        None => unreachable!(),
+    };
+
+    /// Returns the first frame.
+    #[inline]
+    #[must_use]
+    pub const fn pfn(self) -> Pfn {
+        Pfn::new(self.0.get() & Pfn::MAX.value())
+    }
+
+    /// Returns the number of frames as a power of two.
+    #[inline]
+    #[must_use]
+    pub const fn order(self) -> Order {
+        #[expect(clippy::cast_possible_truncation, reason = "four bits")]
+        match Order::new((self.0.get() >> ORDER_SHIFT) as u8 & 0xf) {
+            Ok(order) => order,
+            Err(_) => unreachable!(),
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn list(self) -> ListId {
+        self.class().list()
+    }
+
+    #[inline]
+    pub(crate) const fn class(self) -> Class {
+        Class(self.0.get() & !Pfn::MAX.value())
+    }
+
+    /// Returns the word itself.
+    #[inline]
+    pub(crate) const fn word(self) -> u64 {
+        self.0.get()
+    }
+
+    /// Reads a word that [`word`](Self::word) gave.
+    #[inline]
+    pub(crate) const fn from_word(word: u64) -> Option<Self> {
+        match NonZeroU64::new(word) {
+            Some(word) => Some(Self(word)),
+            None => None,
+        }
+    }
+}
+
+impl fmt::Debug for RawPage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RawPage(pfn {}, order {})", self.pfn(), self.order())
+    }
+}
+
+const _: () = assert!(size_of::<Option<RawPage>>() == 8);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::MAX_ORDER;
+
+    #[test]
+    fn a_word_gives_back_what_was_put_in() {
+        let last_zone = u16::try_from(MAX_NR_ZONES - 1).unwrap();
+        for migratetype in MigrateType::ALL {
+            for pfn in [0, 1, Pfn::MAX.value()] {
+                let list = ListId::new(last_zone, migratetype);
+                let page = Class::new(list, MAX_ORDER).at(Pfn::new(pfn));
+                assert_eq!(page.pfn(), Pfn::new(pfn));
+                assert_eq!(page.order(), MAX_ORDER);
+                assert_eq!(page.list(), list);
+                assert_eq!(page.list().zone(), MAX_NR_ZONES - 1);
+                assert_eq!(page.class().difference(page), 0);
+                assert_eq!(RawPage::from_word(page.word()), Some(page));
+            }
+        }
+    }
+
+    #[test]
+    fn a_difference_ignores_the_frame_and_nothing_else() {
+        let list = ListId::new(1, MigrateType::Movable);
+        let other = ListId::new(1, MigrateType::Unmovable);
+        let class = Class::new(list, Order::ZERO);
+        assert_eq!(class.difference(class.at(Pfn::MAX)), 0);
+        assert_ne!(
+            class.difference(Class::new(other, Order::ZERO).at(Pfn::new(0))),
+            0
+        );
+        assert_ne!(
+            class.difference(Class::new(list, MAX_ORDER).at(Pfn::new(0))),
+            0
+        );
+    }
+}

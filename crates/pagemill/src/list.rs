@@ -1,0 +1,286 @@
+//! Lists of pages that need no memory of their own: the links are in the allocator's books.
+
+use core::fmt;
+
+use crate::batch::Batch;
+use crate::handle::RawPage;
+use crate::memmap::Link;
+use crate::page::Page;
+use crate::shared::SharedPage;
+use crate::source::PageSource;
+use crate::sync::Ordering;
+
+/// What can be on a [`PageList`]: a [`Page`] or a [`SharedPage`].
+pub trait Listable: Sized + sealed::Sealed {
+    /// How the page finds its allocator.
+    type Source: PageSource;
+
+    /// Makes the item of a handle that a list held.
+    #[doc(hidden)]
+    fn from_link(source: &Self::Source, raw: RawPage) -> Self;
+
+    /// Makes a handle for a list; an item that is on one already is dropped.
+    #[doc(hidden)]
+    fn into_link(self) -> Option<RawPage>;
+
+    /// Gives up the item if nobody else holds its frame.
+    #[doc(hidden)]
+    fn into_last(self) -> Result<RawPage, Self>;
+}
+
+mod sealed {
+    /// Keeps other types off the lists: what is on one must be the frame's only claim to its link.
+    #[expect(unnameable_types, reason = "sealed")]
+    pub trait Sealed {}
+}
+
+impl<S: PageSource> sealed::Sealed for Page<S> {}
+
+impl<S: PageSource> Listable for Page<S> {
+    type Source = S;
+
+    #[inline]
+    fn from_link(source: &S, raw: RawPage) -> Self {
+        Self::new(source.clone(), raw)
+    }
+
+    #[inline]
+    fn into_link(self) -> Option<RawPage> {
+        Some(self.into_raw())
+    }
+
+    #[inline]
+    fn into_last(self) -> Result<RawPage, Self> {
+        Ok(self.into_raw())
+    }
+}
+
+impl<S: PageSource> sealed::Sealed for SharedPage<S> {}
+
+impl<S: PageSource> Listable for SharedPage<S> {
+    type Source = S;
+
+    fn from_link(source: &S, raw: RawPage) -> Self {
+        Self::delist(source.clone(), raw)
+    }
+
+    fn into_link(self) -> Option<RawPage> {
+        self.enlist().ok()
+    }
+
+    fn into_last(self) -> Result<RawPage, Self> {
+        self.try_unshare().map(Page::into_raw)
+    }
+}
+
+/// Pages in a row, first in, first out; dropping it drops them.
+///
+/// `one-list`: a frame has one link, so it is on one list at most. For an owned page its type sees
+/// to that, for a shared one a bit in its count.
+/// `list-links`: from `first`, `len - 1` links lead to `last`; the link of `last` is not read.
+pub struct PageList<T: Listable> {
+    /// The ends; `None` exactly if the list is empty.
+    ends: Option<(RawPage, RawPage)>,
+    len: usize,
+    source: T::Source,
+}
+
+impl<T: Listable> PageList<T> {
+    /// Makes an empty list for pages of one allocator.
+    #[must_use]
+    pub const fn new(source: T::Source) -> Self {
+        Self {
+            ends: None,
+            len: 0,
+            source,
+        }
+    }
+
+    /// Returns the number of pages.
+    #[inline]
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Tells whether there is no page.
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Takes the first page.
+    #[inline]
+    pub fn pop(&mut self) -> Option<T> {
+        let raw = self.pop_raw()?;
+        Some(T::from_link(&self.source, raw))
+    }
+
+    /// Moves all pages of `other` behind the last one.
+    ///
+    /// # Panics
+    /// If the lists are for different allocators.
+    ///
+    /// # Cost
+    /// Constant.
+    pub fn append(&mut self, other: &mut Self) {
+        self.check_allocator(&other.source);
+        if let Some((first, last)) = other.ends.take() {
+            let len = core::mem::take(&mut other.len);
+            self.link_chain(first, last, len);
+        }
+    }
+
+    /// Frees every page that nobody else holds, and returns their number; the others stay.
+    ///
+    /// # Cost
+    /// Runs of pages that return to one list are moved there together.
+    pub(crate) fn free_unheld(&mut self) -> usize {
+        let mut freed = 0;
+        let mut batch = Batch::new();
+        let mut left = self.len;
+        while left > 0 {
+            batch.clear();
+            while left > 0 && !batch.is_full() {
+                left -= 1;
+                let Some(page) = self.pop() else { break };
+                match page.into_last() {
+                    Ok(raw) => batch.push(raw),
+                    Err(held) => self.put_back(held),
+                }
+            }
+            self.source.allocator().free_pages(batch.as_slice());
+            freed += batch.as_slice().len();
+        }
+        freed
+    }
+
+    fn put_back(&mut self, page: T) {
+        if let Some(raw) = page.into_link() {
+            self.link_chain(raw, raw, 1);
+        }
+    }
+
+    /// Puts handles that the allocator of this list handed out behind the last page.
+    #[inline]
+    pub(crate) fn extend_raw(&mut self, pages: &[RawPage]) {
+        let Some((&first, rest)) = pages.split_first() else {
+            return;
+        };
+        let mut last = first;
+        for &page in rest {
+            self.link(last).store(page.word(), Ordering::Relaxed);
+            last = page;
+        }
+        self.link_chain(first, last, pages.len());
+    }
+
+    #[inline]
+    pub(crate) fn pop_raw(&mut self) -> Option<RawPage> {
+        let (first, last) = self.ends?;
+        self.len -= 1;
+        self.ends = if first == last {
+            None
+        } else {
+            // Relaxed: the links of a list are its owner's alone (`one-list`).
+            let next = self.link(first).load(Ordering::Relaxed);
+            let next = RawPage::from_word(next).expect("list-links: a link names a page");
+            Some((next, last))
+        };
+        Some(first)
+    }
+
+    pub(crate) fn check_allocator(&self, source: &T::Source) {
+        assert!(
+            core::ptr::eq(self.source.allocator(), source.allocator()),
+            "the pages and the list belong to different allocators"
+        );
+    }
+
+    /// Puts a chain of linked pages behind the last one.
+    #[inline]
+    fn link_chain(&mut self, first: RawPage, last: RawPage, len: usize) {
+        let head = match self.ends {
+            None => first,
+            Some((head, tail)) => {
+                self.link(tail).store(first.word(), Ordering::Relaxed);
+                head
+            }
+        };
+        self.ends = Some((head, last));
+        self.len += len;
+    }
+
+    #[inline]
+    fn link(&self, page: RawPage) -> &Link {
+        let allocator = self.source.allocator();
+        allocator.frames().link(allocator.frame_of(page))
+    }
+}
+
+impl<S: PageSource> PageList<Page<S>> {
+    /// Puts a page behind the last one.
+    ///
+    /// # Panics
+    /// If the page belongs to another allocator.
+    pub fn push(&mut self, page: Page<S>) {
+        self.check_allocator(page.source());
+        let raw = page.into_raw();
+        self.link_chain(raw, raw, 1);
+    }
+}
+
+impl<S: PageSource> PageList<SharedPage<S>> {
+    /// Puts a shared page behind the last one.
+    ///
+    /// # Errors
+    /// Gives the page back if another owner of the same frame is on a list already.
+    ///
+    /// # Panics
+    /// If the page belongs to another allocator.
+    pub fn try_push(&mut self, page: SharedPage<S>) -> Result<(), SharedPage<S>> {
+        self.check_allocator(page.source());
+        let raw = page.enlist()?;
+        self.link_chain(raw, raw, 1);
+        Ok(())
+    }
+}
+
+impl<S: PageSource> Extend<Page<S>> for PageList<Page<S>> {
+    fn extend<I: IntoIterator<Item = Page<S>>>(&mut self, pages: I) {
+        pages.into_iter().for_each(|page| self.push(page));
+    }
+}
+
+impl<T: Listable> Iterator for PageList<T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        self.pop()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.len, Some(self.len))
+    }
+}
+
+impl<T: Listable> ExactSizeIterator for PageList<T> {}
+
+impl<T: Listable> Drop for PageList<T> {
+    fn drop(&mut self) {
+        self.free_unheld();
+        // What others still hold stays on the list; the list's own claim to it ends here.
+        while let Some(page) = self.pop() {
+            drop(page);
+        }
+    }
+}
+
+impl<T: Listable> fmt::Debug for PageList<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PageList")
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}

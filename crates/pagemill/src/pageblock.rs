@@ -1,0 +1,286 @@
+//! Which of the 512 frames of a pageblock are free, as one cache line of bits.
+//!
+//! There is no list of free blocks by order here and none to merge: a block of order n is free
+//! exactly if its 2^n bits are set, so splitting is clearing bits and merging is setting them.
+
+use crate::units::{Order, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER};
+
+/// Frames that one word of a bitmap stands for.
+pub(crate) const WORD_NR_PAGES: usize = u64::BITS as usize;
+const NR_WORDS: usize = PAGEBLOCK_NR_PAGES / WORD_NR_PAGES;
+const WORD_ORDER: u8 = 6;
+const _: () = assert!(1 << WORD_ORDER == WORD_NR_PAGES);
+
+/// Bits at the multiples of 2^n, for n from 0 to 6.
+const ALIGNED: [u64; WORD_ORDER as usize + 1] = [
+    u64::MAX,
+    0x5555_5555_5555_5555,
+    0x1111_1111_1111_1111,
+    0x0101_0101_0101_0101,
+    0x0001_0001_0001_0001,
+    0x0000_0001_0000_0001,
+    0x0000_0000_0000_0001,
+];
+
+/// The free frames of one pageblock, a bit each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub(crate) struct Bitmap {
+    words: [u64; NR_WORDS],
+}
+
+impl Bitmap {
+    pub(crate) const EMPTY: Self = Self {
+        words: [0; NR_WORDS],
+    };
+
+    /// Returns the order of the largest free block, or `None` if no frame is free.
+    #[inline]
+    pub(crate) fn largest_order(&self) -> Option<Order> {
+        let full = self.full_words();
+        if full != 0 {
+            return Some(order(WORD_ORDER + largest_run_order(full)));
+        }
+        let mut words = self.words;
+        if words.iter().all(|&word| word == 0) {
+            return None;
+        }
+        for exponent in 0..WORD_ORDER {
+            let mut any = 0;
+            for word in &mut words {
+                *word = pair_up(*word, exponent);
+                any |= *word;
+            }
+            if any == 0 {
+                return Some(order(exponent));
+            }
+        }
+        unreachable!("no word is full")
+    }
+
+    /// Returns the order of the largest free block that lies in or covers word `index`.
+    #[inline]
+    pub(crate) fn largest_order_at(&self, index: usize) -> Option<Order> {
+        let mut word = self.words[index];
+        if word == 0 {
+            return None;
+        }
+        if word == u64::MAX {
+            // Word by word upwards, as buddies merge.
+            let full = self.full_words();
+            let mut exponent = 0;
+            while exponent < 3 {
+                let run = (1_u8 << (1 << exponent)) - 1;
+                let buddy = (index >> exponent ^ 1) << exponent;
+                if full >> buddy & run != run {
+                    break;
+                }
+                exponent += 1;
+            }
+            return Some(order(WORD_ORDER + exponent));
+        }
+        let mut exponent = 0;
+        loop {
+            word = pair_up(word, exponent);
+            if word == 0 {
+                return Some(order(exponent));
+            }
+            exponent += 1;
+        }
+    }
+
+    /// Returns the first frame of the smallest free block that `wanted` fits into.
+    pub(crate) fn find(&self, wanted: Order) -> Option<usize> {
+        (wanted.value()..=PAGEBLOCK_ORDER.value())
+            .find_map(|exponent| self.maximal_blocks(order(exponent)).next())
+    }
+
+    /// Yields the first frame of each free block of `order` that is not part of a larger one.
+    pub(crate) fn maximal_blocks(&self, order: Order) -> impl Iterator<Item = usize> + '_ {
+        let step = order.nr_pages();
+        (0..PAGEBLOCK_NR_PAGES).step_by(step).filter(move |&at| {
+            self.is_free(at, order) && (order == PAGEBLOCK_ORDER || !self.is_free(at ^ step, order))
+        })
+    }
+
+    /// Tells whether all frames of the block at `at` are free.
+    #[inline]
+    pub(crate) fn is_free(&self, at: usize, order: Order) -> bool {
+        block_words(at, order).all(|(index, mask)| self.words[index] & mask == mask)
+    }
+
+    /// Tells whether no frame of the block at `at` is free.
+    #[inline]
+    pub(crate) fn is_used(&self, at: usize, order: Order) -> bool {
+        block_words(at, order).all(|(index, mask)| self.words[index] & mask == 0)
+    }
+
+    /// Marks all frames of the block at `at` as used.
+    #[inline]
+    pub(crate) fn clear(&mut self, at: usize, order: Order) {
+        for (index, mask) in block_words(at, order) {
+            self.words[index] &= !mask;
+        }
+    }
+
+    /// Marks all frames of the block at `at` as free.
+    #[inline]
+    pub(crate) fn set(&mut self, at: usize, order: Order) {
+        for (index, mask) in block_words(at, order) {
+            self.words[index] |= mask;
+        }
+    }
+
+    /// Takes at most `nr` free frames out of word `index` and returns them as a mask.
+    #[inline]
+    pub(crate) fn take_from_word(&mut self, index: usize, nr: u32) -> u64 {
+        let word = self.words[index];
+        let taken = if word.count_ones() <= nr {
+            word
+        } else {
+            lowest_ones(word, nr)
+        };
+        self.words[index] = word & !taken;
+        taken
+    }
+
+    /// Returns word `index`.
+    #[inline]
+    pub(crate) fn word(&self, index: usize) -> u64 {
+        self.words[index]
+    }
+
+    /// Marks the frames of `mask` in word `index` as free.
+    #[inline]
+    pub(crate) fn put_into_word(&mut self, index: usize, mask: u64) {
+        self.words[index] |= mask;
+    }
+
+    /// Replaces word `index` by what `change` makes of it.
+    #[inline]
+    pub(crate) fn change_word(&mut self, index: usize, change: impl FnOnce(u64) -> u64) {
+        self.words[index] = change(self.words[index]);
+    }
+
+    #[inline]
+    pub(crate) fn nr_free(&self) -> u32 {
+        self.words.iter().map(|word| word.count_ones()).sum()
+    }
+
+    /// Yields the indexes of the words, in ascending order.
+    pub(crate) fn word_indexes() -> core::ops::Range<usize> {
+        0..NR_WORDS
+    }
+
+    /// Returns one bit for each word whose frames are all free.
+    #[inline]
+    fn full_words(&self) -> u8 {
+        self.words
+            .iter()
+            .enumerate()
+            .fold(0, |full, (index, &word)| {
+                full | u8::from(word == u64::MAX) << index
+            })
+    }
+}
+
+/// Free frames within one aligned group of 64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WordRun {
+    /// The group's first frame number; a multiple of 64.
+    pub(crate) base: u64,
+    /// The frames of the group that belong to the run.
+    pub(crate) mask: u64,
+}
+
+/// A bounded batch of frames on its way between a zone and a per-CPU list.
+///
+/// Its capacity bounds the time for which the zone lock is held.
+#[derive(Debug)]
+pub(crate) struct Runs {
+    runs: [WordRun; Self::CAPACITY],
+    len: usize,
+}
+
+impl Runs {
+    pub(crate) const CAPACITY: usize = 64;
+
+    #[inline]
+    pub(crate) const fn new() -> Self {
+        Self {
+            runs: [WordRun { base: 0, mask: 0 }; Self::CAPACITY],
+            len: 0,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.len == Self::CAPACITY
+    }
+
+    /// Appends a run.
+    ///
+    /// # Panics
+    /// If the batch is full.
+    #[inline]
+    pub(crate) fn push(&mut self, run: WordRun) {
+        self.runs[self.len] = run;
+        self.len += 1;
+    }
+
+    #[inline]
+    pub(crate) fn as_slice(&self) -> &[WordRun] {
+        &self.runs[..self.len]
+    }
+}
+
+/// Returns the lowest `nr` one bits of `word`, which has more than that.
+#[inline]
+fn lowest_ones(word: u64, nr: u32) -> u64 {
+    if word == u64::MAX {
+        return (1 << nr) - 1;
+    }
+    let mut rest = word;
+    for _ in 0..nr {
+        rest &= rest.wrapping_sub(1);
+    }
+    word & !rest
+}
+
+/// Keeps the bits that begin a run of 2^(exponent+1), given those that begin one of 2^exponent.
+#[inline]
+fn pair_up(runs: u64, exponent: u8) -> u64 {
+    runs & runs >> (1_u32 << exponent) & ALIGNED[usize::from(exponent) + 1]
+}
+
+/// Returns the order of the largest aligned run of ones in a byte that is not zero.
+#[inline]
+fn largest_run_order(byte: u8) -> u8 {
+    let pairs = byte & byte >> 1 & 0x55;
+    let quads = pairs & pairs >> 2 & 0x11;
+    u8::from(pairs != 0) + u8::from(quads != 0) + u8::from(quads == 0x11)
+}
+
+/// Yields each word that the block at `at` touches, with the block's bits in it.
+#[inline]
+fn block_words(at: usize, order: Order) -> impl Iterator<Item = (usize, u64)> {
+    let nr_pages = order.nr_pages();
+    debug_assert!(at.is_multiple_of(nr_pages) && at + nr_pages <= PAGEBLOCK_NR_PAGES);
+    let (nr_words, mask) = if nr_pages < WORD_NR_PAGES {
+        (1, ((1 << nr_pages) - 1) << (at % WORD_NR_PAGES))
+    } else {
+        (nr_pages / WORD_NR_PAGES, u64::MAX)
+    };
+    let first = at / WORD_NR_PAGES;
+    (first..first + nr_words).map(move |index| (index, mask))
+}
+
+#[inline]
+fn order(exponent: u8) -> Order {
+    Order::new(exponent).expect("a run within a pageblock has at most the pageblock's order")
+}
+
+const _: () = assert!(size_of::<Bitmap>() == 64);
+
+#[cfg(test)]
+mod tests;

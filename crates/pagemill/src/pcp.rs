@@ -1,0 +1,219 @@
+//! The lists of free pages that each CPU keeps in front of the zones.
+//!
+//! A list is an array of page words, not a chain through the pages: taking and giving back a
+//! batch is one copy. It knows how many pages it holds and may hold; it does not know zones, and
+//! [`allocator`](crate::allocator) refills and drains it.
+
+use core::mem::MaybeUninit;
+
+use crate::handle::{Class, RawPage};
+use crate::pageblock::{WORD_NR_PAGES, WordRun};
+use crate::units::Pfn;
+
+/// Free pages of one zone and kind, most recently freed last.
+///
+/// `pcp-init`: the first `count` entries of `pages` are initialised.
+/// `pcp-room`: `count` is at most `high`, which is at most `pages.len()`.
+#[derive(Debug)]
+pub(crate) struct PcpList {
+    pages: &'static mut [MaybeUninit<RawPage>],
+    count: usize,
+    high: usize,
+    batch: usize,
+    /// How often the last refills, or drains, followed each other without one of the other kind.
+    refills_in_a_row: u32,
+    drains_in_a_row: u32,
+}
+
+/// How often a batch may double.
+///
+/// # Source
+/// `linux-6.12` `mm/page_alloc.c` `nr_pcp_alloc`, `CONFIG_PCP_BATCH_SCALE_MAX`
+const BATCH_SCALE_MAX: u32 = 5;
+
+impl PcpList {
+    /// Makes an empty list that holds as many pages as `pages` has entries.
+    pub(crate) fn new(pages: &'static mut [MaybeUninit<RawPage>], batch: usize) -> Self {
+        let high = pages.len();
+        assert!(
+            (1..=high).contains(&batch),
+            "batch {batch} is not in 1..={high}"
+        );
+        Self {
+            pages,
+            count: 0,
+            high,
+            batch,
+            refills_in_a_row: 0,
+            drains_in_a_row: 0,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    pub(crate) fn high(&self) -> usize {
+        self.high
+    }
+
+    pub(crate) fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Returns how many more pages fit.
+    #[inline]
+    pub(crate) fn room(&self) -> usize {
+        self.high - self.count
+    }
+
+    /// Returns how many pages the next refill takes from the zone.
+    ///
+    /// Refills that follow each other double the batch, up to half of high.
+    pub(crate) fn next_refill(&mut self) -> usize {
+        let nr = self.scaled_batch(self.refills_in_a_row);
+        self.refills_in_a_row += u32::from(self.refills_in_a_row < BATCH_SCALE_MAX);
+        self.drains_in_a_row = 0;
+        nr
+    }
+
+    /// Returns how many pages the next drain of a full list gives to the zone.
+    ///
+    /// Drains that follow each other double the batch, up to half of high.
+    pub(crate) fn next_drain(&mut self) -> usize {
+        let nr = self.scaled_batch(self.drains_in_a_row);
+        self.drains_in_a_row += u32::from(self.drains_in_a_row < BATCH_SCALE_MAX);
+        self.refills_in_a_row = 0;
+        nr
+    }
+
+    /// Takes the page that was freed last.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<RawPage> {
+        let last = self.count.checked_sub(1)?;
+        let page = *self.top(1).first()?;
+        self.count = last;
+        Some(page)
+    }
+
+    /// Adds a page; the caller has made room.
+    #[inline]
+    pub(crate) fn push(&mut self, page: RawPage) {
+        self.pages[..self.high][self.count].write(page);
+        self.count += 1;
+    }
+
+    /// Adds as many pages as `nr` says, which the caller has made room for, from `source`.
+    #[inline]
+    pub(crate) fn push_iter(&mut self, nr: usize, source: impl Iterator<Item = RawPage>) {
+        let room = &mut self.pages[self.count..self.high][..nr];
+        let mut written = 0;
+        for (entry, page) in room.iter_mut().zip(source) {
+            entry.write(page);
+            written += 1;
+        }
+        self.count += written;
+    }
+
+    /// Adds the pages of one word of a pageblock's bitmap; the caller has made room.
+    #[inline]
+    pub(crate) fn push_run(&mut self, class: Class, run: WordRun) {
+        let pfns = run.base..run.base + WORD_NR_PAGES as u64;
+        if run.mask == u64::MAX {
+            return self.push_iter(WORD_NR_PAGES, pfns.map(|pfn| class.at(Pfn::new(pfn))));
+        }
+        let mut rest = run.mask;
+        while rest != 0 {
+            self.push(class.at(Pfn::new(run.base + u64::from(rest.trailing_zeros()))));
+            rest &= rest - 1;
+        }
+    }
+
+    /// Returns the `nr` pages that were freed last, oldest first.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[inline]
+    pub(crate) fn top(&self, nr: usize) -> &[RawPage] {
+        // SAFETY: 1. initialised: `pcp-init`.
+        unsafe { self.pages[self.count - nr..self.count].assume_init_ref() }
+    }
+
+    /// Returns the `nr` pages that were freed first, oldest first.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[inline]
+    pub(crate) fn bottom(&self, nr: usize) -> &[RawPage] {
+        // SAFETY: 1. initialised: `pcp-init`.
+        unsafe { self.pages[..self.count][..nr].assume_init_ref() }
+    }
+
+    /// Forgets the `nr` pages that were freed last.
+    #[inline]
+    pub(crate) fn forget_top(&mut self, nr: usize) {
+        self.count -= nr;
+    }
+
+    /// Forgets the `nr` pages that were freed first.
+    pub(crate) fn forget_bottom(&mut self, nr: usize) {
+        self.pages.copy_within(nr..self.count, 0);
+        self.count -= nr;
+    }
+
+    #[inline]
+    fn scaled_batch(&self, doublings: u32) -> usize {
+        (self.batch << doublings).min(self.high / 2).max(self.batch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::boxed::Box;
+    use alloc::vec::Vec;
+
+    use super::*;
+    use crate::handle::ListId;
+    use crate::migratetype::MigrateType;
+    use crate::units::Order;
+
+    fn list(high: usize, batch: usize) -> PcpList {
+        let pages = Box::leak(alloc::vec![MaybeUninit::uninit(); high].into_boxed_slice());
+        PcpList::new(pages, batch)
+    }
+
+    fn pages(pfns: core::ops::Range<u64>) -> Vec<RawPage> {
+        let class = Class::new(ListId::new(0, MigrateType::Movable), Order::ZERO);
+        pfns.map(|pfn| class.at(Pfn::new(pfn))).collect()
+    }
+
+    #[test]
+    fn the_page_freed_last_comes_first_and_the_oldest_leaves_first() {
+        let mut list = list(8, 2);
+        list.push_iter(4, pages(0..4).into_iter());
+        list.push_iter(2, pages(4..6).into_iter());
+        list.push(pages(6..7)[0]);
+        assert_eq!(list.pop(), Some(pages(6..7)[0]));
+        assert_eq!(list.bottom(2), pages(0..2));
+        list.forget_bottom(2);
+        assert_eq!(list.top(4), pages(2..6));
+        list.forget_top(4);
+        assert_eq!((list.pop(), list.count(), list.room()), (None, 0, 8));
+    }
+
+    #[test]
+    fn moves_in_one_direction_grow_and_turning_back_resets_them() {
+        let mut list = list(64, 4);
+        let refills: Vec<_> = (0..5).map(|_| list.next_refill()).collect();
+        assert_eq!(refills, [4, 8, 16, 32, 32]);
+        assert_eq!((list.next_drain(), list.next_drain()), (4, 8));
+        assert_eq!(list.next_refill(), 4);
+    }
+
+    #[test]
+    #[should_panic(expected = "out of range")]
+    fn a_full_list_takes_no_more() {
+        list(2, 1).push_iter(3, pages(0..3).into_iter());
+    }
+}

@@ -1,0 +1,426 @@
+//! Turning a configuration and a piece of memory into the tables of an allocator.
+//!
+//! The same walk is made twice: once to count bytes, once to lay the tables out. The two cannot
+//! disagree, because they are one piece of code.
+
+use core::alloc::Layout;
+use core::mem::MaybeUninit;
+use core::ptr::NonNull;
+
+use crate::buddy::{Block, Buddy};
+use crate::config::Config;
+use crate::error::ConfigError;
+use crate::gfp::{NR_ZONE_KINDS, ZoneKind};
+use crate::handle::{MAX_NR_ZONES, RawPage};
+use crate::memmap::FrameTables;
+use crate::migratetype::NR_MIGRATE_TYPES;
+use crate::pageblock::Bitmap;
+use crate::pcp::PcpList;
+use crate::percpu::PerCpu;
+use crate::span::{Span, Spans, block_base};
+use crate::stats::ZoneEvents;
+use crate::units::{NodeId, PAGE_SHIFT};
+use crate::watermark::{Watermarks, default_min_free_pages, lowmem_reserve};
+use crate::zone::{Zone, ZoneFacts};
+use crate::zonelist::{ZoneList, zone_order};
+
+/// The tables of an allocator, in memory that it was given for good.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    pub(crate) frames: FrameTables,
+    pub(crate) zones: &'static [Zone],
+    pub(crate) cpus: &'static [PerCpu],
+    /// One list for each node and kind of zone; see [`zonelist`](crate::zonelist).
+    pub(crate) zonelists: &'static [ZoneList],
+}
+
+/// Alignment of the metadata memory: a pair of cache lines.
+const ALIGN: usize = 128;
+
+/// Returns how much metadata memory `config` needs.
+pub(crate) fn metadata_layout(config: &Config<'_>) -> Result<Layout, ConfigError> {
+    config.validate()?;
+    let counts = Counts::of(config)?;
+    let mut carver = Carver {
+        memory: None,
+        used: 0,
+    };
+    carve(config, &counts, &mut carver);
+    Ok(
+        Layout::from_size_align(carver.used.next_multiple_of(ALIGN), ALIGN)
+            .expect("2^32 frames need less than 2^63 bytes"),
+    )
+}
+
+/// Lays out and fills the tables.
+///
+/// # Safety
+/// `metadata` points to initialised memory that is valid for reads and writes and used by nobody
+/// else for as long as the tables are used.
+pub(crate) unsafe fn build(
+    config: &Config<'_>,
+    metadata: NonNull<[u8]>,
+) -> Result<Tables, ConfigError> {
+    let layout = metadata_layout(config)?;
+    if metadata.len() < layout.size() {
+        return Err(ConfigError::MetadataTooSmall {
+            given_bytes: metadata.len(),
+            needed_bytes: layout.size(),
+        });
+    }
+    let memory = metadata.cast::<u8>();
+    let address = memory.addr().get();
+    if !address.is_multiple_of(ALIGN) {
+        return Err(ConfigError::MetadataMisaligned {
+            address,
+            align_bytes: ALIGN,
+        });
+    }
+    let counts = Counts::of(config)?;
+    let mut carver = Carver {
+        memory: Some(memory),
+        used: 0,
+    };
+    Ok(carve(config, &counts, &mut carver)
+        .expect("the carver has memory")
+        .fill(config))
+}
+
+/// How many of each thing a configuration makes.
+struct Counts {
+    zones: usize,
+    spans: usize,
+    blocks: usize,
+    frames: usize,
+    nodes: usize,
+    cpus: usize,
+    pcp_high: usize,
+}
+
+impl Counts {
+    fn of(config: &Config<'_>) -> Result<Self, ConfigError> {
+        let nodes = config.nr_nodes();
+        let (mut zones, mut spans, mut blocks, mut frames) = (0, 0, 0, 0);
+        let mut smallest = u64::MAX;
+        for (node, kind) in zone_names(nodes) {
+            let zone = ZoneCounts::of(config, node, kind);
+            if zone.spans > 0 {
+                zones += 1;
+                spans += zone.spans;
+                blocks += zone.blocks;
+                frames += zone.frames;
+                smallest = smallest.min(zone.frames);
+            }
+        }
+        if zones > MAX_NR_ZONES {
+            return Err(ConfigError::TooManyZones {
+                nr_zones: zones,
+                max: MAX_NR_ZONES,
+            });
+        }
+        if frames > u64::from(u32::MAX) {
+            return Err(ConfigError::TooManyFrames { nr_frames: frames });
+        }
+        Ok(Self {
+            zones,
+            spans,
+            blocks,
+            frames: usize::try_from(frames).expect("checked to fit in 32 bits"),
+            nodes,
+            cpus: config.nr_cpus as usize,
+            pcp_high: pcp_high(config, frames),
+        })
+    }
+}
+
+struct ZoneCounts {
+    spans: usize,
+    blocks: usize,
+    frames: u64,
+}
+
+impl ZoneCounts {
+    fn of(config: &Config<'_>, node: NodeId, kind: ZoneKind) -> Self {
+        let mut counts = Self {
+            spans: 0,
+            blocks: 0,
+            frames: 0,
+        };
+        let mut next_base = 0;
+        for pfns in config.zone_memory(node, kind) {
+            counts.spans += 1;
+            counts.frames += pfns.end - pfns.start;
+            let end_base = block_base(pfns.end - 1) + 1;
+            let new_blocks = end_base - block_base(pfns.start).max(next_base);
+            counts.blocks += usize::try_from(new_blocks).expect("checked to fit in 32 bits");
+            next_base = end_base;
+        }
+        counts
+    }
+}
+
+/// Yields the name of every zone that there could be, in the order of their numbers.
+fn zone_names(nr_nodes: usize) -> impl Iterator<Item = (NodeId, ZoneKind)> {
+    (0..nr_nodes).flat_map(|node| {
+        let node = NodeId::new(u8::try_from(node).expect("checked to be below MAX_NR_NODES"));
+        ZoneKind::ALL.into_iter().map(move |kind| (node, kind))
+    })
+}
+
+/// Returns the size of each per-CPU list, for an allocator of `nr_frames`.
+fn pcp_high(config: &Config<'_>, nr_frames: u64) -> usize {
+    let share = nr_frames / 8 / u64::from(config.nr_cpus);
+    let default = u32::try_from(share)
+        .unwrap_or(u32::MAX)
+        .clamp(1, Config::PCP_HIGH_DEFAULT);
+    config.pcp_high.unwrap_or(default) as usize
+}
+
+/// The tables before they hold anything.
+struct Raw {
+    zones: &'static mut [MaybeUninit<Zone>],
+    spans: &'static mut [MaybeUninit<Span>],
+    blocks: &'static mut [MaybeUninit<Block>],
+    bitmaps: &'static mut [MaybeUninit<Bitmap>],
+    frames: FrameTables,
+    cpus: &'static mut [MaybeUninit<PerCpu>],
+    events: &'static mut [MaybeUninit<ZoneEvents>],
+    lists: &'static mut [MaybeUninit<PcpList>],
+    pages: &'static mut [MaybeUninit<RawPage>],
+    zonelists: &'static mut [MaybeUninit<ZoneList>],
+    zone_indexes: &'static mut [MaybeUninit<u16>],
+    pcp_high: usize,
+}
+
+/// Takes the tables' memory in order; `None` if the carver only counts.
+fn carve(config: &Config<'_>, counts: &Counts, carver: &mut Carver) -> Option<Raw> {
+    let nr_lists = counts.cpus * counts.zones * NR_MIGRATE_TYPES;
+    let bitmaps = carver.take(counts.blocks);
+    let blocks = carver.take(counts.blocks);
+    let zones = carver.take(counts.zones);
+    let spans = carver.take(counts.spans);
+    let cpus = carver.take(counts.cpus);
+    let events = carver.take(counts.cpus * counts.zones);
+    let lists = carver.take(nr_lists);
+    let pages = carver.take(nr_lists * counts.pcp_high);
+    let zonelists = carver.take(counts.nodes * NR_ZONE_KINDS);
+    let zone_indexes = carver.take(counts.nodes * zone_order_len(config, counts));
+    let links = carver.take(counts.frames);
+    let refs = carver.take(counts.frames);
+    Some(Raw {
+        zones: zones?,
+        spans: spans?,
+        blocks: blocks?,
+        bitmaps: bitmaps?,
+        frames: FrameTables::new(links?, refs?),
+        cpus: cpus?,
+        events: events?,
+        lists: lists?,
+        pages: pages?,
+        zonelists: zonelists?,
+        zone_indexes: zone_indexes?,
+        pcp_high: counts.pcp_high,
+    })
+}
+
+/// Returns how many zone numbers the zonelists of one node hold together.
+fn zone_order_len(config: &Config<'_>, counts: &Counts) -> usize {
+    let below = |highest: ZoneKind| {
+        zone_names(counts.nodes)
+            .filter(|&(_, kind)| kind <= highest)
+            .filter(|&(node, kind)| ZoneCounts::of(config, node, kind).spans > 0)
+            .count()
+    };
+    ZoneKind::ALL.into_iter().map(below).sum()
+}
+
+impl Raw {
+    fn fill(self, config: &Config<'_>) -> Tables {
+        let zones = fill_zones(config, self.zones, self.spans, self.blocks, self.bitmaps);
+        let zonelists = fill_zonelists(config, zones, self.zonelists, self.zone_indexes);
+        let mut lists = Pieces(self.lists);
+        let mut pages = Pieces(self.pages);
+        let mut events = Pieces(self.events);
+        let batch = |high: usize| {
+            let default = (high / 4).clamp(1, Config::PCP_BATCH_MAX as usize);
+            config
+                .pcp_batch
+                .map_or(default, |batch| batch as usize)
+                .min(high)
+        };
+        let nr_lists = zones.len() * NR_MIGRATE_TYPES;
+        let cpus = write_all(self.cpus, |cpu| {
+            let lists = write_all(lists.next(nr_lists), |_| {
+                PcpList::new(pages.next(self.pcp_high), batch(self.pcp_high))
+            });
+            let events = write_all(events.next(zones.len()), |_| ZoneEvents::new());
+            PerCpu::new(config.cpu_node(cpu), lists, events)
+        });
+        Tables {
+            frames: self.frames,
+            zones,
+            cpus,
+            zonelists,
+        }
+    }
+}
+
+fn fill_zones(
+    config: &Config<'_>,
+    zones: &'static mut [MaybeUninit<Zone>],
+    spans: &'static mut [MaybeUninit<Span>],
+    blocks: &'static mut [MaybeUninit<Block>],
+    bitmaps: &'static mut [MaybeUninit<Bitmap>],
+) -> &'static [Zone] {
+    let (mut spans, mut blocks, mut bitmaps) = (Pieces(spans), Pieces(blocks), Pieces(bitmaps));
+    let mut first_frame = 0;
+    let mut names = zone_names(config.nr_nodes())
+        .filter(|&(node, kind)| ZoneCounts::of(config, node, kind).spans > 0);
+    let zones = write_all(zones, |index| {
+        let (node, kind) = names.next().expect("as many zones as were counted");
+        let counts = ZoneCounts::of(config, node, kind);
+        let mut memory = config.zone_memory(node, kind);
+        let mut next_base = 0;
+        let mut first_block = 0;
+        let spans = write_all(spans.next(counts.spans), |_| {
+            let pfns = memory.next().expect("as many spans as were counted");
+            // A span that begins in the last span's pageblock shares its books.
+            let base = block_base(pfns.start);
+            first_block -= u32::from(base < next_base);
+            let span = Span {
+                start: pfns.start,
+                end: pfns.end,
+                first_block,
+                first_frame,
+            };
+            let last_base = block_base(pfns.end - 1);
+            first_block += narrow(last_base - base + 1);
+            first_frame += narrow(pfns.end - pfns.start);
+            next_base = last_base + 1;
+            span
+        });
+        let spans = Spans::new(spans);
+        let blocks = write_all(blocks.next(counts.blocks), |_| Block::new());
+        let bitmaps = write_all(bitmaps.next(counts.blocks), |_| Bitmap::EMPTY);
+        let mut buddy = Buddy::new(blocks, bitmaps, spans);
+        buddy.free_all_except(
+            config
+                .reserved
+                .iter()
+                .map(crate::config::ReservedRange::pfns),
+        );
+        let facts = ZoneFacts {
+            index: u16::try_from(index).expect("checked to be below MAX_NR_ZONES"),
+            kind,
+            node,
+            spans,
+            managed: buddy.nr_free(),
+            present: counts.frames,
+            watermarks: Watermarks::default(),
+        };
+        Zone::new(buddy, facts)
+    });
+    set_watermarks(config, zones);
+    zones
+}
+
+/// Divides the reserve among the zones by size; zone Movable lends none of its own to the kernel,
+/// but keeps a share like the others, since its pages are freed and taken in the same way.
+fn set_watermarks(config: &Config<'_>, zones: &mut [Zone]) {
+    let total: u64 = zones.iter().map(|zone| zone.facts.managed).sum();
+    let min_free = match config.min_free_bytes {
+        Some(bytes) => bytes >> PAGE_SHIFT,
+        None => default_min_free_pages(total),
+    };
+    for index in 0..zones.len() {
+        let ZoneFacts {
+            node,
+            kind,
+            managed,
+            ..
+        } = zones[index].facts;
+        let mut managed_by_kind = [0; NR_ZONE_KINDS];
+        for zone in zones.iter().filter(|zone| zone.facts.node == node) {
+            managed_by_kind[zone.facts.kind.index()] = zone.facts.managed;
+        }
+        let share = u128::from(min_free) * u128::from(managed);
+        let min = share.checked_div(u128::from(total)).unwrap_or(0);
+        let min = u64::try_from(min).unwrap_or(u64::MAX).min(managed);
+        let mut marks = Watermarks::new(min, managed, config.watermark_scale_factor);
+        marks.lowmem_reserve = lowmem_reserve(kind, &managed_by_kind, &config.lowmem_reserve_ratio);
+        zones[index].facts.watermarks = marks;
+    }
+}
+
+fn fill_zonelists(
+    config: &Config<'_>,
+    zones: &[Zone],
+    zonelists: &'static mut [MaybeUninit<ZoneList>],
+    indexes: &'static mut [MaybeUninit<u16>],
+) -> &'static [ZoneList] {
+    let mut indexes = Pieces(indexes);
+    let distance = |from, to| config.distance(from, to);
+    write_all(zonelists, |list| {
+        let (node, highest) = (list / NR_ZONE_KINDS, ZoneKind::ALL[list % NR_ZONE_KINDS]);
+        let nr = zones
+            .iter()
+            .filter(|zone| zone.facts.kind <= highest)
+            .count();
+        let zone_indexes = write_all(indexes.next(nr), |_| 0);
+        zone_order(zones, node, highest, distance, zone_indexes);
+        ZoneList::new(zone_indexes)
+    })
+}
+
+fn narrow(count: u64) -> u32 {
+    u32::try_from(count).expect("an allocator has at most 2^32 frames")
+}
+
+/// Initialises every entry of a table.
+fn write_all<T>(
+    table: &'static mut [MaybeUninit<T>],
+    mut make: impl FnMut(usize) -> T,
+) -> &'static mut [T] {
+    for (index, entry) in table.iter_mut().enumerate() {
+        entry.write(make(index));
+    }
+    // SAFETY: 1. initialised: every entry was just written.
+    unsafe { table.assume_init_mut() }
+}
+
+/// A table that is given away piece by piece.
+struct Pieces<T: 'static>(&'static mut [MaybeUninit<T>]);
+
+impl<T> Pieces<T> {
+    fn next(&mut self, len: usize) -> &'static mut [MaybeUninit<T>] {
+        let (piece, rest) = core::mem::take(&mut self.0).split_at_mut(len);
+        self.0 = rest;
+        piece
+    }
+}
+
+/// Gives out the metadata memory in order, or only counts it.
+///
+/// `carved-once`: the bytes below `used` have been given away; the others have not.
+struct Carver {
+    memory: Option<NonNull<u8>>,
+    used: usize,
+}
+
+impl Carver {
+    fn take<T>(&mut self, len: usize) -> Option<&'static mut [MaybeUninit<T>]> {
+        const { assert!(align_of::<T>() <= ALIGN) };
+        let start = self.used.next_multiple_of(align_of::<T>());
+        self.used = start + len * size_of::<T>();
+        let memory = self.memory?;
+        // SAFETY: 1. in bounds: `build` checked the memory to hold all that this walk takes.
+        let first = unsafe { memory.add(start) };
+        let table = NonNull::slice_from_raw_parts(first.cast::<MaybeUninit<T>>(), len);
+        // SAFETY: 1. valid for as long as it is used: `build`'s caller promises it. 2. aligned:
+        // the memory is, to ALIGN, and `start` is a multiple of T's. 3. exclusive: `carved-once`.
+        Some(unsafe { &mut *table.as_ptr() })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,280 @@
+//! Atomics and the one lock, in two builds: the real one, and loom's for model checking.
+
+use core::fmt;
+use core::ops::{Deref, DerefMut};
+
+#[cfg(not(loom))]
+mod imp {
+    pub(crate) use core::sync::atomic::Ordering;
+    use core::sync::atomic::fence;
+
+    #[expect(
+        clippy::disallowed_types,
+        reason = "the alias that all others go through"
+    )]
+    pub(crate) type AtomicBool = core::sync::atomic::AtomicBool;
+    #[expect(
+        clippy::disallowed_types,
+        reason = "the alias that all others go through"
+    )]
+    pub(crate) type AtomicU32 = core::sync::atomic::AtomicU32;
+    #[expect(
+        clippy::disallowed_types,
+        reason = "the alias that all others go through"
+    )]
+    pub(crate) type AtomicU64 = core::sync::atomic::AtomicU64;
+    #[expect(
+        clippy::disallowed_types,
+        reason = "the cell that loom's stands in for"
+    )]
+    #[derive(Debug)]
+    pub(crate) struct UnsafeCell<T>(core::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            #[expect(
+                clippy::disallowed_types,
+                reason = "the cell that loom's stands in for"
+            )]
+            Self(core::cell::UnsafeCell::new(value))
+        }
+
+        /// Returns a pointer that lives as long as the access it is made for.
+        pub(crate) fn get_mut(&self) -> MutPtr<T> {
+            MutPtr(self.0.get())
+        }
+    }
+
+    /// A raw pointer with the shape of loom's tracked one.
+    pub(crate) struct MutPtr<T>(*mut T);
+
+    impl<T> MutPtr<T> {
+        pub(crate) fn as_ptr(&self) -> *mut T {
+            self.0
+        }
+
+        /// # Safety
+        /// As for dereferencing a `*mut T`: no other reference to the value may be alive.
+        #[expect(clippy::mut_from_ref, reason = "the shape of loom's MutPtr")]
+        #[inline]
+        pub(crate) unsafe fn deref(&self) -> &mut T {
+            // SAFETY: 1. exclusive and alive: the caller's obligation.
+            unsafe { &mut *self.0 }
+        }
+    }
+
+    pub(crate) fn fence_acquire() {
+        fence(Ordering::Acquire);
+    }
+}
+
+#[cfg(loom)]
+mod imp {
+    pub(crate) use loom::cell::{MutPtr, UnsafeCell};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+    pub(crate) fn fence_acquire() {
+        loom::sync::atomic::fence(Ordering::Acquire);
+    }
+}
+
+pub(crate) use imp::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence_acquire};
+use imp::{MutPtr, UnsafeCell};
+
+/// A lock that is tried first and spun on only where the caller says how to wait.
+///
+/// `lock-excludes`: `held` is true exactly while one [`LockGuard`] exists.
+pub(crate) struct Lock<T> {
+    held: AtomicBool,
+    /// Guarded by `held`.
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: 1. a shared Lock hands out the value to one guard at a time (`lock-excludes`), so it is
+// sent between threads, never shared: T: Send is enough.
+unsafe impl<T: Send> Sync for Lock<T> {}
+
+impl<T> Lock<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self {
+            held: AtomicBool::new(false),
+            value: UnsafeCell::new(value),
+        }
+    }
+
+    /// Takes the lock if it is free.
+    #[inline]
+    pub(crate) fn try_lock(&self) -> Option<LockGuard<'_, T>> {
+        // Acquire pairs with the Release store in LockGuard::drop.
+        if self.held.swap(true, Ordering::Acquire) {
+            return None;
+        }
+        Some(LockGuard {
+            value: self.value.get_mut(),
+            lock: self,
+        })
+    }
+
+    /// Takes the lock, calling `relax` with the number of tries so far while it is taken.
+    #[inline]
+    pub(crate) fn lock(&self, mut relax: impl FnMut(u32)) -> LockGuard<'_, T> {
+        let mut spins = 0;
+        loop {
+            if let Some(guard) = self.try_lock() {
+                return guard;
+            }
+            // Relaxed: only a hint when to try again; try_lock orders.
+            while self.held.load(Ordering::Relaxed) {
+                relax(spins);
+                spins = spins.saturating_add(1);
+            }
+        }
+    }
+}
+
+impl<T> fmt::Debug for Lock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Relaxed: a snapshot for people.
+        f.debug_struct("Lock")
+            .field("held", &self.held.load(Ordering::Relaxed))
+            .finish()
+    }
+}
+
+/// The right to use the value of a [`Lock`], until dropped.
+pub(crate) struct LockGuard<'a, T> {
+    value: MutPtr<T>,
+    lock: &'a Lock<T>,
+}
+
+impl<T> Deref for LockGuard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: 1. exclusive: `lock-excludes`, and the borrow of the guard. 2. alive: the guard
+        // borrows the lock.
+        unsafe { self.value.deref() }
+    }
+}
+
+impl<T> DerefMut for LockGuard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: 1. exclusive: `lock-excludes`, and the unique borrow of the guard. 2. alive: the
+        // guard borrows the lock.
+        unsafe { self.value.deref() }
+    }
+}
+
+impl<T> Drop for LockGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        // Release pairs with the Acquire swap in Lock::try_lock.
+        self.lock.held.store(false, Ordering::Release);
+    }
+}
+
+/// A counter with one writer at a time and any number of readers.
+#[derive(Debug)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Adds `count`; the caller holds the lock that makes it the only writer.
+    #[inline]
+    pub(crate) fn add(&self, count: u64) {
+        // Relaxed: the writers are ordered by their lock, and readers take any recent value.
+        self.set(self.get().wrapping_add(count));
+    }
+
+    /// Replaces the value; the caller holds the lock that makes it the only writer.
+    #[inline]
+    pub(crate) fn set(&self, value: u64) {
+        // Relaxed: as in `add`.
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> u64 {
+        // Relaxed: a reader orders nothing by a statistic.
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A place that is filled once; before that it is empty.
+///
+/// `once-filled`: `state` reaches FULL once, after the value was written, and stays there.
+#[cfg(not(loom))]
+#[derive(Debug)]
+pub(crate) struct OnceCell<T> {
+    state: AtomicU32,
+    value: UnsafeCell<core::mem::MaybeUninit<T>>,
+}
+
+// SAFETY: 1. a shared cell moves a T in from one thread and lends it to all: Send and Sync.
+#[cfg(not(loom))]
+unsafe impl<T: Send + Sync> Sync for OnceCell<T> {}
+
+#[cfg(not(loom))]
+impl<T> OnceCell<T> {
+    const EMPTY: u32 = 0;
+    const FILLING: u32 = 1;
+    const FULL: u32 = 2;
+
+    pub(crate) const fn new() -> Self {
+        Self {
+            state: AtomicU32::new(Self::EMPTY),
+            value: UnsafeCell::new(core::mem::MaybeUninit::uninit()),
+        }
+    }
+
+    pub(crate) fn set(&self, value: T) -> Result<(), T> {
+        // Relaxed: nothing is read that another thread wrote.
+        let claimed = self.state.compare_exchange(
+            Self::EMPTY,
+            Self::FILLING,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+        if claimed.is_err() {
+            return Err(value);
+        }
+        let place = self.value.get_mut();
+        // SAFETY: 1. exclusive: `once-filled`, and only the thread that saw EMPTY comes here.
+        unsafe { place.deref() }.write(value);
+        // Release pairs with the Acquire load in `get`.
+        self.state.store(Self::FULL, Ordering::Release);
+        Ok(())
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> Option<&T> {
+        // Acquire pairs with the Release store in `set`.
+        if self.state.load(Ordering::Acquire) != Self::FULL {
+            return None;
+        }
+        let place = self.value.get_mut().as_ptr();
+        // SAFETY: 1. no writer any more, and initialised: `once-filled`.
+        let value = unsafe { &*place };
+        // SAFETY: 1. initialised: `once-filled`.
+        Some(unsafe { value.assume_init_ref() })
+    }
+}
+
+#[cfg(not(loom))]
+impl<T> Drop for OnceCell<T> {
+    fn drop(&mut self) {
+        // Relaxed: dropping is exclusive.
+        if self.state.load(Ordering::Relaxed) == Self::FULL {
+            let place = self.value.get_mut();
+            // SAFETY: 1. exclusive: `self` is.
+            let value = unsafe { place.deref() };
+            // SAFETY: 1. initialised: `once-filled`; nobody reads it after the drop.
+            unsafe { value.assume_init_drop() };
+        }
+    }
+}

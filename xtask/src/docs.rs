@@ -9,16 +9,10 @@ pub fn check(tree: &Tree) -> Vec<Finding> {
         .filter(|(path, _)| *path != "tests.rs" && !path.ends_with("/tests.rs"))
         .filter(|(_, text)| {
             let first = text.lines().next().unwrap_or_default();
-            first
-                .strip_prefix("//! ")
-                .is_none_or(|words| words.trim().is_empty())
+            first.strip_prefix("//! ").is_none_or(|words| words.trim().is_empty())
         })
         .map(|(path, _)| {
-            Finding::new(
-                path,
-                1,
-                "the first line must be `//!` and what the file is for",
-            )
+            Finding::new(path, 1, "the first line must be `//!` and what the file is for")
         })
         .collect()
 }

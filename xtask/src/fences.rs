@@ -31,25 +31,15 @@ pub fn fences<'a>(document: &'a str, info: &str) -> Vec<(&'a str, Fence<'a>)> {
         let mut opening = opening.split_whitespace();
         let wanted = opening.next() == Some(info);
         let mut rows = Vec::new();
-        for (line, number) in lines
-            .by_ref()
-            .take_while(|(line, _)| !line.starts_with("```"))
-        {
-            let words: Vec<_> = line
-                .split('#')
-                .next()
-                .unwrap_or_default()
-                .split_whitespace()
-                .collect();
+        for (line, number) in lines.by_ref().take_while(|(line, _)| !line.starts_with("```")) {
+            let words: Vec<_> =
+                line.split('#').next().unwrap_or_default().split_whitespace().collect();
             if !words.is_empty() {
                 rows.push((number, words));
             }
         }
         if wanted {
-            found.push((
-                opening.next().unwrap_or_default(),
-                Fence { line: number, rows },
-            ));
+            found.push((opening.next().unwrap_or_default(), Fence { line: number, rows }));
         }
     }
     found

@@ -24,18 +24,11 @@ pub const LAYERED_CRATES: &[&str] = &["pagemill"];
 #[must_use]
 pub fn check_crates(tree: &Tree) -> Vec<Finding> {
     let Some((_, table)) = table_of(tree, "crates") else {
-        return vec![Finding::new(
-            ARCHITECTURE,
-            1,
-            "there is no block \"layers crates\"",
-        )];
+        return vec![Finding::new(ARCHITECTURE, 1, "there is no block \"layers crates\"")];
     };
     let mut members = packages(tree);
     members.retain(|package| package.member);
-    let names = members
-        .iter()
-        .map(|member| (member.name.as_str(), member.manifest()))
-        .collect();
+    let names = members.iter().map(|member| (member.name.as_str(), member.manifest())).collect();
     let mut findings = Vec::new();
     let layer_of = layers(&table, "crate", &names, &mut findings);
     for member in &members {
@@ -87,9 +80,7 @@ pub fn check_modules(tree: &Tree) -> Vec<Finding> {
 
 fn table_of<'a>(tree: &'a Tree, name: &str) -> Option<(&'a str, Fence<'a>)> {
     let document = tree.text(ARCHITECTURE).unwrap_or_default();
-    fences(document, "layers")
-        .into_iter()
-        .find(|(title, _)| *title == name)
+    fences(document, "layers").into_iter().find(|(title, _)| *title == name)
 }
 
 /// Numbers the layers of `table` from one, and compares its names with those that `exist`.
@@ -138,9 +129,7 @@ fn check_package(tree: &Tree, package: &Package, table: &Fence<'_>, findings: &m
     }
     let layer_of = layers(table, "module", &names, findings);
     let root = modules.iter().find(|module| module.path.is_empty());
-    let reexports = root
-        .map(|root| reexports(&tokens(root.text), &names))
-        .unwrap_or_default();
+    let reexports = root.map(|root| reexports(&tokens(root.text), &names)).unwrap_or_default();
     for module in &modules {
         let Some(own) = module.path.first() else {
             continue;
@@ -180,9 +169,7 @@ fn modules<'a>(tree: &'a Tree, package: &Package) -> Vec<Module<'a>> {
     let mut modules = Vec::new();
     let mut of_tests = BTreeSet::new();
     for (file, text) in tree.texts("rs") {
-        let Some(path) = file
-            .strip_prefix(&source)
-            .and_then(|path| path.strip_suffix(".rs"))
+        let Some(path) = file.strip_prefix(&source).and_then(|path| path.strip_suffix(".rs"))
         else {
             continue;
         };

@@ -7,10 +7,7 @@
 //! The checks read Rust as a stream of words and signs ([`tokens`]), not as a syntax tree: enough
 //! to tell code from comments and a test module from the rest, and no dependency to keep.
 #![forbid(unsafe_code)]
-#![expect(
-    clippy::std_instead_of_alloc,
-    reason = "only a host with std runs this"
-)]
+#![expect(clippy::std_instead_of_alloc, reason = "only a host with std runs this")]
 
 pub mod docs;
 pub mod fences;

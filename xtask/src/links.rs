@@ -27,11 +27,7 @@ fn broken(tree: &Tree, path: &str, target: &str) -> Option<String> {
         return None;
     }
     let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
-    let resolved = if file.is_empty() {
-        Some(path.to_owned())
-    } else {
-        resolve(path, file)
-    };
+    let resolved = if file.is_empty() { Some(path.to_owned()) } else { resolve(path, file) };
     let Some(resolved) = resolved.filter(|resolved| tree.exists(resolved)) else {
         return Some(format!("the link to `{target}` leads nowhere"));
     };
@@ -77,9 +73,7 @@ fn targets(line: &str) -> Vec<&str> {
         .skip(1)
         .filter_map(|after| after.split(')').next()?.split_whitespace().next())
         .collect();
-    let definition = line
-        .strip_prefix('[')
-        .and_then(|line| line.split_once("]: "));
+    let definition = line.strip_prefix('[').and_then(|line| line.split_once("]: "));
     targets.extend(definition.and_then(|(_, target)| target.split_whitespace().next()));
     targets
 }
@@ -94,9 +88,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
         })
         .map(|line| {
             let heading = line.trim_start_matches('#').trim().to_lowercase();
-            let kept = heading
-                .chars()
-                .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+            let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
             kept.map(|c| if c == ' ' { '-' } else { c }).collect()
         })
         .collect()
@@ -109,10 +101,7 @@ mod tests {
 
     fn findings(path: &str, text: &str) -> Vec<String> {
         let tree = Tree::default()
-            .with(
-                "README.md",
-                "# Top\n\n## The `bulk` engine: how\n```\n# No heading\n```\n",
-            )
+            .with("README.md", "# Top\n\n## The `bulk` engine: how\n```\n# No heading\n```\n")
             .with("docs/a.md", "")
             .with(path, text);
         lines(&check(&tree))

@@ -28,9 +28,7 @@ impl Package {
         let Some(path) = path.strip_prefix(&format!("{}src/", self.folder)) else {
             return false;
         };
-        let in_bin = path
-            .strip_prefix("bin/")
-            .is_some_and(|name| !name.contains('/'));
+        let in_bin = path.strip_prefix("bin/").is_some_and(|name| !name.contains('/'));
         path == "lib.rs" || path == "main.rs" || in_bin
     }
 }
@@ -38,9 +36,7 @@ impl Package {
 /// Returns the packages of `tree` in the order of their folders.
 #[must_use]
 pub fn packages(tree: &Tree) -> Vec<Package> {
-    tree.texts("toml")
-        .filter_map(|(path, text)| package(path, text))
-        .collect()
+    tree.texts("toml").filter_map(|(path, text)| package(path, text)).collect()
 }
 
 /// Returns the package that the file at `path` belongs to: the innermost folder wins.
@@ -85,12 +81,7 @@ fn package(path: &str, manifest: &str) -> Option<Package> {
             dependencies.push((number, renamed(value).unwrap_or(key)));
         }
     }
-    Some(Package {
-        name: name?,
-        folder: folder.to_owned(),
-        member,
-        dependencies,
-    })
+    Some(Package { name: name?, folder: folder.to_owned(), member, dependencies })
 }
 
 /// Whether a section lists dependencies: of a build, of a test, of a build script, of a target.
@@ -103,19 +94,8 @@ fn is_dependency_table(section: &str) -> bool {
 
 /// The real name in `{ package = "real", .. }`.
 fn renamed(value: &str) -> Option<String> {
-    let after = value
-        .split_once("package")?
-        .1
-        .trim_start()
-        .strip_prefix('=')?;
-    Some(
-        after
-            .trim_start()
-            .strip_prefix('"')?
-            .split('"')
-            .next()?
-            .to_owned(),
-    )
+    let after = value.split_once("package")?.1.trim_start().strip_prefix('=')?;
+    Some(after.trim_start().strip_prefix('"')?.split('"').next()?.to_owned())
 }
 
 fn unquoted(text: &str) -> String {
@@ -132,11 +112,7 @@ mod tests {
             # c = \"1\"\nd = { package = \"e\", path = \"..\" }\n[dev-dependencies.f]\npath = \"g\"\n\
             [target.'cfg(loom)'.dependencies]\nh = \"1\"\n[lints]\nworkspace = true\n";
         let found = packages(&Tree::default().with("crates/a/Cargo.toml", manifest));
-        let names: Vec<_> = found[0]
-            .dependencies
-            .iter()
-            .map(|(_, name)| name.as_str())
-            .collect();
+        let names: Vec<_> = found[0].dependencies.iter().map(|(_, name)| name.as_str()).collect();
         assert_eq!(names, ["b", "e", "f", "h"]);
         assert_eq!((found[0].name.as_str(), found[0].member), ("a", true));
     }
@@ -144,10 +120,7 @@ mod tests {
     #[test]
     fn a_workspace_of_its_own_is_no_member_and_a_bare_workspace_no_package() {
         let tree = Tree::default()
-            .with(
-                "Cargo.toml",
-                "[workspace]\n[workspace.dependencies]\nx = \"1\"\n",
-            )
+            .with("Cargo.toml", "[workspace]\n[workspace.dependencies]\nx = \"1\"\n")
             .with("ci/p/Cargo.toml", "[package]\nname = \"p\"\n[workspace]\n");
         let found = packages(&tree);
         assert_eq!(found.len(), 1);

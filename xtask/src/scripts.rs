@@ -14,10 +14,7 @@ pub const README_COMMAND: (&str, &str) = ("cargo test --workspace", "ci/test.sh"
 pub fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     let run = tree.text(RUN).unwrap_or_default();
-    for (path, file) in tree
-        .iter()
-        .filter(|(path, _)| *path == RUN || is_script(path))
-    {
+    for (path, file) in tree.iter().filter(|(path, _)| *path == RUN || is_script(path)) {
         let mut report = |rule: &str| findings.push(Finding::new(path, 1, rule));
         if !file.executable {
             report("is not executable");
@@ -40,10 +37,7 @@ pub fn check(tree: &Tree) -> Vec<Finding> {
     }
     let (command, script) = README_COMMAND;
     for path in [script, "README.md"] {
-        if tree
-            .text(path)
-            .is_some_and(|text| text.lines().all(|line| line.trim() != command))
-        {
+        if tree.text(path).is_some_and(|text| text.lines().all(|line| line.trim() != command)) {
             findings.push(Finding::new(path, 1, format!("has no line `{command}`")));
         }
     }
@@ -51,13 +45,11 @@ pub fn check(tree: &Tree) -> Vec<Finding> {
 }
 
 fn is_script(path: &str) -> bool {
-    path.strip_prefix("ci/")
-        .is_some_and(|name| name.ends_with(".sh") && !name.contains('/'))
+    path.strip_prefix("ci/").is_some_and(|name| name.ends_with(".sh") && !name.contains('/'))
 }
 
 fn calls(run: &str, script: &str) -> bool {
-    run.lines()
-        .any(|line| called(line).any(|called| called == script))
+    run.lines().any(|line| called(line).any(|called| called == script))
 }
 
 /// The scripts that a line names outside of a comment.
@@ -83,10 +75,7 @@ mod tests {
             .with("ci/test.sh", &format!("{HEAD}cargo test --workspace\n"))
             .with("ci/proof/inner.sh", "")
             .with("README.md", "    cargo test --workspace\n")
-            .with(
-                RUN,
-                &format!("{HEAD}for script in ci/fmt.sh ci/test.sh; do :; done\n"),
-            )
+            .with(RUN, &format!("{HEAD}for script in ci/fmt.sh ci/test.sh; do :; done\n"))
     }
 
     #[test]
@@ -108,9 +97,7 @@ mod tests {
 
     #[test]
     fn a_script_that_cannot_be_run_or_runs_on_is_reported() {
-        let tree = good()
-            .with("ci/fmt.sh", "cargo fmt\n")
-            .with_plain_mode("ci/fmt.sh");
+        let tree = good().with("ci/fmt.sh", "cargo fmt\n").with_plain_mode("ci/fmt.sh");
         assert_eq!(
             lines(&check(&tree)),
             [
@@ -123,9 +110,7 @@ mod tests {
 
     #[test]
     fn the_readme_and_the_script_give_the_same_command() {
-        let tree = good()
-            .with("README.md", "cargo test\n")
-            .with("ci/test.sh", HEAD);
+        let tree = good().with("README.md", "cargo test\n").with("ci/test.sh", HEAD);
         assert_eq!(
             lines(&check(&tree)),
             [

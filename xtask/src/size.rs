@@ -19,10 +19,7 @@ pub const RATCHET: &[(&str, usize)] = &[];
 pub fn check(tree: &Tree, ratchet: &[(&str, usize)]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (path, text) in tree.texts("rs") {
-        if path
-            .split('/')
-            .any(|part| part == "tests" || part == "tests.rs")
-        {
+        if path.split('/').any(|part| part == "tests" || part == "tests.rs") {
             continue;
         }
         let nr_lines = nr_code_lines(text);
@@ -37,11 +34,7 @@ pub fn check(tree: &Tree, ratchet: &[(&str, usize)]) -> Vec<Finding> {
         }
     }
     for (path, _) in ratchet.iter().filter(|(path, _)| tree.file(path).is_none()) {
-        findings.push(Finding::new(
-            path,
-            1,
-            "is in the ratchet and does not exist",
-        ));
+        findings.push(Finding::new(path, 1, "is in the ratchet and does not exist"));
     }
     findings
 }
@@ -67,9 +60,7 @@ mod tests {
 
     #[test]
     fn a_long_file_is_reported_and_a_full_one_is_not() {
-        let tree = Tree::default()
-            .with("a.rs", &file(600))
-            .with("b.rs", &file(601));
+        let tree = Tree::default().with("a.rs", &file(600)).with("b.rs", &file(601));
         assert_eq!(
             lines(&check(&tree, &[])),
             ["b.rs:1: 601 lines of code, at most 600: split it by its nouns"]
@@ -78,27 +69,17 @@ mod tests {
 
     #[test]
     fn comments_and_tests_do_not_count() {
-        let text = format!(
-            "//! A.\n{}\n// b\n#[cfg(test)]\nmod tests {{\n{}}}\n",
-            file(600),
-            file(50)
-        );
-        let tree = Tree::default()
-            .with("a.rs", &text)
-            .with("tests/model.rs", &file(900));
+        let text =
+            format!("//! A.\n{}\n// b\n#[cfg(test)]\nmod tests {{\n{}}}\n", file(600), file(50));
+        let tree = Tree::default().with("a.rs", &text).with("tests/model.rs", &file(900));
         assert_eq!(lines(&check(&tree, &[])), [""; 0]);
     }
 
     #[test]
     fn the_ratchet_only_falls() {
-        let tree = Tree::default()
-            .with("a.rs", &file(700))
-            .with("b.rs", &file(650));
+        let tree = Tree::default().with("a.rs", &file(700)).with("b.rs", &file(650));
         assert_eq!(
-            lines(&check(
-                &tree,
-                &[("a.rs", 699), ("b.rs", 660), ("c.rs", 700)]
-            )),
+            lines(&check(&tree, &[("a.rs", 699), ("b.rs", 660), ("c.rs", 700)])),
             [
                 "a.rs:1: 700 lines of code, at most 699: split it by its nouns",
                 "b.rs:1: 650 lines of code: lower its limit in the ratchet",

@@ -57,10 +57,7 @@ impl<'a> Section<'a> {
     /// Returns where `line` stands, the one before it standing at `self`.
     fn step(self, line: &'a str) -> Self {
         let line = line.trim_start();
-        let Some(doc) = line
-            .strip_prefix("///")
-            .or_else(|| line.strip_prefix("//!"))
-        else {
+        let Some(doc) = line.strip_prefix("///").or_else(|| line.strip_prefix("//!")) else {
             return Self::Elsewhere;
         };
         let doc = doc.trim();
@@ -96,18 +93,12 @@ fn keys(document: &str) -> BTreeSet<&str> {
 /// Whether the first words of `text`, with or without backticks, are a key.
 fn begins_with_key(text: &str, keys: &BTreeSet<&str>) -> bool {
     let text = text.trim_start_matches(['`', '[']);
-    keys.iter().any(|key| {
-        text.strip_prefix(key)
-            .is_some_and(|rest| !rest.starts_with(is_in_key))
-    })
+    keys.iter().any(|key| text.strip_prefix(key).is_some_and(|rest| !rest.starts_with(is_in_key)))
 }
 
 /// Finds a name in `text` that has the form of a key of the same family and is not one.
 fn unknown_name(text: &str, keys: &BTreeSet<&str>) -> Option<String> {
-    let words: Vec<_> = text
-        .split(|c| !is_in_key(c))
-        .filter(|word| !word.is_empty())
-        .collect();
+    let words: Vec<_> = text.split(|c| !is_in_key(c)).filter(|word| !word.is_empty()).collect();
     for (at, word) in words.iter().enumerate() {
         let word = word.trim_end_matches('.');
         if word == "RFC"
@@ -118,13 +109,8 @@ fn unknown_name(text: &str, keys: &BTreeSet<&str>) -> Option<String> {
             return Some(format!("RFC {number}"));
         }
         if let Some((family, version)) = word.split_once('-')
-            && version
-                .trim_start_matches('v')
-                .starts_with(|c: char| c.is_ascii_digit())
-            && keys.iter().any(|key| {
-                key.split_once('-')
-                    .is_some_and(|(other, _)| other == family)
-            })
+            && version.trim_start_matches('v').starts_with(|c: char| c.is_ascii_digit())
+            && keys.iter().any(|key| key.split_once('-').is_some_and(|(other, _)| other == family))
             && !keys.contains(word)
         {
             return Some(word.to_owned());
@@ -146,9 +132,7 @@ mod tests {
         | `llfree` | b |\n| `RFC 5531` | c |\n";
 
     fn findings(text: &str) -> Vec<String> {
-        lines(&check(
-            &Tree::default().with(SOURCES, TABLE).with("a.rs", text),
-        ))
+        lines(&check(&Tree::default().with(SOURCES, TABLE).with("a.rs", text)))
     }
 
     #[test]

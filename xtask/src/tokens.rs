@@ -14,12 +14,7 @@ pub struct Token<'a> {
 /// Splits `source` into tokens and marks those that only a test build sees.
 #[must_use]
 pub fn tokens(source: &str) -> Vec<Token<'_>> {
-    let mut lexer = Lexer {
-        source,
-        at: 0,
-        line: 1,
-        tokens: Vec::new(),
-    };
+    let mut lexer = Lexer { source, at: 0, line: 1, tokens: Vec::new() };
     while lexer.at < source.len() {
         lexer.step();
     }
@@ -49,11 +44,7 @@ impl<'a> Lexer<'a> {
     }
 
     fn push(&mut self, text: &'a str, line: usize) {
-        self.tokens.push(Token {
-            text,
-            line,
-            in_test: false,
-        });
+        self.tokens.push(Token { text, line, in_test: false });
     }
 
     fn literal(&mut self, len_bytes: usize) {
@@ -85,11 +76,7 @@ impl<'a> Lexer<'a> {
             self.push(word, line);
         } else {
             let line = self.line;
-            let len_bytes = if rest.starts_with("::") {
-                2
-            } else {
-                first.len_utf8()
-            };
+            let len_bytes = if rest.starts_with("::") { 2 } else { first.len_utf8() };
             let sign = self.skip(len_bytes);
             self.push(sign, line);
         }
@@ -109,8 +96,7 @@ impl<'a> Lexer<'a> {
 
 /// Length of the word that `text` begins with.
 fn word(text: &str) -> usize {
-    text.find(|c: char| c != '_' && !c.is_alphanumeric())
-        .unwrap_or(text.len())
+    text.find(|c: char| c != '_' && !c.is_alphanumeric()).unwrap_or(text.len())
 }
 
 /// Length of the block comment that `text` begins with; block comments nest.
@@ -152,18 +138,13 @@ fn quoted(text: &str, quote: char) -> usize {
 
 /// Length of the raw string that `text` begins with, if it begins with one.
 fn raw_string(text: &str) -> Option<usize> {
-    let prefix = ["br", "cr", "r"]
-        .into_iter()
-        .find(|prefix| text.starts_with(prefix))?;
+    let prefix = ["br", "cr", "r"].into_iter().find(|prefix| text.starts_with(prefix))?;
     let after = &text[prefix.len()..];
     let hashes = after.len() - after.trim_start_matches('#').len();
     let body = after[hashes..].strip_prefix('"')?;
     let end = format!("\"{}", "#".repeat(hashes));
     let open = prefix.len() + hashes + 1;
-    Some(
-        body.find(&end)
-            .map_or(text.len(), |at| open + at + end.len()),
-    )
+    Some(body.find(&end).map_or(text.len(), |at| open + at + end.len()))
 }
 
 /// Marks each item that stands under `#[cfg(test)]`, or all of a file under `#![cfg(test)]`.
@@ -179,11 +160,7 @@ fn mark_tests(tokens: &mut [Token<'_>]) {
             at = end;
             continue;
         }
-        let end = if inner {
-            tokens.len()
-        } else {
-            item_end(tokens, end)
-        };
+        let end = if inner { tokens.len() } else { item_end(tokens, end) };
         for token in &mut tokens[at..end] {
             token.in_test = true;
         }
@@ -197,11 +174,7 @@ fn attribute_end(tokens: &[Token<'_>], at: usize) -> Option<usize> {
     if text(at) != Some("#") {
         return None;
     }
-    let open = if text(at + 1) == Some("!") {
-        at + 2
-    } else {
-        at + 1
-    };
+    let open = if text(at + 1) == Some("!") { at + 2 } else { at + 1 };
     (text(open) == Some("[")).then(|| group_end(tokens, open))
 }
 
@@ -259,10 +232,7 @@ mod tests {
 
     #[test]
     fn lifetimes_are_not_literals() {
-        assert_eq!(
-            texts("&'a str, 'x' r#try"),
-            ["&", "str", ",", "\"", "r", "#", "try"]
-        );
+        assert_eq!(texts("&'a str, 'x' r#try"), ["&", "str", ",", "\"", "r", "#", "try"]);
     }
 
     #[test]
@@ -287,10 +257,6 @@ mod tests {
             let source = format!("#[cfg({cfg})] mod a;");
             assert!(tokens(&source).iter().all(|token| !token.in_test), "{cfg}");
         }
-        assert!(
-            tokens("#![cfg(test)] fn a() {} fn b() {}")
-                .iter()
-                .all(|token| token.in_test)
-        );
+        assert!(tokens("#![cfg(test)] fn a() {} fn b() {}").iter().all(|token| token.in_test));
     }
 }

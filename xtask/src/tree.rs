@@ -68,10 +68,7 @@ impl Tree {
     #[must_use]
     pub fn with(mut self, path: &str, text: &str) -> Self {
         let executable = has_extension(path, "sh") || path == ".ci/run";
-        let file = File {
-            text: text.to_owned(),
-            executable,
-        };
+        let file = File { text: text.to_owned(), executable };
         self.files.insert(path.to_owned(), file);
         self
     }
@@ -128,10 +125,7 @@ pub fn has_extension(path: &str, extension: &str) -> bool {
 fn read_file(path: &Path) -> io::Result<File> {
     let bytes = fs::read(path)?;
     let executable = fs::metadata(path)?.permissions().mode() & 0o100 != 0;
-    Ok(File {
-        text: String::from_utf8(bytes).unwrap_or_default(),
-        executable,
-    })
+    Ok(File { text: String::from_utf8(bytes).unwrap_or_default(), executable })
 }
 
 /// A broken rule and where it is broken.
@@ -146,11 +140,7 @@ impl Finding {
     /// Reports that `line` of `file`, counted from one, breaks `rule`.
     #[must_use]
     pub fn new(file: &str, line: usize, rule: impl Into<String>) -> Self {
-        Self {
-            file: file.to_owned(),
-            line,
-            rule: rule.into(),
-        }
+        Self { file: file.to_owned(), line, rule: rule.into() }
     }
 }
 

@@ -17,11 +17,7 @@ const FORBID: [&str; 8] = ["#", "!", "[", "forbid", "(", "unsafe_code", ")", "]"
 pub fn check(tree: &Tree) -> Vec<Finding> {
     let document = tree.text(ARCHITECTURE).unwrap_or_default();
     let Some((_, block)) = fences(document, "unsafe-rooms").into_iter().next() else {
-        return vec![Finding::new(
-            ARCHITECTURE,
-            1,
-            "there is no block \"unsafe-rooms\"",
-        )];
+        return vec![Finding::new(ARCHITECTURE, 1, "there is no block \"unsafe-rooms\"")];
     };
     let packages = packages(tree);
     let mut findings = Vec::new();
@@ -43,23 +39,16 @@ pub fn check(tree: &Tree) -> Vec<Finding> {
             findings.push(Finding::new(path, 1, rule));
         }
         let named = name.unwrap_or("no package");
-        findings.extend(
-            tokens
-                .iter()
-                .filter(|token| token.text == "unsafe")
-                .map(|token| {
-                    let rule = format!("unsafe code in `{named}`, which is no unsafe room");
-                    Finding::new(path, token.line, rule)
-                }),
-        );
+        findings.extend(tokens.iter().filter(|token| token.text == "unsafe").map(|token| {
+            let rule = format!("unsafe code in `{named}`, which is no unsafe room");
+            Finding::new(path, token.line, rule)
+        }));
     }
     findings
 }
 
 fn forbids_unsafe(tokens: &[Token<'_>]) -> bool {
-    tokens
-        .windows(FORBID.len())
-        .any(|window| window.iter().map(|token| token.text).eq(FORBID))
+    tokens.windows(FORBID.len()).any(|window| window.iter().map(|token| token.text).eq(FORBID))
 }
 
 #[cfg(test)]
@@ -73,10 +62,7 @@ mod tests {
             .with("room/Cargo.toml", "[package]\nname = \"room\"\n")
             .with("room/src/lib.rs", "unsafe fn a() {}\n")
             .with("safe/Cargo.toml", "[package]\nname = \"safe\"\n")
-            .with(
-                "safe/src/lib.rs",
-                "//! No unsafe.\n#![forbid(unsafe_code)]\n",
-            )
+            .with("safe/src/lib.rs", "//! No unsafe.\n#![forbid(unsafe_code)]\n")
             .with("safe/src/a.rs", "// unsafe\nconst A: &str = \"unsafe\";\n")
     }
 
@@ -104,10 +90,7 @@ mod tests {
     #[test]
     fn a_root_that_does_not_forbid_is_reported() {
         let tree = tree()
-            .with(
-                "safe/src/lib.rs",
-                "//! #![forbid(unsafe_code)]\n#![deny(unsafe_code)]\n",
-            )
+            .with("safe/src/lib.rs", "//! #![forbid(unsafe_code)]\n#![deny(unsafe_code)]\n")
             .with("safe/src/bin/b.rs", "fn main() {}\n");
         let rule = "1: the root of a crate that is no unsafe room needs #![forbid(unsafe_code)]";
         let expected =

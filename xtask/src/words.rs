@@ -10,9 +10,7 @@ const BANNED: [&str; 3] = [concat!("TO", "DO"), concat!("XX", "X"), concat!("db"
 pub fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (path, file) in tree.iter() {
-        let checked = ["rs", "toml", "sh"]
-            .iter()
-            .any(|extension| has_extension(path, extension));
+        let checked = ["rs", "toml", "sh"].iter().any(|extension| has_extension(path, extension));
         if !checked && path != ".ci/run" {
             continue;
         }

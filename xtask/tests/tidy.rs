@@ -8,10 +8,7 @@ use xtask::{Finding, Tree, docs, layers, links, scripts, size, sources, unsafe_r
 fn assert_tidy(check: impl Fn(&Tree) -> Vec<Finding>) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let tree = Tree::read(&root).expect("the tree can be read");
-    assert!(
-        tree.exists("xtask/tests/tidy.rs"),
-        "the tree is the one with this file in it"
-    );
+    assert!(tree.exists("xtask/tests/tidy.rs"), "the tree is the one with this file in it");
     let findings = check(&tree);
     let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
     assert!(lines.is_empty(), "not tidy:\n{}", lines.join("\n"));

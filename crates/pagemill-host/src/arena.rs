@@ -58,10 +58,7 @@ impl ArenaConfig {
         let len_bytes = self.len_bytes;
         match usize::try_from(len_bytes) {
             Ok(len) if len != 0 && len_bytes.is_multiple_of(multiple_of) => Ok(len),
-            _ => Err(HostError::ArenaLength {
-                len_bytes,
-                multiple_of,
-            }),
+            _ => Err(HostError::ArenaLength { len_bytes, multiple_of }),
         }
     }
 }
@@ -252,11 +249,7 @@ impl Arena {
     }
 
     fn from_base_pages(len_bytes: usize, config: &ArenaConfig) -> Result<Self, HostError> {
-        let commit = if config.prefault {
-            Commit::AtOnce
-        } else {
-            Commit::Lazily
-        };
+        let commit = if config.prefault { Commit::AtOnce } else { Commit::Lazily };
         let map = || -> rustix::io::Result<(Mapping, Option<OwnedFd>)> {
             match config.backing {
                 Backing::Anonymous => {
@@ -303,12 +296,7 @@ impl Arena {
             prefaulted: false,
             locked: false,
         };
-        Self {
-            mapping,
-            memfd,
-            len_bytes,
-            kind,
-        }
+        Self { mapping, memfd, len_bytes, kind }
     }
 
     fn prefault(&mut self) -> Result<(), HostError> {
@@ -333,11 +321,8 @@ impl Arena {
     }
 
     fn lock(&mut self) -> Result<(), HostError> {
-        let locked = if self.kind.prefaulted {
-            self.mapping.lock()
-        } else {
-            self.mapping.lock_on_touch()
-        };
+        let locked =
+            if self.kind.prefaulted { self.mapping.lock() } else { self.mapping.lock_on_touch() };
         locked.map_err(|errno| HostError::Lock {
             len_bytes: self.len_bytes as u64,
             limit_bytes: getrlimit(Resource::Memlock).current,

@@ -106,9 +106,8 @@ impl Reading {
         // One reading may be torn apart by an interrupt, or by another virtual machine's turn;
         // that all of sixteen are is as good as impossible.
         let attempts = (0..16).map(|_| attempt());
-        let (_, closest) = attempts
-            .min_by_key(|&(width, _)| width)
-            .expect("there are sixteen attempts");
+        let (_, closest) =
+            attempts.min_by_key(|&(width, _)| width).expect("there are sixteen attempts");
         closest
     }
 }
@@ -235,12 +234,7 @@ mod tests {
             return;
         };
         let difference = first.hz().abs_diff(second.hz());
-        assert!(
-            difference < first.hz() / 100,
-            "{} Hz, then {} Hz",
-            first.hz(),
-            second.hz()
-        );
+        assert!(difference < first.hz() / 100, "{} Hz, then {} Hz", first.hz(), second.hz());
     }
 
     #[test]
@@ -248,10 +242,7 @@ mod tests {
         let tsc = Tsc { hz: 2_500_000_000 };
         assert_eq!(tsc.to_ns(0), 0);
         assert_eq!(tsc.to_ns(5), 2);
-        assert_eq!(
-            tsc.to_ns(2_500_000_000 * 86_400 * 365),
-            NS_PER_SECOND * 86_400 * 365
-        );
+        assert_eq!(tsc.to_ns(2_500_000_000 * 86_400 * 365), NS_PER_SECOND * 86_400 * 365);
     }
 
     #[cfg(target_arch = "x86_64")]

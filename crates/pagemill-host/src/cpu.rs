@@ -35,10 +35,7 @@ impl Cpus {
     /// Two symbol look-ups and a file; the result is to be kept.
     #[must_use]
     pub fn detect() -> Self {
-        Self {
-            cpu_id_offset: rseq::cpu_id_offset(),
-            nr_possible: nr_possible(),
-        }
+        Self { cpu_id_offset: rseq::cpu_id_offset(), nr_possible: nr_possible() }
     }
 
     /// Returns the CPU that runs the caller, who may be elsewhere before it looks at the answer.
@@ -89,10 +86,7 @@ impl Cpus {
             set.set(index);
             sched_setaffinity(None, &set)
         };
-        bind().map_err(|errno| HostError::PinTo {
-            cpu,
-            os: errno.into(),
-        })
+        bind().map_err(|errno| HostError::PinTo { cpu, os: errno.into() })
     }
 
     /// Returns the CPUs that the calling thread may run on, smallest first.
@@ -262,10 +256,7 @@ mod tests {
         // A thread of its own, since its affinity does not come back.
         let on_each = || {
             let with_rseq = Cpus::detect();
-            let without = Cpus {
-                cpu_id_offset: None,
-                ..with_rseq
-            };
+            let without = Cpus { cpu_id_offset: None, ..with_rseq };
             let allowed = Cpus::allowed().unwrap();
             assert!(!allowed.is_empty());
             for cpu in allowed {
@@ -297,9 +288,7 @@ mod tests {
     #[test]
     fn cpu_that_does_not_exist_is_refused_by_number() {
         for cpu in [1023, 1024, u32::MAX] {
-            let result = thread::spawn(move || Cpus::pin_to(CpuId::new(cpu)))
-                .join()
-                .unwrap();
+            let result = thread::spawn(move || Cpus::pin_to(CpuId::new(cpu))).join().unwrap();
             if cpu == 1023 && Cpus::detect().nr_possible() > 1023 {
                 continue;
             }

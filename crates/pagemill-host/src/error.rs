@@ -91,10 +91,7 @@ impl fmt::Display for HostError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Config(error) => error.fmt(f),
-            Self::ArenaLength {
-                len_bytes,
-                multiple_of,
-            } => write!(
+            Self::ArenaLength { len_bytes, multiple_of } => write!(
                 f,
                 "an arena cannot be {} long: allowed are multiples of {}, not zero",
                 Bytes(len_bytes),
@@ -125,21 +122,14 @@ impl fmt::Display for HostError {
                 "cannot prefault an arena of {}: {os}; ask for less, or do not prefault",
                 Bytes(len_bytes)
             ),
-            Self::Lock {
-                len_bytes,
-                limit_bytes,
-                os,
-            } => write!(
+            Self::Lock { len_bytes, limit_bytes, os } => write!(
                 f,
                 "cannot lock an arena of {}: {os}; raise RLIMIT_MEMLOCK (ulimit -l), \
                  which is {}, or do not lock",
                 Bytes(len_bytes),
                 Limit(limit_bytes)
             ),
-            Self::BasePfn {
-                base_pfn,
-                multiple_of,
-            } => write!(
+            Self::BasePfn { base_pfn, multiple_of } => write!(
                 f,
                 "an arena cannot begin at frame {base_pfn}: allowed are multiples of {multiple_of:#x}"
             ),
@@ -271,10 +261,7 @@ mod tests {
 
     #[test]
     fn memory_that_is_refused_names_size_answer_and_remedy() {
-        let error = HostError::Anonymous {
-            len_bytes: 64 << 40,
-            os: Errno::NOMEM.into(),
-        };
+        let error = HostError::Anonymous { len_bytes: 64 << 40, os: Errno::NOMEM.into() };
         assert_eq!(
             error.to_string(),
             "cannot map an arena of 64 TiB of anonymous memory: \
@@ -284,10 +271,7 @@ mod tests {
 
     #[test]
     fn huge_pages_that_are_refused_name_the_pool() {
-        let error = HostError::HugeTlb {
-            len_bytes: 1 << 30,
-            os: Errno::NOMEM.into(),
-        };
+        let error = HostError::HugeTlb { len_bytes: 1 << 30, os: Errno::NOMEM.into() };
         assert_eq!(
             error.to_string(),
             "cannot map an arena of 1 GiB of hugetlb pages: Cannot allocate memory (os error 12); \
@@ -312,18 +296,12 @@ mod tests {
 
     #[test]
     fn frames_that_are_refused_name_what_is_allowed() {
-        let misaligned = HostError::BasePfn {
-            base_pfn: Pfn::new(0x10_0001),
-            multiple_of: 1024,
-        };
+        let misaligned = HostError::BasePfn { base_pfn: Pfn::new(0x10_0001), multiple_of: 1024 };
         assert_eq!(
             misaligned.to_string(),
             "an arena cannot begin at frame 0x100001: allowed are multiples of 0x400"
         );
-        let too_high = HostError::PfnRange {
-            base_pfn: Pfn::new(0xff_ffff_fc00),
-            nr_pages: 0x401,
-        };
+        let too_high = HostError::PfnRange { base_pfn: Pfn::new(0xff_ffff_fc00), nr_pages: 0x401 };
         assert_eq!(
             too_high.to_string(),
             "an arena of 0x401 frames cannot begin at frame 0xfffffffc00: \
@@ -333,16 +311,11 @@ mod tests {
 
     #[test]
     fn source_is_the_answer_of_the_system() {
-        let error = HostError::AllowedCpus {
-            os: Errno::INVAL.into(),
-        };
+        let error = HostError::AllowedCpus { os: Errno::INVAL.into() };
         let os = error.source().unwrap().downcast_ref::<OsError>().unwrap();
         assert_eq!(os.raw(), libc::EINVAL);
         assert_eq!(io::Error::from(*os).kind(), io::ErrorKind::InvalidInput);
-        let length = HostError::ArenaLength {
-            len_bytes: 1,
-            multiple_of: 4096,
-        };
+        let length = HostError::ArenaLength { len_bytes: 1, multiple_of: 4096 };
         assert!(length.source().is_none());
     }
 }

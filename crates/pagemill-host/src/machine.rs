@@ -59,9 +59,7 @@ impl fmt::Display for Machine {
             self.memory_bytes.map(gibibytes),
             self.kernel_release.as_ref().map(|it| format!("Linux {it}")),
             self.governor.as_ref().map(|it| format!("governor {it}")),
-            self.transparent_huge_pages
-                .as_ref()
-                .map(|it| format!("THP {it}")),
+            self.transparent_huge_pages.as_ref().map(|it| format!("THP {it}")),
             self.nr_hugepages.map(|nr| format!("nr_hugepages {nr}")),
             self.rseq.map(|rseq| match rseq {
                 true => "rseq in use".to_owned(),
@@ -139,11 +137,7 @@ mod tests {
 
     #[test]
     fn unknown_things_are_left_out() {
-        let machine = Machine {
-            nr_cpus: Some(1),
-            rseq: Some(false),
-            ..Machine::default()
-        };
+        let machine = Machine { nr_cpus: Some(1), rseq: Some(false), ..Machine::default() };
         assert_eq!(machine.to_string(), "1 CPU, rseq not in use");
         assert_eq!(Machine::default().to_string(), "unknown machine");
     }

@@ -49,9 +49,8 @@ impl Mapping {
     /// # Errors
     /// What `mmap` answers; `ENOMEM` for more than there are addresses.
     pub(crate) fn reserve(len_bytes: usize, align: usize, commit: Commit) -> Result<Self> {
-        let len_bytes = len_bytes
-            .checked_next_multiple_of(rustix::param::page_size())
-            .ok_or(Errno::NOMEM)?;
+        let len_bytes =
+            len_bytes.checked_next_multiple_of(rustix::param::page_size()).ok_or(Errno::NOMEM)?;
         let span_bytes = len_bytes.checked_add(align).ok_or(Errno::NOMEM)?;
         let flags = match commit {
             Commit::AtOnce => MapFlags::PRIVATE,

@@ -31,20 +31,13 @@ impl HostConfig {
     /// Asks for frames from [`DEFAULT_BASE_PFN`] on.
     #[must_use]
     pub const fn new(arena: ArenaConfig, metadata_bytes: u64) -> Self {
-        Self {
-            arena,
-            metadata_bytes,
-            base_pfn: DEFAULT_BASE_PFN,
-        }
+        Self { arena, metadata_bytes, base_pfn: DEFAULT_BASE_PFN }
     }
 
     fn check_frames(&self) -> Result<(), HostError> {
         let base_pfn = self.base_pfn;
         if !base_pfn.is_aligned(MAX_ORDER) {
-            return Err(HostError::BasePfn {
-                base_pfn,
-                multiple_of: MAX_ORDER.nr_pages() as u64,
-            });
+            return Err(HostError::BasePfn { base_pfn, multiple_of: MAX_ORDER.nr_pages() as u64 });
         }
         let nr_pages = self.arena.len_bytes / PAGE_SIZE as u64;
         if nr_pages > Pfn::MAX.value() - base_pfn.value() + 1 {
@@ -272,14 +265,9 @@ mod tests {
 
     #[test]
     fn base_that_no_largest_block_could_have_is_refused() {
-        let config = HostConfig {
-            base_pfn: Pfn::new(512),
-            ..HostConfig::new(ArenaConfig::new(4 * MIB), 1)
-        };
-        let expected = HostError::BasePfn {
-            base_pfn: Pfn::new(512),
-            multiple_of: 1024,
-        };
+        let config =
+            HostConfig { base_pfn: Pfn::new(512), ..HostConfig::new(ArenaConfig::new(4 * MIB), 1) };
+        let expected = HostError::BasePfn { base_pfn: Pfn::new(512), multiple_of: 1024 };
         assert_eq!(Host::new(&config).unwrap_err(), expected);
     }
 
@@ -292,10 +280,7 @@ mod tests {
         };
         let host = Host::new(&config(4 * MIB)).unwrap();
         let _last = host.frame_ptr(Pfn::MAX);
-        let expected = HostError::PfnRange {
-            base_pfn: highest,
-            nr_pages: 1025,
-        };
+        let expected = HostError::PfnRange { base_pfn: highest, nr_pages: 1025 };
         let refused = Host::new(&config(4 * MIB + 4096)).unwrap_err();
         assert_eq!(refused, expected);
     }

@@ -45,10 +45,7 @@ impl CpuList {
             let last: u32 = last.parse().ok()?;
             let count = last.checked_sub(first)?.checked_add(1)?;
             list = Some(match list {
-                None => Self {
-                    count,
-                    highest: last,
-                },
+                None => Self { count, highest: last },
                 Some(so_far) => Self {
                     count: so_far.count.checked_add(count)?,
                     highest: so_far.highest.max(last),

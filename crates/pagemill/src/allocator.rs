@@ -108,10 +108,7 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Returns the number of CPUs that have lists.
     pub fn nr_cpus(&self) -> u32 {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "there are as many as Config says"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "there are as many as Config says")]
         let nr_cpus = self.tables.cpus.len() as u32;
         nr_cpus
     }
@@ -159,10 +156,7 @@ impl<P: Platform> PageAllocator<P> {
     /// Returns the handle of a block whose owner knows only its frame.
     pub(crate) fn handle_of(&self, pfn: Pfn, order: Order) -> Option<RawPage> {
         let spans = |zone: &Zone| zone.facts.spans;
-        let zone = self
-            .zones()
-            .iter()
-            .find(|zone| spans(zone).find(pfn.value()).is_some())?;
+        let zone = self.zones().iter().find(|zone| spans(zone).find(pfn.value()).is_some())?;
         Some(Class::new(zone.list(MigrateType::Movable), order).at(pfn))
     }
 
@@ -170,13 +164,8 @@ impl<P: Platform> PageAllocator<P> {
     pub(crate) fn pin(&self) -> Pinned<'_, P> {
         let cpus = self.tables.cpus;
         let number = self.platform.pin().value() as usize;
-        let cpu = cpus
-            .get(number)
-            .unwrap_or_else(|| &cpus[number % cpus.len()]);
-        Pinned {
-            allocator: self,
-            cpu,
-        }
+        let cpu = cpus.get(number).unwrap_or_else(|| &cpus[number % cpus.len()]);
+        Pinned { allocator: self, cpu }
     }
 
     /// Prepares a request of the pinned CPU, for `node` or for its own.
@@ -194,13 +183,7 @@ impl<P: Platform> PageAllocator<P> {
         let highest = gfp.highest_zone();
         let preferred = node.unwrap_or(local);
         let zones = self.zonelist(preferred, highest).zones();
-        Request {
-            gfp,
-            migratetype: gfp.migratetype(),
-            highest,
-            zones,
-            local,
-        }
+        Request { gfp, migratetype: gfp.migratetype(), highest, zones, local }
     }
 
     #[inline]
@@ -257,11 +240,7 @@ impl<P: Platform> PageAllocator<P> {
         if request.gfp.contains(Gfp::DIRECT_RECLAIM) && self.drain_all_pages() > 0 {
             return self.take_from_zones(pinned, request, order, mark);
         }
-        if order == Order::ZERO {
-            self.take_from_own_lists(pinned, request)
-        } else {
-            None
-        }
+        if order == Order::ZERO { self.take_from_own_lists(pinned, request) } else { None }
     }
 
     /// Takes a block from the first zone that may give one down to `mark`.
@@ -298,22 +277,15 @@ impl<P: Platform> PageAllocator<P> {
     fn eligible(&self, request: &Request) -> impl Iterator<Item = &'static Zone> + use<'_, P> {
         let this_node = request.gfp.contains(Gfp::THISNODE);
         let preferred = self.preferred(request);
-        request
-            .zones
-            .iter()
-            .map(|&index| self.zone(usize::from(index)))
-            .filter(move |zone| {
-                !this_node || preferred.is_some_and(|preferred| preferred == zone.facts.node)
-            })
+        request.zones.iter().map(|&index| self.zone(usize::from(index))).filter(move |zone| {
+            !this_node || preferred.is_some_and(|preferred| preferred == zone.facts.node)
+        })
     }
 
     /// Returns the node of the zone that a request would rather have than all others.
     #[inline]
     pub(crate) fn preferred(&self, request: &Request) -> Option<NodeId> {
-        request
-            .zones
-            .first()
-            .map(|&index| self.zone(usize::from(index)).facts.node)
+        request.zones.first().map(|&index| self.zone(usize::from(index)).facts.node)
     }
 
     /// Takes a page from this CPU's list for `zone`, refilling it if it is empty.
@@ -417,18 +389,10 @@ impl<P: Platform> PageAllocator<P> {
     #[inline]
     pub(crate) fn bulk_zone(&self, request: &Request, nr_pages: usize) -> Option<&'static Zone> {
         let node = self.preferred(request)?;
-        let mut zones = request
-            .zones
-            .iter()
-            .map(|&index| self.zone(usize::from(index)));
-        zones
-            .by_ref()
-            .take_while(|zone| zone.facts.node == node)
-            .find(|zone| {
-                zone.facts
-                    .watermarks
-                    .bulk_ok(zone.nr_free(), nr_pages as u64, request.highest)
-            })
+        let mut zones = request.zones.iter().map(|&index| self.zone(usize::from(index)));
+        zones.by_ref().take_while(|zone| zone.facts.node == node).find(|zone| {
+            zone.facts.watermarks.bulk_ok(zone.nr_free(), nr_pages as u64, request.highest)
+        })
     }
 
     /// Fills a page with zeroes.
@@ -446,15 +410,11 @@ impl<P: Platform> PageAllocator<P> {
     pub(crate) fn free_block(&self, page: RawPage) {
         let id = page.list();
         if page.order() != Order::ZERO {
-            return self
-                .zone(id.zone())
-                .free(&self.platform, page.pfn(), page.order());
+            return self.zone(id.zone()).free(&self.platform, page.pfn(), page.order());
         }
         let pinned = self.pin();
         let Some(mut lists) = pinned.cpu.try_lock() else {
-            return self
-                .zone(id.zone())
-                .free(&self.platform, page.pfn(), Order::ZERO);
+            return self.zone(id.zone()).free(&self.platform, page.pfn(), Order::ZERO);
         };
         let list = lists.list(id.index());
         if list.room() == 0 {
@@ -597,18 +557,12 @@ impl<P: Platform> fmt::Debug for PageAllocator<P> {
         f.debug_struct("PageAllocator")
             .field("nr_zones", &self.tables.zones.len())
             .field("nr_cpus", &self.tables.cpus.len())
-            .field(
-                "nr_free",
-                &self.zones().iter().map(Zone::nr_free).sum::<u64>(),
-            )
+            .field("nr_free", &self.zones().iter().map(Zone::nr_free).sum::<u64>())
             .finish_non_exhaustive()
     }
 }
 
 #[cold]
 fn unknown_node(node: NodeId, nr_nodes: usize) -> ! {
-    panic!(
-        "unknown node {node}: this allocator has nodes 0 to {}",
-        nr_nodes - 1
-    )
+    panic!("unknown node {node}: this allocator has nodes 0 to {}", nr_nodes - 1)
 }

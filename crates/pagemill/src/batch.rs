@@ -15,10 +15,7 @@ impl Batch {
     pub(crate) const CAPACITY: usize = 64;
 
     pub(crate) const fn new() -> Self {
-        Self {
-            pages: [RawPage::PLACEHOLDER; Self::CAPACITY],
-            len: 0,
-        }
+        Self { pages: [RawPage::PLACEHOLDER; Self::CAPACITY], len: 0 }
     }
 
     /// Replaces the content by as many pages as `source` has and fit.

@@ -163,9 +163,7 @@ impl Buddy {
             return self.take_whole(migratetype, order);
         }
         let block = self.pick(migratetype, order)?;
-        let at = self.bitmaps[block]
-            .find(order)
-            .expect("block-filed: it has a block this large");
+        let at = self.bitmaps[block].find(order).expect("block-filed: it has a block this large");
         self.bitmaps[block].clear(at, order);
         self.count_taken(block, order.nr_pages());
         self.file(block);
@@ -197,10 +195,7 @@ impl Buddy {
     /// # Panics
     /// If one of its frames is free already or not of this zone, or if it is misaligned.
     pub(crate) fn put_block(&mut self, pfn: Pfn, order: Order) {
-        assert!(
-            pfn.is_aligned(order),
-            "free of frame {pfn}: not aligned to order {order}"
-        );
+        assert!(pfn.is_aligned(order), "free of frame {pfn}: not aligned to order {order}");
         if order == MAX_ORDER {
             let half = PAGEBLOCK_ORDER;
             self.put_block(pfn, half);
@@ -280,10 +275,7 @@ impl Buddy {
             let mask = self.bitmaps[block].take_from_word(index, wanted);
             if mask != 0 {
                 left -= mask.count_ones() as usize;
-                runs.push(WordRun {
-                    base: base + (index * WORD_NR_PAGES) as u64,
-                    mask,
-                });
+                runs.push(WordRun { base: base + (index * WORD_NR_PAGES) as u64, mask });
             }
         }
         self.count_taken(block, nr - left);
@@ -386,9 +378,7 @@ impl Buddy {
             }
             return self.file_whole(block);
         }
-        let order = self.bitmaps[block]
-            .largest_order_at(index)
-            .expect("a frame was put there");
+        let order = self.bitmaps[block].largest_order_at(index).expect("a frame was put there");
         match filed {
             Filed::Partial(largest) if order.value() <= largest => {}
             Filed::Partial(_) => {
@@ -412,11 +402,7 @@ impl Buddy {
     fn file_whole(&mut self, block: usize) {
         let base = self.blocks[block].base;
         let is_lower = base.is_multiple_of(2);
-        let buddy = if is_lower {
-            block + 1
-        } else {
-            block.wrapping_sub(1)
-        };
+        let buddy = if is_lower { block + 1 } else { block.wrapping_sub(1) };
         let pairs = self
             .blocks
             .get(buddy)
@@ -514,9 +500,7 @@ impl Buddy {
     ) {
         let mut pfn = pfns.start;
         while pfn < pfns.end {
-            let end = pfns
-                .end
-                .min((pfn / WORD_NR_PAGES as u64 + 1) * WORD_NR_PAGES as u64);
+            let end = pfns.end.min((pfn / WORD_NR_PAGES as u64 + 1) * WORD_NR_PAGES as u64);
             let mask =
                 u64::MAX >> (WORD_NR_PAGES as u64 - (end - pfn)) << (pfn % u64::from(u64::BITS));
             self.bitmaps[span.block(pfn)]

@@ -8,10 +8,7 @@ use crate::units::{
 
 /// One range of usable memory on one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::exhaustive_structs,
-    reason = "plain data, written out by the caller"
-)]
+#[expect(clippy::exhaustive_structs, reason = "plain data, written out by the caller")]
 pub struct MemoryRegion {
     /// Its first byte; a multiple of [`PAGE_SIZE`].
     pub start: PhysAddr,
@@ -34,11 +31,7 @@ impl MemoryRegion {
             None => return None,
         };
         if start < end {
-            Some(Self {
-                start: PhysAddr::new(start),
-                len_bytes: end - start,
-                node,
-            })
+            Some(Self { start: PhysAddr::new(start), len_bytes: end - start, node })
         } else {
             None
         }
@@ -58,10 +51,7 @@ impl MemoryRegion {
 /// Every page that the range touches is kept back. Ranges may overlap, be empty, come in any
 /// order, and reach beyond the memory of the map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::exhaustive_structs,
-    reason = "plain data, written out by the caller"
-)]
+#[expect(clippy::exhaustive_structs, reason = "plain data, written out by the caller")]
 pub struct ReservedRange {
     /// Its first byte.
     pub start: PhysAddr,
@@ -86,10 +76,7 @@ impl ReservedRange {
 /// Checked once, by [`PageAllocator::metadata_layout`](crate::PageAllocator::metadata_layout) and
 /// [`PageAllocator::new`](crate::PageAllocator::new).
 #[derive(Clone, Copy, Debug)]
-#[expect(
-    clippy::exhaustive_structs,
-    reason = "plain data; start from Config::new"
-)]
+#[expect(clippy::exhaustive_structs, reason = "plain data; start from Config::new")]
 pub struct Config<'a> {
     /// The usable memory, sorted by address, disjoint.
     ///
@@ -171,10 +158,7 @@ impl<'a> Config<'a> {
         }
         let len = self.cpu_nodes.len();
         if len != 0 && len != self.nr_cpus as usize {
-            return Err(ConfigError::BadCpuNodes {
-                len,
-                nr_cpus: self.nr_cpus,
-            });
+            return Err(ConfigError::BadCpuNodes { len, nr_cpus: self.nr_cpus });
         }
         for &node in self.cpu_nodes {
             check_node(node)?;
@@ -190,10 +174,7 @@ impl<'a> Config<'a> {
             }
         }
         if let Some(batch) = self.pcp_batch {
-            let max = self
-                .pcp_high
-                .unwrap_or(Self::PCP_BATCH_MAX)
-                .min(Self::PCP_BATCH_MAX);
+            let max = self.pcp_high.unwrap_or(Self::PCP_BATCH_MAX).min(Self::PCP_BATCH_MAX);
             if !(1..=max).contains(&batch) {
                 return Err(ConfigError::BadPcpBatch { batch, max });
             }
@@ -204,77 +185,45 @@ impl<'a> Config<'a> {
     fn validate_memory(&self) -> Result<(), ConfigError> {
         let mut previous: Option<&MemoryRegion> = None;
         for (index, region) in self.memory.iter().enumerate() {
-            let MemoryRegion {
-                start,
-                len_bytes,
-                node,
-            } = *region;
+            let MemoryRegion { start, len_bytes, node } = *region;
             if len_bytes == 0 {
                 return Err(ConfigError::EmptyRegion { index, start });
             }
             if (start.value() | len_bytes) & (PAGE_SIZE as u64 - 1) != 0 {
-                return Err(ConfigError::MisalignedRegion {
-                    index,
-                    start,
-                    len_bytes,
-                });
+                return Err(ConfigError::MisalignedRegion { index, start, len_bytes });
             }
             check_address(index, start, len_bytes)?;
             check_node(node)?;
             if let Some(previous) = previous {
                 let previous_start = previous.start;
                 if start < previous_start {
-                    return Err(ConfigError::UnsortedRegions {
-                        index,
-                        start,
-                        previous_start,
-                    });
+                    return Err(ConfigError::UnsortedRegions { index, start, previous_start });
                 }
                 if region.start_pfn() < previous.end_pfn() {
                     let previous_end = PhysAddr::new(previous.end_pfn() << PAGE_SHIFT);
-                    return Err(ConfigError::OverlappingRegions {
-                        index,
-                        start,
-                        previous_end,
-                    });
+                    return Err(ConfigError::OverlappingRegions { index, start, previous_end });
                 }
                 let shared = (previous.end_pfn() - 1) >> PAGEBLOCK_ORDER.value()
                     == region.start_pfn() >> PAGEBLOCK_ORDER.value();
                 if shared && node != previous.node {
                     let previous_node = previous.node;
-                    return Err(ConfigError::SharedPageblock {
-                        index,
-                        start,
-                        node,
-                        previous_node,
-                    });
+                    return Err(ConfigError::SharedPageblock { index, start, node, previous_node });
                 }
             }
             previous = Some(region);
         }
-        if previous.is_none() {
-            Err(ConfigError::NoMemory)
-        } else {
-            Ok(())
-        }
+        if previous.is_none() { Err(ConfigError::NoMemory) } else { Ok(()) }
     }
 
     /// Returns one more than the largest node named.
     pub(crate) fn nr_nodes(&self) -> usize {
         let memory = self.memory.iter().map(|region| region.node);
-        memory
-            .chain(self.cpu_nodes.iter().copied())
-            .map(|node| node.index() + 1)
-            .max()
-            .unwrap_or(1)
+        memory.chain(self.cpu_nodes.iter().copied()).map(|node| node.index() + 1).max().unwrap_or(1)
     }
 
     /// Returns the node of CPU `cpu`.
     pub(crate) fn cpu_node(&self, cpu: usize) -> NodeId {
-        self.cpu_nodes
-            .get(cpu)
-            .copied()
-            .unwrap_or(self.memory[0].node)
+        self.cpu_nodes.get(cpu).copied().unwrap_or(self.memory[0].node)
     }
 
     /// Returns how far node `to` is from node `from`; the nearest is the node itself.
@@ -310,26 +259,18 @@ impl<'a> Config<'a> {
         kind: ZoneKind,
     ) -> impl Iterator<Item = core::ops::Range<u64>> + '_ {
         let limits = self.zone_limits(node, kind);
-        self.memory
-            .iter()
-            .filter(move |region| region.node == node)
-            .filter_map(move |region| {
-                let start = region.start_pfn().max(limits.start);
-                let end = region.end_pfn().min(limits.end);
-                (start < end).then_some(start..end)
-            })
+        self.memory.iter().filter(move |region| region.node == node).filter_map(move |region| {
+            let start = region.start_pfn().max(limits.start);
+            let end = region.end_pfn().min(limits.end);
+            (start < end).then_some(start..end)
+        })
     }
 
     /// Returns the frame from which on a node's memory is movable.
     fn movable_start(&self, node: NodeId) -> u64 {
         let pageblock_mask = PAGEBLOCK_ORDER.nr_pages() as u64 - 1;
         let mut left = self.movable_bytes >> PAGE_SHIFT;
-        for region in self
-            .memory
-            .iter()
-            .rev()
-            .filter(|region| region.node == node)
-        {
+        for region in self.memory.iter().rev().filter(|region| region.node == node) {
             let nr_frames = region.end_pfn() - region.start_pfn();
             if left <= nr_frames {
                 let start = region.end_pfn() - left;
@@ -345,20 +286,12 @@ fn check_address(index: usize, start: PhysAddr, len_bytes: u64) -> Result<(), Co
     const END: u64 = 1 << (PFN_BITS + PAGE_SHIFT);
     match start.value().checked_add(len_bytes) {
         Some(end) if end <= END => Ok(()),
-        _ => Err(ConfigError::AddressTooHigh {
-            index,
-            start,
-            len_bytes,
-        }),
+        _ => Err(ConfigError::AddressTooHigh { index, start, len_bytes }),
     }
 }
 
 fn check_node(node: NodeId) -> Result<(), ConfigError> {
-    if node.index() < MAX_NR_NODES {
-        Ok(())
-    } else {
-        Err(ConfigError::UnknownNode { node })
-    }
+    if node.index() < MAX_NR_NODES { Ok(()) } else { Err(ConfigError::UnknownNode { node }) }
 }
 
 #[cfg(test)]

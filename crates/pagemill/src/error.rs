@@ -144,65 +144,37 @@ impl fmt::Display for ConfigError {
             Self::EmptyRegion { index, start } => {
                 write!(f, "region {index} at {start} has no bytes: leave it out")
             }
-            Self::MisalignedRegion {
-                index,
-                start,
-                len_bytes,
-            } => write!(
+            Self::MisalignedRegion { index, start, len_bytes } => write!(
                 f,
                 "region {index} at {start} of {len_bytes:#x} bytes is misaligned: start and length \
                  must be multiples of {PAGE_SIZE}; MemoryRegion::within rounds inwards"
             ),
-            Self::AddressTooHigh {
-                index,
-                start,
-                len_bytes,
-            } => write!(
+            Self::AddressTooHigh { index, start, len_bytes } => write!(
                 f,
                 "range {index} at {start} of {len_bytes:#x} bytes ends too high: addresses must be \
                  below 2^{}",
                 PFN_BITS + crate::units::PAGE_SHIFT
             ),
-            Self::UnsortedRegions {
-                index,
-                start,
-                previous_start,
-            } => write!(
+            Self::UnsortedRegions { index, start, previous_start } => write!(
                 f,
                 "region {index} at {start} comes after one at {previous_start}: sort the map by \
                  address"
             ),
-            Self::OverlappingRegions {
-                index,
-                start,
-                previous_end,
-            } => write!(
+            Self::OverlappingRegions { index, start, previous_end } => write!(
                 f,
                 "region {index} at {start} overlaps the one before it, which ends at \
                  {previous_end}: make them disjoint"
             ),
-            Self::SharedPageblock {
-                index,
-                start,
-                node,
-                previous_node,
-            } => write!(
+            Self::SharedPageblock { index, start, node, previous_node } => write!(
                 f,
                 "region {index} at {start} of node {node} begins in a pageblock of node \
                  {previous_node}: let nodes meet at multiples of 2 MiB"
             ),
             Self::UnknownNode { node } => {
-                write!(
-                    f,
-                    "node {node} is too large: allowed are 0 to {}",
-                    MAX_NR_NODES - 1
-                )
+                write!(f, "node {node} is too large: allowed are 0 to {}", MAX_NR_NODES - 1)
             }
             Self::BadNrCpus { nr_cpus, max } => {
-                write!(
-                    f,
-                    "{nr_cpus} CPUs do not fit the platform: allowed are 1 to {max}"
-                )
+                write!(f, "{nr_cpus} CPUs do not fit the platform: allowed are 1 to {max}")
             }
             Self::BadCpuNodes { len, nr_cpus } => write!(
                 f,
@@ -217,10 +189,7 @@ impl fmt::Display for ConfigError {
                 "per-CPU lists of {high} pages are not possible: allowed are {min} to {max}"
             ),
             Self::BadPcpBatch { batch, max } => {
-                write!(
-                    f,
-                    "a batch of {batch} pages is not possible: allowed are 1 to {max}"
-                )
+                write!(f, "a batch of {batch} pages is not possible: allowed are 1 to {max}")
             }
             Self::TooManyZones { nr_zones, max } => {
                 write!(f, "the map has {nr_zones} zones: allowed are {max}")
@@ -230,18 +199,12 @@ impl fmt::Display for ConfigError {
                 "the map has {nr_frames} frames: allowed are {}; use several allocators",
                 u32::MAX
             ),
-            Self::MetadataTooSmall {
-                given_bytes,
-                needed_bytes,
-            } => write!(
+            Self::MetadataTooSmall { given_bytes, needed_bytes } => write!(
                 f,
                 "{given_bytes} bytes of metadata memory are too few: {needed_bytes} are needed, as \
                  PageAllocator::metadata_layout says"
             ),
-            Self::MetadataMisaligned {
-                address,
-                align_bytes,
-            } => write!(
+            Self::MetadataMisaligned { address, align_bytes } => write!(
                 f,
                 "the metadata memory at {address:#x} is misaligned: it must begin at a multiple of \
                  {align_bytes}"

@@ -9,10 +9,7 @@ use crate::migratetype::MigrateType;
 
 /// The kinds of zones, lowest addresses first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(
-    clippy::exhaustive_enums,
-    reason = "a fifth kind would change every zonelist"
-)]
+#[expect(clippy::exhaustive_enums, reason = "a fifth kind would change every zonelist")]
 pub enum ZoneKind {
     /// Frames below 16 MiB, for devices with 24 address bits. Absent unless asked for.
     Dma,

@@ -177,13 +177,7 @@ mod tests {
         let other = ListId::new(1, MigrateType::Unmovable);
         let class = Class::new(list, Order::ZERO);
         assert_eq!(class.difference(class.at(Pfn::MAX)), 0);
-        assert_ne!(
-            class.difference(Class::new(other, Order::ZERO).at(Pfn::new(0))),
-            0
-        );
-        assert_ne!(
-            class.difference(Class::new(list, MAX_ORDER).at(Pfn::new(0))),
-            0
-        );
+        assert_ne!(class.difference(Class::new(other, Order::ZERO).at(Pfn::new(0))), 0);
+        assert_ne!(class.difference(Class::new(list, MAX_ORDER).at(Pfn::new(0))), 0);
     }
 }

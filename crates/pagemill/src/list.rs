@@ -89,11 +89,7 @@ impl<T: Listable> PageList<T> {
     /// Makes an empty list for pages of one allocator.
     #[must_use]
     pub const fn new(source: T::Source) -> Self {
-        Self {
-            ends: None,
-            len: 0,
-            source,
-        }
+        Self { ends: None, len: 0, source }
     }
 
     /// Returns the number of pages.
@@ -279,8 +275,6 @@ impl<T: Listable> Drop for PageList<T> {
 
 impl<T: Listable> fmt::Debug for PageList<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PageList")
-            .field("len", &self.len)
-            .finish_non_exhaustive()
+        f.debug_struct("PageList").field("len", &self.len).finish_non_exhaustive()
     }
 }

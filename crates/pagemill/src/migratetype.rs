@@ -5,10 +5,7 @@
 /// Pageblocks belong to one kind, and a request is served from blocks of its own kind for as long
 /// as there are any. Linux's `HIGHATOMIC`, `CMA` and `ISOLATE` are absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(
-    clippy::exhaustive_enums,
-    reason = "the number of kinds sizes the per-CPU lists"
-)]
+#[expect(clippy::exhaustive_enums, reason = "the number of kinds sizes the per-CPU lists")]
 pub enum MigrateType {
     /// Stays where it is until it is freed.
     Unmovable,

@@ -31,10 +31,7 @@ impl<S: PageSource> Page<S> {
     /// used for this once.
     #[inline]
     pub unsafe fn from_raw(source: S, raw: RawPage) -> Self {
-        assert!(
-            raw.order() == Order::ZERO,
-            "{raw:?} is not a single page: use Folio::from_raw"
-        );
+        assert!(raw.order() == Order::ZERO, "{raw:?} is not a single page: use Folio::from_raw");
         Self { raw, source }
     }
 
@@ -103,12 +100,7 @@ impl<S: PageSource<Platform: DirectMap>> Page<S> {
     #[inline]
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; PAGE_SIZE] {
-        let bytes = self
-            .source
-            .allocator()
-            .platform()
-            .frame_ptr(self.pfn())
-            .cast();
+        let bytes = self.source.allocator().platform().frame_ptr(self.pfn()).cast();
         // SAFETY: 1. valid and aligned: DirectMap. 2. not written meanwhile: the page is owned by
         // `self`, which is borrowed.
         unsafe { bytes.as_ref() }
@@ -118,12 +110,7 @@ impl<S: PageSource<Platform: DirectMap>> Page<S> {
     #[inline]
     #[must_use]
     pub fn as_bytes_mut(&mut self) -> &mut [u8; PAGE_SIZE] {
-        let mut bytes = self
-            .source
-            .allocator()
-            .platform()
-            .frame_ptr(self.pfn())
-            .cast();
+        let mut bytes = self.source.allocator().platform().frame_ptr(self.pfn()).cast();
         // SAFETY: 1. valid and aligned: DirectMap. 2. exclusive: the page is owned by `self`,
         // which is borrowed uniquely.
         unsafe { bytes.as_mut() }
@@ -287,8 +274,6 @@ impl<S: PageSource> Drop for FolioPages<S> {
 
 impl<S: PageSource> fmt::Debug for FolioPages<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FolioPages")
-            .field("pfns", &self.pfns)
-            .finish_non_exhaustive()
+        f.debug_struct("FolioPages").field("pfns", &self.pfns).finish_non_exhaustive()
     }
 }

@@ -30,9 +30,7 @@ pub(crate) struct Bitmap {
 }
 
 impl Bitmap {
-    pub(crate) const EMPTY: Self = Self {
-        words: [0; NR_WORDS],
-    };
+    pub(crate) const EMPTY: Self = Self { words: [0; NR_WORDS] };
 
     /// Returns the order of the largest free block, or `None` if no frame is free.
     #[inline]
@@ -135,11 +133,7 @@ impl Bitmap {
     #[inline]
     pub(crate) fn take_from_word(&mut self, index: usize, nr: u32) -> u64 {
         let word = self.words[index];
-        let taken = if word.count_ones() <= nr {
-            word
-        } else {
-            lowest_ones(word, nr)
-        };
+        let taken = if word.count_ones() <= nr { word } else { lowest_ones(word, nr) };
         self.words[index] = word & !taken;
         taken
     }
@@ -178,9 +172,7 @@ impl Bitmap {
         self.words
             .iter()
             .enumerate()
-            .fold(0, |full, (index, &word)| {
-                full | u8::from(word == u64::MAX) << index
-            })
+            .fold(0, |full, (index, &word)| full | u8::from(word == u64::MAX) << index)
     }
 }
 
@@ -207,10 +199,7 @@ impl Runs {
 
     #[inline]
     pub(crate) const fn new() -> Self {
-        Self {
-            runs: [WordRun { base: 0, mask: 0 }; Self::CAPACITY],
-            len: 0,
-        }
+        Self { runs: [WordRun { base: 0, mask: 0 }; Self::CAPACITY], len: 0 }
     }
 
     #[inline]

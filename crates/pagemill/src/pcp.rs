@@ -35,18 +35,8 @@ impl PcpList {
     /// Makes an empty list that holds as many pages as `pages` has entries.
     pub(crate) fn new(pages: &'static mut [MaybeUninit<RawPage>], batch: usize) -> Self {
         let high = pages.len();
-        assert!(
-            (1..=high).contains(&batch),
-            "batch {batch} is not in 1..={high}"
-        );
-        Self {
-            pages,
-            count: 0,
-            high,
-            batch,
-            refills_in_a_row: 0,
-            drains_in_a_row: 0,
-        }
+        assert!((1..=high).contains(&batch), "batch {batch} is not in 1..={high}");
+        Self { pages, count: 0, high, batch, refills_in_a_row: 0, drains_in_a_row: 0 }
     }
 
     #[inline]

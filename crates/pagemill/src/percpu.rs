@@ -32,20 +32,13 @@ impl PerCpu {
         lists: &'static mut [PcpList],
         events: &'static [ZoneEvents],
     ) -> Self {
-        Self {
-            lists: Lock::new(lists),
-            events,
-            node,
-        }
+        Self { lists: Lock::new(lists), events, node }
     }
 
     /// Takes the lists if nobody else is using them.
     #[inline]
     pub(crate) fn try_lock(&self) -> Option<Lists<'_>> {
-        Some(Lists {
-            lists: self.lists.try_lock()?,
-            events: self.events,
-        })
+        Some(Lists { lists: self.lists.try_lock()?, events: self.events })
     }
 
     /// Returns the counters, for reading.
@@ -74,8 +67,6 @@ impl Lists<'_> {
 
 impl fmt::Debug for PerCpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PerCpu")
-            .field("node", &self.node)
-            .finish_non_exhaustive()
+        f.debug_struct("PerCpu").field("node", &self.node).finish_non_exhaustive()
     }
 }

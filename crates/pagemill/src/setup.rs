@@ -41,15 +41,10 @@ const ALIGN: usize = 128;
 pub(crate) fn metadata_layout(config: &Config<'_>) -> Result<Layout, ConfigError> {
     config.validate()?;
     let counts = Counts::of(config)?;
-    let mut carver = Carver {
-        memory: None,
-        used: 0,
-    };
+    let mut carver = Carver { memory: None, used: 0 };
     carve(config, &counts, &mut carver);
-    Ok(
-        Layout::from_size_align(carver.used.next_multiple_of(ALIGN), ALIGN)
-            .expect("2^32 frames need less than 2^63 bytes"),
-    )
+    Ok(Layout::from_size_align(carver.used.next_multiple_of(ALIGN), ALIGN)
+        .expect("2^32 frames need less than 2^63 bytes"))
 }
 
 /// Lays out and fills the tables.
@@ -71,19 +66,11 @@ pub(crate) unsafe fn build(
     let memory = metadata.cast::<u8>();
     let address = memory.addr().get();
     if !address.is_multiple_of(ALIGN) {
-        return Err(ConfigError::MetadataMisaligned {
-            address,
-            align_bytes: ALIGN,
-        });
+        return Err(ConfigError::MetadataMisaligned { address, align_bytes: ALIGN });
     }
     let counts = Counts::of(config)?;
-    let mut carver = Carver {
-        memory: Some(memory),
-        used: 0,
-    };
-    Ok(carve(config, &counts, &mut carver)
-        .expect("the carver has memory")
-        .fill(config))
+    let mut carver = Carver { memory: Some(memory), used: 0 };
+    Ok(carve(config, &counts, &mut carver).expect("the carver has memory").fill(config))
 }
 
 /// How many of each thing a configuration makes.
@@ -113,10 +100,7 @@ impl Counts {
             }
         }
         if zones > MAX_NR_ZONES {
-            return Err(ConfigError::TooManyZones {
-                nr_zones: zones,
-                max: MAX_NR_ZONES,
-            });
+            return Err(ConfigError::TooManyZones { nr_zones: zones, max: MAX_NR_ZONES });
         }
         if frames > u64::from(u32::MAX) {
             return Err(ConfigError::TooManyFrames { nr_frames: frames });
@@ -141,11 +125,7 @@ struct ZoneCounts {
 
 impl ZoneCounts {
     fn of(config: &Config<'_>, node: NodeId, kind: ZoneKind) -> Self {
-        let mut counts = Self {
-            spans: 0,
-            blocks: 0,
-            frames: 0,
-        };
+        let mut counts = Self { spans: 0, blocks: 0, frames: 0 };
         let mut next_base = 0;
         for pfns in config.zone_memory(node, kind) {
             counts.spans += 1;
@@ -170,9 +150,7 @@ fn zone_names(nr_nodes: usize) -> impl Iterator<Item = (NodeId, ZoneKind)> {
 /// Returns the size of each per-CPU list, for an allocator of `nr_frames`.
 fn pcp_high(config: &Config<'_>, nr_frames: u64) -> usize {
     let share = nr_frames / 8 / u64::from(config.nr_cpus);
-    let default = u32::try_from(share)
-        .unwrap_or(u32::MAX)
-        .clamp(1, Config::PCP_HIGH_DEFAULT);
+    let default = u32::try_from(share).unwrap_or(u32::MAX).clamp(1, Config::PCP_HIGH_DEFAULT);
     config.pcp_high.unwrap_or(default) as usize
 }
 
@@ -243,10 +221,7 @@ impl Raw {
         let mut events = Pieces(self.events);
         let batch = |high: usize| {
             let default = (high / 4).clamp(1, Config::PCP_BATCH_MAX as usize);
-            config
-                .pcp_batch
-                .map_or(default, |batch| batch as usize)
-                .min(high)
+            config.pcp_batch.map_or(default, |batch| batch as usize).min(high)
         };
         let nr_lists = zones.len() * NR_MIGRATE_TYPES;
         let cpus = write_all(self.cpus, |cpu| {
@@ -256,12 +231,7 @@ impl Raw {
             let events = write_all(events.next(zones.len()), |_| ZoneEvents::new());
             PerCpu::new(config.cpu_node(cpu), lists, events)
         });
-        Tables {
-            frames: self.frames,
-            zones,
-            cpus,
-            zonelists,
-        }
+        Tables { frames: self.frames, zones, cpus, zonelists }
     }
 }
 
@@ -287,12 +257,7 @@ fn fill_zones(
             // A span that begins in the last span's pageblock shares its books.
             let base = block_base(pfns.start);
             first_block -= u32::from(base < next_base);
-            let span = Span {
-                start: pfns.start,
-                end: pfns.end,
-                first_block,
-                first_frame,
-            };
+            let span = Span { start: pfns.start, end: pfns.end, first_block, first_frame };
             let last_base = block_base(pfns.end - 1);
             first_block += narrow(last_base - base + 1);
             first_frame += narrow(pfns.end - pfns.start);
@@ -303,12 +268,7 @@ fn fill_zones(
         let blocks = write_all(blocks.next(counts.blocks), |_| Block::new());
         let bitmaps = write_all(bitmaps.next(counts.blocks), |_| Bitmap::EMPTY);
         let mut buddy = Buddy::new(blocks, bitmaps, spans);
-        buddy.free_all_except(
-            config
-                .reserved
-                .iter()
-                .map(crate::config::ReservedRange::pfns),
-        );
+        buddy.free_all_except(config.reserved.iter().map(crate::config::ReservedRange::pfns));
         let facts = ZoneFacts {
             index: u16::try_from(index).expect("checked to be below MAX_NR_ZONES"),
             kind,
@@ -333,12 +293,7 @@ fn set_watermarks(config: &Config<'_>, zones: &mut [Zone]) {
         None => default_min_free_pages(total),
     };
     for index in 0..zones.len() {
-        let ZoneFacts {
-            node,
-            kind,
-            managed,
-            ..
-        } = zones[index].facts;
+        let ZoneFacts { node, kind, managed, .. } = zones[index].facts;
         let mut managed_by_kind = [0; NR_ZONE_KINDS];
         for zone in zones.iter().filter(|zone| zone.facts.node == node) {
             managed_by_kind[zone.facts.kind.index()] = zone.facts.managed;
@@ -362,10 +317,7 @@ fn fill_zonelists(
     let distance = |from, to| config.distance(from, to);
     write_all(zonelists, |list| {
         let (node, highest) = (list / NR_ZONE_KINDS, ZoneKind::ALL[list % NR_ZONE_KINDS]);
-        let nr = zones
-            .iter()
-            .filter(|zone| zone.facts.kind <= highest)
-            .count();
+        let nr = zones.iter().filter(|zone| zone.facts.kind <= highest).count();
         let zone_indexes = write_all(indexes.next(nr), |_| 0);
         zone_order(zones, node, highest, distance, zone_indexes);
         ZoneList::new(zone_indexes)

@@ -111,12 +111,7 @@ impl<S: PageSource<Platform: DirectMap>> SharedPage<S> {
     #[inline]
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; PAGE_SIZE] {
-        let bytes = self
-            .source
-            .allocator()
-            .platform()
-            .frame_ptr(self.pfn())
-            .cast();
+        let bytes = self.source.allocator().platform().frame_ptr(self.pfn()).cast();
         // SAFETY: 1. valid and aligned: DirectMap. 2. not written meanwhile: shared pages give out
         // no unique reference, and this one keeps the frame from becoming owned.
         unsafe { bytes.as_ref() }
@@ -131,15 +126,8 @@ impl<S: PageSource> Clone for SharedPage<S> {
     fn clone(&self) -> Self {
         // Relaxed: the new owner comes from an existing one.
         let owners = self.count().fetch_add(1, Ordering::Relaxed) & !LISTED;
-        assert!(
-            owners < MAX_OWNERS,
-            "frame {} has {owners} owners",
-            self.pfn()
-        );
-        Self {
-            raw: self.raw,
-            source: self.source.clone(),
-        }
+        assert!(owners < MAX_OWNERS, "frame {} has {owners} owners", self.pfn());
+        Self { raw: self.raw, source: self.source.clone() }
     }
 }
 
@@ -156,11 +144,6 @@ impl<S: PageSource> Drop for SharedPage<S> {
 
 impl<S: PageSource> fmt::Debug for SharedPage<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "SharedPage(pfn {}, {} owners)",
-            self.pfn(),
-            self.nr_owners()
-        )
+        write!(f, "SharedPage(pfn {}, {} owners)", self.pfn(), self.nr_owners())
     }
 }

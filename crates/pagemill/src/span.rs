@@ -59,9 +59,7 @@ impl Spans {
             [_] => 0,
             spans => spans.partition_point(|span| span.end <= pfn),
         };
-        self.0
-            .get(index)
-            .filter(|span| (span.start..span.end).contains(&pfn))
+        self.0.get(index).filter(|span| (span.start..span.end).contains(&pfn))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &'static Span> {
@@ -77,28 +75,13 @@ mod tests {
 
     #[test]
     fn frames_are_found_in_their_span_and_nowhere_else() {
-        let one = Span {
-            start: 100,
-            end: 700,
-            first_block: 0,
-            first_frame: 0,
-        };
-        let two = Span {
-            start: 1024,
-            end: 2048,
-            first_block: 2,
-            first_frame: 600,
-        };
+        let one = Span { start: 100, end: 700, first_block: 0, first_frame: 0 };
+        let two = Span { start: 1024, end: 2048, first_block: 2, first_frame: 600 };
         let spans = Spans::new(Box::leak(Box::new([one, two])));
         for (pfn, found) in [(99, None), (100, Some(one)), (699, Some(one)), (700, None)] {
             assert_eq!(spans.find(pfn).copied(), found);
         }
-        for (pfn, found) in [
-            (1023, None),
-            (1024, Some(two)),
-            (2047, Some(two)),
-            (2048, None),
-        ] {
+        for (pfn, found) in [(1023, None), (1024, Some(two)), (2047, Some(two)), (2048, None)] {
             assert_eq!(spans.find(pfn).copied(), found);
         }
         assert_eq!((one.block(511), one.block(512)), (0, 1));

@@ -8,34 +8,19 @@ mod imp {
     pub(crate) use core::sync::atomic::Ordering;
     use core::sync::atomic::fence;
 
-    #[expect(
-        clippy::disallowed_types,
-        reason = "the alias that all others go through"
-    )]
+    #[expect(clippy::disallowed_types, reason = "the alias that all others go through")]
     pub(crate) type AtomicBool = core::sync::atomic::AtomicBool;
-    #[expect(
-        clippy::disallowed_types,
-        reason = "the alias that all others go through"
-    )]
+    #[expect(clippy::disallowed_types, reason = "the alias that all others go through")]
     pub(crate) type AtomicU32 = core::sync::atomic::AtomicU32;
-    #[expect(
-        clippy::disallowed_types,
-        reason = "the alias that all others go through"
-    )]
+    #[expect(clippy::disallowed_types, reason = "the alias that all others go through")]
     pub(crate) type AtomicU64 = core::sync::atomic::AtomicU64;
-    #[expect(
-        clippy::disallowed_types,
-        reason = "the cell that loom's stands in for"
-    )]
+    #[expect(clippy::disallowed_types, reason = "the cell that loom's stands in for")]
     #[derive(Debug)]
     pub(crate) struct UnsafeCell<T>(core::cell::UnsafeCell<T>);
 
     impl<T> UnsafeCell<T> {
         pub(crate) const fn new(value: T) -> Self {
-            #[expect(
-                clippy::disallowed_types,
-                reason = "the cell that loom's stands in for"
-            )]
+            #[expect(clippy::disallowed_types, reason = "the cell that loom's stands in for")]
             Self(core::cell::UnsafeCell::new(value))
         }
 
@@ -96,10 +81,7 @@ unsafe impl<T: Send> Sync for Lock<T> {}
 
 impl<T> Lock<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self {
-            held: AtomicBool::new(false),
-            value: UnsafeCell::new(value),
-        }
+        Self { held: AtomicBool::new(false), value: UnsafeCell::new(value) }
     }
 
     /// Takes the lock if it is free.
@@ -109,10 +91,7 @@ impl<T> Lock<T> {
         if self.held.swap(true, Ordering::Acquire) {
             return None;
         }
-        Some(LockGuard {
-            value: self.value.get_mut(),
-            lock: self,
-        })
+        Some(LockGuard { value: self.value.get_mut(), lock: self })
     }
 
     /// Takes the lock, calling `relax` with the number of tries so far while it is taken.
@@ -135,9 +114,7 @@ impl<T> Lock<T> {
 impl<T> fmt::Debug for Lock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Relaxed: a snapshot for people.
-        f.debug_struct("Lock")
-            .field("held", &self.held.load(Ordering::Relaxed))
-            .finish()
+        f.debug_struct("Lock").field("held", &self.held.load(Ordering::Relaxed)).finish()
     }
 }
 

@@ -129,11 +129,7 @@ impl Order {
     /// [`OrderTooLarge`] above [`MAX_ORDER`].
     #[inline]
     pub const fn new(order: u8) -> Result<Self, OrderTooLarge> {
-        if order <= MAX_ORDER.0 {
-            Ok(Self(order))
-        } else {
-            Err(OrderTooLarge { order })
-        }
+        if order <= MAX_ORDER.0 { Ok(Self(order)) } else { Err(OrderTooLarge { order }) }
     }
 
     /// Returns the exponent.
@@ -171,11 +167,7 @@ pub struct OrderTooLarge {
 
 impl fmt::Display for OrderTooLarge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "order {} is too large: allowed are 0 to {MAX_ORDER}",
-            self.order
-        )
+        write!(f, "order {} is too large: allowed are 0 to {MAX_ORDER}", self.order)
     }
 }
 
@@ -253,10 +245,7 @@ mod tests {
     fn order_above_the_maximum_names_value_and_range() {
         let error = Order::new(11).unwrap_err();
         assert_eq!(error, OrderTooLarge { order: 11 });
-        assert_eq!(
-            alloc::format!("{error}"),
-            "order 11 is too large: allowed are 0 to 10"
-        );
+        assert_eq!(alloc::format!("{error}"), "order 11 is too large: allowed are 0 to 10");
         assert_eq!(Order::new(10), Ok(MAX_ORDER));
     }
 

@@ -86,26 +86,22 @@ impl<P: Platform> PageAllocator<P> {
     pub fn pcp_info(&self) -> impl Iterator<Item = PcpInfo> + '_ {
         let positions = move |cpu: u32| {
             self.zones().iter().flat_map(move |zone| {
-                MigrateType::ALL
-                    .into_iter()
-                    .map(move |migratetype| (cpu, zone, migratetype))
+                MigrateType::ALL.into_iter().map(move |migratetype| (cpu, zone, migratetype))
             })
         };
-        (0..self.nr_cpus())
-            .flat_map(positions)
-            .filter_map(|(cpu, zone, migratetype)| {
-                let mut lists = self.cpus()[cpu as usize].try_lock()?;
-                let list = lists.list(zone.list(migratetype).index());
-                Some(PcpInfo {
-                    cpu: CpuId::new(cpu),
-                    node: zone.facts.node,
-                    kind: zone.facts.kind,
-                    migratetype,
-                    count: list.count(),
-                    high: list.high(),
-                    batch: list.batch(),
-                })
+        (0..self.nr_cpus()).flat_map(positions).filter_map(|(cpu, zone, migratetype)| {
+            let mut lists = self.cpus()[cpu as usize].try_lock()?;
+            let list = lists.list(zone.list(migratetype).index());
+            Some(PcpInfo {
+                cpu: CpuId::new(cpu),
+                node: zone.facts.node,
+                kind: zone.facts.kind,
+                migratetype,
+                count: list.count(),
+                high: list.high(),
+                batch: list.batch(),
             })
+        })
     }
 
     /// Returns the counters of all CPUs and zones, summed up.

@@ -24,12 +24,7 @@ impl Watermarks {
     /// `linux-6.12` `mm/page_alloc.c` `__setup_per_zone_wmarks`
     pub(crate) fn new(min: u64, managed: u64, scale_factor: u32) -> Self {
         let step = (min / 4).max(managed * u64::from(scale_factor) / 10_000);
-        Self {
-            min,
-            low: min + step,
-            high: min + 2 * step,
-            lowmem_reserve: [0; NR_ZONE_KINDS],
-        }
+        Self { min, low: min + step, high: min + 2 * step, lowmem_reserve: [0; NR_ZONE_KINDS] }
     }
 
     /// Tells whether `nr_pages` single pages can be taken from `free` without going to low.
@@ -153,9 +148,7 @@ mod tests {
         let order = Order::ZERO;
         let lowest = |gfp| {
             let mark = Mark::last(gfp);
-            (0..200)
-                .find(|&free| marks.ok(free, order, mark, ZoneKind::Normal))
-                .unwrap()
+            (0..200).find(|&free| marks.ok(free, order, mark, ZoneKind::Normal)).unwrap()
         };
         assert_eq!(lowest(Gfp::KERNEL), 101);
         assert_eq!(lowest(Gfp::ATOMIC), 51);

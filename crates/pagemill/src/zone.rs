@@ -52,12 +52,7 @@ impl Zone {
     pub(crate) fn new(buddy: Buddy, facts: ZoneFacts) -> Self {
         let nr_free = Counter::new();
         nr_free.set(buddy.nr_free());
-        Self {
-            buddy: Lock::new(buddy),
-            nr_free,
-            events: ZoneEvents::new(),
-            facts,
-        }
+        Self { buddy: Lock::new(buddy), nr_free, events: ZoneEvents::new(), facts }
     }
 
     /// Returns the number of free frames, without the lock and so a moment old.
@@ -83,9 +78,7 @@ impl Zone {
         nr: usize,
         runs: &mut Runs,
     ) -> usize {
-        self.hold(platform)
-            .buddy()
-            .take_pages(migratetype, nr, runs)
+        self.hold(platform).buddy().take_pages(migratetype, nr, runs)
     }
 
     /// Gives back single pages as words of the frames' bitmap.
@@ -149,8 +142,7 @@ impl Zone {
         for start in (0..nr_pageblocks).step_by(Self::VIEW_STEP) {
             let range = start..nr_pageblocks.min(start + Self::VIEW_STEP);
             let mut held = self.hold(platform);
-            held.buddy()
-                .count_blocks(range.clone(), &mut view.free_blocks);
+            held.buddy().count_blocks(range.clone(), &mut view.free_blocks);
             held.buddy().count_pageblocks(range, &mut view.pageblocks);
         }
         view
@@ -162,12 +154,7 @@ impl Zone {
     fn hold<'a, P: Platform>(&'a self, platform: &'a P) -> Held<'a, P> {
         let irq_state = platform.irq_save();
         let buddy = self.buddy.lock(|spins| platform.relax(spins));
-        Held {
-            zone: self,
-            buddy: Some(buddy),
-            platform,
-            irq_state,
-        }
+        Held { zone: self, buddy: Some(buddy), platform, irq_state }
     }
 }
 

@@ -48,10 +48,7 @@ pub(crate) fn crate_imports<'a>(tokens: &[Token<'a>], module: &[&str]) -> Vec<Im
         let leaves = match token.text {
             "crate" => use_tree(tokens, at + 2),
             "super" => {
-                let climbs = (at..)
-                    .step_by(2)
-                    .take_while(|index| text(*index) == "super")
-                    .count();
+                let climbs = (at..).step_by(2).take_while(|index| text(*index) == "super").count();
                 if climbs != module.len() + inline.len() {
                     continue;
                 }
@@ -61,11 +58,7 @@ pub(crate) fn crate_imports<'a>(tokens: &[Token<'a>], module: &[&str]) -> Vec<Im
         };
         imports.extend(leaves.into_iter().filter_map(|leaf| {
             let name = leaf.parts.first()?;
-            (*name != "self").then(|| Import {
-                line: leaf.line,
-                name,
-                path: leaf.parts.join("::"),
-            })
+            (*name != "self").then(|| Import { line: leaf.line, name, path: leaf.parts.join("::") })
         }));
     }
     imports
@@ -81,10 +74,7 @@ pub(crate) fn reexports<'a>(
         let text = |index: usize| root.get(index).map_or("", |token| token.text);
         let from_root = matches!(text(at + 1), "crate" | "self") && text(at + 2) == "::";
         for leaf in use_tree(root, if from_root { at + 3 } else { at + 1 }) {
-            if let Some(module) = leaf
-                .parts
-                .first()
-                .filter(|module| modules.contains_key(*module))
+            if let Some(module) = leaf.parts.first().filter(|module| modules.contains_key(*module))
             {
                 origins.insert(leaf.name, *module);
             }
@@ -128,20 +118,14 @@ fn take_tree<'a>(
     if text(at) == "{" {
         at += 1;
         while !matches!(text(at), "}" | "") {
-            at = if text(at) == "," {
-                at + 1
-            } else {
-                take_tree(tokens, at, prefix, leaves)
-            };
+            at = if text(at) == "," { at + 1 } else { take_tree(tokens, at, prefix, leaves) };
         }
         return at + 1;
     }
     let mut parts = prefix.to_vec();
     let line = tokens.get(at).map_or(0, |token| token.line);
     while let Some(token) = tokens.get(at) {
-        let is_word = token
-            .text
-            .starts_with(|c: char| c == '_' || c.is_alphanumeric());
+        let is_word = token.text.starts_with(|c: char| c == '_' || c.is_alphanumeric());
         if is_word || token.text == "*" {
             parts.push(token.text);
         }

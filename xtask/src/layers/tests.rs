@@ -7,49 +7,23 @@ const TABLE: &str = "```layers pagemill\nunits\nerror stats\nzone bulk\n```\n";
 fn good() -> Tree {
     Tree::default()
         .with(ARCHITECTURE, TABLE)
-        .with(
-            "crates/pagemill/Cargo.toml",
-            "[package]\nname = \"pagemill\"\n",
-        )
+        .with("crates/pagemill/Cargo.toml", "[package]\nname = \"pagemill\"\n")
         .with(
             "crates/pagemill/src/lib.rs",
             "//! A.\nmod units;\npub use zone::{Zone, sub::N as M};\n",
         )
-        .with(
-            "crates/pagemill/src/units.rs",
-            "//! A.\n/// See [`x`](crate::zone::X).\nstruct A;\n",
-        )
-        .with(
-            "crates/pagemill/src/error.rs",
-            "//! A.\nuse crate::units::{self, Pfn};\n",
-        )
+        .with("crates/pagemill/src/units.rs", "//! A.\n/// See [`x`](crate::zone::X).\nstruct A;\n")
+        .with("crates/pagemill/src/error.rs", "//! A.\nuse crate::units::{self, Pfn};\n")
         .with("crates/pagemill/src/stats.rs", "//! A.\n")
-        .with(
-            "crates/pagemill/src/zone.rs",
-            "//! A.\nuse crate::{error::E, stats, units::Pfn};\n",
-        )
-        .with(
-            "crates/pagemill/src/bulk.rs",
-            "//! A.\nmod fill;\n#[cfg(test)]\nmod model;\n",
-        )
-        .with(
-            "crates/pagemill/src/bulk/fill.rs",
-            "//! A.\nuse super::B;\nuse crate::bulk::C;\n",
-        )
-        .with(
-            "crates/pagemill/src/bulk/model.rs",
-            "//! A.\nuse crate::zone::Zone;\n",
-        )
-        .with(
-            "crates/pagemill/src/bulk/tests.rs",
-            "use crate::zone::Zone;\n",
-        )
+        .with("crates/pagemill/src/zone.rs", "//! A.\nuse crate::{error::E, stats, units::Pfn};\n")
+        .with("crates/pagemill/src/bulk.rs", "//! A.\nmod fill;\n#[cfg(test)]\nmod model;\n")
+        .with("crates/pagemill/src/bulk/fill.rs", "//! A.\nuse super::B;\nuse crate::bulk::C;\n")
+        .with("crates/pagemill/src/bulk/model.rs", "//! A.\nuse crate::zone::Zone;\n")
+        .with("crates/pagemill/src/bulk/tests.rs", "use crate::zone::Zone;\n")
 }
 
 fn findings_with(path: &str, text: &str) -> Vec<String> {
-    lines(&check_modules(
-        &good().with(&format!("crates/pagemill/src/{path}"), text),
-    ))
+    lines(&check_modules(&good().with(&format!("crates/pagemill/src/{path}"), text)))
 }
 
 #[test]
@@ -61,10 +35,8 @@ fn a_crate_that_keeps_its_table_passes() {
 fn an_import_from_a_higher_layer_is_reported() {
     assert_eq!(
         findings_with("units.rs", "//! A.\n\nuse crate::zone::Zone;\n"),
-        [
-            "crates/pagemill/src/units.rs:3: module `units` (layer 1) imports `crate::zone::Zone` \
-          from `zone` (layer 3): a module may import only from lower layers"
-        ]
+        ["crates/pagemill/src/units.rs:3: module `units` (layer 1) imports `crate::zone::Zone` \
+          from `zone` (layer 3): a module may import only from lower layers"]
     );
 }
 
@@ -72,10 +44,8 @@ fn an_import_from_a_higher_layer_is_reported() {
 fn an_import_from_the_same_layer_is_reported() {
     assert_eq!(
         findings_with("error.rs", "use crate::stats;\n"),
-        [
-            "crates/pagemill/src/error.rs:1: module `error` (layer 2) imports `crate::stats` \
-          from `stats` (layer 2): a module may import only from lower layers"
-        ]
+        ["crates/pagemill/src/error.rs:1: module `error` (layer 2) imports `crate::stats` \
+          from `stats` (layer 2): a module may import only from lower layers"]
     );
 }
 
@@ -94,12 +64,7 @@ fn every_way_to_write_the_import_is_seen() {
     ] {
         let findings = findings_with("stats.rs", text);
         assert!(!findings.is_empty(), "{text}");
-        assert!(
-            findings
-                .iter()
-                .all(|line| line.contains("from `zone` (layer 3)")),
-            "{findings:?}"
-        );
+        assert!(findings.iter().all(|line| line.contains("from `zone` (layer 3)")), "{findings:?}");
     }
 }
 
@@ -133,10 +98,7 @@ fn a_file_in_a_folder_is_bound_by_the_layer_of_the_folder() {
     for text in ["use crate::zone::Zone;", "use super::super::zone::Zone;"] {
         let findings = findings_with("bulk/fill.rs", text);
         assert_eq!(findings.len(), 1, "{text}");
-        assert!(
-            findings[0].contains("module `bulk` (layer 3) imports"),
-            "{findings:?}"
-        );
+        assert!(findings[0].contains("module `bulk` (layer 3) imports"), "{findings:?}");
     }
 }
 
@@ -159,9 +121,7 @@ fn a_module_and_the_table_must_know_each_other() {
 #[test]
 fn a_missing_table_is_reported() {
     assert_eq!(
-        lines(&check_modules(
-            &good().with(ARCHITECTURE, "```layers other\n```\n")
-        )),
+        lines(&check_modules(&good().with(ARCHITECTURE, "```layers other\n```\n"))),
         [
             "ARCHITECTURE.md:1: there is no block \"layers pagemill\"",
             "ARCHITECTURE.md:1: a table for `other`, which is no crate"
@@ -177,18 +137,9 @@ fn a_missing_table_is_reported() {
 fn a_dependency_on_a_higher_crate_is_reported() {
     let tree = Tree::default()
         .with(ARCHITECTURE, "```layers crates\na\nb c\nd\n```\n")
-        .with(
-            "a/Cargo.toml",
-            "[package]\nname = \"a\"\n[dev-dependencies]\nb.workspace = true\n",
-        )
-        .with(
-            "b/Cargo.toml",
-            "[package]\nname = \"b\"\n[dependencies]\na = \"1\"\nlibc = \"1\"\n",
-        )
-        .with(
-            "c/Cargo.toml",
-            "[package]\nname = \"c\"\n[dependencies.b]\npath = \"../b\"\n",
-        )
+        .with("a/Cargo.toml", "[package]\nname = \"a\"\n[dev-dependencies]\nb.workspace = true\n")
+        .with("b/Cargo.toml", "[package]\nname = \"b\"\n[dependencies]\na = \"1\"\nlibc = \"1\"\n")
+        .with("c/Cargo.toml", "[package]\nname = \"c\"\n[dependencies.b]\npath = \"../b\"\n")
         .with("e/Cargo.toml", "[package]\nname = \"e\"\n")
         .with("f/Cargo.toml", "[package]\nname = \"f\"\n[workspace]\n");
     assert_eq!(

@@ -97,24 +97,15 @@ fn hugetlb_is_had_or_its_error_names_the_pool() {
 #[test]
 fn lengths_that_are_not_whole_pages_are_refused() {
     let refused = |len_bytes, huge| {
-        let config = ArenaConfig {
-            huge,
-            ..ArenaConfig::new(len_bytes)
-        };
+        let config = ArenaConfig { huge, ..ArenaConfig::new(len_bytes) };
         Arena::map(&config).unwrap_err()
     };
     for len_bytes in [0, 1, 4095, 4097, u64::MAX] {
-        let expected = HostError::ArenaLength {
-            len_bytes,
-            multiple_of: 4096,
-        };
+        let expected = HostError::ArenaLength { len_bytes, multiple_of: 4096 };
         assert_eq!(refused(len_bytes, HugePages::Auto), expected);
     }
     for len_bytes in [0, 4096, 3 * MIB] {
-        let expected = HostError::ArenaLength {
-            len_bytes,
-            multiple_of: 2 * MIB,
-        };
+        let expected = HostError::ArenaLength { len_bytes, multiple_of: 2 * MIB };
         assert_eq!(refused(len_bytes, HugePages::HugeTlb), expected);
     }
     assert_eq!(
@@ -127,12 +118,8 @@ fn lengths_that_are_not_whole_pages_are_refused() {
 fn absurd_length_is_refused_by_name() {
     for backing in [Backing::Anonymous, Backing::Memfd] {
         for prefault in [false, true] {
-            let error = Arena::map(&ArenaConfig {
-                backing,
-                prefault,
-                ..ArenaConfig::new(1 << 60)
-            })
-            .unwrap_err();
+            let error = Arena::map(&ArenaConfig { backing, prefault, ..ArenaConfig::new(1 << 60) })
+                .unwrap_err();
             let message = error.to_string();
             assert!(message.contains("an arena of 1 EiB "), "{message}");
             assert!(message.contains("Cannot allocate memory"), "{message}");
@@ -142,19 +129,13 @@ fn absurd_length_is_refused_by_name() {
     }
     // The last page-aligned length there is; rounding it up for alignment must not wrap.
     let length = u64::MAX - (PAGE_SIZE as u64 - 1);
-    assert!(matches!(
-        Arena::map(&ArenaConfig::new(length)),
-        Err(HostError::Anonymous { .. })
-    ));
+    assert!(matches!(Arena::map(&ArenaConfig::new(length)), Err(HostError::Anonymous { .. })));
 }
 
 #[test]
 fn memfd_shows_what_the_arena_holds() {
-    let arena = Arena::map(&ArenaConfig {
-        backing: Backing::Memfd,
-        ..ArenaConfig::new(4 * MIB)
-    })
-    .unwrap();
+    let arena =
+        Arena::map(&ArenaConfig { backing: Backing::Memfd, ..ArenaConfig::new(4 * MIB) }).unwrap();
     let last = arena.len_bytes() - 1;
     write(&arena, 0, 1);
     write(&arena, last, 2);
@@ -170,11 +151,8 @@ fn memfd_shows_what_the_arena_holds() {
 
 #[test]
 fn memfd_keeps_its_length() {
-    let arena = Arena::map(&ArenaConfig {
-        backing: Backing::Memfd,
-        ..ArenaConfig::new(4 * MIB)
-    })
-    .unwrap();
+    let arena =
+        Arena::map(&ArenaConfig { backing: Backing::Memfd, ..ArenaConfig::new(4 * MIB) }).unwrap();
     let file = File::from(arena.memfd().unwrap().try_clone_to_owned().unwrap());
     for len_bytes in [0, 8 * MIB] {
         let error = file.set_len(len_bytes).unwrap_err();
@@ -186,11 +164,7 @@ fn memfd_keeps_its_length() {
 #[test]
 fn locked_arena_says_so_or_its_error_names_the_limit() {
     for prefault in [false, true] {
-        let mapped = Arena::map(&ArenaConfig {
-            prefault,
-            lock: true,
-            ..ArenaConfig::new(2 * MIB)
-        });
+        let mapped = Arena::map(&ArenaConfig { prefault, lock: true, ..ArenaConfig::new(2 * MIB) });
         match mapped {
             Ok(arena) => {
                 assert_usable(&arena, 2 * MIB);
@@ -209,16 +183,10 @@ fn metadata_is_sparse_zeroed_and_rounded_up() {
     // The books about 1 TiB of memory, at 16 bytes a frame.
     let books = Arena::metadata((4 << 30) + 1).unwrap();
     assert_usable(&books, (4 << 30) + PAGE_SIZE as u64);
-    assert!(matches!(
-        Arena::metadata(0),
-        Err(HostError::ArenaLength { len_bytes: 0, .. })
-    ));
+    assert!(matches!(Arena::metadata(0), Err(HostError::ArenaLength { len_bytes: 0, .. })));
     assert!(matches!(
         Arena::metadata(u64::MAX),
-        Err(HostError::ArenaLength {
-            len_bytes: u64::MAX,
-            ..
-        })
+        Err(HostError::ArenaLength { len_bytes: u64::MAX, .. })
     ));
 }
 
@@ -231,10 +199,7 @@ fn pages_asked_never_to_be_huge_are_not() {
     })
     .unwrap();
     assert_eq!(arena.kind().pages, ArenaPages::Base);
-    assert_eq!(
-        arena.kind().to_string(),
-        "anonymous, base pages, prefaulted"
-    );
+    assert_eq!(arena.kind().to_string(), "anonymous, base pages, prefaulted");
 }
 
 #[test]
@@ -245,10 +210,7 @@ fn kind_is_shown_for_people() {
         prefaulted: true,
         locked: true,
     };
-    assert_eq!(
-        kind.to_string(),
-        "anonymous, transparent huge pages, prefaulted, locked"
-    );
+    assert_eq!(kind.to_string(), "anonymous, transparent huge pages, prefaulted, locked");
     let kind = ArenaKind {
         backing: Backing::Memfd,
         pages: ArenaPages::HugeTlb,

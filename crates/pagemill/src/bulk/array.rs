@@ -22,34 +22,16 @@ pub(crate) fn alloc<S: PageSource>(
     if leading == nr {
         return nr;
     }
-    let empty = slots[leading..]
-        .iter()
-        .filter(|slot| slot.is_none())
-        .count();
+    let empty = slots[leading..].iter().filter(|slot| slot.is_none()).count();
     let contiguous = leading + empty == nr;
     if nr - leading > 1 {
-        let wanted = Wanted {
-            claim: nr,
-            new: empty,
-        };
+        let wanted = Wanted { claim: nr, new: empty };
         let rest = &mut slots[leading..];
         let allocator = source.allocator();
         let filled = if contiguous {
-            leading
-                + allocator.alloc_bulk(
-                    gfp,
-                    node,
-                    wanted,
-                    &mut Empty {
-                        slots: rest,
-                        source,
-                    },
-                )
+            leading + allocator.alloc_bulk(gfp, node, wanted, &mut Empty { slots: rest, source })
         } else {
-            let mut holes = Holes {
-                slots: rest.iter_mut(),
-                source,
-            };
+            let mut holes = Holes { slots: rest.iter_mut(), source };
             match allocator.alloc_bulk(gfp, node, wanted, &mut holes) {
                 0 => leading,
                 _ => slots.iter().position(Option::is_none).unwrap_or(nr),
@@ -98,9 +80,7 @@ pub(crate) fn release<S: PageSource>(source: &S, slots: &mut [Option<Page<S>>]) 
             continue;
         }
         let nr = chunk.len();
-        let pages = chunk
-            .iter_mut()
-            .filter_map(|slot| slot.take().map(Page::into_raw));
+        let pages = chunk.iter_mut().filter_map(|slot| slot.take().map(Page::into_raw));
         source.allocator().free_class(class, nr, pages);
         freed += nr;
     }

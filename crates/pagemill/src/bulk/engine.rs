@@ -145,9 +145,7 @@ impl<P: Platform> PageAllocator<P> {
                 break;
             }
             let mut batch = Batch::new();
-            runs.as_slice()
-                .iter()
-                .for_each(|&run| batch.push_run(class, run));
+            runs.as_slice().iter().for_each(|&run| batch.push_run(class, run));
             sink.accept(batch.as_slice());
             done += taken;
         }

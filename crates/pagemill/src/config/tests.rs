@@ -6,11 +6,7 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 fn region(start: u64, len_bytes: u64, node: u8) -> MemoryRegion {
-    MemoryRegion {
-        start: PhysAddr::new(start),
-        len_bytes,
-        node: NodeId::new(node),
-    }
+    MemoryRegion { start: PhysAddr::new(start), len_bytes, node: NodeId::new(node) }
 }
 
 fn error(memory: &[MemoryRegion]) -> ConfigError {
@@ -20,27 +16,12 @@ fn error(memory: &[MemoryRegion]) -> ConfigError {
 #[test]
 fn bad_memory_maps_are_named() {
     assert_eq!(error(&[]), ConfigError::NoMemory);
-    assert!(matches!(
-        error(&[region(MIB, 0, 0)]),
-        ConfigError::EmptyRegion { index: 0, .. }
-    ));
-    assert!(matches!(
-        error(&[region(1, MIB, 0)]),
-        ConfigError::MisalignedRegion { .. }
-    ));
-    assert!(matches!(
-        error(&[region(MIB, 1, 0)]),
-        ConfigError::MisalignedRegion { .. }
-    ));
-    assert!(matches!(
-        error(&[region(1 << 52, MIB, 0)]),
-        ConfigError::AddressTooHigh { .. }
-    ));
+    assert!(matches!(error(&[region(MIB, 0, 0)]), ConfigError::EmptyRegion { index: 0, .. }));
+    assert!(matches!(error(&[region(1, MIB, 0)]), ConfigError::MisalignedRegion { .. }));
+    assert!(matches!(error(&[region(MIB, 1, 0)]), ConfigError::MisalignedRegion { .. }));
+    assert!(matches!(error(&[region(1 << 52, MIB, 0)]), ConfigError::AddressTooHigh { .. }));
     let wrapping = region(u64::MAX - 0xfff, 0x2000, 0);
-    assert!(matches!(
-        error(&[wrapping]),
-        ConfigError::AddressTooHigh { .. }
-    ));
+    assert!(matches!(error(&[wrapping]), ConfigError::AddressTooHigh { .. }));
     assert!(matches!(
         error(&[region(8 * MIB, MIB, 0), region(4 * MIB, MIB, 0)]),
         ConfigError::UnsortedRegions { index: 1, .. }
@@ -53,10 +34,7 @@ fn bad_memory_maps_are_named() {
         error(&[region(0, MIB, 0), region(MIB, MIB, 1)]),
         ConfigError::SharedPageblock { index: 1, .. }
     ));
-    assert!(matches!(
-        error(&[region(0, MIB, 64)]),
-        ConfigError::UnknownNode { .. }
-    ));
+    assert!(matches!(error(&[region(0, MIB, 64)]), ConfigError::UnknownNode { .. }));
 }
 
 #[test]
@@ -64,69 +42,32 @@ fn bad_policies_are_named() {
     let memory = [region(0, MIB, 0)];
     let config = Config::new(&memory, 2);
     let check = |config: Config<'_>| config.validate().unwrap_err();
-    assert!(matches!(
-        check(Config {
-            nr_cpus: 0,
-            ..config
-        }),
-        ConfigError::BadNrCpus { .. }
-    ));
+    assert!(matches!(check(Config { nr_cpus: 0, ..config }), ConfigError::BadNrCpus { .. }));
     let cpu_nodes = &[NodeId::new(0)];
+    assert!(matches!(check(Config { cpu_nodes, ..config }), ConfigError::BadCpuNodes { .. }));
     assert!(matches!(
-        check(Config {
-            cpu_nodes,
-            ..config
-        }),
-        ConfigError::BadCpuNodes { .. }
-    ));
-    assert!(matches!(
-        check(Config {
-            distances: &[1; 2],
-            ..config
-        }),
+        check(Config { distances: &[1; 2], ..config }),
         ConfigError::BadDistances { .. }
     ));
     assert!(matches!(
-        check(Config {
-            pcp_high: Some(0),
-            ..config
-        }),
+        check(Config { pcp_high: Some(0), ..config }),
         ConfigError::BadPcpHigh { .. }
     ));
     let too_many = Some(65);
     assert!(matches!(
-        check(Config {
-            pcp_batch: too_many,
-            ..config
-        }),
+        check(Config { pcp_batch: too_many, ..config }),
         ConfigError::BadPcpBatch { .. }
     ));
-    let over_high = Config {
-        pcp_high: Some(4),
-        pcp_batch: Some(5),
-        ..config
-    };
-    assert_eq!(
-        check(over_high),
-        ConfigError::BadPcpBatch { batch: 5, max: 4 }
-    );
-    let reserved = &[ReservedRange {
-        start: PhysAddr::new(u64::MAX),
-        len_bytes: 2,
-    }];
-    assert!(matches!(
-        check(Config { reserved, ..config }),
-        ConfigError::AddressTooHigh { .. }
-    ));
+    let over_high = Config { pcp_high: Some(4), pcp_batch: Some(5), ..config };
+    assert_eq!(check(over_high), ConfigError::BadPcpBatch { batch: 5, max: 4 });
+    let reserved = &[ReservedRange { start: PhysAddr::new(u64::MAX), len_bytes: 2 }];
+    assert!(matches!(check(Config { reserved, ..config }), ConfigError::AddressTooHigh { .. }));
 }
 
 #[test]
 fn messages_say_what_to_do() {
     let message = format!("{}", error(&[region(1, MIB, 0)]));
-    assert!(
-        message.contains("0x1") && message.contains("multiples of 4096"),
-        "{message}"
-    );
+    assert!(message.contains("0x1") && message.contains("multiples of 4096"), "{message}");
 }
 
 fn frame(bytes: u64) -> u64 {
@@ -136,11 +77,7 @@ fn frame(bytes: u64) -> u64 {
 #[test]
 fn zones_split_memory_at_their_limits() {
     let memory = [region(0, 3 * GIB, 0), region(4 * GIB, 4 * GIB, 0)];
-    let config = Config {
-        zone_dma: true,
-        movable_bytes: GIB,
-        ..Config::new(&memory, 1)
-    };
+    let config = Config { zone_dma: true, movable_bytes: GIB, ..Config::new(&memory, 1) };
     let pfns = |kind| config.zone_memory(NodeId::new(0), kind);
     assert!(pfns(ZoneKind::Dma).eq(core::iter::once(0..frame(16 * MIB))));
     assert!(pfns(ZoneKind::Dma32).eq(core::iter::once(frame(16 * MIB)..frame(3 * GIB))));
@@ -151,10 +88,7 @@ fn zones_split_memory_at_their_limits() {
 #[test]
 fn movable_memory_never_reaches_below_the_dma_zones() {
     let memory = [region(0, 8 * GIB, 0)];
-    let config = Config {
-        movable_bytes: 7 * GIB,
-        ..Config::new(&memory, 1)
-    };
+    let config = Config { movable_bytes: 7 * GIB, ..Config::new(&memory, 1) };
     let node = NodeId::new(0);
     assert!(config.zone_memory(node, ZoneKind::Normal).next().is_none());
     let movable = config.zone_memory(node, ZoneKind::Movable).next();
@@ -172,13 +106,7 @@ fn regions_are_rounded_inwards() {
 
 #[test]
 fn a_reserved_range_keeps_every_page_it_touches() {
-    let range = |start, len_bytes| {
-        ReservedRange {
-            start: PhysAddr::new(start),
-            len_bytes,
-        }
-        .pfns()
-    };
+    let range = |start, len_bytes| ReservedRange { start: PhysAddr::new(start), len_bytes }.pfns();
     assert_eq!(range(0xfff, 2), 0..2);
     assert_eq!(range(0x1000, 0x1000), 1..2);
     assert!(range(0x1234, 0).is_empty());

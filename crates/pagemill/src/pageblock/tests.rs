@@ -18,9 +18,7 @@ impl Naive {
     }
 
     fn blocks(&self, order: Order) -> impl Iterator<Item = usize> + '_ {
-        (0..PAGEBLOCK_NR_PAGES)
-            .step_by(order.nr_pages())
-            .filter(move |&at| self.is_free(at, order))
+        (0..PAGEBLOCK_NR_PAGES).step_by(order.nr_pages()).filter(move |&at| self.is_free(at, order))
     }
 
     fn maximal_blocks(&self, order: Order) -> Vec<usize> {
@@ -34,10 +32,7 @@ impl Naive {
         Order::all()
             .filter(|&order| order <= PAGEBLOCK_ORDER)
             .rev()
-            .find(|&order| {
-                self.blocks(order)
-                    .any(|at| at < end && at + order.nr_pages() > start)
-            })
+            .find(|&order| self.blocks(order).any(|at| at < end && at + order.nr_pages() > start))
     }
 }
 
@@ -68,25 +63,15 @@ fn random_blocks_agree_with_an_array_of_flags() {
             assert_eq!(bitmap.largest_order(), naive.largest_order());
             assert_eq!(bitmap.is_free(at, order), set);
             assert_eq!(bitmap.is_used(at, order), !set);
-            assert_eq!(
-                bitmap.nr_free() as usize,
-                naive.0.iter().filter(|&&free| free).count()
-            );
+            assert_eq!(bitmap.nr_free() as usize, naive.0.iter().filter(|&&free| free).count());
             for wanted in Order::all().filter(|&order| order <= PAGEBLOCK_ORDER) {
-                assert!(
-                    bitmap
-                        .maximal_blocks(wanted)
-                        .eq(naive.maximal_blocks(wanted))
-                );
+                assert!(bitmap.maximal_blocks(wanted).eq(naive.maximal_blocks(wanted)));
                 let found = bitmap.find(wanted);
                 assert_eq!(found.is_some(), naive.largest_order() >= Some(wanted));
                 assert!(found.is_none_or(|at| naive.is_free(at, wanted)));
             }
             for index in Bitmap::word_indexes() {
-                assert_eq!(
-                    bitmap.largest_order_at(index),
-                    naive.largest_order_at(index)
-                );
+                assert_eq!(bitmap.largest_order_at(index), naive.largest_order_at(index));
             }
         }
     }

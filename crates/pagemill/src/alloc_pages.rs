@@ -25,7 +25,7 @@ pub trait AllocPages: PageSource {
     /// `linux-6.12` `include/linux/gfp.h` `alloc_page`
     #[inline]
     fn alloc_page(self, gfp: Gfp) -> Option<Page<Self>> {
-        let raw = self.allocator().alloc_block(gfp, None, Order::ZERO)?;
+        let raw = self.allocator().alloc_single(gfp, None)?;
         Some(Page::new(self, raw))
     }
 
@@ -35,7 +35,7 @@ pub trait AllocPages: PageSource {
     /// As [`alloc_page`](Self::alloc_page).
     #[inline]
     fn alloc_page_node(self, node: NodeId, gfp: Gfp) -> Option<Page<Self>> {
-        let raw = self.allocator().alloc_block(gfp, Some(node), Order::ZERO)?;
+        let raw = self.allocator().alloc_single(gfp, Some(node))?;
         Some(Page::new(self, raw))
     }
 

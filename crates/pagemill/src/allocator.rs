@@ -5,6 +5,7 @@
 
 use core::alloc::Layout;
 use core::fmt;
+use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
 use crate::batch::Batch;
@@ -18,6 +19,7 @@ use crate::pageblock::Runs;
 use crate::percpu::{Lists, PerCpu};
 use crate::platform::Platform;
 use crate::setup::{self, Tables};
+use crate::span::Span;
 use crate::stats::ZoneEvents;
 use crate::units::{NodeId, Order, Pfn};
 use crate::watermark::Mark;
@@ -147,8 +149,14 @@ impl<P: Platform> PageAllocator<P> {
     #[inline]
     pub(crate) fn frame_of(&self, page: RawPage) -> usize {
         let pfn = page.pfn().value();
+        self.span_of(page).frame(pfn)
+    }
+
+    /// Returns the piece of its zone that a page is in.
+    pub(crate) fn span_of(&self, page: RawPage) -> &'static Span {
+        let pfn = page.pfn().value();
         match self.zone(page.list().zone()).facts.spans.find(pfn) {
-            Some(span) => span.frame(pfn),
+            Some(span) => span,
             None => panic!("page of frame {pfn:#x} is not in the zone that its handle names"),
         }
     }
@@ -199,11 +207,34 @@ impl<P: Platform> PageAllocator<P> {
         self.tables.zonelists.len() / crate::gfp::NR_ZONE_KINDS
     }
 
-    /// Allocates one block: from the lists for a single page, from a zone otherwise.
+    /// Allocates one page, from this CPU's list of the zone that is preferred if nothing stands
+    /// against it.
     ///
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `__alloc_frozen_pages_noprof`
     #[inline]
+    pub(crate) fn alloc_single(&self, gfp: Gfp, node: Option<NodeId>) -> Option<RawPage> {
+        let pinned = self.pin();
+        let request = self.request(&pinned, gfp, node);
+        if !gfp.contains(Gfp::ZERO)
+            && let Some(zone) = self.bulk_zone(&request, 0)
+            && let Some(mut lists) = pinned.cpu.try_lock()
+        {
+            let id = zone.list(request.migratetype);
+            if let Some(page) = lists.list(id.index()).pop() {
+                self.count_alloc(lists.events(id.zone()), &request, zone, 1, 1);
+                return Some(page);
+            }
+        }
+        drop(pinned);
+        self.alloc_block(gfp, node, Order::ZERO)
+    }
+
+    /// Allocates one block: from the lists for a single page, from a zone otherwise.
+    ///
+    /// # Source
+    /// `linux-6.12` `mm/page_alloc.c` `__alloc_frozen_pages_noprof`
+    #[cold]
     pub(crate) fn alloc_block(
         &self,
         gfp: Gfp,
@@ -247,7 +278,6 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `get_page_from_freelist`
-    #[inline]
     fn take_from_zones(
         &self,
         pinned: &Pinned<'_, P>,
@@ -402,20 +432,12 @@ impl<P: Platform> PageAllocator<P> {
         unsafe { self.platform.zero_pages(page.pfn(), nr_pages) };
     }
 
-    /// Takes back one block.
-    ///
-    /// # Panics
-    /// If the zone finds that a frame of it is free already.
+    /// Takes back one page.
     #[inline]
-    pub(crate) fn free_block(&self, page: RawPage) {
+    pub(crate) fn free_single(&self, page: RawPage) {
         let id = page.list();
-        if page.order() != Order::ZERO {
-            return self.zone(id.zone()).free(&self.platform, page.pfn(), page.order());
-        }
         let pinned = self.pin();
-        let Some(mut lists) = pinned.cpu.try_lock() else {
-            return self.zone(id.zone()).free(&self.platform, page.pfn(), Order::ZERO);
-        };
+        let Some(mut lists) = pinned.cpu.try_lock() else { return self.free_block(page) };
         let list = lists.list(id.index());
         if list.room() == 0 {
             let nr = list.next_drain();
@@ -423,6 +445,15 @@ impl<P: Platform> PageAllocator<P> {
         }
         lists.list(id.index()).push(page);
         lists.events(id.zone()).pgfree.add(1);
+    }
+
+    /// Takes back one block past the lists.
+    ///
+    /// # Panics
+    /// If a frame of it is free in its zone already.
+    #[cold]
+    pub(crate) fn free_block(&self, page: RawPage) {
+        self.zone(page.list().zone()).free(&self.platform, page.pfn(), page.order());
     }
 
     /// Takes back blocks of any class; runs of one class together.
@@ -436,61 +467,85 @@ impl<P: Platform> PageAllocator<P> {
                 continue;
             }
             let class = first.class();
-            let same = |page: &&RawPage| class.difference(**page) == 0;
+            let same = |page: &&RawPage| class.difference(Some(**page)).is_none();
             let nr = rest.iter().take_while(same).count();
-            self.free_class(class, nr, rest[..nr].iter().copied());
-            rest = &rest[nr..];
+            let (mut pages, others) = rest.split_at(nr);
+            let next = |room: &mut [MaybeUninit<RawPage>]| {
+                let (now, later) = pages.split_at(room.len());
+                room.write_copy_of_slice(now);
+                pages = later;
+            };
+            // SAFETY: 1. `next` writes every entry. 2. of the class: the first `nr` are. 3. owned:
+            // by the caller, who gives them up.
+            unsafe { self.free_class(class, nr, next) };
+            rest = others;
         }
     }
 
-    /// Takes back `nr` single pages of one class from `pages`.
+    /// Takes back `nr` single pages of one class, which `next` writes: as many as it is given
+    /// entries, in order, until there were `nr`.
     ///
     /// # Concurrency
     /// Lets the lists go after every [`PAGES_PER_HOLD`] pages.
+    ///
+    /// # Safety
+    /// `next` initialises every entry that it is given, with pages of `class` that it owns.
     #[inline]
-    pub(crate) fn free_class(
+    pub(crate) unsafe fn free_class(
         &self,
         class: Class,
         nr: usize,
-        mut pages: impl Iterator<Item = RawPage>,
+        mut next: impl FnMut(&mut [MaybeUninit<RawPage>]),
     ) {
         let id = class.list();
         let mut left = nr;
         while left > 0 {
-            let pinned = self.pin();
             let held = left.min(PAGES_PER_HOLD);
             left -= held;
+            let pinned = self.pin();
             let Some(mut lists) = pinned.cpu.try_lock() else {
-                self.free_to_zone(self.zone(id.zone()), pages.by_ref().take(held));
+                // SAFETY: 1. `next` initialises: the caller's obligation.
+                unsafe { self.free_to_zone(class, held, &mut next) };
                 continue;
             };
             lists.events(id.zone()).pgfree.add(held as u64);
             let mut held_left = held;
-            while held_left > 0 {
+            loop {
                 let list = lists.list(id.index());
                 let nr = list.room().min(held_left);
-                list.push_iter(nr, pages.by_ref());
+                // SAFETY: 1. `next` initialises: the caller's obligation.
+                unsafe { list.push_with(nr, &mut next) };
                 held_left -= nr;
-                if held_left > 0 {
-                    let nr = list.next_drain();
-                    self.drain_list(&mut lists, id.index(), nr);
+                if held_left == 0 {
+                    break;
                 }
+                let nr = list.next_drain();
+                self.drain_list(&mut lists, id.index(), nr);
             }
         }
     }
 
-    /// Takes back single pages past the lists, a batch at a time.
+    /// Takes back `nr` single pages of one class past the lists, a batch at a time.
+    ///
+    /// # Safety
+    /// As for [`free_class`](Self::free_class).
     #[cold]
-    fn free_to_zone(&self, zone: &Zone, mut pages: impl Iterator<Item = RawPage>) {
-        let mut batch = Batch::new();
-        loop {
-            batch.fill(pages.by_ref());
-            if batch.as_slice().is_empty() {
-                return;
-            }
-            let nr = batch.as_slice().len() as u64;
+    unsafe fn free_to_zone(
+        &self,
+        class: Class,
+        nr: usize,
+        next: &mut impl FnMut(&mut [MaybeUninit<RawPage>]),
+    ) {
+        let zone = self.zone(class.list().zone());
+        let mut left = nr;
+        while left > 0 {
+            let mut batch = Batch::new();
+            let nr = left.min(Batch::CAPACITY);
+            // SAFETY: 1. `next` initialises: the caller's obligation.
+            unsafe { batch.fill(nr, &mut *next) };
             self.give_to_zone(zone, batch.as_slice());
-            zone.count(&self.platform, |events| events.pgfree.add(nr));
+            zone.count(&self.platform, |events| events.pgfree.add(nr as u64));
+            left -= nr;
         }
     }
 

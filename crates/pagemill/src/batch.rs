@@ -1,13 +1,17 @@
 //! A few pages on the stack, for where they cannot stay in a list.
 
+use core::mem::MaybeUninit;
+
 use crate::handle::{Class, RawPage};
 use crate::pageblock::WordRun;
 use crate::units::Pfn;
 
 /// Up to 64 pages.
+///
+/// `batch-init`: the first `len` entries of `pages` are initialised.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    pages: [RawPage; Self::CAPACITY],
+    pages: [MaybeUninit<RawPage>; Self::CAPACITY],
     len: usize,
 }
 
@@ -15,16 +19,23 @@ impl Batch {
     pub(crate) const CAPACITY: usize = 64;
 
     pub(crate) const fn new() -> Self {
-        Self { pages: [RawPage::PLACEHOLDER; Self::CAPACITY], len: 0 }
+        Self { pages: [MaybeUninit::uninit(); Self::CAPACITY], len: 0 }
     }
 
-    /// Replaces the content by as many pages as `source` has and fit.
-    pub(crate) fn fill(&mut self, source: impl Iterator<Item = RawPage>) {
-        self.len = 0;
-        for (entry, page) in self.pages.iter_mut().zip(source) {
-            *entry = page;
-            self.len += 1;
-        }
+    /// Appends `nr` pages, which `write` writes.
+    ///
+    /// # Panics
+    /// If they do not fit.
+    ///
+    /// # Safety
+    /// `write` initialises every entry that it is given.
+    pub(crate) unsafe fn fill(
+        &mut self,
+        nr: usize,
+        write: impl FnOnce(&mut [MaybeUninit<RawPage>]),
+    ) {
+        write(&mut self.pages[self.len..][..nr]);
+        self.len += nr;
     }
 
     /// Appends the pages of one word of a pageblock's bitmap.
@@ -35,8 +46,7 @@ impl Batch {
         let mut rest = run.mask;
         while rest != 0 {
             let pfn = Pfn::new(run.base + u64::from(rest.trailing_zeros()));
-            self.pages[self.len] = class.at(pfn);
-            self.len += 1;
+            self.push(class.at(pfn));
             rest &= rest - 1;
         }
     }
@@ -47,20 +57,12 @@ impl Batch {
     /// If there is no room.
     #[inline]
     pub(crate) fn push(&mut self, page: RawPage) {
-        self.pages[self.len] = page;
+        self.pages[self.len].write(page);
         self.len += 1;
     }
 
-    #[inline]
-    pub(crate) fn is_full(&self) -> bool {
-        self.len == Self::CAPACITY
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.len = 0;
-    }
-
     pub(crate) fn as_slice(&self) -> &[RawPage] {
-        &self.pages[..self.len]
+        // SAFETY: 1. initialised: `batch-init`.
+        unsafe { self.pages[..self.len].assume_init_ref() }
     }
 }

@@ -81,22 +81,39 @@ impl Class {
         ListId((self.0 >> LIST_SHIFT) as u16 & ((1 << LIST_BITS) - 1))
     }
 
-    /// Returns zero exactly if `page` is of this class.
+    /// Returns what sets a slot apart from a page of this class.
     ///
-    /// Differences of several pages can be or-ed and tested once.
+    /// Differences can be or-ed, so that many slots are judged by one [`Difference::is_none`].
     #[inline]
-    pub(crate) const fn difference(self, page: RawPage) -> u64 {
-        (self.0 ^ page.0.get()) >> PFN_BITS
+    pub(crate) const fn difference(self, slot: Option<RawPage>) -> Difference {
+        let word = match slot {
+            Some(page) => page.0.get(),
+            None => 0,
+        };
+        Difference(self.0 ^ word)
+    }
+}
+
+/// What sets slots apart from pages of one class.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Difference(u64);
+
+impl Difference {
+    pub(crate) const NONE: Self = Self(0);
+
+    #[inline]
+    pub(crate) const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Tells whether all slots held pages of the class.
+    #[inline]
+    pub(crate) const fn is_none(self) -> bool {
+        self.0 >> PFN_BITS == 0
     }
 }
 
 impl RawPage {
-    /// A word for memory that holds no page yet.
-    pub(crate) const PLACEHOLDER: Self = match NonZeroU64::new(LIVE) {
-        Some(word) => Self(word),
-        None => unreachable!(),
-    };
-
     /// Returns the first frame.
     #[inline]
     #[must_use]
@@ -118,6 +135,17 @@ impl RawPage {
     #[inline]
     pub(crate) const fn list(self) -> ListId {
         self.class().list()
+    }
+
+    /// Names the single page `position` frames behind this one, which is the first of an aligned
+    /// group of 64.
+    #[inline]
+    pub(crate) const fn with_low_bits(self, position: u64) -> Self {
+        debug_assert!(self.0.get() & 63 == 0 && position < 64);
+        match NonZeroU64::new(self.0.get() | position) {
+            Some(word) => Self(word),
+            None => unreachable!(),
+        }
     }
 
     #[inline]
@@ -165,7 +193,7 @@ mod tests {
                 assert_eq!(page.order(), MAX_ORDER);
                 assert_eq!(page.list(), list);
                 assert_eq!(page.list().zone(), MAX_NR_ZONES - 1);
-                assert_eq!(page.class().difference(page), 0);
+                assert!(page.class().difference(Some(page)).is_none());
                 assert_eq!(RawPage::from_word(page.word()), Some(page));
             }
         }
@@ -176,8 +204,11 @@ mod tests {
         let list = ListId::new(1, MigrateType::Movable);
         let other = ListId::new(1, MigrateType::Unmovable);
         let class = Class::new(list, Order::ZERO);
-        assert_eq!(class.difference(class.at(Pfn::MAX)), 0);
-        assert_ne!(class.difference(Class::new(other, Order::ZERO).at(Pfn::new(0))), 0);
-        assert_ne!(class.difference(Class::new(list, MAX_ORDER).at(Pfn::new(0))), 0);
+        let same = class.difference(Some(class.at(Pfn::MAX)));
+        assert!(same.is_none());
+        let page = |list, order| Some(Class::new(list, order).at(Pfn::new(0)));
+        for slot in [None, page(other, Order::ZERO), page(list, MAX_ORDER)] {
+            assert!(!same.or(class.difference(slot)).is_none());
+        }
     }
 }

@@ -8,6 +8,7 @@ use crate::memmap::Link;
 use crate::page::Page;
 use crate::shared::SharedPage;
 use crate::source::PageSource;
+use crate::span::LastSpan;
 use crate::sync::Ordering;
 
 /// What can be on a [`PageList`]: a [`Page`] or a [`SharedPage`].
@@ -109,7 +110,7 @@ impl<T: Listable> PageList<T> {
     /// Takes the first page.
     #[inline]
     pub fn pop(&mut self) -> Option<T> {
-        let raw = self.pop_raw()?;
+        let raw = self.pop_raw(&mut LastSpan::new())?;
         Some(T::from_link(&self.source, raw))
     }
 
@@ -131,21 +132,22 @@ impl<T: Listable> PageList<T> {
     /// Frees every page that nobody else holds, and returns their number; the others stay.
     ///
     /// # Cost
-    /// Runs of pages that return to one list are moved there together.
+    /// Pages that follow each other and return to one list are moved there together.
     pub(crate) fn free_unheld(&mut self) -> usize {
         let mut freed = 0;
-        let mut batch = Batch::new();
+        let mut last_span = LastSpan::new();
         let mut left = self.len;
         while left > 0 {
-            batch.clear();
-            while left > 0 && !batch.is_full() {
-                left -= 1;
-                let Some(page) = self.pop() else { break };
-                match page.into_last() {
+            let mut batch = Batch::new();
+            let nr = left.min(Batch::CAPACITY);
+            for _ in 0..nr {
+                let Some(raw) = self.pop_raw(&mut last_span) else { break };
+                match T::from_link(&self.source, raw).into_last() {
                     Ok(raw) => batch.push(raw),
                     Err(held) => self.put_back(held),
                 }
             }
+            left -= nr;
             self.source.allocator().free_pages(batch.as_slice());
             freed += batch.as_slice().len();
         }
@@ -165,22 +167,24 @@ impl<T: Listable> PageList<T> {
             return;
         };
         let mut last = first;
+        let mut last_span = LastSpan::new();
         for &page in rest {
-            self.link(last).store(page.word(), Ordering::Relaxed);
+            // Relaxed: the links of a list are its owner's alone (`one-list`).
+            self.link(last, &mut last_span).store(page.word(), Ordering::Relaxed);
             last = page;
         }
         self.link_chain(first, last, pages.len());
     }
 
     #[inline]
-    pub(crate) fn pop_raw(&mut self) -> Option<RawPage> {
+    fn pop_raw(&mut self, last_span: &mut LastSpan) -> Option<RawPage> {
         let (first, last) = self.ends?;
         self.len -= 1;
         self.ends = if first == last {
             None
         } else {
-            // Relaxed: the links of a list are its owner's alone (`one-list`).
-            let next = self.link(first).load(Ordering::Relaxed);
+            // Relaxed: as in `extend_raw`.
+            let next = self.link(first, last_span).load(Ordering::Relaxed);
             let next = RawPage::from_word(next).expect("list-links: a link names a page");
             Some((next, last))
         };
@@ -189,7 +193,7 @@ impl<T: Listable> PageList<T> {
 
     pub(crate) fn check_allocator(&self, source: &T::Source) {
         assert!(
-            core::ptr::eq(self.source.allocator(), source.allocator()),
+            self.source.is_same(source),
             "the pages and the list belong to different allocators"
         );
     }
@@ -200,7 +204,8 @@ impl<T: Listable> PageList<T> {
         let head = match self.ends {
             None => first,
             Some((head, tail)) => {
-                self.link(tail).store(first.word(), Ordering::Relaxed);
+                // Relaxed: as in `extend_raw`.
+                self.link(tail, &mut LastSpan::new()).store(first.word(), Ordering::Relaxed);
                 head
             }
         };
@@ -209,9 +214,10 @@ impl<T: Listable> PageList<T> {
     }
 
     #[inline]
-    fn link(&self, page: RawPage) -> &Link {
+    fn link(&self, page: RawPage, last_span: &mut LastSpan) -> &Link {
         let allocator = self.source.allocator();
-        allocator.frames().link(allocator.frame_of(page))
+        let frame = last_span.frame(page.pfn().value(), || allocator.span_of(page));
+        allocator.frames().link(frame)
     }
 }
 

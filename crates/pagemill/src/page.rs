@@ -1,7 +1,7 @@
 //! Pages and blocks with one owner: the handle is the right to use them, and frees them on drop.
 
 use core::fmt;
-use core::mem::ManuallyDrop;
+use core::mem::{ManuallyDrop, MaybeUninit};
 use core::ptr;
 
 use crate::handle::{Class, RawPage};
@@ -120,7 +120,7 @@ impl<S: PageSource<Platform: DirectMap>> Page<S> {
 impl<S: PageSource> Drop for Page<S> {
     #[inline]
     fn drop(&mut self) {
-        self.source.allocator().free_block(self.raw);
+        self.source.allocator().free_single(self.raw);
     }
 }
 
@@ -232,7 +232,12 @@ impl<S: PageSource<Platform: DirectMap>> Folio<S> {
 
 impl<S: PageSource> Drop for Folio<S> {
     fn drop(&mut self) {
-        self.source.allocator().free_block(self.raw);
+        let allocator = self.source.allocator();
+        if self.order() == Order::ZERO {
+            allocator.free_single(self.raw);
+        } else {
+            allocator.free_block(self.raw);
+        }
     }
 }
 
@@ -266,9 +271,16 @@ impl<S: PageSource> ExactSizeIterator for FolioPages<S> {}
 
 impl<S: PageSource> Drop for FolioPages<S> {
     fn drop(&mut self) {
-        let (class, nr) = (self.class, self.len());
-        let rest = self.pfns.by_ref().map(|pfn| class.at(Pfn::new(pfn)));
-        self.source.allocator().free_class(class, nr, rest);
+        let (class, nr, pfns) = (self.class, self.len(), &mut self.pfns);
+        let next = |room: &mut [MaybeUninit<RawPage>]| {
+            for entry in room {
+                entry.write(class.at(Pfn::new(pfns.start)));
+                pfns.start += 1;
+            }
+        };
+        // SAFETY: 1. `next` writes every entry. 2. of the class: `class` made them. 3. owned: the
+        // frames that were not taken out are ours.
+        unsafe { self.source.allocator().free_class(class, nr, next) };
     }
 }
 

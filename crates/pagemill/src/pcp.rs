@@ -94,24 +94,32 @@ impl PcpList {
         self.count += 1;
     }
 
-    /// Adds as many pages as `nr` says, which the caller has made room for, from `source`.
+    /// Adds `nr` pages, which the caller has made room for and `fill` writes.
+    ///
+    /// # Safety
+    /// `fill` initialises every entry that it is given.
     #[inline]
-    pub(crate) fn push_iter(&mut self, nr: usize, source: impl Iterator<Item = RawPage>) {
-        let room = &mut self.pages[self.count..self.high][..nr];
-        let mut written = 0;
-        for (entry, page) in room.iter_mut().zip(source) {
-            entry.write(page);
-            written += 1;
-        }
-        self.count += written;
+    pub(crate) unsafe fn push_with(
+        &mut self,
+        nr: usize,
+        fill: impl FnOnce(&mut [MaybeUninit<RawPage>]),
+    ) {
+        fill(&mut self.pages[self.count..self.high][..nr]);
+        self.count += nr;
     }
 
     /// Adds the pages of one word of a pageblock's bitmap; the caller has made room.
     #[inline]
     pub(crate) fn push_run(&mut self, class: Class, run: WordRun) {
-        let pfns = run.base..run.base + WORD_NR_PAGES as u64;
         if run.mask == u64::MAX {
-            return self.push_iter(WORD_NR_PAGES, pfns.map(|pfn| class.at(Pfn::new(pfn))));
+            let first = class.at(Pfn::new(run.base));
+            let fill = |room: &mut [MaybeUninit<RawPage>]| {
+                for (entry, position) in room.iter_mut().zip(0..) {
+                    entry.write(first.with_low_bits(position));
+                }
+            };
+            // SAFETY: 1. `fill` writes every entry.
+            return unsafe { self.push_with(WORD_NR_PAGES, fill) };
         }
         let mut rest = run.mask;
         while rest != 0 {
@@ -181,8 +189,7 @@ mod tests {
     #[test]
     fn the_page_freed_last_comes_first_and_the_oldest_leaves_first() {
         let mut list = list(8, 2);
-        list.push_iter(4, pages(0..4).into_iter());
-        list.push_iter(2, pages(4..6).into_iter());
+        pages(0..6).into_iter().for_each(|page| list.push(page));
         list.push(pages(6..7)[0]);
         assert_eq!(list.pop(), Some(pages(6..7)[0]));
         assert_eq!(list.bottom(2), pages(0..2));
@@ -202,8 +209,9 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "out of range")]
+    #[should_panic(expected = "out of bounds")]
     fn a_full_list_takes_no_more() {
-        list(2, 1).push_iter(3, pages(0..3).into_iter());
+        let mut list = list(2, 1);
+        pages(0..3).into_iter().for_each(|page| list.push(page));
     }
 }

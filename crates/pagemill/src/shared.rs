@@ -137,7 +137,7 @@ impl<S: PageSource> Drop for SharedPage<S> {
         // happens before it is freed.
         if self.count().fetch_sub(1, Ordering::Release) == 1 {
             fence_acquire();
-            self.source.allocator().free_block(self.raw);
+            self.source.allocator().free_single(self.raw);
         }
     }
 }

@@ -14,13 +14,20 @@ use crate::sync::OnceCell;
 /// makes it one.
 ///
 /// # Safety
-/// `allocator` returns the same allocator each time, also when called on a clone.
+/// `allocator` returns the same allocator each time, also when called on a clone. Where `is_same`
+/// is overridden, it is true only for sources whose `allocator` is the same.
 pub unsafe trait PageSource: Clone {
     /// The platform of the allocator.
     type Platform: Platform;
 
     /// Returns the allocator.
     fn allocator(&self) -> &PageAllocator<Self::Platform>;
+
+    /// Tells whether `other` reaches the same allocator.
+    #[inline]
+    fn is_same(&self, other: &Self) -> bool {
+        core::ptr::eq(self.allocator(), other.allocator())
+    }
 }
 
 // SAFETY: 1. the same each time: a shared reference does not change.
@@ -116,7 +123,7 @@ impl<T> Static<T> {
 }
 
 // SAFETY: 1. the same each time: ALLOCATOR is a constant, and a OnceAllocator keeps what it was
-// given.
+// given. 2. all of one type are the same.
 #[cfg(not(loom))]
 unsafe impl<T: StaticAllocator> PageSource for Static<T> {
     type Platform = T::Platform;
@@ -127,6 +134,11 @@ unsafe impl<T: StaticAllocator> PageSource for Static<T> {
             Some(allocator) => allocator,
             None => no_allocator(),
         }
+    }
+
+    #[inline]
+    fn is_same(&self, _other: &Self) -> bool {
+        true
     }
 }
 

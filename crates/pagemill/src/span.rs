@@ -34,6 +34,26 @@ impl Span {
     }
 }
 
+/// The frames of the span that was asked for last, for walks over many pages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LastSpan(Span);
+
+impl LastSpan {
+    /// Remembers no span.
+    pub(crate) const fn new() -> Self {
+        Self(Span { start: 0, end: 0, first_block: 0, first_frame: 0 })
+    }
+
+    /// Returns the number of frame `pfn`, looking its span up if it is not the last one.
+    #[inline]
+    pub(crate) fn frame(&mut self, pfn: u64, look_up: impl FnOnce() -> &'static Span) -> usize {
+        if !(self.0.start..self.0.end).contains(&pfn) {
+            self.0 = *look_up();
+        }
+        self.0.frame(pfn)
+    }
+}
+
 /// Returns the number that a pageblock would have if frames were numbered from zero on.
 #[inline]
 pub(crate) const fn block_base(pfn: u64) -> u64 {

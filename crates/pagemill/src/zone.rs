@@ -195,6 +195,13 @@ pub(crate) fn gather(pages: &[RawPage], runs: &mut Runs) -> usize {
             break;
         }
         let base = first.pfn().value() & !IN_WORD;
+        if let Some(word) = pages[gathered..].first_chunk()
+            && is_whole_word(word)
+        {
+            runs.push(WordRun { base, mask: u64::MAX });
+            gathered += WORD_NR_PAGES;
+            continue;
+        }
         let mut mask = 0_u64;
         for page in &pages[gathered..] {
             let in_word = page.pfn().value() ^ base;
@@ -209,4 +216,13 @@ pub(crate) fn gather(pages: &[RawPage], runs: &mut Runs) -> usize {
         runs.push(WordRun { base, mask });
     }
     gathered
+}
+
+/// Tells whether the pages are an aligned group in ascending order, as a refill leaves them.
+#[inline]
+fn is_whole_word(pages: &[RawPage; WORD_NR_PAGES]) -> bool {
+    let first = pages[0].word();
+    let in_order = |sum, (page, position): (&RawPage, u64)| sum | page.word() ^ (first + position);
+    pages[0].pfn().value().is_multiple_of(WORD_NR_PAGES as u64)
+        && pages.iter().zip(0..).fold(0, in_order) == 0
 }

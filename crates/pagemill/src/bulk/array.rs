@@ -1,13 +1,13 @@
 //! Bulk allocation into a slice of slots, and the release of one.
 
-use core::mem::ManuallyDrop;
+use core::mem::{ManuallyDrop, MaybeUninit};
 
 use super::engine::{Sink, Wanted};
 use crate::gfp::Gfp;
-use crate::handle::RawPage;
+use crate::handle::{Difference, RawPage};
 use crate::page::Page;
 use crate::source::PageSource;
-use crate::units::{NodeId, Order};
+use crate::units::NodeId;
 
 /// Fills the empty slots; see [`AllocPages::alloc_pages_bulk`](crate::AllocPages).
 #[inline]
@@ -17,82 +17,111 @@ pub(crate) fn alloc<S: PageSource>(
     node: Option<NodeId>,
     slots: &mut [Option<Page<S>>],
 ) -> usize {
+    if let [None] = slots {
+        return fill_one(source, gfp, node, &mut slots[0]);
+    }
+    if slots.is_empty() || !all_empty(slots) {
+        return alloc_into_holes(source, gfp, node, slots);
+    }
     let nr = slots.len();
-    let leading = slots.iter().take_while(|slot| slot.is_some()).count();
-    if leading == nr {
-        return nr;
+    let wanted = Wanted { claim: nr, new: nr };
+    let mut empty = Empty { slots, source };
+    match source.allocator().alloc_bulk(gfp, node, wanted, &mut empty) {
+        0 => fill_one(source, gfp, node, &mut slots[0]),
+        filled => filled,
     }
-    let empty = slots[leading..].iter().filter(|slot| slot.is_none()).count();
-    let contiguous = leading + empty == nr;
-    if nr - leading > 1 {
-        let wanted = Wanted { claim: nr, new: empty };
-        let rest = &mut slots[leading..];
-        let allocator = source.allocator();
-        let filled = if contiguous {
-            leading + allocator.alloc_bulk(gfp, node, wanted, &mut Empty { slots: rest, source })
-        } else {
-            let mut holes = Holes { slots: rest.iter_mut(), source };
-            match allocator.alloc_bulk(gfp, node, wanted, &mut holes) {
-                0 => leading,
-                _ => slots.iter().position(Option::is_none).unwrap_or(nr),
-            }
-        };
-        if filled > leading {
-            return filled;
-        }
-    }
-    fill_one(source, gfp, node, &mut slots[leading]).map_or(leading, |()| leading + 1)
 }
 
-/// Fills one empty slot with all the effort of a single allocation.
+/// As [`alloc`], for slots of which some may hold a page.
+fn alloc_into_holes<S: PageSource>(
+    source: &S,
+    gfp: Gfp,
+    node: Option<NodeId>,
+    slots: &mut [Option<Page<S>>],
+) -> usize {
+    let nr = slots.len();
+    let Some(first_hole) = slots.iter().position(Option::is_none) else { return nr };
+    if nr - first_hole > 1 {
+        let rest = &mut slots[first_hole..];
+        let new = rest.iter().filter(|slot| slot.is_none()).count();
+        let mut holes = Holes { slots: rest.iter_mut(), source };
+        let wanted = Wanted { claim: nr, new };
+        if source.allocator().alloc_bulk(gfp, node, wanted, &mut holes) > 0 {
+            return slots.iter().position(Option::is_none).unwrap_or(nr);
+        }
+    }
+    first_hole + fill_one(source, gfp, node, &mut slots[first_hole])
+}
+
+/// Fills one empty slot with all the effort of a single allocation; returns 1 if it holds a page.
+#[inline]
 fn fill_one<S: PageSource>(
     source: &S,
     gfp: Gfp,
     node: Option<NodeId>,
     slot: &mut Option<Page<S>>,
-) -> Option<()> {
-    let raw = source.allocator().alloc_block(gfp, node, Order::ZERO)?;
-    *slot = Some(Page::new(source.clone(), raw));
-    Some(())
+) -> usize {
+    match source.allocator().alloc_single(gfp, node) {
+        Some(raw) => {
+            *slot = Some(Page::new(source.clone(), raw));
+            1
+        }
+        None => 0,
+    }
 }
 
 /// Frees the page of every slot and returns the number of pages.
 #[inline]
 pub(crate) fn release<S: PageSource>(source: &S, slots: &mut [Option<Page<S>>]) -> usize {
-    let mut freed = 0;
-    for chunk in slots.chunks_mut(CHUNK) {
-        let Some(first) = chunk.first().and_then(Option::as_ref) else {
-            freed += release_one_by_one(chunk);
-            continue;
-        };
-        let class = first.raw().class();
-        let difference = |slot: &Option<Page<S>>| match slot {
-            Some(page) => class.difference(page.raw()),
-            None => 1,
-        };
-        let differs = chunk.iter().fold(0, |sum, slot| sum | difference(slot));
-        let same_allocator = |slot: &Option<Page<S>>| match slot {
-            Some(page) => core::ptr::eq(page.source().allocator(), source.allocator()),
-            None => false,
-        };
-        if differs != 0 || !chunk.iter().all(same_allocator) {
-            freed += release_one_by_one(chunk);
-            continue;
-        }
-        let nr = chunk.len();
-        let pages = chunk.iter_mut().filter_map(|slot| slot.take().map(Page::into_raw));
-        source.allocator().free_class(class, nr, pages);
-        freed += nr;
+    if let [slot] = slots {
+        return usize::from(slot.take().is_some());
     }
-    freed
+    slots.chunks_mut(CHUNK).map(|chunk| release_chunk(source, chunk)).sum()
 }
 
-/// Slots that are tested together before they are freed together.
+/// Slots that are judged together before they are freed together.
+///
+/// One net device's poll budget, and small enough to stay in the first-level cache meanwhile.
 const CHUNK: usize = 64;
 
+#[inline]
+fn release_chunk<S: PageSource>(source: &S, slots: &mut [Option<Page<S>>]) -> usize {
+    let Some(Some(first)) = slots.first() else { return release_one_by_one(slots) };
+    let class = first.raw().class();
+    let difference = slots
+        .iter()
+        .fold(Difference::NONE, |sum, slot| sum.or(class.difference(slot.as_ref().map(Page::raw))));
+    let same = |slot: &Option<Page<S>>| slot.as_ref().is_none_or(|p| p.source().is_same(source));
+    if !difference.is_none() || !slots.iter().all(same) {
+        return release_one_by_one(slots);
+    }
+    let nr = slots.len();
+    let mut rest = slots;
+    let next = |room: &mut [MaybeUninit<RawPage>]| {
+        let (now, later) = core::mem::take(&mut rest).split_at_mut(room.len());
+        for (entry, slot) in room.iter_mut().zip(now) {
+            // SAFETY: 1. the slot holds a page: there is no difference to a page's class.
+            entry.write(unsafe { slot.take().unwrap_unchecked() }.into_raw());
+        }
+        rest = later;
+    };
+    // SAFETY: 1. `next` writes every entry. 2. of the class: there is no difference. 3. owned: by
+    // the slots, which are emptied.
+    unsafe { source.allocator().free_class(class, nr, next) };
+    nr
+}
+
+/// Frees pages of different lists, or with empty slots between them.
 #[cold]
 fn release_one_by_one<S: PageSource>(slots: &mut [Option<Page<S>>]) -> usize {
     slots.iter_mut().filter_map(Option::take).map(drop).count()
+}
+
+/// Tells whether no slot holds a page, without a branch for each.
+#[inline]
+fn all_empty<S: PageSource>(slots: &[Option<Page<S>>]) -> bool {
+    let word = |slot: &Option<Page<S>>| slot.as_ref().map_or(0, |page| page.raw().word());
+    slots.iter().fold(0, |sum, slot| sum | word(slot)) == 0
 }
 
 /// Slots that are all empty: pages are copied.

@@ -6,7 +6,7 @@ use crate::handle::RawPage;
 use crate::list::PageList;
 use crate::page::Page;
 use crate::source::PageSource;
-use crate::units::{NodeId, Order};
+use crate::units::NodeId;
 
 /// Appends up to `nr` pages; see [`AllocPages::alloc_pages_bulk_list`](crate::AllocPages).
 #[inline]
@@ -28,7 +28,7 @@ pub(crate) fn alloc<S: PageSource>(
     if nr == 0 {
         return 0;
     }
-    match source.allocator().alloc_block(gfp, node, Order::ZERO) {
+    match source.allocator().alloc_single(gfp, node) {
         Some(raw) => {
             list.extend_raw(&[raw]);
             1

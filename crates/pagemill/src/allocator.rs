@@ -21,7 +21,7 @@ use crate::platform::Platform;
 use crate::setup::{self, Tables};
 use crate::span::Span;
 use crate::stats::ZoneEvents;
-use crate::units::{NodeId, Order, Pfn};
+use crate::units::{CpuId, NodeId, Order, Pfn};
 use crate::watermark::Mark;
 use crate::zone::{Zone, gather};
 use crate::zonelist::{ZoneList, position};
@@ -48,6 +48,8 @@ pub(crate) struct Request {
     migratetype: MigrateType,
     highest: ZoneKind,
     zones: &'static [u16],
+    /// The node that was asked for, or else that of the CPU.
+    node: NodeId,
     /// The node of the CPU that asked.
     local: NodeId,
 }
@@ -126,6 +128,27 @@ impl<P: Platform> PageAllocator<P> {
         self.tables.cpus.iter().map(|cpu| self.drain(cpu)).sum()
     }
 
+    /// Gives the pages in one CPU's lists back to the zones, and returns their number.
+    ///
+    /// Any CPU may do this for any other, for instance for one that went offline.
+    ///
+    /// # Panics
+    /// If there is no such CPU, with its number and the range allowed.
+    ///
+    /// # Concurrency
+    /// Lists that are in use at the moment are left as they are.
+    ///
+    /// # Source
+    /// `linux-6.12` `mm/page_alloc.c` `drain_pages`
+    pub fn drain_pages(&self, cpu: CpuId) -> usize {
+        match self.tables.cpus.get(cpu.value() as usize) {
+            Some(cpu) => self.drain(cpu),
+            None => {
+                panic!("unknown CPU {cpu}: this allocator has CPUs 0 to {}", self.nr_cpus() - 1)
+            }
+        }
+    }
+
     #[inline]
     pub(crate) fn zones(&self) -> &'static [Zone] {
         self.tables.zones
@@ -189,9 +212,9 @@ impl<P: Platform> PageAllocator<P> {
     ) -> Request {
         let local = pinned.cpu.node;
         let highest = gfp.highest_zone();
-        let preferred = node.unwrap_or(local);
-        let zones = self.zonelist(preferred, highest).zones();
-        Request { gfp, migratetype: gfp.migratetype(), highest, zones, local }
+        let node = node.unwrap_or(local);
+        let zones = self.zonelist(node, highest).zones();
+        Request { gfp, migratetype: gfp.migratetype(), highest, zones, node, local }
     }
 
     #[inline]
@@ -305,11 +328,9 @@ impl<P: Platform> PageAllocator<P> {
     /// Yields the zones of a request, best first.
     #[inline]
     fn eligible(&self, request: &Request) -> impl Iterator<Item = &'static Zone> + use<'_, P> {
-        let this_node = request.gfp.contains(Gfp::THISNODE);
-        let preferred = self.preferred(request);
-        request.zones.iter().map(|&index| self.zone(usize::from(index))).filter(move |zone| {
-            !this_node || preferred.is_some_and(|preferred| preferred == zone.facts.node)
-        })
+        let only = request.gfp.contains(Gfp::THISNODE).then_some(request.node);
+        let zones = request.zones.iter().map(|&index| self.zone(usize::from(index)));
+        zones.filter(move |zone| only.is_none_or(|node| node == zone.facts.node))
     }
 
     /// Returns the node of the zone that a request would rather have than all others.
@@ -419,6 +440,9 @@ impl<P: Platform> PageAllocator<P> {
     #[inline]
     pub(crate) fn bulk_zone(&self, request: &Request, nr_pages: usize) -> Option<&'static Zone> {
         let node = self.preferred(request)?;
+        if request.gfp.contains(Gfp::THISNODE) && node != request.node {
+            return None;
+        }
         let mut zones = request.zones.iter().map(|&index| self.zone(usize::from(index)));
         zones.by_ref().take_while(|zone| zone.facts.node == node).find(|zone| {
             zone.facts.watermarks.bulk_ok(zone.nr_free(), nr_pages as u64, request.highest)

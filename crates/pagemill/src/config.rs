@@ -105,8 +105,8 @@ pub struct Config<'a> {
     /// For each kind of zone, which share (1/n) of the memory above it is kept from requests that
     /// could have used that memory; zero keeps nothing.
     pub lowmem_reserve_ratio: [u32; NR_ZONE_KINDS],
-    /// Most pages in one per-CPU list; `None` for 1/8 of the zone shared among the CPUs, at
-    /// most [`Config::PCP_HIGH_DEFAULT`].
+    /// Most pages in one per-CPU list, of which a CPU has one for each zone and kind of page;
+    /// `None` for 1/8 of the zone shared among the CPUs, at most [`Config::PCP_HIGH_DEFAULT`].
     pub pcp_high: Option<u32>,
     /// Fewest pages moved between a zone and a per-CPU list at a time; `None` for a quarter of
     /// high, at most [`Config::PCP_BATCH_MAX`].

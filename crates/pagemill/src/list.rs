@@ -20,13 +20,9 @@ pub trait Listable: Sized + sealed::Sealed {
     #[doc(hidden)]
     fn from_link(source: &Self::Source, raw: RawPage) -> Self;
 
-    /// Makes a handle for a list; an item that is on one already is dropped.
+    /// Tells whether nobody else holds the frame of a handle that a list holds.
     #[doc(hidden)]
-    fn into_link(self) -> Option<RawPage>;
-
-    /// Gives up the item if nobody else holds its frame.
-    #[doc(hidden)]
-    fn into_last(self) -> Result<RawPage, Self>;
+    fn is_last(source: &Self::Source, raw: RawPage) -> bool;
 }
 
 mod sealed {
@@ -46,13 +42,8 @@ impl<S: PageSource> Listable for Page<S> {
     }
 
     #[inline]
-    fn into_link(self) -> Option<RawPage> {
-        Some(self.into_raw())
-    }
-
-    #[inline]
-    fn into_last(self) -> Result<RawPage, Self> {
-        Ok(self.into_raw())
+    fn is_last(_source: &S, _raw: RawPage) -> bool {
+        true
     }
 }
 
@@ -65,12 +56,8 @@ impl<S: PageSource> Listable for SharedPage<S> {
         Self::delist(source.clone(), raw)
     }
 
-    fn into_link(self) -> Option<RawPage> {
-        self.enlist().ok()
-    }
-
-    fn into_last(self) -> Result<RawPage, Self> {
-        self.try_unshare().map(Page::into_raw)
+    fn is_last(source: &S, raw: RawPage) -> bool {
+        Self::is_only_owner(source, raw)
     }
 }
 
@@ -142,9 +129,10 @@ impl<T: Listable> PageList<T> {
             let nr = left.min(Batch::CAPACITY);
             for _ in 0..nr {
                 let Some(raw) = self.pop_raw(&mut last_span) else { break };
-                match T::from_link(&self.source, raw).into_last() {
-                    Ok(raw) => batch.push(raw),
-                    Err(held) => self.put_back(held),
+                if T::is_last(&self.source, raw) {
+                    batch.push(raw);
+                } else {
+                    self.link_chain(raw, raw, 1);
                 }
             }
             left -= nr;
@@ -152,12 +140,6 @@ impl<T: Listable> PageList<T> {
             freed += batch.as_slice().len();
         }
         freed
-    }
-
-    fn put_back(&mut self, page: T) {
-        if let Some(raw) = page.into_link() {
-            self.link_chain(raw, raw, 1);
-        }
     }
 
     /// Puts handles that the allocator of this list handed out behind the last page.

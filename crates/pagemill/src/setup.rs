@@ -81,14 +81,15 @@ struct Counts {
     frames: usize,
     nodes: usize,
     cpus: usize,
-    pcp_high: usize,
+    /// Pages that all lists of one CPU can hold together.
+    pcp_pages: usize,
 }
 
 impl Counts {
     fn of(config: &Config<'_>) -> Result<Self, ConfigError> {
         let nodes = config.nr_nodes();
         let (mut zones, mut spans, mut blocks, mut frames) = (0, 0, 0, 0);
-        let mut smallest = u64::MAX;
+        let mut pcp_pages = 0;
         for (node, kind) in zone_names(nodes) {
             let zone = ZoneCounts::of(config, node, kind);
             if zone.spans > 0 {
@@ -96,7 +97,7 @@ impl Counts {
                 spans += zone.spans;
                 blocks += zone.blocks;
                 frames += zone.frames;
-                smallest = smallest.min(zone.frames);
+                pcp_pages += pcp_high(config, zone.frames) * NR_MIGRATE_TYPES;
             }
         }
         if zones > MAX_NR_ZONES {
@@ -112,7 +113,7 @@ impl Counts {
             frames: usize::try_from(frames).expect("checked to fit in 32 bits"),
             nodes,
             cpus: config.nr_cpus as usize,
-            pcp_high: pcp_high(config, frames),
+            pcp_pages,
         })
     }
 }
@@ -147,7 +148,7 @@ fn zone_names(nr_nodes: usize) -> impl Iterator<Item = (NodeId, ZoneKind)> {
     })
 }
 
-/// Returns the size of each per-CPU list, for an allocator of `nr_frames`.
+/// Returns the size of each per-CPU list of a zone of `nr_frames`.
 fn pcp_high(config: &Config<'_>, nr_frames: u64) -> usize {
     let share = nr_frames / 8 / u64::from(config.nr_cpus);
     let default = u32::try_from(share).unwrap_or(u32::MAX).clamp(1, Config::PCP_HIGH_DEFAULT);
@@ -167,7 +168,6 @@ struct Raw {
     pages: &'static mut [MaybeUninit<RawPage>],
     zonelists: &'static mut [MaybeUninit<ZoneList>],
     zone_indexes: &'static mut [MaybeUninit<u16>],
-    pcp_high: usize,
 }
 
 /// Takes the tables' memory in order; `None` if the carver only counts.
@@ -180,7 +180,7 @@ fn carve(config: &Config<'_>, counts: &Counts, carver: &mut Carver) -> Option<Ra
     let cpus = carver.take(counts.cpus);
     let events = carver.take(counts.cpus * counts.zones);
     let lists = carver.take(nr_lists);
-    let pages = carver.take(nr_lists * counts.pcp_high);
+    let pages = carver.take(counts.cpus * counts.pcp_pages);
     let zonelists = carver.take(counts.nodes * NR_ZONE_KINDS);
     let zone_indexes = carver.take(counts.nodes * zone_order_len(config, counts));
     let links = carver.take(counts.frames);
@@ -197,7 +197,6 @@ fn carve(config: &Config<'_>, counts: &Counts, carver: &mut Carver) -> Option<Ra
         pages: pages?,
         zonelists: zonelists?,
         zone_indexes: zone_indexes?,
-        pcp_high: counts.pcp_high,
     })
 }
 
@@ -225,8 +224,9 @@ impl Raw {
         };
         let nr_lists = zones.len() * NR_MIGRATE_TYPES;
         let cpus = write_all(self.cpus, |cpu| {
-            let lists = write_all(lists.next(nr_lists), |_| {
-                PcpList::new(pages.next(self.pcp_high), batch(self.pcp_high))
+            let lists = write_all(lists.next(nr_lists), |list| {
+                let high = pcp_high(config, zones[list / NR_MIGRATE_TYPES].facts.present);
+                PcpList::new(pages.next(high), batch(high))
             });
             let events = write_all(events.next(zones.len()), |_| ZoneEvents::new());
             PerCpu::new(config.cpu_node(cpu), lists, events)

@@ -89,6 +89,14 @@ impl<S: PageSource> SharedPage<S> {
         page
     }
 
+    /// Tells whether the owner that is on a list is the only one, and so may free the frame.
+    pub(crate) fn is_only_owner(source: &S, raw: RawPage) -> bool {
+        let allocator = source.allocator();
+        let count = allocator.frames().refs(allocator.frame_of(raw));
+        // Acquire pairs with the Release decrement of the owner before this one.
+        count.load(Ordering::Acquire) & !LISTED == 1
+    }
+
     pub(crate) fn source(&self) -> &S {
         &self.source
     }

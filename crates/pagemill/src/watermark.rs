@@ -35,7 +35,8 @@ impl Watermarks {
     /// `linux-6.12` `mm/page_alloc.c` `alloc_pages_bulk_noprof`
     #[inline]
     pub(crate) fn bulk_ok(&self, free: u64, nr_pages: u64, highest: ZoneKind) -> bool {
-        free > self.low + nr_pages + self.lowmem_reserve[highest.index()]
+        // Subtracted, since the sum with a request of any length could overflow.
+        free.saturating_sub(self.low + self.lowmem_reserve[highest.index()]) > nr_pages
     }
 
     /// Tells whether a block of `order` can be taken from `free` without going to `mark`.

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Instructions per page on the hot paths, counted by callgrind, must stay within their budgets.
+#
+# Counts do not depend on how busy the machine is, so a path that got longer shows at once. Each
+# budget is the count seen when it was set plus about 5 %, for other compilers; lower it with the
+# code. A path is run for R rounds and for 2 R: the difference leaves out start-up and page faults.
+# Under valgrind the C library has no restartable sequences, so each call pays about 30 instructions
+# for the CPU's number that it does not pay outside.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if ! command -v valgrind >/dev/null; then
+    echo "SKIPPED: instructions.sh: valgrind is not installed"
+    exit 0
+fi
+cargo build --quiet --release --package pagemill-host --example hot_path
+program=${CARGO_TARGET_DIR:-target}/release/examples/hot_path
+
+total() {
+    valgrind --tool=callgrind --callgrind-out-file=/dev/null "$program" "$@" 2>&1 |
+        sed -n 's/.*Collected : \([0-9]*\).*/\1/p'
+}
+
+failed=0
+# Operation, pages in a call, rounds, budget: instructions per page, allocation plus free.
+while read -r op n rounds budget; do
+    once=$(total "$op" "$n" "$rounds")
+    twice=$(total "$op" "$n" $((2 * rounds)))
+    per_page=$(awk -v d=$((twice - once)) -v p=$((n * rounds)) 'BEGIN { printf "%.1f", d / p }')
+    verdict=ok
+    if awk -v a="$per_page" -v b="$budget" 'BEGIN { exit !(a > b) }'; then
+        verdict='TOO MANY'
+        failed=1
+    fi
+    printf '%-7s n=%-4s %7s instructions per page, budget %6s  %s\n' \
+        "$op" "$n" "$per_page" "$budget" "$verdict"
+done <<'TABLE'
+array 64 1000 15
+array 512 200 11
+array 1 10000 305
+single 1 10000 260
+list 64 1000 86
+burst 64 500 34
+TABLE
+exit "$failed"

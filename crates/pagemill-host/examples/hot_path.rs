@@ -1,0 +1,90 @@
+//! One hot path, a number of times, and nothing else: for counting instructions.
+//!
+//! `hot_path OP N ROUNDS`: allocates N pages and frees them, ROUNDS times. OP is `array`, `list`
+//! or `single` (the pages stay within the CPU's list) or `burst` (ROUNDS times N pages are all
+//! allocated in batches before the first is freed: through the zone). The program's total for twice the
+//! rounds, less its total for the rounds, is what the path itself costs; `ci/instructions.sh` does
+//! that with callgrind.
+
+use std::env;
+use std::process::ExitCode;
+
+use pagemill::{
+    AllocPages, Gfp, OnceAllocator, Page, PageList, Static, StaticAllocator, free_pages_bulk,
+};
+use pagemill_host::{AllocatorConfig, ArenaConfig, Host, allocator};
+
+static ALLOCATOR: OnceAllocator<Host> = OnceAllocator::new();
+
+/// Names the static.
+enum Frames {}
+
+impl StaticAllocator for Frames {
+    type Platform = Host;
+    const ALLOCATOR: &'static OnceAllocator<Host> = &ALLOCATOR;
+}
+
+/// Slots that a burst has room for, used or not: making them must cost the same for all rounds.
+const BURST: usize = 1 << 17;
+
+type Slot = Option<Page<Static<Frames>>>;
+
+fn main() -> ExitCode {
+    let mut args = env::args().skip(1);
+    let op = args.next().unwrap_or_default();
+    let mut number = || args.next().and_then(|arg| arg.parse::<usize>().ok());
+    let (Some(n), Some(rounds)) = (number(), number()) else { return ExitCode::from(2) };
+    let arena = AllocatorConfig::new(ArenaConfig::new(1 << 30));
+    let stored = allocator(&arena).is_ok_and(|allocator| ALLOCATOR.set(allocator).is_ok());
+    if !stored {
+        return ExitCode::FAILURE;
+    }
+    match op.as_str() {
+        "array" => array(&mut slots(n), rounds),
+        "list" => list(n, rounds),
+        "single" => single(&mut slots(n), rounds),
+        "burst" if n * rounds <= BURST => burst(&mut slots(BURST)[..n * rounds], n),
+        _ => return ExitCode::from(2),
+    }
+    ExitCode::SUCCESS
+}
+
+fn slots(n: usize) -> Vec<Slot> {
+    (0..n).map(|_| None).collect()
+}
+
+fn array(slots: &mut [Slot], rounds: usize) {
+    for _ in 0..rounds {
+        assert_eq!(Static::<Frames>::new().alloc_pages_bulk(Gfp::KERNEL, slots), slots.len());
+        Static::<Frames>::new().release_pages(slots);
+    }
+}
+
+fn list(n: usize, rounds: usize) {
+    let mut list = PageList::new(Static::<Frames>::new());
+    for _ in 0..rounds {
+        let taken = Static::<Frames>::new().alloc_pages_bulk_list(Gfp::KERNEL, n, &mut list);
+        assert_eq!(taken, n);
+        free_pages_bulk(&mut list);
+    }
+}
+
+fn single(slots: &mut [Slot], rounds: usize) {
+    for _ in 0..rounds {
+        for slot in &mut *slots {
+            *slot = Static::<Frames>::new().alloc_page(Gfp::KERNEL);
+        }
+        for slot in &mut *slots {
+            *slot = None;
+        }
+    }
+}
+
+fn burst(slots: &mut [Slot], n: usize) {
+    for batch in slots.chunks_mut(n) {
+        assert_eq!(Static::<Frames>::new().alloc_pages_bulk(Gfp::KERNEL, batch), n);
+    }
+    for batch in slots.chunks_mut(n) {
+        Static::<Frames>::new().release_pages(batch);
+    }
+}

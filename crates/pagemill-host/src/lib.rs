@@ -46,3 +46,9 @@ pub use platform::{DEFAULT_BASE_PFN, Host, HostConfig};
 
 // Lengths come as u64 and are mapped as usize; both are the same number.
 const _: () = assert!(usize::BITS == u64::BITS, "the host needs a 64-bit target");
+
+// The README's example is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+#[derive(Debug)]
+pub struct Readme;

@@ -66,16 +66,16 @@ pub trait AllocPages: PageSource {
     }
 
     /// Fills the empty slots of `slots` with single pages, and returns how many slots from the
-    /// first on hold one.
+    /// first on it has seen to hold one.
     ///
     /// At least one page is allocated if `gfp` lets one be had at all; more only while the zone
     /// stays above its low watermark plus the length of `slots`. So a caller that needs them all
     /// repeats the call for as long as the result grows.
     ///
     /// # Shape
-    /// Slots that hold a page are left alone, and holes are filled in order. The result is the
-    /// index of the first empty slot, or `slots.len()`: slots behind it may hold pages that it
-    /// does not count. A full or an empty slice is returned as it is, without any cost.
+    /// Slots that hold a page are left alone, and holes are filled in order. Every slot below the
+    /// result holds a page; so may slots behind it, which it does not count. A full or an empty
+    /// slice returns its length at once, and nothing is counted.
     ///
     /// # Concurrency
     /// The CPU's lists are held for 512 pages at a time, a zone lock for at most 64 words of its

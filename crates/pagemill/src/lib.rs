@@ -1,4 +1,39 @@
 //! A page allocator with a bulk interface, for kernels, hypervisors and processes.
+//!
+//! [`PageAllocator`] manages the page frames of a memory map: zones with watermarks, lists of free
+//! pages for each CPU, kinds of pages kept apart, blocks of up to 4 MiB. What it hands out owns its
+//! frames: a [`Page`], a [`Folio`] of several adjacent frames, a [`PageList`], a counted
+//! [`SharedPage`]. One call hands out many pages
+//! ([`alloc_pages_bulk`](AllocPages::alloc_pages_bulk),
+//! [`alloc_pages_bulk_list`](AllocPages::alloc_pages_bulk_list)), one takes them back
+//! ([`release_pages`](AllocPages::release_pages), [`free_pages_bulk`]).
+//!
+//! Names, flags and contracts are Linux's; where behaviour departs from it, the documentation says
+//! "Differs:" and why.
+//!
+//! # Getting started
+//! 1. Implement [`Platform`] for the machine: its CPUs, how to keep interrupts off, how to zero a
+//!    frame. Where frames can be reached through pointers, implement [`DirectMap`] too.
+//! 2. Describe the memory in a [`Config`], ask [`PageAllocator::metadata_layout`] how much memory
+//!    the books need, and build the allocator with [`PageAllocator::new`].
+//! 3. Reach it through a reference, or through a [`Static`] so that a page is one word.
+//! 4. `use pagemill::AllocPages` for the calls.
+//!
+//! In a Linux process, the crate `pagemill-host` does the first three.
+//!
+//! # Invariants
+//! The arguments beside unsafe code cite these by name; each stands in full where it is kept.
+//!
+//! - `lock-excludes`, `once-filled` (`sync.rs`): who may reach a locked or once-written value.
+//! - `pcp-init`, `pcp-room` (`pcp.rs`), `batch-init` (`batch.rs`): which entries are pages.
+//! - `block-filed` (`buddy.rs`): what a pageblock's books say of its frames.
+//! - `carved-once` (`setup.rs`): each byte of the metadata memory belongs to one table.
+//! - `one-list`, `list-links` (`list.rs`): how the pages of a list are linked.
+//! - `shared-count` (`shared.rs`): how many owners a shared frame has.
+//! - `handle-unique`: for each frame in use there is one [`RawPage`], in a handle or in the hands of
+//!   whoever took it out of one; frames in per-CPU lists and zones have none outside. All safe calls
+//!   keep it; [`Page::from_raw`] and its kin rely on their caller to.
+
 #![no_std]
 
 #[cfg(test)]

@@ -15,6 +15,26 @@ use crate::units::{Order, PAGE_SIZE, Pfn, PhysAddr};
 /// [`Static`](crate::Static) source it is 8 bytes, and so is `Option<Page>`.
 ///
 /// Sharing is explicit: [`share`](Self::share) makes a counted [`SharedPage`](crate::SharedPage).
+///
+/// # Examples
+/// A page cannot be freed twice, nor used after it was freed:
+/// ```compile_fail,E0382
+/// # use pagemill::*;
+/// # fn example<S: AllocPages>(frames: S) {
+/// let page = frames.alloc_page(Gfp::KERNEL).unwrap();
+/// drop(page);
+/// drop(page);
+/// # }
+/// ```
+/// Nor can it outlive an allocator that it borrows:
+/// ```compile_fail,E0505
+/// # use pagemill::*;
+/// # fn example<P: Platform>(allocator: PageAllocator<P>) {
+/// let page = allocator.alloc_page(Gfp::KERNEL);
+/// drop(allocator);
+/// drop(page);
+/// # }
+/// ```
 pub struct Page<S: PageSource> {
     raw: RawPage,
     source: S,

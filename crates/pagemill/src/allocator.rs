@@ -63,7 +63,7 @@ pub(crate) struct Pinned<'a, P: Platform> {
 /// Pages moved before a CPU's lists are let go for a moment.
 ///
 /// Bounds the time for which they are held, and for which a kernel cannot be preempted.
-const PAGES_PER_HOLD: usize = 512;
+pub(crate) const PAGES_PER_HOLD: usize = 512;
 
 impl<P: Platform> PageAllocator<P> {
     /// Returns how much memory an allocator of this configuration needs for its books.
@@ -237,20 +237,30 @@ impl<P: Platform> PageAllocator<P> {
     /// `linux-6.12` `mm/page_alloc.c` `__alloc_frozen_pages_noprof`
     #[inline]
     pub(crate) fn alloc_single(&self, gfp: Gfp, node: Option<NodeId>) -> Option<RawPage> {
+        match self.alloc_hot(gfp, node) {
+            Some(page) => Some(page),
+            None => self.alloc_block(gfp, node, Order::ZERO),
+        }
+    }
+
+    /// Takes a page from this CPU's list of the preferred zone, if it holds one and the zone is
+    /// above its low watermark.
+    #[inline]
+    fn alloc_hot(&self, gfp: Gfp, node: Option<NodeId>) -> Option<RawPage> {
+        if gfp.intersects(Gfp::ZERO.union(Gfp::THISNODE)) {
+            return None;
+        }
         let pinned = self.pin();
         let request = self.request(&pinned, gfp, node);
-        if !gfp.contains(Gfp::ZERO)
-            && let Some(zone) = self.bulk_zone(&request, 0)
-            && let Some(mut lists) = pinned.cpu.try_lock()
-        {
-            let id = zone.list(request.migratetype);
-            if let Some(page) = lists.list(id.index()).pop() {
-                self.count_alloc(lists.events(id.zone()), &request, zone, 1, 1);
-                return Some(page);
-            }
+        let zone = self.zone(usize::from(*request.zones.first()?));
+        if !zone.facts.watermarks.bulk_ok(zone.nr_free(), 0, request.highest) {
+            return None;
         }
-        drop(pinned);
-        self.alloc_block(gfp, node, Order::ZERO)
+        let mut lists = pinned.cpu.try_lock()?;
+        let id = zone.list(request.migratetype);
+        let page = lists.list(id.index()).pop()?;
+        self.count_alloc(lists.events(id.zone()), &request, zone, 1, 1);
+        Some(page)
     }
 
     /// Allocates one block: from the lists for a single page, from a zone otherwise.

@@ -1,6 +1,6 @@
 //! One call, many pages: the part that both families of the bulk interface share.
 
-use crate::allocator::{PageAllocator, Pinned, Request};
+use crate::allocator::{PAGES_PER_HOLD, PageAllocator, Pinned, Request};
 use crate::batch::Batch;
 use crate::gfp::Gfp;
 use crate::handle::{Class, RawPage};
@@ -23,9 +23,6 @@ pub(crate) struct Wanted {
     /// New pages to allocate.
     pub(crate) new: usize,
 }
-
-/// Pages moved before a CPU's lists are let go for a moment.
-const PAGES_PER_HOLD: usize = 512;
 
 impl<P: Platform> PageAllocator<P> {
     /// Moves up to `wanted.new` pages from this CPU's list to `sink`, and returns their number.

@@ -1,0 +1,179 @@
+//! The platform of the tests.
+//!
+//! Each thread of a test says for itself which CPU it runs on, and counts for itself what the
+//! allocator asked of that CPU; so tests that run side by side do not see each other.
+
+use alloc::alloc::{alloc_zeroed, dealloc};
+use core::alloc::Layout;
+use core::cell::{Cell, RefCell};
+use core::ptr::NonNull;
+
+use pagemill::{CpuId, DirectMap, PAGE_SIZE, Pfn, Platform};
+
+/// What runs where a CPU can be interrupted.
+type Interrupt = *mut dyn FnMut();
+
+thread_local! {
+    static CPU: Cell<u32> = const { Cell::new(0) };
+    static PINS: Cell<u32> = const { Cell::new(0) };
+    static IRQ_SAVES: Cell<usize> = const { Cell::new(0) };
+    static IRQ_DEPTH: Cell<usize> = const { Cell::new(0) };
+    static ZEROED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+    static INTERRUPT: Cell<Option<Interrupt>> = const { Cell::new(None) };
+}
+
+/// A machine with CPUs, and with memory if a test looks at bytes.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    nr_cpus: u32,
+    memory: Option<Memory>,
+}
+
+/// Makes this thread run on CPU `cpu` from now on.
+pub(crate) fn set_cpu(cpu: u32) {
+    CPU.set(cpu);
+}
+
+/// Returns how often this thread has kept interrupts away so far.
+pub(crate) fn irq_sections() -> usize {
+    IRQ_SAVES.get()
+}
+
+/// Returns the frames that this thread has filled with zeroes since it last asked.
+pub(crate) fn take_zeroed() -> Vec<u64> {
+    ZEROED.take()
+}
+
+/// Checks that this thread is pinned to no CPU and keeps no interrupt away.
+pub(crate) fn check_balance() {
+    assert_eq!(PINS.get(), 0, "pin without unpin");
+    assert_eq!(IRQ_DEPTH.get(), 0, "irq_save without irq_restore");
+}
+
+/// Runs `body`, with `handler` interrupting this CPU just before interrupts are kept away: in
+/// the middle of a refill or a drain, while the lists are in use.
+///
+/// The handler is not interrupted itself.
+pub(crate) fn interrupted_by<R>(handler: &mut dyn FnMut(), body: impl FnOnce() -> R) -> R {
+    /// Takes the handler away, also if `body` panics.
+    struct Restore;
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            INTERRUPT.set(None);
+        }
+    }
+    let handler: *mut (dyn FnMut() + '_) = handler;
+    // SAFETY: 1. the same pointer but for the lifetime; it is called only while `body` runs,
+    // which is within the lifetime: `Restore` takes it away.
+    let handler = unsafe { core::mem::transmute::<*mut (dyn FnMut() + '_), Interrupt>(handler) };
+    let _restore = Restore;
+    INTERRUPT.set(Some(handler));
+    body()
+}
+
+impl Machine {
+    pub(crate) fn new(nr_cpus: u32) -> Self {
+        Self { nr_cpus, memory: None }
+    }
+
+    /// Adds bytes for `nr_frames` frames from `start` on.
+    pub(crate) fn with_memory(nr_cpus: u32, start: u64, nr_frames: usize) -> Self {
+        Self { nr_cpus, memory: Some(Memory::new(start, nr_frames)) }
+    }
+}
+
+impl Platform for Machine {
+    fn nr_cpus(&self) -> u32 {
+        self.nr_cpus
+    }
+
+    fn pin(&self) -> CpuId {
+        PINS.set(PINS.get() + 1);
+        CpuId::new(CPU.get())
+    }
+
+    fn unpin(&self) {
+        PINS.set(PINS.get().checked_sub(1).expect("unpin without pin"));
+    }
+
+    fn irq_save(&self) -> usize {
+        if IRQ_DEPTH.get() == 0
+            && let Some(handler) = INTERRUPT.take()
+        {
+            // SAFETY: 1. alive: `interrupted_by` has not returned. 2. exclusive: it was taken out,
+            // so no other call of it is running.
+            unsafe { (*handler)() };
+            INTERRUPT.set(Some(handler));
+        }
+        IRQ_SAVES.set(IRQ_SAVES.get() + 1);
+        let before = IRQ_DEPTH.get();
+        IRQ_DEPTH.set(before + 1);
+        before
+    }
+
+    fn irq_restore(&self, state: usize) {
+        assert_eq!(IRQ_DEPTH.get(), state + 1, "restored out of order");
+        IRQ_DEPTH.set(state);
+    }
+
+    fn relax(&self, spins: u32) {
+        assert!(spins < 10_000_000, "a lock is never given back");
+        std::thread::yield_now();
+    }
+
+    unsafe fn zero_pages(&self, pfn: Pfn, nr_pages: usize) {
+        assert_eq!(IRQ_DEPTH.get(), 0, "frames are zeroed with interrupts on");
+        ZEROED.with_borrow_mut(|zeroed| zeroed.extend((pfn.value()..).take(nr_pages)));
+        if let Some(memory) = &self.memory {
+            let first = memory.frame(pfn);
+            // SAFETY: 1. valid: `frame` checked the first, and a block lies in one region. 2.
+            // exclusive: the allocator has the frames to itself.
+            unsafe { first.write_bytes(0, nr_pages * PAGE_SIZE) };
+        }
+    }
+}
+
+// SAFETY: 1. valid, initialised, aligned, constant, disjoint and contiguous: `Memory` is one
+// zeroed allocation in which frames follow each other. 2. alive as long as the platform: owned.
+unsafe impl DirectMap for Machine {
+    fn frame_ptr(&self, pfn: Pfn) -> NonNull<u8> {
+        self.memory.as_ref().expect("the test gave its machine memory").frame(pfn)
+    }
+}
+
+/// The bytes of adjacent frames.
+#[derive(Debug)]
+struct Memory {
+    start: u64,
+    bytes: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: 1. the bytes are reached through frames, each of which has one owner at a time.
+unsafe impl Send for Memory {}
+// SAFETY: 1. as for Send.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    fn new(start: u64, nr_frames: usize) -> Self {
+        let layout = Layout::from_size_align(nr_frames * PAGE_SIZE, PAGE_SIZE).expect("small");
+        // SAFETY: 1. not empty: a test gives at least one frame.
+        let bytes = unsafe { alloc_zeroed(layout) };
+        Self { start, bytes: NonNull::new(bytes).expect("there is memory"), layout }
+    }
+
+    fn frame(&self, pfn: Pfn) -> NonNull<u8> {
+        let index = pfn.value().checked_sub(self.start).expect("a frame of the memory");
+        let at = usize::try_from(index).expect("a frame of the memory") * PAGE_SIZE;
+        assert!(at < self.layout.size(), "frame {pfn} is outside of the memory");
+        // SAFETY: 1. in bounds: just checked.
+        unsafe { self.bytes.add(at) }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: 1. allocated by `new` with this layout. 2. not used any more: dropped.
+        unsafe { dealloc(self.bytes.as_ptr(), self.layout) };
+    }
+}

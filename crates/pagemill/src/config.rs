@@ -105,6 +105,14 @@ pub struct Config<'a> {
     /// For each kind of zone, which share (1/n) of the memory above it is kept from requests that
     /// could have used that memory; zero keeps nothing.
     pub lowmem_reserve_ratio: [u32; NR_ZONE_KINDS],
+    /// How many accounts can be open at a time, at most [`Config::NR_ACCOUNTS_MAX`].
+    pub nr_accounts: u32,
+    /// Whether the call that allocated each frame is noted; 8 more bytes of books per frame.
+    ///
+    /// A frame that is freed twice is found at once then.
+    pub page_owner: bool,
+    /// Whether free pages are filled with a pattern, which is tested when they are handed out.
+    pub poison: bool,
     /// Most pages in one per-CPU list, of which a CPU has one for each zone and kind of page;
     /// `None` for 1/8 of the zone shared among the CPUs, at most [`Config::PCP_HIGH_DEFAULT`].
     pub pcp_high: Option<u32>,
@@ -126,6 +134,9 @@ impl<'a> Config<'a> {
     /// Moves that follow each other in one direction grow beyond it by themselves.
     pub const PCP_BATCH_MAX: u32 = 64;
 
+    /// Most accounts that can be asked for: a handle has ten bits for their number.
+    pub const NR_ACCOUNTS_MAX: u32 = 1023;
+
     /// Describes `memory` for `nr_cpus` CPUs, with Linux's policies.
     #[must_use]
     pub const fn new(memory: &'a [MemoryRegion], nr_cpus: u32) -> Self {
@@ -141,6 +152,9 @@ impl<'a> Config<'a> {
             min_free_bytes: None,
             watermark_scale_factor: 10,
             lowmem_reserve_ratio: [256, 256, 32, 0],
+            nr_accounts: 0,
+            page_owner: false,
+            poison: false,
             pcp_high: None,
             pcp_batch: None,
         }
@@ -166,6 +180,10 @@ impl<'a> Config<'a> {
         let (len, nr_nodes) = (self.distances.len(), self.nr_nodes());
         if len != 0 && len != nr_nodes * nr_nodes {
             return Err(ConfigError::BadDistances { len, nr_nodes });
+        }
+        let (nr_accounts, max) = (self.nr_accounts, Self::NR_ACCOUNTS_MAX);
+        if nr_accounts > max {
+            return Err(ConfigError::TooManyAccounts { nr_accounts, max });
         }
         if let Some(high) = self.pcp_high {
             let (min, max) = (1, Self::PCP_HIGH_MAX);

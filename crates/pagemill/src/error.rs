@@ -108,6 +108,13 @@ pub enum ConfigError {
         /// The largest number allowed; the smallest is 1.
         max: u32,
     },
+    /// More accounts were asked for than a handle can name.
+    TooManyAccounts {
+        /// The number asked for.
+        nr_accounts: u32,
+        /// The largest number allowed.
+        max: u32,
+    },
     /// The map has more zones than a handle can name.
     TooManyZones {
         /// Number of zones in the map.
@@ -190,6 +197,9 @@ impl fmt::Display for ConfigError {
             ),
             Self::BadPcpBatch { batch, max } => {
                 write!(f, "a batch of {batch} pages is not possible: allowed are 1 to {max}")
+            }
+            Self::TooManyAccounts { nr_accounts, max } => {
+                write!(f, "{nr_accounts} accounts are not possible: allowed are 0 to {max}")
             }
             Self::TooManyZones { nr_zones, max } => {
                 write!(f, "the map has {nr_zones} zones: allowed are {max}")

@@ -5,13 +5,13 @@ use core::fmt;
 use crate::batch::Batch;
 use crate::handle::RawPage;
 use crate::memmap::Link;
-use crate::page::Page;
+use crate::page::{Folio, Page};
 use crate::shared::SharedPage;
 use crate::source::PageSource;
 use crate::span::LastSpan;
 use crate::sync::Ordering;
 
-/// What can be on a [`PageList`]: a [`Page`] or a [`SharedPage`].
+/// What can be on a [`PageList`]: a [`Page`], a [`Folio`] or a [`SharedPage`].
 pub trait Listable: Sized + sealed::Sealed {
     /// How the page finds its allocator.
     type Source: PageSource;
@@ -34,6 +34,22 @@ mod sealed {
 impl<S: PageSource> sealed::Sealed for Page<S> {}
 
 impl<S: PageSource> Listable for Page<S> {
+    type Source = S;
+
+    #[inline]
+    fn from_link(source: &S, raw: RawPage) -> Self {
+        Self::new(source.clone(), raw)
+    }
+
+    #[inline]
+    fn is_last(_source: &S, _raw: RawPage) -> bool {
+        true
+    }
+}
+
+impl<S: PageSource> sealed::Sealed for Folio<S> {}
+
+impl<S: PageSource> Listable for Folio<S> {
     type Source = S;
 
     #[inline]
@@ -228,6 +244,26 @@ impl<S: PageSource> PageList<SharedPage<S>> {
         let raw = page.enlist()?;
         self.link_chain(raw, raw, 1);
         Ok(())
+    }
+}
+
+impl<S: PageSource> PageList<Folio<S>> {
+    /// Puts a block behind the last one.
+    ///
+    /// # Panics
+    /// If the block belongs to another allocator.
+    pub fn push(&mut self, folio: Folio<S>) {
+        self.check_allocator(folio.source());
+        let raw = folio.into_raw();
+        self.link_chain(raw, raw, 1);
+    }
+
+    /// Empties the list into `take`, first block first.
+    pub(crate) fn drain_raw(&mut self, mut take: impl FnMut(RawPage)) {
+        let mut last_span = LastSpan::new();
+        while let Some(raw) = self.pop_raw(&mut last_span) {
+            take(raw);
+        }
     }
 }
 

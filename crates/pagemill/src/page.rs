@@ -182,6 +182,12 @@ impl<S: PageSource> Folio<S> {
         Self { raw, source }
     }
 
+    /// Returns how the allocator is reached.
+    #[inline]
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
     fn into_parts(self) -> (RawPage, S) {
         let this = ManuallyDrop::new(self);
         // SAFETY: 1. valid to read: a reference. 2. not dropped twice: `this` never is.
@@ -219,7 +225,7 @@ impl<S: PageSource> Folio<S> {
         let (raw, source) = self.into_parts();
         let start = raw.pfn().value();
         FolioPages {
-            class: Class::new(raw.list(), Order::ZERO),
+            class: Class::new(raw.list(), Order::ZERO).charged_to(raw.class().account()),
             pfns: start..start + raw.order().nr_pages() as u64,
             source,
         }
@@ -252,12 +258,7 @@ impl<S: PageSource<Platform: DirectMap>> Folio<S> {
 
 impl<S: PageSource> Drop for Folio<S> {
     fn drop(&mut self) {
-        let allocator = self.source.allocator();
-        if self.order() == Order::ZERO {
-            allocator.free_single(self.raw);
-        } else {
-            allocator.free_block(self.raw);
-        }
+        self.source.allocator().free_pages(&[self.raw]);
     }
 }
 

@@ -2,6 +2,8 @@
 
 use core::ptr::NonNull;
 
+use crate::account::AccountId;
+use crate::gfp::Gfp;
 use crate::units::{CpuId, Pfn};
 
 /// The machine under the allocator: a kernel, a hypervisor, a process, a test.
@@ -37,6 +39,53 @@ pub trait Platform {
     /// Spends a moment while another CPU holds a zone lock; `spins` counts the calls in a row.
     fn relax(&self, _spins: u32) {
         core::hint::spin_loop();
+    }
+
+    /// Returns `gfp` less what the caller's context forbids.
+    ///
+    /// A task that must not start I/O or enter the file system while it reclaims says so once, for
+    /// all allocations that it makes: Linux's `memalloc_noio_save` and `memalloc_nofs_save`; one
+    /// that frees memory soon adds [`Gfp::MEMALLOC`]. Asked only where reclaim or reserves come in.
+    fn gfp_context(&self, gfp: Gfp) -> Gfp {
+        gfp
+    }
+
+    /// Returns the account that the caller's allocations with [`Gfp::ACCOUNT`] are charged to.
+    fn current_account(&self) -> Option<AccountId> {
+        None
+    }
+
+    /// Asks for background reclaim: a zone is below its low watermark.
+    ///
+    /// Called in any context, also with per-CPU lists held by what was interrupted; must not
+    /// allocate.
+    fn wake_reclaim(&self) {}
+
+    /// Waits until [`wake`](Self::wake) is called, or for about 10 ms, unless `still` is false.
+    ///
+    /// `still` is asked after the platform has made sure that a `wake` from then on is noticed.
+    fn wait(&self, still: &dyn Fn() -> bool) {
+        if still() {
+            self.relax(0);
+        }
+    }
+
+    /// Wakes all who [`wait`](Self::wait).
+    fn wake(&self) {}
+
+    /// Fills `nr_pages` frames from `pfn` on with a pattern that no user writes by chance.
+    ///
+    /// # Safety
+    /// As for [`zero_pages`](Self::zero_pages).
+    unsafe fn poison_pages(&self, _pfn: Pfn, _nr_pages: usize) {}
+
+    /// Returns the position of the first byte that no longer has the pattern of
+    /// [`poison_pages`](Self::poison_pages).
+    ///
+    /// # Safety
+    /// As for [`zero_pages`](Self::zero_pages).
+    unsafe fn find_unpoisoned(&self, _pfn: Pfn, _nr_pages: usize) -> Option<usize> {
+        None
     }
 
     /// Fills `nr_pages` frames from `pfn` on with zeroes.

@@ -14,6 +14,7 @@ mod imp {
     pub(crate) type AtomicU32 = core::sync::atomic::AtomicU32;
     #[expect(clippy::disallowed_types, reason = "the alias that all others go through")]
     pub(crate) type AtomicU64 = core::sync::atomic::AtomicU64;
+    pub(crate) type AtomicPtr<T> = core::sync::atomic::AtomicPtr<T>;
     #[expect(clippy::disallowed_types, reason = "the cell that loom's stands in for")]
     #[derive(Debug)]
     pub(crate) struct UnsafeCell<T>(core::cell::UnsafeCell<T>);
@@ -56,14 +57,14 @@ mod imp {
 #[cfg(loom)]
 mod imp {
     pub(crate) use loom::cell::{MutPtr, UnsafeCell};
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
     pub(crate) fn fence_acquire() {
         loom::sync::atomic::fence(Ordering::Acquire);
     }
 }
 
-pub(crate) use imp::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence_acquire};
+pub(crate) use imp::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence_acquire};
 use imp::{MutPtr, UnsafeCell};
 
 /// A lock that is tried first and spun on only where the caller says how to wait.

@@ -3,9 +3,11 @@
 use core::mem::{ManuallyDrop, MaybeUninit};
 
 use super::engine::{Sink, Wanted};
+use crate::allocator::Site;
 use crate::gfp::Gfp;
 use crate::handle::{Difference, RawPage};
 use crate::page::Page;
+use crate::policy::NodeMask;
 use crate::source::PageSource;
 use crate::units::NodeId;
 
@@ -16,18 +18,28 @@ pub(crate) fn alloc<S: PageSource>(
     gfp: Gfp,
     node: Option<NodeId>,
     slots: &mut [Option<Page<S>>],
+    site: Site,
 ) -> usize {
     if let [None] = slots {
-        return fill_one(source, gfp, node, &mut slots[0]);
+        return fill_one(source, gfp, node, &mut slots[0], site);
     }
     if slots.is_empty() || !all_empty(slots) {
-        return alloc_into_holes(source, gfp, node, slots);
+        return alloc_into_holes(source, gfp, node, slots, site);
     }
     let nr = slots.len();
     let wanted = Wanted { claim: nr, new: nr };
     let mut empty = Empty { slots, source };
-    match source.allocator().alloc_bulk(gfp, node, wanted, &mut empty) {
-        0 => fill_one(source, gfp, node, &mut slots[0]),
+    let allocator = source.allocator();
+    let filled = if allocator.is_unusual(gfp) {
+        match allocator.alloc_bulk_unusual(gfp, node, wanted, &mut empty, site) {
+            Ok(filled) => filled,
+            Err(_) => return 0,
+        }
+    } else {
+        allocator.alloc_bulk(gfp, node, NodeMask::ALL, wanted, &mut empty)
+    };
+    match filled {
+        0 => fill_one(source, gfp, node, &mut slots[0], site),
         filled => filled,
     }
 }
@@ -38,6 +50,7 @@ fn alloc_into_holes<S: PageSource>(
     gfp: Gfp,
     node: Option<NodeId>,
     slots: &mut [Option<Page<S>>],
+    site: Site,
 ) -> usize {
     let nr = slots.len();
     let Some(first_hole) = slots.iter().position(Option::is_none) else { return nr };
@@ -46,11 +59,13 @@ fn alloc_into_holes<S: PageSource>(
         let new = rest.iter().filter(|slot| slot.is_none()).count();
         let mut holes = Holes { slots: rest.iter_mut(), source };
         let wanted = Wanted { claim: nr, new };
-        if source.allocator().alloc_bulk(gfp, node, wanted, &mut holes) > 0 {
-            return slots.iter().position(Option::is_none).unwrap_or(nr);
+        match source.allocator().alloc_bulk_unusual(gfp, node, wanted, &mut holes, site) {
+            Ok(0) => {}
+            Ok(_) => return slots.iter().position(Option::is_none).unwrap_or(nr),
+            Err(_) => return first_hole,
         }
     }
-    first_hole + fill_one(source, gfp, node, &mut slots[first_hole])
+    first_hole + fill_one(source, gfp, node, &mut slots[first_hole], site)
 }
 
 /// Fills one empty slot with all the effort of a single allocation; returns 1 if it holds a page.
@@ -60,8 +75,9 @@ fn fill_one<S: PageSource>(
     gfp: Gfp,
     node: Option<NodeId>,
     slot: &mut Option<Page<S>>,
+    site: Site,
 ) -> usize {
-    match source.allocator().alloc_single(gfp, node) {
+    match source.allocator().alloc_single(gfp, node, site) {
         Some(raw) => {
             *slot = Some(Page::new(source.clone(), raw));
             1

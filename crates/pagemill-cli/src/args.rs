@@ -142,8 +142,7 @@ pub(crate) struct InfoArgs {
 pub(crate) struct ArenaArgs {
     /// Size of the memory that pages are allocated from: 1G, 64MiB, 16777216
     ///
-    /// A multiple of 4 KiB. The suffixes are K, M, G and T, each 1024 of the one before; KiB, MiB,
-    /// GiB and TiB mean the same.
+    /// A multiple of 4 KiB. K, M, G and T, or KiB to TiB, stand for powers of 1024.
     #[arg(long = "arena", value_name = "SIZE", default_value = "1G")]
     pub(crate) size: Size,
     /// Whether the memory is to be in huge pages of 2 MiB

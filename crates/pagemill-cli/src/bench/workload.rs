@@ -150,20 +150,34 @@ impl<S: AllocPages> Workload for Lists<S> {
 /// Copies between two arrays of handles: what no allocator that hands out handles can beat.
 #[derive(Debug)]
 pub(crate) struct Copies {
-    here: Vec<u64>,
-    there: Vec<u64>,
+    /// Both arrays, and what lies before and between them.
+    words: Vec<u64>,
+    /// Where the first one begins: with a cache line.
+    start: usize,
+    /// From the beginning of the one to that of the other.
+    distance: usize,
+    n: usize,
 }
 
+/// Handles in a cache line of 64 bytes.
+const LINE_WORDS: usize = 8;
+/// Handles in 4 KiB: a load that lies a multiple of this from a store may be taken for one from
+/// the same place, and wait for it.
+const ALIASING_WORDS: usize = 512;
+
 impl Copies {
-    /// Makes two arrays of `n` handles.
+    /// Makes two arrays of `n` handles, placed so that copying is as fast as it can be.
     pub(crate) fn new(n: usize) -> Self {
-        Self { here: (1..=n as u64).collect(), there: vec![0; n] }
+        let distance = n.next_multiple_of(ALIASING_WORDS) + ALIASING_WORDS / 2 + LINE_WORDS;
+        let words: Vec<u64> = (0..).take(LINE_WORDS + distance + n).collect();
+        let past_line = words.as_ptr().addr() / size_of::<u64>() % LINE_WORDS;
+        Self { words, start: (LINE_WORDS - past_line) % LINE_WORDS, distance, n }
     }
 
     /// Copies all handles to the other array and back, `times` times.
     #[inline(never)]
     pub(crate) fn there_and_back(&mut self, times: usize) {
-        let (here, there) = (&mut self.here[..], &mut self.there[..]);
+        let (here, there) = self.arrays();
         for _ in 0..times {
             // For all the compiler knows, each array is read, and written, after each copy.
             there.copy_from_slice(here);
@@ -171,6 +185,11 @@ impl Copies {
             here.copy_from_slice(there);
             black_box(here.as_mut_ptr());
         }
+    }
+
+    fn arrays(&mut self) -> (&mut [u64], &mut [u64]) {
+        let (here, there) = self.words[self.start..].split_at_mut(self.distance);
+        (&mut here[..self.n], &mut there[..self.n])
     }
 }
 
@@ -216,9 +235,13 @@ mod tests {
 
     #[test]
     fn copies_arrive_and_return() {
-        let mut copies = Copies::new(5);
-        copies.there_and_back(2);
-        assert_eq!(copies.here, [1, 2, 3, 4, 5]);
-        assert_eq!(copies.there, copies.here);
+        for n in [1, 5, 512] {
+            let mut copies = Copies::new(n);
+            copies.there_and_back(2);
+            let (here, there) = copies.arrays();
+            assert_eq!(here.len(), n);
+            assert_eq!(here, there);
+            assert!(here.as_ptr().addr().is_multiple_of(64));
+        }
     }
 }

@@ -126,7 +126,7 @@ fn draw_title(area: &Canvas<'_>, context: &Context) -> anyhow::Result<()> {
             1 => "1 thread".to_owned(),
             nr => format!("{nr} threads"),
         }),
-        Some(format!("medians of {} runs, and from fastest to slowest", context.experiment.runs)),
+        Some(format!("medians of {} runs, bars from fastest to slowest", context.experiment.runs)),
     ];
     let circumstances = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
     let grey = (FONT, 14).into_font().color(&RGBColor(90, 90, 90));

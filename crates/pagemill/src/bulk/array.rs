@@ -17,10 +17,21 @@ pub(crate) fn alloc<S: PageSource>(
     node: Option<NodeId>,
     slots: &mut [Option<Page<S>>],
 ) -> usize {
-    if let [None] = slots {
-        return fill_one(source, gfp, node, &mut slots[0]);
+    match slots {
+        [slot @ None] => fill_one(source, gfp, node, slot),
+        [] | [Some(_)] => slots.len(),
+        _ => alloc_several(source, gfp, node, slots),
     }
-    if slots.is_empty() || !all_empty(slots) {
+}
+
+/// As [`alloc`], for two slots and more.
+fn alloc_several<S: PageSource>(
+    source: &S,
+    gfp: Gfp,
+    node: Option<NodeId>,
+    slots: &mut [Option<Page<S>>],
+) -> usize {
+    if !all_empty(slots) {
         return alloc_into_holes(source, gfp, node, slots);
     }
     let nr = slots.len();
@@ -63,7 +74,9 @@ fn fill_one<S: PageSource>(
 ) -> usize {
     match source.allocator().alloc_single(gfp, node) {
         Some(raw) => {
-            *slot = Some(Page::new(source.clone(), raw));
+            // The slot is empty; not dropping what it held saves looking.
+            let page = Some(Page::new(source.clone(), raw));
+            let _empty = ManuallyDrop::new(core::mem::replace(slot, page));
             1
         }
         None => 0,
@@ -76,6 +89,11 @@ pub(crate) fn release<S: PageSource>(source: &S, slots: &mut [Option<Page<S>>]) 
     if let [slot] = slots {
         return usize::from(slot.take().is_some());
     }
+    release_several(source, slots)
+}
+
+/// As [`release`], for two slots and more.
+fn release_several<S: PageSource>(source: &S, slots: &mut [Option<Page<S>>]) -> usize {
     slots.chunks_mut(CHUNK).map(|chunk| release_chunk(source, chunk)).sum()
 }
 

@@ -24,7 +24,8 @@ pub(crate) fn alloc<S: PageSource>(
     }
 }
 
-/// As [`alloc`], for two slots and more.
+/// As [`alloc`], for two slots and more; kept out of it so that one slot needs no stack frame.
+#[inline(never)]
 fn alloc_several<S: PageSource>(
     source: &S,
     gfp: Gfp,
@@ -92,7 +93,8 @@ pub(crate) fn release<S: PageSource>(source: &S, slots: &mut [Option<Page<S>>]) 
     release_several(source, slots)
 }
 
-/// As [`release`], for two slots and more.
+/// As [`release`], for two slots and more; kept out of it so that one slot needs no stack frame.
+#[inline(never)]
 fn release_several<S: PageSource>(source: &S, slots: &mut [Option<Page<S>>]) -> usize {
     slots.chunks_mut(CHUNK).map(|chunk| release_chunk(source, chunk)).sum()
 }

@@ -441,6 +441,12 @@ impl<P: Platform> Drop for Pinned<'_, P> {
 }
 
 impl Request {
+    /// Returns the same request, which only `nodes` may serve.
+    #[inline]
+    pub(crate) fn on(self, nodes: NodeMask) -> Self {
+        Self { nodes: self.nodes.and(nodes), ..self }
+    }
+
     #[inline]
     pub(crate) fn highest(&self) -> ZoneKind {
         self.highest

@@ -92,6 +92,9 @@ impl<P: Platform> PageAllocator<P> {
                 rest = &rest[1..];
                 continue;
             }
+            if let [_] = rest {
+                return self.free_single(first);
+            }
             let class = first.class();
             let same = |page: &&RawPage| class.difference(Some(**page)).is_none();
             let nr = rest.iter().take_while(same).count();

@@ -137,8 +137,16 @@ impl<T: Listable> PageList<T> {
     /// # Cost
     /// Pages that follow each other and return to one list are moved there together.
     pub(crate) fn free_unheld(&mut self) -> usize {
-        let mut freed = 0;
         let mut last_span = LastSpan::new();
+        if let Some((only, last)) = self.ends
+            && only == last
+            && T::is_last(&self.source, only)
+        {
+            (self.ends, self.len) = (None, 0);
+            self.source.allocator().free_pages(&[only]);
+            return 1;
+        }
+        let mut freed = 0;
         let mut left = self.len;
         while left > 0 {
             let mut batch = Batch::new();

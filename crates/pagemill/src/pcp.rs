@@ -14,7 +14,10 @@ use crate::units::Pfn;
 ///
 /// `pcp-init`: the first `count` entries of `pages` are initialised.
 /// `pcp-room`: `count` is at most `high`, which is at most `pages.len()`.
+///
+/// On a cache line of its own, so that lists of different CPUs do not share one.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct PcpList {
     pages: &'static mut [MaybeUninit<RawPage>],
     count: usize,

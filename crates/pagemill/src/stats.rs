@@ -5,8 +5,9 @@ use core::ops::AddAssign;
 use crate::gfp::{NR_ZONE_KINDS, ZoneKind};
 use crate::sync::Counter;
 
-/// The events of one zone, as one writer counts them.
+/// The events of one zone, as one writer counts them; on a cache line that no other writer uses.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct ZoneEvents {
     pub(crate) pgalloc: Counter,
     pub(crate) pgfree: Counter,

@@ -52,6 +52,12 @@ mod imp {
     pub(crate) fn fence_acquire() {
         fence(Ordering::Acquire);
     }
+
+    /// Sets `flag` and tells whether it was clear; ordered by Acquire then.
+    #[inline]
+    pub(crate) fn test_and_set(flag: &AtomicBool) -> bool {
+        !flag.swap(true, Ordering::Acquire)
+    }
 }
 
 #[cfg(loom)]
@@ -62,10 +68,18 @@ mod imp {
     pub(crate) fn fence_acquire() {
         loom::sync::atomic::fence(Ordering::Acquire);
     }
+
+    /// Sets `flag` and tells whether it was clear.
+    ///
+    /// Not by a swap, which writes also where it finds the flag set: loom lets such a write
+    /// overtake the store that clears the flag, which no memory model does.
+    pub(crate) fn test_and_set(flag: &AtomicBool) -> bool {
+        flag.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
 }
 
 pub(crate) use imp::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence_acquire};
-use imp::{MutPtr, UnsafeCell};
+use imp::{MutPtr, UnsafeCell, test_and_set};
 
 /// A lock that is tried first and spun on only where the caller says how to wait.
 ///
@@ -88,8 +102,8 @@ impl<T> Lock<T> {
     /// Takes the lock if it is free.
     #[inline]
     pub(crate) fn try_lock(&self) -> Option<LockGuard<'_, T>> {
-        // Acquire pairs with the Release store in LockGuard::drop.
-        if self.held.swap(true, Ordering::Acquire) {
+        // Its Acquire pairs with the Release store in LockGuard::drop.
+        if !test_and_set(&self.held) {
             return None;
         }
         Some(LockGuard { value: self.value.get_mut(), lock: self })

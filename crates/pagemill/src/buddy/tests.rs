@@ -1,1 +1,391 @@
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::Range;
 
+use super::*;
+
+const NR_ORDERS: usize = MAX_ORDER.value() as usize + 1;
+type Counts = [[u64; NR_ORDERS]; NR_MIGRATE_TYPES];
+
+/// A zone as flags: one for each frame, and a kind for each pageblock.
+struct Naive {
+    blocks: Vec<NaiveBlock>,
+}
+
+struct NaiveBlock {
+    /// Frame number of the first frame divided by 512.
+    base: u64,
+    free: [bool; PAGEBLOCK_NR_PAGES],
+    kind: MigrateType,
+}
+
+impl NaiveBlock {
+    fn nr_free(&self) -> usize {
+        self.free.iter().filter(|&&free| free).count()
+    }
+
+    fn is_whole(&self) -> bool {
+        self.nr_free() == PAGEBLOCK_NR_PAGES
+    }
+
+    fn is_free(&self, at: usize, order: usize) -> bool {
+        self.free[at..at + (1 << order)].iter().all(|&free| free)
+    }
+
+    /// Returns the number of free blocks of each order that are not part of larger ones.
+    fn counts(&self) -> [u64; NR_ORDERS] {
+        let mut counts = [0; NR_ORDERS];
+        let mut at = 0;
+        while at < PAGEBLOCK_NR_PAGES {
+            let fits = |&order: &usize| at % (1 << order) == 0 && self.is_free(at, order);
+            match (0..=9).rev().find(fits) {
+                Some(order) => {
+                    counts[order] += 1;
+                    at += 1 << order;
+                }
+                None => at += 1,
+            }
+        }
+        counts
+    }
+
+    fn largest(&self) -> Option<usize> {
+        self.counts().iter().rposition(|&nr| nr > 0)
+    }
+}
+
+impl Naive {
+    fn block(&mut self, pfn: u64) -> &mut NaiveBlock {
+        let base = pfn / PAGEBLOCK_NR_PAGES as u64;
+        self.blocks.iter_mut().find(|block| block.base == base).expect("a frame of the zone")
+    }
+
+    fn is_paired(&self, block: &NaiveBlock) -> bool {
+        block.is_whole() && self.blocks.iter().any(|b| b.base == block.base ^ 1 && b.is_whole())
+    }
+
+    fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for block in &self.blocks {
+            let counts = &mut counts[block.kind.index()];
+            if !self.is_paired(block) {
+                counts.iter_mut().zip(block.counts()).for_each(|(sum, nr)| *sum += nr);
+            } else if block.base.is_multiple_of(2) {
+                counts[10] += 1;
+            }
+        }
+        counts
+    }
+
+    /// Returns the pageblocks that a request for blocks of `order`, below 9, may be served from,
+    /// and the kind that the chosen one then has, if that changes.
+    fn candidates(&self, kind: MigrateType, order: usize) -> Vec<(u64, Option<MigrateType>)> {
+        let partial = |kind: MigrateType, best: fn(usize, usize) -> usize| {
+            let fits = |block: &&NaiveBlock| {
+                block.kind == kind && !block.is_whole() && block.largest() >= Some(order)
+            };
+            let largest = self.blocks.iter().filter(fits).filter_map(NaiveBlock::largest);
+            let wanted = largest.reduce(best);
+            self.blocks
+                .iter()
+                .filter(fits)
+                .filter(|block| block.largest() == wanted)
+                .map(|block| (block.base, block.nr_free()))
+                .collect::<Vec<_>>()
+        };
+        let own = partial(kind, core::cmp::min);
+        if !own.is_empty() {
+            return own.into_iter().map(|(base, _)| (base, None)).collect();
+        }
+        let whole = self.whole(9);
+        if !whole.is_empty() {
+            return whole.into_iter().map(|base| (base, Some(kind))).collect();
+        }
+        for other in kind.fallbacks() {
+            let others = partial(other, core::cmp::max);
+            if !others.is_empty() {
+                let steals = |nr_free| kind != MigrateType::Movable && nr_free >= 256;
+                let then = |(base, nr_free)| (base, steals(nr_free).then_some(kind));
+                return others.into_iter().map(then).collect();
+            }
+        }
+        Vec::new()
+    }
+
+    /// Returns the wholly free pageblocks, or lower halves of pairs, that are taken first.
+    fn whole(&self, order: u8) -> Vec<u64> {
+        let bases = |paired: bool| {
+            self.blocks
+                .iter()
+                .filter(|block| block.is_whole() && self.is_paired(block) == paired)
+                .map(|block| block.base)
+                .filter(|base| !paired || base.is_multiple_of(2))
+                .collect::<Vec<_>>()
+        };
+        let alone = bases(false);
+        if order == 9 && !alone.is_empty() { alone } else { bases(true) }
+    }
+
+    fn set(&mut self, pfns: Range<u64>, free: bool) {
+        for pfn in pfns {
+            let at = position_in_block(pfn);
+            let block = self.block(pfn);
+            assert_ne!(block.free[at], free, "frame {pfn:#x}");
+            block.free[at] = free;
+        }
+    }
+}
+
+struct Pair {
+    buddy: Buddy,
+    naive: Naive,
+    seed: u64,
+    /// What was taken, by first frame.
+    taken: Vec<(u64, Order)>,
+}
+
+impl Pair {
+    fn new(regions: &[Range<u64>], reserved: &[Range<u64>], seed: u64) -> Self {
+        let mut spans = Vec::new();
+        let mut bases = Vec::new();
+        let mut first_frame = 0;
+        for region in regions {
+            let Range { start, end } = *region;
+            bases.extend(block_base(start)..=block_base(end - 1));
+            bases.dedup();
+            let first_block = bases.iter().position(|&base| base == block_base(start)).unwrap();
+            let first_block = u32::try_from(first_block).unwrap();
+            spans.push(Span { start, end, first_block, first_frame });
+            first_frame += u32::try_from(end - start).unwrap();
+        }
+        let blocks: Vec<_> = bases.iter().map(|_| Block::new()).collect();
+        let mut buddy = Buddy::new(
+            Box::leak(blocks.into_boxed_slice()),
+            Box::leak(vec![Bitmap::EMPTY; bases.len()].into_boxed_slice()),
+            Spans::new(Box::leak(spans.into_boxed_slice())),
+        );
+        buddy.free_all_except(reserved.iter().cloned());
+        let is_free = |pfn| {
+            regions.iter().any(|region| region.contains(&pfn))
+                && !reserved.iter().any(|range| range.contains(&pfn))
+        };
+        let block = |base| NaiveBlock {
+            base,
+            free: core::array::from_fn(|at| is_free((base << PAGEBLOCK_ORDER.value()) + at as u64)),
+            kind: MigrateType::Movable,
+        };
+        let naive = Naive { blocks: bases.into_iter().map(block).collect() };
+        Self { buddy, naive, seed, taken: Vec::new() }
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 7;
+        self.seed ^= self.seed << 17;
+        usize::try_from(self.seed >> 16).unwrap() % end
+    }
+
+    fn take_pages(&mut self, kind: MigrateType, nr: usize) {
+        let mut runs = Runs::new();
+        let taken = self.buddy.take_pages(kind, nr, &mut runs);
+        let mut left = nr;
+        let mut rest = runs.as_slice();
+        while let Some(first) = rest.first() {
+            let base = block_base(first.base);
+            let candidates = self.naive.candidates(kind, 0);
+            let chosen = candidates.iter().find(|(candidate, _)| *candidate == base);
+            let &(_, kind) = chosen.expect("the right pageblock is taken from");
+            let same = rest.iter().take_while(|run| block_base(run.base) == base).count();
+            let (here, others) = rest.split_at(same);
+            let lowest: Vec<u64> = self.naive.lowest(base, left);
+            let pfns: Vec<u64> = here.iter().flat_map(|&run| pfns_of(run)).collect();
+            let all = others.is_empty() && runs.is_full();
+            assert!(if all { lowest.starts_with(&pfns) } else { lowest == pfns });
+            left -= pfns.len();
+            for pfn in pfns {
+                self.naive.set(pfn..pfn + 1, false);
+                self.taken.push((pfn, Order::ZERO));
+            }
+            self.naive.change_kind(base, kind);
+            rest = others;
+        }
+        assert_eq!(taken, nr - left);
+        assert!(left == 0 || runs.is_full() || self.naive.candidates(kind, 0).is_empty());
+    }
+
+    fn take_block(&mut self, kind: MigrateType, order: Order) {
+        let got = self.buddy.take_block(kind, order);
+        let exponent = usize::from(order.value());
+        let candidates = if order < PAGEBLOCK_ORDER {
+            self.naive.candidates(kind, exponent)
+        } else {
+            self.naive.whole(order.value()).into_iter().map(|base| (base, Some(kind))).collect()
+        };
+        let Some(pfn) = got else {
+            assert!(candidates.is_empty(), "there was a block of order {order}");
+            return;
+        };
+        assert!(pfn.is_aligned(order));
+        let base = block_base(pfn.value());
+        let chosen = candidates.iter().find(|(candidate, _)| *candidate == base);
+        let &(_, kind) = chosen.expect("the right pageblock is taken from");
+        self.naive.set(pfn.value()..pfn.value() + order.nr_pages() as u64, false);
+        for base in base..=block_base(pfn.value() + order.nr_pages() as u64 - 1) {
+            self.naive.change_kind(base, kind);
+        }
+        self.taken.push((pfn.value(), order));
+    }
+
+    fn put(&mut self, which: usize) {
+        let (pfn, order) = self.taken.swap_remove(which);
+        if order == Order::ZERO && self.below(2) == 0 {
+            let base = pfn / 64 * 64;
+            self.buddy.put_run(WordRun { base, mask: 1 << (pfn - base) });
+        } else {
+            self.buddy.put_block(Pfn::new(pfn), order);
+        }
+        self.naive.set(pfn..pfn + order.nr_pages() as u64, true);
+    }
+
+    fn check(&self) {
+        let mut counts = Counts::default();
+        let mut pageblocks = [0; NR_MIGRATE_TYPES];
+        let all = 0..self.buddy.nr_pageblocks();
+        self.buddy.count_blocks(all.clone(), &mut counts);
+        self.buddy.count_pageblocks(all, &mut pageblocks);
+        assert_eq!(counts, self.naive.counts());
+        for kind in MigrateType::ALL {
+            let nr = self.naive.blocks.iter().filter(|block| block.kind == kind).count();
+            assert_eq!(pageblocks[kind.index()], nr as u64);
+        }
+        let nr_free: usize = self.naive.blocks.iter().map(NaiveBlock::nr_free).sum();
+        assert_eq!(self.buddy.nr_free(), nr_free as u64);
+    }
+
+    fn totals(&self) -> [u64; NR_ORDERS] {
+        let counts = self.naive.counts();
+        core::array::from_fn(|order| counts.iter().map(|counts| counts[order]).sum())
+    }
+}
+
+impl Naive {
+    fn lowest(&mut self, base: u64, nr: usize) -> Vec<u64> {
+        let first = base << PAGEBLOCK_ORDER.value();
+        let free = self.block(first).free;
+        (0..).zip(free).filter(|&(_, free)| free).map(|(at, _)| first + at).take(nr).collect()
+    }
+
+    fn change_kind(&mut self, base: u64, kind: Option<MigrateType>) {
+        let block = self.block(base << PAGEBLOCK_ORDER.value());
+        block.kind = kind.unwrap_or(block.kind);
+    }
+}
+
+fn pfns_of(run: WordRun) -> impl Iterator<Item = u64> {
+    (0..64).filter(move |at| run.mask >> at & 1 == 1).map(move |at| run.base + at)
+}
+
+/// Takes and puts at random, then puts everything and checks that it is as at the start.
+fn play(regions: &[Range<u64>], reserved: &[Range<u64>], seed: u64) {
+    let mut pair = Pair::new(regions, reserved, seed);
+    pair.check();
+    let start = pair.totals();
+    // More is taken than put for a while, then less.
+    for step in 0..if cfg!(miri) { 20 } else { 1_500 } {
+        let filling = step / 100 % 2 == 0;
+        let kind = MigrateType::ALL[pair.below(NR_MIGRATE_TYPES)];
+        match pair.below(10) {
+            0 => {
+                let nr = pair.below(700);
+                pair.take_pages(kind, nr);
+            }
+            1..3 => {
+                let nr = pair.below(20);
+                pair.take_pages(kind, nr);
+            }
+            3..6 if filling => {
+                let order = Order::new(u8::try_from(pair.below(11)).unwrap()).unwrap();
+                pair.take_block(kind, order);
+            }
+            _ => {
+                let nr = pair.below(if filling { 30 } else { 200 }).min(pair.taken.len());
+                for _ in 0..nr {
+                    let which = pair.below(pair.taken.len());
+                    pair.put(which);
+                }
+            }
+        }
+        pair.check();
+    }
+    while !pair.taken.is_empty() {
+        let which = pair.below(pair.taken.len());
+        pair.put(which);
+    }
+    pair.check();
+    assert_eq!(pair.totals(), start, "all memory is in one piece again");
+}
+
+#[test]
+fn random_requests_agree_with_flags() {
+    for seed in 1..=6 {
+        play(&[0..4096], &[], seed);
+    }
+}
+
+#[test]
+fn random_requests_agree_with_flags_where_memory_has_holes() {
+    // An odd first pageblock, one pageblock in two regions, and a hole without books.
+    let regions = [512..1700, 1800..2100, 9000..11_264];
+    for seed in 1..=6 {
+        play(&regions, &[600..601, 1690..1810, 10_000..10_100], 0x1234 + seed);
+    }
+}
+
+#[test]
+fn a_request_that_cannot_move_takes_over_a_pageblock_that_is_half_free() {
+    let [unmovable, movable, reclaimable] = MigrateType::ALL;
+    let kinds = |pair: &Pair| {
+        let mut kinds = [0; NR_MIGRATE_TYPES];
+        pair.buddy.count_pageblocks(0..1, &mut kinds);
+        kinds
+    };
+    for (kind, nr_used, then) in [
+        (unmovable, 256, [1, 0, 0]),
+        (unmovable, 257, [0, 1, 0]),
+        (reclaimable, 256, [0, 0, 1]),
+        (reclaimable, 257, [0, 1, 0]),
+    ] {
+        let mut pair = Pair::new(&[0..512, 512..513], &[512..513], 1);
+        pair.take_pages(movable, nr_used);
+        pair.take_pages(kind, 1);
+        assert_eq!(kinds(&pair), then, "{kind:?} with {nr_used} frames in use");
+    }
+}
+
+#[test]
+fn a_movable_request_leaves_other_pageblocks_their_kind() {
+    let [unmovable, movable, _] = MigrateType::ALL;
+    let mut pair = Pair::new(&[0..512], &[], 1);
+    pair.take_pages(unmovable, 1);
+    pair.take_pages(movable, 1);
+    pair.check();
+    let mut kinds = [0; NR_MIGRATE_TYPES];
+    pair.buddy.count_pageblocks(0..1, &mut kinds);
+    assert_eq!(kinds, [1, 0, 0]);
+}
+
+#[test]
+#[should_panic(expected = "not in this zone")]
+fn a_frame_between_two_regions_is_refused() {
+    let mut pair = Pair::new(&[0..100, 200..512], &[], 1);
+    pair.buddy.put_run(WordRun { base: 128, mask: 1 });
+}
+
+#[test]
+#[should_panic(expected = "not aligned to order 2")]
+fn a_misaligned_block_is_refused() {
+    let mut pair = Pair::new(&[0..512], &[], 1);
+    pair.take_pages(MigrateType::Movable, 512);
+    pair.buddy.put_block(Pfn::new(2), Order::new(2).unwrap());
+}

@@ -20,10 +20,23 @@ pub(crate) fn alloc<S: PageSource>(
     slots: &mut [Option<Page<S>>],
     site: Site,
 ) -> usize {
-    if let [None] = slots {
-        return fill_one(source, gfp, node, &mut slots[0], site);
+    match slots {
+        [slot @ None] => fill_one(source, gfp, node, slot, site),
+        [] | [Some(_)] => slots.len(),
+        _ => alloc_several(source, gfp, node, slots, site),
     }
-    if slots.is_empty() || !all_empty(slots) {
+}
+
+/// As [`alloc`], for two slots and more; kept out of it so that one slot needs no stack frame.
+#[inline(never)]
+fn alloc_several<S: PageSource>(
+    source: &S,
+    gfp: Gfp,
+    node: Option<NodeId>,
+    slots: &mut [Option<Page<S>>],
+    site: Site,
+) -> usize {
+    if !all_empty(slots) {
         return alloc_into_holes(source, gfp, node, slots, site);
     }
     let nr = slots.len();
@@ -79,7 +92,9 @@ fn fill_one<S: PageSource>(
 ) -> usize {
     match source.allocator().alloc_single(gfp, node, site) {
         Some(raw) => {
-            *slot = Some(Page::new(source.clone(), raw));
+            // The slot is empty; not dropping what it held saves looking.
+            let page = Some(Page::new(source.clone(), raw));
+            let _empty = ManuallyDrop::new(core::mem::replace(slot, page));
             1
         }
         None => 0,
@@ -92,6 +107,12 @@ pub(crate) fn release<S: PageSource>(source: &S, slots: &mut [Option<Page<S>>]) 
     if let [slot] = slots {
         return usize::from(slot.take().is_some());
     }
+    release_several(source, slots)
+}
+
+/// As [`release`], for two slots and more; kept out of it so that one slot needs no stack frame.
+#[inline(never)]
+fn release_several<S: PageSource>(source: &S, slots: &mut [Option<Page<S>>]) -> usize {
     slots.chunks_mut(CHUNK).map(|chunk| release_chunk(source, chunk)).sum()
 }
 

@@ -16,6 +16,7 @@ type Interrupt = *mut dyn FnMut();
 thread_local! {
     static CPU: Cell<u32> = const { Cell::new(0) };
     static PINS: Cell<u32> = const { Cell::new(0) };
+    static NR_PINS: Cell<usize> = const { Cell::new(0) };
     static IRQ_SAVES: Cell<usize> = const { Cell::new(0) };
     static IRQ_DEPTH: Cell<usize> = const { Cell::new(0) };
     static ZEROED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
@@ -37,6 +38,11 @@ pub(crate) fn set_cpu(cpu: u32) {
 /// Returns how often this thread has kept interrupts away so far.
 pub(crate) fn irq_sections() -> usize {
     IRQ_SAVES.get()
+}
+
+/// Returns how often this thread was pinned to its CPU so far.
+pub(crate) fn nr_pins() -> usize {
+    NR_PINS.get()
 }
 
 /// Returns the frames that this thread has filled with zeroes since it last asked.
@@ -89,6 +95,7 @@ impl Platform for Machine {
 
     fn pin(&self) -> CpuId {
         PINS.set(PINS.get() + 1);
+        NR_PINS.set(NR_PINS.get() + 1);
         CpuId::new(CPU.get())
     }
 

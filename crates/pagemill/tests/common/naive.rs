@@ -14,7 +14,7 @@ use pagemill::{
 use super::machine::{Machine, check_balance};
 
 /// What is known of every frame, and what should have been counted so far.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Naive {
     zones: Vec<Zone>,
     /// The zone of each frame of the map.
@@ -26,7 +26,7 @@ pub(crate) struct Naive {
     counters: Counters,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Zone {
     node: u8,
     kind: ZoneKind,
@@ -61,6 +61,7 @@ pub(crate) struct Seen {
 
 #[derive(Debug)]
 struct SeenZone {
+    name: (NodeId, ZoneKind),
     /// Free frames that are in no list.
     free: u64,
     blocks: [u64; NR_PAGE_ORDERS],
@@ -324,19 +325,19 @@ impl Seen {
         let mut zones: Vec<SeenZone> = allocator
             .zone_info()
             .map(|info| SeenZone {
+                name: (info.node, info.kind),
                 free: info.nr_free_pages,
                 blocks: info.buddyinfo(),
                 listed: BTreeMap::new(),
             })
             .collect();
-        let names: Vec<_> = allocator.zone_info().map(|info| (info.node, info.kind)).collect();
         for info in allocator.pcp_info() {
             assert!(info.count <= info.high, "{info:?} holds too many");
             if info.count > 0 {
                 let name = (info.node, info.kind);
-                let zone = names.iter().position(|&zone| zone == name).expect("it has a zone");
+                let zone = zones.iter_mut().find(|zone| zone.name == name);
                 let key = (info.cpu.value(), info.migratetype.index());
-                zones[zone].listed.insert(key, info.count);
+                zone.expect("it has a zone").listed.insert(key, info.count);
             }
         }
         Self { zones }

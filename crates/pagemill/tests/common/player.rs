@@ -193,16 +193,14 @@ impl<'w> Player<'w> {
 
     /// Gives everything back and compares once more, with the lists empty.
     pub(crate) fn finish(mut self) -> Tally {
-        for len in [1, 7, usize::MAX] {
-            self.step(Op::Release { len, full: u64::MAX });
-        }
-        for _ in 0..self.blocks.len() {
+        self.step(Op::Release { len: usize::MAX, full: u64::MAX });
+        while !self.blocks.is_empty() {
             self.step(Op::FreeBlock(0));
         }
-        for _ in 0..self.shared.len() {
+        while !self.shared.is_empty() {
             self.step(Op::DropShared(0));
         }
-        self.step(Op::FreeSharedList);
+        self.step_shared(Op::FreeSharedList);
         self.naive.give(self.list_pfns.drain(..));
         drop(core::mem::replace(&mut self.list, PageList::new(self.world.frames())));
         self.seen = self.naive.check(self.world.frames());

@@ -1,0 +1,300 @@
+//! What was typed: options and their values, checked without a look at the system.
+//!
+//! What they mean on this machine is for [`plan`](crate::plan).
+
+use core::str::FromStr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::size::Size;
+use crate::usage::UsageError;
+
+/// A page allocator with a bulk interface: measures it and shows its state.
+///
+/// Everything happens in this process: the pages are an arena of memory that the program maps for
+/// itself, so no rights are needed and the system's own allocator is left alone.
+#[derive(Debug, Parser)]
+#[command(name = "pagemill", version, verbatim_doc_comment)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Measures what a page costs, one at a time and in bulk
+    ///
+    /// Without the name of an experiment, it runs `bench bulk --quick`: a selection that takes
+    /// about fifteen seconds and ends with one sentence about this machine.
+    #[command(verbatim_doc_comment)]
+    Bench(BenchArgs),
+    /// Shows the zones, free blocks and counters of a fresh allocator
+    ///
+    /// Builds a fresh allocator over an arena of the size and kind asked for, and shows it in the
+    /// shape of /proc/buddyinfo, /proc/pagetypeinfo, /proc/zoneinfo and /proc/vmstat. It is not
+    /// the state of the system, nor of another process: nothing has been allocated yet.
+    #[command(verbatim_doc_comment)]
+    Info(InfoArgs),
+}
+
+/// Which experiment.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    experiment: Option<ExperimentArgs>,
+}
+
+impl BenchArgs {
+    /// Returns the options of the experiment; without one, those of the quick selection.
+    pub(crate) fn bulk(&self) -> BulkArgs {
+        match &self.experiment {
+            Some(ExperimentArgs::Bulk(args)) => args.clone(),
+            None => QuickDefaults::parse_from(["bulk", "--quick"]).bulk,
+        }
+    }
+}
+
+/// The way to the defaults that the options declare.
+#[derive(Debug, Parser)]
+struct QuickDefaults {
+    #[command(flatten)]
+    bulk: BulkArgs,
+}
+
+/// The experiments.
+#[derive(Debug, Subcommand)]
+enum ExperimentArgs {
+    /// Compares a loop over single pages with the bulk calls, for lists and for arrays
+    ///
+    /// Three ways to get N pages and give them back are timed:
+    ///
+    ///   single  a call for each page, then a drop for each
+    ///   list    one call that appends N pages to a list, one that frees the list
+    ///   array   one call that fills N slots, one that empties them
+    ///
+    /// in two shapes:
+    ///
+    ///   ping    N pages are allocated and freed, again and again: they come from the CPU's own
+    ///           list and return to it
+    ///   burst   tens of thousands of pages are allocated in batches of N, and only then freed,
+    ///           in batches of N: they come from the zone and return to it
+    ///
+    /// Each figure is the median of several runs, which take turns over all measurements, so that
+    /// a noisy moment harms all alike. The limit, copying N handles from one array to another and
+    /// back, is measured in the same run.
+    #[command(verbatim_doc_comment)]
+    Bulk(BulkArgs),
+}
+
+/// The options of `bench bulk`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BulkArgs {
+    /// Pages per call, such as 1,8,64 [default: 1,2,3,4,8,16,32,64,128,256,512]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = at_least_one)]
+    pub(crate) n: Vec<usize>,
+    /// In which order pages are allocated and freed
+    #[arg(long, value_enum, default_value_t = ShapeArg::Both)]
+    pub(crate) shape: ShapeArg,
+    /// Times each measurement is made; the median is reported, fewer than 9 say little
+    #[arg(long, value_name = "R", default_value = "15", value_parser = at_least_one)]
+    pub(crate) runs: usize,
+    /// Milliseconds that one measurement lasts, about; 0 for a single round, to try things out
+    #[arg(long, value_name = "MS", default_value_t = 20)]
+    #[arg(value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    pub(crate) slice: u64,
+    /// Threads that measure at the same time, each bound to a CPU of its own
+    ///
+    /// Times are then per page and thread: the mean of the threads in each run.
+    #[arg(long, value_name = "T", default_value = "1", value_parser = at_least_one)]
+    pub(crate) threads: usize,
+    /// CPUs for the threads, in this order, such as 0,2-3 [default: those allowed to the process]
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpus: Option<CpuList>,
+    /// Measure fewer batch sizes, 1,4,16,64,256 unless --n says otherwise
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Write all figures to FILE, as docs/bench-json.md describes; - for the standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Draw the cost of a page against the batch size to FILE, as SVG; - for the standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+    // Last, because its heading holds for whatever follows.
+    #[command(flatten)]
+    pub(crate) arena: ArenaArgs,
+}
+
+/// The options of `info`.
+#[derive(Debug, Args)]
+pub(crate) struct InfoArgs {
+    /// Write JSON instead, to FILE or, without one, to the standard output
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) arena: ArenaArgs,
+}
+
+/// The memory that the pages are made of.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Arena")]
+pub(crate) struct ArenaArgs {
+    /// Size of the memory that pages are allocated from: 1G, 64MiB, 16777216
+    ///
+    /// A multiple of 4 KiB. K, M, G and T, or KiB to TiB, stand for powers of 1024.
+    #[arg(long = "arena", value_name = "SIZE", default_value = "1G")]
+    pub(crate) size: Size,
+    /// Whether the memory is to be in huge pages of 2 MiB
+    #[arg(long, value_enum, default_value_t = HugeArg::Auto)]
+    pub(crate) huge: HugeArg,
+    /// Take the memory from a memfd rather than from anonymous memory
+    #[arg(long)]
+    pub(crate) memfd: bool,
+    /// Find all of the memory before the start, rather than page by page when first touched
+    #[arg(long)]
+    pub(crate) prefault: bool,
+    /// Keep the memory from being swapped out
+    #[arg(long)]
+    pub(crate) lock: bool,
+}
+
+/// Which shapes are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ShapeArg {
+    /// Allocate N and free N, again and again: the CPU's own list
+    Ping,
+    /// Allocate very many, then free them all: the zone
+    Burst,
+    /// One after the other
+    Both,
+}
+
+/// Which huge pages an arena is to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HugeArg {
+    /// None, even where the system would use them unasked
+    Never,
+    /// From the hugetlb pool if it has enough, else transparent
+    Auto,
+    /// Advised to the system, which may decline
+    Transparent,
+    /// From the hugetlb pool, or not at all
+    Hugetlb,
+}
+
+/// CPU numbers, in the order in which they were written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CpuList(pub(crate) Vec<u32>);
+
+/// The largest CPU number that is accepted, as many as the system's own masks have by default.
+const CPU_MAX: u32 = 1023;
+
+impl FromStr for CpuList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut numbers = Vec::new();
+        for range in text.split(',') {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let (Ok(first), Ok(last)) = (first.parse::<u32>(), last.parse::<u32>()) else {
+                return Err(format!("'{range}' is no CPU: write numbers and ranges, as in 0,2-3"));
+            };
+            if last > CPU_MAX {
+                return Err(format!("there is no CPU {last}: the largest number is {CPU_MAX}"));
+            }
+            if first > last {
+                return Err(format!("the range {range} runs backwards: write {last}-{first}"));
+            }
+            numbers.extend(first..=last);
+        }
+        let mut sorted = numbers.clone();
+        sorted.sort_unstable();
+        match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(format!("CPU {} is named twice: name each once", pair[0])),
+            None => Ok(Self(numbers)),
+        }
+    }
+}
+
+/// Reads what the process was called with; `None` if help was asked for, and shown.
+///
+/// # Errors
+/// A [`UsageError`], or what the system answers when it is to show the help.
+pub(crate) fn parse() -> anyhow::Result<Option<Command>> {
+    match Cli::try_parse() {
+        Ok(cli) => Ok(Some(cli.command)),
+        Err(error) if !error.use_stderr() => {
+            error.print()?;
+            Ok(None)
+        }
+        Err(error) => Err(UsageError::from(error).into()),
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("0 measures nothing: use 1 or more".to_owned()),
+        Ok(number) => Ok(number),
+        Err(_) => Err(format!("'{text}' is no count: use a number from 1 on")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn bulk(options: &[&str]) -> Result<BulkArgs, String> {
+        let command_line = ["pagemill", "bench", "bulk"].iter().chain(options);
+        match Cli::try_parse_from(command_line) {
+            Ok(Cli { command: Command::Bench(args) }) => Ok(args.bulk()),
+            Ok(_) => unreachable!("bench was asked for"),
+            Err(error) => Err(UsageError::from(error).to_string()),
+        }
+    }
+
+    #[test]
+    fn the_declarations_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn bench_alone_is_the_quick_selection_of_bulk() {
+        let args = BenchArgs { experiment: None }.bulk();
+        assert!(args.quick);
+        assert_eq!(format!("{args:?}"), format!("{:?}", bulk(&["--quick"]).unwrap()));
+    }
+
+    #[test]
+    fn lists_are_read() {
+        let args = bulk(&["--n", "8,1,64", "--cpus", "3,0-1"]).unwrap();
+        assert_eq!(args.n, [8, 1, 64]);
+        assert_eq!(args.cpus.unwrap(), CpuList(vec![3, 0, 1]));
+    }
+
+    #[test]
+    fn each_bad_value_is_told_with_its_option() {
+        for (option, value, told) in [
+            ("--n", "0", "use 1 or more"),
+            ("--n", "1,x", "'x' is no count"),
+            ("--runs", "0", "use 1 or more"),
+            ("--slice", "10001", "0..=10000"),
+            ("--threads", "-1", "unexpected argument"),
+            ("--cpus", "1-0", "write 0-1"),
+            ("--cpus", "0-4000000000", "largest number is 1023"),
+            ("--cpus", "0,0-1", "named twice"),
+            ("--cpus", "", "is no CPU"),
+            ("--arena", "5", "not a multiple of the page size"),
+            ("--arena", "1X", "is no size"),
+            ("--huge", "big", "possible values"),
+            ("--shape", "round", "possible values"),
+        ] {
+            let line = bulk(&[option, value]).unwrap_err();
+            assert!(line.contains(told), "{line}");
+            assert!(line.contains(option) || value.starts_with('-'), "{line}");
+            assert!(!line.contains('\n'), "{line}");
+        }
+    }
+}

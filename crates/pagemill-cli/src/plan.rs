@@ -1,0 +1,240 @@
+//! What was typed means on this machine: CPUs that exist, memory that suffices, open files.
+
+use core::time::Duration;
+
+use pagemill::CpuId;
+use pagemill_host::{ArenaConfig, Backing, Cpus, HugePages};
+
+use crate::args::{ArenaArgs, BulkArgs, CpuList, HugeArg, InfoArgs, ShapeArg};
+use crate::bench::{Experiment, Shape};
+use crate::output::Output;
+use crate::size::Size;
+use crate::usage::UsageError;
+
+/// Everything that `bench bulk` needs.
+#[derive(Debug)]
+pub(crate) struct BulkPlan {
+    /// The memory.
+    pub(crate) arena: ArenaConfig,
+    /// The measurements.
+    pub(crate) experiment: Experiment,
+    /// Where the figures go.
+    pub(crate) json: Option<Output>,
+    /// Where the picture goes.
+    pub(crate) svg: Option<Output>,
+}
+
+/// Everything that `info` needs.
+#[derive(Debug)]
+pub(crate) struct InfoPlan {
+    /// The memory.
+    pub(crate) arena: ArenaConfig,
+    /// Where JSON goes; `None` for text on the standard output.
+    pub(crate) json: Option<Output>,
+}
+
+/// The batch sizes of `page_bench04_bulk`.
+const SIZES: [usize; 11] = [1, 2, 3, 4, 8, 16, 32, 64, 128, 256, 512];
+/// Those of the quick selection: enough to see the curve.
+const QUICK_SIZES: [usize; 5] = [1, 4, 16, 64, 256];
+/// Pages in a burst, where the arena has them: many times what the lists of a CPU hold.
+const BURST_PAGES_MIN: u64 = 32 << 10;
+/// Most pages in a burst: more of them show nothing new, and need memory for their handles.
+const BURST_PAGES_MAX: u64 = 256 << 10;
+/// The size of a huge page, of which hugetlb arenas are made.
+const HUGE_PAGE_BYTES: u64 = 2 << 20;
+
+/// Finds out what the options of `bench bulk` mean, and opens its outputs.
+///
+/// # Errors
+/// A [`UsageError`] for what this machine or this arena cannot do; what the system answers where
+/// an output cannot be opened.
+pub(crate) fn bulk(args: &BulkArgs) -> anyhow::Result<BulkPlan> {
+    let cpus = choose_cpus(args.threads, args.cpus.as_ref(), &Cpus::allowed()?)?;
+    let sizes = sizes(args);
+    let burst_pages = burst_pages(&args.arena.size, &sizes, cpus.len())?;
+    let shapes = match args.shape {
+        ShapeArg::Ping => vec![Shape::Ping],
+        ShapeArg::Burst => vec![Shape::Burst],
+        ShapeArg::Both => Shape::ALL.to_vec(),
+    };
+    Ok(BulkPlan {
+        arena: arena(&args.arena)?,
+        experiment: Experiment {
+            shapes,
+            sizes,
+            runs: args.runs,
+            slice: Duration::from_millis(args.slice),
+            cpus,
+            burst_pages,
+        },
+        json: args.json.as_deref().map(Output::open).transpose()?,
+        svg: args.svg.as_deref().map(Output::open).transpose()?,
+    })
+}
+
+/// Finds out what the options of `info` mean, and opens its output.
+///
+/// # Errors
+/// As [`bulk`].
+pub(crate) fn info(args: &InfoArgs) -> anyhow::Result<InfoPlan> {
+    Ok(InfoPlan {
+        arena: arena(&args.arena)?,
+        json: args.json.as_deref().map(Output::open).transpose()?,
+    })
+}
+
+fn arena(args: &ArenaArgs) -> Result<ArenaConfig, UsageError> {
+    let huge = match args.huge {
+        HugeArg::Never => HugePages::Never,
+        HugeArg::Auto => HugePages::Auto,
+        HugeArg::Transparent => HugePages::Transparent,
+        HugeArg::Hugetlb => HugePages::HugeTlb,
+    };
+    if huge == HugePages::HugeTlb && !args.size.bytes().is_multiple_of(HUGE_PAGE_BYTES) {
+        let line = "with --huge hugetlb, --arena must be a multiple of 2 MiB";
+        return Err(UsageError::new(format!("{line}, and {} is none", args.size)));
+    }
+    Ok(ArenaConfig {
+        len_bytes: args.size.bytes(),
+        backing: if args.memfd { Backing::Memfd } else { Backing::Anonymous },
+        huge,
+        prefault: args.prefault,
+        lock: args.lock,
+    })
+}
+
+/// Returns the batch sizes asked for, each once, smallest first.
+fn sizes(args: &BulkArgs) -> Vec<usize> {
+    let mut sizes = match (&args.n[..], args.quick) {
+        ([], false) => SIZES.to_vec(),
+        ([], true) => QUICK_SIZES.to_vec(),
+        (asked, _) => asked.to_vec(),
+    };
+    sizes.sort_unstable();
+    sizes.dedup();
+    sizes
+}
+
+/// Returns how many pages one of `nr_threads` holds at the height of a burst: all of them together
+/// a quarter of the arena, within limits, and never more than half of it.
+fn burst_pages(arena: &Size, sizes: &[usize], nr_threads: usize) -> Result<usize, UsageError> {
+    let nr_threads = nr_threads as u64;
+    let most = arena.nr_pages() / 2 / nr_threads;
+    if let Some(n) = sizes.iter().find(|&&n| n as u64 > most) {
+        let line = format!("--n {n} does not fit: of an arena of {arena}, each thread can have");
+        return Err(UsageError::new(match most {
+            0 => format!("{line} no page; use a larger --arena"),
+            _ => format!("{line} {most} pages; use a smaller --n or a larger --arena"),
+        }));
+    }
+    let all = (arena.nr_pages() / 4).clamp(BURST_PAGES_MIN, BURST_PAGES_MAX);
+    let each = (all / nr_threads).min(most);
+    Ok(usize::try_from(each).expect("a burst is below 2^18 pages"))
+}
+
+/// Returns the CPU of each thread.
+fn choose_cpus(
+    threads: usize,
+    asked: Option<&CpuList>,
+    allowed: &[CpuId],
+) -> Result<Vec<CpuId>, UsageError> {
+    let cpus = match asked {
+        None => allowed.to_vec(),
+        Some(CpuList(numbers)) => numbers.iter().copied().map(CpuId::new).collect(),
+    };
+    if let Some(cpu) = cpus.iter().find(|cpu| !allowed.contains(cpu)) {
+        return Err(UsageError::new(format!(
+            "--cpus names CPU {cpu}, which this process may not use: choose from {}",
+            ranges(allowed)
+        )));
+    }
+    if threads > cpus.len() {
+        let found = match cpus.len() {
+            1 => format!("only CPU {} is there", ranges(&cpus)),
+            nr => format!("only {nr} are there ({})", ranges(&cpus)),
+        };
+        return Err(UsageError::new(format!(
+            "--threads {threads} needs {threads} CPUs and {found}: use fewer threads{}",
+            if asked.is_some() { " or more --cpus" } else { "" }
+        )));
+    }
+    Ok(cpus[..threads].to_vec())
+}
+
+/// Writes CPUs as the system does: `0-1,4`.
+fn ranges(cpus: &[CpuId]) -> String {
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for cpu in cpus.iter().map(|cpu| cpu.value()) {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == cpu => *last = cpu,
+            _ => ranges.push((cpu, cpu)),
+        }
+    }
+    let texts = ranges.iter().map(|&(first, last)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    });
+    texts.collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cpus(numbers: &[u32]) -> Vec<CpuId> {
+        numbers.iter().copied().map(CpuId::new).collect()
+    }
+
+    fn chosen(threads: usize, asked: Option<&[u32]>) -> Result<Vec<CpuId>, String> {
+        let asked = asked.map(|numbers| CpuList(numbers.to_vec()));
+        choose_cpus(threads, asked.as_ref(), &cpus(&[0, 1, 4])).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn threads_get_the_first_cpus_of_those_named_or_allowed() {
+        assert_eq!(chosen(2, None).unwrap(), cpus(&[0, 1]));
+        assert_eq!(chosen(2, Some(&[4, 0, 1])).unwrap(), cpus(&[4, 0]));
+    }
+
+    #[test]
+    fn cpus_that_are_not_there_are_told_with_those_that_are() {
+        assert_eq!(
+            chosen(1, Some(&[0, 9])).unwrap_err(),
+            "--cpus names CPU 9, which this process may not use: choose from 0-1,4"
+        );
+        assert_eq!(
+            chosen(4, None).unwrap_err(),
+            "--threads 4 needs 4 CPUs and only 3 are there (0-1,4): use fewer threads"
+        );
+        assert_eq!(
+            chosen(2, Some(&[1])).unwrap_err(),
+            "--threads 2 needs 2 CPUs and only CPU 1 is there: use fewer threads or more --cpus"
+        );
+    }
+
+    #[test]
+    fn bursts_are_a_quarter_of_the_arena_within_limits() {
+        let burst =
+            |arena: &str, threads| burst_pages(&arena.parse().unwrap(), &[512], threads).unwrap();
+        assert_eq!(burst("1G", 1), 65_536);
+        assert_eq!(burst("1G", 2), 32_768);
+        assert_eq!(burst("256M", 1), 32_768);
+        assert_eq!(burst("64M", 1), 8192);
+        assert_eq!(burst("64M", 2), 4096);
+        assert_eq!(burst("1T", 1), 262_144);
+    }
+
+    #[test]
+    fn batches_that_do_not_fit_are_told_with_what_does() {
+        let refused = |arena: &str, n| {
+            burst_pages(&arena.parse().unwrap(), &[1, n], 2).unwrap_err().to_string()
+        };
+        assert_eq!(
+            refused("4M", 512),
+            "--n 512 does not fit: of an arena of 4 MiB, each thread can have 256 pages; \
+             use a smaller --n or a larger --arena"
+        );
+        assert!(refused("8K", 1).ends_with("can have no page; use a larger --arena"));
+    }
+}

@@ -1,0 +1,65 @@
+//! What people and programs get to see.
+
+pub(crate) mod info;
+pub(crate) mod json;
+pub(crate) mod sentence;
+pub(crate) mod svg;
+pub(crate) mod table;
+
+use pagemill_host::{ArenaKind, Machine};
+
+use crate::bench::{Clock, Experiment};
+use crate::size::Size;
+
+/// The circumstances of an experiment, without which its figures say little.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// Where it ran.
+    pub(crate) machine: Machine,
+    /// What it was timed with.
+    pub(crate) clock: Clock,
+    /// How much memory pages were allocated from.
+    pub(crate) arena: Size,
+    /// What kind of memory it is.
+    pub(crate) arena_kind: ArenaKind,
+    /// Pages that the list of a CPU holds at most.
+    pub(crate) pcp_high: usize,
+    /// Pages that it fetches from the zone at a time, at first.
+    pub(crate) pcp_batch: usize,
+    /// What was measured, and how often.
+    pub(crate) experiment: Experiment,
+}
+
+#[cfg(test)]
+pub(crate) mod samples {
+    //! Circumstances that are the same on every machine, for the tests of reports.
+
+    use core::time::Duration;
+
+    use pagemill::CpuId;
+    use pagemill_host::{Arena, ArenaConfig, HugePages};
+
+    use super::*;
+    use crate::bench::Shape;
+
+    /// Returns the circumstances of the results in [`results`](crate::bench::results::samples).
+    pub(crate) fn context() -> Context {
+        let arena = ArenaConfig { huge: HugePages::Never, ..ArenaConfig::new(4096) };
+        Context {
+            machine: Machine { cpu_model: Some("Mill 1".to_owned()), ..Machine::default() },
+            clock: Clock::detect(),
+            arena: Size::of(64 << 20),
+            arena_kind: Arena::map(&arena).unwrap().kind(),
+            pcp_high: 32,
+            pcp_batch: 8,
+            experiment: Experiment {
+                shapes: Shape::ALL.to_vec(),
+                sizes: vec![1, 8, 64],
+                runs: 9,
+                slice: Duration::from_millis(10),
+                cpus: vec![CpuId::new(0), CpuId::new(3)],
+                burst_pages: 4096,
+            },
+        }
+    }
+}

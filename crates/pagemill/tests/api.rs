@@ -1,0 +1,75 @@
+//! What the types promise to those who store and send them.
+
+extern crate alloc;
+
+#[expect(dead_code, reason = "other tests use the rest")]
+mod common;
+
+use core::error::Error;
+use core::fmt::Debug;
+
+use common::machine::Machine;
+use common::world::Frames;
+use pagemill::{
+    ConfigError, Folio, FolioPages, OnceAllocator, OrderTooLarge, Page, PageAllocator, PageList,
+    RawPage, SharedPage, Static, StaticAllocator, VmStat, ZoneInfo,
+};
+
+static FRAMES: OnceAllocator<Machine> = OnceAllocator::new();
+
+/// Names [`FRAMES`].
+enum Global {}
+
+impl StaticAllocator for Global {
+    type Platform = Machine;
+    const ALLOCATOR: &'static OnceAllocator<Machine> = &FRAMES;
+}
+
+type Of<'w> = Frames<'w>;
+
+#[test]
+fn a_page_of_a_static_is_one_word_and_others_are_two() {
+    assert_eq!(size_of::<RawPage>(), 8);
+    assert_eq!(size_of::<Option<RawPage>>(), 8);
+    assert_eq!(size_of::<Option<Page<Static<Global>>>>(), 8);
+    assert_eq!(size_of::<Option<Folio<Static<Global>>>>(), 8);
+    assert_eq!(size_of::<Option<SharedPage<Static<Global>>>>(), 8);
+    assert_eq!(size_of::<Page<Of<'_>>>(), 16);
+    assert_eq!(size_of::<Option<Page<Of<'_>>>>(), 16);
+}
+
+#[test]
+fn everything_can_be_sent_and_shared() {
+    fn check<T: Send + Sync + Debug>() {}
+    check::<PageAllocator<Machine>>();
+    check::<OnceAllocator<Machine>>();
+    check::<Page<Of<'_>>>();
+    check::<Folio<Of<'_>>>();
+    check::<FolioPages<Of<'_>>>();
+    check::<SharedPage<Of<'_>>>();
+    check::<PageList<Page<Of<'_>>>>();
+    check::<PageList<SharedPage<Of<'_>>>>();
+    check::<Page<Static<Global>>>();
+    check::<RawPage>();
+    check::<(VmStat, ZoneInfo)>();
+}
+
+#[test]
+fn errors_are_errors() {
+    fn check<T: Error + Copy + Send + Sync + 'static>() {}
+    check::<ConfigError>();
+    check::<OrderTooLarge>();
+}
+
+#[test]
+fn a_list_of_no_source_is_made_in_a_constant() {
+    const LIST: PageList<Page<Static<Global>>> = PageList::new(Static::new());
+    assert_eq!((LIST.is_empty(), LIST.len()), (true, 0));
+}
+
+#[test]
+#[should_panic(expected = "the static has no allocator yet")]
+fn a_static_that_was_given_no_allocator_says_so() {
+    use pagemill::{AllocPages, Gfp};
+    let _page = Static::<Global>::new().alloc_page(Gfp::KERNEL);
+}

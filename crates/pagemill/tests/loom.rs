@@ -1,0 +1,415 @@
+//! Pairs of operations that may meet, in every order that two forced switches of thread allow.
+//!
+//! Worlds have a few frames: each one is two objects whose accesses are followed.
+#![cfg(loom)]
+
+extern crate alloc;
+
+use alloc::alloc::{alloc, dealloc};
+use alloc::sync::Arc;
+use core::alloc::Layout;
+use core::ptr::NonNull;
+use std::sync::Mutex;
+
+use loom::cell::UnsafeCell;
+use loom::model::Builder;
+use loom::thread;
+use pagemill::{
+    AllocPages, Config, CpuId, Gfp, MemoryRegion, NodeId, PAGE_SHIFT, Page, PageAllocator,
+    PageList, PageSource, Pfn, PhysAddr, Platform, SharedPage, free_pages_bulk,
+};
+
+loom::thread_local! {
+    static CPU: core::cell::Cell<u32> = core::cell::Cell::new(0);
+}
+
+/// Two CPUs; each thread says which one it runs on.
+struct Machine;
+
+impl Platform for Machine {
+    fn nr_cpus(&self) -> u32 {
+        2
+    }
+
+    fn pin(&self) -> CpuId {
+        CpuId::new(CPU.with(core::cell::Cell::get))
+    }
+
+    fn relax(&self, _spins: u32) {
+        thread::yield_now();
+    }
+
+    unsafe fn zero_pages(&self, _: Pfn, _: usize) {}
+}
+
+fn run_on(cpu: u32) {
+    CPU.with(|current| current.set(cpu));
+}
+
+/// An allocator with its books, which checks at its end that all frames came back.
+struct World {
+    allocator: Option<PageAllocator<Machine>>,
+    books: NonNull<u8>,
+    layout: Layout,
+    nr_frames: u64,
+}
+
+// SAFETY: 1. only the allocator uses the books, and it may be used by all threads.
+unsafe impl Send for World {}
+// SAFETY: 1. as for Send.
+unsafe impl Sync for World {}
+
+impl World {
+    /// Lists hold up to `high` pages and are refilled one by one.
+    fn new(nr_frames: u64, high: u32) -> Frames {
+        let len_bytes = nr_frames << PAGE_SHIFT;
+        let memory =
+            [MemoryRegion { start: PhysAddr::new(1 << 32), len_bytes, node: NodeId::new(0) }];
+        let config = Config {
+            pcp_high: Some(high),
+            pcp_batch: Some(1),
+            min_free_bytes: Some(0),
+            watermark_scale_factor: 0,
+            ..Config::new(&memory, 2)
+        };
+        let layout = PageAllocator::<Machine>::metadata_layout(&config).expect("a valid world");
+        // SAFETY: 1. not empty: every allocator has books.
+        let books = NonNull::new(unsafe { alloc(layout) }).expect("there is memory");
+        // SAFETY: 1. valid for writes of its whole length.
+        unsafe { books.write_bytes(0, layout.size()) };
+        let slice = NonNull::slice_from_raw_parts(books, layout.size());
+        // SAFETY: 1. initialised, valid, unshared: just allocated; freed after the allocator. 2.
+        // no frame is used by others: there are none.
+        let allocator = unsafe { PageAllocator::new(&config, slice, Machine) };
+        let allocator = Some(allocator.expect("a valid world"));
+        Frames(Arc::new(Self { allocator, books, layout, nr_frames }))
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let allocator = self.allocator.take().expect("dropped once");
+        if !std::thread::panicking() {
+            allocator.drain_all_pages();
+            assert_eq!(allocator.nr_free_pages(), self.nr_frames, "frames were lost");
+            let stat = allocator.vmstat();
+            assert_eq!(stat.pgalloc.iter().sum::<u64>(), stat.pgfree, "counts were lost");
+        }
+        drop(allocator);
+        // SAFETY: 1. allocated by `new` with this layout. 2. not used any more: the allocator is
+        // gone.
+        unsafe { dealloc(self.books.as_ptr(), self.layout) };
+    }
+}
+
+/// Reaches the allocator of a world, and keeps it alive.
+///
+/// Loom does not see how the count of clones orders threads: the last one must be dropped by who
+/// joined all others.
+#[derive(Clone)]
+struct Frames(Arc<World>);
+
+// SAFETY: 1. the same each time: clones share one world, whose allocator goes when it does.
+unsafe impl PageSource for Frames {
+    type Platform = Machine;
+
+    fn allocator(&self) -> &PageAllocator<Machine> {
+        self.0.allocator.as_ref().expect("there until it is dropped")
+    }
+}
+
+/// Runs `body` in every order, and checks that there was more than one.
+fn model(body: impl Fn() + Send + Sync + 'static) {
+    let nr_orders = Arc::new(Mutex::new(0));
+    let counter = Arc::clone(&nr_orders);
+    let mut builder = Builder::new();
+    builder.max_branches = 20_000;
+    builder.check(move || {
+        *counter.lock().expect("no order panicked before") += 1;
+        body();
+    });
+    let nr_orders = *nr_orders.lock().expect("no order panicked");
+    assert!(nr_orders > 3, "only {nr_orders} orders were tried");
+}
+
+fn empty(nr: usize) -> Vec<Option<Page<Frames>>> {
+    (0..nr).map(|_| None).collect()
+}
+
+/// Checks that no two of `pages` are one frame.
+fn check_distinct<'a>(pages: impl IntoIterator<Item = &'a Page<Frames>>) {
+    let mut pfns: Vec<_> = pages.into_iter().map(Page::pfn).collect();
+    let nr = pfns.len();
+    pfns.sort_unstable();
+    pfns.dedup();
+    assert_eq!(pfns.len(), nr, "a frame was handed out twice");
+}
+
+#[test]
+fn a_page_is_taken_while_the_lists_are_drained() {
+    model(|| {
+        let frames = World::new(2, 2);
+        drop(frames.clone().alloc_page(Gfp::NOWAIT));
+        let other = frames.clone();
+        let drainer = thread::spawn(move || {
+            run_on(1);
+            other.allocator().drain_all_pages();
+        });
+        let one = frames.clone().alloc_page(Gfp::NOWAIT);
+        // This one may be on its way from the list to the zone, and then is nowhere to be found.
+        let two = frames.clone().alloc_page(Gfp::NOWAIT);
+        assert!(one.is_some(), "there is a frame in the zone");
+        check_distinct(one.iter().chain(&two));
+        drainer.join().expect("it does not panic");
+        let two = two.or_else(|| frames.clone().alloc_page(Gfp::NOWAIT));
+        assert!(two.is_some(), "there is a second frame");
+    });
+}
+
+#[test]
+fn two_threads_on_one_cpu_allocate_and_free_in_bulk() {
+    model(|| {
+        let frames = World::new(6, 2);
+        let other = frames.clone();
+        let thread = thread::spawn(move || {
+            let mut slots = empty(2);
+            let filled = other.clone().alloc_pages_bulk(Gfp::NOWAIT, &mut slots);
+            assert!(filled >= 1);
+            slots
+        });
+        let mut slots = empty(2);
+        let filled = frames.clone().alloc_pages_bulk(Gfp::NOWAIT, &mut slots);
+        assert!(filled >= 1);
+        let mut others = thread.join().expect("it does not panic");
+        check_distinct(slots.iter().chain(&others).flatten());
+        frames.clone().release_pages(&mut slots);
+        frames.release_pages(&mut others);
+    });
+}
+
+/// Allocates in bulk on this CPU while another thread, on `cpu`, frees what it had.
+fn bulk_meets_bulk_free(cpu: u32) {
+    model(move || {
+        let frames = World::new(5, 2);
+        let mut theirs = empty(3);
+        assert_eq!(frames.clone().alloc_pages_bulk(Gfp::NOWAIT, &mut theirs), 3);
+        let other = frames.clone();
+        let thread = thread::spawn(move || {
+            run_on(cpu);
+            assert_eq!(other.release_pages(&mut theirs), 3);
+        });
+        let mut ours = empty(2);
+        let filled = frames.clone().alloc_pages_bulk(Gfp::NOWAIT, &mut ours);
+        assert!(filled >= 1, "one page is free in any case");
+        check_distinct(ours.iter().flatten());
+        thread.join().expect("it does not panic");
+        frames.release_pages(&mut ours);
+    });
+}
+
+#[test]
+fn bulk_meets_bulk_free_on_one_cpu() {
+    bulk_meets_bulk_free(0);
+}
+
+#[test]
+fn bulk_meets_bulk_free_on_two_cpus() {
+    bulk_meets_bulk_free(1);
+}
+
+#[test]
+fn lists_are_freed_from_two_threads() {
+    model(|| {
+        let frames = World::new(4, 1);
+        let mut one = PageList::new(frames.clone());
+        let mut two = PageList::new(frames.clone());
+        assert_eq!(frames.clone().alloc_pages_bulk_list(Gfp::NOWAIT, 2, &mut one), 2);
+        assert_eq!(frames.clone().alloc_pages_bulk_list(Gfp::NOWAIT, 1, &mut two), 1);
+        let thread = thread::spawn(move || assert_eq!(free_pages_bulk(&mut one), 2));
+        assert_eq!(free_pages_bulk(&mut two), 1);
+        thread.join().expect("it does not panic");
+    });
+}
+
+fn shared_page(frames: &Frames) -> SharedPage<Frames> {
+    frames.clone().alloc_page(Gfp::NOWAIT).expect("a frame is free").share()
+}
+
+#[test]
+fn two_owners_let_go_and_the_frame_is_freed_once() {
+    model(|| {
+        let frames = World::new(1, 1);
+        let one = shared_page(&frames);
+        let two = one.clone();
+        let thread = thread::spawn(move || drop(one));
+        drop(two);
+        thread.join().expect("it does not panic");
+    });
+}
+
+#[test]
+fn an_owner_is_added_while_another_lets_go() {
+    model(|| {
+        let frames = World::new(1, 1);
+        let one = shared_page(&frames);
+        let two = one.clone();
+        let thread = thread::spawn(move || drop(one));
+        let three = two.clone();
+        drop(two);
+        assert!(three.nr_owners() >= 1);
+        thread.join().expect("it does not panic");
+        assert_eq!(three.nr_owners(), 1);
+        assert!(three.try_unshare().is_ok(), "the only owner");
+    });
+}
+
+#[test]
+fn a_page_becomes_owned_again_while_another_owner_lets_go() {
+    model(|| {
+        let frames = World::new(1, 1);
+        let one = shared_page(&frames);
+        let two = one.clone();
+        let thread = thread::spawn(move || drop(one));
+        match two.try_unshare() {
+            Ok(page) => drop(page),
+            Err(shared) => drop(shared),
+        }
+        thread.join().expect("it does not panic");
+    });
+}
+
+#[test]
+fn a_list_frees_a_shared_page_while_another_owner_lets_go() {
+    model(|| {
+        let frames = World::new(1, 1);
+        let one = shared_page(&frames);
+        let two = one.clone();
+        let mut list = PageList::new(frames);
+        list.try_push(one).expect("it is on no list");
+        let thread = thread::spawn(move || drop(two));
+        let freed = free_pages_bulk(&mut list);
+        assert_eq!(freed + list.len(), 1, "freed, or still on the list");
+        thread.join().expect("it does not panic");
+        assert_eq!(free_pages_bulk(&mut list), 1 - freed);
+    });
+}
+
+#[test]
+fn two_lists_compete_for_a_shared_page() {
+    model(|| {
+        let frames = World::new(1, 1);
+        let one = shared_page(&frames);
+        let two = one.clone();
+        let mut list = PageList::new(frames.clone());
+        list.try_push(one).expect("it is on no list");
+        let source = frames.clone();
+        let thread = thread::spawn(move || {
+            let mut other = PageList::new(source);
+            let _refused = other.try_push(two);
+            free_pages_bulk(&mut other);
+        });
+        free_pages_bulk(&mut list);
+        drop(list);
+        thread.join().expect("it does not panic");
+    });
+}
+
+#[test]
+fn a_drain_meets_bulk_and_bulk_free() {
+    model(|| {
+        let frames = World::new(5, 2);
+        let mut theirs = empty(2);
+        assert_eq!(frames.clone().alloc_pages_bulk(Gfp::NOWAIT, &mut theirs), 2);
+        let (one, two) = (frames.clone(), frames.clone());
+        let freeing = thread::spawn(move || assert_eq!(one.release_pages(&mut theirs), 2));
+        let draining = thread::spawn(move || {
+            run_on(1);
+            two.allocator().drain_all_pages();
+        });
+        let mut ours = empty(2);
+        let filled = frames.clone().alloc_pages_bulk(Gfp::NOWAIT, &mut ours);
+        check_distinct(ours.iter().flatten());
+        assert_eq!(ours.iter().flatten().count(), filled);
+        freeing.join().expect("it does not panic");
+        draining.join().expect("it does not panic");
+        frames.release_pages(&mut ours);
+    });
+}
+
+/// Stands for the bytes of the one frame of a world; loom sees who reads and writes them when.
+type Bytes = Arc<UnsafeCell<u32>>;
+
+fn write(bytes: &Bytes) {
+    // SAFETY: 1. exclusive: the caller owns the frame; loom checks it.
+    bytes.with_mut(|bytes| unsafe { *bytes += 1 });
+}
+
+fn read(bytes: &Bytes) -> u32 {
+    // SAFETY: 1. not written meanwhile: the caller has the frame; loom checks it.
+    bytes.with(|bytes| unsafe { *bytes })
+}
+
+#[test]
+fn what_an_owner_did_with_a_frame_is_over_when_the_next_one_gets_it() {
+    for cpu in [0, 1] {
+        model(move || {
+            let frames = World::new(1, 1);
+            let bytes = Bytes::new(UnsafeCell::new(0));
+            let page = frames.clone().alloc_page(Gfp::NOWAIT).expect("a frame is free");
+            let theirs = Arc::clone(&bytes);
+            let thread = thread::spawn(move || {
+                run_on(cpu);
+                write(&theirs);
+                drop(page);
+            });
+            if let Some(page) = frames.clone().alloc_page(Gfp::KERNEL) {
+                assert_eq!(read(&bytes), 1);
+                write(&bytes);
+                drop(page);
+            }
+            thread.join().expect("it does not panic");
+        });
+    }
+}
+
+#[test]
+fn what_all_owners_read_is_read_before_the_frame_is_used_again() {
+    model(|| {
+        let frames = World::new(1, 1);
+        let bytes = Bytes::new(UnsafeCell::new(7));
+        let one = shared_page(&frames);
+        let two = one.clone();
+        let theirs = Arc::clone(&bytes);
+        let thread = thread::spawn(move || {
+            assert_eq!(read(&theirs), 7);
+            drop(one);
+        });
+        assert_eq!(read(&bytes), 7);
+        drop(two);
+        if let Some(page) = frames.clone().alloc_page(Gfp::KERNEL) {
+            write(&bytes);
+            drop(page);
+        }
+        thread.join().expect("it does not panic");
+    });
+}
+
+#[test]
+fn who_is_left_alone_may_write() {
+    model(|| {
+        let frames = World::new(1, 1);
+        let bytes = Bytes::new(UnsafeCell::new(7));
+        let one = shared_page(&frames);
+        let two = one.clone();
+        let theirs = Arc::clone(&bytes);
+        let thread = thread::spawn(move || {
+            assert_eq!(read(&theirs), 7);
+            drop(one);
+        });
+        if let Ok(page) = two.try_unshare() {
+            write(&bytes);
+            drop(page);
+        }
+        thread.join().expect("it does not panic");
+    });
+}

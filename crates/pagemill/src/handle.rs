@@ -107,7 +107,6 @@ impl Class {
     /// Returns the account that pages of this class are charged to.
     #[inline]
     pub(crate) const fn account(self) -> AccountNumber {
-        #[expect(clippy::cast_possible_truncation, reason = "ten bits")]
         AccountNumber(((self.0 & ACCOUNT_MASK) >> ACCOUNT_SHIFT) as u16)
     }
 

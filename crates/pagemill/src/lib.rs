@@ -92,7 +92,7 @@ pub use error::ConfigError;
 pub use fault::FaultConfig;
 pub use gfp::{Gfp, NR_ZONE_KINDS, ZoneKind};
 pub use handle::RawPage;
-pub use list::{Listable, PageList};
+pub use list::{Listable, Owned, PageList};
 pub use migratetype::{MigrateType, NR_MIGRATE_TYPES};
 pub use page::{Folio, FolioPages, Page};
 pub use platform::{DirectMap, Platform};

@@ -25,6 +25,17 @@ pub trait Listable: Sized + sealed::Sealed {
     fn is_last(source: &Self::Source, raw: RawPage) -> bool;
 }
 
+/// What has its frames to itself, and so can always be put on a list.
+pub trait Owned: Listable {
+    /// Returns how the item finds its allocator.
+    #[doc(hidden)]
+    fn its_source(&self) -> &Self::Source;
+
+    /// Makes a handle for a list.
+    #[doc(hidden)]
+    fn into_link(self) -> RawPage;
+}
+
 mod sealed {
     /// Keeps other types off the lists: what is on one must be the frame's only claim to its link.
     #[expect(unnameable_types, reason = "sealed")]
@@ -32,6 +43,16 @@ mod sealed {
 }
 
 impl<S: PageSource> sealed::Sealed for Page<S> {}
+
+impl<S: PageSource> Owned for Page<S> {
+    fn its_source(&self) -> &S {
+        self.source()
+    }
+
+    fn into_link(self) -> RawPage {
+        self.into_raw()
+    }
+}
 
 impl<S: PageSource> Listable for Page<S> {
     type Source = S;
@@ -48,6 +69,16 @@ impl<S: PageSource> Listable for Page<S> {
 }
 
 impl<S: PageSource> sealed::Sealed for Folio<S> {}
+
+impl<S: PageSource> Owned for Folio<S> {
+    fn its_source(&self) -> &S {
+        self.source()
+    }
+
+    fn into_link(self) -> RawPage {
+        self.into_raw()
+    }
+}
 
 impl<S: PageSource> Listable for Folio<S> {
     type Source = S;
@@ -227,14 +258,14 @@ impl<T: Listable> PageList<T> {
     }
 }
 
-impl<S: PageSource> PageList<Page<S>> {
-    /// Puts a page behind the last one.
+impl<T: Owned> PageList<T> {
+    /// Puts a page or block behind the last one.
     ///
     /// # Panics
-    /// If the page belongs to another allocator.
-    pub fn push(&mut self, page: Page<S>) {
-        self.check_allocator(page.source());
-        let raw = page.into_raw();
+    /// If it belongs to another allocator.
+    pub fn push(&mut self, item: T) {
+        self.check_allocator(item.its_source());
+        let raw = item.into_link();
         self.link_chain(raw, raw, 1);
     }
 }
@@ -256,16 +287,6 @@ impl<S: PageSource> PageList<SharedPage<S>> {
 }
 
 impl<S: PageSource> PageList<Folio<S>> {
-    /// Puts a block behind the last one.
-    ///
-    /// # Panics
-    /// If the block belongs to another allocator.
-    pub fn push(&mut self, folio: Folio<S>) {
-        self.check_allocator(folio.source());
-        let raw = folio.into_raw();
-        self.link_chain(raw, raw, 1);
-    }
-
     /// Empties the list into `take`, first block first.
     pub(crate) fn drain_raw(&mut self, mut take: impl FnMut(RawPage)) {
         let mut last_span = LastSpan::new();
@@ -275,9 +296,9 @@ impl<S: PageSource> PageList<Folio<S>> {
     }
 }
 
-impl<S: PageSource> Extend<Page<S>> for PageList<Page<S>> {
-    fn extend<I: IntoIterator<Item = Page<S>>>(&mut self, pages: I) {
-        pages.into_iter().for_each(|page| self.push(page));
+impl<T: Owned> Extend<T> for PageList<T> {
+    fn extend<I: IntoIterator<Item = T>>(&mut self, items: I) {
+        items.into_iter().for_each(|item| self.push(item));
     }
 }
 

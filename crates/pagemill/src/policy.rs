@@ -70,8 +70,8 @@ impl NodeMask {
 
     /// Returns the first node of the set behind `node`, from the start again after the last.
     fn next_after(self, node: Option<NodeId>) -> Option<NodeId> {
-        let behind = node
-            .map_or(u64::MAX, |node| u64::MAX.checked_shl(node.index() as u32 + 1).unwrap_or(0));
+        let up_to = |node: NodeId| u64::MAX >> (MAX_NR_NODES - 1 - node.index());
+        let behind = node.map_or(u64::MAX, |node| !up_to(node));
         Self(self.0 & behind).iter().next().or_else(|| self.iter().next())
     }
 }

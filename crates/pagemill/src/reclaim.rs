@@ -82,7 +82,9 @@ impl<P: Platform> PageAllocator<P> {
     /// Asks the shrinkers for `nr` pages and empties the per-CPU lists into the zones; returns the
     /// number of pages that this made available.
     pub(crate) fn reclaim(&self, nr: usize, gfp: Gfp) -> usize {
-        let freed = self.shrinkers.shrink(nr, gfp);
+        // Who frees memory soon does not come back to the shrinkers from within one.
+        let recursive = gfp.contains(Gfp::MEMALLOC);
+        let freed = if recursive { 0 } else { self.shrinkers.shrink(nr, gfp) };
         // What the shrinkers freed is among what is drained.
         self.drain_all_pages().max(freed)
     }

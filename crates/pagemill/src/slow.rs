@@ -175,7 +175,7 @@ impl<P: Platform> PageAllocator<P> {
             if let Some(page) = self.try_last(ask, gfp) {
                 return Ok(page);
             }
-            if !gfp.contains(Gfp::DIRECT_RECLAIM) || gfp.contains(Gfp::MEMALLOC) {
+            if !gfp.contains(Gfp::DIRECT_RECLAIM) {
                 return self.take_own(ask).ok_or(Shortage::Memory);
             }
             if ask.is_stopped() {

@@ -88,6 +88,7 @@ impl<P: Platform> OnceAllocator<P> {
     ///
     /// # Errors
     /// Gives `allocator` back if there is one already, or another thread is storing one.
+    #[expect(clippy::result_large_err, reason = "called once; the caller keeps what it owns")]
     pub fn set(&self, allocator: PageAllocator<P>) -> Result<(), PageAllocator<P>> {
         self.0.set(allocator)
     }

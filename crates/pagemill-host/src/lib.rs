@@ -34,6 +34,9 @@ mod error;
 mod machine;
 mod mapping;
 mod platform;
+mod reclaim;
+mod scope;
+mod signal;
 mod sysfs;
 
 pub use allocator::{AllocatorConfig, SharedAllocator, allocator};
@@ -43,6 +46,8 @@ pub use cpu::Cpus;
 pub use error::{HostError, OsError};
 pub use machine::Machine;
 pub use platform::{DEFAULT_BASE_PFN, Host, HostConfig};
+pub use reclaim::ReclaimThread;
+pub use scope::AllocScope;
 
 // Lengths come as u64 and are mapped as usize; both are the same number.
 const _: () = assert!(usize::BITS == u64::BITS, "the host needs a 64-bit target");

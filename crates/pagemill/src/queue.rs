@@ -39,8 +39,43 @@ impl WaitQueue {
         }
     }
 
+    /// Makes `attempt` whenever something happened and all who waited before have been served,
+    /// until it succeeds; `None` if `stop` says so first.
+    ///
+    /// Only an attempt on its turn may keep what it takes from one call to the next.
+    pub(crate) fn in_turn<T>(
+        &self,
+        platform: &impl Platform,
+        stop: Option<&dyn Fn() -> bool>,
+        mut attempt: impl FnMut() -> Option<T>,
+    ) -> Option<T> {
+        let is_stopped = || stop.is_some_and(|stop| stop());
+        let ticket = loop {
+            match self.enter(platform) {
+                Some(ticket) => break ticket,
+                None if is_stopped() => return None,
+                None => self.wait(self.event(), platform),
+            }
+        };
+        let result = loop {
+            // Read before the attempt, so that what happens after it ends the wait.
+            let seen = self.event();
+            if is_stopped() {
+                break None;
+            }
+            if self.is_served(&ticket, platform)
+                && let Some(success) = attempt()
+            {
+                break Some(success);
+            }
+            self.wait(seen, platform);
+        };
+        self.leave(ticket, platform);
+        result
+    }
+
     /// Takes a place at the end; `None` if 64 are waiting.
-    pub(crate) fn enter(&self, platform: &impl Platform) -> Option<Ticket> {
+    fn enter(&self, platform: &impl Platform) -> Option<Ticket> {
         let mut tickets = self.state.lock(|spins| platform.relax(spins));
         if tickets.next.wrapping_sub(tickets.serving) >= u64::BITS {
             return None;
@@ -53,12 +88,12 @@ impl WaitQueue {
     }
 
     /// Tells whether the ticket's turn has come.
-    pub(crate) fn is_served(&self, ticket: &Ticket, platform: &impl Platform) -> bool {
+    fn is_served(&self, ticket: &Ticket, platform: &impl Platform) -> bool {
         self.state.lock(|spins| platform.relax(spins)).serving == ticket.0
     }
 
     /// Leaves the queue, before or after being served.
-    pub(crate) fn leave(&self, ticket: Ticket, platform: &impl Platform) {
+    fn leave(&self, ticket: Ticket, platform: &impl Platform) {
         let mut tickets = self.state.lock(|spins| platform.relax(spins));
         tickets.gone |= 1 << ticket.0.wrapping_sub(tickets.serving);
         while tickets.gone & 1 != 0 {
@@ -86,13 +121,13 @@ impl WaitQueue {
     }
 
     /// Returns the number of the last event.
-    pub(crate) fn event(&self) -> u32 {
+    fn event(&self) -> u32 {
         // Acquire pairs with the Release in `notify`.
         self.events.load(Ordering::Acquire)
     }
 
     /// Waits a while for an event after number `seen`.
-    pub(crate) fn wait(&self, seen: u32, platform: &impl Platform) {
+    fn wait(&self, seen: u32, platform: &impl Platform) {
         platform.wait(&|| self.event() == seen);
     }
 }

@@ -98,34 +98,14 @@ impl<P: Platform> PageAllocator<P> {
         stop: Option<&dyn Fn() -> bool>,
         mut attempt: impl FnMut() -> Option<T>,
     ) -> Result<T, Shortage> {
-        let platform = self.platform();
-        let is_stopped = || stop.is_some_and(|stop| stop());
-        let ticket = loop {
-            match self.queue.enter(platform) {
-                Some(ticket) => break ticket,
-                None if is_stopped() => return Err(Shortage::Stopped),
-                None => self.queue.wait(self.queue.event(), platform),
-            }
-        };
-        let result = loop {
-            // Read before the attempt, so that what is freed after it ends the wait.
-            let seen = self.queue.event();
+        let result = self.queue.in_turn(self.platform(), stop, || {
+            // Set again each time: who left the queue last may have cleared it meanwhile.
             self.special.set(WAITERS, true);
-            if is_stopped() {
-                break Err(Shortage::Stopped);
-            }
-            if self.queue.is_served(&ticket, platform)
-                && let Some(success) = attempt()
-            {
-                break Ok(success);
-            }
-            self.queue.wait(seen, platform);
-        };
-        self.queue.leave(ticket, platform);
+            attempt()
+        });
         if !self.queue.has_waiters() {
-            // Who enters just now sets it again before it waits a second time.
             self.special.set(WAITERS, false);
         }
-        result
+        result.ok_or(Shortage::Stopped)
     }
 }

@@ -69,7 +69,6 @@ impl fmt::Debug for ReclaimThread {
 
 #[cfg(test)]
 mod tests {
-    use core::sync::atomic::Ordering;
     use std::sync::Mutex;
 
     use pagemill::{AllocPages, Gfp, Page, Shrinker};

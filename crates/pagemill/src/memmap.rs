@@ -54,8 +54,6 @@ impl FrameTables {
     }
 }
 
-/// Bytes kept for each frame, the pageblocks' books not counted.
-pub(crate) const BYTES_PER_FRAME: usize = size_of::<Link>() + size_of::<RefCount>();
-
+// With the pageblocks' books, that stays below 13 bytes for each frame.
 #[cfg(not(loom))]
-const _: () = assert!(BYTES_PER_FRAME == 12);
+const _: () = assert!(size_of::<Link>() + size_of::<RefCount>() == 12);

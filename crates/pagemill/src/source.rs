@@ -1,6 +1,8 @@
 //! How an owned page finds the way back to its allocator.
 
+#[cfg(not(loom))]
 use core::fmt;
+#[cfg(not(loom))]
 use core::marker::PhantomData;
 
 use crate::allocator::PageAllocator;

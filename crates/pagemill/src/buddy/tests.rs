@@ -2,6 +2,7 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
+use core::slice::from_ref;
 
 use super::*;
 
@@ -329,7 +330,7 @@ fn play(regions: &[Range<u64>], reserved: &[Range<u64>], seed: u64) {
 #[test]
 fn random_requests_agree_with_flags() {
     for seed in 1..=6 {
-        play(&[0..4096], &[], seed);
+        play(from_ref(&(0..4096)), &[], seed);
     }
 }
 
@@ -356,7 +357,7 @@ fn a_request_that_cannot_move_takes_over_a_pageblock_that_is_half_free() {
         (reclaimable, 256, [0, 0, 1]),
         (reclaimable, 257, [0, 1, 0]),
     ] {
-        let mut pair = Pair::new(&[0..512, 512..513], &[512..513], 1);
+        let mut pair = Pair::new(&[0..512, 512..513], from_ref(&(512..513)), 1);
         pair.take_pages(movable, nr_used);
         pair.take_pages(kind, 1);
         assert_eq!(kinds(&pair), then, "{kind:?} with {nr_used} frames in use");
@@ -366,7 +367,7 @@ fn a_request_that_cannot_move_takes_over_a_pageblock_that_is_half_free() {
 #[test]
 fn a_movable_request_leaves_other_pageblocks_their_kind() {
     let [unmovable, movable, _] = MigrateType::ALL;
-    let mut pair = Pair::new(&[0..512], &[], 1);
+    let mut pair = Pair::new(from_ref(&(0..512)), &[], 1);
     pair.take_pages(unmovable, 1);
     pair.take_pages(movable, 1);
     pair.check();
@@ -385,7 +386,7 @@ fn a_frame_between_two_regions_is_refused() {
 #[test]
 #[should_panic(expected = "not aligned to order 2")]
 fn a_misaligned_block_is_refused() {
-    let mut pair = Pair::new(&[0..512], &[], 1);
+    let mut pair = Pair::new(from_ref(&(0..512)), &[], 1);
     pair.take_pages(MigrateType::Movable, 512);
     pair.buddy.put_block(Pfn::new(2), Order::new(2).unwrap());
 }

@@ -72,6 +72,7 @@ pub(crate) enum Op {
     /// Asks for a page of a frame that is not in the map.
     FromForeignPfn(u64),
     Drain,
+    /// Moves to the CPU whose number is that much higher.
     Switch(u32),
 }
 
@@ -182,8 +183,8 @@ impl<'w> Player<'w> {
                 assert_eq!(self.world.frames().drain_all_pages(), self.seen.nr_listed());
                 assert_eq!(Seen::new(self.world.frames()).nr_listed(), 0);
             }
-            Op::Switch(cpu) => {
-                self.cpu = cpu % self.world.frames().nr_cpus();
+            Op::Switch(by) => {
+                self.cpu = (self.cpu + by) % self.world.frames().nr_cpus();
                 set_cpu(self.cpu);
             }
         }

@@ -1,0 +1,51 @@
+//! The allocator: one static that everything else allocates from.
+
+use core::ptr::NonNull;
+
+use pagemill::{OnceAllocator, Page, PageAllocator, Static, StaticAllocator};
+
+use crate::direct_map;
+use crate::memory::Map;
+use crate::platform::Machine;
+
+/// The kernel's frames.
+static ALLOCATOR: OnceAllocator<Machine> = OnceAllocator::new();
+
+/// Names the static, so that a page is one word.
+#[derive(Debug)]
+pub(crate) enum Names {}
+
+impl StaticAllocator for Names {
+    type Platform = Machine;
+    const ALLOCATOR: &'static OnceAllocator<Machine> = &ALLOCATOR;
+}
+
+/// Where pages come from.
+pub(crate) type Source = Static<Names>;
+/// A frame of the kernel's.
+pub(crate) type Frame = Page<Source>;
+
+/// The source itself.
+pub(crate) const FRAMES: Source = Static::new();
+
+/// Builds the allocator of all memory that `map` does not reserve, its own books among it.
+pub(crate) fn build(map: &mut Map, nr_cpus: u32) {
+    // The books' place is reserved too, but what is reserved does not change their size.
+    let layout = PageAllocator::<Machine>::metadata_layout(&map.config(nr_cpus))
+        .unwrap_or_else(|error| panic!("{error}"));
+    let books = map.carve(layout.size() as u64, u64::MAX);
+    let metadata = direct_map::pointer(books.value());
+    let metadata = NonNull::slice_from_raw_parts(metadata, layout.size());
+    // SAFETY: 1. the books are mapped for good (`direct-map`) and carved out for this; memory
+    // always holds some bytes. 2. no frame that is not reserved is in use (`reserved-early`): the
+    // page tables, the stack and all statics are in the image or carved out.
+    let allocator =
+        unsafe { PageAllocator::new(&map.config(nr_cpus), metadata, Machine::new(nr_cpus)) }
+            .unwrap_or_else(|error| panic!("{error}"));
+    assert!(ALLOCATOR.set(allocator).is_ok(), "there is one allocator");
+}
+
+/// Returns the allocator itself.
+pub(crate) fn allocator() -> &'static PageAllocator<Machine> {
+    ALLOCATOR.get().expect("built before anybody asks")
+}

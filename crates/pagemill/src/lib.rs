@@ -8,6 +8,11 @@
 //! [`alloc_pages_bulk_list`](AllocPages::alloc_pages_bulk_list)), one takes them back
 //! ([`release_pages`](AllocPages::release_pages), [`free_pages_bulk`]).
 //!
+//! Beside these calls, whose contract is that of Linux's bulk allocator, there is one
+//! [`BulkRequest`] for everything that its users miss there: all or nothing, blocks of any order,
+//! extents, node [`Policy`], an [`Account`] to charge, waiting that can be stopped. Memory comes
+//! back through [`Shrinker`]s; a [`Mempool`] serves those who must not fail.
+//!
 //! Names, flags and contracts are Linux's; where behaviour departs from it, the documentation says
 //! "Differs:" and why.
 //!

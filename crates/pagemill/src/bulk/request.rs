@@ -229,6 +229,31 @@ pub(crate) fn extents<S: PageSource>(
     source: &S,
     request: &BulkRequest<'_>,
     nr: usize,
+    take: impl FnMut(Folio<S>),
+    site: Site,
+) -> BulkOutcome {
+    if request.effort != Effort::AllOrNothing && !request.may_wait() {
+        return pieces(source, request, nr, take, site);
+    }
+    // What comes easily is handed over if it is all; otherwise it is given back before the effort
+    // is made, so that nothing is held while others are served.
+    let mut easy = PageList::new(source.clone());
+    let fast = BulkRequest { effort: Effort::Fast, ..*request };
+    let outcome = pieces(source, &fast, nr, |piece| easy.push(piece), site);
+    if outcome.short.is_none() {
+        easy.for_each(take);
+        return outcome;
+    }
+    drop(easy);
+    let single = BulkRequest { order: Order::ZERO, ..*request };
+    for_each(source, &single, nr, take, site)
+}
+
+/// Hands over what lies ready in large blocks, and makes the request's effort for single pages.
+fn pieces<S: PageSource>(
+    source: &S,
+    request: &BulkRequest<'_>,
+    nr: usize,
     mut take: impl FnMut(Folio<S>),
     site: Site,
 ) -> BulkOutcome {

@@ -6,7 +6,9 @@ extern crate alloc;
 mod common;
 
 use common::world::{Frames, World, pages, region};
-use pagemill::{AllocPages, BulkRequest, Config, Effort, Folio, Gfp, Shortage};
+use pagemill::{
+    AllocPages, BulkRequest, Config, Effort, Folio, Gfp, NodeId, NodeMask, Page, Policy, Shortage,
+};
 
 /// First frame above 4 GiB.
 const NORMAL: u64 = 1 << 20;
@@ -23,4 +25,21 @@ fn all_or_nothing_holds_for_extents_too() {
     assert!(pieces.is_empty());
     let outcome = world.frames().bulk_extents(&all, 55, |piece| pieces.push(piece));
     assert_eq!((outcome.new, outcome.short), (55, None));
+}
+
+/// Where the nodes of a policy fell short, all nodes were tried whatever the flags said.
+#[test]
+fn this_node_is_kept_to_under_every_policy() {
+    let memory = [region(NORMAL, 512, 0), region(NORMAL + 512, 512, 1)];
+    let cpu_nodes = [NodeId::new(0)];
+    let world = World::new(&Config { cpu_nodes: &cpu_nodes, ..Config::new(&memory, 1) });
+    let far = NodeId::new(1);
+    for policy in [Policy::Preferred(far), Policy::PreferredMany(NodeMask::of(&[far]))] {
+        let gfp = Gfp::KERNEL | Gfp::THISNODE;
+        let request = BulkRequest { policy, ..BulkRequest::new(gfp) };
+        let mut pages = Vec::<Page<Frames<'_>>>::new();
+        let outcome = world.frames().bulk_each(&request, 1000, |page| pages.push(page));
+        assert_eq!(outcome.short, Some(Shortage::Memory));
+        assert!(pages.iter().all(|page| page.pfn().value() >= NORMAL + 512), "{policy:?}");
+    }
 }

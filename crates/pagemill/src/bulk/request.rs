@@ -363,7 +363,8 @@ impl<S: PageSource> Gather<'_, S> {
                 continue;
             }
             // Short on its own nodes: the policies that only prefer them look everywhere.
-            let strict = matches!(self.request.policy, Policy::Bind(_));
+            let strict = matches!(self.request.policy, Policy::Bind(_))
+                || self.request.gfp.contains(Gfp::THISNODE);
             let rest = share.nr - new;
             if strict || short != Some(Shortage::Memory) {
                 return (done, short);

@@ -7,6 +7,7 @@ use core::fmt;
 
 use crate::handle::AccountNumber;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::units::PFN_BITS;
 
 /// The limits of an account, in pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +62,9 @@ impl fmt::Display for AccountError {
 }
 
 impl core::error::Error for AccountError {}
+
+/// Pages charged at once at most: no allocator has more, and no sum of a few overflows.
+const MAX_CHARGE: u64 = 1 << PFN_BITS;
 
 /// Names an account, for as long as it is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,7 +163,7 @@ impl Accounts {
         if account.is_none() {
             return nr;
         }
-        let mut wanted = nr;
+        let mut wanted = nr.min(MAX_CHARGE);
         while wanted >= min && wanted > 0 {
             match self.try_charge(account, wanted) {
                 Ok(()) => return wanted,

@@ -5,9 +5,11 @@ extern crate alloc;
 #[expect(dead_code, reason = "other tests use the rest")]
 mod common;
 
+use common::machine::set_account;
 use common::world::{Frames, World, pages, region};
 use pagemill::{
-    AllocPages, BulkRequest, Config, Effort, Folio, Gfp, NodeId, NodeMask, Page, Policy, Shortage,
+    Account, AccountLimits, AllocPages, BulkRequest, Config, Effort, Folio, Gfp, NodeId, NodeMask,
+    Page, PageList, Policy, Shortage,
 };
 
 /// First frame above 4 GiB.
@@ -42,4 +44,39 @@ fn this_node_is_kept_to_under_every_policy() {
         assert_eq!(outcome.short, Some(Shortage::Memory));
         assert!(pages.iter().all(|page| page.pfn().value() >= NORMAL + 512), "{policy:?}");
     }
+}
+
+/// The sum of what was charged and what was asked for overflowed.
+#[test]
+fn an_account_can_be_asked_for_more_than_can_be_counted() {
+    let memory = [region(NORMAL, 64, 0)];
+    let world = World::new(&Config { nr_accounts: 1, ..Config::new(&memory, 1) });
+    let frames = world.frames();
+    let account = Account::open(frames, AccountLimits::NONE).expect("there is room");
+    let held = BulkRequest { account: Some(account.id()), ..BulkRequest::new(Gfp::KERNEL) };
+    let mut list = PageList::<Page<_>>::new(frames);
+    assert_eq!(frames.bulk_list(&held, 2, &mut list).new, 2);
+    let outcome = frames.bulk_list(&held, usize::MAX, &mut list);
+    assert!(outcome.new > 0 && outcome.short.is_some(), "{outcome:?}");
+    assert_eq!(account.usage().current, list.len() as u64);
+    let mut folios = PageList::<Folio<_>>::new(frames);
+    drop(list);
+    for effort in [Effort::Fast, Effort::TryHard, Effort::AllOrNothing] {
+        for account in [None, held.account] {
+            let order = common::world::order(3);
+            let huge = BulkRequest { order, effort, account, ..held };
+            let outcome = frames.bulk_list(&huge, usize::MAX / 2, &mut folios);
+            assert_eq!(outcome.new > 0, effort != Effort::AllOrNothing, "{effort:?}: {outcome:?}");
+            assert!(outcome.short.is_some());
+            drop(core::mem::replace(&mut folios, PageList::new(frames)));
+        }
+    }
+    set_account(Some(account.id()));
+    let mut list = PageList::<Page<_>>::new(frames);
+    frames.alloc_pages_bulk_list(Gfp::KERNEL_ACCOUNT, 2, &mut list);
+    assert!(frames.alloc_pages_bulk_list(Gfp::KERNEL_ACCOUNT, usize::MAX, &mut list) > 0);
+    set_account(None);
+    assert_eq!(account.usage().current, list.len() as u64);
+    drop(list);
+    assert_eq!(account.usage().current, 0);
 }

@@ -319,7 +319,7 @@ fn run<S: PageSource>(
     if allocator.is_faulted(request.gfp, request.order) {
         return outcome(0, Some(Shortage::Fault));
     }
-    let pages = |nr: usize| (nr as u64) << request.order.value();
+    let pages = |nr: usize| (nr as u64).saturating_mul(request.order.nr_pages() as u64);
     let account = match request.account {
         Some(id) => id.0,
         None => allocator.account_of(&Ask::new(request.gfp, None, request.order, site)),

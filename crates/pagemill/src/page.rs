@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::mem::{ManuallyDrop, MaybeUninit};
+use core::panic::Location;
 use core::ptr;
 
 use crate::handle::{Class, RawPage};
@@ -58,13 +59,16 @@ impl<S: PageSource> Page<S> {
     /// Takes over a frame of which only the number is known.
     ///
     /// For page tables and rings that have no room for a [`RawPage`]. Returns `None` if the frame
-    /// is not in the allocator's memory map. The page will be filed as movable.
+    /// is not in the allocator's memory map. The page will be filed as movable, and is charged to
+    /// nobody: the number does not say who paid, so a page that was charged stays so for ever.
     ///
     /// # Safety
     /// The caller owns the frame: it was given up by [`into_raw`](Self::into_raw), or it is one of
     /// the reserved frames, which the allocator then takes in.
+    #[track_caller]
     pub unsafe fn from_pfn(source: S, pfn: Pfn) -> Option<Self> {
         let raw = source.allocator().handle_of(pfn, Order::ZERO)?;
+        source.allocator().adopt(raw, Location::caller());
         Some(Self { raw, source })
     }
 

@@ -121,6 +121,13 @@ impl<P: Platform> PageAllocator<P> {
         page.charged_to(account)
     }
 
+    /// Notes that a page came to `site` past all allocation, if nobody is noted to hold it.
+    pub(crate) fn adopt(&self, page: RawPage, site: Site) {
+        if self.special.has(OWNERS) && self.owners().holder(self.frame_of(page)).is_none() {
+            self.owners().hold(self.frame_of(page), site);
+        }
+    }
+
     /// Notes that a block is being given back.
     ///
     /// # Panics

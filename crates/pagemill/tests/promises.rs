@@ -6,10 +6,10 @@ extern crate alloc;
 mod common;
 
 use common::machine::set_account;
-use common::world::{Frames, World, pages, region};
+use common::world::{Frames, World, pages, region, reserved};
 use pagemill::{
     Account, AccountLimits, AllocPages, BulkRequest, Config, Effort, Folio, Gfp, NodeId, NodeMask,
-    Page, PageList, Policy, Shortage,
+    Page, PageList, Pfn, Policy, Shortage,
 };
 
 /// First frame above 4 GiB.
@@ -79,4 +79,25 @@ fn an_account_can_be_asked_for_more_than_can_be_counted() {
     assert_eq!(account.usage().current, list.len() as u64);
     drop(list);
     assert_eq!(account.usage().current, 0);
+}
+
+/// A frame whose owner came by it otherwise had none noted, and freeing it looked like a second
+/// free.
+#[test]
+fn a_reserved_frame_that_is_handed_in_has_an_owner() {
+    let memory = [region(NORMAL, 64, 0)];
+    let reserved = [reserved(NORMAL, 1)];
+    let config = Config { reserved: &reserved, page_owner: true, ..Config::new(&memory, 1) };
+    let world = World::new(&config);
+    // SAFETY: 1. owned: a reserved frame that nobody has handed in.
+    let page = unsafe { Page::from_pfn(world.frames(), Pfn::new(NORMAL)) };
+    let page = page.expect("it is in the map");
+    let mut owned = 0;
+    world.frames().for_each_owner(|pfn, site| {
+        assert!(pfn.value() == NORMAL && site.file().ends_with("promises.rs"));
+        owned += 1;
+    });
+    assert_eq!(owned, 1);
+    world.hand_in();
+    drop(page);
 }

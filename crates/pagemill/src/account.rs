@@ -234,7 +234,9 @@ impl Accounts {
             let entry = &self.0[next.index()];
             // Relaxed: the entry is in use, since it has these pages.
             let parent = AccountNumber::new(entry.parent.load(Ordering::Relaxed) as usize);
-            let before = entry.current.fetch_sub(nr, Ordering::Relaxed);
+            // AcqRel pairs with itself: the use that came with the first page was counted before the
+            // last one, which ends it, was given back.
+            let before = entry.current.fetch_sub(nr, Ordering::AcqRel);
             assert!(before >= nr, "account {next:?} gives back {nr} pages and has {before}");
             if before == nr {
                 self.leave(next);
@@ -246,3 +248,6 @@ impl Accounts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

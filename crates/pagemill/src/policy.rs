@@ -169,3 +169,115 @@ fn even_share(nr: usize, total: usize, parts: usize) -> usize {
     let dealt = total - nr;
     if dealt < in_larger { small + 1 } else { small }.clamp(1, nr.max(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    fn mask(nodes: &[u8]) -> NodeMask {
+        let nodes: Vec<_> = nodes.iter().map(|&node| NodeId::new(node)).collect();
+        NodeMask::of(&nodes)
+    }
+
+    /// Deals `nr` blocks and returns each share's node and number.
+    fn dealt(policy: Policy<'_>, nr: usize) -> Vec<(Option<u8>, usize)> {
+        let (mut left, mut shares) = (nr, Vec::new());
+        while left > 0 {
+            let share = policy.next_share(left, nr);
+            assert!((1..=left).contains(&share.nr), "{share:?} of {left}");
+            left -= share.nr;
+            shares.push((share.node.map(NodeId::value), share.nr));
+        }
+        shares
+    }
+
+    /// Deals one block after the other.
+    fn one_by_one(policy: Policy<'_>, nr: usize) -> Vec<u8> {
+        (0..nr).map(|_| dealt(policy, 1)[0].0.expect("a node")).collect()
+    }
+
+    #[test]
+    fn a_mask_holds_its_nodes_and_no_others() {
+        let nodes = mask(&[0, 5, 63]);
+        assert_eq!(nodes.iter().map(NodeId::value).collect::<Vec<_>>(), [0, 5, 63]);
+        assert!(nodes.contains(NodeId::new(63)) && !nodes.contains(NodeId::new(62)));
+        assert!(!nodes.contains(NodeId::new(64)) && !NodeMask::ALL.contains(NodeId::new(255)));
+        assert_eq!((nodes.len(), NodeMask::ALL.len(), NodeMask::NONE.len()), (3, 64, 0));
+        assert_eq!(nodes.and(mask(&[5, 6])), mask(&[5]));
+        assert!(NodeMask::NONE.is_empty() && NodeMask::NONE.iter().next().is_none());
+    }
+
+    #[test]
+    #[should_panic(expected = "the node does not fit a mask")]
+    fn a_node_beyond_the_mask_is_refused() {
+        let _mask = mask(&[64]);
+    }
+
+    #[test]
+    fn the_node_behind_the_last_is_the_first() {
+        let after = |nodes: NodeMask, node| nodes.next_after(node).map(NodeId::value);
+        assert_eq!(after(mask(&[2, 63]), None), Some(2));
+        assert_eq!(after(mask(&[2, 63]), Some(NodeId::new(2))), Some(63));
+        assert_eq!(after(mask(&[2, 63]), Some(NodeId::new(63))), Some(2));
+        assert_eq!(after(NodeMask::NONE, Some(NodeId::new(1))), None);
+    }
+
+    #[test]
+    fn even_shares_differ_by_one_at_most_and_larger_ones_come_first() {
+        for nr_nodes in 1..=5_u8 {
+            let nodes: Vec<u8> = (0..nr_nodes).collect();
+            for nr in 0..40 {
+                let cursor = InterleaveCursor::default();
+                let shares = dealt(Policy::Interleave(mask(&nodes), &cursor), nr);
+                let counts: Vec<usize> = shares.iter().map(|&(_, nr)| nr).collect();
+                assert!(counts.is_sorted_by(|a, b| a >= b), "{counts:?}");
+                assert!(counts.first().unwrap_or(&0) - counts.last().unwrap_or(&0) <= 1);
+                assert_eq!(shares.len(), nr.min(nodes.len()), "each node once");
+            }
+        }
+    }
+
+    #[test]
+    fn a_cursor_goes_on_where_the_last_request_ended() {
+        let cursor = InterleaveCursor::default();
+        let policy = Policy::Interleave(mask(&[1, 3, 4]), &cursor);
+        assert_eq!(one_by_one(policy, 7), [1, 3, 4, 1, 3, 4, 1]);
+        assert_eq!(dealt(policy, 4), [(Some(3), 2), (Some(4), 1), (Some(1), 1)]);
+        assert_eq!(dealt(policy, 1), [(Some(3), 1)]);
+    }
+
+    #[test]
+    fn weights_are_kept_to_over_requests_of_any_size() {
+        let weights = [3, 0, 2];
+        let nodes = mask(&[0, 1, 2, 7]);
+        // Weight zero, and none, count as one.
+        let round = [0, 0, 0, 1, 2, 2, 7];
+        let (one, many) = (InterleaveCursor::default(), InterleaveCursor::default());
+        let expected: Vec<u8> = round.iter().copied().cycle().take(60).collect();
+        assert_eq!(one_by_one(Policy::WeightedInterleave(nodes, &weights, &one), 60), expected);
+        let policy = Policy::WeightedInterleave(nodes, &weights, &many);
+        let mut all = Vec::new();
+        for nr in [1, 2, 3, 5, 7, 11, 31] {
+            for (node, nr) in dealt(policy, nr) {
+                all.extend(vec![node.expect("a node"); nr]);
+            }
+        }
+        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn without_nodes_a_spread_is_for_any_node() {
+        let cursor = InterleaveCursor::default();
+        let none = NodeMask::NONE;
+        for policy in
+            [Policy::Interleave(none, &cursor), Policy::WeightedInterleave(none, &[2], &cursor)]
+        {
+            let share = policy.next_share(5, 5);
+            assert_eq!(share, Share { node: None, nodes: NodeMask::ALL, nr: 5 });
+        }
+        assert_eq!(Policy::Bind(none).next_share(5, 5).nodes, none);
+    }
+}

@@ -110,7 +110,8 @@ pub(crate) enum ExperimentArgs {
     ///           lock each time
     ///
     /// The longest locked call stands in for the longest time that the lock is held, which
-    /// nobody can see from outside: it is a wait, with whatever the scheduler added.
+    /// nobody can see from outside: it is a wait. As calm, it is told for those rounds alone in
+    /// which the scheduler let the probe run.
     #[command(verbatim_doc_comment)]
     Latency(LatencyArgs),
 }

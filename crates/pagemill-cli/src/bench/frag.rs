@@ -9,7 +9,7 @@
 //! movable) and keeps them together; in the other all pages are of one kind.
 //!
 //! # Source
-//! `llfree` section 5, the fragmentation benchmark. Differs: it frees and allocates in bulk, too.
+//! `llfree` the evaluation of fragmentation. Differs: pages are freed and allocated in bulk, too.
 
 use anyhow::ensure;
 use pagemill::{

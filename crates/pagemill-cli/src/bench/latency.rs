@@ -12,11 +12,16 @@
 //! outside. It is no measure of it: such a wait can span several holds, ends with the call's own
 //! work, and has in it whatever the scheduler took; and a hold that met no call is not seen.
 //!
+//! To keep the probe's own pauses out, the longest is also taken over those rounds alone in which the
+//! kernel did not switch the probe out: *calm*. What a host does to a virtual machine, or the
+//! scheduler to the holder of the lock, is still in it.
+//!
 //! Calls follow each other at once, so a pause of the thread is one long call among millions: the
 //! maximum shows it, and percentiles hardly do.
 
 use core::fmt;
 use core::time::Duration;
+use std::fs;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread;
 use std::time::Instant;
@@ -92,6 +97,9 @@ pub(crate) struct LatencyRow {
     pub(crate) single: Waits,
     /// Calls that take the zone lock.
     pub(crate) locked: Waits,
+    /// The longest of these in ticks, of rounds in which the probe was not switched out; `None` if
+    /// there was no such round, or the kernel does not tell.
+    calm_max: Option<u64>,
     /// What happened beside it.
     pub(crate) hog: Hogged,
 }
@@ -144,7 +152,7 @@ impl LatencyExperiment {
         clock: Clock,
         row: &mut LatencyRow,
     ) -> anyhow::Result<()> {
-        let LatencyRow { company, single, locked, hog: hogged } = row;
+        let LatencyRow { company, single, locked, calm_max, hog: hogged } = row;
         let hog_cpu = match company {
             Company::Alone => None,
             Company::OtherCpu => self.other_cpu,
@@ -162,7 +170,7 @@ impl LatencyExperiment {
             // A hog that fails says nothing here, and why when it is joined.
             if hog.as_ref().is_none_or(|(_, is_running, _)| is_running.recv().is_ok()) {
                 let source = source.clone();
-                let work = move || self.probe(&source, clock, single, locked);
+                let work = move || self.probe(&source, clock, (single, locked, calm_max));
                 probed = scope.spawn(work).join().expect(PANICKED);
             }
             if let Some((thread, _, enough)) = hog {
@@ -178,8 +186,7 @@ impl LatencyExperiment {
         &self,
         source: &S,
         clock: Clock,
-        single: &mut Waits,
-        locked: &mut Waits,
+        (single, locked, calm_max): (&mut Waits, &mut Waits, &mut Option<u64>),
     ) -> anyhow::Result<()> {
         Cpus::pin_to(self.probe_cpu)?;
         let turn = self.time / u32::try_from(self.nr_steps()).expect("there are few steps");
@@ -188,17 +195,23 @@ impl LatencyExperiment {
         let start = Instant::now();
         loop {
             for _ in 0..self.probe_pages {
-                let page = single.time(clock, || source.clone().alloc_page(GFP));
+                let (page, _ticks) = single.time(clock, || source.clone().alloc_page(GFP));
                 pages.push(Some(page.context(RAN_OUT)?));
             }
             source.clone().release_pages(&mut pages);
             pages.clear();
+            let (before, mut longest) = (Switches::of_this_thread(), 0);
             for _ in 0..LOCKED_BLOCKS.min(self.probe_pages) {
-                let folio = locked.time(clock, || source.clone().alloc_pages(GFP, ORDER_1));
+                let (folio, ticks) =
+                    locked.time(clock, || source.clone().alloc_pages(GFP, ORDER_1));
+                longest = longest.max(ticks);
                 folios.push(folio.context(RAN_OUT)?);
             }
             for folio in folios.drain(..) {
-                locked.time(clock, || drop(folio));
+                longest = longest.max(locked.time(clock, || drop(folio)).1);
+            }
+            if before.is_some() && before == Switches::of_this_thread() {
+                *calm_max = (*calm_max).max(Some(longest));
             }
             if start.elapsed() >= turn {
                 return Ok(());
@@ -246,6 +259,23 @@ fn hog<S: AllocPages>(
     Ok(hogged)
 }
 
+/// How long a thread has waited for a CPU, and how often it got one.
+///
+/// # Source
+/// `linux-6.12` `Documentation/scheduler/sched-stats.rst`, `/proc/<pid>/schedstat`
+#[derive(Debug, PartialEq, Eq)]
+struct Switches(Vec<u64>);
+
+impl Switches {
+    /// `None` where the kernel does not count.
+    fn of_this_thread() -> Option<Self> {
+        let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+        // The first figure is the time on a CPU, which does not stand still.
+        let figures = text.split_ascii_whitespace().skip(1).map_while(|word| word.parse().ok());
+        Some(Self(figures.collect())).filter(|switches| switches.0.len() == 2)
+    }
+}
+
 impl Hogged {
     fn add(&mut self, more: Self) {
         self.calls += more.calls;
@@ -262,7 +292,12 @@ impl LatencyRow {
     /// Has no call yet.
     pub(crate) fn new(company: Company) -> Self {
         let (single, locked) = (Waits::new(), Waits::new());
-        Self { company, single, locked, hog: Hogged::default() }
+        Self { company, single, locked, calm_max: None, hog: Hogged::default() }
+    }
+
+    /// Returns how long the longest locked call of a calm round took, in ns.
+    pub(crate) fn calm_max_ns(&self, clock: Clock) -> Option<f64> {
+        self.calm_max.map(|ticks| clock.net_ns(ticks, 1))
     }
 }
 
@@ -272,13 +307,14 @@ impl Waits {
         Self(Histogram::new_with_bounds(1, TICKS_MAX, DIGITS).expect("the bounds are in order"))
     }
 
-    /// Calls `call` and notes how long that took.
+    /// Calls `call`, notes how many ticks that took, and returns both.
     #[inline]
-    fn time<R>(&mut self, clock: Clock, call: impl FnOnce() -> R) -> R {
+    fn time<R>(&mut self, clock: Clock, call: impl FnOnce() -> R) -> (R, u64) {
         let start = clock.now();
         let result = call();
-        self.note(clock.now().saturating_sub(start));
-        result
+        let ticks = clock.now().saturating_sub(start);
+        self.note(ticks);
+        (result, ticks)
     }
 
     /// Notes a call of so many ticks.
@@ -352,6 +388,8 @@ mod tests {
             assert_eq!(row.locked.percentiles(clock).calls, 5 * 2 * 256);
             assert!(single.p50 <= single.p99 && single.p99 <= single.p999, "{single:?}");
             assert!(single.p999 <= single.max, "{single:?}");
+            let longest = row.calm_max_ns(clock).unwrap_or(0.0);
+            assert!(longest <= row.locked.percentiles(clock).max, "{longest}");
             assert_eq!(row.hog.mean_ns(clock).is_some(), row.hog.calls > 0);
         }
         assert_eq!(frames.nr_free_pages(), 4096);

@@ -55,6 +55,7 @@ impl LatencyReport {
             company: row.company.name(),
             single: JsonWaits::of(row.single.percentiles(clock)),
             locked: JsonWaits::of(row.locked.percentiles(clock)),
+            locked_calm_max_ns: row.calm_max_ns(clock).map(rounded),
             hog_calls: row.hog.calls,
             hog_call_ns: row.hog.mean_ns(clock).map(rounded),
         }
@@ -67,12 +68,15 @@ impl LatencyReport {
         let alone = find(Company::Alone)?;
         let beside = find(Company::OtherCpu).or_else(|| find(Company::SameCpu))?;
         let p999 = |row: &LatencyRow| row.single.percentiles(clock).p999;
-        let longest = |row: &LatencyRow| row.locked.percentiles(clock).max / 1e3;
+        let longest = |row: &LatencyRow| match row.calm_max_ns(clock) {
+            Some(ns) => format!("{:.1} us", ns / 1e3),
+            None => "an unknown time".to_owned(),
+        };
         Some(format!(
             "On this machine 99.9 % of single pages take at most {:.0} ns alone and {:.0} ns beside a \
-             {}, which asks for {} pages a call; the longest call that takes the zone lock took {:.0} us \
-             alone and {:.0} us there: a wait, in which the lock's holds and the scheduler's pauses \
-             cannot be told apart.",
+             {}, which asks for {} pages a call; with the probe's own pauses left out, the longest \
+             call that takes the zone lock took {} alone and {} there, which is a wait and bounds no \
+             hold that no call met.",
             p999(alone),
             p999(beside),
             beside.company,
@@ -104,17 +108,21 @@ impl Display for LatencyReport {
             f,
             "release, which take the zone lock each time: a stand-in for how long it is held."
         )?;
+        writeln!(
+            f,
+            "calm: the longest of these in rounds in which the probe was not switched out."
+        )?;
         writeln!(f)?;
         write!(f, "{:19}", "")?;
         for kind in ["single", "locked"] {
             write!(f, " | {kind:^44}")?;
         }
-        writeln!(f, " | {:^16} |", "hog")?;
+        writeln!(f, " {:9} | {:^16} |", "", "hog")?;
         write!(f, "{:19}", "")?;
         for _ in 0..2 {
             write!(f, " | {:>6} {:>7} {:>8} {:>10} {:>9}", "p50", "p99", "p99.9", "max", "calls")?;
         }
-        writeln!(f, " | {:>7} {:>8} |", "calls", "ms each")?;
+        writeln!(f, " {:>9} | {:>7} {:>8} |", "calm", "calls", "ms each")?;
         self.rows.iter().try_for_each(|row| self.line(f, row))?;
         match self.sentence() {
             Some(sentence) => writeln!(f, "\n{sentence}"),
@@ -130,6 +138,10 @@ impl LatencyReport {
         for waits in [&row.single, &row.locked] {
             let Percentiles { calls, p50, p99, p999, max } = waits.percentiles(clock);
             write!(f, " | {p50:>6.0} {p99:>7.0} {p999:>8.0} {max:>10.0} {calls:>9}")?;
+        }
+        match row.calm_max_ns(clock) {
+            Some(ns) => write!(f, " {ns:>9.0}")?,
+            None => write!(f, " {:>9}", "-")?,
         }
         match row.hog.mean_ns(clock) {
             Some(ns) => writeln!(f, " | {:>7} {:>8.3} |", row.hog.calls, ns / 1e6),
@@ -162,6 +174,7 @@ struct JsonRow {
     company: &'static str,
     single: JsonWaits,
     locked: JsonWaits,
+    locked_calm_max_ns: Option<f64>,
     hog_calls: u64,
     hog_call_ns: Option<f64>,
 }
@@ -230,7 +243,7 @@ mod tests {
         let last = text.lines().last().unwrap();
         assert!(last.starts_with("On this machine 99.9 % of single pages take at most "), "{last}");
         assert!(last.contains("beside a hog on another CPU, which asks for 4096 pages"), "{last}");
-        assert!(last.contains("a wait, in which"), "{last}");
+        assert!(last.contains("took an unknown time alone"), "{last}");
     }
 
     #[test]
@@ -246,5 +259,6 @@ mod tests {
         assert_eq!(single["calls"], 1000);
         assert!(single["p50_ns"].as_f64().unwrap() <= single["max_ns"].as_f64().unwrap());
         assert!(document["rows"][0]["hog_call_ns"].is_null());
+        assert!(document["rows"][0]["locked_calm_max_ns"].is_null());
     }
 }

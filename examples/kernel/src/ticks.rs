@@ -22,7 +22,8 @@ impl Clock {
         // Loops of two instructions a round: their difference is exact on no other clock.
         let of = |rounds| clock.ticks(|| cpu::count_down(rounds));
         // On a busy machine the shorter loop may take longer: no difference is no error.
-        let counts_instructions = (0..3).all(|_| of(30_000).checked_sub(of(10_000)) == Some(40_000));
+        let counts_instructions =
+            (0..3).all(|_| of(30_000).checked_sub(of(10_000)) == Some(40_000));
         Self { counts_instructions, ..clock }
     }
 

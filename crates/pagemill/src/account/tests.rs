@@ -68,14 +68,7 @@ fn random_charges_equal_the_naive_sums() {
                     assert_eq!(opened.is_ok(), taken < ROOM, "seed {seed}, step {step}");
                     if let Ok(number) = opened {
                         let max = nr * 4;
-                        all.push(Naive {
-                            number,
-                            parent,
-                            max,
-                            pages: 0,
-                            is_open: true,
-                            children: 0,
-                        });
+                        all.push(Naive { number, parent, max, pages: 0, is_open: true });
                     }
                 }
                 1 if !all.is_empty() && all[which].is_open => {

@@ -351,6 +351,10 @@ impl<P: Platform> PageAllocator<P> {
     ) -> Option<RawPage> {
         let mut lists = pinned.cpu.try_lock()?;
         self.eligible(request).find_map(|zone| {
+            // What a zone keeps from requests that could use a higher one, it keeps here too.
+            if zone.nr_free() < zone.facts.watermarks.lowmem_reserve[request.highest.index()] {
+                return None;
+            }
             let id = zone.list(request.migratetype);
             let page = lists.list(id.index()).pop()?;
             self.count_alloc(lists.events(id.zone()), request, zone, 1, 1);

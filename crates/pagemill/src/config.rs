@@ -96,7 +96,8 @@ pub struct Config<'a> {
     pub zone_dma: bool,
     /// Whether frames below 4 GiB form a zone of their own.
     pub zone_dma32: bool,
-    /// How many bytes at the top of each node become its zone Movable; rounded down to pageblocks.
+    /// How many bytes at the top of each node become its zone Movable, whatever their addresses;
+    /// rounded down to pageblocks, and never taken from zone DMA.
     pub movable_bytes: u64,
     /// What the min watermarks add up to; `None` for Linux's rule, 4 x sqrt(KiB of memory) KiB.
     pub min_free_bytes: Option<u64>,
@@ -133,6 +134,12 @@ impl<'a> Config<'a> {
     ///
     /// Moves that follow each other in one direction grow beyond it by themselves.
     pub const PCP_BATCH_MAX: u32 = 64;
+
+    /// Largest [`watermark_scale_factor`](Self::watermark_scale_factor): 30 % of a zone.
+    ///
+    /// # Source
+    /// `linux-6.12` `kernel/sysctl.c` `watermark_scale_factor`
+    pub const WATERMARK_SCALE_FACTOR_MAX: u32 = 3000;
 
     /// Most accounts that can be asked for: a handle has ten bits for their number.
     pub const NR_ACCOUNTS_MAX: u32 = 1023;
@@ -180,6 +187,16 @@ impl<'a> Config<'a> {
         let (len, nr_nodes) = (self.distances.len(), self.nr_nodes());
         if len != 0 && len != nr_nodes * nr_nodes {
             return Err(ConfigError::BadDistances { len, nr_nodes });
+        }
+        let min_free_bytes = self.min_free_bytes.unwrap_or(0);
+        let max =
+            self.memory.iter().fold(0_u64, |sum, region| sum.saturating_add(region.len_bytes));
+        if min_free_bytes >= max {
+            return Err(ConfigError::BadMinFree { min_free_bytes, max });
+        }
+        let (factor, max) = (self.watermark_scale_factor, Self::WATERMARK_SCALE_FACTOR_MAX);
+        if factor > max {
+            return Err(ConfigError::BadWatermarkScale { factor, max });
         }
         let (nr_accounts, max) = (self.nr_accounts, Self::NR_ACCOUNTS_MAX);
         if nr_accounts > max {
@@ -261,11 +278,12 @@ impl<'a> Config<'a> {
         const DMA32_END: u64 = 4 << 30 >> PAGE_SHIFT;
         let dma_end = if self.zone_dma { DMA_END } else { 0 };
         let dma32_end = if self.zone_dma32 { DMA32_END } else { dma_end };
-        let movable_start = self.movable_start(node).max(dma32_end);
+        // Zone DMA is too small and too dear to be cut.
+        let movable_start = self.movable_start(node).max(dma_end);
         match kind {
             ZoneKind::Dma => 0..dma_end,
-            ZoneKind::Dma32 => dma_end..dma32_end,
-            ZoneKind::Normal => dma32_end..movable_start,
+            ZoneKind::Dma32 => dma_end..dma32_end.min(movable_start),
+            ZoneKind::Normal => dma32_end..movable_start.max(dma32_end),
             ZoneKind::Movable => movable_start..u64::MAX,
         }
     }

@@ -6,6 +6,7 @@ use core::mem::MaybeUninit;
 use crate::allocator::{PAGES_PER_HOLD, PageAllocator};
 use crate::batch::Batch;
 use crate::handle::{AccountNumber, Class, RawPage};
+use crate::migratetype::NR_MIGRATE_TYPES;
 use crate::pageblock::Runs;
 use crate::percpu::{Lists, PerCpu};
 use crate::platform::Platform;
@@ -235,12 +236,10 @@ impl<P: Platform> PageAllocator<P> {
     /// Moves the `nr` oldest pages of a list to their zone.
     #[cold]
     fn drain_list(&self, lists: &mut Lists<'_>, index: usize, nr: usize) {
-        let list = lists.list(index);
-        let oldest = list.bottom(nr);
-        if let Some(page) = oldest.first() {
-            self.give_to_zone(self.zone(page.list().zone()), oldest);
+        let oldest = lists.list(index).take_bottom(nr);
+        if let Some(page) = oldest.pages().first() {
+            self.give_to_zone(self.zone(page.list().zone()), oldest.pages());
         }
-        lists.list(index).forget_bottom(nr);
     }
 
     /// Sets the frames of single pages free in their zone.
@@ -255,15 +254,25 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Gives all pages in one CPU's lists back, if nobody is using them.
+    ///
+    /// # Concurrency
+    /// Lets the lists go after every [`PAGES_PER_HOLD`] pages.
     pub(crate) fn drain(&self, cpu: &PerCpu) -> usize {
-        let Some(mut lists) = cpu.try_lock() else {
-            return 0;
-        };
+        let nr_lists = cpu.events().len() * NR_MIGRATE_TYPES;
         let mut drained = 0;
-        for index in 0..lists.len() {
-            let count = lists.list(index).count();
-            self.drain_list(&mut lists, index, count);
-            drained += count;
+        for index in 0..nr_lists {
+            // What the list holds now: who keeps filling it is not chased.
+            let mut left = usize::MAX;
+            while left > 0 {
+                let Some(mut lists) = cpu.try_lock() else { return drained };
+                let count = lists.list(index).count().min(left);
+                let nr = count.min(PAGES_PER_HOLD);
+                if nr > 0 {
+                    self.drain_list(&mut lists, index, nr);
+                }
+                drained += nr;
+                left = count - nr;
+            }
         }
         drained
     }

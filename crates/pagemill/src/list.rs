@@ -17,8 +17,11 @@ pub trait Listable: Sized + sealed::Sealed {
     type Source: PageSource;
 
     /// Makes the item of a handle that a list held.
+    ///
+    /// # Safety
+    /// The list gives `raw` up: nobody else makes an item of it.
     #[doc(hidden)]
-    fn from_link(source: &Self::Source, raw: RawPage) -> Self;
+    unsafe fn from_link(source: &Self::Source, raw: RawPage) -> Self;
 
     /// Tells whether nobody else holds the frame of a handle that a list holds.
     #[doc(hidden)]
@@ -58,7 +61,7 @@ impl<S: PageSource> Listable for Page<S> {
     type Source = S;
 
     #[inline]
-    fn from_link(source: &S, raw: RawPage) -> Self {
+    unsafe fn from_link(source: &S, raw: RawPage) -> Self {
         Self::new(source.clone(), raw)
     }
 
@@ -84,7 +87,7 @@ impl<S: PageSource> Listable for Folio<S> {
     type Source = S;
 
     #[inline]
-    fn from_link(source: &S, raw: RawPage) -> Self {
+    unsafe fn from_link(source: &S, raw: RawPage) -> Self {
         Self::new(source.clone(), raw)
     }
 
@@ -99,7 +102,7 @@ impl<S: PageSource> sealed::Sealed for SharedPage<S> {}
 impl<S: PageSource> Listable for SharedPage<S> {
     type Source = S;
 
-    fn from_link(source: &S, raw: RawPage) -> Self {
+    unsafe fn from_link(source: &S, raw: RawPage) -> Self {
         Self::delist(source.clone(), raw)
     }
 
@@ -145,7 +148,8 @@ impl<T: Listable> PageList<T> {
     #[inline]
     pub fn pop(&mut self) -> Option<T> {
         let raw = self.pop_raw(&mut LastSpan::new())?;
-        Some(T::from_link(&self.source, raw))
+        // SAFETY: 1. given up: it was just taken off the list.
+        Some(unsafe { T::from_link(&self.source, raw) })
     }
 
     /// Moves all pages of `other` behind the last one.

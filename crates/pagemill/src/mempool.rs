@@ -75,18 +75,17 @@ impl<S: AllocPages> Mempool<S> {
             slots.len()
         );
         let missing = slots.iter().filter(|slot| slot.is_none()).count();
-        let mut pages = PageList::new(self.source.clone());
         let easy = (gfp | Gfp::NOMEMALLOC | Gfp::NORETRY | Gfp::NOWARN)
             .difference(Gfp::DIRECT_RECLAIM | Gfp::NOFAIL);
         let easy = BulkRequest { effort: Effort::Fast, ..BulkRequest::new(easy) };
-        self.source.clone().bulk_list(&easy, missing, &mut pages);
-        if pages.len() < missing && !self.take(missing - pages.len(), &mut pages) {
-            // Nothing is held while waiting: it might be what another one waits for.
-            self.free_list(&mut pages);
+        let mut pages = PageList::new(self.source.clone());
+        // Who waits already comes first: what is in the reserve may be all that it waits for.
+        let may_use_reserve = !self.queue.has_waiters();
+        if !self.gather(&easy, missing, may_use_reserve, &mut pages) {
             if !gfp.contains(Gfp::DIRECT_RECLAIM) {
                 return Err(Shortage::Memory);
             }
-            let take_all = || self.take(missing, &mut pages).then_some(());
+            let take_all = || self.gather(&easy, missing, true, &mut pages).then_some(());
             let served = self.queue.in_turn(self.source.allocator().platform(), stop, take_all);
             served.ok_or(Shortage::Stopped)?;
         }
@@ -101,6 +100,25 @@ impl<S: AllocPages> Mempool<S> {
         let mut pages = PageList::new(self.source.clone());
         pages.extend(slots.iter_mut().filter_map(Option::take));
         self.free_list(&mut pages);
+    }
+
+    /// Gets `nr` pages, or none: those that come easily, the rest from the reserve.
+    #[track_caller]
+    fn gather(
+        &self,
+        easy: &BulkRequest<'_>,
+        nr: usize,
+        may_use_reserve: bool,
+        pages: &mut PageList<Page<S>>,
+    ) -> bool {
+        self.source.clone().bulk_list(easy, nr, pages);
+        let rest = nr - pages.len();
+        if rest == 0 || may_use_reserve && self.take(rest, pages) {
+            return true;
+        }
+        // Nothing is held while waiting: it might be what another one waits for.
+        self.free_list(pages);
+        false
     }
 
     /// Moves `nr` pages out of the reserve, or none if it has fewer.

@@ -18,7 +18,24 @@ use crate::units::{Order, PAGE_SIZE, Pfn, PhysAddr};
 /// Sharing is explicit: [`share`](Self::share) makes a counted [`SharedPage`](crate::SharedPage).
 ///
 /// # Examples
-/// A page cannot be freed twice, nor used after it was freed:
+/// A page cannot be made a second time out of the handle of one that is still owned:
+/// ```compile_fail,E0133
+/// # use pagemill::*;
+/// # fn example<S: PageSource>(page: Page<S>, source: S) {
+/// let raw = page.into_raw();
+/// let one = <Page<S> as Listable>::from_link(&source, raw);
+/// # }
+/// ```
+/// Nor pass for a page of another static:
+/// ```compile_fail,E0308
+/// # use pagemill::*;
+/// # struct Of<T>(T);
+/// # fn example(page: Page<Static<Of<for<'a> fn(&'a u8)>>>)
+/// # where Static<Of<for<'a> fn(&'a u8)>>: PageSource, Static<Of<fn(&'static u8)>>: PageSource {
+/// let other: Page<Static<Of<fn(&'static u8)>>> = page;
+/// # }
+/// ```
+/// It cannot be freed twice, nor used after it was freed:
 /// ```compile_fail,E0382
 /// # use pagemill::*;
 /// # fn example<S: AllocPages>(frames: S) {

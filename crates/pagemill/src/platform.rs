@@ -101,8 +101,9 @@ pub trait Platform {
 /// For each frame of a map that an allocator was built from with this platform, `frame_ptr`
 /// returns a pointer to [`PAGE_SIZE`](crate::PAGE_SIZE) initialised bytes that is aligned to
 /// `PAGE_SIZE`, valid for reads and writes for as long as the platform lives, always the same for
-/// one frame, and disjoint from that of every other frame. Frames that follow each other in one
-/// region of the map follow each other in memory.
+/// one frame, and disjoint from that of every other frame. Frames whose numbers follow each other
+/// follow each other in memory, within one allocation of Rust's sense, also where one region of the
+/// map ends and the next begins: blocks are made of whatever frames are adjacent.
 pub unsafe trait DirectMap: Platform {
     /// Returns where the bytes of frame `pfn` are.
     fn frame_ptr(&self, pfn: Pfn) -> NonNull<u8>;

@@ -114,7 +114,9 @@ impl<P: Platform> Default for OnceAllocator<P> {
 /// # Panics
 /// Allocating panics before the static has been given its allocator.
 #[cfg(not(loom))]
-pub struct Static<T>(PhantomData<fn() -> T>);
+///
+/// Invariant in `T`: one static's name must never pass for another's, not even by subtyping.
+pub struct Static<T>(PhantomData<fn(T) -> T>);
 
 #[cfg(not(loom))]
 impl<T> Static<T> {

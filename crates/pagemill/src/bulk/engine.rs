@@ -115,8 +115,7 @@ impl<P: Platform> PageAllocator<P> {
         loop {
             let list = lists.list(id.index());
             let ready = list.count().min(left);
-            sink.accept(list.top(ready));
-            list.forget_top(ready);
+            sink.accept(list.take_top(ready).pages());
             left -= ready;
             if left == 0 || self.refill(&mut lists, zone, request.migratetype()) == 0 {
                 break;

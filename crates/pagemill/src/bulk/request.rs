@@ -105,8 +105,11 @@ pub trait BulkItem: Sized + sealed::Sealed {
     type Source: PageSource;
 
     /// Makes the owner of a block that was just allocated.
+    ///
+    /// # Safety
+    /// `raw` was handed out by the allocator of `source`, and nobody else makes an owner of it.
     #[doc(hidden)]
-    fn from_block(source: &Self::Source, raw: RawPage) -> Self;
+    unsafe fn from_block(source: &Self::Source, raw: RawPage) -> Self;
 
     /// Panics if blocks of `order` cannot be items of this kind.
     #[doc(hidden)]
@@ -125,7 +128,7 @@ impl<S: PageSource> BulkItem for Page<S> {
     type Source = S;
 
     #[inline]
-    fn from_block(source: &S, raw: RawPage) -> Self {
+    unsafe fn from_block(source: &S, raw: RawPage) -> Self {
         Self::new(source.clone(), raw)
     }
 
@@ -140,7 +143,7 @@ impl<S: PageSource> BulkItem for Folio<S> {
     type Source = S;
 
     #[inline]
-    fn from_block(source: &S, raw: RawPage) -> Self {
+    unsafe fn from_block(source: &S, raw: RawPage) -> Self {
         Self::new(source.clone(), raw)
     }
 
@@ -165,7 +168,8 @@ pub(crate) fn fill<T: BulkItem>(
         request,
         empty,
         &mut Each(holes, |slot: &mut Option<T>, raw| {
-            *slot = Some(T::from_block(source, raw));
+            // SAFETY: 1. handed out for this call: a sink is given each block once.
+            *slot = Some(unsafe { T::from_block(source, raw) });
         }),
         site,
     );
@@ -186,7 +190,8 @@ pub(crate) fn write<T: BulkItem>(
         request,
         nr,
         &mut Each(room.iter_mut(), |entry: &mut MaybeUninit<T>, raw| {
-            entry.write(T::from_block(source, raw));
+            // SAFETY: 1. handed out for this call: a sink is given each block once.
+            entry.write(unsafe { T::from_block(source, raw) });
         }),
         site,
     )
@@ -218,7 +223,8 @@ pub(crate) fn for_each<T: BulkItem>(
         request,
         nr,
         &mut Each(core::iter::repeat_n((), nr), |(), raw| {
-            take(T::from_block(source, raw));
+            // SAFETY: 1. handed out for this call: a sink is given each block once.
+            take(unsafe { T::from_block(source, raw) });
         }),
         site,
     )

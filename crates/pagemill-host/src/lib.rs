@@ -7,6 +7,11 @@
 //!
 //! Every system call of the hosted allocator is made here.
 //!
+//! # Signals
+//! A signal handler must not allocate or free: where it interrupted a zone lock it would wait for
+//! its own thread. (In a kernel, the zone lock keeps interrupts off; a process cannot do that
+//! cheaply.)
+//!
 //! # Invariants
 //! The proofs beside unsafe code cite these by name.
 //!

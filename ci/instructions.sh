@@ -37,8 +37,8 @@ while read -r op n rounds budget; do
 done <<'TABLE'
 array 64 1000 15
 array 512 200 11
-array 1 10000 305
-single 1 10000 260
+array 1 10000 235
+single 1 10000 250
 list 64 1000 86
 burst 64 500 34
 TABLE

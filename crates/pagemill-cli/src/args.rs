@@ -24,7 +24,7 @@ struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Measures what a page costs, one at a time and in bulk
+    /// Measures what pages cost, in bulk and beside a hog, and what churn leaves of large blocks
     ///
     /// Without the name of an experiment, it runs `bench bulk --quick`: a selection that takes
     /// about fifteen seconds and ends with one sentence about this machine.
@@ -47,12 +47,10 @@ pub(crate) struct BenchArgs {
 }
 
 impl BenchArgs {
-    /// Returns the options of the experiment; without one, those of the quick selection.
-    pub(crate) fn bulk(&self) -> BulkArgs {
-        match &self.experiment {
-            Some(ExperimentArgs::Bulk(args)) => args.clone(),
-            None => QuickDefaults::parse_from(["bulk", "--quick"]).bulk,
-        }
+    /// Returns the experiment and its options; without one, those of the quick selection.
+    pub(crate) fn experiment(&self) -> ExperimentArgs {
+        let quick = || QuickDefaults::parse_from(["bulk", "--quick"]).bulk;
+        self.experiment.clone().unwrap_or_else(|| ExperimentArgs::Bulk(quick()))
     }
 }
 
@@ -64,8 +62,8 @@ struct QuickDefaults {
 }
 
 /// The experiments.
-#[derive(Debug, Subcommand)]
-enum ExperimentArgs {
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum ExperimentArgs {
     /// Compares a loop over single pages with the bulk calls, for lists and for arrays
     ///
     /// Three ways to get N pages and give them back are timed:
@@ -86,6 +84,36 @@ enum ExperimentArgs {
     /// back, is measured in the same run.
     #[command(verbatim_doc_comment)]
     Bulk(BulkArgs),
+    /// Shows which blocks of 2 MiB can be had after random churn
+    ///
+    /// Fills the arena with single pages and frees a random half. Then, in each round, a random
+    /// tenth of the pages is freed and as many are allocated again, first one at a time and then
+    /// in bulks of 64. In the end all but one page in eight are freed, and then the rest.
+    /// After each step it is told how many blocks of 2 MiB are whole, by the allocator's books
+    /// and by allocating them. The tables show every round that is a power of two, and the last;
+    /// the JSON has them all.
+    ///
+    /// All of this is done twice: with pages of one kind, and with the pages that are kept in the
+    /// end declared unmovable and the others movable, so that the allocator keeps them apart.
+    ///
+    /// Nothing is timed, and no page is touched: the arena takes hardly any memory.
+    #[command(verbatim_doc_comment)]
+    Frag(FragArgs),
+    /// Times single calls beside a hog that asks for very many pages in one call
+    ///
+    /// A probe times calls one by one: alone, then beside a hog on another CPU, then beside one
+    /// on its own. The hog asks for all its pages in one call and returns them in one, again and
+    /// again. Two kinds of calls are timed:
+    ///
+    ///   single  the allocation of a page, thousands of them before they are returned
+    ///   locked  the allocation and the release of a block of two pages, which take the zone's
+    ///           lock each time
+    ///
+    /// The longest locked call stands in for the longest time that the lock is held, which
+    /// nobody can see from outside: it is a wait. As calm, it is told for those rounds alone in
+    /// which the scheduler let the probe run.
+    #[command(verbatim_doc_comment)]
+    Latency(LatencyArgs),
 }
 
 /// The options of `bench bulk`.
@@ -124,6 +152,45 @@ pub(crate) struct BulkArgs {
     // Last, because its heading holds for whatever follows.
     #[command(flatten)]
     pub(crate) arena: ArenaArgs,
+}
+
+/// The options of `bench frag`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FragArgs {
+    /// Size of the memory that pages are allocated from: 1G, 64MiB, 16777216
+    #[arg(long = "arena", value_name = "SIZE", default_value = "1G")]
+    pub(crate) size: Size,
+    /// Times that a share of the pages is freed and allocated again, each time in both ways
+    #[arg(long, value_name = "R", default_value_t = 32)]
+    #[arg(value_parser = clap::value_parser!(u16).range(0..=1000))]
+    pub(crate) rounds: u16,
+    /// What the random choices begin with: the same seed makes the same choices
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Write all figures to FILE, as docs/bench-json.md describes; - for the standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// The options of `bench latency`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LatencyArgs {
+    /// Size of the memory that pages are allocated from: 2G, 64MiB, 16777216
+    #[arg(long = "arena", value_name = "SIZE", default_value = "2G")]
+    pub(crate) size: Size,
+    /// Pages that the hog asks for in one call; at most half of the arena
+    #[arg(long, value_name = "N", default_value = "262144", value_parser = at_least_one)]
+    pub(crate) pages: usize,
+    /// Milliseconds that all of it lasts, about; 0 for a few calls of each, to try things out
+    #[arg(long, value_name = "MS", default_value_t = 5000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(0..=600_000))]
+    pub(crate) time: u64,
+    /// CPUs of the probe and of the hog beside it, such as 0,1 [default: the first two allowed]
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpus: Option<CpuList>,
+    /// Write all figures to FILE, as docs/bench-json.md describes; - for the standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
 }
 
 /// The options of `info`.
@@ -249,7 +316,10 @@ mod tests {
     fn bulk(options: &[&str]) -> Result<BulkArgs, String> {
         let command_line = ["pagemill", "bench", "bulk"].iter().chain(options);
         match Cli::try_parse_from(command_line) {
-            Ok(Cli { command: Command::Bench(args) }) => Ok(args.bulk()),
+            Ok(Cli { command: Command::Bench(args) }) => match args.experiment() {
+                ExperimentArgs::Bulk(args) => Ok(args),
+                _ => unreachable!("bulk was asked for"),
+            },
             Ok(_) => unreachable!("bench was asked for"),
             Err(error) => Err(UsageError::from(error).to_string()),
         }
@@ -262,7 +332,9 @@ mod tests {
 
     #[test]
     fn bench_alone_is_the_quick_selection_of_bulk() {
-        let args = BenchArgs { experiment: None }.bulk();
+        let ExperimentArgs::Bulk(args) = BenchArgs { experiment: None }.experiment() else {
+            unreachable!("bulk is what runs unasked")
+        };
         assert!(args.quick);
         assert_eq!(format!("{args:?}"), format!("{:?}", bulk(&["--quick"]).unwrap()));
     }

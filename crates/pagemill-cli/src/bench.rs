@@ -1,4 +1,7 @@
-//! The measuring of bulk allocation.
+//! The measuring of allocation: in bulk, after churn, beside a hog.
+//!
+//! [`frag`] and [`latency`] say for themselves what they do; the rest is about bulk against single
+//! pages.
 //!
 //! An [`Experiment`] is a list of cells: one shape, one operation, one batch size each. Its runs
 //! take turns over all cells; in each, a [`Crew`](crew::Crew) of threads carries out one
@@ -21,12 +24,17 @@
 pub(crate) mod clock;
 pub(crate) mod crew;
 pub(crate) mod experiment;
+pub(crate) mod frag;
 pub(crate) mod frames;
+pub(crate) mod latency;
 pub(crate) mod results;
+pub(crate) mod rng;
 pub(crate) mod task;
 pub(crate) mod workload;
 
 pub(crate) use clock::Clock;
 pub(crate) use experiment::Experiment;
+pub(crate) use frag::FragExperiment;
+pub(crate) use latency::LatencyExperiment;
 pub(crate) use results::{LimitRow, Results, Row, Spread};
 pub(crate) use task::{Operation, Shape};

@@ -5,8 +5,10 @@ use core::time::Duration;
 use pagemill::CpuId;
 use pagemill_host::{ArenaConfig, Backing, Cpus, HugePages};
 
-use crate::args::{ArenaArgs, BulkArgs, CpuList, HugeArg, InfoArgs, ShapeArg};
-use crate::bench::{Experiment, Shape};
+use crate::args::{
+    ArenaArgs, BulkArgs, CpuList, FragArgs, HugeArg, InfoArgs, LatencyArgs, ShapeArg,
+};
+use crate::bench::{Experiment, FragExperiment, LatencyExperiment, Shape, frag};
 use crate::output::Output;
 use crate::size::Size;
 use crate::usage::UsageError;
@@ -22,6 +24,30 @@ pub(crate) struct BulkPlan {
     pub(crate) json: Option<Output>,
     /// Where the picture goes.
     pub(crate) svg: Option<Output>,
+}
+
+/// Everything that `bench frag` needs.
+#[derive(Debug)]
+pub(crate) struct FragPlan {
+    /// The memory.
+    pub(crate) arena: ArenaConfig,
+    /// What is done to it.
+    pub(crate) experiment: FragExperiment,
+    /// The CPU that does it: the way of a page depends on where it is freed.
+    pub(crate) cpu: CpuId,
+    /// Where the figures go.
+    pub(crate) json: Option<Output>,
+}
+
+/// Everything that `bench latency` needs.
+#[derive(Debug)]
+pub(crate) struct LatencyPlan {
+    /// The memory.
+    pub(crate) arena: ArenaConfig,
+    /// The measurements.
+    pub(crate) experiment: LatencyExperiment,
+    /// Where the figures go.
+    pub(crate) json: Option<Output>,
 }
 
 /// Everything that `info` needs.
@@ -41,6 +67,8 @@ const QUICK_SIZES: [usize; 5] = [1, 4, 16, 64, 256];
 const BURST_PAGES_MIN: u64 = 32 << 10;
 /// Most pages in a burst: more of them show nothing new, and need memory for their handles.
 const BURST_PAGES_MAX: u64 = 256 << 10;
+/// Pages that the probe of `bench latency` holds at most: more than the list of a CPU does.
+const PROBE_PAGES: u64 = 4096;
 /// The size of a huge page, of which hugetlb arenas are made.
 const HUGE_PAGE_BYTES: u64 = 2 << 20;
 
@@ -71,6 +99,59 @@ pub(crate) fn bulk(args: &BulkArgs) -> anyhow::Result<BulkPlan> {
         json: args.json.as_deref().map(Output::open).transpose()?,
         svg: args.svg.as_deref().map(Output::open).transpose()?,
     })
+}
+
+/// Finds out what the options of `bench frag` mean, and opens its output.
+///
+/// # Errors
+/// As [`bulk`].
+pub(crate) fn frag(args: &FragArgs) -> anyhow::Result<FragPlan> {
+    if args.size.nr_pages() < frag::MIN_NR_PAGES {
+        let line = format!("--arena {} has no block of 2 MiB: use 2M or more", args.size);
+        return Err(UsageError::new(line).into());
+    }
+    let cpus = choose_cpus(1, None, &Cpus::allowed()?)?;
+    Ok(FragPlan {
+        arena: untouched(args.size),
+        experiment: FragExperiment { rounds: args.rounds.into(), seed: args.seed },
+        cpu: cpus[0],
+        json: args.json.as_deref().map(Output::open).transpose()?,
+    })
+}
+
+/// Finds out what the options of `bench latency` mean, and opens its output.
+///
+/// # Errors
+/// As [`bulk`].
+pub(crate) fn latency(args: &LatencyArgs) -> anyhow::Result<LatencyPlan> {
+    let allowed = Cpus::allowed()?;
+    let nr_cpus = args.cpus.as_ref().map_or(allowed.len(), |CpuList(numbers)| numbers.len()).min(2);
+    let cpus = choose_cpus(nr_cpus, args.cpus.as_ref(), &allowed)?;
+    let most = args.size.nr_pages() / 2;
+    if args.pages as u64 > most {
+        return Err(UsageError::new(format!(
+            "--pages {} is more than half of an arena of {}: use at most {most}, or a larger --arena",
+            args.pages, args.size
+        ))
+        .into());
+    }
+    let probe_pages = PROBE_PAGES.min(args.size.nr_pages() / 8).max(1);
+    Ok(LatencyPlan {
+        arena: untouched(args.size),
+        experiment: LatencyExperiment {
+            probe_cpu: cpus[0],
+            other_cpu: cpus.get(1).copied(),
+            hog_pages: args.pages,
+            probe_pages: usize::try_from(probe_pages).expect("it is at most 4096"),
+            time: Duration::from_millis(args.time),
+        },
+        json: args.json.as_deref().map(Output::open).transpose()?,
+    })
+}
+
+/// Returns memory for pages that nobody touches, so that it need not even be there.
+fn untouched(size: Size) -> ArenaConfig {
+    ArenaConfig { huge: HugePages::Never, ..ArenaConfig::new(size.bytes()) }
 }
 
 /// Finds out what the options of `info` mean, and opens its output.

@@ -1,7 +1,9 @@
 //! What people and programs get to see.
 
+pub(crate) mod frag;
 pub(crate) mod info;
 pub(crate) mod json;
+pub(crate) mod latency;
 pub(crate) mod sentence;
 pub(crate) mod svg;
 pub(crate) mod table;
@@ -13,7 +15,7 @@ use crate::size::Size;
 
 /// The circumstances of an experiment, without which its figures say little.
 #[derive(Debug)]
-pub(crate) struct Context {
+pub(crate) struct Context<E = Experiment> {
     /// Where it ran.
     pub(crate) machine: Machine,
     /// What it was timed with.
@@ -27,7 +29,7 @@ pub(crate) struct Context {
     /// Pages that it fetches from the zone at a time, at first.
     pub(crate) pcp_batch: usize,
     /// What was measured, and how often.
-    pub(crate) experiment: Experiment,
+    pub(crate) experiment: E,
 }
 
 #[cfg(test)]

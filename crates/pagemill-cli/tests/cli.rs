@@ -142,6 +142,97 @@ fn each_thread_has_a_cpu_of_its_own() {
 }
 
 #[test]
+fn frag_shows_what_is_left_after_each_step() {
+    let path = scratch("frag.json");
+    let options = ["--arena", "16M", "--rounds", "3", "--seed", "7"];
+    let args = [&["bench", "frag", "--json", path.to_str().unwrap()], &options[..]].concat();
+    let table = succeed(&args);
+    let last = table.lines().last().unwrap();
+    assert!(last.starts_with("After 3 rounds of churn in a half-full arena "), "{last}");
+    assert!(last.contains("no compaction") && last.ends_with("all 8 are."), "{last}");
+    for row in ["freeing half", "round 1, single", "round 3, bulk", "freeing the rest"] {
+        assert_eq!(table.matches(row).count(), 2, "{row}\n{table}");
+    }
+
+    let document = json(&fs::read_to_string(&path).unwrap());
+    assert_eq!(document["schema_version"], 1);
+    assert_eq!((&document["rounds"], &document["seed"]), (&3.into(), &7.into()));
+    let lives = document["lives"].as_array().unwrap();
+    assert_eq!(lives.iter().map(|life| &life["kinds"]).collect::<Vec<_>>(), ["one", "two"]);
+    for life in lives {
+        let steps = life["steps"].as_array().unwrap();
+        assert_eq!(steps.len(), 2 + 2 * 3 + 2);
+        for step in steps {
+            let [used, free] =
+                ["used_pages", "free_pages"].map(|name| step[name].as_u64().unwrap());
+            assert_eq!(used + free, 4096, "{step}");
+            assert_eq!(step["blocks_2m_whole"], step["blocks_2m_allocated"], "{step}");
+        }
+        assert_eq!(steps.last().unwrap()["blocks_2m_allocated"], 8);
+    }
+    let again = json(&succeed(&[&["bench", "frag", "--json", "-"], &options[..]].concat()));
+    assert_eq!(again, document, "the same seed makes the same choices");
+}
+
+#[test]
+fn latency_times_calls_alone_and_beside_a_hog() {
+    let path = scratch("latency.json");
+    let options = ["--arena", "64M", "--pages", "8192", "--time", "0", "--json"];
+    let args = [&["bench", "latency"], &options[..], &[path.to_str().unwrap()]].concat();
+    let table = succeed(&args);
+    let last = table.lines().last().unwrap();
+    assert!(last.starts_with("On this machine 99.9 % of single pages take "), "{last}");
+    assert!(table.contains("; reading it costs "), "{table}");
+
+    let document = json(&fs::read_to_string(&path).unwrap());
+    assert_eq!(document["schema_version"], 1);
+    assert_eq!(document["hog_pages"], 8192);
+    let rows = document["rows"].as_array().unwrap();
+    let names: Vec<_> = rows.iter().map(|row| row["company"].as_str().unwrap()).collect();
+    match document["other_cpu"].is_u64() {
+        true => assert_eq!(names, ["alone", "other_cpu", "same_cpu"]),
+        false => assert_eq!(names, ["alone", "same_cpu"]),
+    }
+    for row in rows {
+        for kind in ["single", "locked"] {
+            assert!(row[kind]["calls"].as_u64().unwrap() > 0, "{row}");
+            let figures = ["p50_ns", "p99_ns", "p999_ns", "max_ns"];
+            let figures = figures.map(|name| row[kind][name].as_f64().unwrap());
+            assert!(figures.is_sorted(), "{row}");
+        }
+    }
+    assert_eq!(rows[0]["hog_calls"], 0);
+}
+
+#[test]
+fn latency_needs_one_cpu() {
+    let options = ["--arena", "64M", "--pages", "100", "--time", "0", "--json", "-"];
+    let allowed = json(&succeed(&[&["bench", "latency"], &options[..]].concat()));
+    let cpu = allowed["probe_cpu"].to_string();
+    let args = [&["bench", "latency", "--cpus", &cpu], &options[..]].concat();
+    assert_eq!(json(&succeed(&args))["other_cpu"], Value::Null);
+}
+
+#[test]
+fn what_the_other_experiments_cannot_do_is_told_in_one_line() {
+    for (experiment, options, told) in [
+        ("frag", ["--arena", "1M"].as_slice(), "--arena 1 MiB has no block of 2 MiB"),
+        ("frag", &["--arena", "5"], "--arena"),
+        ("frag", &["--rounds", "1001"], "--rounds"),
+        ("frag", &["--seed", "luck"], "--seed"),
+        ("frag", &["--huge", "never"], "--huge"),
+        ("latency", &["--pages", "0"], "--pages"),
+        ("latency", &["--arena", "64M"], "--pages 262144 is more than half"),
+        ("latency", &["--time", "600001"], "--time"),
+        ("latency", &["--cpus", "1023"], "--cpus"),
+        ("latency", &["--seed", "1"], "--seed"),
+    ] {
+        let complaint = fail(&[&["bench", experiment], options].concat(), 2);
+        assert!(complaint.contains(told), "{complaint}");
+    }
+}
+
+#[test]
 fn bad_input_is_told_in_one_line_that_names_the_option() {
     for (options, option) in [
         (["--n", "0"].as_slice(), "--n"),
@@ -187,6 +278,10 @@ fn an_output_that_cannot_be_written_is_named_before_anything_is_measured() {
         let args = ["bench", "bulk", "--slice", "10000", option, "/nowhere/at/all"];
         let complaint = fail(&args, 1);
         assert!(complaint.contains("/nowhere/at/all"), "{complaint}");
+    }
+    for experiment in ["frag", "latency"] {
+        let args = ["bench", experiment, "--json", "/nowhere/at/all"];
+        assert!(fail(&args, 1).contains("/nowhere/at/all"));
     }
     assert!(fail(&["info", "--json", "/nowhere/at/all"], 1).contains("/nowhere/at/all"));
 }
@@ -243,6 +338,9 @@ fn help_and_version_are_there() {
     assert!(succeed(&["--version"]).starts_with("pagemill "));
     for args in [["--help"].as_slice(), &["bench", "--help"], &["info", "-h"]] {
         assert!(succeed(args).contains("Usage: pagemill"), "{args:?}");
+    }
+    for (experiment, option) in [("frag", "--rounds"), ("latency", "--pages")] {
+        assert!(succeed(&["bench", experiment, "--help"]).contains(option), "{experiment}");
     }
     let help = succeed(&["bench", "bulk", "--help"]);
     for option in ["--n", "--runs", "--threads", "--cpus", "--arena", "--huge", "--json", "--svg"] {

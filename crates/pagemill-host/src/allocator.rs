@@ -26,6 +26,12 @@ pub struct AllocatorConfig {
     pub movable_bytes: u64,
     /// What requests without a claim to the reserve must leave; see [`Config::min_free_bytes`].
     pub min_free_bytes: Option<u64>,
+    /// How many accounts can be open at a time; see [`Config::nr_accounts`].
+    pub nr_accounts: u32,
+    /// Whether it is noted which call allocated each page; see [`Config::page_owner`].
+    pub page_owner: bool,
+    /// Whether free pages are filled with a pattern; see [`Config::poison`].
+    pub poison: bool,
     /// Most pages in one per-CPU list; see [`Config::pcp_high`].
     pub pcp_high: Option<u32>,
     /// Fewest pages moved between a zone and a per-CPU list; see [`Config::pcp_batch`].
@@ -42,6 +48,9 @@ impl AllocatorConfig {
             nr_cpus: None,
             movable_bytes: 0,
             min_free_bytes: None,
+            nr_accounts: 0,
+            page_owner: false,
+            poison: false,
             pcp_high: None,
             pcp_batch: None,
         }
@@ -76,6 +85,9 @@ pub fn allocator(config: &AllocatorConfig) -> Result<PageAllocator<Host>, HostEr
     let core = Config {
         movable_bytes: config.movable_bytes,
         min_free_bytes: config.min_free_bytes,
+        nr_accounts: config.nr_accounts,
+        page_owner: config.page_owner,
+        poison: config.poison,
         pcp_high: config.pcp_high,
         pcp_batch: config.pcp_batch,
         ..Config::new(&memory, config.nr_cpus.unwrap_or_else(|| Cpus::detect().nr_possible()))

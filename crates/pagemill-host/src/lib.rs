@@ -7,6 +7,11 @@
 //!
 //! Every system call of the hosted allocator is made here.
 //!
+//! # Signals
+//! A signal handler must not allocate or free: where it interrupted a zone lock it would wait for
+//! its own thread. (In a kernel, the zone lock keeps interrupts off; a process cannot do that
+//! cheaply.)
+//!
 //! # Invariants
 //! The proofs beside unsafe code cite these by name.
 //!
@@ -33,7 +38,11 @@ mod cpu;
 mod error;
 mod machine;
 mod mapping;
+mod owners;
 mod platform;
+mod reclaim;
+mod scope;
+mod signal;
 mod sysfs;
 
 pub use allocator::{AllocatorConfig, SharedAllocator, allocator};
@@ -42,7 +51,10 @@ pub use clock::{Tsc, monotonic_ns};
 pub use cpu::Cpus;
 pub use error::{HostError, OsError};
 pub use machine::Machine;
+pub use owners::{PageOwner, PageOwners};
 pub use platform::{DEFAULT_BASE_PFN, Host, HostConfig};
+pub use reclaim::ReclaimThread;
+pub use scope::AllocScope;
 
 // Lengths come as u64 and are mapped as usize; both are the same number.
 const _: () = assert!(usize::BITS == u64::BITS, "the host needs a 64-bit target");

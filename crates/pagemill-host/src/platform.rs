@@ -1,13 +1,16 @@
 //! The platform that a process is: frames in an arena, CPU numbers from the C library.
 
 use core::ptr::NonNull;
+use core::time::Duration;
 use std::thread;
 
-use pagemill::{CpuId, DirectMap, MAX_ORDER, PAGE_SHIFT, PAGE_SIZE, Pfn, Platform};
+use pagemill::{AccountId, CpuId, DirectMap, Gfp, MAX_ORDER, PAGE_SHIFT, PAGE_SIZE, Pfn, Platform};
 
 use crate::arena::{Arena, ArenaConfig};
 use crate::cpu::Cpus;
 use crate::error::HostError;
+use crate::scope;
+use crate::signal::Signal;
 
 /// Where an arena's frames begin unless told otherwise: at the physical address 4 GiB.
 ///
@@ -58,6 +61,10 @@ pub struct Host {
     nr_pages: u64,
     memory: Arena,
     metadata: Arena,
+    /// For those who wait for memory.
+    memory_freed: Signal,
+    /// For background reclaim.
+    reclaim_due: Signal,
 }
 
 impl Host {
@@ -75,6 +82,8 @@ impl Host {
             nr_pages: memory.nr_pages() as u64,
             memory,
             metadata: Arena::metadata(config.metadata_bytes)?,
+            memory_freed: Signal::default(),
+            reclaim_due: Signal::default(),
         })
     }
 
@@ -106,6 +115,16 @@ impl Host {
     #[must_use]
     pub fn cpus(&self) -> Cpus {
         self.cpus
+    }
+
+    /// Waits until background reclaim is called for, at most `timeout`, unless `still` is false.
+    pub(crate) fn wait_for_reclaim(&self, timeout: Duration, still: impl Fn() -> bool) {
+        self.reclaim_due.wait(timeout, still);
+    }
+
+    /// Calls for background reclaim.
+    pub(crate) fn call_reclaim(&self) {
+        self.reclaim_due.give();
     }
 
     /// Returns where `nr_pages` frames from `pfn` on are (`frame-in-arena`).
@@ -159,6 +178,42 @@ impl Platform for Host {
         }
     }
 
+    fn gfp_context(&self, gfp: Gfp) -> Gfp {
+        scope::gfp_context(gfp)
+    }
+
+    fn current_account(&self) -> Option<AccountId> {
+        scope::current_account()
+    }
+
+    fn wake_reclaim(&self) {
+        self.call_reclaim();
+    }
+
+    fn wait(&self, still: &dyn Fn() -> bool) {
+        self.memory_freed.wait(WAIT_AT_MOST, still);
+    }
+
+    fn wake(&self) {
+        self.memory_freed.give();
+    }
+
+    unsafe fn poison_pages(&self, pfn: Pfn, nr_pages: usize) {
+        let bytes = self.frames(pfn, nr_pages as u64);
+        // SAFETY: as in `zero_pages`.
+        unsafe { bytes.write_bytes(POISON, nr_pages * PAGE_SIZE) };
+    }
+
+    unsafe fn find_unpoisoned(&self, pfn: Pfn, nr_pages: usize) -> Option<usize> {
+        let first = self.frames(pfn, nr_pages as u64).as_ptr();
+        // SAFETY:
+        // 1. The frames are all in the arena, initialised and readable (`frame-in-arena`,
+        //    `arena-initialised`, `arena-outlives-pages`), and follow each other.
+        // 2. The caller owns them and lets nobody else use them during the call.
+        let bytes = unsafe { core::slice::from_raw_parts(first, nr_pages * PAGE_SIZE) };
+        bytes.iter().position(|&byte| byte != POISON)
+    }
+
     #[inline]
     unsafe fn zero_pages(&self, pfn: Pfn, nr_pages: usize) {
         let bytes = self.frames(pfn, nr_pages as u64);
@@ -183,6 +238,15 @@ unsafe impl DirectMap for Host {
         self.frames(pfn, 1)
     }
 }
+
+/// What free pages are filled with where that is asked for.
+///
+/// # Source
+/// `linux-6.12` `include/linux/poison.h` `PAGE_POISON`
+const POISON: u8 = 0xaa;
+
+/// How long a wait for memory lasts before the waiter looks again by itself.
+const WAIT_AT_MOST: Duration = Duration::from_millis(10);
 
 /// How often a waiter spins before it gives up its CPU.
 ///

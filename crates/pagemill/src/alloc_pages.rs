@@ -1,9 +1,16 @@
 //! The calls that hand out pages and take them back.
 
-use crate::bulk;
+use core::mem::MaybeUninit;
+use core::panic::Location;
+
+use crate::bulk::{
+    self,
+    request::{BulkItem, BulkOutcome, BulkRequest},
+};
 use crate::gfp::Gfp;
 use crate::list::{Listable, PageList};
 use crate::page::{Folio, Page};
+use crate::slow::Ask;
 use crate::source::PageSource;
 use crate::units::{NodeId, Order};
 
@@ -24,8 +31,9 @@ pub trait AllocPages: PageSource {
     /// # Source
     /// `linux-6.12` `include/linux/gfp.h` `alloc_page`
     #[inline]
+    #[track_caller]
     fn alloc_page(self, gfp: Gfp) -> Option<Page<Self>> {
-        let raw = self.allocator().alloc_single(gfp, None)?;
+        let raw = self.allocator().alloc_single(gfp, None, Location::caller())?;
         Some(Page::new(self, raw))
     }
 
@@ -34,8 +42,9 @@ pub trait AllocPages: PageSource {
     /// # Errors
     /// As [`alloc_page`](Self::alloc_page).
     #[inline]
+    #[track_caller]
     fn alloc_page_node(self, node: NodeId, gfp: Gfp) -> Option<Page<Self>> {
-        let raw = self.allocator().alloc_single(gfp, Some(node))?;
+        let raw = self.allocator().alloc_single(gfp, Some(node), Location::caller())?;
         Some(Page::new(self, raw))
     }
 
@@ -51,8 +60,11 @@ pub trait AllocPages: PageSource {
     /// # Source
     /// `linux-6.12` `include/linux/gfp.h` `alloc_pages`. Differs: Linux keeps orders up to 3 in the
     /// per-CPU lists.
+    #[inline]
+    #[track_caller]
     fn alloc_pages(self, gfp: Gfp, order: Order) -> Option<Folio<Self>> {
-        let raw = self.allocator().alloc_block(gfp, None, order)?;
+        let raw =
+            self.allocator().alloc_block(&Ask::new(gfp, None, order, Location::caller())).ok()?;
         Some(Folio::new(self, raw))
     }
 
@@ -60,8 +72,13 @@ pub trait AllocPages: PageSource {
     ///
     /// # Errors
     /// As [`alloc_pages`](Self::alloc_pages).
+    #[inline]
+    #[track_caller]
     fn alloc_pages_node(self, node: NodeId, gfp: Gfp, order: Order) -> Option<Folio<Self>> {
-        let raw = self.allocator().alloc_block(gfp, Some(node), order)?;
+        let raw = self
+            .allocator()
+            .alloc_block(&Ask::new(gfp, Some(node), order, Location::caller()))
+            .ok()?;
         Some(Folio::new(self, raw))
     }
 
@@ -106,19 +123,21 @@ pub trait AllocPages: PageSource {
     /// # Source
     /// `series-v3` patch 2; `linux-6.12` `mm/page_alloc.c` `alloc_pages_bulk_noprof`
     #[inline]
+    #[track_caller]
     fn alloc_pages_bulk(self, gfp: Gfp, slots: &mut [Option<Page<Self>>]) -> usize {
-        bulk::array::alloc(&self, gfp, None, slots)
+        bulk::array::alloc(&self, gfp, None, slots, Location::caller())
     }
 
     /// As [`alloc_pages_bulk`](Self::alloc_pages_bulk), preferably on `node`.
     #[inline]
+    #[track_caller]
     fn alloc_pages_bulk_node(
         self,
         node: NodeId,
         gfp: Gfp,
         slots: &mut [Option<Page<Self>>],
     ) -> usize {
-        bulk::array::alloc(&self, gfp, Some(node), slots)
+        bulk::array::alloc(&self, gfp, Some(node), slots, Location::caller())
     }
 
     /// Puts up to `nr` single pages behind the last one of `list`, and returns their number.
@@ -135,12 +154,14 @@ pub trait AllocPages: PageSource {
     /// # Source
     /// `series-v3` patch 2 `alloc_pages_bulk`. Differs: nothing is allocated for `nr` zero.
     #[inline]
+    #[track_caller]
     fn alloc_pages_bulk_list(self, gfp: Gfp, nr: usize, list: &mut PageList<Page<Self>>) -> usize {
-        bulk::list::alloc(&self, gfp, None, nr, list)
+        bulk::list::alloc(&self, gfp, None, nr, list, Location::caller())
     }
 
     /// As [`alloc_pages_bulk_list`](Self::alloc_pages_bulk_list), preferably on `node`.
     #[inline]
+    #[track_caller]
     fn alloc_pages_bulk_list_node(
         self,
         node: NodeId,
@@ -148,7 +169,147 @@ pub trait AllocPages: PageSource {
         nr: usize,
         list: &mut PageList<Page<Self>>,
     ) -> usize {
-        bulk::list::alloc(&self, gfp, Some(node), nr, list)
+        bulk::list::alloc(&self, gfp, Some(node), nr, list, Location::caller())
+    }
+
+    /// Fills the empty slots of `slots` as `request` says.
+    ///
+    /// Pages (order zero) or folios, as the slots' type says.
+    ///
+    /// # Panics
+    /// If the slots are for [`Page`]s and the request's order is above zero; if its policy names a
+    /// node that the allocator does not have.
+    ///
+    /// # Examples
+    /// The four ways in which users of a bulk allocator go about it. As many as can be had, with
+    /// all effort, which is what most loops around `alloc_pages_bulk` are for:
+    /// ```
+    /// # use pagemill::*;
+    /// # fn example<S: AllocPages>(frames: S) {
+    /// let mut slots: [Option<Page<S>>; 16] = [const { None }; 16];
+    /// let got = frames.bulk_fill(&BulkRequest::new(Gfp::KERNEL), &mut slots);
+    /// assert!(got.populated == 16 || got.short.is_some());
+    /// # }
+    /// ```
+    /// All or nothing:
+    /// ```
+    /// # use pagemill::*;
+    /// # fn example<S: AllocPages>(frames: S) -> Result<PageList<Page<S>>, Shortage> {
+    /// let mut pages = PageList::new(frames.clone());
+    /// let all = BulkRequest { effort: Effort::AllOrNothing, ..BulkRequest::new(Gfp::KERNEL) };
+    /// match frames.bulk_list(&all, 259, &mut pages).short {
+    ///     Some(shortage) => Err(shortage),
+    ///     None => Ok(pages),
+    /// }
+    /// # }
+    /// ```
+    /// What comes easily, and what is missing from another source:
+    /// ```
+    /// # use pagemill::*;
+    /// # fn example<S: AllocPages>(frames: S, spare: &mut PageList<Page<S>>) {
+    /// let mut pages = PageList::new(frames.clone());
+    /// let easy = BulkRequest { effort: Effort::Fast, ..BulkRequest::new(Gfp::NOWAIT) };
+    /// let got = frames.bulk_list(&easy, 64, &mut pages);
+    /// pages.extend(spare.take(64 - got.new));
+    /// # }
+    /// ```
+    /// Waiting for the rest, until told to stop:
+    /// ```
+    /// # use pagemill::*;
+    /// # fn example<S: AllocPages>(frames: S, stop: &dyn Fn() -> bool) -> bool {
+    /// let mut slots: [Option<Page<S>>; 16] = [const { None }; 16];
+    /// let patient = BulkRequest { stop: Some(stop), ..BulkRequest::new(Gfp::KERNEL) };
+    /// frames.bulk_fill(&patient, &mut slots).short != Some(Shortage::Stopped)
+    /// # }
+    /// ```
+    #[track_caller]
+    fn bulk_fill<T: BulkItem<Source = Self>>(
+        self,
+        request: &BulkRequest<'_>,
+        slots: &mut [Option<T>],
+    ) -> BulkOutcome {
+        let all = 0..slots.len();
+        bulk::request::fill(&self, request, slots, all, Location::caller())
+    }
+
+    /// As [`bulk_fill`](Self::bulk_fill), where only `slots[hint]` may have holes: the others are
+    /// neither looked at nor counted.
+    ///
+    /// # Panics
+    /// As [`bulk_fill`](Self::bulk_fill), and if `hint` is not within `slots`.
+    #[track_caller]
+    fn bulk_fill_range<T: BulkItem<Source = Self>>(
+        self,
+        request: &BulkRequest<'_>,
+        slots: &mut [Option<T>],
+        hint: core::ops::Range<usize>,
+    ) -> BulkOutcome {
+        bulk::request::fill(&self, request, slots, hint, Location::caller())
+    }
+
+    /// Writes blocks into memory that holds none, from its start on; nothing needs to be cleared
+    /// before.
+    ///
+    /// # Shape
+    /// The first [`new`](BulkOutcome::new) entries are initialised, and theirs to drop is the
+    /// caller.
+    ///
+    /// # Panics
+    /// As [`bulk_fill`](Self::bulk_fill).
+    #[track_caller]
+    fn bulk_write<T: BulkItem<Source = Self>>(
+        self,
+        request: &BulkRequest<'_>,
+        room: &mut [MaybeUninit<T>],
+    ) -> BulkOutcome {
+        bulk::request::write(&self, request, room, Location::caller())
+    }
+
+    /// Puts up to `nr` blocks behind the last one of `list`.
+    ///
+    /// # Panics
+    /// As [`bulk_fill`](Self::bulk_fill), and if the list is for another allocator.
+    #[track_caller]
+    fn bulk_list<T: BulkItem<Source = Self> + Listable<Source = Self>>(
+        self,
+        request: &BulkRequest<'_>,
+        nr: usize,
+        list: &mut PageList<T>,
+    ) -> BulkOutcome {
+        list.check_allocator(&self);
+        bulk::request::append(&self, request, nr, list, Location::caller())
+    }
+
+    /// Hands up to `nr` blocks to `take`, one by one; `take` may push them onto whatever grows.
+    ///
+    /// # Panics
+    /// As [`bulk_fill`](Self::bulk_fill).
+    #[track_caller]
+    fn bulk_each<T: BulkItem<Source = Self>>(
+        self,
+        request: &BulkRequest<'_>,
+        nr: usize,
+        take: impl FnMut(T),
+    ) -> BulkOutcome {
+        bulk::request::for_each(&self, request, nr, take, Location::caller())
+    }
+
+    /// Hands `nr` frames to `take` in as few pieces as can be had without effort: the largest
+    /// aligned blocks first, down to single pages, for which the request's effort is made.
+    ///
+    /// So 64 KiB need one descriptor where memory allows it, and sixteen at worst. The request's
+    /// order is not looked at; the result counts frames.
+    ///
+    /// # Panics
+    /// As [`bulk_fill`](Self::bulk_fill).
+    #[track_caller]
+    fn bulk_extents(
+        self,
+        request: &BulkRequest<'_>,
+        nr: usize,
+        take: impl FnMut(Folio<Self>),
+    ) -> BulkOutcome {
+        bulk::request::extents(&self, request, nr, take, Location::caller())
     }
 
     /// Empties the slots, frees their pages together, and returns the number of pages.

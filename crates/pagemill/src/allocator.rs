@@ -5,25 +5,31 @@
 
 use core::alloc::Layout;
 use core::fmt;
-use core::mem::MaybeUninit;
+use core::panic::Location;
 use core::ptr::NonNull;
 
-use crate::batch::Batch;
+use crate::account::Accounts;
 use crate::config::Config;
 use crate::error::ConfigError;
+use crate::fault::Faults;
 use crate::gfp::{Gfp, ZoneKind};
 use crate::handle::{Class, RawPage};
 use crate::memmap::FrameTables;
 use crate::migratetype::MigrateType;
+use crate::owner::Owners;
 use crate::pageblock::Runs;
 use crate::percpu::{Lists, PerCpu};
 use crate::platform::Platform;
+use crate::policy::NodeMask;
+use crate::queue::WaitQueue;
 use crate::setup::{self, Tables};
+use crate::shrinker::Shrinkers;
 use crate::span::Span;
+use crate::special::{OWNERS, POISON, Special};
 use crate::stats::ZoneEvents;
 use crate::units::{CpuId, NodeId, Order, Pfn};
 use crate::watermark::Mark;
-use crate::zone::{Zone, gather};
+use crate::zone::Zone;
 use crate::zonelist::{ZoneList, position};
 
 /// A page allocator: zones of frames with a list of free pages for each CPU in front of them.
@@ -38,21 +44,27 @@ use crate::zonelist::{ZoneList, position};
 /// one zone; never two of a kind.
 pub struct PageAllocator<P: Platform> {
     tables: Tables,
+    pub(crate) special: Special,
+    pub(crate) faults: Faults,
+    pub(crate) shrinkers: Shrinkers,
+    pub(crate) queue: WaitQueue,
     platform: P,
 }
 
 /// What a request comes down to.
 #[derive(Clone, Copy)]
 pub(crate) struct Request {
-    gfp: Gfp,
     migratetype: MigrateType,
     highest: ZoneKind,
     zones: &'static [u16],
-    /// The node that was asked for, or else that of the CPU.
-    node: NodeId,
+    /// The nodes that may serve it.
+    nodes: NodeMask,
     /// The node of the CPU that asked.
     local: NodeId,
 }
+
+/// The call that an allocation is made for.
+pub(crate) type Site = &'static Location<'static>;
 
 /// A CPU that the caller stays on, as far as the platform can see to that.
 pub(crate) struct Pinned<'a, P: Platform> {
@@ -72,8 +84,9 @@ impl<P: Platform> PageAllocator<P> {
     /// What is wrong with the configuration.
     ///
     /// # Cost
-    /// At most 13 bytes per frame, and for each CPU and zone three lists of
-    /// [`pcp_high`](Config::pcp_high) x 8 bytes.
+    /// 12 bytes for each frame and 84 for each pageblock that a region touches, so at most 13 bytes
+    /// per frame where regions are large; 24 for each region; and for each CPU and zone three lists
+    /// of [`pcp_high`](Config::pcp_high) x 8 bytes.
     pub fn metadata_layout(config: &Config<'_>) -> Result<Layout, ConfigError> {
         setup::metadata_layout(config)
     }
@@ -102,7 +115,18 @@ impl<P: Platform> PageAllocator<P> {
         }
         // SAFETY: 1. the metadata memory is ours: the caller's obligation.
         let tables = unsafe { setup::build(config, metadata) }?;
-        Ok(Self { tables, platform })
+        let on = |reason, is_on: bool| if is_on { reason } else { 0 };
+        let special = Special::new(on(OWNERS, config.page_owner) | on(POISON, config.poison));
+        let (faults, shrinkers, queue) = (Faults::new(), Shrinkers::new(), WaitQueue::new());
+        let allocator = Self { tables, special, faults, shrinkers, queue, platform };
+        if config.poison {
+            for zone in allocator.zones() {
+                // SAFETY: 1. owned: free frames are the allocator's, which nobody has been given.
+                let poison = |pfn| unsafe { allocator.platform.poison_pages(pfn, 1) };
+                zone.for_each_free(&allocator.platform, poison);
+            }
+        }
+        Ok(allocator)
     }
 
     /// Returns the platform that the allocator was built with.
@@ -163,6 +187,14 @@ impl<P: Platform> PageAllocator<P> {
         self.tables.cpus
     }
 
+    pub(crate) fn accounts(&self) -> Accounts {
+        self.tables.accounts
+    }
+
+    pub(crate) fn owners(&self) -> Owners {
+        self.tables.owners
+    }
+
     #[inline]
     pub(crate) fn frames(&self) -> &FrameTables {
         &self.tables.frames
@@ -214,7 +246,8 @@ impl<P: Platform> PageAllocator<P> {
         let highest = gfp.highest_zone();
         let node = node.unwrap_or(local);
         let zones = self.zonelist(node, highest).zones();
-        Request { gfp, migratetype: gfp.migratetype(), highest, zones, node, local }
+        let nodes = if gfp.contains(Gfp::THISNODE) { NodeMask::of(&[node]) } else { NodeMask::ALL };
+        Request { migratetype: gfp.migratetype(), highest, zones, nodes, local }
     }
 
     #[inline]
@@ -230,88 +263,11 @@ impl<P: Platform> PageAllocator<P> {
         self.tables.zonelists.len() / crate::gfp::NR_ZONE_KINDS
     }
 
-    /// Allocates one page, from this CPU's list of the zone that is preferred if nothing stands
-    /// against it.
-    ///
-    /// # Source
-    /// `linux-6.12` `mm/page_alloc.c` `__alloc_frozen_pages_noprof`
-    #[inline]
-    pub(crate) fn alloc_single(&self, gfp: Gfp, node: Option<NodeId>) -> Option<RawPage> {
-        match self.alloc_hot(gfp, node) {
-            Some(page) => Some(page),
-            None => self.alloc_block(gfp, node, Order::ZERO),
-        }
-    }
-
-    /// Takes a page from this CPU's list of the preferred zone, if it holds one and the zone is
-    /// above its low watermark.
-    #[inline]
-    fn alloc_hot(&self, gfp: Gfp, node: Option<NodeId>) -> Option<RawPage> {
-        if gfp.intersects(Gfp::ZERO.union(Gfp::THISNODE)) {
-            return None;
-        }
-        let pinned = self.pin();
-        let request = self.request(&pinned, gfp, node);
-        let zone = self.zone(usize::from(*request.zones.first()?));
-        if !zone.facts.watermarks.bulk_ok(zone.nr_free(), 0, request.highest) {
-            return None;
-        }
-        let mut lists = pinned.cpu.try_lock()?;
-        let id = zone.list(request.migratetype);
-        let page = lists.list(id.index()).pop()?;
-        self.count_alloc(lists.events(id.zone()), &request, zone, 1, 1);
-        Some(page)
-    }
-
-    /// Allocates one block: from the lists for a single page, from a zone otherwise.
-    ///
-    /// # Source
-    /// `linux-6.12` `mm/page_alloc.c` `__alloc_frozen_pages_noprof`
-    #[cold]
-    pub(crate) fn alloc_block(
-        &self,
-        gfp: Gfp,
-        node: Option<NodeId>,
-        order: Order,
-    ) -> Option<RawPage> {
-        let pinned = self.pin();
-        let request = self.request(&pinned, gfp, node);
-        let page = match self.take_from_zones(&pinned, &request, order, Mark::Low) {
-            Some(page) => Some(page),
-            None => self.alloc_slow(&pinned, &request, order),
-        };
-        drop(pinned);
-        if gfp.contains(Gfp::ZERO)
-            && let Some(page) = page
-        {
-            self.zero(page);
-        }
-        page
-    }
-
-    /// Goes below the low watermark, as far as the request may.
-    #[cold]
-    fn alloc_slow(
-        &self,
-        pinned: &Pinned<'_, P>,
-        request: &Request,
-        order: Order,
-    ) -> Option<RawPage> {
-        let mark = Mark::last(request.gfp);
-        if let Some(page) = self.take_from_zones(pinned, request, order, mark) {
-            return Some(page);
-        }
-        if request.gfp.contains(Gfp::DIRECT_RECLAIM) && self.drain_all_pages() > 0 {
-            return self.take_from_zones(pinned, request, order, mark);
-        }
-        if order == Order::ZERO { self.take_from_own_lists(pinned, request) } else { None }
-    }
-
     /// Takes a block from the first zone that may give one down to `mark`.
     ///
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `get_page_from_freelist`
-    fn take_from_zones(
+    pub(crate) fn take_from_zones(
         &self,
         pinned: &Pinned<'_, P>,
         request: &Request,
@@ -337,10 +293,13 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Yields the zones of a request, best first.
     #[inline]
-    fn eligible(&self, request: &Request) -> impl Iterator<Item = &'static Zone> + use<'_, P> {
-        let only = request.gfp.contains(Gfp::THISNODE).then_some(request.node);
+    pub(crate) fn eligible(
+        &self,
+        request: &Request,
+    ) -> impl Iterator<Item = &'static Zone> + use<'_, P> {
+        let nodes = request.nodes;
         let zones = request.zones.iter().map(|&index| self.zone(usize::from(index)));
-        zones.filter(move |zone| only.is_none_or(|node| node == zone.facts.node))
+        zones.filter(move |zone| nodes.contains(zone.facts.node))
     }
 
     /// Returns the node of the zone that a request would rather have than all others.
@@ -386,9 +345,17 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// Differs: Linux leaves such pages alone once their zone is at its limit, although taking
     /// them leaves the zone as it is. Here they are the last resort of who cannot wait.
-    fn take_from_own_lists(&self, pinned: &Pinned<'_, P>, request: &Request) -> Option<RawPage> {
+    pub(crate) fn take_from_own_lists(
+        &self,
+        pinned: &Pinned<'_, P>,
+        request: &Request,
+    ) -> Option<RawPage> {
         let mut lists = pinned.cpu.try_lock()?;
         self.eligible(request).find_map(|zone| {
+            // What a zone keeps from requests that could use a higher one, it keeps here too.
+            if zone.nr_free() < zone.facts.watermarks.lowmem_reserve[request.highest.index()] {
+                return None;
+            }
             let id = zone.list(request.migratetype);
             let page = lists.list(id.index()).pop()?;
             self.count_alloc(lists.events(id.zone()), request, zone, 1, 1);
@@ -449,12 +416,9 @@ impl<P: Platform> PageAllocator<P> {
     /// `linux-6.12` `mm/page_alloc.c` `alloc_pages_bulk_noprof`
     #[inline]
     pub(crate) fn bulk_zone(&self, request: &Request, nr_pages: usize) -> Option<&'static Zone> {
-        let node = self.preferred(request)?;
-        if request.gfp.contains(Gfp::THISNODE) && node != request.node {
-            return None;
-        }
-        let mut zones = request.zones.iter().map(|&index| self.zone(usize::from(index)));
-        zones.by_ref().take_while(|zone| zone.facts.node == node).find(|zone| {
+        let mut zones = self.eligible(request).peekable();
+        let node = zones.peek()?.facts.node;
+        zones.take_while(|zone| zone.facts.node == node).find(|zone| {
             zone.facts.watermarks.bulk_ok(zone.nr_free(), nr_pages as u64, request.highest)
         })
     }
@@ -464,162 +428,6 @@ impl<P: Platform> PageAllocator<P> {
         let nr_pages = page.order().nr_pages();
         // SAFETY: 1. owned: the page was just allocated and nobody has been given it yet.
         unsafe { self.platform.zero_pages(page.pfn(), nr_pages) };
-    }
-
-    /// Takes back one page.
-    #[inline]
-    pub(crate) fn free_single(&self, page: RawPage) {
-        let id = page.list();
-        let pinned = self.pin();
-        let Some(mut lists) = pinned.cpu.try_lock() else { return self.free_block(page) };
-        let list = lists.list(id.index());
-        if list.room() == 0 {
-            let nr = list.next_drain();
-            self.drain_list(&mut lists, id.index(), nr);
-        }
-        lists.list(id.index()).push(page);
-        lists.events(id.zone()).pgfree.add(1);
-    }
-
-    /// Takes back one block past the lists.
-    ///
-    /// # Panics
-    /// If a frame of it is free in its zone already.
-    #[cold]
-    pub(crate) fn free_block(&self, page: RawPage) {
-        self.zone(page.list().zone()).free(&self.platform, page.pfn(), page.order());
-    }
-
-    /// Takes back blocks of any class; runs of one class together.
-    #[inline]
-    pub(crate) fn free_pages(&self, pages: &[RawPage]) {
-        let mut rest = pages;
-        while let Some(&first) = rest.first() {
-            if first.order() != Order::ZERO {
-                self.free_block(first);
-                rest = &rest[1..];
-                continue;
-            }
-            if let [_] = rest {
-                return self.free_single(first);
-            }
-            let class = first.class();
-            let same = |page: &&RawPage| class.difference(Some(**page)).is_none();
-            let nr = rest.iter().take_while(same).count();
-            let (mut pages, others) = rest.split_at(nr);
-            let next = |room: &mut [MaybeUninit<RawPage>]| {
-                let (now, later) = pages.split_at(room.len());
-                room.write_copy_of_slice(now);
-                pages = later;
-            };
-            // SAFETY: 1. `next` writes every entry. 2. of the class: the first `nr` are. 3. owned:
-            // by the caller, who gives them up.
-            unsafe { self.free_class(class, nr, next) };
-            rest = others;
-        }
-    }
-
-    /// Takes back `nr` single pages of one class, which `next` writes: as many as it is given
-    /// entries, in order, until there were `nr`.
-    ///
-    /// # Concurrency
-    /// Lets the lists go after every [`PAGES_PER_HOLD`] pages.
-    ///
-    /// # Safety
-    /// `next` initialises every entry that it is given, with pages of `class` that it owns.
-    #[inline]
-    pub(crate) unsafe fn free_class(
-        &self,
-        class: Class,
-        nr: usize,
-        mut next: impl FnMut(&mut [MaybeUninit<RawPage>]),
-    ) {
-        let id = class.list();
-        let mut left = nr;
-        while left > 0 {
-            let held = left.min(PAGES_PER_HOLD);
-            left -= held;
-            let pinned = self.pin();
-            let Some(mut lists) = pinned.cpu.try_lock() else {
-                // SAFETY: 1. `next` initialises: the caller's obligation.
-                unsafe { self.free_to_zone(class, held, &mut next) };
-                continue;
-            };
-            lists.events(id.zone()).pgfree.add(held as u64);
-            let mut held_left = held;
-            loop {
-                let list = lists.list(id.index());
-                let nr = list.room().min(held_left);
-                // SAFETY: 1. `next` initialises: the caller's obligation.
-                unsafe { list.push_with(nr, &mut next) };
-                held_left -= nr;
-                if held_left == 0 {
-                    break;
-                }
-                let nr = list.next_drain();
-                self.drain_list(&mut lists, id.index(), nr);
-            }
-        }
-    }
-
-    /// Takes back `nr` single pages of one class past the lists, a batch at a time.
-    ///
-    /// # Safety
-    /// As for [`free_class`](Self::free_class).
-    #[cold]
-    unsafe fn free_to_zone(
-        &self,
-        class: Class,
-        nr: usize,
-        next: &mut impl FnMut(&mut [MaybeUninit<RawPage>]),
-    ) {
-        let zone = self.zone(class.list().zone());
-        let mut left = nr;
-        while left > 0 {
-            let mut batch = Batch::new();
-            let nr = left.min(Batch::CAPACITY);
-            // SAFETY: 1. `next` initialises: the caller's obligation.
-            unsafe { batch.fill(nr, &mut *next) };
-            self.give_to_zone(zone, batch.as_slice());
-            zone.count(&self.platform, |events| events.pgfree.add(nr as u64));
-            left -= nr;
-        }
-    }
-
-    /// Moves the `nr` oldest pages of a list to their zone.
-    #[cold]
-    fn drain_list(&self, lists: &mut Lists<'_>, index: usize, nr: usize) {
-        let list = lists.list(index);
-        let oldest = list.bottom(nr);
-        if let Some(page) = oldest.first() {
-            self.give_to_zone(self.zone(page.list().zone()), oldest);
-        }
-        lists.list(index).forget_bottom(nr);
-    }
-
-    /// Sets the frames of single pages free in their zone.
-    fn give_to_zone(&self, zone: &Zone, pages: &[RawPage]) {
-        let mut rest = pages;
-        while !rest.is_empty() {
-            let mut runs = Runs::new();
-            let gathered = gather(rest, &mut runs);
-            zone.free_bulk(&self.platform, &runs);
-            rest = &rest[gathered..];
-        }
-    }
-
-    /// Gives all pages in one CPU's lists back, if nobody is using them.
-    fn drain(&self, cpu: &PerCpu) -> usize {
-        let Some(mut lists) = cpu.try_lock() else {
-            return 0;
-        };
-        let mut drained = 0;
-        for index in 0..lists.len() {
-            let count = lists.list(index).count();
-            self.drain_list(&mut lists, index, count);
-            drained += count;
-        }
-        drained
     }
 }
 
@@ -638,6 +446,22 @@ impl<P: Platform> Drop for Pinned<'_, P> {
 }
 
 impl Request {
+    /// Returns the same request, which only `nodes` may serve.
+    #[inline]
+    pub(crate) fn on(self, nodes: NodeMask) -> Self {
+        Self { nodes: self.nodes.and(nodes), ..self }
+    }
+
+    #[inline]
+    pub(crate) fn highest(&self) -> ZoneKind {
+        self.highest
+    }
+
+    #[inline]
+    pub(crate) fn zones(&self) -> &'static [u16] {
+        self.zones
+    }
+
     #[inline]
     pub(crate) fn migratetype(&self) -> MigrateType {
         self.migratetype

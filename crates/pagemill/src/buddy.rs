@@ -258,6 +258,19 @@ impl Buddy {
         }
     }
 
+    /// Calls `visit` for each free frame of a pageblock.
+    pub(crate) fn for_each_free(&self, block: usize, mut visit: impl FnMut(Pfn)) {
+        let base = self.first_pfn(block);
+        for index in Bitmap::word_indexes() {
+            let mut rest = self.bitmaps[block].word(index);
+            while rest != 0 {
+                let position = index * WORD_NR_PAGES + rest.trailing_zeros() as usize;
+                visit(base.offset(position as u64));
+                rest &= rest - 1;
+            }
+        }
+    }
+
     /// Returns the number of pageblocks, partial ones included.
     pub(crate) fn nr_pageblocks(&self) -> usize {
         self.blocks.len()

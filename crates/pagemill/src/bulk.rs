@@ -4,3 +4,4 @@ mod engine;
 
 pub(crate) mod array;
 pub(crate) mod list;
+pub(crate) mod request;

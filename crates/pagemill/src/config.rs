@@ -96,7 +96,8 @@ pub struct Config<'a> {
     pub zone_dma: bool,
     /// Whether frames below 4 GiB form a zone of their own.
     pub zone_dma32: bool,
-    /// How many bytes at the top of each node become its zone Movable; rounded down to pageblocks.
+    /// How many bytes at the top of each node become its zone Movable, whatever their addresses;
+    /// rounded down to pageblocks, and never taken from zone DMA.
     pub movable_bytes: u64,
     /// What the min watermarks add up to; `None` for Linux's rule, 4 x sqrt(KiB of memory) KiB.
     pub min_free_bytes: Option<u64>,
@@ -105,6 +106,14 @@ pub struct Config<'a> {
     /// For each kind of zone, which share (1/n) of the memory above it is kept from requests that
     /// could have used that memory; zero keeps nothing.
     pub lowmem_reserve_ratio: [u32; NR_ZONE_KINDS],
+    /// How many accounts can be open at a time, at most [`Config::NR_ACCOUNTS_MAX`].
+    pub nr_accounts: u32,
+    /// Whether the call that allocated each frame is noted; 8 more bytes of books per frame.
+    ///
+    /// A frame that is freed twice is found at once then.
+    pub page_owner: bool,
+    /// Whether free pages are filled with a pattern, which is tested when they are handed out.
+    pub poison: bool,
     /// Most pages in one per-CPU list, of which a CPU has one for each zone and kind of page;
     /// `None` for 1/8 of the zone shared among the CPUs, at most [`Config::PCP_HIGH_DEFAULT`].
     pub pcp_high: Option<u32>,
@@ -126,6 +135,15 @@ impl<'a> Config<'a> {
     /// Moves that follow each other in one direction grow beyond it by themselves.
     pub const PCP_BATCH_MAX: u32 = 64;
 
+    /// Largest [`watermark_scale_factor`](Self::watermark_scale_factor): 30 % of a zone.
+    ///
+    /// # Source
+    /// `linux-6.12` `kernel/sysctl.c` `watermark_scale_factor`
+    pub const WATERMARK_SCALE_FACTOR_MAX: u32 = 3000;
+
+    /// Most accounts that can be asked for: a handle has ten bits for their number.
+    pub const NR_ACCOUNTS_MAX: u32 = 1023;
+
     /// Describes `memory` for `nr_cpus` CPUs, with Linux's policies.
     #[must_use]
     pub const fn new(memory: &'a [MemoryRegion], nr_cpus: u32) -> Self {
@@ -141,6 +159,9 @@ impl<'a> Config<'a> {
             min_free_bytes: None,
             watermark_scale_factor: 10,
             lowmem_reserve_ratio: [256, 256, 32, 0],
+            nr_accounts: 0,
+            page_owner: false,
+            poison: false,
             pcp_high: None,
             pcp_batch: None,
         }
@@ -166,6 +187,20 @@ impl<'a> Config<'a> {
         let (len, nr_nodes) = (self.distances.len(), self.nr_nodes());
         if len != 0 && len != nr_nodes * nr_nodes {
             return Err(ConfigError::BadDistances { len, nr_nodes });
+        }
+        let min_free_bytes = self.min_free_bytes.unwrap_or(0);
+        let max =
+            self.memory.iter().fold(0_u64, |sum, region| sum.saturating_add(region.len_bytes));
+        if min_free_bytes >= max {
+            return Err(ConfigError::BadMinFree { min_free_bytes, max });
+        }
+        let (factor, max) = (self.watermark_scale_factor, Self::WATERMARK_SCALE_FACTOR_MAX);
+        if factor > max {
+            return Err(ConfigError::BadWatermarkScale { factor, max });
+        }
+        let (nr_accounts, max) = (self.nr_accounts, Self::NR_ACCOUNTS_MAX);
+        if nr_accounts > max {
+            return Err(ConfigError::TooManyAccounts { nr_accounts, max });
         }
         if let Some(high) = self.pcp_high {
             let (min, max) = (1, Self::PCP_HIGH_MAX);
@@ -243,11 +278,12 @@ impl<'a> Config<'a> {
         const DMA32_END: u64 = 4 << 30 >> PAGE_SHIFT;
         let dma_end = if self.zone_dma { DMA_END } else { 0 };
         let dma32_end = if self.zone_dma32 { DMA32_END } else { dma_end };
-        let movable_start = self.movable_start(node).max(dma32_end);
+        // Zone DMA is too small and too dear to be cut.
+        let movable_start = self.movable_start(node).max(dma_end);
         match kind {
             ZoneKind::Dma => 0..dma_end,
-            ZoneKind::Dma32 => dma_end..dma32_end,
-            ZoneKind::Normal => dma32_end..movable_start,
+            ZoneKind::Dma32 => dma_end..dma32_end.min(movable_start),
+            ZoneKind::Normal => dma32_end..movable_start.max(dma32_end),
             ZoneKind::Movable => movable_start..u64::MAX,
         }
     }

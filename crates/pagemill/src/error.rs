@@ -108,6 +108,27 @@ pub enum ConfigError {
         /// The largest number allowed; the smallest is 1.
         max: u32,
     },
+    /// The reserve is as large as the memory.
+    BadMinFree {
+        /// The reserve asked for.
+        min_free_bytes: u64,
+        /// The memory of the map; the reserve must be smaller.
+        max: u64,
+    },
+    /// The distance between watermarks is out of range.
+    BadWatermarkScale {
+        /// The distance asked for, in 1/10000.
+        factor: u32,
+        /// The largest distance allowed.
+        max: u32,
+    },
+    /// More accounts were asked for than a handle can name.
+    TooManyAccounts {
+        /// The number asked for.
+        nr_accounts: u32,
+        /// The largest number allowed.
+        max: u32,
+    },
     /// The map has more zones than a handle can name.
     TooManyZones {
         /// Number of zones in the map.
@@ -190,6 +211,17 @@ impl fmt::Display for ConfigError {
             ),
             Self::BadPcpBatch { batch, max } => {
                 write!(f, "a batch of {batch} pages is not possible: allowed are 1 to {max}")
+            }
+            Self::BadMinFree { min_free_bytes, max } => write!(
+                f,
+                "a reserve of {min_free_bytes} bytes leaves nothing: it must be less than the {max} \
+                 bytes of the map"
+            ),
+            Self::BadWatermarkScale { factor, max } => {
+                write!(f, "a watermark scale of {factor} is not possible: allowed are 0 to {max}")
+            }
+            Self::TooManyAccounts { nr_accounts, max } => {
+                write!(f, "{nr_accounts} accounts are not possible: allowed are 0 to {max}")
             }
             Self::TooManyZones { nr_zones, max } => {
                 write!(f, "the map has {nr_zones} zones: allowed are {max}")

@@ -50,10 +50,8 @@ pub const NR_ZONE_KINDS: usize = 4;
 bitflags! {
     /// The flags of a request, under Linux's names.
     ///
-    /// There is no reclaim yet: `IO`, `FS`, `WRITE`, `KSWAPD_RECLAIM`, `NORETRY`, `RETRY_MAYFAIL`
-    /// and `NOFAIL` are accepted and change nothing, and [`DIRECT_RECLAIM`](Self::DIRECT_RECLAIM)
-    /// means that the per-CPU lists of every CPU are drained before a request is given up.
-    /// There are no accounts and no cpusets yet: `ACCOUNT` and `HARDWALL` change nothing.
+    /// `WRITE`, `NOWARN`, `COMP` and `HARDWALL` are accepted and change nothing: there is no dirty
+    /// balancing, no warning, no block that is not compound, and no cpuset.
     ///
     /// # Source
     /// `linux-6.12` `include/linux/gfp_types.h`
@@ -87,9 +85,9 @@ bitflags! {
         const NOWARN = 1 << 12;
         /// Retries hard, but may fail.
         const RETRY_MAYFAIL = 1 << 13;
-        /// Never fails.
+        /// Never fails: waits until others free enough.
         const NOFAIL = 1 << 14;
-        /// Gives up after one light attempt.
+        /// Gives up after one round of reclaim.
         const NORETRY = 1 << 15;
         /// All reserves may be used: the request frees more memory soon.
         const MEMALLOC = 1 << 16;
@@ -101,7 +99,8 @@ bitflags! {
         const HARDWALL = 1 << 19;
         /// No node but the requested one.
         const THISNODE = 1 << 20;
-        /// The page is charged to an account.
+        /// The page is charged to the platform's
+        /// [current account](crate::Platform::current_account).
         const ACCOUNT = 1 << 21;
 
         /// Either kind of reclaim.

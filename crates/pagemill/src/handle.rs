@@ -37,8 +37,8 @@ impl ListId {
 /// [`Page::from_raw`](crate::Page::from_raw) or [`Folio::from_raw`](crate::Folio::from_raw).
 ///
 /// ```text
-///   63    62..56   55..52   51........40   39..................0
-///  live   zero     order    per-CPU list   frame number
+///   63    62......53   52..49   48........40   39..................0
+///  live   account      order    per-CPU list   frame number
 /// ```
 ///
 /// The live bit makes the word non-zero, so that `Option<RawPage>` is one word too. Everything
@@ -48,9 +48,42 @@ impl ListId {
 pub struct RawPage(NonZeroU64);
 
 const LIST_SHIFT: u32 = PFN_BITS;
-const LIST_BITS: u32 = 12;
+const LIST_BITS: u32 = 9;
 const ORDER_SHIFT: u32 = LIST_SHIFT + LIST_BITS;
+const ORDER_BITS: u32 = 4;
+const ACCOUNT_SHIFT: u32 = ORDER_SHIFT + ORDER_BITS;
+const ACCOUNT_BITS: u32 = 10;
+const ACCOUNT_MASK: u64 = ((1 << ACCOUNT_BITS) - 1) << ACCOUNT_SHIFT;
 const LIVE: u64 = 1 << 63;
+const _: () = assert!(ACCOUNT_SHIFT + ACCOUNT_BITS == 63);
+
+/// Number of accounts that a handle can name, the one that is none included.
+pub(crate) const MAX_NR_ACCOUNTS: usize = 1 << ACCOUNT_BITS;
+
+/// The number of an account; zero is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AccountNumber(u16);
+
+impl AccountNumber {
+    pub(crate) const NONE: Self = Self(0);
+
+    /// Makes the number of entry `index` of the table of accounts.
+    pub(crate) fn new(index: usize) -> Self {
+        assert!(index < MAX_NR_ACCOUNTS, "account {index} does not fit a handle");
+        #[expect(clippy::cast_possible_truncation, reason = "ten bits, just checked")]
+        Self(index as u16)
+    }
+
+    #[inline]
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    #[inline]
+    pub(crate) const fn is_none(self) -> bool {
+        self.0 == 0
+    }
+}
 
 /// Number of zones that a list number has room for.
 pub(crate) const MAX_NR_ZONES: usize = (1 << LIST_BITS) / NR_MIGRATE_TYPES;
@@ -65,6 +98,18 @@ impl Class {
         Self(LIVE | (list.0 as u64) << LIST_SHIFT | (order.value() as u64) << ORDER_SHIFT)
     }
 
+    /// Returns the class of pages that are charged to `account` and otherwise like these.
+    #[inline]
+    pub(crate) const fn charged_to(self, account: AccountNumber) -> Self {
+        Self(self.0 & !ACCOUNT_MASK | (account.0 as u64) << ACCOUNT_SHIFT)
+    }
+
+    /// Returns the account that pages of this class are charged to.
+    #[inline]
+    pub(crate) const fn account(self) -> AccountNumber {
+        AccountNumber(((self.0 & ACCOUNT_MASK) >> ACCOUNT_SHIFT) as u16)
+    }
+
     /// Names the block of this class that begins at `pfn`.
     #[inline]
     pub(crate) const fn at(self, pfn: Pfn) -> RawPage {
@@ -77,7 +122,7 @@ impl Class {
     /// Returns the list that pages of this class return to.
     #[inline]
     pub(crate) const fn list(self) -> ListId {
-        #[expect(clippy::cast_possible_truncation, reason = "twelve bits")]
+        #[expect(clippy::cast_possible_truncation, reason = "nine bits")]
         ListId((self.0 >> LIST_SHIFT) as u16 & ((1 << LIST_BITS) - 1))
     }
 
@@ -151,6 +196,17 @@ impl RawPage {
     #[inline]
     pub(crate) const fn class(self) -> Class {
         Class(self.0.get() & !Pfn::MAX.value())
+    }
+
+    #[inline]
+    pub(crate) const fn is_charged(self) -> bool {
+        self.0.get() & ACCOUNT_MASK != 0
+    }
+
+    /// Returns the same block, charged to `account`.
+    #[inline]
+    pub(crate) const fn charged_to(self, account: AccountNumber) -> Self {
+        self.class().charged_to(account).at(self.pfn())
     }
 
     /// Returns the word itself.

@@ -8,6 +8,11 @@
 //! [`alloc_pages_bulk_list`](AllocPages::alloc_pages_bulk_list)), one takes them back
 //! ([`release_pages`](AllocPages::release_pages), [`free_pages_bulk`]).
 //!
+//! Beside these calls, whose contract is that of Linux's bulk allocator, there is one
+//! [`BulkRequest`] for everything that its users miss there: all or nothing, blocks of any order,
+//! extents, node [`Policy`], an [`Account`] to charge, waiting that can be stopped. Memory comes
+//! back through [`Shrinker`]s; a [`Mempool`] serves those who must not fail.
+//!
 //! Names, flags and contracts are Linux's; where behaviour departs from it, the documentation says
 //! "Differs:" and why.
 //!
@@ -41,6 +46,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod account;
 mod alloc_pages;
 mod allocator;
 mod batch;
@@ -48,43 +54,65 @@ mod buddy;
 mod bulk;
 mod config;
 mod error;
+mod fault;
+mod free;
 mod gfp;
 mod handle;
 mod list;
 mod memmap;
+mod mempool;
 mod migratetype;
+mod owner;
 mod page;
 mod pageblock;
 mod pcp;
 mod percpu;
 mod platform;
+mod policy;
+mod queue;
+mod reclaim;
 mod setup;
 mod shared;
+mod shortage;
+mod shrinker;
+mod single;
+mod slow;
 mod source;
 mod span;
+mod special;
 mod stats;
 mod sync;
+mod tenant;
 mod units;
 mod view;
 mod watermark;
 mod zone;
 mod zonelist;
 
+pub use account::{AccountError, AccountId, AccountLimits, AccountUsage};
 pub use alloc_pages::{AllocPages, free_pages_bulk};
 pub use allocator::PageAllocator;
+pub use bulk::request::{BulkItem, BulkOutcome, BulkRequest, Effort};
 pub use config::{Config, MemoryRegion, ReservedRange};
 pub use error::ConfigError;
+pub use fault::FaultConfig;
 pub use gfp::{Gfp, NR_ZONE_KINDS, ZoneKind};
 pub use handle::RawPage;
-pub use list::{Listable, PageList};
+pub use list::{Listable, Owned, PageList};
+pub use mempool::Mempool;
 pub use migratetype::{MigrateType, NR_MIGRATE_TYPES};
 pub use page::{Folio, FolioPages, Page};
 pub use platform::{DirectMap, Platform};
+pub use policy::{InterleaveCursor, NodeMask, Policy};
+pub use reclaim::{ShrinkerGuard, TooManyShrinkers};
 pub use shared::SharedPage;
+pub use shortage::Shortage;
+pub use shrinker::{MAX_NR_SHRINKERS, Shrinker};
 pub use source::PageSource;
 #[cfg(not(loom))]
 pub use source::{OnceAllocator, Static, StaticAllocator};
 pub use stats::VmStat;
+pub use tenant::Account;
 pub use units::{
     CpuId, MAX_NR_NODES, MAX_ORDER, NodeId, Order, OrderTooLarge, PAGE_SHIFT, PAGE_SIZE,
     PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER, PFN_BITS, Pfn, PhysAddr,

@@ -5,24 +5,38 @@ use core::fmt;
 use crate::batch::Batch;
 use crate::handle::RawPage;
 use crate::memmap::Link;
-use crate::page::Page;
+use crate::page::{Folio, Page};
 use crate::shared::SharedPage;
 use crate::source::PageSource;
 use crate::span::LastSpan;
 use crate::sync::Ordering;
 
-/// What can be on a [`PageList`]: a [`Page`] or a [`SharedPage`].
+/// What can be on a [`PageList`]: a [`Page`], a [`Folio`] or a [`SharedPage`].
 pub trait Listable: Sized + sealed::Sealed {
     /// How the page finds its allocator.
     type Source: PageSource;
 
     /// Makes the item of a handle that a list held.
+    ///
+    /// # Safety
+    /// The list gives `raw` up: nobody else makes an item of it.
     #[doc(hidden)]
-    fn from_link(source: &Self::Source, raw: RawPage) -> Self;
+    unsafe fn from_link(source: &Self::Source, raw: RawPage) -> Self;
 
     /// Tells whether nobody else holds the frame of a handle that a list holds.
     #[doc(hidden)]
     fn is_last(source: &Self::Source, raw: RawPage) -> bool;
+}
+
+/// What has its frames to itself, and so can always be put on a list.
+pub trait Owned: Listable {
+    /// Returns how the item finds its allocator.
+    #[doc(hidden)]
+    fn its_source(&self) -> &Self::Source;
+
+    /// Makes a handle for a list.
+    #[doc(hidden)]
+    fn into_link(self) -> RawPage;
 }
 
 mod sealed {
@@ -33,11 +47,47 @@ mod sealed {
 
 impl<S: PageSource> sealed::Sealed for Page<S> {}
 
+impl<S: PageSource> Owned for Page<S> {
+    fn its_source(&self) -> &S {
+        self.source()
+    }
+
+    fn into_link(self) -> RawPage {
+        self.into_raw()
+    }
+}
+
 impl<S: PageSource> Listable for Page<S> {
     type Source = S;
 
     #[inline]
-    fn from_link(source: &S, raw: RawPage) -> Self {
+    unsafe fn from_link(source: &S, raw: RawPage) -> Self {
+        Self::new(source.clone(), raw)
+    }
+
+    #[inline]
+    fn is_last(_source: &S, _raw: RawPage) -> bool {
+        true
+    }
+}
+
+impl<S: PageSource> sealed::Sealed for Folio<S> {}
+
+impl<S: PageSource> Owned for Folio<S> {
+    fn its_source(&self) -> &S {
+        self.source()
+    }
+
+    fn into_link(self) -> RawPage {
+        self.into_raw()
+    }
+}
+
+impl<S: PageSource> Listable for Folio<S> {
+    type Source = S;
+
+    #[inline]
+    unsafe fn from_link(source: &S, raw: RawPage) -> Self {
         Self::new(source.clone(), raw)
     }
 
@@ -52,7 +102,7 @@ impl<S: PageSource> sealed::Sealed for SharedPage<S> {}
 impl<S: PageSource> Listable for SharedPage<S> {
     type Source = S;
 
-    fn from_link(source: &S, raw: RawPage) -> Self {
+    unsafe fn from_link(source: &S, raw: RawPage) -> Self {
         Self::delist(source.clone(), raw)
     }
 
@@ -98,7 +148,8 @@ impl<T: Listable> PageList<T> {
     #[inline]
     pub fn pop(&mut self) -> Option<T> {
         let raw = self.pop_raw(&mut LastSpan::new())?;
-        Some(T::from_link(&self.source, raw))
+        // SAFETY: 1. given up: it was just taken off the list.
+        Some(unsafe { T::from_link(&self.source, raw) })
     }
 
     /// Moves all pages of `other` behind the last one.
@@ -211,14 +262,14 @@ impl<T: Listable> PageList<T> {
     }
 }
 
-impl<S: PageSource> PageList<Page<S>> {
-    /// Puts a page behind the last one.
+impl<T: Owned> PageList<T> {
+    /// Puts a page or block behind the last one.
     ///
     /// # Panics
-    /// If the page belongs to another allocator.
-    pub fn push(&mut self, page: Page<S>) {
-        self.check_allocator(page.source());
-        let raw = page.into_raw();
+    /// If it belongs to another allocator.
+    pub fn push(&mut self, item: T) {
+        self.check_allocator(item.its_source());
+        let raw = item.into_link();
         self.link_chain(raw, raw, 1);
     }
 }
@@ -239,9 +290,19 @@ impl<S: PageSource> PageList<SharedPage<S>> {
     }
 }
 
-impl<S: PageSource> Extend<Page<S>> for PageList<Page<S>> {
-    fn extend<I: IntoIterator<Item = Page<S>>>(&mut self, pages: I) {
-        pages.into_iter().for_each(|page| self.push(page));
+impl<S: PageSource> PageList<Folio<S>> {
+    /// Empties the list into `take`, first block first.
+    pub(crate) fn drain_raw(&mut self, mut take: impl FnMut(RawPage)) {
+        let mut last_span = LastSpan::new();
+        while let Some(raw) = self.pop_raw(&mut last_span) {
+            take(raw);
+        }
+    }
+}
+
+impl<T: Owned> Extend<T> for PageList<T> {
+    fn extend<I: IntoIterator<Item = T>>(&mut self, items: I) {
+        items.into_iter().for_each(|item| self.push(item));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::mem::{ManuallyDrop, MaybeUninit};
+use core::panic::Location;
 use core::ptr;
 
 use crate::handle::{Class, RawPage};
@@ -17,7 +18,24 @@ use crate::units::{Order, PAGE_SIZE, Pfn, PhysAddr};
 /// Sharing is explicit: [`share`](Self::share) makes a counted [`SharedPage`](crate::SharedPage).
 ///
 /// # Examples
-/// A page cannot be freed twice, nor used after it was freed:
+/// A page cannot be made a second time out of the handle of one that is still owned:
+/// ```compile_fail,E0133
+/// # use pagemill::*;
+/// # fn example<S: PageSource>(page: Page<S>, source: S) {
+/// let raw = page.into_raw();
+/// let one = <Page<S> as Listable>::from_link(&source, raw);
+/// # }
+/// ```
+/// Nor pass for a page of another static:
+/// ```compile_fail,E0308
+/// # use pagemill::*;
+/// # struct Of<T>(T);
+/// # fn example(page: Page<Static<Of<for<'a> fn(&'a u8)>>>)
+/// # where Static<Of<for<'a> fn(&'a u8)>>: PageSource, Static<Of<fn(&'static u8)>>: PageSource {
+/// let other: Page<Static<Of<fn(&'static u8)>>> = page;
+/// # }
+/// ```
+/// It cannot be freed twice, nor used after it was freed:
 /// ```compile_fail,E0382
 /// # use pagemill::*;
 /// # fn example<S: AllocPages>(frames: S) {
@@ -58,13 +76,16 @@ impl<S: PageSource> Page<S> {
     /// Takes over a frame of which only the number is known.
     ///
     /// For page tables and rings that have no room for a [`RawPage`]. Returns `None` if the frame
-    /// is not in the allocator's memory map. The page will be filed as movable.
+    /// is not in the allocator's memory map. The page will be filed as movable, and is charged to
+    /// nobody: the number does not say who paid, so a page that was charged stays so for ever.
     ///
     /// # Safety
     /// The caller owns the frame: it was given up by [`into_raw`](Self::into_raw), or it is one of
     /// the reserved frames, which the allocator then takes in.
+    #[track_caller]
     pub unsafe fn from_pfn(source: S, pfn: Pfn) -> Option<Self> {
         let raw = source.allocator().handle_of(pfn, Order::ZERO)?;
+        source.allocator().adopt(raw, Location::caller());
         Some(Self { raw, source })
     }
 
@@ -182,6 +203,12 @@ impl<S: PageSource> Folio<S> {
         Self { raw, source }
     }
 
+    /// Returns how the allocator is reached.
+    #[inline]
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
     fn into_parts(self) -> (RawPage, S) {
         let this = ManuallyDrop::new(self);
         // SAFETY: 1. valid to read: a reference. 2. not dropped twice: `this` never is.
@@ -219,7 +246,7 @@ impl<S: PageSource> Folio<S> {
         let (raw, source) = self.into_parts();
         let start = raw.pfn().value();
         FolioPages {
-            class: Class::new(raw.list(), Order::ZERO),
+            class: Class::new(raw.list(), Order::ZERO).charged_to(raw.class().account()),
             pfns: start..start + raw.order().nr_pages() as u64,
             source,
         }
@@ -252,12 +279,7 @@ impl<S: PageSource<Platform: DirectMap>> Folio<S> {
 
 impl<S: PageSource> Drop for Folio<S> {
     fn drop(&mut self) {
-        let allocator = self.source.allocator();
-        if self.order() == Order::ZERO {
-            allocator.free_single(self.raw);
-        } else {
-            allocator.free_block(self.raw);
-        }
+        self.source.allocator().free_pages(&[self.raw]);
     }
 }
 

@@ -136,7 +136,7 @@ impl PcpList {
     /// # Panics
     /// If there are fewer.
     #[inline]
-    pub(crate) fn top(&self, nr: usize) -> &[RawPage] {
+    fn top(&self, nr: usize) -> &[RawPage] {
         // SAFETY: 1. initialised: `pcp-init`.
         unsafe { self.pages[self.count - nr..self.count].assume_init_ref() }
     }
@@ -146,26 +146,69 @@ impl PcpList {
     /// # Panics
     /// If there are fewer.
     #[inline]
-    pub(crate) fn bottom(&self, nr: usize) -> &[RawPage] {
+    fn bottom(&self, nr: usize) -> &[RawPage] {
         // SAFETY: 1. initialised: `pcp-init`.
         unsafe { self.pages[..self.count][..nr].assume_init_ref() }
     }
 
-    /// Forgets the `nr` pages that were freed last.
+    /// Takes the `nr` pages that were freed last: they leave the list when the result is dropped,
+    /// and so also when their receiver panics.
+    ///
+    /// # Panics
+    /// If there are fewer.
     #[inline]
-    pub(crate) fn forget_top(&mut self, nr: usize) {
-        self.count -= nr;
+    pub(crate) fn take_top(&mut self, nr: usize) -> Taken<'_> {
+        assert!(nr <= self.count, "{nr} of {} pages", self.count);
+        Taken { list: self, nr, from: End::Top }
     }
 
-    /// Forgets the `nr` pages that were freed first.
-    pub(crate) fn forget_bottom(&mut self, nr: usize) {
-        self.pages.copy_within(nr..self.count, 0);
-        self.count -= nr;
+    /// Takes the `nr` pages that were freed first, likewise.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub(crate) fn take_bottom(&mut self, nr: usize) -> Taken<'_> {
+        assert!(nr <= self.count, "{nr} of {} pages", self.count);
+        Taken { list: self, nr, from: End::Bottom }
     }
 
     #[inline]
     fn scaled_batch(&self, doublings: u32) -> usize {
         (self.batch << doublings).min(self.high / 2).max(self.batch)
+    }
+}
+
+/// Pages on their way out of a list.
+#[derive(Debug)]
+pub(crate) struct Taken<'a> {
+    list: &'a mut PcpList,
+    nr: usize,
+    from: End,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Top,
+    Bottom,
+}
+
+impl Taken<'_> {
+    /// Returns the pages, oldest first.
+    #[inline]
+    pub(crate) fn pages(&self) -> &[RawPage] {
+        match self.from {
+            End::Top => self.list.top(self.nr),
+            End::Bottom => self.list.bottom(self.nr),
+        }
+    }
+}
+
+impl Drop for Taken<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let End::Bottom = self.from {
+            self.list.pages.copy_within(self.nr..self.list.count, 0);
+        }
+        self.list.count -= self.nr;
     }
 }
 
@@ -195,11 +238,22 @@ mod tests {
         pages(0..6).into_iter().for_each(|page| list.push(page));
         list.push(pages(6..7)[0]);
         assert_eq!(list.pop(), Some(pages(6..7)[0]));
-        assert_eq!(list.bottom(2), pages(0..2));
-        list.forget_bottom(2);
-        assert_eq!(list.top(4), pages(2..6));
-        list.forget_top(4);
+        assert_eq!(list.take_bottom(2).pages(), pages(0..2));
+        assert_eq!(list.take_top(4).pages(), pages(2..6));
         assert_eq!((list.pop(), list.count(), list.room()), (None, 0, 8));
+    }
+
+    #[test]
+    fn a_receiver_that_panics_gets_pages_once_and_leaves_none_twice() {
+        let mut list = list(8, 2);
+        pages(0..6).into_iter().for_each(|page| list.push(page));
+        let receive = core::panic::AssertUnwindSafe(|| {
+            let taken = list.take_top(2);
+            assert!(taken.pages().is_empty(), "the receiver panics");
+        });
+        assert!(std::panic::catch_unwind(receive).is_err());
+        assert_eq!(list.count(), 4);
+        assert_eq!(list.pop(), Some(pages(3..4)[0]));
     }
 
     #[test]

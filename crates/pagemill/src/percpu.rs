@@ -54,10 +54,6 @@ impl Lists<'_> {
         &mut self.lists[index]
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.lists.len()
-    }
-
     /// Returns the counters of zone `index`, which the holder may write.
     #[inline]
     pub(crate) fn events(&self, index: usize) -> &'static ZoneEvents {

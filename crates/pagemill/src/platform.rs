@@ -2,6 +2,8 @@
 
 use core::ptr::NonNull;
 
+use crate::account::AccountId;
+use crate::gfp::Gfp;
 use crate::units::{CpuId, Pfn};
 
 /// The machine under the allocator: a kernel, a hypervisor, a process, a test.
@@ -39,6 +41,53 @@ pub trait Platform {
         core::hint::spin_loop();
     }
 
+    /// Returns `gfp` less what the caller's context forbids.
+    ///
+    /// A task that must not start I/O or enter the file system while it reclaims says so once, for
+    /// all allocations that it makes: Linux's `memalloc_noio_save` and `memalloc_nofs_save`; one
+    /// that frees memory soon adds [`Gfp::MEMALLOC`]. Asked only where reclaim or reserves come in.
+    fn gfp_context(&self, gfp: Gfp) -> Gfp {
+        gfp
+    }
+
+    /// Returns the account that the caller's allocations with [`Gfp::ACCOUNT`] are charged to.
+    fn current_account(&self) -> Option<AccountId> {
+        None
+    }
+
+    /// Asks for background reclaim: a zone is below its low watermark.
+    ///
+    /// Called in any context, also with per-CPU lists held by what was interrupted; must not
+    /// allocate.
+    fn wake_reclaim(&self) {}
+
+    /// Waits until [`wake`](Self::wake) is called, or for about 10 ms, unless `still` is false.
+    ///
+    /// `still` is asked after the platform has made sure that a `wake` from then on is noticed.
+    fn wait(&self, still: &dyn Fn() -> bool) {
+        if still() {
+            self.relax(0);
+        }
+    }
+
+    /// Wakes all who [`wait`](Self::wait).
+    fn wake(&self) {}
+
+    /// Fills `nr_pages` frames from `pfn` on with a pattern that no user writes by chance.
+    ///
+    /// # Safety
+    /// As for [`zero_pages`](Self::zero_pages).
+    unsafe fn poison_pages(&self, _pfn: Pfn, _nr_pages: usize) {}
+
+    /// Returns the position of the first byte that no longer has the pattern of
+    /// [`poison_pages`](Self::poison_pages).
+    ///
+    /// # Safety
+    /// As for [`zero_pages`](Self::zero_pages).
+    unsafe fn find_unpoisoned(&self, _pfn: Pfn, _nr_pages: usize) -> Option<usize> {
+        None
+    }
+
     /// Fills `nr_pages` frames from `pfn` on with zeroes.
     ///
     /// # Safety
@@ -52,8 +101,9 @@ pub trait Platform {
 /// For each frame of a map that an allocator was built from with this platform, `frame_ptr`
 /// returns a pointer to [`PAGE_SIZE`](crate::PAGE_SIZE) initialised bytes that is aligned to
 /// `PAGE_SIZE`, valid for reads and writes for as long as the platform lives, always the same for
-/// one frame, and disjoint from that of every other frame. Frames that follow each other in one
-/// region of the map follow each other in memory.
+/// one frame, and disjoint from that of every other frame. Frames whose numbers follow each other
+/// follow each other in memory, within one allocation of Rust's sense, also where one region of the
+/// map ends and the next begins: blocks are made of whatever frames are adjacent.
 pub unsafe trait DirectMap: Platform {
     /// Returns where the bytes of frame `pfn` are.
     fn frame_ptr(&self, pfn: Pfn) -> NonNull<u8>;

@@ -7,6 +7,7 @@ use core::alloc::Layout;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
+use crate::account::{self, Accounts};
 use crate::buddy::{Block, Buddy};
 use crate::config::Config;
 use crate::error::ConfigError;
@@ -14,6 +15,7 @@ use crate::gfp::{NR_ZONE_KINDS, ZoneKind};
 use crate::handle::{MAX_NR_ZONES, RawPage};
 use crate::memmap::FrameTables;
 use crate::migratetype::NR_MIGRATE_TYPES;
+use crate::owner::{self, Owners};
 use crate::pageblock::Bitmap;
 use crate::pcp::PcpList;
 use crate::percpu::PerCpu;
@@ -32,6 +34,8 @@ pub(crate) struct Tables {
     pub(crate) cpus: &'static [PerCpu],
     /// One list for each node and kind of zone; see [`zonelist`](crate::zonelist).
     pub(crate) zonelists: &'static [ZoneList],
+    pub(crate) accounts: Accounts,
+    pub(crate) owners: Owners,
 }
 
 /// Alignment of the metadata memory: a pair of cache lines.
@@ -168,6 +172,8 @@ struct Raw {
     pages: &'static mut [MaybeUninit<RawPage>],
     zonelists: &'static mut [MaybeUninit<ZoneList>],
     zone_indexes: &'static mut [MaybeUninit<u16>],
+    accounts: &'static mut [MaybeUninit<account::Entry>],
+    owners: &'static mut [MaybeUninit<owner::Entry>],
 }
 
 /// Takes the tables' memory in order; `None` if the carver only counts.
@@ -185,6 +191,9 @@ fn carve(config: &Config<'_>, counts: &Counts, carver: &mut Carver) -> Option<Ra
     let zone_indexes = carver.take(counts.nodes * zone_order_len(config, counts));
     let links = carver.take(counts.frames);
     let refs = carver.take(counts.frames);
+    // Entry zero stands for no account.
+    let accounts = carver.take(config.nr_accounts as usize + 1);
+    let owners = carver.take(if config.page_owner { counts.frames } else { 0 });
     Some(Raw {
         zones: zones?,
         spans: spans?,
@@ -197,6 +206,8 @@ fn carve(config: &Config<'_>, counts: &Counts, carver: &mut Carver) -> Option<Ra
         pages: pages?,
         zonelists: zonelists?,
         zone_indexes: zone_indexes?,
+        accounts: accounts?,
+        owners: owners?,
     })
 }
 
@@ -231,7 +242,10 @@ impl Raw {
             let events = write_all(events.next(zones.len()), |_| ZoneEvents::new());
             PerCpu::new(config.cpu_node(cpu), lists, events)
         });
-        Tables { frames: self.frames, zones, cpus, zonelists }
+        let accounts = Accounts::new(write_all(self.accounts, |_| account::Entry::new()));
+        let nobody = |_| owner::Entry::new(core::ptr::null_mut());
+        let owners = Owners::new(write_all(self.owners, nobody));
+        Tables { frames: self.frames, zones, cpus, zonelists, accounts, owners }
     }
 }
 

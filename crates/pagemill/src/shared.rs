@@ -73,8 +73,8 @@ impl<S: PageSource> SharedPage<S> {
 
     /// Marks the frame as being on a list, and gives up the handle.
     pub(crate) fn enlist(self) -> Result<RawPage, Self> {
-        // Relaxed: the bit only excludes a second list; the link is read by who holds the list.
-        if self.count().fetch_or(LISTED, Ordering::Relaxed) & LISTED != 0 {
+        // Acquire pairs with the Release in `delist`: the last list is done with the link.
+        if self.count().fetch_or(LISTED, Ordering::Acquire) & LISTED != 0 {
             return Err(self);
         }
         Ok(self.into_parts().0)
@@ -83,8 +83,8 @@ impl<S: PageSource> SharedPage<S> {
     /// Makes the handle that [`enlist`](Self::enlist) gave up.
     pub(crate) fn delist(source: S, raw: RawPage) -> Self {
         let page = Self { raw, source };
-        // Release pairs with the Acquire load in `try_unshare` of whoever is given the page next;
-        // the bit must be gone before a second list can take the frame.
+        // Release pairs with the Acquire in `enlist`: this list is done with the link before another
+        // takes the frame.
         page.count().fetch_and(!LISTED, Ordering::Release);
         page
     }
@@ -134,7 +134,11 @@ impl<S: PageSource> Clone for SharedPage<S> {
     fn clone(&self) -> Self {
         // Relaxed: the new owner comes from an existing one.
         let owners = self.count().fetch_add(1, Ordering::Relaxed) & !LISTED;
-        assert!(owners < MAX_OWNERS, "frame {} has {owners} owners", self.pfn());
+        if owners >= MAX_OWNERS {
+            // Taken back, so that refusals never add up to an overflow.
+            self.count().fetch_sub(1, Ordering::Relaxed);
+            panic!("frame {} has {owners} owners already", self.pfn());
+        }
         Self { raw: self.raw, source: self.source.clone() }
     }
 }
@@ -153,5 +157,61 @@ impl<S: PageSource> Drop for SharedPage<S> {
 impl<S: PageSource> fmt::Debug for SharedPage<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SharedPage(pfn {}, {} owners)", self.pfn(), self.nr_owners())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::boxed::Box;
+    use core::panic::AssertUnwindSafe;
+    use core::ptr::NonNull;
+
+    use super::*;
+    use crate::alloc_pages::AllocPages;
+    use crate::allocator::PageAllocator;
+    use crate::config::{Config, MemoryRegion};
+    use crate::gfp::Gfp;
+    use crate::platform::Platform;
+    use crate::units::{CpuId, NodeId, PhysAddr};
+
+    struct Alone;
+
+    impl Platform for Alone {
+        fn nr_cpus(&self) -> u32 {
+            1
+        }
+        fn pin(&self) -> CpuId {
+            CpuId::new(0)
+        }
+        unsafe fn zero_pages(&self, _pfn: Pfn, _nr_pages: usize) {}
+    }
+
+    #[derive(Clone, Copy)]
+    #[repr(align(128))]
+    struct Aligned {
+        _bytes: [u8; 128],
+    }
+
+    #[test]
+    fn a_refused_owner_is_not_counted() {
+        let region =
+            MemoryRegion { start: PhysAddr::new(0), len_bytes: 1 << 20, node: NodeId::new(0) };
+        let memory = [region];
+        let config = Config::new(&memory, 1);
+        let size = PageAllocator::<Alone>::metadata_layout(&config).unwrap().size();
+        let books = Box::leak(alloc::vec![Aligned { _bytes: [0; 128] }; size / 128 + 1].into());
+        let books: &mut [Aligned] = books;
+        let books = NonNull::slice_from_raw_parts(NonNull::from(&mut books[0]).cast(), size);
+        // SAFETY: 1. the books are initialised, aligned and leaked for this test alone. 2. nobody
+        // touches the frames: there is no memory behind them.
+        let allocator = unsafe { PageAllocator::new(&config, books, Alone) }.unwrap();
+        let page = allocator.alloc_page(Gfp::KERNEL).unwrap().share();
+        page.count().store(MAX_OWNERS, Ordering::Relaxed);
+        for _ in 0..3 {
+            let clone = AssertUnwindSafe(|| page.clone().pfn());
+            assert!(std::panic::catch_unwind(clone).is_err());
+            assert_eq!(page.nr_owners(), MAX_OWNERS);
+        }
+        page.count().store(1, Ordering::Relaxed);
     }
 }

@@ -90,6 +90,7 @@ impl<P: Platform> OnceAllocator<P> {
     ///
     /// # Errors
     /// Gives `allocator` back if there is one already, or another thread is storing one.
+    #[expect(clippy::result_large_err, reason = "called once; the caller keeps what it owns")]
     pub fn set(&self, allocator: PageAllocator<P>) -> Result<(), PageAllocator<P>> {
         self.0.set(allocator)
     }
@@ -113,7 +114,9 @@ impl<P: Platform> Default for OnceAllocator<P> {
 /// # Panics
 /// Allocating panics before the static has been given its allocator.
 #[cfg(not(loom))]
-pub struct Static<T>(PhantomData<fn() -> T>);
+///
+/// Invariant in `T`: one static's name must never pass for another's, not even by subtyping.
+pub struct Static<T>(PhantomData<fn(T) -> T>);
 
 #[cfg(not(loom))]
 impl<T> Static<T> {

@@ -14,6 +14,7 @@ mod imp {
     pub(crate) type AtomicU32 = core::sync::atomic::AtomicU32;
     #[expect(clippy::disallowed_types, reason = "the alias that all others go through")]
     pub(crate) type AtomicU64 = core::sync::atomic::AtomicU64;
+    pub(crate) type AtomicPtr<T> = core::sync::atomic::AtomicPtr<T>;
     #[expect(clippy::disallowed_types, reason = "the cell that loom's stands in for")]
     #[derive(Debug)]
     pub(crate) struct UnsafeCell<T>(core::cell::UnsafeCell<T>);
@@ -48,6 +49,14 @@ mod imp {
         }
     }
 
+    /// # Safety
+    /// No unique reference to the value may be alive.
+    #[inline]
+    pub(crate) unsafe fn shared<T>(pointer: &MutPtr<T>) -> &T {
+        // SAFETY: 1. not written meanwhile, and alive: the caller's obligation.
+        unsafe { &*pointer.0 }
+    }
+
     pub(crate) fn fence_acquire() {
         fence(Ordering::Acquire);
     }
@@ -62,7 +71,14 @@ mod imp {
 #[cfg(loom)]
 mod imp {
     pub(crate) use loom::cell::{MutPtr, UnsafeCell};
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+    /// # Safety
+    /// No unique reference to the value may be alive.
+    pub(crate) unsafe fn shared<T>(pointer: &MutPtr<T>) -> &T {
+        // SAFETY: 1. not written meanwhile, and alive: the caller's obligation.
+        unsafe { pointer.deref() }
+    }
 
     pub(crate) fn fence_acquire() {
         loom::sync::atomic::fence(Ordering::Acquire);
@@ -77,8 +93,8 @@ mod imp {
     }
 }
 
-pub(crate) use imp::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence_acquire};
-use imp::{MutPtr, UnsafeCell, test_and_set};
+pub(crate) use imp::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence_acquire};
+use imp::{MutPtr, UnsafeCell, shared, test_and_set};
 
 /// A lock that is tried first and spun on only where the caller says how to wait.
 ///
@@ -143,9 +159,9 @@ impl<T> Deref for LockGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: 1. exclusive: `lock-excludes`, and the borrow of the guard. 2. alive: the guard
-        // borrows the lock.
-        unsafe { self.value.deref() }
+        // SAFETY: 1. no unique reference: `lock-excludes`, and the borrow of the guard. 2. alive: the
+        // guard borrows the lock.
+        unsafe { shared(&self.value) }
     }
 }
 

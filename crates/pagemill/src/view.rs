@@ -1,11 +1,15 @@
 //! The state of an allocator, for people and tests: zones, free blocks, counters.
 
+use core::panic::Location;
+
 use crate::allocator::PageAllocator;
+use crate::fault::FaultConfig;
 use crate::gfp::ZoneKind;
 use crate::migratetype::{MigrateType, NR_MIGRATE_TYPES};
 use crate::platform::Platform;
+use crate::special::FAULTS;
 use crate::stats::VmStat;
-use crate::units::{CpuId, MAX_ORDER, NodeId};
+use crate::units::{CpuId, MAX_ORDER, NodeId, Pfn};
 use crate::watermark::Watermarks;
 use crate::zone::Zone;
 
@@ -102,6 +106,29 @@ impl<P: Platform> PageAllocator<P> {
                 batch: list.batch(),
             })
         })
+    }
+
+    /// Sets which allocations are to fail from now on; [`FaultConfig::NEVER`] ends it.
+    pub fn inject_faults(&self, config: &FaultConfig) {
+        self.faults.configure(config);
+        self.special.set(FAULTS, config.interval != 0);
+    }
+
+    /// Calls `visit` with each frame in use and the call that allocated it.
+    ///
+    /// Nothing is visited unless the allocator was built with
+    /// [`page_owner`](crate::Config::page_owner).
+    ///
+    /// # Concurrency
+    /// Frames that are allocated or freed meanwhile are seen or not.
+    pub fn for_each_owner(&self, mut visit: impl FnMut(Pfn, &'static Location<'static>)) {
+        for span in self.zones().iter().flat_map(|zone| zone.facts.spans.iter()) {
+            for pfn in span.start..span.end {
+                if let Some(site) = self.owners().holder(span.frame(pfn)) {
+                    visit(Pfn::new(pfn), site);
+                }
+            }
+        }
     }
 
     /// Returns the counters of all CPUs and zones, summed up.

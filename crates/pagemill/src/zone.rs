@@ -148,6 +148,14 @@ impl Zone {
         view
     }
 
+    /// Calls `visit` for each free frame, a few pageblocks at a time.
+    pub(crate) fn for_each_free(&self, platform: &impl Platform, mut visit: impl FnMut(Pfn)) {
+        let nr_pageblocks = self.hold(platform).buddy().nr_pageblocks();
+        for block in 0..nr_pageblocks {
+            self.hold(platform).buddy().for_each_free(block, &mut visit);
+        }
+    }
+
     const VIEW_STEP: usize = 16;
 
     #[inline]

@@ -1,4 +1,4 @@
-//! The figures of an experiment as JSON.
+//! The figures of `bench bulk` as JSON, and the parts that others have in common with it.
 //!
 //! The field names are a promise, written down in `docs/bench-json.md`: a field is added without
 //! further ado, and one that is renamed, removed or changed in meaning raises [`SCHEMA_VERSION`].
@@ -65,11 +65,8 @@ impl Document {
             command: "bench bulk",
             machine: JsonMachine::of(context),
             arena: JsonArena::of(context.arena.bytes(), context.arena_kind),
-            pcp: JsonPcp { high: context.pcp_high, batch: context.pcp_batch },
-            clock: JsonClock {
-                tsc_hz: context.clock.tsc_hz(),
-                overhead_ns: rounded(context.clock.overhead_ns()),
-            },
+            pcp: JsonPcp::of(context),
+            clock: JsonClock::of(context),
             runs: experiment.runs,
             slice_ms: experiment.slice.as_millis(),
             cpus: experiment.cpus.iter().map(|cpu| cpu.value()).collect(),
@@ -82,7 +79,7 @@ impl Document {
 
 /// The machine, under the names of [`Machine`](pagemill_host::Machine).
 #[derive(Debug, Serialize)]
-struct JsonMachine {
+pub(crate) struct JsonMachine {
     cpu_model: Option<String>,
     nr_cpus: Option<u32>,
     kernel_release: Option<String>,
@@ -94,7 +91,8 @@ struct JsonMachine {
 }
 
 impl JsonMachine {
-    fn of(context: &Context) -> Self {
+    /// Names what is known of the machine.
+    pub(crate) fn of<E>(context: &Context<E>) -> Self {
         let machine = context.machine.clone();
         Self {
             cpu_model: machine.cpu_model,
@@ -143,16 +141,33 @@ impl JsonArena {
     }
 }
 
+/// The sizes of a CPU's list.
 #[derive(Debug, Serialize)]
-struct JsonPcp {
+pub(crate) struct JsonPcp {
     high: usize,
     batch: usize,
 }
 
+impl JsonPcp {
+    /// Names the sizes of a CPU's list.
+    pub(crate) fn of<E>(context: &Context<E>) -> Self {
+        Self { high: context.pcp_high, batch: context.pcp_batch }
+    }
+}
+
+/// What was timed with.
 #[derive(Debug, Serialize)]
-struct JsonClock {
+pub(crate) struct JsonClock {
     tsc_hz: Option<u64>,
     overhead_ns: f64,
+}
+
+impl JsonClock {
+    /// Names the clock and what reading it costs.
+    pub(crate) fn of<E>(context: &Context<E>) -> Self {
+        let clock = context.clock;
+        Self { tsc_hz: clock.tsc_hz(), overhead_ns: rounded(clock.overhead_ns()) }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -227,7 +242,7 @@ fn figures(spread: Spread) -> [f64; 3] {
 }
 
 /// Drops what is below a picosecond, which nothing here can measure.
-fn rounded(ns: f64) -> f64 {
+pub(crate) fn rounded(ns: f64) -> f64 {
     (ns * 1e3).round() / 1e3
 }
 

@@ -76,10 +76,9 @@ impl Tables<'_> {
     }
 }
 
-impl Display for Context {
-    /// Writes the circumstances, and how the tables that follow are to be read.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let experiment = &self.experiment;
+impl<E> Context<E> {
+    /// Writes where and with what was measured, whatever it was.
+    pub(super) fn circumstances(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (high, batch) = (self.pcp_high, self.pcp_batch);
         writeln!(f, "machine  {}", self.machine)?;
         writeln!(f, "arena    {}, {}", self.arena, self.arena_kind)?;
@@ -89,7 +88,15 @@ impl Display for Context {
             Some(hz) => write!(f, "time stamp counter, {:.3} ticks per ns", hz as f64 / 1e9)?,
             None => write!(f, "the system's monotonic clock")?,
         }
-        writeln!(f, "; reading it costs {:.0} ns, taken off", self.clock.overhead_ns())?;
+        writeln!(f, "; reading it costs {:.0} ns, taken off", self.clock.overhead_ns())
+    }
+}
+
+impl Display for Context {
+    /// Writes the circumstances, and how the tables that follow are to be read.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.circumstances(f)?;
+        let (experiment, high) = (&self.experiment, self.pcp_high);
         let cpus: Vec<String> = experiment.cpus.iter().map(ToString::to_string).collect();
         writeln!(f, "threads  {}, on CPU {}", cpus.len(), cpus.join(", "))?;
         writeln!(f)?;

@@ -3,9 +3,11 @@
 use core::mem::{ManuallyDrop, MaybeUninit};
 
 use super::engine::{Sink, Wanted};
+use crate::allocator::Site;
 use crate::gfp::Gfp;
 use crate::handle::{Difference, RawPage};
 use crate::page::Page;
+use crate::policy::NodeMask;
 use crate::source::PageSource;
 use crate::units::NodeId;
 
@@ -16,11 +18,12 @@ pub(crate) fn alloc<S: PageSource>(
     gfp: Gfp,
     node: Option<NodeId>,
     slots: &mut [Option<Page<S>>],
+    site: Site,
 ) -> usize {
     match slots {
-        [slot @ None] => fill_one(source, gfp, node, slot),
+        [slot @ None] => fill_one(source, gfp, node, slot, site),
         [] | [Some(_)] => slots.len(),
-        _ => alloc_several(source, gfp, node, slots),
+        _ => alloc_several(source, gfp, node, slots, site),
     }
 }
 
@@ -31,15 +34,25 @@ fn alloc_several<S: PageSource>(
     gfp: Gfp,
     node: Option<NodeId>,
     slots: &mut [Option<Page<S>>],
+    site: Site,
 ) -> usize {
     if !all_empty(slots) {
-        return alloc_into_holes(source, gfp, node, slots);
+        return alloc_into_holes(source, gfp, node, slots, site);
     }
     let nr = slots.len();
     let wanted = Wanted { claim: nr, new: nr };
     let mut empty = Empty { slots, source };
-    match source.allocator().alloc_bulk(gfp, node, wanted, &mut empty) {
-        0 => fill_one(source, gfp, node, &mut slots[0]),
+    let allocator = source.allocator();
+    let filled = if allocator.is_unusual(gfp) {
+        match allocator.alloc_bulk_unusual(gfp, node, wanted, &mut empty, site) {
+            Ok(filled) => filled,
+            Err(_) => return 0,
+        }
+    } else {
+        allocator.alloc_bulk(gfp, node, NodeMask::ALL, wanted, &mut empty)
+    };
+    match filled {
+        0 => fill_one(source, gfp, node, &mut slots[0], site),
         filled => filled,
     }
 }
@@ -50,6 +63,7 @@ fn alloc_into_holes<S: PageSource>(
     gfp: Gfp,
     node: Option<NodeId>,
     slots: &mut [Option<Page<S>>],
+    site: Site,
 ) -> usize {
     let nr = slots.len();
     let Some(first_hole) = slots.iter().position(Option::is_none) else { return nr };
@@ -58,11 +72,13 @@ fn alloc_into_holes<S: PageSource>(
         let new = rest.iter().filter(|slot| slot.is_none()).count();
         let mut holes = Holes { slots: rest.iter_mut(), source };
         let wanted = Wanted { claim: nr, new };
-        if source.allocator().alloc_bulk(gfp, node, wanted, &mut holes) > 0 {
-            return slots.iter().position(Option::is_none).unwrap_or(nr);
+        match source.allocator().alloc_bulk_unusual(gfp, node, wanted, &mut holes, site) {
+            Ok(0) => {}
+            Ok(_) => return slots.iter().position(Option::is_none).unwrap_or(nr),
+            Err(_) => return first_hole,
         }
     }
-    first_hole + fill_one(source, gfp, node, &mut slots[first_hole])
+    first_hole + fill_one(source, gfp, node, &mut slots[first_hole], site)
 }
 
 /// Fills one empty slot with all the effort of a single allocation; returns 1 if it holds a page.
@@ -72,8 +88,9 @@ fn fill_one<S: PageSource>(
     gfp: Gfp,
     node: Option<NodeId>,
     slot: &mut Option<Page<S>>,
+    site: Site,
 ) -> usize {
-    match source.allocator().alloc_single(gfp, node) {
+    match source.allocator().alloc_single(gfp, node, site) {
         Some(raw) => {
             // The slot is empty; not dropping what it held saves looking.
             let page = Some(Page::new(source.clone(), raw));

@@ -1,11 +1,14 @@
 //! One call, many pages: the part that both families of the bulk interface share.
 
-use crate::allocator::{PAGES_PER_HOLD, PageAllocator, Pinned, Request};
+use crate::allocator::{PAGES_PER_HOLD, PageAllocator, Pinned, Request, Site};
 use crate::batch::Batch;
 use crate::gfp::Gfp;
-use crate::handle::{Class, RawPage};
+use crate::handle::{AccountNumber, Class, RawPage};
 use crate::pageblock::Runs;
 use crate::platform::Platform;
+use crate::policy::NodeMask;
+use crate::shortage::Shortage;
+use crate::slow::Ask;
 use crate::units::{NodeId, Order};
 use crate::zone::Zone;
 
@@ -13,6 +16,11 @@ use crate::zone::Zone;
 pub(crate) trait Sink {
     /// Takes over pages, which are as many as it asked for at most.
     fn accept(&mut self, pages: &[RawPage]);
+
+    /// Tells whether it takes long to accept a page, so that no lock must be held meanwhile.
+    fn is_slow(&self) -> bool {
+        false
+    }
 }
 
 /// How many pages a bulk call is about.
@@ -42,17 +50,16 @@ impl<P: Platform> PageAllocator<P> {
         &self,
         gfp: Gfp,
         node: Option<NodeId>,
+        nodes: NodeMask,
         wanted: Wanted,
         sink: &mut impl Sink,
     ) -> usize {
         let mut pinned = self.pin();
-        let request = self.request(&pinned, gfp, node);
-        let Some(zone) = self.bulk_zone(&request, wanted.claim) else {
-            return 0;
-        };
-        if gfp.contains(Gfp::ZERO) {
+        let request = self.request(&pinned, gfp, node).on(nodes);
+        let Some(zone) = self.bulk_zone(&request, wanted.claim) else { return 0 };
+        if sink.is_slow() {
             drop(pinned);
-            return self.alloc_bulk_zeroed(&request, zone, wanted.new, sink);
+            return self.alloc_bulk_slowly(&request, zone, wanted.new, sink);
         }
         let mut done = 0;
         loop {
@@ -67,10 +74,9 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
-    /// As [`alloc_bulk`](Self::alloc_bulk), with pages that are filled with zeroes while no lock
-    /// is held.
+    /// As [`alloc_bulk`](Self::alloc_bulk), for a sink that takes long: no lock is held meanwhile.
     #[cold]
-    fn alloc_bulk_zeroed(
+    fn alloc_bulk_slowly(
         &self,
         request: &Request,
         zone: &'static Zone,
@@ -82,7 +88,6 @@ impl<P: Platform> PageAllocator<P> {
             let wanted = (nr - done).min(Batch::CAPACITY);
             let mut batch = Batch::new();
             let moved = self.move_pages(&self.pin(), request, zone, wanted, &mut batch);
-            batch.as_slice().iter().for_each(|&page| self.zero(page));
             sink.accept(batch.as_slice());
             done += moved;
             if moved < wanted {
@@ -110,8 +115,7 @@ impl<P: Platform> PageAllocator<P> {
         loop {
             let list = lists.list(id.index());
             let ready = list.count().min(left);
-            sink.accept(list.top(ready));
-            list.forget_top(ready);
+            sink.accept(list.take_top(ready).pages());
             left -= ready;
             if left == 0 || self.refill(&mut lists, zone, request.migratetype()) == 0 {
                 break;
@@ -150,6 +154,67 @@ impl<P: Platform> PageAllocator<P> {
             self.count_alloc(events, request, zone, done as u64, done as u64);
         });
         done
+    }
+}
+
+/// Blocks on their way to a sink: what their request asks of each is done here.
+pub(crate) struct Finish<'a, P: Platform, K: Sink> {
+    pub(crate) allocator: &'a PageAllocator<P>,
+    pub(crate) sink: &'a mut K,
+    pub(crate) account: AccountNumber,
+    pub(crate) gfp: Gfp,
+    pub(crate) site: Site,
+}
+
+impl<P: Platform, K: Sink> Sink for Finish<'_, P, K> {
+    #[inline]
+    fn accept(&mut self, pages: &[RawPage]) {
+        if !self.is_slow() {
+            return self.sink.accept(pages);
+        }
+        for &page in pages {
+            let page = self.allocator.finish(page, self.account, self.gfp, self.site);
+            self.sink.accept(&[page]);
+        }
+    }
+
+    #[inline]
+    fn is_slow(&self) -> bool {
+        self.gfp.contains(Gfp::ZERO) || !self.account.is_none() || self.allocator.special.any()
+    }
+}
+
+impl<P: Platform> PageAllocator<P> {
+    /// As [`alloc_bulk`](Self::alloc_bulk), with all that a request may ask for besides.
+    ///
+    /// The account is charged once, for as many pages as fit under its limit.
+    #[cold]
+    pub(crate) fn alloc_bulk_unusual(
+        &self,
+        gfp: Gfp,
+        node: Option<NodeId>,
+        wanted: Wanted,
+        sink: &mut impl Sink,
+        site: Site,
+    ) -> Result<usize, Shortage> {
+        if self.is_faulted(gfp, Order::ZERO) {
+            return Err(Shortage::Fault);
+        }
+        let account = self.account_of(&Ask::new(gfp, node, Order::ZERO, site));
+        let charged = self.accounts().charge(account, wanted.new as u64, 1);
+        let new = usize::try_from(charged).unwrap_or(wanted.new);
+        let mut finish = Finish { allocator: self, sink, account, gfp, site };
+        let wanted = Wanted { new, ..wanted };
+        let done = self.alloc_bulk(gfp, node, NodeMask::ALL, wanted, &mut finish);
+        self.accounts().uncharge(account, charged - done as u64);
+        Ok(done)
+    }
+
+    /// Tells whether a bulk call must go through
+    /// [`alloc_bulk_unusual`](Self::alloc_bulk_unusual).
+    #[inline]
+    pub(crate) fn is_unusual(&self, gfp: Gfp) -> bool {
+        gfp.intersects(Gfp::ZERO.union(Gfp::ACCOUNT)) || self.special.any()
     }
 }
 

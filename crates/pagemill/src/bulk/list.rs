@@ -1,10 +1,12 @@
 //! Bulk allocation onto a list.
 
 use super::engine::{Sink, Wanted};
+use crate::allocator::Site;
 use crate::gfp::Gfp;
 use crate::handle::RawPage;
-use crate::list::PageList;
+use crate::list::{Listable, PageList};
 use crate::page::Page;
+use crate::policy::NodeMask;
 use crate::source::PageSource;
 use crate::units::NodeId;
 
@@ -16,11 +18,20 @@ pub(crate) fn alloc<S: PageSource>(
     node: Option<NodeId>,
     nr: usize,
     list: &mut PageList<Page<S>>,
+    site: Site,
 ) -> usize {
     list.check_allocator(source);
     if nr > 1 {
         let wanted = Wanted { claim: nr, new: nr };
-        let new = source.allocator().alloc_bulk(gfp, node, wanted, list);
+        let allocator = source.allocator();
+        let new = if allocator.is_unusual(gfp) {
+            match allocator.alloc_bulk_unusual(gfp, node, wanted, list, site) {
+                Ok(new) => new,
+                Err(_) => return 0,
+            }
+        } else {
+            allocator.alloc_bulk(gfp, node, NodeMask::ALL, wanted, list)
+        };
         if new > 0 {
             return new;
         }
@@ -28,7 +39,7 @@ pub(crate) fn alloc<S: PageSource>(
     if nr == 0 {
         return 0;
     }
-    match source.allocator().alloc_single(gfp, node) {
+    match source.allocator().alloc_single(gfp, node, site) {
         Some(raw) => {
             list.extend_raw(&[raw]);
             1
@@ -37,7 +48,7 @@ pub(crate) fn alloc<S: PageSource>(
     }
 }
 
-impl<S: PageSource> Sink for PageList<Page<S>> {
+impl<T: Listable> Sink for PageList<T> {
     #[inline]
     fn accept(&mut self, pages: &[RawPage]) {
         self.extend_raw(pages);

@@ -60,6 +60,10 @@ fn bad_policies_are_named() {
     ));
     let over_high = Config { pcp_high: Some(4), pcp_batch: Some(5), ..config };
     assert_eq!(check(over_high), ConfigError::BadPcpBatch { batch: 5, max: 4 });
+    let min_free_bytes = Some(MIB);
+    assert!(matches!(check(Config { min_free_bytes, ..config }), ConfigError::BadMinFree { .. }));
+    let scale = Config { watermark_scale_factor: 3001, ..config };
+    assert!(matches!(check(scale), ConfigError::BadWatermarkScale { factor: 3001, max: 3000 }));
     let reserved = &[ReservedRange { start: PhysAddr::new(u64::MAX), len_bytes: 2 }];
     assert!(matches!(check(Config { reserved, ..config }), ConfigError::AddressTooHigh { .. }));
 }
@@ -86,13 +90,17 @@ fn zones_split_memory_at_their_limits() {
 }
 
 #[test]
-fn movable_memory_never_reaches_below_the_dma_zones() {
+fn movable_memory_is_the_top_of_a_node_whatever_its_addresses() {
     let memory = [region(0, 8 * GIB, 0)];
     let config = Config { movable_bytes: 7 * GIB, ..Config::new(&memory, 1) };
-    let node = NodeId::new(0);
-    assert!(config.zone_memory(node, ZoneKind::Normal).next().is_none());
-    let movable = config.zone_memory(node, ZoneKind::Movable).next();
-    assert_eq!(movable, Some(frame(4 * GIB)..frame(8 * GIB)));
+    let pfns = |kind| config.zone_memory(NodeId::new(0), kind).next();
+    assert_eq!(pfns(ZoneKind::Dma32), Some(0..frame(GIB)));
+    assert_eq!(pfns(ZoneKind::Normal), None);
+    assert_eq!(pfns(ZoneKind::Movable), Some(frame(GIB)..frame(8 * GIB)));
+    let config = Config { zone_dma: true, movable_bytes: u64::MAX, ..Config::new(&memory, 1) };
+    let pfns = |kind| config.zone_memory(NodeId::new(0), kind).next();
+    assert_eq!(pfns(ZoneKind::Dma), Some(0..frame(16 * MIB)));
+    assert_eq!(pfns(ZoneKind::Movable), Some(frame(16 * MIB)..frame(8 * GIB)));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use core::alloc::Layout;
 use core::cell::{Cell, RefCell};
 use core::ptr::NonNull;
 
-use pagemill::{CpuId, DirectMap, PAGE_SIZE, Pfn, Platform};
+use pagemill::{AccountId, CpuId, DirectMap, PAGE_SIZE, Pfn, Platform};
 
 /// What runs where a CPU can be interrupted.
 type Interrupt = *mut dyn FnMut();
@@ -21,6 +21,8 @@ thread_local! {
     static IRQ_DEPTH: Cell<usize> = const { Cell::new(0) };
     static ZEROED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
     static INTERRUPT: Cell<Option<Interrupt>> = const { Cell::new(None) };
+    static NR_WAITS: Cell<usize> = const { Cell::new(0) };
+    static ACCOUNT: Cell<Option<AccountId>> = const { Cell::new(None) };
 }
 
 /// A machine with CPUs, and with memory if a test looks at bytes.
@@ -35,6 +37,11 @@ pub(crate) fn set_cpu(cpu: u32) {
     CPU.set(cpu);
 }
 
+/// Makes `account` pay for what this thread allocates with `Gfp::ACCOUNT` from now on.
+pub(crate) fn set_account(account: Option<AccountId>) {
+    ACCOUNT.set(account);
+}
+
 /// Returns how often this thread has kept interrupts away so far.
 pub(crate) fn irq_sections() -> usize {
     IRQ_SAVES.get()
@@ -43,6 +50,11 @@ pub(crate) fn irq_sections() -> usize {
 /// Returns how often this thread was pinned to its CPU so far.
 pub(crate) fn nr_pins() -> usize {
     NR_PINS.get()
+}
+
+/// Returns how often this thread has waited for memory so far.
+pub(crate) fn nr_waits() -> usize {
+    NR_WAITS.get()
 }
 
 /// Returns the frames that this thread has filled with zeroes since it last asked.
@@ -128,6 +140,32 @@ impl Platform for Machine {
         std::thread::yield_now();
     }
 
+    fn current_account(&self) -> Option<AccountId> {
+        ACCOUNT.get()
+    }
+
+    fn wait(&self, still: &dyn Fn() -> bool) {
+        NR_WAITS.set(NR_WAITS.get() + 1);
+        if still() {
+            std::thread::yield_now();
+        }
+    }
+
+    unsafe fn poison_pages(&self, pfn: Pfn, nr_pages: usize) {
+        if let Some(memory) = &self.memory {
+            // SAFETY: as in `zero_pages`.
+            unsafe { memory.frame(pfn).write_bytes(POISON, nr_pages * PAGE_SIZE) };
+        }
+    }
+
+    unsafe fn find_unpoisoned(&self, pfn: Pfn, nr_pages: usize) -> Option<usize> {
+        let first = self.memory.as_ref()?.frame(pfn).as_ptr();
+        // SAFETY: 1. valid: as in `zero_pages`. 2. not written meanwhile: the allocator has the
+        // frames to itself.
+        let bytes = unsafe { core::slice::from_raw_parts(first, nr_pages * PAGE_SIZE) };
+        bytes.iter().position(|&byte| byte != POISON)
+    }
+
     unsafe fn zero_pages(&self, pfn: Pfn, nr_pages: usize) {
         assert_eq!(IRQ_DEPTH.get(), 0, "frames are zeroed with interrupts on");
         ZEROED.with_borrow_mut(|zeroed| zeroed.extend((pfn.value()..).take(nr_pages)));
@@ -147,6 +185,9 @@ unsafe impl DirectMap for Machine {
         self.memory.as_ref().expect("the test gave its machine memory").frame(pfn)
     }
 }
+
+/// What free frames are filled with where a test asks for it.
+const POISON: u8 = 0xaa;
 
 /// The bytes of adjacent frames.
 #[derive(Debug)]

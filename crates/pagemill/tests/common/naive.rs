@@ -116,8 +116,8 @@ impl Naive {
                 .is_some_and(|&first| nr_movable > 0 && pfn >= first.next_multiple_of(block));
             let kind = match pfn << shift {
                 address if config.zone_dma && address < 16 << 20 => ZoneKind::Dma,
-                address if config.zone_dma32 && address < 4 << 30 => ZoneKind::Dma32,
                 _ if is_movable => ZoneKind::Movable,
+                address if config.zone_dma32 && address < 4 << 30 => ZoneKind::Dma32,
                 _ => ZoneKind::Normal,
             };
             let zone = self.zones.iter().position(|z| z.node == node.value() && z.kind == kind);
@@ -232,6 +232,13 @@ impl Naive {
         if let Some(&zone) = zones.iter().find(by_low).or_else(|| zones.iter().find(by_min)) {
             return Some(zone);
         }
+        // The CPU's own pages leave the zones as they are, but not those that a zone keeps back.
+        let kept =
+            |zone: usize| self.zones[zone].marks.lowmem_reserve[want.gfp.highest_zone().index()];
+        let spare = |&&zone: &&usize| own(zone) > 0 && seen.zones[zone].free >= kept(zone);
+        if let Some(&zone) = zones.iter().find(spare) {
+            return Some(zone);
+        }
         if want.gfp.contains(Gfp::DIRECT_RECLAIM) && seen.nr_listed() > 0 {
             // Every list is emptied before the request is given up.
             return zones.into_iter().find(|&zone| {
@@ -240,7 +247,7 @@ impl Naive {
                 lowest(zone).is_none_or(enough) && has_block(&maximal_blocks(free), order)
             });
         }
-        zones.into_iter().find(|&zone| own(zone) > 0)
+        None
     }
 
     /// Foretells which zone serves a bulk request of `claim` pages; `None` if none has so many.

@@ -1,0 +1,181 @@
+//! Accounts beside a naive model of them, from one thread and from several.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use std::thread;
+
+use super::*;
+
+/// A table that lives as long as the tests.
+fn accounts(nr: usize) -> Accounts {
+    let entries: Vec<Entry> = (0..=nr).map(|_| Entry::new()).collect();
+    Accounts::new(Box::leak(entries.into_boxed_slice()))
+}
+
+fn limited(max: u64) -> AccountLimits {
+    AccountLimits { max, high: max / 2 }
+}
+
+/// An account as a person would write it down.
+#[derive(Clone, Debug)]
+struct Naive {
+    number: AccountNumber,
+    parent: Option<usize>,
+    max: u64,
+    pages: u64,
+    is_open: bool,
+}
+
+/// Adds up the pages of an account and of all below it.
+fn sum(all: &[Naive], index: usize) -> u64 {
+    let below = (0..all.len()).filter(|&child| all[child].parent == Some(index));
+    all[index].pages + below.map(|child| sum(all, child)).sum::<u64>()
+}
+
+/// Returns how many more pages fit under all limits above.
+fn fit(all: &[Naive], index: usize) -> u64 {
+    let here = all[index].max.saturating_sub(sum(all, index));
+    all[index].parent.map_or(here, |parent| here.min(fit(all, parent)))
+}
+
+fn is_kept(all: &[Naive], index: usize) -> bool {
+    let mut children = (0..all.len()).filter(|&child| all[child].parent == Some(index));
+    all[index].is_open || all[index].pages > 0 || children.any(|child| is_kept(all, child))
+}
+
+/// Numbers that come again with their seed.
+fn random(state: &mut u64) -> usize {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    (*state >> 20) as usize
+}
+
+#[test]
+fn random_charges_equal_the_naive_sums() {
+    const ROOM: usize = 6;
+    for seed in 1..=40_u64 {
+        let (accounts, mut state, mut all) = (accounts(ROOM), seed, Vec::<Naive>::new());
+        for step in 0..600 {
+            let which = random(&mut state) % all.len().max(1);
+            let nr = (random(&mut state) % 40) as u64;
+            match random(&mut state) % 10 {
+                0 => {
+                    let parent = Some(which).filter(|&at| all.get(at).is_some_and(|a| a.is_open));
+                    let number = parent.map_or(AccountNumber::NONE, |parent| all[parent].number);
+                    let taken = (0..all.len()).filter(|&index| is_kept(&all, index)).count();
+                    let opened = accounts.open(number, limited(nr * 4));
+                    assert_eq!(opened.is_ok(), taken < ROOM, "seed {seed}, step {step}");
+                    if let Ok(number) = opened {
+                        let max = nr * 4;
+                        all.push(Naive { number, parent, max, pages: 0, is_open: true });
+                    }
+                }
+                1 if !all.is_empty() && all[which].is_open => {
+                    all[which].is_open = false;
+                    accounts.leave(all[which].number);
+                }
+                2..6 if !all.is_empty() && all[which].is_open => {
+                    let min = if nr % 2 == 0 { nr } else { 1 };
+                    let charged = accounts.charge(all[which].number, nr, min);
+                    let fits = fit(&all, which).min(nr);
+                    assert_eq!(charged, if fits >= min { fits } else { 0 }, "seed {seed}");
+                    all[which].pages += charged;
+                }
+                _ if !all.is_empty() => {
+                    let nr = nr.min(all[which].pages);
+                    accounts.uncharge(all[which].number, nr);
+                    all[which].pages -= nr;
+                }
+                _ => {}
+            }
+            for index in (0..all.len()).filter(|&index| all[index].is_open) {
+                let usage = accounts.usage(all[index].number);
+                assert_eq!(usage.current, sum(&all, index), "seed {seed}, step {step}");
+                assert!(usage.peak >= usage.current && usage.peak <= all[index].max);
+            }
+        }
+    }
+}
+
+#[test]
+fn usage_tells_peak_and_how_often_marks_were_met() {
+    let accounts = accounts(2);
+    let top = accounts.open(AccountNumber::NONE, limited(100)).unwrap();
+    let leaf = accounts.open(top, AccountLimits::NONE).unwrap();
+    assert_eq!(accounts.charge(leaf, 60, 60), 60);
+    assert_eq!(accounts.charge(leaf, 60, 60), 0, "the one above is at its limit");
+    assert_eq!(accounts.charge(leaf, 60, 1), 40);
+    accounts.uncharge(leaf, 90);
+    let usage = accounts.usage(top);
+    assert_eq!((usage.current, usage.peak, usage.nr_high, usage.nr_max), (10, 100, 2, 2));
+    accounts.set_limits(top, limited(5));
+    assert_eq!(accounts.charge(leaf, 1, 1), 0, "pages above a lower limit stay");
+    assert_eq!(accounts.usage(leaf).current, 10);
+    accounts.uncharge(leaf, 10);
+    assert_eq!(accounts.charge(leaf, 7, 1), 5);
+    accounts.uncharge(leaf, 5);
+}
+
+#[test]
+fn a_closed_account_keeps_its_place_until_its_last_page_is_back() {
+    let accounts = accounts(2);
+    let top = accounts.open(AccountNumber::NONE, AccountLimits::NONE).unwrap();
+    let leaf = accounts.open(top, AccountLimits::NONE).unwrap();
+    assert_eq!(accounts.charge(leaf, 3, 3), 3);
+    accounts.leave(leaf);
+    accounts.leave(top);
+    for left in [2, 1] {
+        accounts.uncharge(leaf, 1);
+        assert_eq!(accounts.usage(top).current, left);
+        let full = accounts.open(AccountNumber::NONE, AccountLimits::NONE);
+        assert_eq!(full, Err(AccountError::TableFull { nr_accounts: 2 }));
+    }
+    accounts.uncharge(leaf, 1);
+    for _ in 0..2 {
+        let fresh = accounts.open(AccountNumber::NONE, AccountLimits::NONE).unwrap();
+        assert_eq!(accounts.usage(fresh), AccountUsage::default(), "nothing of who was here");
+    }
+}
+
+#[test]
+#[should_panic(expected = "gives back 2 pages and has 1")]
+fn giving_back_more_than_was_charged_is_refused() {
+    let accounts = accounts(1);
+    let account = accounts.open(AccountNumber::NONE, AccountLimits::NONE).unwrap();
+    accounts.charge(account, 1, 1);
+    accounts.uncharge(account, 2);
+}
+
+#[test]
+fn threads_charge_and_give_back_and_no_limit_is_exceeded() {
+    const ROUNDS: usize = if cfg!(miri) { 50 } else { 20_000 };
+    let accounts = accounts(8);
+    let top = accounts.open(AccountNumber::NONE, limited(50)).unwrap();
+    thread::scope(|scope| {
+        for seed in 1..=4_u64 {
+            scope.spawn(move || {
+                let mut state = seed;
+                for _ in 0..ROUNDS {
+                    // Closed while it has pages, so that the last one frees its place.
+                    let leaf = accounts.open(top, limited(30)).unwrap();
+                    let nr = (random(&mut state) % 40) as u64;
+                    let charged = accounts.charge(leaf, nr, 1);
+                    assert!(charged <= 30 && accounts.usage(leaf).current == charged);
+                    accounts.leave(leaf);
+                    let half = charged / 2;
+                    accounts.uncharge(leaf, half);
+                    accounts.uncharge(leaf, charged - half);
+                    let direct = accounts.charge(top, nr, nr);
+                    accounts.uncharge(top, direct);
+                }
+            });
+        }
+    });
+    let usage = accounts.usage(top);
+    assert_eq!(usage.current, 0);
+    accounts.leave(top);
+    let all: Vec<_> =
+        (0..8).map(|_| accounts.open(AccountNumber::NONE, AccountLimits::NONE)).collect();
+    assert!(all.iter().all(Result::is_ok), "every place is free again");
+}

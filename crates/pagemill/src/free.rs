@@ -1,0 +1,279 @@
+//! The way back: pages return to the lists of the CPU that frees them, and from full lists to their
+//! zones.
+
+use core::mem::MaybeUninit;
+
+use crate::allocator::{PAGES_PER_HOLD, PageAllocator};
+use crate::batch::Batch;
+use crate::handle::{AccountNumber, Class, RawPage};
+use crate::migratetype::NR_MIGRATE_TYPES;
+use crate::pageblock::Runs;
+use crate::percpu::{Lists, PerCpu};
+use crate::platform::Platform;
+use crate::special::WAITERS;
+use crate::units::Order;
+use crate::zone::{Zone, gather};
+
+impl<P: Platform> PageAllocator<P> {
+    /// Takes back one page.
+    #[inline]
+    pub(crate) fn free_single(&self, page: RawPage) {
+        if page.is_charged() || self.special.any() {
+            return self.free_unusual(page);
+        }
+        self.free_to_list(page);
+    }
+
+    #[inline]
+    fn free_to_list(&self, page: RawPage) {
+        let id = page.list();
+        let pinned = self.pin();
+        let Some(mut lists) = pinned.cpu().try_lock() else { return self.free_block(page) };
+        let list = lists.list(id.index());
+        if list.room() == 0 {
+            let nr = list.next_drain();
+            self.drain_list(&mut lists, id.index(), nr);
+        }
+        lists.list(id.index()).push(page);
+        lists.events(id.zone()).pgfree.add(1);
+    }
+
+    /// Takes back one block past the lists.
+    ///
+    /// # Panics
+    /// If a frame of it is free in its zone already.
+    #[cold]
+    fn free_block(&self, page: RawPage) {
+        self.zone(page.list().zone()).free(self.platform(), page.pfn(), page.order());
+    }
+
+    /// Takes back one block that its request never got to see.
+    pub(crate) fn free_unfinished(&self, page: RawPage) {
+        if page.order() == Order::ZERO {
+            self.free_to_list(page);
+        } else {
+            self.free_block(page);
+        }
+        self.tell_waiters();
+    }
+
+    /// Takes back one block of order above zero.
+    pub(crate) fn free_folio(&self, folio: RawPage) {
+        if folio.is_charged() || self.special.any() {
+            return self.free_unusual(folio);
+        }
+        self.free_block(folio);
+    }
+
+    /// Takes back one block, and does all that may have to be done with it besides.
+    #[cold]
+    fn free_unusual(&self, page: RawPage) {
+        self.note_freed(page);
+        self.accounts().uncharge(page.class().account(), page.order().nr_pages() as u64);
+        self.free_unfinished(page.charged_to(AccountNumber::NONE));
+    }
+
+    /// Gives what this CPU's lists hold to the zones and wakes those who wait, if anybody does.
+    fn tell_waiters(&self) {
+        if self.special.has(WAITERS) {
+            let pinned = self.pin();
+            self.drain(pinned.cpu());
+            drop(pinned);
+            self.queue.notify(self.platform());
+        }
+    }
+
+    /// Takes back blocks of any class; runs of one class together.
+    #[inline]
+    pub(crate) fn free_pages(&self, pages: &[RawPage]) {
+        let mut rest = pages;
+        while let Some(&first) = rest.first() {
+            if first.order() != Order::ZERO {
+                self.free_folio(first);
+                rest = &rest[1..];
+                continue;
+            }
+            if let [_] = rest {
+                return self.free_single(first);
+            }
+            let class = first.class();
+            let same = |page: &&RawPage| class.difference(Some(**page)).is_none();
+            let nr = rest.iter().take_while(same).count();
+            let (mut pages, others) = rest.split_at(nr);
+            let next = |room: &mut [MaybeUninit<RawPage>]| {
+                let (now, later) = pages.split_at(room.len());
+                room.write_copy_of_slice(now);
+                pages = later;
+            };
+            // SAFETY: 1. `next` writes every entry. 2. of the class: the first `nr` are. 3. owned:
+            // by the caller, who gives them up.
+            unsafe { self.free_class(class, nr, next) };
+            rest = others;
+        }
+    }
+
+    /// Takes back `nr` single pages of one class, which `next` writes: as many as it is given
+    /// entries, in order, until there were `nr`.
+    ///
+    /// # Concurrency
+    /// Lets the lists go after every [`PAGES_PER_HOLD`] pages.
+    ///
+    /// # Safety
+    /// `next` initialises every entry that it is given, with pages of `class` that it owns.
+    #[inline]
+    pub(crate) unsafe fn free_class(
+        &self,
+        class: Class,
+        nr: usize,
+        mut next: impl FnMut(&mut [MaybeUninit<RawPage>]),
+    ) {
+        if !class.account().is_none() || self.special.any() {
+            // SAFETY: 1. and 2. as for this function: the caller's obligations.
+            return unsafe { self.free_class_unusual(class, nr, next) };
+        }
+        // SAFETY: 1. and 2. as for this function: the caller's obligations.
+        unsafe { self.free_class_to_list(class, nr, &mut next) };
+    }
+
+    /// As [`free_class`](Self::free_class), with all that may have to be done besides: once for
+    /// the batch where it is about the account, once for each page where it is about the page.
+    ///
+    /// # Safety
+    /// As for [`free_class`](Self::free_class).
+    #[cold]
+    unsafe fn free_class_unusual(
+        &self,
+        class: Class,
+        nr: usize,
+        mut next: impl FnMut(&mut [MaybeUninit<RawPage>]),
+    ) {
+        let uncharged = class.charged_to(AccountNumber::NONE);
+        let mut left = nr;
+        while left > 0 {
+            let nr = left.min(Batch::CAPACITY);
+            left -= nr;
+            let mut batch = Batch::new();
+            // SAFETY: 1. `next` initialises: the caller's obligation.
+            unsafe { batch.fill(nr, &mut next) };
+            batch.as_slice().iter().for_each(|&page| self.note_freed(page));
+            let mut pages = batch.as_slice().iter().map(|page| uncharged.at(page.pfn()));
+            let mut next = |room: &mut [MaybeUninit<RawPage>]| {
+                for (entry, page) in room.iter_mut().zip(pages.by_ref()) {
+                    entry.write(page);
+                }
+            };
+            // SAFETY: 1. `next` writes every entry: there are `nr` pages. 2. of the class, and
+            // owned: they were given up, and are of `uncharged` but for their account.
+            unsafe { self.free_class_to_list(uncharged, nr, &mut next) };
+        }
+        self.accounts().uncharge(class.account(), nr as u64);
+        self.tell_waiters();
+    }
+
+    /// Takes back pages of one class that is not charged.
+    ///
+    /// # Safety
+    /// As for [`free_class`](Self::free_class).
+    #[inline]
+    unsafe fn free_class_to_list(
+        &self,
+        class: Class,
+        nr: usize,
+        mut next: &mut impl FnMut(&mut [MaybeUninit<RawPage>]),
+    ) {
+        let id = class.list();
+        let mut left = nr;
+        while left > 0 {
+            let held = left.min(PAGES_PER_HOLD);
+            left -= held;
+            let pinned = self.pin();
+            let Some(mut lists) = pinned.cpu().try_lock() else {
+                // SAFETY: 1. `next` initialises: the caller's obligation.
+                unsafe { self.free_to_zone(class, held, &mut next) };
+                continue;
+            };
+            lists.events(id.zone()).pgfree.add(held as u64);
+            let mut held_left = held;
+            loop {
+                let list = lists.list(id.index());
+                let nr = list.room().min(held_left);
+                // SAFETY: 1. `next` initialises: the caller's obligation.
+                unsafe { list.push_with(nr, &mut next) };
+                held_left -= nr;
+                if held_left == 0 {
+                    break;
+                }
+                let nr = list.next_drain();
+                self.drain_list(&mut lists, id.index(), nr);
+            }
+        }
+    }
+
+    /// Takes back `nr` single pages of one class past the lists, a batch at a time.
+    ///
+    /// # Safety
+    /// As for [`free_class`](Self::free_class).
+    #[cold]
+    unsafe fn free_to_zone(
+        &self,
+        class: Class,
+        nr: usize,
+        next: &mut impl FnMut(&mut [MaybeUninit<RawPage>]),
+    ) {
+        let zone = self.zone(class.list().zone());
+        let mut left = nr;
+        while left > 0 {
+            let mut batch = Batch::new();
+            let nr = left.min(Batch::CAPACITY);
+            // SAFETY: 1. `next` initialises: the caller's obligation.
+            unsafe { batch.fill(nr, &mut *next) };
+            self.give_to_zone(zone, batch.as_slice());
+            zone.count(self.platform(), |events| events.pgfree.add(nr as u64));
+            left -= nr;
+        }
+    }
+
+    /// Moves the `nr` oldest pages of a list to their zone.
+    #[cold]
+    fn drain_list(&self, lists: &mut Lists<'_>, index: usize, nr: usize) {
+        let oldest = lists.list(index).take_bottom(nr);
+        if let Some(page) = oldest.pages().first() {
+            self.give_to_zone(self.zone(page.list().zone()), oldest.pages());
+        }
+    }
+
+    /// Sets the frames of single pages free in their zone.
+    fn give_to_zone(&self, zone: &Zone, pages: &[RawPage]) {
+        let mut rest = pages;
+        while !rest.is_empty() {
+            let mut runs = Runs::new();
+            let gathered = gather(rest, &mut runs);
+            zone.free_bulk(self.platform(), &runs);
+            rest = &rest[gathered..];
+        }
+    }
+
+    /// Gives all pages in one CPU's lists back, if nobody is using them.
+    ///
+    /// # Concurrency
+    /// Lets the lists go after every [`PAGES_PER_HOLD`] pages.
+    pub(crate) fn drain(&self, cpu: &PerCpu) -> usize {
+        let nr_lists = cpu.events().len() * NR_MIGRATE_TYPES;
+        let mut drained = 0;
+        for index in 0..nr_lists {
+            // What the list holds now: who keeps filling it is not chased.
+            let mut left = usize::MAX;
+            while left > 0 {
+                let Some(mut lists) = cpu.try_lock() else { return drained };
+                let count = lists.list(index).count().min(left);
+                let nr = count.min(PAGES_PER_HOLD);
+                if nr > 0 {
+                    self.drain_list(&mut lists, index, nr);
+                }
+                drained += nr;
+                left = count - nr;
+            }
+        }
+        drained
+    }
+}

@@ -1,0 +1,28 @@
+//! Why there was not enough.
+
+/// Why a request was not served, or not in full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Shortage {
+    /// Every zone that the request admits would go below the limit that it sets.
+    Memory,
+    /// The account, or one above it, is at its limit.
+    Account,
+    /// The request's stop callback said so.
+    Stopped,
+    /// A fault was injected.
+    Fault,
+}
+
+impl core::fmt::Display for Shortage {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "no zone that the request admits has enough memory left",
+            Self::Account => "the account, or one above it, is at its limit",
+            Self::Stopped => "the request was stopped by its caller",
+            Self::Fault => "a fault was injected",
+        })
+    }
+}
+
+impl core::error::Error for Shortage {}

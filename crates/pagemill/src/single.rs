@@ -1,0 +1,49 @@
+//! One page, from the list where it lies ready.
+
+use crate::allocator::{PageAllocator, Site};
+use crate::gfp::Gfp;
+use crate::handle::RawPage;
+use crate::platform::Platform;
+use crate::slow::Ask;
+use crate::units::{NodeId, Order};
+
+impl<P: Platform> PageAllocator<P> {
+    /// Allocates one page, from this CPU's list of the zone that is preferred if nothing stands
+    /// against it.
+    ///
+    /// # Source
+    /// `linux-6.12` `mm/page_alloc.c` `__alloc_frozen_pages_noprof`
+    #[inline]
+    pub(crate) fn alloc_single(
+        &self,
+        gfp: Gfp,
+        node: Option<NodeId>,
+        site: Site,
+    ) -> Option<RawPage> {
+        match self.alloc_hot(gfp, node) {
+            Some(page) => Some(page),
+            None => self.alloc_block(&Ask::new(gfp, node, Order::ZERO, site)).ok(),
+        }
+    }
+
+    /// Takes a page from this CPU's list of the preferred zone, if it holds one and the zone is
+    /// above its low watermark.
+    #[inline]
+    fn alloc_hot(&self, gfp: Gfp, node: Option<NodeId>) -> Option<RawPage> {
+        const UNUSUAL: Gfp = Gfp::ZERO.union(Gfp::THISNODE).union(Gfp::ACCOUNT);
+        if gfp.intersects(UNUSUAL) || self.special.any() {
+            return None;
+        }
+        let pinned = self.pin();
+        let request = self.request(&pinned, gfp, node);
+        let zone = self.zone(usize::from(*request.zones().first()?));
+        if !zone.facts.watermarks.bulk_ok(zone.nr_free(), 0, request.highest()) {
+            return None;
+        }
+        let mut lists = pinned.cpu().try_lock()?;
+        let id = zone.list(request.migratetype());
+        let page = lists.list(id.index()).pop()?;
+        self.count_alloc(lists.events(id.zone()), &request, zone, 1, 1);
+        Some(page)
+    }
+}

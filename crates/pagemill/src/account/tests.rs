@@ -76,7 +76,7 @@ fn random_charges_equal_the_naive_sums() {
                     accounts.leave(all[which].number);
                 }
                 2..6 if !all.is_empty() && all[which].is_open => {
-                    let min = if nr % 2 == 0 { nr } else { 1 };
+                    let min = if nr.is_multiple_of(2) { nr } else { 1 };
                     let charged = accounts.charge(all[which].number, nr, min);
                     let fits = fit(&all, which).min(nr);
                     assert_eq!(charged, if fits >= min { fits } else { 0 }, "seed {seed}");

@@ -15,8 +15,9 @@ use loom::cell::UnsafeCell;
 use loom::model::Builder;
 use loom::thread;
 use pagemill::{
-    AllocPages, Config, CpuId, Gfp, MemoryRegion, NodeId, PAGE_SHIFT, Page, PageAllocator,
-    PageList, PageSource, Pfn, PhysAddr, Platform, SharedPage, free_pages_bulk,
+    Account, AccountLimits, AllocPages, BulkRequest, Config, CpuId, Gfp, MemoryRegion, NodeId,
+    PAGE_SHIFT, Page, PageAllocator, PageList, PageSource, Pfn, PhysAddr, Platform, SharedPage,
+    free_pages_bulk,
 };
 
 loom::thread_local! {
@@ -70,6 +71,7 @@ impl World {
             pcp_batch: Some(1),
             min_free_bytes: Some(0),
             watermark_scale_factor: 0,
+            nr_accounts: 1,
             ..Config::new(&memory, 2)
         };
         let layout = PageAllocator::<Machine>::metadata_layout(&config).expect("a valid world");
@@ -411,5 +413,33 @@ fn who_is_left_alone_may_write() {
             drop(page);
         }
         thread.join().expect("it does not panic");
+    });
+}
+
+#[test]
+fn a_charge_meets_an_uncharge_and_the_closing_of_the_account() {
+    model(|| {
+        let frames = World::new(3, 1);
+        let limits = AccountLimits { max: 2, high: 1 };
+        let account = Account::open(frames.clone(), limits).expect("there is room");
+        let request = |account| BulkRequest { account, ..BulkRequest::new(Gfp::NOWAIT) };
+        let mut held = empty(1);
+        frames.clone().bulk_fill(&request(Some(account.id())), &mut held);
+        assert_eq!(account.usage().current, 1);
+        let other = frames.clone();
+        let thread = thread::spawn(move || {
+            run_on(1);
+            other.release_pages(&mut held);
+        });
+        let mut more = empty(2);
+        let new = frames.clone().bulk_fill(&request(Some(account.id())), &mut more).new;
+        assert!((1..=2).contains(&new) && account.usage().current >= new as u64);
+        drop(account);
+        thread.join().expect("no thread panics");
+        let full = Account::open(frames.clone(), limits);
+        assert!(full.is_err(), "it is closed, and has pages");
+        frames.clone().release_pages(&mut more);
+        let account = Account::open(frames.clone(), limits).expect("its last page is back");
+        assert_eq!(account.usage().current, 0);
     });
 }

@@ -280,7 +280,8 @@ impl<P: Platform> PageAllocator<P> {
                 continue;
             }
             let page = if order == Order::ZERO {
-                self.take_from_lists(pinned, request, zone)
+                let spare = marks.spare(zone.nr_free(), mark, request.highest).max(1);
+                self.take_from_lists(pinned, request, zone, spare)
             } else {
                 self.take_from_zone(request, zone, order)
             };
@@ -308,7 +309,8 @@ impl<P: Platform> PageAllocator<P> {
         request.zones.first().map(|&index| self.zone(usize::from(index)).facts.node)
     }
 
-    /// Takes a page from this CPU's list for `zone`, refilling it if it is empty.
+    /// Takes a page from this CPU's list for `zone`, refilling it if it is empty with some of the
+    /// `spare` pages.
     ///
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `rmqueue_pcplist`
@@ -318,6 +320,7 @@ impl<P: Platform> PageAllocator<P> {
         pinned: &Pinned<'_, P>,
         request: &Request,
         zone: &'static Zone,
+        spare: u64,
     ) -> Option<RawPage> {
         let Some(mut lists) = pinned.cpu.try_lock() else {
             return self.take_from_zone(request, zone, Order::ZERO);
@@ -325,7 +328,7 @@ impl<P: Platform> PageAllocator<P> {
         let id = zone.list(request.migratetype);
         let mut page = lists.list(id.index()).pop();
         if page.is_none() {
-            self.refill(&mut lists, zone, request.migratetype);
+            self.refill(&mut lists, zone, request.migratetype, spare);
             page = lists.list(id.index()).pop();
         }
         if page.is_some() {
@@ -363,18 +366,23 @@ impl<P: Platform> PageAllocator<P> {
         })
     }
 
-    /// Fills the empty list of a kind from `zone`, and returns the number of pages it got.
+    /// Fills the empty list of a kind with at most `max` pages from `zone`, and returns the number
+    /// of pages it got.
+    ///
+    /// Differs: Linux refills a whole batch once its test has passed, and so moves pages of the
+    /// reserve to where anybody may take them; here `max` is what the test leaves.
     #[cold]
     pub(crate) fn refill(
         &self,
         lists: &mut Lists<'_>,
         zone: &Zone,
         migratetype: MigrateType,
+        max: u64,
     ) -> usize {
         let id = zone.list(migratetype);
         let list = lists.list(id.index());
         let mut runs = Runs::new();
-        let nr = list.next_refill();
+        let nr = list.next_refill().min(usize::try_from(max).unwrap_or(usize::MAX));
         let taken = zone.rmqueue_bulk(&self.platform, migratetype, nr, &mut runs);
         let class = Class::new(id, Order::ZERO);
         for &run in runs.as_slice() {

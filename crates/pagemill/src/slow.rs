@@ -182,12 +182,8 @@ impl<P: Platform> PageAllocator<P> {
             if let Some(page) = self.try_last(ask, gfp) {
                 return Ok(page);
             }
-            // Costs nobody anything, so it comes before what does.
-            if let Some(page) = self.take_own(ask) {
-                return Ok(page);
-            }
             if !gfp.contains(Gfp::DIRECT_RECLAIM) {
-                return Err(Shortage::Memory);
+                return self.take_own(ask).ok_or(Shortage::Memory);
             }
             if ask.is_stopped() {
                 return Err(Shortage::Stopped);
@@ -205,7 +201,7 @@ impl<P: Platform> PageAllocator<P> {
                 continue;
             }
             if !gfp.contains(Gfp::NOFAIL) {
-                return Err(Shortage::Memory);
+                return self.take_own(ask).ok_or(Shortage::Memory);
             }
             return self.in_turn(ask.stop, || {
                 self.reclaim(ask.order.nr_pages(), gfp);

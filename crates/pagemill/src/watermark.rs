@@ -45,14 +45,26 @@ impl Watermarks {
     /// `linux-6.12` `mm/page_alloc.c` `__zone_watermark_ok`
     #[inline]
     pub(crate) fn ok(&self, free: u64, order: Order, mark: Mark, highest: ZoneKind) -> bool {
+        let others = order.nr_pages() as u64 - 1;
+        self.limit(mark, highest).is_none_or(|limit| free > limit + others)
+    }
+
+    /// Returns how many of `free` pages a request that is tested against `mark` may have, and so
+    /// may move to a per-CPU list: what is in a list is no reserve any more.
+    pub(crate) fn spare(&self, free: u64, mark: Mark, highest: ZoneKind) -> u64 {
+        free.saturating_sub(self.limit(mark, highest).unwrap_or(0))
+    }
+
+    /// Returns what must be left; `None` for nothing.
+    #[inline]
+    fn limit(&self, mark: Mark, highest: ZoneKind) -> Option<u64> {
         let limit = match mark {
             Mark::Low => self.low,
             Mark::Min => self.min,
             Mark::MinHigh => self.min - self.min / 2,
-            Mark::None => return true,
+            Mark::None => return None,
         };
-        let others = order.nr_pages() as u64 - 1;
-        free > limit + self.lowmem_reserve[highest.index()] + others
+        Some(limit + self.lowmem_reserve[highest.index()])
     }
 }
 

@@ -10,6 +10,7 @@ use crate::policy::NodeMask;
 use crate::shortage::Shortage;
 use crate::slow::Ask;
 use crate::units::{NodeId, Order};
+use crate::watermark::Mark;
 use crate::zone::Zone;
 
 /// Where new pages go.
@@ -117,7 +118,12 @@ impl<P: Platform> PageAllocator<P> {
             let ready = list.count().min(left);
             sink.accept(list.take_top(ready).pages());
             left -= ready;
-            if left == 0 || self.refill(&mut lists, zone, request.migratetype()) == 0 {
+            if left == 0 {
+                break;
+            }
+            let marks = &zone.facts.watermarks;
+            let spare = marks.spare(zone.nr_free(), Mark::Low, request.highest());
+            if self.refill(&mut lists, zone, request.migratetype(), spare) == 0 {
                 break;
             }
         }

@@ -232,13 +232,6 @@ impl Naive {
         if let Some(&zone) = zones.iter().find(by_low).or_else(|| zones.iter().find(by_min)) {
             return Some(zone);
         }
-        // The CPU's own pages leave the zones as they are, but not those that a zone keeps back.
-        let kept =
-            |zone: usize| self.zones[zone].marks.lowmem_reserve[want.gfp.highest_zone().index()];
-        let spare = |&&zone: &&usize| own(zone) > 0 && seen.zones[zone].free >= kept(zone);
-        if let Some(&zone) = zones.iter().find(spare) {
-            return Some(zone);
-        }
         if want.gfp.contains(Gfp::DIRECT_RECLAIM) && seen.nr_listed() > 0 {
             // Every list is emptied before the request is given up.
             return zones.into_iter().find(|&zone| {
@@ -247,7 +240,10 @@ impl Naive {
                 lowest(zone).is_none_or(enough) && has_block(&maximal_blocks(free), order)
             });
         }
-        None
+        // The CPU's own pages leave the zones as they are, but not those that a zone keeps back.
+        let kept =
+            |zone: usize| self.zones[zone].marks.lowmem_reserve[want.gfp.highest_zone().index()];
+        zones.into_iter().find(|&zone| own(zone) > 0 && seen.zones[zone].free >= kept(zone))
     }
 
     /// Foretells which zone serves a bulk request of `claim` pages; `None` if none has so many.

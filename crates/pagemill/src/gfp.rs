@@ -85,7 +85,12 @@ bitflags! {
         const NOWARN = 1 << 12;
         /// Retries hard, but may fail.
         const RETRY_MAYFAIL = 1 << 13;
-        /// Never fails: waits until others free enough.
+        /// Never fails for want of memory: waits until others free enough. Waits are served in the
+        /// order in which they began, so whoever holds pages and waits without a stop callback can
+        /// block those behind it.
+        ///
+        /// Differs: an account's limit refuses it, where Linux charges beyond the limit, and so does
+        /// [`Effort::Fast`](crate::Effort::Fast).
         const NOFAIL = 1 << 14;
         /// Gives up after one round of reclaim.
         const NORETRY = 1 << 15;

@@ -7,10 +7,9 @@ use crate::sync::Lock;
 /// A cache of pages that can be made smaller on demand.
 ///
 /// # Concurrency
-/// The two calls are made one at a time for each shrinker, by whoever needs memory: background
-/// reclaim, or a thread in the middle of an allocation. They must not wait for a lock that is held
-/// across allocations with [`Gfp::DIRECT_RECLAIM`]; they may allocate themselves, which then does
-/// not come back to them. `gfp` says what else the requester cannot have: without [`Gfp::IO`] or
+/// One shrinker is asked at a time, by whoever needs memory: background reclaim, or a thread in the
+/// middle of an allocation. The calls must not wait for a lock that is held across allocations with
+/// [`Gfp::DIRECT_RECLAIM`]; they may allocate themselves, which then asks no shrinker. `gfp` says what else the requester cannot have: without [`Gfp::IO`] or
 /// [`Gfp::FS`] the shrinker keeps away from devices or file systems.
 ///
 /// # Source
@@ -30,11 +29,14 @@ pub const MAX_NR_SHRINKERS: usize = 16;
 pub(crate) struct Shrinkers {
     /// Each guards its shrinker while that is being asked, so removal waits for it to end.
     slots: [Lock<Option<&'static dyn Shrinker>>; MAX_NR_SHRINKERS],
+    /// Held by the one who is asking them. So a shrinker that allocates does not come back to any
+    /// of them, however deep it is in, and no two callers ask for the same pages.
+    turn: Lock<()>,
 }
 
 impl Shrinkers {
     pub(crate) fn new() -> Self {
-        Self { slots: core::array::from_fn(|_| Lock::new(None)) }
+        Self { slots: core::array::from_fn(|_| Lock::new(None)), turn: Lock::new(()) }
     }
 
     /// Registers a shrinker and returns its place; `None` if all are taken.
@@ -53,14 +55,16 @@ impl Shrinkers {
         *self.slots[place].lock(|spins| platform.relax(spins)) = None;
     }
 
-    /// Tells whether one is registered that is not being asked already.
+    /// Tells whether asking may bring something: one is registered, or they are being asked now.
     pub(crate) fn any(&self) -> bool {
-        self.slots.iter().any(|slot| slot.try_lock().is_some_and(|slot| slot.is_some()))
+        let is_registered = |slot: &Lock<Option<_>>| slot.try_lock().is_none_or(|s| s.is_some());
+        self.turn.try_lock().is_none() || self.slots.iter().any(is_registered)
     }
 
     /// Asks each shrinker in turn for its share of `nr` pages, at least [`BATCH`], and returns how
-    /// many were freed. Those being asked already are passed over.
+    /// many were freed; none if somebody is asking them already.
     pub(crate) fn shrink(&self, nr: usize, gfp: Gfp) -> usize {
+        let Some(_turn) = self.turn.try_lock() else { return 0 };
         let mut freed = 0;
         for slot in &self.slots {
             let Some(slot) = slot.try_lock() else { continue };

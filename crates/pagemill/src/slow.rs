@@ -38,6 +38,9 @@ const COSTLY_ORDER: u8 = 3;
 /// `linux-6.12` `mm/internal.h` `MAX_RECLAIM_RETRIES`
 const MAX_RECLAIM_RETRIES: u32 = 16;
 
+/// A number of spins after which a platform that can give up the CPU does so.
+const LONG_AGO: u32 = 1000;
+
 impl Ask<'_> {
     pub(crate) const fn new(
         gfp: Gfp,
@@ -198,6 +201,10 @@ impl<P: Platform> PageAllocator<P> {
                 && (!costly || gfp.contains(Gfp::RETRY_MAYFAIL))
                 && (freed > 0 || idle_rounds < MAX_RECLAIM_RETRIES && self.shrinkers.any());
             if patient {
+                if freed == 0 {
+                    // Somebody else may be asking the shrinkers: let that go on.
+                    self.platform().relax(LONG_AGO);
+                }
                 continue;
             }
             if !gfp.contains(Gfp::NOFAIL) {

@@ -277,3 +277,18 @@ fn with_owners_a_second_free_is_found_at_once() {
         drop(unsafe { Page::from_raw(world.frames(), raw) });
     }
 }
+
+/// Linux marks a task that reclaims, so that its own allocations do not reclaim again.
+#[test]
+fn shrinkers_that_allocate_with_all_effort_do_not_ask_each_other() {
+    let frames = Box::leak(Box::new(bare(64))).frames();
+    let asked = asked(frames, Gfp::KERNEL);
+    let guards: Vec<_> = (0..MAX_NR_SHRINKERS)
+        .map(|_| frames.register_shrinker(asked).expect("there is room"))
+        .collect();
+    let taken = take_all(frames);
+    let times = asked.times.load(Ordering::Relaxed);
+    assert!(times <= MAX_NR_SHRINKERS * 64, "asked {times} times, not once for each of the others");
+    drop(guards);
+    drop(taken);
+}

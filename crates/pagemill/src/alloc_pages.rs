@@ -10,6 +10,7 @@ use crate::bulk::{
 use crate::gfp::Gfp;
 use crate::list::{Listable, PageList};
 use crate::page::{Folio, Page};
+use crate::policy::Policy;
 use crate::slow::Ask;
 use crate::source::PageSource;
 use crate::units::{NodeId, Order};
@@ -170,6 +171,27 @@ pub trait AllocPages: PageSource {
         list: &mut PageList<Page<Self>>,
     ) -> usize {
         bulk::list::alloc(&self, gfp, Some(node), nr, list, Location::caller())
+    }
+
+    /// As [`alloc_pages_bulk`](Self::alloc_pages_bulk), on the nodes that `policy` says.
+    ///
+    /// # Panics
+    /// If `policy` names a node that the allocator does not have.
+    ///
+    /// # Source
+    /// `linux-6.12` `mm/mempolicy.c` `alloc_pages_bulk_mempolicy_noprof`. Differs: the policy is the
+    /// caller's, not the task's; slots may hold pages, and none is counted twice; what a node cannot
+    /// give is asked of the others with all the effort that `gfp` admits.
+    #[track_caller]
+    fn alloc_pages_bulk_mempolicy(
+        self,
+        policy: Policy<'_>,
+        gfp: Gfp,
+        slots: &mut [Option<Page<Self>>],
+    ) -> usize {
+        let (request, all) = (BulkRequest { policy, ..BulkRequest::new(gfp) }, 0..slots.len());
+        bulk::request::fill(&self, &request, slots, all, Location::caller());
+        slots.iter().position(Option::is_none).unwrap_or(slots.len())
     }
 
     /// Fills the empty slots of `slots` as `request` says.

@@ -93,6 +93,24 @@ fn bug_13_interleaved_pages_are_spread_within_one() {
     }
 }
 
+/// Linux adds what each node gave to the start of the array, and so counts full slots twice.
+#[test]
+fn bug_13_a_policy_over_slots_that_are_full_already_counts_each_once() {
+    let memory = [0, 1].map(|node| region(NORMAL + 1024 * u64::from(node), 1024, node));
+    let world = World::new(&Config::new(&memory, 1));
+    let mut slots = holes(9);
+    slots[4] = world.frames().alloc_page(Gfp::KERNEL);
+    let cursor = InterleaveCursor::default();
+    let nodes = NodeMask::of(&[0, 1].map(NodeId::new));
+    let policy = Policy::Interleave(nodes, &cursor);
+    assert_eq!(world.frames().alloc_pages_bulk_mempolicy(policy, Gfp::KERNEL, &mut slots), 9);
+    let second = |slot: &&Option<Page<_>>| {
+        slot.as_ref().is_some_and(|page| page.pfn().value() >= NORMAL + 1024)
+    };
+    assert_eq!(slots.iter().filter(second).count(), 4, "four of the eight new ones");
+    assert_eq!(world.frames().release_pages(&mut slots), 9);
+}
+
 /// vmalloc had to take NOFAIL away from bulk calls, which did not honour it.
 #[test]
 fn bug_14_a_bulk_request_that_may_not_fail_waits_for_all_its_pages() {

@@ -186,7 +186,10 @@ impl<P: Platform, K: Sink> Sink for Finish<'_, P, K> {
 
     #[inline]
     fn is_slow(&self) -> bool {
-        self.gfp.contains(Gfp::ZERO) || !self.account.is_none() || self.allocator.special.any()
+        self.gfp.contains(Gfp::ZERO)
+            || !self.account.is_none()
+            || self.allocator.special.any()
+            || self.sink.is_slow()
     }
 }
 

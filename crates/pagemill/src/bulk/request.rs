@@ -222,7 +222,7 @@ pub(crate) fn for_each<T: BulkItem>(
         source,
         request,
         nr,
-        &mut Each(core::iter::repeat_n((), nr), |(), raw| {
+        &mut Hand(|raw| {
             // SAFETY: 1. handed out for this call: a sink is given each block once.
             take(unsafe { T::from_block(source, raw) });
         }),
@@ -306,6 +306,19 @@ impl<I: Iterator, F: FnMut(I::Item, RawPage)> Sink for Each<I, F> {
                 (self.1)(place, page);
             }
         }
+    }
+}
+
+/// Hands each page to the caller's code, which may take long, allocate or panic.
+struct Hand<F>(F);
+
+impl<F: FnMut(RawPage)> Sink for Hand<F> {
+    fn accept(&mut self, pages: &[RawPage]) {
+        pages.iter().for_each(|&page| (self.0)(page));
+    }
+
+    fn is_slow(&self) -> bool {
+        true
     }
 }
 

@@ -246,3 +246,18 @@ fn bug_23_what_is_freed_is_what_there_is_also_behind_a_hole() {
     assert_eq!(world.frames().release_pages(&mut slots), 5);
     assert_eq!(picture(&slots), "........");
 }
+
+/// A caller's code must not run under a lock: it may take long, allocate, or panic.
+#[test]
+fn pages_are_handed_to_the_callers_code_with_no_list_held() {
+    let memory = [region(NORMAL, 1024, 0)];
+    let world = World::new(&Config::new(&memory, 1));
+    let frames = world.frames();
+    let nr_lists = frames.pcp_info().count();
+    let mut seen = 0;
+    frames.bulk_each(&BulkRequest::new(Gfp::KERNEL), 100, |_page: Page<_>| {
+        seen += 1;
+        assert_eq!(frames.pcp_info().count(), nr_lists, "lists in use are passed over");
+    });
+    assert_eq!(seen, 100);
+}

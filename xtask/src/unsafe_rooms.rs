@@ -1,7 +1,9 @@
 //! Unsafe code has few addresses, and ARCHITECTURE.md lists them.
 //!
-//! The fenced block ` ```unsafe-rooms ` names the packages that may hold unsafe code. The root of
-//! every crate of every other package forbids it, and no other file has the word.
+//! The fenced block ` ```unsafe-rooms ` names the packages that may hold unsafe code, or
+//! `package/module` for a package of which one module alone may. The root of every crate of every
+//! other package forbids it, and no other file has the word; the root of a package with such a
+//! module denies it, so that the module can say that it is the exception.
 
 use crate::fences::fences;
 use crate::layers::ARCHITECTURE;
@@ -9,8 +11,10 @@ use crate::packages::{owner, packages};
 use crate::tokens::{Token, tokens};
 use crate::tree::{Finding, Tree};
 
-/// `#![forbid(unsafe_code)]` as tokens.
-const FORBID: [&str; 8] = ["#", "!", "[", "forbid", "(", "unsafe_code", ")", "]"];
+/// Returns `#![level(unsafe_code)]` as tokens.
+const fn attribute(level: &'static str) -> [&'static str; 8] {
+    ["#", "!", "[", level, "(", "unsafe_code", ")", "]"]
+}
 
 /// Checks that unsafe code stands only in the packages that the document names.
 #[must_use]
@@ -21,8 +25,11 @@ pub fn check(tree: &Tree) -> Vec<Finding> {
     };
     let packages = packages(tree);
     let mut findings = Vec::new();
+    let rooms: Vec<(&str, Option<&str>)> =
+        block.words().map(|(_, _, room)| split_room(room)).collect();
     for (line, _, room) in block.words() {
-        if packages.iter().all(|package| package.name != room) {
+        let (owner, _) = split_room(room);
+        if packages.iter().all(|package| package.name != owner) {
             let rule = format!("`{room}` is an unsafe room and no package");
             findings.push(Finding::new(ARCHITECTURE, line, rule));
         }
@@ -30,13 +37,28 @@ pub fn check(tree: &Tree) -> Vec<Finding> {
     for (path, text) in tree.texts("rs") {
         let package = owner(&packages, path);
         let name = package.map(|package| package.name.as_str());
-        if block.words().any(|(_, _, room)| Some(room) == name) {
+        let mut of_package = rooms.iter().filter(|(owner, _)| Some(*owner) == name);
+        let has_rooms = of_package.clone().next().is_some();
+        let in_room = |module: &str| {
+            let folder = package.map_or("", |package| &package.folder);
+            let inside = path.strip_prefix(folder).and_then(|path| path.strip_prefix("src/"));
+            inside
+                .and_then(|path| path.strip_prefix(module))
+                .is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+        };
+        if of_package.any(|(_, module)| module.is_none_or(in_room)) {
             continue;
         }
         let tokens = tokens(text);
-        if package.is_some_and(|package| package.is_root(path)) && !forbids_unsafe(&tokens) {
-            let rule = "the root of a crate that is no unsafe room needs #![forbid(unsafe_code)]";
-            findings.push(Finding::new(path, 1, rule));
+        if package.is_some_and(|package| package.is_root(path)) {
+            let level = if has_rooms { "deny" } else { "forbid" };
+            if !has_attribute(&tokens, level) {
+                let kind = if has_rooms { "has one" } else { "is no" };
+                let rule = format!(
+                    "the root of a crate that {kind} unsafe room needs #![{level}(unsafe_code)]"
+                );
+                findings.push(Finding::new(path, 1, rule));
+            }
         }
         let named = name.unwrap_or("no package");
         findings.extend(tokens.iter().filter(|token| token.text == "unsafe").map(|token| {
@@ -47,8 +69,17 @@ pub fn check(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
-fn forbids_unsafe(tokens: &[Token<'_>]) -> bool {
-    tokens.windows(FORBID.len()).any(|window| window.iter().map(|token| token.text).eq(FORBID))
+fn has_attribute(tokens: &[Token<'_>], level: &'static str) -> bool {
+    let wanted = attribute(level);
+    tokens.windows(wanted.len()).any(|window| window.iter().map(|token| token.text).eq(wanted))
+}
+
+/// Splits `package/module`.
+fn split_room(room: &str) -> (&str, Option<&str>) {
+    match room.split_once('/') {
+        Some((package, module)) => (package, Some(module)),
+        None => (room, None),
+    }
 }
 
 #[cfg(test)]
@@ -96,6 +127,32 @@ mod tests {
         let expected =
             ["safe/src/bin/b.rs", "safe/src/lib.rs"].map(|file| format!("{file}:{rule}"));
         assert_eq!(lines(&check(&tree)), expected);
+    }
+
+    #[test]
+    fn a_room_may_be_one_module() {
+        let document = "```unsafe-rooms\nroom\nsafe/rim\n```\n";
+        let tree = tree()
+            .with(ARCHITECTURE, document)
+            .with("safe/src/rim.rs", "unsafe fn a() {}\n")
+            .with("safe/src/rim/deep.rs", "unsafe fn a() {}\n")
+            .with("safe/src/rimless.rs", "unsafe fn a() {}\n")
+            .with("safe/tests/rim.rs", "unsafe fn a() {}\n");
+        let root = "the root of a crate that has one unsafe room needs #![deny(unsafe_code)]";
+        let unsafe_code = "unsafe code in `safe`, which is no unsafe room";
+        assert_eq!(
+            lines(&check(&tree)),
+            [
+                format!("safe/src/lib.rs:1: {root}"),
+                format!("safe/src/rimless.rs:1: {unsafe_code}"),
+                format!("safe/tests/rim.rs:1: {unsafe_code}")
+            ]
+        );
+        let tree = tree
+            .with("safe/src/lib.rs", "//! Some.\n#![deny(unsafe_code)]\n")
+            .with("safe/src/rimless.rs", "")
+            .with("safe/tests/rim.rs", "");
+        assert_eq!(lines(&check(&tree)), [""; 0]);
     }
 
     #[test]

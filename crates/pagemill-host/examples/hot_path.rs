@@ -1,7 +1,8 @@
 //! One hot path, a number of times, and nothing else: for counting instructions.
 //!
-//! `hot_path OP N ROUNDS`: allocates N pages and frees them, ROUNDS times. OP is `array`, `list`
-//! or `single` (the pages stay within the CPU's list) or `burst` (ROUNDS times N pages are all
+//! `hot_path OP N ROUNDS`: allocates N pages and frees them, ROUNDS times. OP is `array`, `list`,
+//! `vec` or `single` (the pages stay within the CPU's list), `local` (they stay in a stock with one
+//! owner; N up to 64 for both) or `burst` (ROUNDS times N pages are all
 //! allocated in batches before the first is freed: through the zone). The program's total for twice the
 //! rounds, less its total for the rounds, is what the path itself costs; `ci/instructions.sh` does
 //! that with callgrind.
@@ -10,7 +11,8 @@ use std::env;
 use std::process::ExitCode;
 
 use pagemill::{
-    AllocPages, Gfp, OnceAllocator, Page, PageList, Static, StaticAllocator, free_pages_bulk,
+    AllocPages, Gfp, LocalPages, OnceAllocator, Page, PageList, PageVec, Static, StaticAllocator,
+    free_pages_bulk,
 };
 use pagemill_host::{AllocatorConfig, ArenaConfig, Host, allocator};
 
@@ -42,6 +44,8 @@ fn main() -> ExitCode {
     match op.as_str() {
         "array" => array(&mut slots(n), rounds),
         "list" => list(n, rounds),
+        "vec" if n <= 64 => vec(n, rounds),
+        "local" if n <= 64 => local(n, rounds),
         "single" => single(&mut slots(n), rounds),
         "burst" if n * rounds <= BURST => burst(&mut slots(BURST)[..n * rounds], n),
         _ => return ExitCode::from(2),
@@ -66,6 +70,24 @@ fn list(n: usize, rounds: usize) {
         let taken = Static::<Frames>::new().alloc_pages_bulk_list(Gfp::KERNEL, n, &mut list);
         assert_eq!(taken, n);
         free_pages_bulk(&mut list);
+    }
+}
+
+fn vec(n: usize, rounds: usize) {
+    let mut pages = PageVec::<Static<Frames>, 64>::new(Static::new());
+    for _ in 0..rounds {
+        let taken = Static::<Frames>::new().alloc_pages_bulk_vec(Gfp::KERNEL, n, &mut pages);
+        assert_eq!(taken, n);
+        pages.clear();
+    }
+}
+
+fn local(n: usize, rounds: usize) {
+    let mut local = LocalPages::<Static<Frames>, 256>::new(Static::new());
+    let mut pages = PageVec::<Static<Frames>, 64>::new(Static::new());
+    for _ in 0..rounds {
+        assert_eq!(local.alloc_bulk(Gfp::KERNEL, n, &mut pages), n);
+        local.free_bulk(&mut pages);
     }
 }
 

@@ -3,10 +3,13 @@
 use alloc::sync::Arc;
 use core::ptr::NonNull;
 
-use pagemill::{Config, MemoryRegion, NodeId, PageAllocator, PageSource, Pfn};
+use pagemill::{
+    Config, MAX_ORDER, MemoryRegion, NodeId, PAGE_SIZE, PageAllocator, PageSource, Pfn, PhysAddr,
+    Platform,
+};
 
 use crate::arena::{Arena, ArenaConfig};
-use crate::cpu::Cpus;
+use crate::cpu::{Cpus, nr_online};
 use crate::error::HostError;
 use crate::platform::{DEFAULT_BASE_PFN, Host, HostConfig};
 
@@ -22,6 +25,9 @@ pub struct AllocatorConfig {
     pub base_pfn: Pfn,
     /// How many CPUs have lists of their own; `None` for all that the machine can have.
     pub nr_cpus: Option<u32>,
+    /// Into how many nodes the arena is divided, all of whose CPUs are on the first: for programs
+    /// that are to behave on nodes as on a larger machine, like Linux's `numa=fake`.
+    pub nr_nodes: u8,
     /// How many bytes at the top of the arena are for movable pages only.
     pub movable_bytes: u64,
     /// What requests without a claim to the reserve must leave; see [`Config::min_free_bytes`].
@@ -36,6 +42,10 @@ pub struct AllocatorConfig {
     pub pcp_high: Option<u32>,
     /// Fewest pages moved between a zone and a per-CPU list; see [`Config::pcp_batch`].
     pub pcp_batch: Option<u32>,
+    /// Into how many shards, each with a lock of its own, a zone is divided; see
+    /// [`Config::nr_zone_shards`]. `None` is one for each CPU that is online (rounded up to a power
+    /// of two, at most 64), as long as each has 64 MiB: there may be many more some day.
+    pub nr_zone_shards: Option<u32>,
 }
 
 impl AllocatorConfig {
@@ -46,6 +56,7 @@ impl AllocatorConfig {
             arena,
             base_pfn: DEFAULT_BASE_PFN,
             nr_cpus: None,
+            nr_nodes: 1,
             movable_bytes: 0,
             min_free_bytes: None,
             nr_accounts: 0,
@@ -53,6 +64,7 @@ impl AllocatorConfig {
             poison: false,
             pcp_high: None,
             pcp_batch: None,
+            nr_zone_shards: None,
         }
     }
 }
@@ -77,11 +89,21 @@ impl AllocatorConfig {
 /// # Ok::<(), pagemill_host::HostError>(())
 /// ```
 pub fn allocator(config: &AllocatorConfig) -> Result<PageAllocator<Host>, HostError> {
-    let memory = [MemoryRegion {
-        start: config.base_pfn.start(),
-        len_bytes: config.arena.len_bytes,
-        node: NodeId::new(0),
-    }];
+    // SAFETY:
+    // 1. The host is the platform.
+    unsafe { allocator_on(config, |host| host) }
+}
+
+/// Builds an allocator on a platform that is made from a host.
+///
+/// # Safety
+/// The platform keeps the host for as long as it lives, lets nobody change it, and hands out the
+/// host's frames.
+pub(crate) unsafe fn allocator_on<P: Platform>(
+    config: &AllocatorConfig,
+    platform: impl FnOnce(Host) -> P,
+) -> Result<PageAllocator<P>, HostError> {
+    let memory = regions(config);
     let core = Config {
         movable_bytes: config.movable_bytes,
         min_free_bytes: config.min_free_bytes,
@@ -90,9 +112,10 @@ pub fn allocator(config: &AllocatorConfig) -> Result<PageAllocator<Host>, HostEr
         poison: config.poison,
         pcp_high: config.pcp_high,
         pcp_batch: config.pcp_batch,
+        nr_zone_shards: Some(config.nr_zone_shards.unwrap_or_else(|| nr_zone_shards(config))),
         ..Config::new(&memory, config.nr_cpus.unwrap_or_else(|| Cpus::detect().nr_possible()))
     };
-    let books = PageAllocator::<Host>::metadata_layout(&core)?;
+    let books = PageAllocator::<P>::metadata_layout(&core)?;
     let host = Host::new(&HostConfig {
         arena: config.arena,
         metadata_bytes: books.size() as u64,
@@ -101,10 +124,40 @@ pub fn allocator(config: &AllocatorConfig) -> Result<PageAllocator<Host>, HostEr
     let metadata = bytes_of(host.metadata());
     // SAFETY:
     // 1. The books are initialised, readable and writable (`arena-initialised`), and used by
-    //    nobody else: the host that owns them moves into the allocator, which hands out no way to
-    //    write them and drops its tables first (`arena-outlives-pages`).
+    //    nobody else: the platform keeps the host that owns them (the caller's obligation) and
+    //    moves into the allocator, which hands out no way to write them and drops its tables first
+    //    (`arena-outlives-pages`).
     // 2. Likewise the frames, which are the whole of the host's other arena.
-    Ok(unsafe { PageAllocator::new(&core, metadata, host) }?)
+    Ok(unsafe { PageAllocator::new(&core, metadata, platform(host)) }?)
+}
+
+/// Returns into how many shards zones are divided unless it is said.
+fn nr_zone_shards(config: &AllocatorConfig) -> u32 {
+    const SHARD_BYTES: u64 = 64 << 20;
+    let max = Config::NR_ZONE_SHARDS_MAX;
+    // Not those that the calling thread may use: it may have bound itself already.
+    let nr_cpus = nr_online().unwrap_or(1).min(max).next_power_of_two();
+    let share = config.arena.len_bytes / u64::from(config.nr_nodes.max(1));
+    let room = (share / SHARD_BYTES).clamp(1, u64::from(max)).ilog2();
+    nr_cpus.min(1 << room)
+}
+
+/// Divides the arena into nodes of equal size, in whole blocks of the largest order.
+fn regions(config: &AllocatorConfig) -> Vec<MemoryRegion> {
+    let len_bytes = config.arena.len_bytes;
+    let nr_nodes = u64::from(config.nr_nodes.max(1));
+    let block = (PAGE_SIZE << MAX_ORDER.value()) as u64;
+    let share = len_bytes / nr_nodes / block * block;
+    let region = |node: u8| {
+        let start = share * u64::from(node);
+        let is_last = u64::from(node) + 1 == nr_nodes;
+        MemoryRegion {
+            start: PhysAddr::new(config.base_pfn.start().value() + start),
+            len_bytes: if is_last { len_bytes - start } else { share },
+            node: NodeId::new(node),
+        }
+    };
+    (0..config.nr_nodes.max(1)).map(region).collect()
 }
 
 /// A counted way to reach an allocator: the last one, or the last page, unmaps the arena.
@@ -139,11 +192,26 @@ fn bytes_of(arena: &Arena) -> NonNull<[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use pagemill::{AllocPages, Gfp, MAX_ORDER, Page, PhysAddr, ZoneKind};
+    use std::thread;
+
+    use pagemill::{AllocPages, Gfp, Page, ZoneKind};
 
     use super::*;
 
     const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn shards_are_as_many_as_cpus_whoever_asks() {
+        let config = AllocatorConfig::new(ArenaConfig::new(1 << 50));
+        let nr_shards = nr_zone_shards(&config);
+        assert!(nr_shards >= nr_online().unwrap().min(64));
+        let bound = thread::spawn(move || {
+            Cpus::pin_to(Cpus::allowed().unwrap()[0]).unwrap();
+            nr_zone_shards(&config)
+        });
+        assert_eq!(bound.join().unwrap(), nr_shards);
+        assert_eq!(nr_zone_shards(&AllocatorConfig::new(ArenaConfig::new(127 * MIB))), 1);
+    }
 
     fn small() -> AllocatorConfig {
         AllocatorConfig::new(ArenaConfig::new(16 * MIB))
@@ -183,7 +251,20 @@ mod tests {
         let frames = SharedAllocator::new(allocator(&small()).unwrap());
         let mut page = frames.alloc_page(Gfp::KERNEL).unwrap();
         page.as_bytes_mut()[0] = 1;
-        std::thread::spawn(move || assert_eq!(page.as_bytes()[0], 1)).join().unwrap();
+        thread::spawn(move || assert_eq!(page.as_bytes()[0], 1)).join().unwrap();
+    }
+
+    #[test]
+    fn nodes_share_the_arena() {
+        let frames = allocator(&AllocatorConfig { nr_nodes: 3, ..small() }).unwrap();
+        assert_eq!(frames.nr_nodes(), 3);
+        let sizes: Vec<_> = frames.zone_info().map(|zone| zone.present * 4096 / MIB).collect();
+        assert_eq!(sizes, [4, 4, 8]);
+        for node in (0..3).map(NodeId::new) {
+            let page = frames.alloc_page_node(node, Gfp::KERNEL | Gfp::THISNODE).unwrap();
+            assert_eq!(page.node(), node);
+        }
+        assert_eq!(frames.local_node(), NodeId::new(0));
     }
 
     #[test]

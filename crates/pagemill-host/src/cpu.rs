@@ -1,30 +1,18 @@
 //! Which CPU runs the caller, and which ones there are.
-//!
-//! The kernel keeps the CPU's number in a little area of each thread that has registered one for
-//! restartable sequences, and the GNU C library registers one for every thread. Reading it there
-//! is a single load, where asking the kernel through the vDSO takes some tens of instructions.
-//!
-//! # Source
-//! `linux-6.12` `include/uapi/linux/rseq.h` `struct rseq`; `glibc` `manual/threads.texi`
-//! "Restartable Sequences".
-
-use core::num::NonZeroIsize;
 
 use pagemill::CpuId;
 use rustix::io::Errno;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
 use crate::error::HostError;
+use crate::rseq::Area;
 use crate::sysfs::{self, CpuList};
 
 /// How CPU numbers are read on this machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Cpus {
-    /// From the thread pointer to the field `cpu_id` of the thread's area; `None` without areas.
-    ///
-    /// Upholds `rseq-registered`. It is never zero: at the thread pointer itself the C library
-    /// keeps what the ABI asks of it. So `Option` costs a test and no memory.
-    cpu_id_offset: Option<NonZeroIsize>,
+    /// Where each thread finds its CPU's number; `None` if it has to ask.
+    area: Option<Area>,
     nr_possible: u32,
 }
 
@@ -35,7 +23,7 @@ impl Cpus {
     /// Two symbol look-ups and a file; the result is to be kept.
     #[must_use]
     pub fn detect() -> Self {
-        Self { cpu_id_offset: rseq::cpu_id_offset(), nr_possible: nr_possible() }
+        Self { area: Area::find(), nr_possible: nr_possible() }
     }
 
     /// Returns the CPU that runs the caller, who may be elsewhere before it looks at the answer.
@@ -46,22 +34,16 @@ impl Cpus {
     #[inline]
     #[must_use]
     pub fn current(self) -> CpuId {
-        if let Some(offset) = self.cpu_id_offset {
-            // SAFETY:
-            // 1. The offset is the one that detection found (`rseq-registered`).
-            let cpu_id = unsafe { rseq::read_cpu_id(offset) };
-            // Negative is a thread whose registration failed, or that unregistered.
-            if let Ok(cpu) = u32::try_from(cpu_id) {
-                return CpuId::new(cpu);
-            }
+        match self.area.and_then(Area::cpu) {
+            Some(cpu) => cpu,
+            None => ask_the_kernel(),
         }
-        ask_the_kernel()
     }
 
     /// Tells whether CPU numbers are read from the area for restartable sequences.
     #[must_use]
     pub fn uses_rseq(self) -> bool {
-        self.cpu_id_offset.is_some()
+        self.area.is_some()
     }
 
     /// Returns how many CPUs there can be: one more than the largest number.
@@ -104,9 +86,16 @@ impl Cpus {
 
 /// Reads the CPU's number by `getcpu`.
 #[cold]
+#[inline(never)]
 fn ask_the_kernel() -> CpuId {
     let cpu = sched_getcpu();
     CpuId::new(u32::try_from(cpu).expect("the kernel numbers CPUs in 32 bits"))
+}
+
+/// Returns how many CPUs are online, if the system says.
+pub(crate) fn nr_online() -> Option<u32> {
+    let online = sysfs::read("/sys/devices/system/cpu/online")?;
+    Some(CpuList::parse(&online)?.count)
 }
 
 /// Returns one more than the largest number of a CPU.
@@ -119,116 +108,6 @@ fn nr_possible() -> u32 {
     // 1. `sysconf` takes any name and touches no memory of ours.
     let configured = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
     u32::try_from(configured).map_or(1, |nr| nr.max(1))
-}
-
-/// The area for restartable sequences, on the targets whose thread pointer is known here.
-#[cfg(all(
-    any(target_arch = "x86_64", target_arch = "aarch64"),
-    target_pointer_width = "64",
-    not(miri)
-))]
-mod rseq {
-    use core::arch::asm;
-    use core::ffi::{CStr, c_uint};
-    use core::num::NonZeroIsize;
-    use core::ptr::NonNull;
-
-    /// Where `struct rseq` has the field `cpu_id`, after the 32 bits of `cpu_id_start`.
-    const CPU_ID: isize = 4;
-    /// What of `struct rseq` must be there so that `cpu_id` is.
-    const SIZE_WITH_CPU_ID: c_uint = 8;
-
-    /// Returns the distance from the thread pointer to `cpu_id`, if the C library keeps areas.
-    pub(super) fn cpu_id_offset() -> Option<NonZeroIsize> {
-        let size = symbol(c"__rseq_size")?.cast::<c_uint>();
-        let offset = symbol(c"__rseq_offset")?.cast::<isize>();
-        // SAFETY:
-        // 1. glibc declares `const unsigned int __rseq_size`, and no other C library has the name.
-        // 2. It is set before any code of the program runs, and never again.
-        let size = unsafe { size.read() };
-        if size < SIZE_WITH_CPU_ID {
-            // The kernel has no restartable sequences, or the user turned them off.
-            return None;
-        }
-        // SAFETY:
-        // 1. glibc declares `const ptrdiff_t __rseq_offset`, and no other C library has the name.
-        // 2. It is set before any code of the program runs, and never again.
-        let offset = unsafe { offset.read() };
-        let offset = NonZeroIsize::new(offset.checked_add(CPU_ID)?)?;
-        // SAFETY:
-        // 1. A size that is not zero says that the offset leads to each thread's area.
-        let cpu_id = unsafe { read_cpu_id(offset) };
-        (cpu_id >= 0).then_some(offset)
-    }
-
-    /// Reads `cpu_id` of the calling thread; negative while the thread is not registered.
-    ///
-    /// # Safety
-    /// `offset` is what [`cpu_id_offset`] found in this process (`rseq-registered`).
-    #[inline]
-    pub(super) unsafe fn read_cpu_id(offset: NonZeroIsize) -> i32 {
-        let cpu_id: i32;
-        // `readonly` without `pure`: the value changes between two reads, so none may be elided.
-        // SAFETY:
-        // 1. The area is part of the thread's own control block, mapped while the thread runs and
-        //    aligned to 32 bytes (`rseq-registered`).
-        // 2. Only the kernel writes to it, and only while this thread does not run.
-        // 3. The instructions touch neither the stack nor flags.
-        #[cfg(target_arch = "x86_64")]
-        unsafe {
-            asm!(
-                "mov {cpu_id:e}, dword ptr fs:[{offset}]",
-                offset = in(reg) offset.get(),
-                cpu_id = lateout(reg) cpu_id,
-                options(nostack, preserves_flags, readonly),
-            );
-        }
-        // SAFETY: As on x86-64, and any process may read TPIDR_EL0, its thread pointer.
-        #[cfg(target_arch = "aarch64")]
-        unsafe {
-            asm!(
-                "mrs {thread}, tpidr_el0",
-                "ldr {cpu_id:w}, [{thread}, {offset}]",
-                offset = in(reg) offset.get(),
-                thread = out(reg) _,
-                cpu_id = lateout(reg) cpu_id,
-                options(nostack, preserves_flags, readonly),
-            );
-        }
-        cpu_id
-    }
-
-    /// Returns the address of a symbol that may not exist.
-    fn symbol(name: &CStr) -> Option<NonNull<u8>> {
-        // Not `extern`: the program must also start with a C library that lacks these symbols.
-        // SAFETY:
-        // 1. The name is a C string, and the handle one of the two that need no `dlopen`.
-        let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-        NonNull::new(address.cast())
-    }
-}
-
-/// The same on targets where the area cannot be read.
-#[cfg(not(all(
-    any(target_arch = "x86_64", target_arch = "aarch64"),
-    target_pointer_width = "64",
-    not(miri)
-)))]
-mod rseq {
-    use core::num::NonZeroIsize;
-
-    /// Returns `None`.
-    pub(super) fn cpu_id_offset() -> Option<NonZeroIsize> {
-        None
-    }
-
-    /// Cannot be called.
-    ///
-    /// # Safety
-    /// There is no offset to call it with.
-    pub(super) unsafe fn read_cpu_id(_offset: NonZeroIsize) -> i32 {
-        unreachable!("no offset was ever found on this target")
-    }
 }
 
 #[cfg(test)]
@@ -248,7 +127,7 @@ mod tests {
 
     #[test]
     fn detection_costs_no_more_than_an_offset_and_a_number() {
-        assert_eq!(size_of::<Option<NonZeroIsize>>(), size_of::<isize>());
+        assert_eq!(size_of::<Option<Area>>(), size_of::<isize>());
     }
 
     #[test]
@@ -256,7 +135,7 @@ mod tests {
         // A thread of its own, since its affinity does not come back.
         let on_each = || {
             let with_rseq = Cpus::detect();
-            let without = Cpus { cpu_id_offset: None, ..with_rseq };
+            let without = Cpus { area: None, ..with_rseq };
             let allowed = Cpus::allowed().unwrap();
             assert!(!allowed.is_empty());
             for cpu in allowed {

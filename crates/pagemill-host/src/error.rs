@@ -180,6 +180,12 @@ impl From<ConfigError> for HostError {
 pub struct OsError(rustix::io::Errno);
 
 impl OsError {
+    /// Makes the answer with this error number, as in `errno`.
+    #[must_use]
+    pub fn from_raw(errno: i32) -> Self {
+        Self(rustix::io::Errno::from_raw_os_error(errno))
+    }
+
     /// Returns the error number, as in `errno`.
     #[must_use]
     pub fn raw(self) -> i32 {

@@ -3,7 +3,8 @@
 //! The core crate knows frames and lists, and asks a [`Platform`](pagemill::Platform) for the
 //! rest. [`Host`] is that platform in a process: its frames are an [`Arena`] of mapped memory, its
 //! CPU numbers come from [`Cpus`]. For whoever measures, there are clocks ([`monotonic_ns`],
-//! [`Tsc`]) and a description of the machine ([`Machine`]).
+//! [`Tsc`]) and a description of the machine ([`Machine`]); for file servers, names of files that
+//! outlive paths ([`FileHandle`]) and the identity that a thread acts for ([`FsIdentity`]).
 //!
 //! Every system call of the hosted allocator is made here.
 //!
@@ -24,8 +25,12 @@
 //!   the kernel gives it; freed and allocated again, it holds what its last owner left.
 //! - `arena-outlives-pages`: a [`Host`] owns its arenas and never lets go of them, so what
 //!   [`DirectMap::frame_ptr`](pagemill::DirectMap::frame_ptr) returns is good while the host lives.
+//! - `arena-resident`: no part of an arena that is mapped is given back to the system, cut out of its
+//!   file or mapped anew. So it may be registered with a device, which keeps the pages that it found
+//!   and would not notice that the process has others at their addresses now.
 //! - `frame-in-arena`: the number of a frame is checked against the arena, in every build, before
 //!   it becomes a pointer.
+//! - `rseq-sequence` (`rseq.rs`): which instructions the kernel breaks off where it takes the CPU.
 //! - `rseq-registered`: an offset of the restartable-sequence area is kept only where the C library
 //!   says that it keeps such an area for each thread.
 
@@ -35,26 +40,38 @@ mod allocator;
 mod arena;
 mod clock;
 mod cpu;
+mod credentials;
 mod error;
+mod file_handle;
 mod machine;
 mod mapping;
 mod owners;
 mod platform;
 mod reclaim;
+mod rseq;
 mod scope;
 mod signal;
+mod socket;
+mod switches;
 mod sysfs;
+mod trace;
+mod traced;
 
 pub use allocator::{AllocatorConfig, SharedAllocator, allocator};
 pub use arena::{Arena, ArenaConfig, ArenaKind, ArenaPages, Backing, HugePages};
 pub use clock::{Tsc, monotonic_ns};
 pub use cpu::Cpus;
+pub use credentials::{FsIdentity, MAX_NR_GROUPS};
 pub use error::{HostError, OsError};
+pub use file_handle::{FileHandle, MAX_FILE_HANDLE_BYTES};
 pub use machine::Machine;
 pub use owners::{PageOwner, PageOwners};
 pub use platform::{DEFAULT_BASE_PFN, Host, HostConfig};
 pub use reclaim::ReclaimThread;
 pub use scope::AllocScope;
+pub use socket::set_receive_low_water;
+pub use switches::context_switches;
+pub use traced::{Traced, Tracer, traced_allocator};
 
 // Lengths come as u64 and are mapped as usize; both are the same number.
 const _: () = assert!(usize::BITS == u64::BITS, "the host needs a 64-bit target");

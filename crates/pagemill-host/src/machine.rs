@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-use crate::cpu::Cpus;
-use crate::sysfs::{self, CpuList};
+use crate::cpu::{self, Cpus};
+use crate::sysfs;
 
 /// What a report says about its machine; what cannot be read is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,9 +32,7 @@ impl Machine {
     pub fn detect() -> Self {
         Self {
             cpu_model: sysfs::read("/proc/cpuinfo").and_then(|cpuinfo| cpu_model(&cpuinfo)),
-            nr_cpus: sysfs::read("/sys/devices/system/cpu/online")
-                .and_then(|list| CpuList::parse(&list))
-                .map(|list| list.count),
+            nr_cpus: cpu::nr_online(),
             kernel_release: kernel_release(),
             governor: sysfs::read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
             transparent_huge_pages: sysfs::read("/sys/kernel/mm/transparent_hugepage/enabled")

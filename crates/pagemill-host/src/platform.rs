@@ -4,13 +4,18 @@ use core::ptr::NonNull;
 use core::time::Duration;
 use std::thread;
 
-use pagemill::{AccountId, CpuId, DirectMap, Gfp, MAX_ORDER, PAGE_SHIFT, PAGE_SIZE, Pfn, Platform};
+use pagemill::{
+    AccountId, Claim, Claimed, CpuId, DirectMap, Event, Gfp, MAX_ORDER, PAGE_SHIFT, PAGE_SIZE, Pfn,
+    Platform,
+};
 
 use crate::arena::{Arena, ArenaConfig};
 use crate::cpu::Cpus;
 use crate::error::HostError;
+use crate::rseq::{self, Area};
 use crate::scope;
 use crate::signal::Signal;
+use crate::trace;
 
 /// Where an arena's frames begin unless told otherwise: at the physical address 4 GiB.
 ///
@@ -57,6 +62,8 @@ impl HostConfig {
 #[derive(Debug)]
 pub struct Host {
     cpus: Cpus,
+    /// How per-CPU lists are claimed without atomic instructions; `None` if they are not.
+    claims: Option<Area>,
     base_pfn: Pfn,
     nr_pages: u64,
     memory: Arena,
@@ -78,6 +85,7 @@ impl Host {
         let memory = Arena::map(&config.arena)?;
         Ok(Self {
             cpus: Cpus::detect(),
+            claims: rseq::claims(),
             base_pfn: config.base_pfn,
             nr_pages: memory.nr_pages() as u64,
             memory,
@@ -127,6 +135,12 @@ impl Host {
         self.reclaim_due.give();
     }
 
+    #[cold]
+    #[inline(never)]
+    fn pin_without_claims(&self) -> CpuId {
+        self.cpus.current()
+    }
+
     /// Returns where `nr_pages` frames from `pfn` on are (`frame-in-arena`).
     #[inline]
     fn frames(&self, pfn: Pfn, nr_pages: u64) -> NonNull<u8> {
@@ -166,7 +180,28 @@ impl Platform for Host {
 
     #[inline]
     fn pin(&self) -> CpuId {
-        self.cpus.current()
+        match self.claims {
+            Some(area) => area.cpu_start(),
+            None => self.pin_without_claims(),
+        }
+    }
+
+    #[inline]
+    unsafe fn try_claim<'a>(&self, claim: &'a Claim) -> Option<Claimed<'a>> {
+        match self.claims {
+            // SAFETY:
+            // 1. The claim is taken by these two methods only: the caller's obligation.
+            // 2. Registered: there is an area for claims. `try_visit` fences.
+            Some(area) => unsafe { area.try_claim(claim) },
+            None => claim.try_take(),
+        }
+    }
+
+    unsafe fn try_visit<'a>(&self, claim: &'a Claim) -> Option<Claimed<'a>> {
+        match self.claims {
+            Some(_) => claim.try_visit(|| rseq::fence(claim.cpu())),
+            None => claim.try_take(),
+        }
     }
 
     #[inline]
@@ -180,6 +215,14 @@ impl Platform for Host {
 
     fn gfp_context(&self, gfp: Gfp) -> Gfp {
         scope::gfp_context(gfp)
+    }
+
+    fn enter_reclaim(&self) {
+        scope::enter_reclaim();
+    }
+
+    fn leave_reclaim(&self) {
+        scope::leave_reclaim();
     }
 
     fn current_account(&self) -> Option<AccountId> {
@@ -196,6 +239,17 @@ impl Platform for Host {
 
     fn wake(&self) {
         self.memory_freed.give();
+    }
+
+    // Always: see `trace::tell`.
+    #[inline(always)]
+    fn trace(&self, event: Event) {
+        trace::tell(event);
+    }
+
+    #[inline]
+    fn traces_pages(&self) -> bool {
+        trace::pages_are_wanted()
     }
 
     unsafe fn poison_pages(&self, pfn: Pfn, nr_pages: usize) {

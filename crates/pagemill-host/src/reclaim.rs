@@ -12,8 +12,8 @@ use pagemill::PageSource;
 use crate::allocator::SharedAllocator;
 use crate::platform::Host;
 
-/// A thread that reclaims when a zone falls under its low watermark, as Linux's kswapd does;
-/// dropping this ends it.
+/// A thread that reclaims when zones fall to their low watermarks, until one is above its high
+/// watermark again, as Linux's kswapd does; dropping this ends it.
 ///
 /// Without one, memory is reclaimed only by those who wait for it.
 pub struct ReclaimThread {
@@ -41,7 +41,11 @@ impl ReclaimThread {
             // Relaxed: the flag is only a reason to look; the signal orders.
             while !its_stop.load(Ordering::Relaxed) {
                 host.wait_for_reclaim(PERIOD, || !its_stop.load(Ordering::Relaxed));
-                its_allocator.allocator().balance();
+                // Whoever called may have been helped meanwhile; between low and high nothing is due.
+                if its_allocator.allocator().needs_balance() {
+                    its_allocator.allocator().balance();
+                }
+                its_allocator.allocator().look_for_tracers();
             }
         })?;
         Ok(Self { stop, allocator, thread: Some(thread) })
@@ -71,7 +75,7 @@ impl fmt::Debug for ReclaimThread {
 mod tests {
     use std::sync::Mutex;
 
-    use pagemill::{AllocPages, Gfp, Page, Shrinker};
+    use pagemill::{AllocPages, Gfp, Page, ShrinkControl, Shrinker};
 
     use super::*;
     use crate::{AllocatorConfig, ArenaConfig, allocator};
@@ -87,11 +91,11 @@ mod tests {
     type AtomicUsize = core::sync::atomic::AtomicUsize;
 
     impl Shrinker for Cache {
-        fn count(&self, _gfp: Gfp) -> usize {
+        fn count(&self, _control: ShrinkControl) -> usize {
             self.pages.lock().unwrap().len()
         }
 
-        fn scan(&self, nr: usize, _gfp: Gfp) -> usize {
+        fn scan(&self, nr: usize, _control: ShrinkControl) -> usize {
             self.scans.fetch_add(1, Ordering::Relaxed);
             let mut pages = self.pages.lock().unwrap();
             let keep = pages.len().saturating_sub(nr);

@@ -1,36 +1,85 @@
 //! What a thread says once for all allocations that it makes: what reclaim must keep away from,
 //! and who pays.
 
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::marker::PhantomData;
 
 use pagemill::{AccountId, Gfp};
 
 thread_local! {
-    static CONTEXT: Cell<Context> = const { Cell::new(Context::NONE) };
+    static CONTEXT: Context = const { Context::new() };
 }
 
-/// What the scopes that a thread is in come down to.
-#[derive(Clone, Copy)]
+/// The scopes that a thread is in. Those of a kind are counted, since they may end in any order.
 struct Context {
-    without: Gfp,
-    with: Gfp,
-    account: Option<AccountId>,
+    noio: Cell<u32>,
+    nofs: Cell<u32>,
+    memalloc: Cell<u32>,
+    /// Who pays: the last one. Each comes with the number of its scope.
+    accounts: RefCell<Vec<(u64, AccountId)>>,
+    next_number: Cell<u64>,
 }
 
 impl Context {
-    const NONE: Self = Self { without: Gfp::empty(), with: Gfp::empty(), account: None };
+    const fn new() -> Self {
+        Self {
+            noio: Cell::new(0),
+            nofs: Cell::new(0),
+            memalloc: Cell::new(0),
+            accounts: RefCell::new(Vec::new()),
+            next_number: Cell::new(0),
+        }
+    }
+
+    fn count(&self, kind: Kind) -> Option<&Cell<u32>> {
+        match kind {
+            Kind::Noio => Some(&self.noio),
+            Kind::Nofs => Some(&self.nofs),
+            Kind::Memalloc => Some(&self.memalloc),
+            Kind::Account(_) => None,
+        }
+    }
+
+    fn enter(&self, kind: Kind) {
+        if let Some(count) = self.count(kind) {
+            count.set(count.get() + 1);
+        }
+    }
+
+    fn leave(&self, kind: Kind) {
+        match kind {
+            Kind::Account(number) => self.accounts.borrow_mut().retain(|&(its, _)| its != number),
+            Kind::Noio | Kind::Nofs | Kind::Memalloc => {
+                if let Some(count) = self.count(kind) {
+                    count.set(count.get() - 1);
+                }
+            }
+        }
+    }
 }
 
-/// A scope that the calling thread is in until this is dropped; scopes nest.
+/// What a scope is about.
+#[derive(Clone, Copy)]
+enum Kind {
+    Noio,
+    Nofs,
+    Memalloc,
+    /// The number of the scope among those that say who pays.
+    Account(u64),
+}
+
+/// A scope that the calling thread is in until this is dropped.
+///
+/// Scopes nest, and may end in any order: what several of them ask for holds until the last of
+/// them ends, and of several accounts that of the scope opened last pays.
 ///
 /// # Source
 /// `linux-6.12` `include/linux/sched/mm.h` `memalloc_noio_save`, `memalloc_nofs_save`,
-/// `memalloc_noreclaim_save`, `set_active_memcg`
+/// `memalloc_noreclaim_save`, `set_active_memcg`. Differs: those must end in the reverse order.
 #[must_use = "the scope ends when this is dropped"]
 pub struct AllocScope {
-    before: Context,
+    kind: Kind,
     /// The scope is the thread's that opened it.
     not_send: PhantomData<*mut ()>,
 }
@@ -38,38 +87,42 @@ pub struct AllocScope {
 impl AllocScope {
     /// No allocation in this scope starts I/O or enters a file system to reclaim.
     pub fn noio() -> Self {
-        Self::enter(|context| context.without |= Gfp::IO | Gfp::FS)
+        Self::enter(Kind::Noio)
     }
 
     /// No allocation in this scope enters a file system to reclaim.
     pub fn nofs() -> Self {
-        Self::enter(|context| context.without |= Gfp::FS)
+        Self::enter(Kind::Nofs)
     }
 
     /// Allocations in this scope may use all reserves and do not reclaim: they free memory soon.
     pub fn memalloc() -> Self {
-        Self::enter(|context| context.with |= Gfp::MEMALLOC)
+        Self::enter(Kind::Memalloc)
     }
 
     /// Allocations in this scope with [`Gfp::ACCOUNT`] are charged to `account`.
     ///
     /// The account must belong to the allocator that is asked.
     pub fn charged_to(account: AccountId) -> Self {
-        Self::enter(|context| context.account = Some(account))
+        let number = CONTEXT.with(|context| {
+            let number = context.next_number.get();
+            context.next_number.set(number + 1);
+            context.accounts.borrow_mut().push((number, account));
+            number
+        });
+        Self::enter(Kind::Account(number))
     }
 
-    fn enter(change: impl FnOnce(&mut Context)) -> Self {
-        let before = CONTEXT.get();
-        let mut context = before;
-        change(&mut context);
-        CONTEXT.set(context);
-        Self { before, not_send: PhantomData }
+    fn enter(kind: Kind) -> Self {
+        CONTEXT.with(|context| context.enter(kind));
+        Self { kind, not_send: PhantomData }
     }
 }
 
 impl Drop for AllocScope {
     fn drop(&mut self) {
-        CONTEXT.set(self.before);
+        // Where the thread is ending already, nothing is left that the scope could be about.
+        let _ended = CONTEXT.try_with(|context| context.leave(self.kind));
     }
 }
 
@@ -79,15 +132,34 @@ impl fmt::Debug for AllocScope {
     }
 }
 
+/// Puts the calling thread among those that free memory soon.
+pub(crate) fn enter_reclaim() {
+    let _ended = CONTEXT.try_with(|context| context.enter(Kind::Memalloc));
+}
+
+/// Ends what [`enter_reclaim`] began.
+pub(crate) fn leave_reclaim() {
+    let _ended = CONTEXT.try_with(|context| context.leave(Kind::Memalloc));
+}
+
 /// Returns `gfp` as the calling thread's scopes have it.
 pub(crate) fn gfp_context(gfp: Gfp) -> Gfp {
-    let context = CONTEXT.get();
-    gfp.difference(context.without) | context.with
+    let in_context = |context: &Context| {
+        let without = match (context.noio.get(), context.nofs.get()) {
+            (0, 0) => Gfp::empty(),
+            (0, _) => Gfp::FS,
+            _ => Gfp::IO | Gfp::FS,
+        };
+        let with = if context.memalloc.get() > 0 { Gfp::MEMALLOC } else { Gfp::empty() };
+        gfp.difference(without) | with
+    };
+    CONTEXT.try_with(in_context).unwrap_or(gfp)
 }
 
 /// Returns who pays for the calling thread's allocations.
 pub(crate) fn current_account() -> Option<AccountId> {
-    CONTEXT.get().account
+    let last = |context: &Context| context.accounts.borrow().last().map(|&(_, account)| account);
+    CONTEXT.try_with(last).ok().flatten()
 }
 
 #[cfg(test)]
@@ -105,6 +177,37 @@ mod tests {
         drop(noio);
         let _nofs = AllocScope::nofs();
         assert_eq!(gfp_context(Gfp::KERNEL), Gfp::NOFS);
+    }
+
+    #[test]
+    fn scopes_end_in_any_order() {
+        let (noio, nofs, again) = (AllocScope::noio(), AllocScope::nofs(), AllocScope::nofs());
+        drop(noio);
+        assert_eq!(gfp_context(Gfp::KERNEL), Gfp::NOFS);
+        drop(nofs);
+        assert_eq!(gfp_context(Gfp::KERNEL), Gfp::NOFS, "the other is open still");
+        drop(again);
+        assert_eq!(gfp_context(Gfp::KERNEL), Gfp::KERNEL);
+    }
+
+    #[test]
+    fn of_the_accounts_whose_scopes_are_open_the_last_pays() {
+        let limits = pagemill::AccountLimits::NONE;
+        let config = crate::AllocatorConfig {
+            nr_accounts: 2,
+            ..crate::AllocatorConfig::new(crate::ArenaConfig::new(4 << 20))
+        };
+        let frames = crate::allocator(&config).unwrap();
+        let accounts = [(); 2].map(|()| pagemill::Account::open(&frames, limits).unwrap());
+        let [first, second] = [0, 1].map(|index| AllocScope::charged_to(accounts[index].id()));
+        drop(first);
+        assert_eq!(current_account(), Some(accounts[1].id()));
+        let third = AllocScope::charged_to(accounts[0].id());
+        assert_eq!(current_account(), Some(accounts[0].id()));
+        drop(third);
+        assert_eq!(current_account(), Some(accounts[1].id()));
+        drop(second);
+        assert_eq!(current_account(), None);
     }
 
     #[test]

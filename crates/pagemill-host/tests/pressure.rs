@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use pagemill::{
     Account, AccountLimits, AllocPages, BulkRequest, Effort, FaultConfig, Folio, Gfp, Mempool,
-    Order, Page, PageSource, Shortage, Shrinker,
+    Order, Page, PageSource, Shortage, ShrinkControl, Shrinker,
 };
 use pagemill_host::{
     AllocScope, AllocatorConfig, ArenaConfig, ReclaimThread, SharedAllocator, allocator,
@@ -51,16 +51,34 @@ impl Cache {
 }
 
 impl Shrinker for Cache {
-    fn count(&self, _gfp: Gfp) -> usize {
+    fn count(&self, _control: ShrinkControl) -> usize {
         self.0.try_lock().map_or(0, |pages| pages.len())
     }
 
-    fn scan(&self, nr: usize, _gfp: Gfp) -> usize {
+    fn scan(&self, nr: usize, _control: ShrinkControl) -> usize {
         let Ok(mut pages) = self.0.try_lock() else { return 0 };
         let left = pages.len().saturating_sub(nr);
         let freed = pages.split_off(left);
         drop(pages);
         freed.len()
+    }
+}
+
+/// A cache that takes its time, allocates, promises much and gives nothing.
+struct Stubborn(SharedAllocator);
+
+impl Shrinker for Stubborn {
+    fn count(&self, _control: ShrinkControl) -> usize {
+        1000
+    }
+
+    fn scan(&self, _nr: usize, control: ShrinkControl) -> usize {
+        thread::sleep(Duration::from_micros(200));
+        let mut page = self.0.clone().alloc_page(control.gfp);
+        if let Some(page) = &mut page {
+            page.as_bytes_mut()[0] = 1;
+        }
+        0
     }
 }
 
@@ -120,7 +138,9 @@ impl Worker {
     }
 
     fn single(&mut self, scene: &Scene) {
-        let gfp = [Gfp::KERNEL, Gfp::ATOMIC, Gfp::NOWAIT, Gfp::KERNEL_ACCOUNT][self.below(4)];
+        let gfp =
+            [Gfp::KERNEL, Gfp::ATOMIC, Gfp::NOWAIT, Gfp::KERNEL_ACCOUNT, Gfp::HIGHUSER_MOVABLE]
+                [self.below(5)];
         let cache = scene.caches[self.below(4)];
         match scene.frames.clone().alloc_page(gfp) {
             Some(mut page) => {
@@ -134,7 +154,8 @@ impl Worker {
     fn bulk(&mut self, scene: &Scene) {
         let nr = self.below(300);
         let effort = [Effort::Fast, Effort::TryHard][self.below(2)];
-        let request = BulkRequest { effort, ..BulkRequest::new(Gfp::KERNEL | Gfp::ZERO) };
+        let gfp = [Gfp::KERNEL, Gfp::HIGHUSER_MOVABLE][self.below(2)];
+        let request = BulkRequest { effort, ..BulkRequest::new(gfp | Gfp::ZERO) };
         let mut room: Vec<MaybeUninit<Page<_>>> = Vec::new();
         room.resize_with(nr, MaybeUninit::uninit);
         let outcome = scene.frames.clone().bulk_write(&request, &mut room);
@@ -238,6 +259,7 @@ fn watch(scene: &Scene, time: Duration, threads: &[thread::JoinHandle<()>]) {
 /// Sets the scene, and returns the free blocks from before.
 fn scene() -> (Arc<Scene>, Vec<u64>) {
     let config = AllocatorConfig {
+        movable_bytes: ARENA_BYTES / 4,
         min_free_bytes: Some(ARENA_BYTES / 8),
         nr_accounts: 3,
         page_owner: true,
@@ -271,6 +293,9 @@ fn at_the_edge_nobody_starves_and_nothing_is_lost() {
     let frames = scene.frames.clone();
     let allocator = frames.allocator();
     let guards = scene.caches.map(|cache| allocator.register_shrinker(cache).expect("room"));
+    // Leaked: it holds the allocator that it is registered with.
+    let stubborn: &'static Stubborn = Box::leak(Box::new(Stubborn(frames.clone())));
+    let stubborn = allocator.register_shrinker(stubborn).expect("room");
     let reclaim = ReclaimThread::spawn(frames.clone()).expect("a thread");
     allocator.inject_faults(&FaultConfig { probability: 20_000, ..FaultConfig::EVERY });
     let threads: Vec<_> = (1..=NR_THREADS)
@@ -284,7 +309,7 @@ fn at_the_edge_nobody_starves_and_nothing_is_lost() {
         thread.join().expect("no thread panics");
     }
     drop(reclaim);
-    drop(guards);
+    drop((guards, stubborn));
     allocator.inject_faults(&FaultConfig::NEVER);
     let counts = [&scene.steps, &scene.waits, &scene.short, &scene.faults, &scene.stopped];
     let counts = counts.map(|count| count.load(Ordering::Relaxed));

@@ -5,6 +5,7 @@
 
 use core::fmt;
 
+use crate::gfp::Gfp;
 use crate::handle::AccountNumber;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::units::PFN_BITS;
@@ -13,7 +14,8 @@ use crate::units::PFN_BITS;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "plain data, written out by the caller")]
 pub struct AccountLimits {
-    /// What its pages and those of the accounts under it may not exceed.
+    /// What its pages and those of the accounts under it may not exceed, but for allocations that
+    /// may not fail ([`Gfp::NOFAIL`](crate::Gfp::NOFAIL)): these go past every limit.
     pub max: u64,
     /// Above this, it is counted as being over; nothing is refused.
     pub high: u64,
@@ -34,7 +36,8 @@ pub struct AccountUsage {
     pub peak: u64,
     /// How often a charge took it above its high mark.
     pub nr_high: u64,
-    /// How often a charge was cut short or refused at its limit.
+    /// How often a charge was cut short or refused at its limit, or went past it because it may
+    /// not fail.
     pub nr_max: u64,
 }
 
@@ -66,17 +69,34 @@ impl core::error::Error for AccountError {}
 /// Pages charged at once at most: no allocator has more, and no sum of a few overflows.
 const MAX_CHARGE: u64 = 1 << PFN_BITS;
 
-/// Names an account, for as long as it is open.
+/// Names an account of one allocator, for as long as it is open; nobody else comes by the same name,
+/// within four thousand million accounts in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AccountId(pub(crate) AccountNumber);
+pub struct AccountId {
+    number: AccountNumber,
+    /// How many accounts in this place were closed before.
+    generation: u32,
+    /// Address of the table that the number counts in.
+    table: usize,
+}
+
+impl AccountId {
+    /// Returns the account's number in its allocator, for people who watch.
+    #[must_use]
+    pub const fn number(self) -> usize {
+        self.number.index()
+    }
+}
 
 /// One account.
 ///
 /// `account-alive`: an entry that is open, has pages, or has entries under it is not given to
-/// anybody else. `users` counts these: one for being open, one for having pages, one for each child.
+/// anybody else. Its users are counted: one for being open, one for having pages, one for each
+/// child, one for each request that it is to pay for.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    users: AtomicU32,
+    /// The users, and in the upper half how many accounts here were closed.
+    state: AtomicU64,
     /// Index of the entry above; zero for none.
     parent: AtomicU32,
     max: AtomicU64,
@@ -87,10 +107,23 @@ pub(crate) struct Entry {
     nr_max: AtomicU64,
 }
 
+/// What closing an account adds to its state.
+const GENERATION: u64 = 1 << u32::BITS;
+
+/// Returns the number of users that a state says.
+fn users(state: u64) -> u64 {
+    state % GENERATION
+}
+
+/// Returns how many accounts were closed that had this state's place.
+fn generation(state: u64) -> u32 {
+    (state >> u32::BITS) as u32
+}
+
 impl Entry {
     pub(crate) fn new() -> Self {
         Self {
-            users: AtomicU32::new(0),
+            state: AtomicU64::new(0),
             parent: AtomicU32::new(0),
             max: AtomicU64::new(0),
             high: AtomicU64::new(0),
@@ -99,6 +132,33 @@ impl Entry {
             nr_high: AtomicU64::new(0),
             nr_max: AtomicU64::new(0),
         }
+    }
+
+    /// Adds `nr` pages and returns how many there are now.
+    fn add(&self, nr: u64) -> u64 {
+        // Relaxed: a count that the charge itself does not order anything by.
+        let before = self.current.fetch_add(nr, Ordering::Relaxed);
+        if before == 0 {
+            // Having pages is a use of the entry. Relaxed: who charges uses it, or a child of it
+            // does, so its last use does not end meanwhile.
+            self.state.fetch_add(1, Ordering::Relaxed);
+        }
+        before + nr
+    }
+
+    /// Notes that a charge went through and left `now` pages.
+    fn note_level(&self, now: u64) {
+        // Relaxed, all of them: statistics.
+        if now > self.high.load(Ordering::Relaxed) {
+            self.nr_high.fetch_add(1, Ordering::Relaxed);
+        }
+        self.peak.fetch_max(now, Ordering::Relaxed);
+    }
+
+    /// Returns the account above.
+    fn parent(&self) -> AccountNumber {
+        // Relaxed: the entry is in use, and its parent does not change meanwhile.
+        AccountNumber::new(self.parent.load(Ordering::Relaxed) as usize)
     }
 }
 
@@ -119,7 +179,8 @@ impl Accounts {
     ) -> Result<AccountNumber, AccountError> {
         // Acquire pairs with the Release decrement of the entry's last user in `leave`.
         let claim = |entry: &Entry| {
-            entry.users.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            let take = |state| (users(state) == 0).then_some(state + 1);
+            entry.state.fetch_update(Ordering::Acquire, Ordering::Relaxed, take).is_ok()
         };
         let Some(index) = (1..self.0.len()).find(|&index| claim(&self.0[index])) else {
             return Err(AccountError::TableFull { nr_accounts: self.0.len().saturating_sub(1) });
@@ -127,7 +188,7 @@ impl Accounts {
         let entry = &self.0[index];
         if !parent.is_none() {
             // Relaxed: the caller holds the parent open.
-            self.0[parent.index()].users.fetch_add(1, Ordering::Relaxed);
+            self.0[parent.index()].state.fetch_add(1, Ordering::Relaxed);
         }
         let parent = u32::try_from(parent.index()).expect("ten bits");
         // Relaxed, all of them: nobody else knows the entry yet; its number is passed on by means
@@ -141,8 +202,39 @@ impl Accounts {
         Ok(AccountNumber::new(index))
     }
 
+    /// Closes an account: its name means nothing from now on.
+    pub(crate) fn close(&self, account: AccountNumber) {
+        // Relaxed: a request either began before it was closed or does not begin.
+        self.0[account.index()].state.fetch_add(GENERATION, Ordering::Relaxed);
+        self.leave(account);
+    }
+
+    /// Returns the name of an account that the caller holds open.
+    pub(crate) fn id(&self, account: AccountNumber) -> AccountId {
+        // Relaxed: it changes only when the account is closed.
+        let state = self.0[account.index()].state.load(Ordering::Relaxed);
+        AccountId { number: account, generation: generation(state), table: self.table() }
+    }
+
+    /// Returns what tells the accounts of one allocator from those of another.
+    fn table(&self) -> usize {
+        self.0.as_ptr().addr()
+    }
+
+    /// Begins to use an account if it is open and one of these.
+    pub(crate) fn pay_from(&self, id: AccountId) -> Option<Payer> {
+        if id.table != self.table() {
+            return None;
+        }
+        let use_it = |state| (generation(state) == id.generation).then_some(state + 1);
+        let state = &self.0[id.number.index()].state;
+        // Relaxed: what belongs to the account came before its name.
+        state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, use_it).ok()?;
+        Some(Payer { accounts: *self, account: id.number, generation: id.generation, left: 0 })
+    }
+
     /// Ends one use of an entry; the last one frees it and ends its use of its parent.
-    pub(crate) fn leave(&self, account: AccountNumber) {
+    fn leave(&self, account: AccountNumber) {
         let mut account = account;
         while !account.is_none() {
             let entry = &self.0[account.index()];
@@ -150,7 +242,7 @@ impl Accounts {
             let parent = entry.parent.load(Ordering::Relaxed);
             // AcqRel pairs with itself and with the Acquire in `open`: what all users did comes
             // before the entry is used again.
-            if entry.users.fetch_sub(1, Ordering::AcqRel) > 1 {
+            if users(entry.state.fetch_sub(1, Ordering::AcqRel)) > 1 {
                 return;
             }
             account = AccountNumber::new(parent as usize);
@@ -172,6 +264,27 @@ impl Accounts {
             }
         }
         0
+    }
+
+    /// Charges `nr` pages to an account and those above it, past their limits if need be, and
+    /// returns how many: fewer only if no allocator has so many.
+    ///
+    /// # Source
+    /// `linux-6.12` `mm/memcontrol.c` `try_charge_memcg`, for `__GFP_NOFAIL`
+    pub(crate) fn charge_past_limits(&self, account: AccountNumber, nr: u64) -> u64 {
+        let nr = nr.min(MAX_CHARGE);
+        let mut next = account;
+        while !next.is_none() && nr > 0 {
+            let entry = &self.0[next.index()];
+            let now = entry.add(nr);
+            // Relaxed: a snapshot of a limit, and a count that orders nothing.
+            if now > entry.max.load(Ordering::Relaxed) {
+                entry.nr_max.fetch_add(1, Ordering::Relaxed);
+            }
+            entry.note_level(now);
+            next = entry.parent();
+        }
+        nr
     }
 
     /// Gives `nr` pages back to an account and those above it.
@@ -206,23 +319,16 @@ impl Accounts {
         let mut next = account;
         while !next.is_none() {
             let entry = &self.0[next.index()];
-            // Relaxed, all of them: a count that the charge itself does not order anything by.
-            let before = entry.current.fetch_add(nr, Ordering::Relaxed);
-            if before == 0 {
-                // Having pages is a use of the entry; it is open, or a child of it is.
-                entry.users.fetch_add(1, Ordering::Relaxed);
-            }
+            let now = entry.add(nr);
+            // Relaxed: a snapshot of a limit, and a count that orders nothing.
             let max = entry.max.load(Ordering::Relaxed);
-            if before + nr > max {
+            if now > max {
                 entry.nr_max.fetch_add(1, Ordering::Relaxed);
                 self.uncharge_up_to(account, Some(next), nr);
-                return Err(max.saturating_sub(before));
+                return Err(max.saturating_sub(now - nr));
             }
-            if before + nr > entry.high.load(Ordering::Relaxed) {
-                entry.nr_high.fetch_add(1, Ordering::Relaxed);
-            }
-            entry.peak.fetch_max(before + nr, Ordering::Relaxed);
-            next = AccountNumber::new(entry.parent.load(Ordering::Relaxed) as usize);
+            entry.note_level(now);
+            next = entry.parent();
         }
         Ok(())
     }
@@ -232,8 +338,8 @@ impl Accounts {
         let mut next = account;
         while !next.is_none() {
             let entry = &self.0[next.index()];
-            // Relaxed: the entry is in use, since it has these pages.
-            let parent = AccountNumber::new(entry.parent.load(Ordering::Relaxed) as usize);
+            // Read while the entry is in use: it has these pages.
+            let parent = entry.parent();
             // AcqRel pairs with itself: the use that came with the first page was counted before the
             // last one, which ends it, was given back.
             let before = entry.current.fetch_sub(nr, Ordering::AcqRel);
@@ -245,6 +351,77 @@ impl Accounts {
                 return;
             }
             next = parent;
+        }
+    }
+}
+
+/// Who pays for a request while it is served; what was charged and nobody took over goes back with
+/// it, also if the request panics.
+#[derive(Debug)]
+pub(crate) struct Payer {
+    accounts: Accounts,
+    /// Stays in its place meanwhile: it is in use.
+    account: AccountNumber,
+    /// That of the account's name.
+    generation: u32,
+    /// Pages charged that nobody has taken over.
+    left: u64,
+}
+
+impl Payer {
+    /// Pays nothing.
+    pub(crate) const fn nobody(accounts: Accounts) -> Self {
+        Self { accounts, account: AccountNumber::NONE, generation: 0, left: 0 }
+    }
+
+    #[inline]
+    pub(crate) fn account(&self) -> AccountNumber {
+        self.account
+    }
+
+    /// Returns the name of the account; `None` if nobody pays.
+    pub(crate) fn id(&self) -> Option<AccountId> {
+        let (number, generation) = (self.account, self.generation);
+        let table = self.accounts.table();
+        (!number.is_none()).then_some(AccountId { number, generation, table })
+    }
+
+    /// Charges up to `nr` pages, at least `min`, and returns how many it charged: all of them,
+    /// past every limit, for a request that may not fail.
+    pub(crate) fn charge(&mut self, nr: u64, min: u64, gfp: Gfp) -> u64 {
+        let mut charged = self.accounts.charge(self.account, nr, min);
+        if charged < nr && gfp.contains(Gfp::NOFAIL) {
+            charged += self.accounts.charge_past_limits(self.account, nr - charged);
+        }
+        self.left += charged;
+        charged
+    }
+
+    /// Hands the charge of `nr` pages over to whoever will free them.
+    #[inline]
+    pub(crate) fn hand_over(&mut self, nr: u64) {
+        self.left -= nr;
+    }
+
+    /// Returns what was charged and not handed over, in pages.
+    pub(crate) fn charged(&self) -> u64 {
+        self.left
+    }
+
+    /// Gives back what was charged and exceeds `nr` pages.
+    pub(crate) fn keep(&mut self, nr: u64) {
+        let more = self.left.saturating_sub(nr);
+        self.left -= more;
+        self.accounts.uncharge(self.account, more);
+    }
+}
+
+impl Drop for Payer {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.account.is_none() {
+            self.keep(0);
+            self.accounts.leave(self.account);
         }
     }
 }

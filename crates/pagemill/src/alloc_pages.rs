@@ -10,6 +10,7 @@ use crate::bulk::{
 use crate::gfp::Gfp;
 use crate::list::{Listable, PageList};
 use crate::page::{Folio, Page};
+use crate::page_vec::PageVec;
 use crate::policy::Policy;
 use crate::slow::Ask;
 use crate::source::PageSource;
@@ -56,7 +57,7 @@ pub trait AllocPages: PageSource {
     /// make one: there is no compaction.
     ///
     /// # Cost
-    /// Takes the zone lock: only single pages come from the per-CPU lists.
+    /// Takes a zone lock: only single pages come from the per-CPU lists.
     ///
     /// # Source
     /// `linux-6.12` `include/linux/gfp.h` `alloc_pages`. Differs: Linux keeps orders up to 3 in the
@@ -173,6 +174,28 @@ pub trait AllocPages: PageSource {
         bulk::list::alloc(&self, gfp, Some(node), nr, list, Location::caller())
     }
 
+    /// Puts up to `nr` single pages behind the last one of `vec`, as far as they fit, and returns
+    /// their number.
+    ///
+    /// At least one page is allocated if `gfp` lets one be had at all and there is room; more only
+    /// while the zone stays above its low watermark plus what was asked for.
+    ///
+    /// # Panics
+    /// If `vec` is for another allocator.
+    ///
+    /// # Cost
+    /// A copy for each page and nothing else that grows with their number: no slot is looked at.
+    #[inline]
+    #[track_caller]
+    fn alloc_pages_bulk_vec<const N: usize>(
+        self,
+        gfp: Gfp,
+        nr: usize,
+        vec: &mut PageVec<Self, N>,
+    ) -> usize {
+        bulk::vec::alloc(&self, gfp, nr, vec, Location::caller())
+    }
+
     /// As [`alloc_pages_bulk`](Self::alloc_pages_bulk), on the nodes that `policy` says.
     ///
     /// # Panics
@@ -199,8 +222,9 @@ pub trait AllocPages: PageSource {
     /// Pages (order zero) or folios, as the slots' type says.
     ///
     /// # Panics
-    /// If the slots are for [`Page`]s and the request's order is above zero; if its policy names a
-    /// node that the allocator does not have.
+    /// If the slots are for [`Page`]s and the request's order is above zero; if its policy prefers,
+    /// or spreads over, a node that the allocator does not have. Nothing was taken then. Nodes to
+    /// choose from ([`Policy::Bind`], [`Policy::PreferredMany`]) need not be there.
     ///
     /// # Examples
     /// The four ways in which users of a bulk allocator go about it. As many as can be had, with
@@ -273,8 +297,7 @@ pub trait AllocPages: PageSource {
     /// before.
     ///
     /// # Shape
-    /// The first [`new`](BulkOutcome::new) entries are initialised, and theirs to drop is the
-    /// caller.
+    /// The first [`new`](BulkOutcome::new) entries are initialised, and the caller drops them.
     ///
     /// # Panics
     /// As [`bulk_fill`](Self::bulk_fill).
@@ -316,8 +339,9 @@ pub trait AllocPages: PageSource {
         bulk::request::for_each(&self, request, nr, take, Location::caller())
     }
 
-    /// Hands `nr` frames to `take` in as few pieces as can be had without effort: the largest
-    /// aligned blocks first, down to single pages, for which the request's effort is made.
+    /// Hands `nr` frames to `take` in as few pieces as can be had without reclaim: from each of its
+    /// policy's nodes the largest aligned blocks first, down to single pages, for which the
+    /// request's effort is made.
     ///
     /// So 64 KiB need one descriptor where memory allows it, and sixteen at worst. The request's
     /// order is not looked at; the result counts frames.

@@ -20,16 +20,17 @@ use crate::owner::Owners;
 use crate::pageblock::Runs;
 use crate::percpu::{Lists, PerCpu};
 use crate::platform::Platform;
-use crate::policy::NodeMask;
+use crate::policy::{NodeMask, Policy};
 use crate::queue::WaitQueue;
+use crate::route::Route;
 use crate::setup::{self, Tables};
 use crate::shrinker::Shrinkers;
 use crate::span::Span;
-use crate::special::{OWNERS, POISON, Special};
+use crate::special::{OWNERS, POISON, Special, TRACE};
 use crate::stats::ZoneEvents;
 use crate::units::{CpuId, NodeId, Order, Pfn};
 use crate::watermark::Mark;
-use crate::zone::Zone;
+use crate::zone::{Home, Zone};
 use crate::zonelist::{ZoneList, position};
 
 /// A page allocator: zones of frames with a list of free pages for each CPU in front of them.
@@ -39,9 +40,9 @@ use crate::zonelist::{ZoneList, position};
 /// `&PageAllocator` and for statics.
 ///
 /// # Concurrency
-/// Any thread may allocate and free at any time. Nobody waits for the per-CPU lists; a zone lock
-/// is held for a bounded number of frames, whatever the request. Lock order: a CPU's lists, then
-/// one zone; never two of a kind.
+/// Any thread may allocate and free at any time. Nobody waits for the per-CPU lists; a zone's
+/// free frames are in shards, whose locks are held for a bounded number of frames, whatever the
+/// request. Lock order: a CPU's lists, then one shard; never two of a kind.
 pub struct PageAllocator<P: Platform> {
     tables: Tables,
     pub(crate) special: Special,
@@ -59,8 +60,9 @@ pub(crate) struct Request {
     zones: &'static [u16],
     /// The nodes that may serve it.
     nodes: NodeMask,
-    /// The node of the CPU that asked.
+    /// The node of the CPU that asked, and its number there.
     local: NodeId,
+    home: Home,
 }
 
 /// The call that an allocation is made for.
@@ -86,7 +88,7 @@ impl<P: Platform> PageAllocator<P> {
     /// # Cost
     /// 12 bytes for each frame and 84 for each pageblock that a region touches, so at most 13 bytes
     /// per frame where regions are large; 24 for each region; and for each CPU and zone three lists
-    /// of [`pcp_high`](Config::pcp_high) x 8 bytes.
+    /// of [`pcp_high`](Config::pcp_high) x 8 bytes; 384 for each shard of a zone.
     pub fn metadata_layout(config: &Config<'_>) -> Result<Layout, ConfigError> {
         setup::metadata_layout(config)
     }
@@ -114,7 +116,7 @@ impl<P: Platform> PageAllocator<P> {
             return Err(ConfigError::BadNrCpus { nr_cpus, max });
         }
         // SAFETY: 1. the metadata memory is ours: the caller's obligation.
-        let tables = unsafe { setup::build(config, metadata) }?;
+        let tables = unsafe { setup::build(config, metadata, nr_cpus < max) }?;
         let on = |reason, is_on: bool| if is_on { reason } else { 0 };
         let special = Special::new(on(OWNERS, config.page_owner) | on(POISON, config.poison));
         let (faults, shrinkers, queue) = (Faults::new(), Shrinkers::new(), WaitQueue::new());
@@ -173,6 +175,18 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
+    /// Asks the platform whether every page is to be traced, and does so from now on if it is.
+    ///
+    /// The allocator asks by itself whenever a list is filled or emptied. Where calls may be served
+    /// from the lists alone for long, the platform calls this when its answer changes.
+    #[inline]
+    pub fn look_for_tracers(&self) {
+        let on = self.platform.traces_pages();
+        if on != self.special.has(TRACE) {
+            self.special.set(TRACE, on);
+        }
+    }
+
     #[inline]
     pub(crate) fn zones(&self) -> &'static [Zone] {
         self.tables.zones
@@ -216,6 +230,18 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
+    /// Returns the node of an owned block.
+    #[inline]
+    pub(crate) fn node_of(&self, page: RawPage) -> NodeId {
+        self.zone(page.list().zone()).facts.node
+    }
+
+    /// Returns the node of the CPU that runs the caller, as far as the platform can tell.
+    #[must_use]
+    pub fn local_node(&self) -> NodeId {
+        self.pin().cpu().node
+    }
+
     /// Returns the handle of a block whose owner knows only its frame.
     pub(crate) fn handle_of(&self, pfn: Pfn, order: Order) -> Option<RawPage> {
         let spans = |zone: &Zone| zone.facts.spans;
@@ -225,9 +251,10 @@ impl<P: Platform> PageAllocator<P> {
 
     #[inline]
     pub(crate) fn pin(&self) -> Pinned<'_, P> {
-        let cpus = self.tables.cpus;
         let number = self.platform.pin().value() as usize;
-        let cpu = cpus.get(number).unwrap_or_else(|| &cpus[number % cpus.len()]);
+        // Read after pinning, which may be a call: so nothing has to be kept across it.
+        let cpus = self.tables.cpus;
+        let cpu = cpus.get(number).unwrap_or_else(|| wrapped(cpus, number));
         Pinned { allocator: self, cpu }
     }
 
@@ -247,7 +274,8 @@ impl<P: Platform> PageAllocator<P> {
         let node = node.unwrap_or(local);
         let zones = self.zonelist(node, highest).zones();
         let nodes = if gfp.contains(Gfp::THISNODE) { NodeMask::of(&[node]) } else { NodeMask::ALL };
-        Request { migratetype: gfp.migratetype(), highest, zones, nodes, local }
+        let home = pinned.cpu.home;
+        Request { migratetype: gfp.migratetype(), highest, zones, nodes, local, home }
     }
 
     #[inline]
@@ -279,12 +307,15 @@ impl<P: Platform> PageAllocator<P> {
             if !marks.ok(zone.nr_free(), order, mark, request.highest) {
                 continue;
             }
-            let page = if order == Order::ZERO {
-                let spare = marks.spare(zone.nr_free(), mark, request.highest).max(1);
+            let ready = if order == Order::ZERO {
+                // Who may use the reserve takes no more of it than it needs: what is in a list,
+                // anybody may have.
+                let spare = marks.spare(zone.nr_free(), mark.at_least_min(), request.highest);
                 self.take_from_lists(pinned, request, zone, spare)
             } else {
-                self.take_from_zone(request, zone, order)
+                None
             };
+            let page = ready.or_else(|| self.take_from_zone(request, zone, order));
             if page.is_some() {
                 return page;
             }
@@ -303,6 +334,44 @@ impl<P: Platform> PageAllocator<P> {
         zones.filter(move |zone| nodes.contains(zone.facts.node))
     }
 
+    /// Prepares a request for all nodes that may serve it, whichever it prefers.
+    pub(crate) fn request_for(&self, gfp: Gfp, policy: &Policy<'_>) -> Request {
+        let pinned = self.pin();
+        let this_node = gfp.contains(Gfp::THISNODE);
+        let nodes = if this_node { policy.nodes_named(pinned.cpu.node) } else { policy.nodes() };
+        self.request(&pinned, gfp.difference(Gfp::THISNODE), None).on(nodes)
+    }
+
+    /// Returns how many blocks of `order` a request's zones could give down to `mark` if nobody had
+    /// any: whether the holes of a zone leave such blocks is not looked at.
+    pub(crate) fn most(&self, request: &Request, order: Order, mark: Mark) -> u64 {
+        let spare = |zone: &Zone| {
+            // Reserved frames may be handed in.
+            zone.facts.watermarks.spare(zone.facts.present, mark, request.highest)
+        };
+        self.eligible(request).map(|zone| spare(zone) >> order.value()).sum()
+    }
+
+    /// Checks the nodes that a policy spreads or puts pages on.
+    ///
+    /// # Panics
+    /// If one is not of the map's or the CPUs'.
+    pub(crate) fn check_nodes(&self, policy: &Policy<'_>) {
+        let last = match *policy {
+            Policy::Preferred(node) => Some(node),
+            Policy::Interleave(nodes, _) | Policy::WeightedInterleave(nodes, ..) => nodes.last(),
+            _ => None,
+        };
+        if let Some(node) = last.filter(|node| node.index() >= self.nr_nodes()) {
+            unknown_node(node, self.nr_nodes());
+        }
+    }
+
+    /// Returns the nodes of a request's zones.
+    pub(crate) fn nodes_of(&self, request: &Request) -> NodeMask {
+        self.eligible(request).fold(NodeMask::NONE, |nodes, zone| nodes.with(zone.facts.node))
+    }
+
     /// Returns the node of the zone that a request would rather have than all others.
     #[inline]
     pub(crate) fn preferred(&self, request: &Request) -> Option<NodeId> {
@@ -310,7 +379,7 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Takes a page from this CPU's list for `zone`, refilling it if it is empty with some of the
-    /// `spare` pages.
+    /// `spare` pages; `None` if there are none, or if the lists are in use.
     ///
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `rmqueue_pcplist`
@@ -322,26 +391,26 @@ impl<P: Platform> PageAllocator<P> {
         zone: &'static Zone,
         spare: u64,
     ) -> Option<RawPage> {
-        let Some(mut lists) = pinned.cpu.try_lock() else {
-            return self.take_from_zone(request, zone, Order::ZERO);
-        };
+        let mut lists = pinned.lists()?;
         let id = zone.list(request.migratetype);
         let mut page = lists.list(id.index()).pop();
-        if page.is_none() {
+        if page.is_none() && spare > 0 {
             self.refill(&mut lists, zone, request.migratetype, spare);
             page = lists.list(id.index()).pop();
         }
         if page.is_some() {
-            self.count_alloc(lists.events(id.zone()), request, zone, 1, 1);
+            self.count_alloc(lists.zone_events(id.zone()), request, zone, 1, 1);
         }
         page
     }
 
     /// Takes a block from `zone`, past the lists.
     fn take_from_zone(&self, request: &Request, zone: &Zone, order: Order) -> Option<RawPage> {
-        zone.rmqueue(&self.platform, request.migratetype, order, |events| {
-            self.count_alloc(events, request, zone, 0, 1);
-        })
+        let Request { home, migratetype, .. } = *request;
+        let count = |events: &_| self.count_alloc(events, request, zone, 0, 1);
+        let page = zone.rmqueue(&self.platform, home, migratetype, order, count)?;
+        self.platform.trace(zone.gave(request.migratetype, order, order.nr_pages(), false));
+        Some(page)
     }
 
     /// Takes a page that this CPU's lists hold already.
@@ -353,7 +422,7 @@ impl<P: Platform> PageAllocator<P> {
         pinned: &Pinned<'_, P>,
         request: &Request,
     ) -> Option<RawPage> {
-        let mut lists = pinned.cpu.try_lock()?;
+        let mut lists = pinned.lists()?;
         self.eligible(request).find_map(|zone| {
             // What a zone keeps from requests that could use a higher one, it keeps here too.
             if zone.nr_free() < zone.facts.watermarks.lowmem_reserve[request.highest.index()] {
@@ -361,7 +430,7 @@ impl<P: Platform> PageAllocator<P> {
             }
             let id = zone.list(request.migratetype);
             let page = lists.list(id.index()).pop()?;
-            self.count_alloc(lists.events(id.zone()), request, zone, 1, 1);
+            self.count_alloc(lists.zone_events(id.zone()), request, zone, 1, 1);
             Some(page)
         })
     }
@@ -374,20 +443,23 @@ impl<P: Platform> PageAllocator<P> {
     #[cold]
     pub(crate) fn refill(
         &self,
-        lists: &mut Lists<'_>,
+        lists: &mut Lists<'_, P>,
         zone: &Zone,
         migratetype: MigrateType,
         max: u64,
     ) -> usize {
         let id = zone.list(migratetype);
-        let list = lists.list(id.index());
+        let home = lists.home();
+        let mut list = lists.list(id.index());
         let mut runs = Runs::new();
         let nr = list.next_refill().min(usize::try_from(max).unwrap_or(usize::MAX));
-        let taken = zone.rmqueue_bulk(&self.platform, migratetype, nr, &mut runs);
+        let taken = zone.rmqueue_bulk(&self.platform, home, migratetype, nr, &mut runs);
         let class = Class::new(id, Order::ZERO);
         for &run in runs.as_slice() {
             list.push_run(class, run);
         }
+        self.look_for_tracers();
+        self.platform.trace(zone.gave(migratetype, Order::ZERO, taken, true));
         taken
     }
 
@@ -427,7 +499,8 @@ impl<P: Platform> PageAllocator<P> {
         let mut zones = self.eligible(request).peekable();
         let node = zones.peek()?.facts.node;
         zones.take_while(|zone| zone.facts.node == node).find(|zone| {
-            zone.facts.watermarks.bulk_ok(zone.nr_free(), nr_pages as u64, request.highest)
+            let limit = zone.facts.watermarks.bulk_limit(request.highest);
+            zone.has_more_than(limit.saturating_add(nr_pages as u64), request.home)
         })
     }
 
@@ -439,10 +512,26 @@ impl<P: Platform> PageAllocator<P> {
     }
 }
 
-impl<P: Platform> Pinned<'_, P> {
+impl<'a, P: Platform> Pinned<'a, P> {
     #[inline]
     pub(crate) fn cpu(&self) -> &'static PerCpu {
         self.cpu
+    }
+
+    /// Takes the CPU's lists if nobody else is using them.
+    #[inline]
+    pub(crate) fn lists(&self) -> Option<Lists<'a, P>> {
+        self.cpu.try_lock(&self.allocator.platform)
+    }
+
+    /// Returns where a request goes first that prefers `node`, or the CPU's own; `None` if it is not
+    /// the CPU's.
+    #[inline]
+    pub(crate) fn route(&self, gfp: Gfp, node: Option<NodeId>) -> Option<&'static Route> {
+        if node.is_some_and(|node| node != self.cpu.node) {
+            return None;
+        }
+        self.cpu.routes.of(gfp)
     }
 }
 
@@ -466,8 +555,13 @@ impl Request {
     }
 
     #[inline]
-    pub(crate) fn zones(&self) -> &'static [u16] {
-        self.zones
+    pub(crate) fn nodes(&self) -> NodeMask {
+        self.nodes
+    }
+
+    #[inline]
+    pub(crate) fn home(&self) -> Home {
+        self.home
     }
 
     #[inline]
@@ -484,6 +578,13 @@ impl<P: Platform> fmt::Debug for PageAllocator<P> {
             .field("nr_free", &self.zones().iter().map(Zone::nr_free).sum::<u64>())
             .finish_non_exhaustive()
     }
+}
+
+/// Returns the lists that a CPU shares with others, where there are fewer than CPUs.
+#[cold]
+#[inline(never)]
+fn wrapped(cpus: &'static [PerCpu], number: usize) -> &'static PerCpu {
+    &cpus[number % cpus.len()]
 }
 
 #[cold]

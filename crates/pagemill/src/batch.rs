@@ -61,6 +61,15 @@ impl Batch {
         self.len += 1;
     }
 
+    #[inline]
+    pub(crate) fn room(&self) -> usize {
+        Self::CAPACITY - self.len
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.room() == 0
+    }
+
     pub(crate) fn as_slice(&self) -> &[RawPage] {
         // SAFETY: 1. initialised: `batch-init`.
         unsafe { self.pages[..self.len].assume_init_ref() }

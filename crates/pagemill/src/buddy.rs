@@ -1,6 +1,6 @@
-//! The free frames of one zone: which pageblock to take from, and what happens on return.
+//! The free frames of one shard of a zone: which pageblock to take from, and what happens on return.
 //!
-//! Single-threaded and free of I/O; [`zone`](crate::zone) puts the lock around it.
+//! Single-threaded and free of I/O; [`shard`](crate::shard) puts the lock around it.
 //!
 //! Every pageblock with a free frame is on exactly one list. One that is partly free is filed
 //! under its kind of page and the order of its largest free block; one that is wholly free has no
@@ -13,7 +13,7 @@
 //! unless it changes the order of its pageblock's largest free block.
 
 use crate::migratetype::{MigrateType, NR_MIGRATE_TYPES};
-use crate::pageblock::{Bitmap, Runs, WORD_NR_PAGES, WordRun};
+use crate::pageblock::{Bitmap, Runs, WORD_NR_PAGES, WordRun, nr_ones};
 use crate::span::{Span, Spans, block_base};
 use crate::units::{MAX_ORDER, Order, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER, Pfn};
 
@@ -49,7 +49,7 @@ const NR_PARTIAL: usize = PAGEBLOCK_ORDER.value() as usize;
 const WHOLE: usize = NR_PARTIAL * NR_MIGRATE_TYPES;
 const PAIRS: usize = WHOLE + 1;
 
-/// The free frames of one zone.
+/// The free frames of adjacent pageblocks of a zone.
 ///
 /// `block-filed`: for every block, `nr_free` is the number of its free frames and `filed` is what
 /// [`Filed`] says of them; `order_mask` has a bit for each non-empty partial list.
@@ -58,9 +58,45 @@ pub(crate) struct Buddy {
     blocks: &'static mut [Block],
     bitmaps: &'static mut [Bitmap],
     spans: Spans,
+    /// Number, within the zone, of the first pageblock.
+    first_block: u32,
     heads: [u32; PAIRS + 1],
     order_mask: [u16; NR_MIGRATE_TYPES],
     nr_free: u64,
+    stolen: Option<Stolen>,
+}
+
+/// Frames of one word of a pageblock's bitmap, on their way back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Put {
+    /// The number of the pageblock within the zone.
+    block: u32,
+    word: u8,
+    mask: u64,
+}
+
+impl Put {
+    #[inline]
+    pub(crate) fn new(block: u32, word: usize, mask: u64) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "a pageblock has eight words")]
+        let word = word as u8;
+        Self { block, word, mask }
+    }
+}
+
+/// What was taken from pageblocks of another kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stolen {
+    /// How many pageblocks; the rest is about the last of them.
+    pub(crate) nr_pageblocks: u32,
+    /// Its first frame.
+    pub(crate) pageblock: Pfn,
+    /// What was asked for.
+    pub(crate) order: Order,
+    /// Its kind before.
+    pub(crate) from: MigrateType,
+    /// Whether its kind changed.
+    pub(crate) is_whole: bool,
 }
 
 impl Block {
@@ -77,31 +113,38 @@ impl Block {
 }
 
 impl Buddy {
-    /// Makes the books of a zone whose frames are all in use.
+    /// Makes the books of adjacent pageblocks whose frames are all in use.
     ///
     /// # Shape
-    /// One block and one bitmap for each pageblock that `spans` touch, fresh from
-    /// [`Block::new`] and [`Bitmap::EMPTY`].
+    /// One block and one bitmap for each of them, fresh from [`Block::new`] and [`Bitmap::EMPTY`];
+    /// the first is number `first_block` of those that `spans`, the zone's, touch.
     pub(crate) fn new(
         blocks: &'static mut [Block],
         bitmaps: &'static mut [Bitmap],
         spans: Spans,
+        first_block: u32,
     ) -> Self {
         assert_eq!(blocks.len(), bitmaps.len());
+        let own = first_block..first_block + as_number(blocks.len());
         for span in spans.iter() {
-            for base in block_base(span.start)..=block_base(span.end - 1) {
-                let first = span.start.max(base << PAGEBLOCK_ORDER.value());
-                blocks[span.block(first)].base =
+            let pfns = span.pfns_within(own.clone());
+            let mut pfn = pfns.start;
+            while pfn < pfns.end {
+                let base = block_base(pfn);
+                blocks[(span.block(pfn) - first_block) as usize].base =
                     u32::try_from(base).expect("40 bits less 9 fit in 32");
+                pfn = (base + 1) << PAGEBLOCK_ORDER.value();
             }
         }
         Self {
             blocks,
             bitmaps,
             spans,
+            first_block,
             heads: [NONE; PAIRS + 1],
             order_mask: [0; NR_MIGRATE_TYPES],
             nr_free: 0,
+            stolen: None,
         }
     }
 
@@ -111,12 +154,14 @@ impl Buddy {
         reserved: impl Iterator<Item = core::ops::Range<u64>>,
     ) {
         let spans = self.spans;
+        let blocks = self.first_block..self.first_block + as_number(self.blocks.len());
         for span in spans.iter() {
-            self.for_each_word(span, span.start..span.end, |word, mask| word | mask);
+            self.for_each_word(span, span.pfns_within(blocks.clone()), |word, mask| word | mask);
         }
         for range in reserved {
             for span in spans.iter() {
-                let part = range.start.max(span.start)..range.end.min(span.end);
+                let own = span.pfns_within(blocks.clone());
+                let part = range.start.max(own.start)..range.end.min(own.end);
                 self.for_each_word(span, part, |word, mask| word & !mask);
             }
         }
@@ -135,7 +180,8 @@ impl Buddy {
         self.nr_free
     }
 
-    /// Takes up to `nr` single frames for pages of kind `migratetype` and returns their number.
+    /// Takes up to `nr` single frames for pages of kind `migratetype` and returns their number; also
+    /// from pageblocks of another kind if `fallback`.
     ///
     /// # Cost
     /// Per pageblock visited and per word of 64 frames, not per frame. Stops short when `runs` is
@@ -143,12 +189,13 @@ impl Buddy {
     pub(crate) fn take_pages(
         &mut self,
         migratetype: MigrateType,
+        fallback: bool,
         nr: usize,
         runs: &mut Runs,
     ) -> usize {
         let mut left = nr;
         while left > 0 && !runs.is_full() {
-            let Some(block) = self.pick(migratetype, Order::ZERO) else {
+            let Some(block) = self.pick(migratetype, fallback, Order::ZERO) else {
                 break;
             };
             left -= self.take_words(block, left, runs);
@@ -157,12 +204,17 @@ impl Buddy {
         nr - left
     }
 
-    /// Takes a block of `order` for pages of kind `migratetype`.
-    pub(crate) fn take_block(&mut self, migratetype: MigrateType, order: Order) -> Option<Pfn> {
+    /// Takes a block of `order` for pages of kind `migratetype`, likewise.
+    pub(crate) fn take_block(
+        &mut self,
+        migratetype: MigrateType,
+        fallback: bool,
+        order: Order,
+    ) -> Option<Pfn> {
         if order >= PAGEBLOCK_ORDER {
             return self.take_whole(migratetype, order);
         }
-        let block = self.pick(migratetype, order)?;
+        let block = self.pick(migratetype, fallback, order)?;
         let at = self.bitmaps[block].find(order).expect("block-filed: it has a block this large");
         self.bitmaps[block].clear(at, order);
         self.count_taken(block, order.nr_pages());
@@ -170,45 +222,48 @@ impl Buddy {
         Some(self.first_pfn(block).offset(at as u64))
     }
 
-    /// Returns the frames of `run`, which are in use.
+    /// Returns frames that are in use.
     ///
     /// # Panics
-    /// If one of them is free already, or not of this zone.
+    /// If one of them is free already, or not of these pageblocks.
     #[inline]
-    pub(crate) fn put_run(&mut self, run: WordRun) {
-        let WordRun { base, mask } = run;
-        let block = self.block_of(base + u64::from(mask.trailing_zeros()));
-        let index = word_in_block(base);
-        let word = self.bitmaps[block].word(index);
-        assert!(
-            word & mask == 0,
-            "double free of frame {:#x}: it is free in its zone already",
-            base + u64::from((word & mask).trailing_zeros())
-        );
-        self.bitmaps[block].put_into_word(index, mask);
-        self.count_put(block, mask.count_ones() as usize);
-        self.file_after_put(block, index);
+    pub(crate) fn put(&mut self, put: Put) {
+        let number = self.own(put.block);
+        let (index, mask) = (usize::from(put.word), put.mask);
+        let bitmap = &mut self.bitmaps[number];
+        let word = bitmap.word(index);
+        if word & mask != 0 {
+            let first = self.first_pfn(number).offset((index * WORD_NR_PAGES) as u64);
+            let frame = first.offset(u64::from((word & mask).trailing_zeros()));
+            panic!("double free of frame {frame}: it is free in its zone already");
+        }
+        bitmap.put_into_word(index, mask);
+        let nr_pages = nr_ones(mask);
+        let block = &mut self.blocks[number];
+        #[expect(clippy::cast_possible_truncation, reason = "at most 64")]
+        let nr_in_block = nr_pages as u16;
+        block.nr_free += nr_in_block;
+        self.nr_free += u64::from(nr_pages);
+        // Most pages make no larger block than there is: the only test that they cost.
+        match block.filed {
+            Filed::Partial(largest) if !bitmap.made_larger(index, mask, largest) => {}
+            _ => self.file_after_put(number, index),
+        }
     }
 
-    /// Returns the block of `order` at `pfn`, which is in use.
+    /// Returns the block of `order` at `pfn`, in the zone's pageblock `block`, which is in use.
     ///
     /// # Panics
     /// If one of its frames is free already or not of this zone, or if it is misaligned.
-    pub(crate) fn put_block(&mut self, pfn: Pfn, order: Order) {
+    pub(crate) fn put_block(&mut self, pfn: Pfn, block: u32, order: Order) {
         assert!(pfn.is_aligned(order), "free of frame {pfn}: not aligned to order {order}");
         if order == MAX_ORDER {
             let half = PAGEBLOCK_ORDER;
-            self.put_block(pfn, half);
-            self.put_block(pfn.offset(half.nr_pages() as u64), half);
+            self.put_block(pfn, block, half);
+            self.put_block(pfn.offset(half.nr_pages() as u64), block + 1, half);
             return;
         }
-        let nr_pages = order.nr_pages() as u64;
-        let block = self.block_of(pfn.value());
-        assert_eq!(
-            block,
-            self.block_of(pfn.value() + nr_pages - 1),
-            "free of frame {pfn}: order {order} reaches into another pageblock"
-        );
+        let block = self.own(block);
         let at = position_in_block(pfn.value());
         assert!(
             self.bitmaps[block].is_used(at, order),
@@ -271,6 +326,12 @@ impl Buddy {
         }
     }
 
+    /// Returns what was taken from pageblocks of another kind since this was last asked.
+    #[inline]
+    pub(crate) fn take_stolen(&mut self) -> Option<Stolen> {
+        self.stolen.take()
+    }
+
     /// Returns the number of pageblocks, partial ones included.
     pub(crate) fn nr_pageblocks(&self) -> usize {
         self.blocks.len()
@@ -287,7 +348,7 @@ impl Buddy {
             let wanted = u32::try_from(left).unwrap_or(u32::MAX);
             let mask = self.bitmaps[block].take_from_word(index, wanted);
             if mask != 0 {
-                left -= mask.count_ones() as usize;
+                left -= nr_ones(mask) as usize;
                 runs.push(WordRun { base: base + (index * WORD_NR_PAGES) as u64, mask });
             }
         }
@@ -309,15 +370,15 @@ impl Buddy {
 
     /// Returns a block with a free block of `order`, taken off its list.
     ///
-    /// First the most broken block of the kind, then a wholly free one, then the least broken one
-    /// of another kind. That one changes its kind if at least half of it is free and its pages
+    /// First the most broken block of the kind, then a wholly free one, then, if `fallback`, the least
+    /// broken one of another kind. That one changes its kind if at least half of it is free and its pages
     /// would otherwise be mixed with movable ones for good.
     ///
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `__rmqueue`, `steal_suitable_fallback`. Differs: wholly free
     /// pageblocks have no kind here, so any kind takes them before it falls back.
     #[inline]
-    fn pick(&mut self, migratetype: MigrateType, order: Order) -> Option<usize> {
+    fn pick(&mut self, migratetype: MigrateType, fallback: bool, order: Order) -> Option<usize> {
         let fits = self.order_mask[migratetype.index()] >> order.value() << order.value();
         if fits != 0 {
             let list = partial_list(migratetype, fits.trailing_zeros() as usize);
@@ -327,7 +388,7 @@ impl Buddy {
             self.blocks[block].migratetype = migratetype;
             return Some(block);
         }
-        self.pick_fallback(migratetype, order)
+        if fallback { self.pick_fallback(migratetype, order) } else { None }
     }
 
     #[cold]
@@ -341,9 +402,13 @@ impl Buddy {
             let block = self.unlink_first(partial_list(other, largest));
             let half = PAGEBLOCK_NR_PAGES / 2;
             let pollutes = migratetype != MigrateType::Movable;
-            if pollutes && usize::from(self.blocks[block].nr_free) >= half {
+            let is_whole = pollutes && usize::from(self.blocks[block].nr_free) >= half;
+            if is_whole {
                 self.blocks[block].migratetype = migratetype;
             }
+            let nr_pageblocks = self.stolen.map_or(0, |stolen| stolen.nr_pageblocks) + 1;
+            let pageblock = self.first_pfn(block);
+            self.stolen = Some(Stolen { nr_pageblocks, pageblock, order, from: other, is_whole });
             return Some(block);
         }
         None
@@ -393,14 +458,12 @@ impl Buddy {
         }
         let order = self.bitmaps[block].largest_order_at(index).expect("a frame was put there");
         match filed {
-            Filed::Partial(largest) if order.value() <= largest => {}
-            Filed::Partial(_) => {
-                self.unlink(block);
-                self.file_partial(block, order);
-            }
-            Filed::Nowhere => self.file_partial(block, order),
+            Filed::Partial(largest) if order.value() <= largest => return,
+            Filed::Partial(_) => self.unlink(block),
+            Filed::Nowhere => {}
             Filed::Whole | Filed::Pair => unreachable!("a free frame was put"),
         }
+        self.file_partial(block, order);
     }
 
     #[inline]
@@ -431,7 +494,7 @@ impl Buddy {
 
     #[inline]
     fn link_first(&mut self, block: usize, list: usize, filed: Filed) {
-        let number = u32::try_from(block).expect("pageblocks are numbered in 32 bits");
+        let number = as_number(block);
         let next = self.heads[list];
         if next != NONE {
             self.blocks[next as usize].prev = number;
@@ -491,12 +554,10 @@ impl Buddy {
         self.nr_free += nr_pages as u64;
     }
 
+    /// Returns the number here of the zone's pageblock `block`.
     #[inline]
-    fn block_of(&self, pfn: u64) -> usize {
-        match self.spans.find(pfn) {
-            Some(span) => span.block(pfn),
-            None => panic!("free of frame {pfn:#x}: it is not in this zone"),
-        }
+    fn own(&self, block: u32) -> usize {
+        (block - self.first_block) as usize
     }
 
     #[inline]
@@ -516,8 +577,8 @@ impl Buddy {
             let end = pfns.end.min((pfn / WORD_NR_PAGES as u64 + 1) * WORD_NR_PAGES as u64);
             let mask =
                 u64::MAX >> (WORD_NR_PAGES as u64 - (end - pfn)) << (pfn % u64::from(u64::BITS));
-            self.bitmaps[span.block(pfn)]
-                .change_word(word_in_block(pfn), |word| change(word, mask));
+            let block = self.own(span.block(pfn));
+            self.bitmaps[block].change_word(word_in_block(pfn), |word| change(word, mask));
             pfn = end;
         }
     }
@@ -536,7 +597,12 @@ const fn position_in_block(pfn: u64) -> usize {
 }
 
 #[inline]
-const fn word_in_block(pfn: u64) -> usize {
+fn as_number(block: usize) -> u32 {
+    u32::try_from(block).expect("pageblocks are numbered in 32 bits")
+}
+
+#[inline]
+pub(crate) const fn word_in_block(pfn: u64) -> usize {
     position_in_block(pfn) / WORD_NR_PAGES
 }
 

@@ -120,6 +120,11 @@ pub struct Config<'a> {
     /// Fewest pages moved between a zone and a per-CPU list at a time; `None` for a quarter of
     /// high, at most [`Config::PCP_BATCH_MAX`].
     pub pcp_batch: Option<u32>,
+    /// Into how many shards, each with a lock of its own, a zone is divided: a power of two of at most
+    /// [`NR_ZONE_SHARDS_MAX`](Self::NR_ZONE_SHARDS_MAX), fewer where a zone has not two pageblocks
+    /// for each. `None` is one for each CPU of the node (rounded up to a power of
+    /// two) as long as each has 64 MiB.
+    pub nr_zone_shards: Option<u32>,
 }
 
 impl<'a> Config<'a> {
@@ -134,6 +139,8 @@ impl<'a> Config<'a> {
     ///
     /// Moves that follow each other in one direction grow beyond it by themselves.
     pub const PCP_BATCH_MAX: u32 = 64;
+    /// Largest number of shards of a zone.
+    pub const NR_ZONE_SHARDS_MAX: u32 = 64;
 
     /// Largest [`watermark_scale_factor`](Self::watermark_scale_factor): 30 % of a zone.
     ///
@@ -164,6 +171,7 @@ impl<'a> Config<'a> {
             poison: false,
             pcp_high: None,
             pcp_batch: None,
+            nr_zone_shards: None,
         }
     }
 
@@ -212,6 +220,12 @@ impl<'a> Config<'a> {
             let max = self.pcp_high.unwrap_or(Self::PCP_BATCH_MAX).min(Self::PCP_BATCH_MAX);
             if !(1..=max).contains(&batch) {
                 return Err(ConfigError::BadPcpBatch { batch, max });
+            }
+        }
+        if let Some(nr_shards) = self.nr_zone_shards {
+            let max = Self::NR_ZONE_SHARDS_MAX;
+            if !nr_shards.is_power_of_two() || nr_shards > max {
+                return Err(ConfigError::BadZoneShards { nr_shards, max });
             }
         }
         Ok(())

@@ -101,6 +101,13 @@ pub enum ConfigError {
         /// The largest size allowed.
         max: u32,
     },
+    /// Zones cannot be divided into that many shards.
+    BadZoneShards {
+        /// The number asked for.
+        nr_shards: u32,
+        /// The largest number allowed.
+        max: u32,
+    },
     /// The number of pages moved at a time is out of range.
     BadPcpBatch {
         /// The number asked for.
@@ -212,6 +219,10 @@ impl fmt::Display for ConfigError {
             Self::BadPcpBatch { batch, max } => {
                 write!(f, "a batch of {batch} pages is not possible: allowed are 1 to {max}")
             }
+            Self::BadZoneShards { nr_shards, max } => write!(
+                f,
+                "zones of {nr_shards} shards are not possible: allowed are powers of two from 1 to {max}"
+            ),
             Self::BadMinFree { min_free_bytes, max } => write!(
                 f,
                 "a reserve of {min_free_bytes} bytes leaves nothing: it must be less than the {max} \

@@ -6,13 +6,11 @@ use core::mem::MaybeUninit;
 use crate::allocator::{PAGES_PER_HOLD, PageAllocator};
 use crate::batch::Batch;
 use crate::handle::{AccountNumber, Class, RawPage};
-use crate::migratetype::NR_MIGRATE_TYPES;
-use crate::pageblock::Runs;
 use crate::percpu::{Lists, PerCpu};
 use crate::platform::Platform;
-use crate::special::WAITERS;
+use crate::special::{TRACE, WAITERS};
+use crate::trace::Event;
 use crate::units::Order;
-use crate::zone::{Zone, gather};
 
 impl<P: Platform> PageAllocator<P> {
     /// Takes back one page.
@@ -26,16 +24,30 @@ impl<P: Platform> PageAllocator<P> {
 
     #[inline]
     fn free_to_list(&self, page: RawPage) {
-        let id = page.list();
+        let index = page.list().index();
         let pinned = self.pin();
-        let Some(mut lists) = pinned.cpu().try_lock() else { return self.free_block(page) };
-        let list = lists.list(id.index());
-        if list.room() == 0 {
-            let nr = list.next_drain();
-            self.drain_list(&mut lists, id.index(), nr);
+        let Some(mut lists) = pinned.lists() else { return self.free_block(page) };
+        if !lists.list(index).try_push(page) {
+            // Let go, so that they need no place in memory to be handed over from.
+            drop(lists);
+            return self.free_to_full_list(page);
         }
-        lists.list(id.index()).push(page);
-        lists.events(id.zone()).pgfree.add(1);
+        lists.list(index).events.free.add(1);
+    }
+
+    /// Takes back one page to a list that was full and must be drained first.
+    #[cold]
+    #[inline(never)]
+    fn free_to_full_list(&self, page: RawPage) {
+        let index = page.list().index();
+        let pinned = self.pin();
+        let Some(mut lists) = pinned.lists() else { return self.free_block(page) };
+        if lists.list(index).room() == 0 {
+            let nr = lists.list(index).next_drain();
+            self.drain_list(&mut lists, index, nr);
+        }
+        lists.list(index).push(page);
+        lists.list(index).events.free.add(1);
     }
 
     /// Takes back one block past the lists.
@@ -73,9 +85,10 @@ impl<P: Platform> PageAllocator<P> {
         self.free_unfinished(page.charged_to(AccountNumber::NONE));
     }
 
-    /// Gives what this CPU's lists hold to the zones and wakes those who wait, if anybody does.
+    /// Gives what this CPU's lists hold to the zones and wakes those who wait, if anybody does and
+    /// nobody has told them since they last looked: they empty all lists when they look again.
     fn tell_waiters(&self) {
-        if self.special.has(WAITERS) {
+        if self.special.take(WAITERS) {
             let pinned = self.pin();
             self.drain(pinned.cpu());
             drop(pinned);
@@ -166,6 +179,9 @@ impl<P: Platform> PageAllocator<P> {
             // owned: they were given up, and are of `uncharged` but for their account.
             unsafe { self.free_class_to_list(uncharged, nr, &mut next) };
         }
+        if self.special.has(TRACE) {
+            self.platform().trace(Event::PageFreeBatched { nr_pages: nr });
+        }
         self.accounts().uncharge(class.account(), nr as u64);
         self.tell_waiters();
     }
@@ -187,23 +203,25 @@ impl<P: Platform> PageAllocator<P> {
             let held = left.min(PAGES_PER_HOLD);
             left -= held;
             let pinned = self.pin();
-            let Some(mut lists) = pinned.cpu().try_lock() else {
+            let Some(mut lists) = pinned.lists() else {
                 // SAFETY: 1. `next` initialises: the caller's obligation.
                 unsafe { self.free_to_zone(class, held, &mut next) };
                 continue;
             };
-            lists.events(id.zone()).pgfree.add(held as u64);
+            lists.list(id.index()).events.free.add(held as u64);
             let mut held_left = held;
             loop {
-                let list = lists.list(id.index());
-                let nr = list.room().min(held_left);
-                // SAFETY: 1. `next` initialises: the caller's obligation.
-                unsafe { list.push_with(nr, &mut next) };
-                held_left -= nr;
+                held_left -= {
+                    let mut list = lists.list(id.index());
+                    let nr = list.room().min(held_left);
+                    // SAFETY: 1. `next` initialises: the caller's obligation.
+                    unsafe { list.push_with(nr, &mut next) };
+                    nr
+                };
                 if held_left == 0 {
                     break;
                 }
-                let nr = list.next_drain();
+                let nr = lists.list(id.index()).next_drain();
                 self.drain_list(&mut lists, id.index(), nr);
             }
         }
@@ -227,7 +245,7 @@ impl<P: Platform> PageAllocator<P> {
             let nr = left.min(Batch::CAPACITY);
             // SAFETY: 1. `next` initialises: the caller's obligation.
             unsafe { batch.fill(nr, &mut *next) };
-            self.give_to_zone(zone, batch.as_slice());
+            zone.free_pages(self.platform(), batch.as_slice());
             zone.count(self.platform(), |events| events.pgfree.add(nr as u64));
             left -= nr;
         }
@@ -235,22 +253,15 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Moves the `nr` oldest pages of a list to their zone.
     #[cold]
-    fn drain_list(&self, lists: &mut Lists<'_>, index: usize, nr: usize) {
-        let oldest = lists.list(index).take_bottom(nr);
+    fn drain_list(&self, lists: &mut Lists<'_, P>, index: usize, nr: usize) {
+        let mut list = lists.list(index);
+        let oldest = list.take_bottom(nr);
         if let Some(page) = oldest.pages().first() {
-            self.give_to_zone(self.zone(page.list().zone()), oldest.pages());
+            let zone = self.zone(page.list().zone());
+            zone.free_pages(self.platform(), oldest.pages());
+            self.platform().trace(zone.got_back(index, nr));
         }
-    }
-
-    /// Sets the frames of single pages free in their zone.
-    fn give_to_zone(&self, zone: &Zone, pages: &[RawPage]) {
-        let mut rest = pages;
-        while !rest.is_empty() {
-            let mut runs = Runs::new();
-            let gathered = gather(rest, &mut runs);
-            zone.free_bulk(self.platform(), &runs);
-            rest = &rest[gathered..];
-        }
+        self.look_for_tracers();
     }
 
     /// Gives all pages in one CPU's lists back, if nobody is using them.
@@ -258,13 +269,13 @@ impl<P: Platform> PageAllocator<P> {
     /// # Concurrency
     /// Lets the lists go after every [`PAGES_PER_HOLD`] pages.
     pub(crate) fn drain(&self, cpu: &PerCpu) -> usize {
-        let nr_lists = cpu.events().len() * NR_MIGRATE_TYPES;
+        let nr_lists = cpu.nr_lists();
         let mut drained = 0;
         for index in 0..nr_lists {
             // What the list holds now: who keeps filling it is not chased.
             let mut left = usize::MAX;
             while left > 0 {
-                let Some(mut lists) = cpu.try_lock() else { return drained };
+                let Some(mut lists) = cpu.try_visit(self.platform()) else { return drained };
                 let count = lists.list(index).count().min(left);
                 let nr = count.min(PAGES_PER_HOLD);
                 if nr > 0 {

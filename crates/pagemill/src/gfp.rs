@@ -85,12 +85,17 @@ bitflags! {
         const NOWARN = 1 << 12;
         /// Retries hard, but may fail.
         const RETRY_MAYFAIL = 1 << 13;
-        /// Never fails for want of memory: waits until others free enough. Waits are served in the
-        /// order in which they began, so whoever holds pages and waits without a stop callback can
-        /// block those behind it.
+        /// Never fails for want of memory: waits until others free enough. What waits for several
+        /// blocks is served in the order in which it began, among those of the same nodes, so
+        /// whoever holds pages and waits without a stop callback can block those behind it.
         ///
-        /// Differs: an account's limit refuses it, where Linux charges beyond the limit, and so does
-        /// [`Effort::Fast`](crate::Effort::Fast).
+        /// Without [`DIRECT_RECLAIM`](Self::DIRECT_RECLAIM) it cannot wait, and fails as any other; so
+        /// does what no zone could give if all its memory were free.
+        ///
+        /// An account is charged past its limit for it. [`Effort::Fast`](crate::Effort::Fast)
+        /// overrules it.
+        ///
+        /// Differs: Linux charges [`HIGH`](Self::HIGH) past the limit, too.
         const NOFAIL = 1 << 14;
         /// Gives up after one round of reclaim.
         const NORETRY = 1 << 15;
@@ -132,6 +137,13 @@ bitflags! {
 }
 
 impl Gfp {
+    /// The flags that decide about zone and kind of page: the lowest five bits.
+    pub(crate) const ROUTE: Self = Self::DMA
+        .union(Self::HIGHMEM)
+        .union(Self::DMA32)
+        .union(Self::MOVABLE)
+        .union(Self::RECLAIMABLE);
+
     /// Returns the highest kind of zone that the request may use.
     ///
     /// Differs: where a zone DMA or DMA32 was not set up, Linux serves `DMA` and `DMA32` from the

@@ -45,6 +45,7 @@ impl ListId {
 /// above the frame number is the *class*: pages of one class go to the same list, and a slice of
 /// pages is freed by one copy when their classes are equal.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(transparent)]
 pub struct RawPage(NonZeroU64);
 
 const LIST_SHIFT: u32 = PFN_BITS;
@@ -93,6 +94,15 @@ pub(crate) const MAX_NR_ZONES: usize = (1 << LIST_BITS) / NR_MIGRATE_TYPES;
 pub(crate) struct Class(u64);
 
 impl Class {
+    /// The class of no page.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// Returns what sets pages of another class apart from pages of this one.
+    #[inline]
+    pub(crate) const fn difference_to(self, other: Self) -> Difference {
+        Difference(self.0 ^ other.0)
+    }
+
     #[inline]
     pub(crate) const fn new(list: ListId, order: Order) -> Self {
         Self(LIVE | (list.0 as u64) << LIST_SHIFT | (order.value() as u64) << ORDER_SHIFT)

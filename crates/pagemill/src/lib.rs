@@ -29,19 +29,22 @@
 //! # Invariants
 //! The arguments beside unsafe code cite these by name; each stands in full where it is kept.
 //!
-//! - `lock-excludes`, `once-filled` (`sync.rs`): who may reach a locked or once-written value.
+//! - `lock-excludes`, `once-filled` (`sync.rs`), `claim-excludes` (`claim.rs`): who may reach a
+//!   locked, once-written or claimed value.
 //! - `pcp-init`, `pcp-room` (`pcp.rs`), `batch-init` (`batch.rs`): which entries are pages.
 //! - `block-filed` (`buddy.rs`): what a pageblock's books say of its frames.
 //! - `carved-once` (`setup.rs`): each byte of the metadata memory belongs to one table.
 //! - `one-list`, `list-links` (`list.rs`): how the pages of a list are linked.
 //! - `shared-count` (`shared.rs`): how many owners a shared frame has.
+//! - `frag-count`, `frag-disjoint` (`fragment.rs`): who owns which bytes of a page in pieces.
+//! - `ring-claim`, `ring-turn` (`ring.rs`): who may use which slot of a ring.
 //! - `handle-unique`: for each frame in use there is one [`RawPage`], in a handle or in the hands of
 //!   whoever took it out of one; frames in per-CPU lists and zones have none outside. All safe calls
 //!   keep it; [`Page::from_raw`] and its kin rely on their caller to.
 
 #![no_std]
 
-#[cfg(test)]
+#[cfg(any(test, feature = "alloc"))]
 extern crate alloc;
 #[cfg(test)]
 extern crate std;
@@ -52,18 +55,22 @@ mod allocator;
 mod batch;
 mod buddy;
 mod bulk;
+mod claim;
 mod config;
 mod error;
 mod fault;
+mod fragment;
 mod free;
 mod gfp;
 mod handle;
 mod list;
+mod local;
 mod memmap;
 mod mempool;
 mod migratetype;
 mod owner;
 mod page;
+mod page_vec;
 mod pageblock;
 mod pcp;
 mod percpu;
@@ -71,7 +78,12 @@ mod platform;
 mod policy;
 mod queue;
 mod reclaim;
+mod returning;
+#[cfg(feature = "alloc")]
+mod ring;
+mod route;
 mod setup;
+mod shard;
 mod shared;
 mod shortage;
 mod shrinker;
@@ -80,9 +92,11 @@ mod slow;
 mod source;
 mod span;
 mod special;
+mod stack;
 mod stats;
 mod sync;
 mod tenant;
+mod trace;
 mod units;
 mod view;
 mod watermark;
@@ -93,26 +107,35 @@ pub use account::{AccountError, AccountId, AccountLimits, AccountUsage};
 pub use alloc_pages::{AllocPages, free_pages_bulk};
 pub use allocator::PageAllocator;
 pub use bulk::request::{BulkItem, BulkOutcome, BulkRequest, Effort};
+pub use claim::{Claim, Claimed};
 pub use config::{Config, MemoryRegion, ReservedRange};
 pub use error::ConfigError;
 pub use fault::FaultConfig;
+pub use fragment::{Carver, Fragment, OwnsBytes};
 pub use gfp::{Gfp, NR_ZONE_KINDS, ZoneKind};
 pub use handle::RawPage;
 pub use list::{Listable, Owned, PageList};
+pub use local::LocalPages;
 pub use mempool::Mempool;
 pub use migratetype::{MigrateType, NR_MIGRATE_TYPES};
 pub use page::{Folio, FolioPages, Page};
+pub use page_vec::PageVec;
 pub use platform::{DirectMap, Platform};
 pub use policy::{InterleaveCursor, NodeMask, Policy};
 pub use reclaim::{ShrinkerGuard, TooManyShrinkers};
+pub use returning::{Returning, TakeBack};
+#[cfg(feature = "alloc")]
+pub use ring::{Ring, RingDrain};
 pub use shared::SharedPage;
 pub use shortage::Shortage;
-pub use shrinker::{MAX_NR_SHRINKERS, Shrinker};
+pub use shrinker::{MAX_NR_SHRINKERS, ShrinkControl, Shrinker};
 pub use source::PageSource;
 #[cfg(not(loom))]
 pub use source::{OnceAllocator, Static, StaticAllocator};
+pub use stack::Stack;
 pub use stats::VmStat;
 pub use tenant::Account;
+pub use trace::Event;
 pub use units::{
     CpuId, MAX_NR_NODES, MAX_ORDER, NodeId, Order, OrderTooLarge, PAGE_SHIFT, PAGE_SIZE,
     PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER, PFN_BITS, Pfn, PhysAddr,

@@ -291,12 +291,9 @@ impl<S: PageSource> PageList<SharedPage<S>> {
 }
 
 impl<S: PageSource> PageList<Folio<S>> {
-    /// Empties the list into `take`, first block first.
-    pub(crate) fn drain_raw(&mut self, mut take: impl FnMut(RawPage)) {
-        let mut last_span = LastSpan::new();
-        while let Some(raw) = self.pop_raw(&mut last_span) {
-            take(raw);
-        }
+    /// Takes the first block, as what its allocator handed out.
+    pub(crate) fn pop_link(&mut self) -> Option<RawPage> {
+        self.pop_raw(&mut LastSpan::new())
     }
 }
 

@@ -1,23 +1,37 @@
 //! A reserve of pages for those who must not fail: whoever frees memory only after it got some.
 
 use core::fmt;
+use core::panic::Location;
 
 use crate::alloc_pages::AllocPages;
+use crate::allocator::Site;
 use crate::bulk::request::{BulkRequest, Effort};
 use crate::gfp::Gfp;
+use crate::handle::AccountNumber;
 use crate::list::PageList;
 use crate::page::Page;
 use crate::platform::Platform;
+use crate::policy::NodeMask;
 use crate::queue::WaitQueue;
 use crate::shortage::Shortage;
-use crate::sync::Lock;
+use crate::special::OWNERS;
+use crate::sync::{Counter, Lock};
+use crate::trace::Event;
 
 /// A reserve of single pages, taken from only when the allocator has none, refilled before
 /// anything goes back to it.
 ///
-/// A caller that asks for no more than the reserve holds, and returns what it got sooner or later,
-/// always gets it: the reserve gives all that a request lacks, or nothing yet, in the order in which
-/// requests came. Two half-served callers that wait for each other cannot be.
+/// A caller that may wait and asks for no more than the reserve holds always gets it, as long as
+/// those before it give what they got back through [`free_bulk`](Self::free_bulk) sooner or later:
+/// the reserve gives all that a request lacks, or nothing yet, in the order in which requests came.
+/// Two half-served callers that wait for each other cannot be. A page that is dropped instead goes
+/// to the allocator, and the reserve is filled up when the allocator next has pages to spare.
+///
+/// Pages in the reserve are charged to nobody, and so are those that come out of it.
+///
+/// # Concurrency
+/// Interrupts are kept away while the reserve is in use, for a step for each page that is moved; so
+/// an interrupt handler may use it with a `gfp` that does not wait.
 ///
 /// # Source
 /// `linux-7.0` `mm/mempool.c` `mempool_alloc_bulk_noprof`
@@ -25,23 +39,29 @@ pub struct Mempool<S: AllocPages> {
     /// The reserve; guarded as a whole.
     reserve: Lock<PageList<Page<S>>>,
     min_nr: usize,
+    /// How many pages the reserve lacks; written with it.
+    nr_lacking: Counter,
+    /// What the reserve is filled with.
+    gfp: Gfp,
     queue: WaitQueue,
     source: S,
 }
 
 impl<S: AllocPages> Mempool<S> {
-    /// Sets `min_nr` pages aside.
+    /// Sets `min_nr` pages aside, which [`Gfp::ACCOUNT`] charges to nobody.
     ///
     /// # Errors
     /// Why they could not all be had; none is kept then.
     #[track_caller]
     pub fn new(source: S, min_nr: usize, gfp: Gfp) -> Result<Self, Shortage> {
+        let gfp = gfp.difference(Gfp::ACCOUNT);
         let mut reserve = PageList::new(source.clone());
         let all = BulkRequest { effort: Effort::AllOrNothing, ..BulkRequest::new(gfp) };
         match source.clone().bulk_list(&all, min_nr, &mut reserve).short {
             Some(shortage) => Err(shortage),
             None => {
-                Ok(Self { reserve: Lock::new(reserve), min_nr, queue: WaitQueue::new(), source })
+                let (reserve, nr_lacking) = (Lock::new(reserve), Counter::new());
+                Ok(Self { reserve, min_nr, nr_lacking, gfp, queue: WaitQueue::new(), source })
             }
         }
     }
@@ -53,7 +73,9 @@ impl<S: AllocPages> Mempool<S> {
     }
 
     /// Fills every empty slot: from the allocator as far as that is easy, from the reserve where it
-    /// is not, waiting for others to free into it if `gfp` lets the caller wait.
+    /// is not; reclaiming, and waiting for others to free, if `gfp` lets the caller wait.
+    ///
+    /// The reserve's pages are what [`new`](Self::new) was told to get, whatever zone `gfp` names.
     ///
     /// # Errors
     /// [`Shortage::Memory`] if `gfp` is without [`Gfp::DIRECT_RECLAIM`] and the reserve has too few;
@@ -74,22 +96,29 @@ impl<S: AllocPages> Mempool<S> {
             self.min_nr,
             slots.len()
         );
+        let site = Location::caller();
         let missing = slots.iter().filter(|slot| slot.is_none()).count();
-        let easy = (gfp | Gfp::NOMEMALLOC | Gfp::NORETRY | Gfp::NOWARN)
-            .difference(Gfp::DIRECT_RECLAIM | Gfp::NOFAIL);
-        let easy = BulkRequest { effort: Effort::Fast, ..BulkRequest::new(easy) };
+        let easy = easy(gfp);
         let mut pages = PageList::new(self.source.clone());
         // Who waits already comes first: what is in the reserve may be all that it waits for.
         let may_use_reserve = !self.queue.has_waiters();
         if !self.gather(&easy, missing, may_use_reserve, &mut pages) {
+            self.notify();
             if !gfp.contains(Gfp::DIRECT_RECLAIM) {
                 return Err(Shortage::Memory);
             }
-            let take_all = || self.gather(&easy, missing, true, &mut pages).then_some(());
-            let served = self.queue.in_turn(self.source.allocator().platform(), stop, take_all);
+            let light = Gfp::NOMEMALLOC | Gfp::NORETRY | Gfp::NOWARN;
+            let hard = BulkRequest::new((gfp | light).difference(Gfp::NOFAIL));
+            let take_all = || self.gather(&hard, missing, true, &mut pages).then_some(());
+            let platform = self.source.allocator().platform();
+            platform.trace(Event::WaitBegin);
+            let served = self.queue.in_turn(platform, NodeMask::ALL, stop, take_all);
+            platform.trace(Event::WaitEnd { is_served: served.is_some() });
             served.ok_or(Shortage::Stopped)?;
         }
+        self.fill_up();
         for (slot, page) in slots.iter_mut().filter(|slot| slot.is_none()).zip(&mut pages) {
+            self.note_owner(&page, site);
             *slot = Some(page);
         }
         Ok(())
@@ -99,50 +128,109 @@ impl<S: AllocPages> Mempool<S> {
     pub fn free_bulk(&self, slots: &mut [Option<Page<S>>]) {
         let mut pages = PageList::new(self.source.clone());
         pages.extend(slots.iter_mut().filter_map(Option::take));
-        self.free_list(&mut pages);
+        self.put(&mut pages);
+        self.notify();
     }
 
-    /// Gets `nr` pages, or none: those that come easily, the rest from the reserve.
-    #[track_caller]
+    /// Gets `nr` pages, or none: those that `request` brings, the rest from the reserve.
     fn gather(
         &self,
-        easy: &BulkRequest<'_>,
+        request: &BulkRequest<'_>,
         nr: usize,
         may_use_reserve: bool,
         pages: &mut PageList<Page<S>>,
     ) -> bool {
-        self.source.clone().bulk_list(easy, nr, pages);
+        self.source.clone().bulk_list(request, nr, pages);
         let rest = nr - pages.len();
-        if rest == 0 || may_use_reserve && self.take(rest, pages) {
+        if rest == 0 || may_use_reserve && self.take(rest, request.gfp, pages) {
             return true;
         }
         // Nothing is held while waiting: it might be what another one waits for.
-        self.free_list(pages);
+        self.put(pages);
         false
     }
 
     /// Moves `nr` pages out of the reserve, or none if it has fewer.
-    fn take(&self, nr: usize, pages: &mut PageList<Page<S>>) -> bool {
-        let platform = self.source.allocator().platform();
-        let mut reserve = self.reserve.lock(|spins| platform.relax(spins));
-        if reserve.len() < nr {
-            return false;
+    fn take(&self, nr: usize, gfp: Gfp, pages: &mut PageList<Page<S>>) -> bool {
+        let mut taken = PageList::new(self.source.clone());
+        self.with_reserve(|reserve| {
+            if reserve.len() >= nr {
+                taken.extend(reserve.take(nr));
+            }
+        });
+        let is_enough = taken.len() == nr;
+        for page in taken {
+            if gfp.contains(Gfp::ZERO) {
+                self.source.allocator().zero(page.raw());
+            }
+            pages.push(page);
         }
-        pages.extend(reserve.by_ref().take(nr));
-        true
+        is_enough
     }
 
-    fn free_list(&self, pages: &mut PageList<Page<S>>) {
-        let platform = self.source.allocator().platform();
-        let mut reserve = self.reserve.lock(|spins| platform.relax(spins));
-        let room = self.min_nr - reserve.len();
-        reserve.extend(pages.by_ref().take(room));
-        drop(reserve);
+    /// Moves pages into the reserve until it is full, and frees the others.
+    fn put(&self, pages: &mut PageList<Page<S>>) {
+        let room = usize::try_from(self.nr_lacking.get()).unwrap_or(usize::MAX).min(pages.len());
+        let mut kept = PageList::new(self.source.clone());
+        for page in pages.take(room) {
+            kept.push(self.uncharge(page));
+        }
+        self.with_reserve(|reserve| {
+            let room = self.min_nr - reserve.len();
+            reserve.extend(kept.by_ref().take(room));
+        });
+        crate::alloc_pages::free_pages_bulk(&mut kept);
         crate::alloc_pages::free_pages_bulk(pages);
-        if self.queue.has_waiters() {
-            self.queue.notify(platform);
+    }
+
+    /// Replaces what was taken from the reserve and did not come back, if that is easy.
+    fn fill_up(&self) {
+        let lacking = usize::try_from(self.nr_lacking.get()).unwrap_or(usize::MAX);
+        if lacking > 0 {
+            let mut pages = PageList::new(self.source.clone());
+            self.source.clone().bulk_list(&easy(self.gfp), lacking, &mut pages);
+            self.put(&mut pages);
         }
     }
+
+    /// Lets `body` at the reserve, with interrupts off; it must only move pages.
+    fn with_reserve(&self, body: impl FnOnce(&mut PageList<Page<S>>)) {
+        let platform = self.source.allocator().platform();
+        let irq_state = platform.irq_save();
+        let mut reserve = self.reserve.lock(|spins| platform.relax(spins));
+        body(&mut reserve);
+        self.nr_lacking.set((self.min_nr - reserve.len()) as u64);
+        drop(reserve);
+        platform.irq_restore(irq_state);
+    }
+
+    /// Makes a page one that nobody pays for.
+    fn uncharge(&self, page: Page<S>) -> Page<S> {
+        let (raw, source) = page.into_parts();
+        source.allocator().accounts().uncharge(raw.class().account(), 1);
+        Page::new(source, raw.charged_to(AccountNumber::NONE))
+    }
+
+    /// Notes that a page is held by `site`, whoever had it before.
+    fn note_owner(&self, page: &Page<S>, site: Site) {
+        let allocator = self.source.allocator();
+        if allocator.special.has(OWNERS) {
+            allocator.owners().hold(allocator.frame_of(page.raw()), site);
+        }
+    }
+
+    fn notify(&self) {
+        if self.queue.has_waiters() {
+            self.queue.notify(self.source.allocator().platform());
+        }
+    }
+}
+
+/// Asks for what the allocator has to spare, at once.
+fn easy(gfp: Gfp) -> BulkRequest<'static> {
+    let gfp = (gfp | Gfp::NOMEMALLOC | Gfp::NORETRY | Gfp::NOWARN)
+        .difference(Gfp::DIRECT_RECLAIM | Gfp::NOFAIL);
+    BulkRequest { effort: Effort::Fast, ..BulkRequest::new(gfp) }
 }
 
 impl<S: AllocPages> fmt::Debug for Mempool<S> {

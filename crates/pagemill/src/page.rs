@@ -1,14 +1,14 @@
 //! Pages and blocks with one owner: the handle is the right to use them, and frees them on drop.
 
 use core::fmt;
-use core::mem::{ManuallyDrop, MaybeUninit};
+use core::mem::{self, ManuallyDrop, MaybeUninit};
 use core::panic::Location;
 use core::ptr;
 
 use crate::handle::{Class, RawPage};
 use crate::platform::DirectMap;
 use crate::source::PageSource;
-use crate::units::{Order, PAGE_SIZE, Pfn, PhysAddr};
+use crate::units::{NodeId, Order, PAGE_SIZE, Pfn, PhysAddr};
 
 /// One frame and the right to use it; dropping it gives the frame back.
 ///
@@ -115,11 +115,47 @@ impl<S: PageSource> Page<S> {
         self.raw
     }
 
+    /// Whether a slot is the word of its page, or zero, and nothing else: `page-word`.
+    ///
+    /// Asked of the compiler, which promises no layout, but shows the one it chose: a slot as large
+    /// as a word, with the page's word at its beginning, and zero where there is none.
+    const IS_WORD: bool =
+        size_of::<Option<Self>>() == size_of::<u64>() && mem::offset_of!(Self, raw) == 0 && {
+            let none = ManuallyDrop::new(None::<Self>);
+            // SAFETY: 1. valid to read: of this size. 2. initialised: with no room to spare, `None` is
+            // told from pages by the bits of the word.
+            unsafe { (&raw const none).cast::<u64>().read_unaligned() == 0 }
+        };
+
+    /// Returns slots as words, if that is what they are.
+    ///
+    /// # Safety
+    /// A word that is replaced is not dropped, and one that is put in is owned: the caller passes
+    /// ownership by itself.
+    #[inline]
+    pub(crate) unsafe fn words(slots: &mut [Option<Self>]) -> Option<&mut [Option<RawPage>]> {
+        if !const { Self::IS_WORD } {
+            return None;
+        }
+        let words = ptr::from_mut(slots) as *mut [Option<RawPage>];
+        // SAFETY: 1. valid, exclusive: the borrow of `slots`. 2. of the same layout: `page-word`, and
+        // an `Option<RawPage>` is a word that is zero for `None`, as for all transparent types around
+        // a non-zero number.
+        Some(unsafe { &mut *words })
+    }
+
     /// Returns the frame's number.
     #[inline]
     #[must_use]
     pub fn pfn(&self) -> Pfn {
         self.raw.pfn()
+    }
+
+    /// Returns the node that the frame is on.
+    #[inline]
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.source.allocator().node_of(self.raw)
     }
 
     /// Returns the address of the frame's first byte.
@@ -203,6 +239,11 @@ impl<S: PageSource> Folio<S> {
         Self { raw, source }
     }
 
+    #[inline]
+    pub(crate) fn raw(&self) -> RawPage {
+        self.raw
+    }
+
     /// Returns how the allocator is reached.
     #[inline]
     pub fn source(&self) -> &S {
@@ -221,6 +262,13 @@ impl<S: PageSource> Folio<S> {
     #[must_use]
     pub fn pfn(&self) -> Pfn {
         self.raw.pfn()
+    }
+
+    /// Returns the node that the frames are on.
+    #[inline]
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.source.allocator().node_of(self.raw)
     }
 
     /// Returns the address of the first byte.

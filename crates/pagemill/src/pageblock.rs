@@ -3,6 +3,7 @@
 //! There is no list of free blocks by order here and none to merge: a block of order n is free
 //! exactly if its 2^n bits are set, so splitting is clearing bits and merging is setting them.
 
+use crate::stack::Stack;
 use crate::units::{Order, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER};
 
 /// Frames that one word of a bitmap stands for.
@@ -87,6 +88,27 @@ impl Bitmap {
         }
     }
 
+    /// Tells whether the frames of `mask` in word `index`, just put there, made a free block of an
+    /// order above `exponent`; there was none.
+    ///
+    /// # Cost
+    /// One comparison where the frames lie close together, and no branch that chance decides.
+    #[inline]
+    pub(crate) fn made_larger(&self, index: usize, mask: u64, exponent: u8) -> bool {
+        let word = self.words[index];
+        if exponent >= WORD_ORDER {
+            let is_larger = |largest: Order| largest.value() > exponent;
+            return word == u64::MAX && self.largest_order_at(index).is_some_and(is_larger);
+        }
+        let nr_pages = 2_u32 << exponent;
+        let first = mask.trailing_zeros() & !(nr_pages - 1);
+        let block = u64::MAX >> (u64::BITS - nr_pages) << first;
+        if mask & !block == 0 {
+            return word & block == block;
+        }
+        (0..=exponent).fold(word, pair_up) != 0
+    }
+
     /// Returns the first frame of the smallest free block that `wanted` fits into.
     pub(crate) fn find(&self, wanted: Order) -> Option<usize> {
         (wanted.value()..=PAGEBLOCK_ORDER.value())
@@ -133,7 +155,7 @@ impl Bitmap {
     #[inline]
     pub(crate) fn take_from_word(&mut self, index: usize, nr: u32) -> u64 {
         let word = self.words[index];
-        let taken = if word.count_ones() <= nr { word } else { lowest_ones(word, nr) };
+        let taken = if nr_ones(word) <= nr { word } else { lowest_ones(word, nr) };
         self.words[index] = word & !taken;
         taken
     }
@@ -185,26 +207,23 @@ pub(crate) struct WordRun {
     pub(crate) mask: u64,
 }
 
-/// A bounded batch of frames on its way between a zone and a per-CPU list.
+/// A bounded batch of frames on its way from a zone to a per-CPU list.
 ///
-/// Its capacity bounds the time for which the zone lock is held.
+/// Its capacity bounds the time for which a shard's lock is held.
 #[derive(Debug)]
-pub(crate) struct Runs {
-    runs: [WordRun; Self::CAPACITY],
-    len: usize,
-}
+pub(crate) struct Runs(Stack<WordRun, { Self::CAPACITY }>);
 
 impl Runs {
     pub(crate) const CAPACITY: usize = 64;
 
     #[inline]
     pub(crate) const fn new() -> Self {
-        Self { runs: [WordRun { base: 0, mask: 0 }; Self::CAPACITY], len: 0 }
+        Self(Stack::new())
     }
 
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
-        self.len == Self::CAPACITY
+        self.0.is_full()
     }
 
     /// Appends a run.
@@ -213,13 +232,23 @@ impl Runs {
     /// If the batch is full.
     #[inline]
     pub(crate) fn push(&mut self, run: WordRun) {
-        self.runs[self.len] = run;
-        self.len += 1;
+        self.0.push(run).expect("a batch that is full");
     }
 
     #[inline]
     pub(crate) fn as_slice(&self) -> &[WordRun] {
-        &self.runs[..self.len]
+        self.0.as_slice()
+    }
+}
+
+/// Returns the number of one bits of `mask`.
+#[inline]
+pub(crate) fn nr_ones(mask: u64) -> u32 {
+    // The usual two first: without a machine instruction for it, counting takes twenty.
+    match mask {
+        u64::MAX => u64::BITS,
+        _ if mask & mask.wrapping_sub(1) == 0 => u32::from(mask != 0),
+        _ => mask.count_ones(),
     }
 }
 

@@ -14,10 +14,7 @@ use crate::units::Pfn;
 ///
 /// `pcp-init`: the first `count` entries of `pages` are initialised.
 /// `pcp-room`: `count` is at most `high`, which is at most `pages.len()`.
-///
-/// On a cache line of its own, so that lists of different CPUs do not share one.
 #[derive(Debug)]
-#[repr(align(64))]
 pub(crate) struct PcpList {
     pages: &'static mut [MaybeUninit<RawPage>],
     count: usize,
@@ -85,16 +82,34 @@ impl PcpList {
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<RawPage> {
         let last = self.count.checked_sub(1)?;
-        let page = *self.top(1).first()?;
+        debug_assert!(last < self.pages.len(), "`pcp-room`");
+        // SAFETY: 1. in bounds: `pcp-room`.
+        let entry = unsafe { self.pages.get_unchecked(last) };
         self.count = last;
-        Some(page)
+        // SAFETY: 1. initialised: `pcp-init`.
+        Some(unsafe { entry.assume_init() })
     }
 
     /// Adds a page; the caller has made room.
+    ///
+    /// # Panics
+    /// If there is no room.
     #[inline]
     pub(crate) fn push(&mut self, page: RawPage) {
-        self.pages[..self.high][self.count].write(page);
+        assert!(self.try_push(page), "a list that is full");
+    }
+
+    /// Adds a page if there is room, and tells whether it did.
+    #[inline]
+    pub(crate) fn try_push(&mut self, page: RawPage) -> bool {
+        if self.count >= self.high {
+            return false;
+        }
+        debug_assert!(self.high <= self.pages.len(), "`pcp-room`");
+        // SAFETY: 1. in bounds: below high, `pcp-room`.
+        unsafe { self.pages.get_unchecked_mut(self.count) }.write(page);
         self.count += 1;
+        true
     }
 
     /// Adds `nr` pages, which the caller has made room for and `fill` writes.
@@ -266,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "out of bounds")]
+    #[should_panic(expected = "full")]
     fn a_full_list_takes_no_more() {
         let mut list = list(2, 1);
         pages(0..3).into_iter().for_each(|page| list.push(page));

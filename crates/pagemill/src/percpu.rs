@@ -1,68 +1,191 @@
 //! What belongs to one CPU: its lists of free pages and its share of the counters.
 
 use core::fmt;
+use core::marker::PhantomData;
+use core::ops::{Deref, DerefMut};
 
+use crate::claim::{Claim, Claimed};
 use crate::pcp::PcpList;
-use crate::stats::ZoneEvents;
-use crate::sync::{Lock, LockGuard};
-use crate::units::NodeId;
+use crate::platform::Platform;
+use crate::route::Routes;
+use crate::stats::{ListEvents, ZoneEvents};
+use crate::sync::{MutPtr, UnsafeCell, shared};
+use crate::trace::Event;
+use crate::units::{CpuId, NodeId};
+use crate::zone::Home;
 
 /// One CPU's lists and counters.
 ///
-/// The lock is only ever tried: who finds it taken (by a thread that lost the CPU, by what was
+/// The lists are only ever tried: who finds them in use (by a thread that lost the CPU, by what was
 /// interrupted, by a drain) goes to the zone instead.
 #[repr(align(128))]
 pub(crate) struct PerCpu {
-    /// Guards the lists and, for writing, `events`.
-    lists: Lock<&'static mut [PcpList]>,
-    /// One entry for each zone.
-    events: &'static [ZoneEvents],
+    /// Whose holder uses the lists and writes the counters.
+    claim: Claim,
+    /// Whether several CPUs use these lists.
+    is_shared: bool,
+    /// Which shards of zones are its own.
+    pub(crate) home: Home,
     pub(crate) node: NodeId,
+    /// Where requests for the CPU's own node go first.
+    pub(crate) routes: &'static Routes,
+    slots: &'static [Slot],
+    /// One entry for each zone.
+    zone_events: &'static [ZoneEvents],
 }
 
+/// The place of one list, on a cache line of its own, so that lists of different CPUs share none.
+#[repr(align(64))]
+pub(crate) struct Slot {
+    /// Guarded by the CPU's claim.
+    list: UnsafeCell<PcpList>,
+    /// Written by who holds the claim.
+    pub(crate) events: ListEvents,
+}
+
+// SAFETY: 1. a shared slot hands out its list to one holder of the claim at a time
+// (`claim-excludes`), so it is sent between threads, never shared: PcpList is Send.
+unsafe impl Sync for Slot {}
+
 /// The right to use one CPU's lists and to write its counters.
-pub(crate) struct Lists<'a> {
-    lists: LockGuard<'a, &'static mut [PcpList]>,
-    events: &'static [ZoneEvents],
+pub(crate) struct Lists<'a, P: Platform> {
+    cpu: &'a PerCpu,
+    _claimed: Claimed<'a>,
+    platform: &'a P,
+}
+
+/// One of the lists of a [`Lists`].
+pub(crate) struct ListMut<'a> {
+    list: MutPtr<PcpList>,
+    pub(crate) events: &'a ListEvents,
+    of: PhantomData<&'a mut PcpList>,
+}
+
+/// What a CPU is made of.
+pub(crate) struct Parts {
+    pub(crate) id: CpuId,
+    pub(crate) home: Home,
+    pub(crate) node: NodeId,
+    pub(crate) is_shared: bool,
+    pub(crate) routes: &'static Routes,
+    pub(crate) slots: &'static [Slot],
+    pub(crate) zone_events: &'static [ZoneEvents],
+}
+
+impl Slot {
+    pub(crate) fn new(list: PcpList) -> Self {
+        Self { list: UnsafeCell::new(list), events: ListEvents::new() }
+    }
 }
 
 impl PerCpu {
-    pub(crate) fn new(
-        node: NodeId,
-        lists: &'static mut [PcpList],
-        events: &'static [ZoneEvents],
-    ) -> Self {
-        Self { lists: Lock::new(lists), events, node }
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { id, home, node, is_shared, routes, slots, zone_events } = parts;
+        let claim = if is_shared { Claim::shared(id) } else { Claim::new(id) };
+        Self { claim, is_shared, home, node, routes, slots, zone_events }
     }
 
-    /// Takes the lists if nobody else is using them.
+    /// Takes the lists if nobody else is using them; the caller is pinned to this CPU.
     #[inline]
-    pub(crate) fn try_lock(&self) -> Option<Lists<'_>> {
-        Some(Lists { lists: self.lists.try_lock()?, events: self.events })
+    pub(crate) fn try_lock<'a, P: Platform>(&'a self, platform: &'a P) -> Option<Lists<'a, P>> {
+        // SAFETY: 1. taken through the platform only, or never without an exchange.
+        match unsafe { platform.try_claim(&self.claim) } {
+            Some(claimed) => Some(self.lists(claimed, platform)),
+            None => self.try_lock_shared(platform),
+        }
     }
 
-    /// Returns the counters, for reading.
-    pub(crate) fn events(&self) -> &'static [ZoneEvents] {
-        self.events
+    /// Takes the lists if nobody else is using them, from any CPU.
+    pub(crate) fn try_visit<'a, P: Platform>(&'a self, platform: &'a P) -> Option<Lists<'a, P>> {
+        // SAFETY: 1. taken through the platform only, or never without an exchange.
+        match unsafe { platform.try_visit(&self.claim) } {
+            Some(claimed) => Some(self.lists(claimed, platform)),
+            None => self.try_lock_shared(platform),
+        }
+    }
+
+    /// Takes the lists after all if several CPUs use them, which not every platform can tell apart.
+    #[cold]
+    fn try_lock_shared<'a, P: Platform>(&'a self, platform: &'a P) -> Option<Lists<'a, P>> {
+        if !self.is_shared {
+            return None;
+        }
+        self.claim.try_take().map(|claimed| self.lists(claimed, platform))
+    }
+
+    #[inline]
+    fn lists<'a, P: Platform>(&'a self, claimed: Claimed<'a>, platform: &'a P) -> Lists<'a, P> {
+        debug_assert!(self.claim.is_of(&claimed), "the platform claims other lists");
+        platform.trace(Event::ListsLocked);
+        Lists { cpu: self, _claimed: claimed, platform }
+    }
+
+    /// Returns the number of lists.
+    pub(crate) fn nr_lists(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Yields the counters of each list, for reading.
+    pub(crate) fn list_events(&self) -> impl Iterator<Item = &'static ListEvents> {
+        self.slots.iter().map(|slot| &slot.events)
+    }
+
+    /// Returns the counters by zone, for reading.
+    pub(crate) fn zone_events(&self) -> &'static [ZoneEvents] {
+        self.zone_events
     }
 }
 
-impl Lists<'_> {
+impl<P: Platform> Lists<'_, P> {
     /// Returns the list at position `index`.
     #[inline]
-    pub(crate) fn list(&mut self, index: usize) -> &mut PcpList {
-        &mut self.lists[index]
+    pub(crate) fn list(&mut self, index: usize) -> ListMut<'_> {
+        let slot = &self.cpu.slots[index];
+        ListMut { list: slot.list.get_mut(), events: &slot.events, of: PhantomData }
+    }
+
+    /// Returns which shards of zones are the CPU's own.
+    #[inline]
+    pub(crate) fn home(&self) -> Home {
+        self.cpu.home
     }
 
     /// Returns the counters of zone `index`, which the holder may write.
     #[inline]
-    pub(crate) fn events(&self, index: usize) -> &'static ZoneEvents {
-        &self.events[index]
+    pub(crate) fn zone_events(&self, index: usize) -> &'static ZoneEvents {
+        &self.cpu.zone_events[index]
+    }
+}
+
+impl Deref for ListMut<'_> {
+    type Target = PcpList;
+
+    #[inline]
+    fn deref(&self) -> &PcpList {
+        // SAFETY: 1. no unique reference: `claim-excludes`, and the borrow of this. 2. alive: lists
+        // live as long as their CPU.
+        unsafe { shared(&self.list) }
+    }
+}
+
+impl DerefMut for ListMut<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut PcpList {
+        // SAFETY: 1. exclusive: `claim-excludes`; of its holder's lists one is borrowed at a time, and
+        // that borrow is unique. 2. alive: lists live as long as their CPU.
+        unsafe { self.list.deref() }
+    }
+}
+
+impl<P: Platform> Drop for Lists<'_, P> {
+    #[inline]
+    fn drop(&mut self) {
+        self.platform.trace(Event::ListsUnlocked);
     }
 }
 
 impl fmt::Debug for PerCpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PerCpu").field("node", &self.node).finish_non_exhaustive()
+        f.debug_struct("PerCpu").field("claim", &self.claim).finish_non_exhaustive()
     }
 }

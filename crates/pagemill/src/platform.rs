@@ -3,7 +3,9 @@
 use core::ptr::NonNull;
 
 use crate::account::AccountId;
+use crate::claim::{Claim, Claimed};
 use crate::gfp::Gfp;
+use crate::trace::Event;
 use crate::units::{CpuId, Pfn};
 
 /// The machine under the allocator: a kernel, a hypervisor, a process, a test.
@@ -12,7 +14,7 @@ use crate::units::{CpuId, Pfn};
 /// compete for its lists, and the one that comes second goes to the zone instead of waiting.
 ///
 /// # Concurrency
-/// In a kernel, `pin` disables preemption and the zone lock is taken with interrupts off, so an
+/// In a kernel, `pin` disables preemption and a zone lock (that of a shard of a zone) is taken with interrupts off, so an
 /// interrupt handler may allocate at any time: where it interrupted the per-CPU lists, it finds
 /// them taken and is served by the zone. An NMI handler must not allocate.
 pub trait Platform {
@@ -26,9 +28,31 @@ pub trait Platform {
     /// Ends what [`pin`](Self::pin) began.
     fn unpin(&self) {}
 
+    /// Takes the lists of the claim's CPU, where [`pin`](Self::pin) said that the caller runs, if
+    /// nobody holds them.
+    ///
+    /// By an atomic exchange, unless the platform knows better: in a process, a restartable sequence
+    /// needs none.
+    ///
+    /// # Safety
+    /// The claim is taken through this platform's two methods only.
+    #[inline]
+    unsafe fn try_claim<'a>(&self, claim: &'a Claim) -> Option<Claimed<'a>> {
+        claim.try_take()
+    }
+
+    /// Takes the lists of the claim's CPU, where the caller need not run, if nobody holds them.
+    ///
+    /// # Safety
+    /// As for [`try_claim`](Self::try_claim).
+    #[inline]
+    unsafe fn try_visit<'a>(&self, claim: &'a Claim) -> Option<Claimed<'a>> {
+        claim.try_take()
+    }
+
     /// Keeps interrupts away from this CPU and returns what was in force before.
     ///
-    /// Called just before the zone lock is taken.
+    /// Called just before a zone lock is taken.
     fn irq_save(&self) -> usize {
         0
     }
@@ -50,6 +74,19 @@ pub trait Platform {
         gfp
     }
 
+    /// Makes the caller one that frees memory soon, until [`leave_reclaim`](Self::leave_reclaim):
+    /// [`gfp_context`](Self::gfp_context) adds [`Gfp::MEMALLOC`] to what it allocates.
+    ///
+    /// Called around shrinkers, so that those that allocate may use the reserves and ask no
+    /// shrinker again. The caller may be such a one already: the pairs nest.
+    ///
+    /// # Source
+    /// `linux-6.12` `include/linux/sched/mm.h` `memalloc_noreclaim_save`
+    fn enter_reclaim(&self) {}
+
+    /// Ends what [`enter_reclaim`](Self::enter_reclaim) began.
+    fn leave_reclaim(&self) {}
+
     /// Returns the account that the caller's allocations with [`Gfp::ACCOUNT`] are charged to.
     fn current_account(&self) -> Option<AccountId> {
         None
@@ -63,6 +100,9 @@ pub trait Platform {
 
     /// Waits until [`wake`](Self::wake) is called, or for about 10 ms, unless `still` is false.
     ///
+    /// Called only for requests with [`Gfp::DIRECT_RECLAIM`], with no lock held, but for those that
+    /// a shrinker or a stop callback of the caller's own holds.
+    ///
     /// `still` is asked after the platform has made sure that a `wake` from then on is noticed.
     fn wait(&self, still: &dyn Fn() -> bool) {
         if still() {
@@ -71,7 +111,28 @@ pub trait Platform {
     }
 
     /// Wakes all who [`wait`](Self::wait).
+    ///
+    /// Called in any context in which pages are freed, with no lock of the allocator's held: once
+    /// for each time that a waiter looked in vain, however many pages are freed then.
     fn wake(&self) {}
+
+    /// Is told what happens; does nothing unless written.
+    ///
+    /// Called in any context, for some events with per-CPU lists or a zone lock held: must not
+    /// allocate, wait, or take long. An empty hook costs nothing, and neither does an event that a hook
+    /// ignores, provided that the hook is inlined (`#[inline(always)]` if it is long).
+    #[inline]
+    fn trace(&self, _event: Event) {}
+
+    /// Tells whether events of every single page are wanted, at the moment.
+    ///
+    /// Asked whenever a list is filled from a zone or emptied into it, and by
+    /// [`look_for_tracers`](crate::PageAllocator::look_for_tracers); while the answer is yes, all
+    /// allocation takes the long way.
+    #[inline]
+    fn traces_pages(&self) -> bool {
+        false
+    }
 
     /// Fills `nr_pages` frames from `pfn` on with a pattern that no user writes by chance.
     ///

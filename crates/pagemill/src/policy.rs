@@ -37,6 +37,16 @@ impl NodeMask {
         node.index() < MAX_NR_NODES && self.0 >> node.index() & 1 != 0
     }
 
+    /// Returns the set with one node more.
+    ///
+    /// # Panics
+    /// If it is not below [`MAX_NR_NODES`].
+    #[inline]
+    #[must_use]
+    pub(crate) const fn with(self, node: NodeId) -> Self {
+        Self(self.0 | Self::of(&[node]).0)
+    }
+
     /// Returns the nodes that are in both sets.
     #[inline]
     #[must_use]
@@ -54,6 +64,12 @@ impl NodeMask {
     #[must_use]
     pub const fn len(self) -> u32 {
         self.0.count_ones()
+    }
+
+    /// Returns the highest node.
+    pub(crate) fn last(self) -> Option<NodeId> {
+        let number = u8::try_from(self.0.checked_ilog2()?).ok()?;
+        Some(NodeId::new(number))
     }
 
     /// Yields the nodes, lowest first.
@@ -81,7 +97,7 @@ impl NodeMask {
 pub struct InterleaveCursor {
     last: Cell<Option<NodeId>>,
     /// Pages that `last` still has to get, when nodes are weighted.
-    left: Cell<u32>,
+    left: Cell<usize>,
 }
 
 /// On which nodes a request's pages are to be.
@@ -119,55 +135,142 @@ pub(crate) struct Share {
 }
 
 impl Policy<'_> {
-    /// Returns the share to allocate next of `nr` blocks, all of which are still wanted.
-    ///
-    /// Spread policies hand out one node's share after the other and move their cursor; the others
-    /// have one share.
-    pub(crate) fn next_share(&self, nr: usize, total: usize) -> Share {
-        let everywhere = |node| Share { node, nodes: NodeMask::ALL, nr };
+    /// Returns the nodes that may serve a request that stays on those it names, which is the local
+    /// one if it names none: what [`Gfp::THISNODE`](crate::Gfp::THISNODE) says.
+    pub(crate) fn nodes_named(&self, local: NodeId) -> NodeMask {
+        let only = |node| NodeMask::NONE.with(node);
         match *self {
-            Self::Local => everywhere(None),
-            Self::Preferred(node) => everywhere(Some(node)),
-            Self::PreferredMany(nodes) | Self::Bind(nodes) => Share { node: None, nodes, nr },
-            Self::Interleave(nodes, cursor) => {
-                let Some(node) = nodes.next_after(cursor.last.get()) else {
-                    return everywhere(None);
-                };
-                cursor.last.set(Some(node));
-                let share = even_share(nr, total, nodes.len() as usize);
-                Share { node: Some(node), nodes: NodeMask::ALL, nr: share }
-            }
-            Self::WeightedInterleave(nodes, weights, cursor) => {
-                let left = cursor.left.get();
-                let node = match cursor.last.get().filter(|&node| left > 0 && nodes.contains(node))
-                {
-                    Some(node) => node,
-                    None => match nodes.next_after(cursor.last.get()) {
-                        Some(node) => {
-                            let weight = weights.get(node.index()).copied().unwrap_or(1).max(1);
-                            cursor.left.set(u32::from(weight));
-                            node
-                        }
-                        None => return everywhere(None),
-                    },
-                };
-                let left = cursor.left.get() as usize;
-                let share = left.min(nr);
-                cursor.last.set(Some(node));
-                cursor.left.set(u32::try_from(left - share).unwrap_or(0));
-                Share { node: Some(node), nodes: NodeMask::ALL, nr: share }
+            Self::Local => only(local),
+            Self::Preferred(node) => only(node),
+            Self::PreferredMany(nodes) | Self::Bind(nodes) => nodes.and(only(local)),
+            Self::Interleave(nodes, _) | Self::WeightedInterleave(nodes, ..) => {
+                if nodes.is_empty() { only(local) } else { nodes }
             }
         }
     }
+
+    /// Returns the nodes that may serve a request: all, if its nodes are only preferred.
+    pub(crate) fn nodes(&self) -> NodeMask {
+        match *self {
+            Self::Bind(nodes) => nodes,
+            _ => NodeMask::ALL,
+        }
+    }
+
+    /// Deals the `nr` blocks of a request to nodes.
+    pub(crate) fn deal(&self, nr: usize) -> Deal<'_> {
+        let mut deal = Deal {
+            policy: *self,
+            left: nr,
+            nodes_left: 1,
+            rounds: 0,
+            rest: nr,
+            at: None,
+            end: (None, 0),
+        };
+        match *self {
+            Self::Interleave(nodes, cursor) => {
+                deal.nodes_left = nodes.len() as usize;
+                deal.end = (cursor.last.get(), cursor.left.get());
+            }
+            Self::WeightedInterleave(nodes, weights, cursor) => {
+                let round: usize = nodes.iter().map(|node| weight(weights, node)).sum();
+                deal.nodes_left = nodes.len() as usize;
+                deal.rounds = nr.checked_div(round).unwrap_or(0);
+                deal.rest = nr - deal.rounds * round;
+                deal.end = (cursor.last.get(), cursor.left.get());
+            }
+            _ => {}
+        }
+        deal.at = deal.end.0;
+        deal
+    }
 }
 
-/// Returns the next of the shares, larger ones first, that deal `total` to `parts`, when `nr` of
-/// it have not been dealt yet.
-fn even_share(nr: usize, total: usize, parts: usize) -> usize {
-    let (small, larger) = (total / parts, total % parts);
-    let in_larger = larger * (small + 1);
-    let dealt = total - nr;
-    if dealt < in_larger { small + 1 } else { small }.clamp(1, nr.max(1))
+/// The blocks of a request on their way to nodes: one share for each node, or nearly so.
+#[derive(Debug)]
+pub(crate) struct Deal<'a> {
+    policy: Policy<'a>,
+    /// Blocks that have not been dealt.
+    left: usize,
+    /// Nodes that have got nothing yet.
+    nodes_left: usize,
+    /// How often each node gets its whole weight, besides what comes after these rounds.
+    rounds: usize,
+    /// Blocks that come after these rounds and have not been dealt.
+    rest: usize,
+    /// The node that was dealt to last.
+    at: Option<NodeId>,
+    /// Where the cursor goes.
+    end: (Option<NodeId>, usize),
+}
+
+impl Deal<'_> {
+    /// Returns the next share; `None` if all is dealt.
+    pub(crate) fn next_share(&mut self) -> Option<Share> {
+        if self.left == 0 {
+            return None;
+        }
+        let all = self.left;
+        let share = |node, nodes, nr| Share { node, nodes, nr };
+        let share = match self.policy {
+            Policy::Local => share(None, NodeMask::ALL, all),
+            Policy::Preferred(node) => share(Some(node), NodeMask::ALL, all),
+            Policy::PreferredMany(nodes) | Policy::Bind(nodes) => share(None, nodes, all),
+            Policy::Interleave(nodes, _) => match nodes.next_after(self.at) {
+                None => share(None, NodeMask::ALL, all),
+                Some(node) => {
+                    // Larger shares first: what is left, by who is left.
+                    let nr = all.div_ceil(self.nodes_left.max(1));
+                    self.nodes_left = self.nodes_left.saturating_sub(1);
+                    self.at = Some(node);
+                    self.end = (Some(node), 0);
+                    share(Some(node), NodeMask::ALL, nr)
+                }
+            },
+            Policy::WeightedInterleave(nodes, weights, _) => match self.weighted(nodes, weights) {
+                None => share(None, NodeMask::ALL, all),
+                Some((node, nr)) => share(Some(node), NodeMask::ALL, nr),
+            },
+        };
+        self.left -= share.nr;
+        Some(share)
+    }
+
+    /// Says that all shares were served: the next request goes on where this one ended.
+    pub(crate) fn commit(self) {
+        if let Policy::Interleave(_, cursor) | Policy::WeightedInterleave(_, _, cursor) =
+            self.policy
+        {
+            cursor.last.set(self.end.0);
+            cursor.left.set(self.end.1);
+        }
+    }
+
+    /// Returns the next node and what it gets: whole rounds at its first turn, and of what comes
+    /// after them as much as is due.
+    fn weighted(&mut self, nodes: NodeMask, weights: &[u8]) -> Option<(NodeId, usize)> {
+        let is_first = self.nodes_left == nodes.len() as usize;
+        let goes_on = |node: &NodeId| is_first && self.end.1 > 0 && nodes.contains(*node);
+        let resumed = self.at.filter(goes_on);
+        let node = resumed.or_else(|| nodes.next_after(self.at))?;
+        let whole = weight(weights, node);
+        let due = if resumed.is_some() { self.end.1 } else { whole };
+        let taken = due.min(self.rest);
+        if taken > 0 {
+            self.rest -= taken;
+            self.end = (Some(node), due - taken);
+        }
+        self.at = Some(node);
+        let rounds = if self.nodes_left > 0 { self.rounds } else { 0 };
+        self.nodes_left = self.nodes_left.saturating_sub(1);
+        Some((node, rounds * whole + taken))
+    }
+}
+
+/// Returns how many blocks in a row a node gets.
+fn weight(weights: &[u8], node: NodeId) -> usize {
+    usize::from(weights.get(node.index()).copied().unwrap_or(1).max(1))
 }
 
 #[cfg(test)]
@@ -184,13 +287,14 @@ mod tests {
 
     /// Deals `nr` blocks and returns each share's node and number.
     fn dealt(policy: Policy<'_>, nr: usize) -> Vec<(Option<u8>, usize)> {
-        let (mut left, mut shares) = (nr, Vec::new());
-        while left > 0 {
-            let share = policy.next_share(left, nr);
+        let (mut left, mut shares, mut deal) = (nr, Vec::new(), policy.deal(nr));
+        while let Some(share) = deal.next_share() {
             assert!((1..=left).contains(&share.nr), "{share:?} of {left}");
             left -= share.nr;
             shares.push((share.node.map(NodeId::value), share.nr));
         }
+        assert_eq!(left, 0);
+        deal.commit();
         shares
     }
 
@@ -259,13 +363,33 @@ mod tests {
         let expected: Vec<u8> = round.iter().copied().cycle().take(60).collect();
         assert_eq!(one_by_one(Policy::WeightedInterleave(nodes, &weights, &one), 60), expected);
         let policy = Policy::WeightedInterleave(nodes, &weights, &many);
-        let mut all = Vec::new();
+        let mut rest = &expected[..];
         for nr in [1, 2, 3, 5, 7, 11, 31] {
-            for (node, nr) in dealt(policy, nr) {
+            let shares = dealt(policy, nr);
+            assert!(shares.len() <= nodes.len() as usize + 1, "one share for each: {shares:?}");
+            let mut all: Vec<u8> = Vec::new();
+            for (node, nr) in shares {
                 all.extend(vec![node.expect("a node"); nr]);
             }
+            let (due, later) = rest.split_at(nr);
+            let mut due = due.to_vec();
+            due.sort_unstable();
+            all.sort_unstable();
+            assert_eq!(all, due, "of {nr}");
+            rest = later;
         }
-        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn a_request_that_was_not_served_does_not_move_the_cursor() {
+        let cursor = InterleaveCursor::default();
+        for policy in [
+            Policy::Interleave(mask(&[1, 2]), &cursor),
+            Policy::WeightedInterleave(mask(&[1, 2]), &[], &cursor),
+        ] {
+            let before = policy.deal(3).next_share();
+            assert_eq!(policy.deal(3).next_share(), before);
+        }
     }
 
     #[test]
@@ -275,9 +399,9 @@ mod tests {
         for policy in
             [Policy::Interleave(none, &cursor), Policy::WeightedInterleave(none, &[2], &cursor)]
         {
-            let share = policy.next_share(5, 5);
-            assert_eq!(share, Share { node: None, nodes: NodeMask::ALL, nr: 5 });
+            let share = policy.deal(5).next_share();
+            assert_eq!(share, Some(Share { node: None, nodes: NodeMask::ALL, nr: 5 }));
         }
-        assert_eq!(Policy::Bind(none).next_share(5, 5).nodes, none);
+        assert_eq!(Policy::Bind(none).deal(5).next_share().map(|share| share.nodes), Some(none));
     }
 }

@@ -1,109 +1,101 @@
-//! In which order those who wait for memory are served: first come, first served.
+//! Who of those who wait for memory may go on: first come, first served, among those who gather.
 //!
-//! Only the one whose turn it is takes pages while it waits for more; the others hold none of what
-//! they have begun to gather. So two callers that each need all of what is left finish one after
-//! the other, where both would starve if each sat on half of it.
+//! Whoever needs several blocks gathers them from some nodes, and keeps what it has while it waits
+//! for more; two who did so on one node could each sit on half of what both need. So it takes a
+//! ticket, and its turn comes when nobody before it claims one of its nodes; until then it holds
+//! nothing. Whoever needs one small block sits on nothing, and takes it where it finds it.
 
 use crate::platform::Platform;
+use crate::policy::NodeMask;
 use crate::sync::{AtomicU32, Lock, Ordering};
 
 /// Who waits.
 #[derive(Debug)]
 pub(crate) struct WaitQueue {
     state: Lock<Tickets>,
-    /// How many are in the queue, for those who do not hold the lock.
+    /// How many wait, for those who do not hold the lock.
     nr_waiting: AtomicU32,
-    /// Changes whenever there may be more memory, or the turn passed on.
+    /// Changes whenever there may be more memory, or a turn may have come.
     events: AtomicU32,
 }
 
-/// The tickets from `serving` up to, but not including, `next` are out.
+/// Number of tickets that can be out; whoever finds none left waits for one, in no order.
+const NR_TICKETS: usize = 64;
+
+/// The tickets from `oldest` up to, but not including, `next` are out.
 #[derive(Debug)]
 struct Tickets {
-    serving: u32,
+    oldest: u32,
     next: u32,
-    /// Bit n: the holder of ticket `serving + n` went away before its turn.
-    gone: u64,
+    /// Which nodes the holder of ticket n claims, at n modulo the length; none if it has left.
+    claims: [NodeMask; NR_TICKETS],
 }
 
-/// A place in the queue.
-#[derive(Debug)]
-pub(crate) struct Ticket(u32);
+/// A place in the queue, until dropped.
+struct Ticket<'a, P: Platform> {
+    queue: &'a WaitQueue,
+    platform: &'a P,
+    number: u32,
+}
+
+/// One of those who wait, until dropped.
+struct Waiter<'a>(&'a WaitQueue);
 
 impl WaitQueue {
     pub(crate) fn new() -> Self {
+        let claims = [NodeMask::NONE; NR_TICKETS];
         Self {
-            state: Lock::new(Tickets { serving: 0, next: 0, gone: 0 }),
+            state: Lock::new(Tickets { oldest: 0, next: 0, claims }),
             nr_waiting: AtomicU32::new(0),
             events: AtomicU32::new(0),
         }
     }
 
-    /// Makes `attempt` whenever something happened and all who waited before have been served,
-    /// until it succeeds; `None` if `stop` says so first.
+    /// Makes `attempt` now, whenever something happened, and after about 10 ms, until it succeeds;
+    /// `None` once `stop`, which is asked after each attempt, says so.
     ///
-    /// Only an attempt on its turn may keep what it takes from one call to the next.
+    /// Where nodes are claimed, only while nobody who came before claims one of them: then, and
+    /// only then, may `attempt` keep what it takes from one call to the next.
     pub(crate) fn in_turn<T>(
         &self,
         platform: &impl Platform,
+        claims: NodeMask,
         stop: Option<&dyn Fn() -> bool>,
         mut attempt: impl FnMut() -> Option<T>,
     ) -> Option<T> {
-        let is_stopped = || stop.is_some_and(|stop| stop());
-        let ticket = loop {
-            match self.enter(platform) {
-                Some(ticket) => break ticket,
-                None if is_stopped() => return None,
-                None => self.wait(self.event(), platform),
-            }
-        };
-        let result = loop {
+        let _waiter = Waiter::new(self);
+        let mut ticket = None;
+        loop {
             // Read before the attempt, so that what happens after it ends the wait.
             let seen = self.event();
-            if is_stopped() {
-                break None;
+            if ticket.is_none() && !claims.is_empty() {
+                ticket = self.enter(platform, claims);
             }
-            if self.is_served(&ticket, platform)
-                && let Some(success) = attempt()
-            {
-                break Some(success);
+            let is_turn = claims.is_empty() || ticket.as_ref().is_some_and(Ticket::is_served);
+            if is_turn && let Some(success) = attempt() {
+                return Some(success);
             }
-            self.wait(seen, platform);
-        };
-        self.leave(ticket, platform);
-        result
+            if stop.is_some_and(|stop| stop()) {
+                return None;
+            }
+            platform.wait(&|| self.event() == seen);
+        }
     }
 
-    /// Takes a place at the end; `None` if 64 are waiting.
-    fn enter(&self, platform: &impl Platform) -> Option<Ticket> {
+    /// Takes a place at the end; `None` if all tickets are out.
+    fn enter<'a, P: Platform>(
+        &'a self,
+        platform: &'a P,
+        claims: NodeMask,
+    ) -> Option<Ticket<'a, P>> {
         let mut tickets = self.state.lock(|spins| platform.relax(spins));
-        if tickets.next.wrapping_sub(tickets.serving) >= u64::BITS {
+        if tickets.next.wrapping_sub(tickets.oldest) as usize >= NR_TICKETS {
             return None;
         }
-        let ticket = tickets.next;
-        tickets.next = ticket.wrapping_add(1);
-        // Relaxed: a hint for those who free; they are waited for no longer than a while.
-        self.nr_waiting.fetch_add(1, Ordering::Relaxed);
-        Some(Ticket(ticket))
-    }
-
-    /// Tells whether the ticket's turn has come.
-    fn is_served(&self, ticket: &Ticket, platform: &impl Platform) -> bool {
-        self.state.lock(|spins| platform.relax(spins)).serving == ticket.0
-    }
-
-    /// Leaves the queue, before or after being served.
-    fn leave(&self, ticket: Ticket, platform: &impl Platform) {
-        let mut tickets = self.state.lock(|spins| platform.relax(spins));
-        tickets.gone |= 1 << ticket.0.wrapping_sub(tickets.serving);
-        while tickets.gone & 1 != 0 {
-            tickets.gone >>= 1;
-            tickets.serving = tickets.serving.wrapping_add(1);
-        }
-        drop(tickets);
-        // Relaxed: as in `enter`.
-        self.nr_waiting.fetch_sub(1, Ordering::Relaxed);
-        self.notify(platform);
+        let number = tickets.next;
+        tickets.next = number.wrapping_add(1);
+        *tickets.claim(number) = claims;
+        Some(Ticket { queue: self, platform, number })
     }
 
     /// Tells whether anybody waits.
@@ -125,17 +117,67 @@ impl WaitQueue {
         // Acquire pairs with the Release in `notify`.
         self.events.load(Ordering::Acquire)
     }
+}
 
-    /// Waits a while for an event after number `seen`.
-    fn wait(&self, seen: u32, platform: &impl Platform) {
-        platform.wait(&|| self.event() == seen);
+impl Tickets {
+    /// Returns where the claims of a ticket that is out are kept.
+    fn claim(&mut self, number: u32) -> &mut NodeMask {
+        &mut self.claims[number as usize % NR_TICKETS]
     }
 }
 
-#[cfg(test)]
+impl<P: Platform> Ticket<'_, P> {
+    /// Tells whether nobody before claims what this one claims.
+    fn is_served(&self) -> bool {
+        let mut tickets = self.queue.state.lock(|spins| self.platform.relax(spins));
+        let claims = *tickets.claim(self.number);
+        let nr_before = self.number.wrapping_sub(tickets.oldest);
+        (0..nr_before).all(|position| {
+            let number = tickets.oldest.wrapping_add(position);
+            tickets.claim(number).and(claims).is_empty()
+        })
+    }
+}
+
+impl<P: Platform> Drop for Ticket<'_, P> {
+    /// Leaves the queue, before or after being served, also if an attempt panicked.
+    fn drop(&mut self) {
+        let mut tickets = self.queue.state.lock(|spins| self.platform.relax(spins));
+        *tickets.claim(self.number) = NodeMask::NONE;
+        while tickets.oldest != tickets.next {
+            let oldest = tickets.oldest;
+            if !tickets.claim(oldest).is_empty() {
+                break;
+            }
+            tickets.oldest = oldest.wrapping_add(1);
+        }
+        drop(tickets);
+        self.queue.notify(self.platform);
+    }
+}
+
+impl<'a> Waiter<'a> {
+    fn new(queue: &'a WaitQueue) -> Self {
+        // Relaxed: a hint for those who free; they are waited for no longer than a while.
+        queue.nr_waiting.fetch_add(1, Ordering::Relaxed);
+        Self(queue)
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        // Relaxed: as in `new`.
+        self.0.nr_waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom;
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::units::{CpuId, Pfn};
+    use crate::units::{CpuId, NodeId, Pfn};
 
     struct Alone;
 
@@ -149,30 +191,74 @@ mod tests {
         unsafe fn zero_pages(&self, _pfn: Pfn, _nr_pages: usize) {}
     }
 
+    fn nodes(nodes: &[u8]) -> NodeMask {
+        nodes.iter().fold(NodeMask::NONE, |mask, &node| mask.with(NodeId::new(node)))
+    }
+
     #[test]
     fn turns_come_in_order_and_skip_who_left() {
         let queue = WaitQueue::new();
-        let [a, b, c] = [(); 3].map(|()| queue.enter(&Alone).unwrap());
-        assert!(queue.is_served(&a, &Alone) && !queue.is_served(&b, &Alone));
-        queue.leave(b, &Alone);
-        assert!(!queue.is_served(&c, &Alone));
-        queue.leave(a, &Alone);
-        assert!(queue.is_served(&c, &Alone) && queue.has_waiters());
-        queue.leave(c, &Alone);
-        assert!(!queue.has_waiters());
+        let [a, b, c] = [(); 3].map(|()| queue.enter(&Alone, NodeMask::ALL).unwrap());
+        assert!(a.is_served() && !b.is_served());
+        drop(b);
+        assert!(!c.is_served());
+        drop(a);
+        assert!(c.is_served());
+    }
+
+    #[test]
+    fn who_claims_other_nodes_is_not_waited_for() {
+        let queue = WaitQueue::new();
+        let enter = |claims| queue.enter(&Alone, claims).unwrap();
+        let (a, b, c) = (enter(nodes(&[0])), enter(nodes(&[1, 2])), enter(nodes(&[2, 3])));
+        let d = enter(nodes(&[3]));
+        assert!(a.is_served() && b.is_served());
+        // The third holds nothing yet, but what frees up on its nodes is for it first.
+        assert!(!c.is_served() && !d.is_served());
+        drop(b);
+        assert!(c.is_served() && !d.is_served());
+        drop(c);
+        assert!(d.is_served());
     }
 
     #[test]
     fn the_queue_has_64_places_and_tickets_wrap() {
         let queue = WaitQueue::new();
-        queue.state.try_lock().unwrap().serving = u32::MAX;
+        queue.state.try_lock().unwrap().oldest = u32::MAX;
         queue.state.try_lock().unwrap().next = u32::MAX;
-        let tickets: alloc::vec::Vec<_> = (0..64).map(|_| queue.enter(&Alone).unwrap()).collect();
-        assert!(queue.enter(&Alone).is_none());
+        let enter = || queue.enter(&Alone, NodeMask::ALL);
+        let tickets: alloc::vec::Vec<_> = (0..64).map(|_| enter().unwrap()).collect();
+        assert!(enter().is_none());
         for ticket in tickets {
-            assert!(queue.is_served(&ticket, &Alone));
-            queue.leave(ticket, &Alone);
+            assert!(ticket.is_served());
         }
-        assert!(queue.enter(&Alone).is_some());
+        assert!(enter().is_some());
+    }
+
+    #[test]
+    fn an_attempt_that_panics_gives_its_place_up() {
+        let queue = WaitQueue::new();
+        let attempt = core::panic::AssertUnwindSafe(|| {
+            queue.in_turn::<()>(&Alone, NodeMask::ALL, None, || panic!("for the test"))
+        });
+        assert!(std::panic::catch_unwind(attempt).is_err());
+        assert!(!queue.has_waiters() && queue.enter(&Alone, NodeMask::ALL).unwrap().is_served());
+    }
+
+    #[test]
+    fn an_attempt_is_made_before_the_first_question_whether_to_stop() {
+        let queue = WaitQueue::new();
+        for claims in [NodeMask::NONE, NodeMask::ALL] {
+            assert_eq!(queue.in_turn(&Alone, claims, Some(&|| true), || Some(7)), Some(7));
+            assert_eq!(queue.in_turn(&Alone, claims, Some(&|| true), || None::<()>), None);
+        }
+    }
+
+    #[test]
+    fn who_claims_nothing_has_no_turn_to_wait_for() {
+        let queue = WaitQueue::new();
+        let _first = queue.enter(&Alone, NodeMask::ALL).unwrap();
+        let attempt = |claims| queue.in_turn(&Alone, claims, Some(&|| true), || Some(()));
+        assert_eq!((attempt(NodeMask::ALL), attempt(NodeMask::NONE)), (None, Some(())));
     }
 }

@@ -3,11 +3,15 @@
 use core::fmt;
 
 use crate::allocator::PageAllocator;
-use crate::gfp::Gfp;
+use crate::gfp::{Gfp, ZoneKind};
 use crate::platform::Platform;
+use crate::policy::NodeMask;
 use crate::shortage::Shortage;
-use crate::shrinker::{MAX_NR_SHRINKERS, Shrinker};
+use crate::shrinker::{MAX_NR_SHRINKERS, ShrinkControl, Shrinker};
 use crate::special::WAITERS;
+use crate::trace::Event;
+use crate::units::{NodeId, Order};
+use crate::watermark::Watermarks;
 
 /// No more shrinkers can be registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +26,8 @@ impl fmt::Display for TooManyShrinkers {
 impl core::error::Error for TooManyShrinkers {}
 
 /// A registered shrinker; dropping this removes it, once nobody is asking it any more.
+///
+/// So a shrinker that drops its own registration while it is being asked waits for itself, for ever.
 #[must_use = "dropping this removes the shrinker at once"]
 pub struct ShrinkerGuard<'a, P: Platform> {
     allocator: &'a PageAllocator<P>,
@@ -43,6 +49,8 @@ impl<P: Platform> Drop for ShrinkerGuard<'_, P> {
 impl<P: Platform> PageAllocator<P> {
     /// Registers a cache that can give pages back when memory is short.
     ///
+    /// The cache lives as long as the program: a static, or what `Box::leak` returns.
+    ///
     /// # Errors
     /// [`TooManyShrinkers`] if [`MAX_NR_SHRINKERS`] are registered.
     pub fn register_shrinker(
@@ -53,59 +61,123 @@ impl<P: Platform> PageAllocator<P> {
         Ok(ShrinkerGuard { allocator: self, place })
     }
 
-    /// Reclaims until every zone is above its high watermark or nothing more can be had, and
-    /// returns the number of pages that shrinkers freed: the work of background reclaim.
+    /// Reclaims until every request finds a zone above its high watermark on each node, or for as
+    /// long as that comes nearer, and returns the number of pages that shrinkers freed: the work
+    /// of background reclaim.
     ///
-    /// [`Platform::wake_reclaim`] says when it is due.
+    /// [`Platform::wake_reclaim`] says when it is due, [`needs_balance`](Self::needs_balance)
+    /// whether it still is.
     ///
     /// # Source
-    /// `linux-6.12` `mm/vmscan.c` `balance_pgdat`
-    pub fn balance(&self) -> usize {
+    /// `linux-6.12` `mm/vmscan.c` `balance_pgdat`, `pgdat_balanced`
+    pub fn balance(&self) -> u64 {
+        let high = |marks: &Watermarks| marks.high;
+        let nr_missing = node_kinds().map(|(node, kind)| self.missing(node, kind, high)).max();
+        let Some(nr_missing @ 1..) = nr_missing else { return 0 };
+        self.platform().trace(Event::VmscanKswapdWake { nr_missing });
         let mut freed = 0;
-        loop {
-            let missing: u64 = self
-                .zones()
-                .iter()
-                .map(|zone| (zone.facts.watermarks.high + 1).saturating_sub(zone.nr_free()))
-                .sum();
-            if missing == 0 {
-                return freed;
-            }
-            let wanted = usize::try_from(missing).unwrap_or(usize::MAX);
-            match self.reclaim(wanted, Gfp::KERNEL) {
-                0 => return freed,
-                now => freed += now,
+        for (node, kind) in node_kinds() {
+            let missing = || self.missing(node, kind, high);
+            let mut before = missing();
+            while before > 0 {
+                let wanted = usize::try_from(before).unwrap_or(usize::MAX);
+                let gfp = Gfp::KERNEL | up_to(kind);
+                freed += self.reclaim(wanted, gfp, NodeMask::of(&[node]));
+                let after = missing();
+                // What the shrinkers freed, if anything, was of no use here.
+                if after >= before {
+                    break;
+                }
+                before = after;
             }
         }
+        self.platform().trace(Event::VmscanKswapdSleep { nr_reclaimed: freed });
+        freed
+    }
+
+    /// Tells whether some request finds every zone that it admits on a node at its low watermark,
+    /// so that background reclaim is due.
+    pub fn needs_balance(&self) -> bool {
+        node_kinds().any(|(node, kind)| self.missing(node, kind, |marks| marks.low) > 0)
+    }
+
+    /// Returns how many pages the best zone of `node` lacks to be above `mark` for requests that
+    /// may use zones up to `kind`; zero if there is no zone.
+    fn missing(&self, node: NodeId, kind: ZoneKind, mark: impl Fn(&Watermarks) -> u64) -> u64 {
+        let zones = self.zones().iter();
+        let zones = zones.filter(|zone| zone.facts.node == node && zone.facts.kind <= kind);
+        let missing = zones.map(|zone| {
+            let marks = &zone.facts.watermarks;
+            (mark(marks) + marks.lowmem_reserve[kind.index()] + 1).saturating_sub(zone.nr_free())
+        });
+        missing.min().unwrap_or(0)
+    }
+
+    /// Asks for background reclaim, if the request lets that be done for it.
+    pub(crate) fn wake_reclaim(&self, order: Order, gfp: Gfp) {
+        if gfp.contains(Gfp::KSWAPD_RECLAIM) {
+            self.platform().wake_reclaim();
+            self.platform().trace(Event::VmscanWakeupKswapd { gfp, order });
+        }
+    }
+
+    /// As [`reclaim`](Self::reclaim), by a request for a block for itself.
+    pub(crate) fn reclaim_directly(&self, order: Order, gfp: Gfp, nodes: NodeMask) -> u64 {
+        self.platform().trace(Event::VmscanDirectReclaimBegin { gfp, order });
+        let nr_reclaimed = self.reclaim(order.nr_pages(), gfp, nodes);
+        self.platform().trace(Event::VmscanDirectReclaimEnd { nr_reclaimed });
+        nr_reclaimed
     }
 
     /// Asks the shrinkers for `nr` pages and empties the per-CPU lists into the zones; returns the
-    /// number of pages that this made available.
-    pub(crate) fn reclaim(&self, nr: usize, gfp: Gfp) -> usize {
+    /// number of pages that shrinkers freed, whoever asked them.
+    ///
+    /// What was in lists is no progress: others fill them as fast as they are emptied.
+    pub(crate) fn reclaim(&self, nr: usize, gfp: Gfp, nodes: NodeMask) -> u64 {
         // Who frees memory soon does not come back to the shrinkers from within one.
-        let recursive = gfp.contains(Gfp::MEMALLOC);
-        let freed = if recursive { 0 } else { self.shrinkers.shrink(nr, gfp) };
+        let freed = if gfp.contains(Gfp::MEMALLOC) {
+            0
+        } else {
+            self.shrinkers.shrink(nr, ShrinkControl { gfp, nodes }, self.platform())
+        };
         // What the shrinkers freed is among what is drained.
-        self.drain_all_pages().max(freed)
+        self.drain_all_pages();
+        freed
     }
 
-    /// Makes `attempt` whenever there may be more memory and all who waited before have been
-    /// served, until it succeeds or `stop` says so.
+    /// Makes `attempt` whenever there may be more memory, until it succeeds or `stop` says so; where
+    /// nodes are claimed, as [`WaitQueue::in_turn`](crate::queue::WaitQueue::in_turn) says.
     ///
-    /// Only an attempt on its turn may keep what it takes from one call to the next.
+    /// `is_served` tells from the success whether the wait brought what it was for.
     pub(crate) fn in_turn<T>(
         &self,
+        claims: NodeMask,
         stop: Option<&dyn Fn() -> bool>,
         mut attempt: impl FnMut() -> Option<T>,
+        is_served: impl FnOnce(&T) -> bool,
     ) -> Result<T, Shortage> {
-        let result = self.queue.in_turn(self.platform(), stop, || {
-            // Set again each time: who left the queue last may have cleared it meanwhile.
+        self.platform().trace(Event::WaitBegin);
+        let result = self.queue.in_turn(self.platform(), claims, stop, || {
+            // Set again each time: the first to free clears it, and the others need not tell.
             self.special.set(WAITERS, true);
             attempt()
         });
-        if !self.queue.has_waiters() {
-            self.special.set(WAITERS, false);
-        }
+        self.platform().trace(Event::WaitEnd { is_served: result.as_ref().is_some_and(is_served) });
         result.ok_or(Shortage::Stopped)
+    }
+}
+
+/// Yields each node with each kind of zone, lowest first.
+fn node_kinds() -> impl Iterator<Item = (NodeId, ZoneKind)> {
+    NodeMask::ALL.iter().flat_map(|node| ZoneKind::ALL.map(|kind| (node, kind)))
+}
+
+/// Returns the flags of a request whose highest zone is of `kind`.
+fn up_to(kind: ZoneKind) -> Gfp {
+    match kind {
+        ZoneKind::Dma => Gfp::DMA,
+        ZoneKind::Dma32 => Gfp::DMA32,
+        ZoneKind::Normal => Gfp::empty(),
+        ZoneKind::Movable => Gfp::HIGHMEM | Gfp::MOVABLE,
     }
 }

@@ -18,12 +18,14 @@ use crate::migratetype::NR_MIGRATE_TYPES;
 use crate::owner::{self, Owners};
 use crate::pageblock::Bitmap;
 use crate::pcp::PcpList;
-use crate::percpu::PerCpu;
+use crate::percpu::{Parts, PerCpu, Slot};
+use crate::route::Routes;
+use crate::shard::{Place, Shard};
 use crate::span::{Span, Spans, block_base};
 use crate::stats::ZoneEvents;
-use crate::units::{NodeId, PAGE_SHIFT};
+use crate::units::{CpuId, NodeId, PAGE_SHIFT};
 use crate::watermark::{Watermarks, default_min_free_pages, lowmem_reserve};
-use crate::zone::{Zone, ZoneFacts};
+use crate::zone::{Home, Zone, ZoneFacts};
 use crate::zonelist::{ZoneList, zone_order};
 
 /// The tables of an allocator, in memory that it was given for good.
@@ -51,7 +53,7 @@ pub(crate) fn metadata_layout(config: &Config<'_>) -> Result<Layout, ConfigError
         .expect("2^32 frames need less than 2^63 bytes"))
 }
 
-/// Lays out and fills the tables.
+/// Lays out and fills the tables; `is_shared` says that there are more CPUs than lists for them.
 ///
 /// # Safety
 /// `metadata` points to initialised memory that is valid for reads and writes and used by nobody
@@ -59,6 +61,7 @@ pub(crate) fn metadata_layout(config: &Config<'_>) -> Result<Layout, ConfigError
 pub(crate) unsafe fn build(
     config: &Config<'_>,
     metadata: NonNull<[u8]>,
+    is_shared: bool,
 ) -> Result<Tables, ConfigError> {
     let layout = metadata_layout(config)?;
     if metadata.len() < layout.size() {
@@ -74,12 +77,13 @@ pub(crate) unsafe fn build(
     }
     let counts = Counts::of(config)?;
     let mut carver = Carver { memory: Some(memory), used: 0 };
-    Ok(carve(config, &counts, &mut carver).expect("the carver has memory").fill(config))
+    Ok(carve(config, &counts, &mut carver).expect("the carver has memory").fill(config, is_shared))
 }
 
 /// How many of each thing a configuration makes.
 struct Counts {
     zones: usize,
+    shards: usize,
     spans: usize,
     blocks: usize,
     frames: usize,
@@ -92,12 +96,13 @@ struct Counts {
 impl Counts {
     fn of(config: &Config<'_>) -> Result<Self, ConfigError> {
         let nodes = config.nr_nodes();
-        let (mut zones, mut spans, mut blocks, mut frames) = (0, 0, 0, 0);
+        let (mut zones, mut shards, mut spans, mut blocks, mut frames) = (0, 0, 0, 0, 0);
         let mut pcp_pages = 0;
         for (node, kind) in zone_names(nodes) {
             let zone = ZoneCounts::of(config, node, kind);
             if zone.spans > 0 {
                 zones += 1;
+                shards += zone.shards;
                 spans += zone.spans;
                 blocks += zone.blocks;
                 frames += zone.frames;
@@ -112,6 +117,7 @@ impl Counts {
         }
         Ok(Self {
             zones,
+            shards,
             spans,
             blocks,
             frames: usize::try_from(frames).expect("checked to fit in 32 bits"),
@@ -123,6 +129,7 @@ impl Counts {
 }
 
 struct ZoneCounts {
+    shards: usize,
     spans: usize,
     blocks: usize,
     frames: u64,
@@ -130,7 +137,7 @@ struct ZoneCounts {
 
 impl ZoneCounts {
     fn of(config: &Config<'_>, node: NodeId, kind: ZoneKind) -> Self {
-        let mut counts = Self { spans: 0, blocks: 0, frames: 0 };
+        let mut counts = Self { shards: 0, spans: 0, blocks: 0, frames: 0 };
         let mut next_base = 0;
         for pfns in config.zone_memory(node, kind) {
             counts.spans += 1;
@@ -140,6 +147,7 @@ impl ZoneCounts {
             counts.blocks += usize::try_from(new_blocks).expect("checked to fit in 32 bits");
             next_base = end_base;
         }
+        counts.shards = nr_shards(config, node, counts.blocks);
         counts
     }
 }
@@ -147,9 +155,46 @@ impl ZoneCounts {
 /// Yields the name of every zone that there could be, in the order of their numbers.
 fn zone_names(nr_nodes: usize) -> impl Iterator<Item = (NodeId, ZoneKind)> {
     (0..nr_nodes).flat_map(|node| {
-        let node = NodeId::new(u8::try_from(node).expect("checked to be below MAX_NR_NODES"));
+        let node = node_id(node);
         ZoneKind::ALL.into_iter().map(move |kind| (node, kind))
     })
+}
+
+fn node_id(node: usize) -> NodeId {
+    NodeId::new(u8::try_from(node).expect("checked to be below MAX_NR_NODES"))
+}
+
+/// Returns into how many shards a zone of `nr_blocks` pageblocks is divided.
+fn nr_shards(config: &Config<'_>, node: NodeId, nr_blocks: usize) -> usize {
+    let wanted = config.nr_zone_shards.unwrap_or_else(|| {
+        let of_node = (0..config.nr_cpus).filter(|&cpu| config.cpu_node(cpu as usize) == node);
+        let nr_cpus = match of_node.count() {
+            // Memory without CPUs is used by all.
+            0 => config.nr_cpus as usize,
+            nr_cpus => nr_cpus,
+        };
+        // Each has 64 MiB at least.
+        let room = (nr_blocks / 32).max(1);
+        u32::try_from(nr_cpus.next_power_of_two().min(previous_power_of_two(room)))
+            .unwrap_or(Config::NR_ZONE_SHARDS_MAX)
+            .min(Config::NR_ZONE_SHARDS_MAX)
+    });
+    // A pair of pageblocks is the least that a shard can be, and none is empty.
+    let mut nr_shards = (wanted as usize).min(previous_power_of_two((nr_blocks / 2).max(1)));
+    while nr_shards > 1 && (nr_shards - 1) * nr_blocks.div_ceil(nr_shards) >= nr_blocks {
+        nr_shards /= 2;
+    }
+    nr_shards
+}
+
+/// Returns the number of a CPU among those of its node.
+fn home(config: &Config<'_>, cpu: usize) -> Home {
+    let node = config.cpu_node(cpu);
+    Home((0..cpu).map(|other| u32::from(config.cpu_node(other) == node)).sum())
+}
+
+fn previous_power_of_two(number: usize) -> usize {
+    1 << number.ilog2()
 }
 
 /// Returns the size of each per-CPU list of a zone of `nr_frames`.
@@ -162,16 +207,18 @@ fn pcp_high(config: &Config<'_>, nr_frames: u64) -> usize {
 /// The tables before they hold anything.
 struct Raw {
     zones: &'static mut [MaybeUninit<Zone>],
+    shards: &'static mut [MaybeUninit<Shard>],
     spans: &'static mut [MaybeUninit<Span>],
     blocks: &'static mut [MaybeUninit<Block>],
     bitmaps: &'static mut [MaybeUninit<Bitmap>],
     frames: FrameTables,
     cpus: &'static mut [MaybeUninit<PerCpu>],
-    events: &'static mut [MaybeUninit<ZoneEvents>],
-    lists: &'static mut [MaybeUninit<PcpList>],
+    zone_events: &'static mut [MaybeUninit<ZoneEvents>],
+    slots: &'static mut [MaybeUninit<Slot>],
     pages: &'static mut [MaybeUninit<RawPage>],
     zonelists: &'static mut [MaybeUninit<ZoneList>],
     zone_indexes: &'static mut [MaybeUninit<u16>],
+    routes: &'static mut [MaybeUninit<Routes>],
     accounts: &'static mut [MaybeUninit<account::Entry>],
     owners: &'static mut [MaybeUninit<owner::Entry>],
 }
@@ -182,13 +229,15 @@ fn carve(config: &Config<'_>, counts: &Counts, carver: &mut Carver) -> Option<Ra
     let bitmaps = carver.take(counts.blocks);
     let blocks = carver.take(counts.blocks);
     let zones = carver.take(counts.zones);
+    let shards = carver.take(counts.shards);
     let spans = carver.take(counts.spans);
     let cpus = carver.take(counts.cpus);
-    let events = carver.take(counts.cpus * counts.zones);
-    let lists = carver.take(nr_lists);
+    let zone_events = carver.take(counts.cpus * counts.zones);
+    let slots = carver.take(nr_lists);
     let pages = carver.take(counts.cpus * counts.pcp_pages);
     let zonelists = carver.take(counts.nodes * NR_ZONE_KINDS);
     let zone_indexes = carver.take(counts.nodes * zone_order_len(config, counts));
+    let routes = carver.take(counts.cpus);
     let links = carver.take(counts.frames);
     let refs = carver.take(counts.frames);
     // Entry zero stands for no account.
@@ -196,16 +245,18 @@ fn carve(config: &Config<'_>, counts: &Counts, carver: &mut Carver) -> Option<Ra
     let owners = carver.take(if config.page_owner { counts.frames } else { 0 });
     Some(Raw {
         zones: zones?,
+        shards: shards?,
         spans: spans?,
         blocks: blocks?,
         bitmaps: bitmaps?,
         frames: FrameTables::new(links?, refs?),
         cpus: cpus?,
-        events: events?,
-        lists: lists?,
+        zone_events: zone_events?,
+        slots: slots?,
         pages: pages?,
         zonelists: zonelists?,
         zone_indexes: zone_indexes?,
+        routes: routes?,
         accounts: accounts?,
         owners: owners?,
     })
@@ -223,24 +274,37 @@ fn zone_order_len(config: &Config<'_>, counts: &Counts) -> usize {
 }
 
 impl Raw {
-    fn fill(self, config: &Config<'_>) -> Tables {
-        let zones = fill_zones(config, self.zones, self.spans, self.blocks, self.bitmaps);
+    fn fill(self, config: &Config<'_>, is_shared: bool) -> Tables {
+        let zones =
+            fill_zones(config, self.zones, self.shards, self.spans, self.blocks, self.bitmaps);
         let zonelists = fill_zonelists(config, zones, self.zonelists, self.zone_indexes);
-        let mut lists = Pieces(self.lists);
+        let routes: &'static [Routes] = write_all(self.routes, |cpu| {
+            let node = config.cpu_node(cpu);
+            let of_node = &zonelists[node.index() * NR_ZONE_KINDS..][..NR_ZONE_KINDS];
+            Routes::new(node, home(config, cpu), zones, of_node)
+        });
+        let mut slots = Pieces(self.slots);
         let mut pages = Pieces(self.pages);
-        let mut events = Pieces(self.events);
+        let mut zone_events = Pieces(self.zone_events);
         let batch = |high: usize| {
             let default = (high / 4).clamp(1, Config::PCP_BATCH_MAX as usize);
             config.pcp_batch.map_or(default, |batch| batch as usize).min(high)
         };
         let nr_lists = zones.len() * NR_MIGRATE_TYPES;
         let cpus = write_all(self.cpus, |cpu| {
-            let lists = write_all(lists.next(nr_lists), |list| {
-                let high = pcp_high(config, zones[list / NR_MIGRATE_TYPES].facts.present);
-                PcpList::new(pages.next(high), batch(high))
-            });
-            let events = write_all(events.next(zones.len()), |_| ZoneEvents::new());
-            PerCpu::new(config.cpu_node(cpu), lists, events)
+            let node = config.cpu_node(cpu);
+            PerCpu::new(Parts {
+                id: CpuId::new(u32::try_from(cpu).expect("as many as Config says")),
+                home: home(config, cpu),
+                node,
+                is_shared,
+                routes: &routes[cpu],
+                slots: write_all(slots.next(nr_lists), |list| {
+                    let high = pcp_high(config, zones[list / NR_MIGRATE_TYPES].facts.present);
+                    Slot::new(PcpList::new(pages.next(high), batch(high)))
+                }),
+                zone_events: write_all(zone_events.next(zones.len()), |_| ZoneEvents::new()),
+            })
         });
         let accounts = Accounts::new(write_all(self.accounts, |_| account::Entry::new()));
         let nobody = |_| owner::Entry::new(core::ptr::null_mut());
@@ -252,11 +316,13 @@ impl Raw {
 fn fill_zones(
     config: &Config<'_>,
     zones: &'static mut [MaybeUninit<Zone>],
+    shards: &'static mut [MaybeUninit<Shard>],
     spans: &'static mut [MaybeUninit<Span>],
     blocks: &'static mut [MaybeUninit<Block>],
     bitmaps: &'static mut [MaybeUninit<Bitmap>],
 ) -> &'static [Zone] {
-    let (mut spans, mut blocks, mut bitmaps) = (Pieces(spans), Pieces(blocks), Pieces(bitmaps));
+    let (mut shards, mut spans) = (Pieces(shards), Pieces(spans));
+    let (mut blocks, mut bitmaps) = (Pieces(blocks), Pieces(bitmaps));
     let mut first_frame = 0;
     let mut names = zone_names(config.nr_nodes())
         .filter(|&(node, kind)| ZoneCounts::of(config, node, kind).spans > 0);
@@ -279,20 +345,37 @@ fn fill_zones(
             span
         });
         let spans = Spans::new(spans);
-        let blocks = write_all(blocks.next(counts.blocks), |_| Block::new());
-        let bitmaps = write_all(bitmaps.next(counts.blocks), |_| Bitmap::EMPTY);
-        let mut buddy = Buddy::new(blocks, bitmaps, spans);
-        buddy.free_all_except(config.reserved.iter().map(crate::config::ReservedRange::pfns));
+        let shard_nr_blocks = narrow(counts.blocks.div_ceil(counts.shards) as u64);
+        let number = u16::try_from(index).expect("checked to be below MAX_NR_ZONES");
+        // Pairs of pageblocks stay together.
+        let first_block = |shard: usize| {
+            let block = narrow(shard as u64) * shard_nr_blocks;
+            let first = spans.first_in(block).and_then(|pfn| Some((spans.find(pfn)?, pfn)));
+            first.map_or(narrow(counts.blocks as u64), |(span, pfn)| {
+                block + u32::from(spans.is_upper(span, pfn))
+            })
+        };
+        let shards = write_all(shards.next(counts.shards), |shard| {
+            let first = first_block(shard);
+            let nr_blocks = (first_block(shard + 1) - first) as usize;
+            let blocks = write_all(blocks.next(nr_blocks), |_| Block::new());
+            let bitmaps = write_all(bitmaps.next(nr_blocks), |_| Bitmap::EMPTY);
+            let mut buddy = Buddy::new(blocks, bitmaps, spans, first);
+            buddy.free_all_except(config.reserved.iter().map(crate::config::ReservedRange::pfns));
+            let shard = u16::try_from(shard).expect("64 at most");
+            Shard::new(Place { node, zone: number, shard }, buddy)
+        });
         let facts = ZoneFacts {
-            index: u16::try_from(index).expect("checked to be below MAX_NR_ZONES"),
+            index: number,
             kind,
             node,
             spans,
-            managed: buddy.nr_free(),
+            managed: shards.iter().map(Shard::nr_free).sum(),
             present: counts.frames,
             watermarks: Watermarks::default(),
+            shard_nr_blocks,
         };
-        Zone::new(buddy, facts)
+        Zone::new(shards, facts)
     });
     set_watermarks(config, zones);
     zones

@@ -35,15 +35,14 @@ impl<P: Platform> PageAllocator<P> {
             return None;
         }
         let pinned = self.pin();
-        let request = self.request(&pinned, gfp, node);
-        let zone = self.zone(usize::from(*request.zones().first()?));
-        if !zone.facts.watermarks.bulk_ok(zone.nr_free(), 0, request.highest()) {
+        let route = pinned.route(gfp, node)?;
+        if !route.admits(0) {
             return None;
         }
-        let mut lists = pinned.cpu().try_lock()?;
-        let id = zone.list(request.migratetype());
-        let page = lists.list(id.index()).pop()?;
-        self.count_alloc(lists.events(id.zone()), &request, zone, 1, 1);
+        let mut lists = pinned.lists()?;
+        let mut list = lists.list(route.list.index());
+        let page = list.pop()?;
+        list.events.alloc.add(1);
         Some(page)
     }
 }

@@ -2,13 +2,15 @@
 
 use core::panic::Location;
 
+use crate::account::{AccountId, Payer};
 use crate::allocator::{PageAllocator, Site};
 use crate::gfp::Gfp;
 use crate::handle::{AccountNumber, RawPage};
 use crate::platform::Platform;
 use crate::policy::NodeMask;
 use crate::shortage::Shortage;
-use crate::special::{FAULTS, OWNERS, POISON};
+use crate::special::{FAULTS, OWNERS, POISON, TRACE};
+use crate::trace::Event;
 use crate::units::{NodeId, Order};
 use crate::watermark::Mark;
 
@@ -19,8 +21,6 @@ pub(crate) struct Ask<'a> {
     pub(crate) node: Option<NodeId>,
     pub(crate) nodes: NodeMask,
     pub(crate) order: Order,
-    /// Who pays; `None` for whoever `gfp` and the platform say.
-    pub(crate) account: Option<AccountNumber>,
     /// Ends the request's efforts when it returns true.
     pub(crate) stop: Option<&'a dyn Fn() -> bool>,
     pub(crate) site: Site,
@@ -30,16 +30,17 @@ pub(crate) struct Ask<'a> {
 ///
 /// # Source
 /// `linux-6.12` `include/linux/mmzone.h` `PAGE_ALLOC_COSTLY_ORDER`
-const COSTLY_ORDER: u8 = 3;
+pub(crate) const COSTLY_ORDER: Order = match Order::new(3) {
+    Ok(order) => order,
+    Err(_) => unreachable!(),
+};
 
-/// Rounds of reclaim without any page freed before a request is given up.
+/// Rounds of reclaim without any page freed by shrinkers before a request is given up; for blocks,
+/// rounds in all, since pages that were freed need not lie together.
 ///
 /// # Source
 /// `linux-6.12` `mm/internal.h` `MAX_RECLAIM_RETRIES`
 const MAX_RECLAIM_RETRIES: u32 = 16;
-
-/// A number of spins after which a platform that can give up the CPU does so.
-const LONG_AGO: u32 = 1000;
 
 impl Ask<'_> {
     pub(crate) const fn new(
@@ -48,7 +49,7 @@ impl Ask<'_> {
         order: Order,
         site: &'static Location<'static>,
     ) -> Self {
-        Self { gfp, node, nodes: NodeMask::ALL, order, account: None, stop: None, site }
+        Self { gfp, node, nodes: NodeMask::ALL, order, stop: None, site }
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -66,34 +67,48 @@ impl<P: Platform> PageAllocator<P> {
         if self.is_faulted(ask.gfp, ask.order) {
             return Err(Shortage::Fault);
         }
-        let account = self.account_of(ask);
         let nr_pages = ask.order.nr_pages() as u64;
-        if self.accounts().charge(account, nr_pages, nr_pages) == 0 {
+        let mut payer = self.payer(None, ask.gfp).ok_or(Shortage::Account)?;
+        if self.charge(&mut payer, nr_pages, nr_pages, ask.gfp) == 0 {
             return Err(Shortage::Account);
         }
-        match self.take_block(ask) {
-            Ok(page) => Ok(self.finish(page, account, ask.gfp, ask.site)),
-            Err(shortage) => {
-                self.accounts().uncharge(account, nr_pages);
-                Err(shortage)
-            }
-        }
+        let page = self.finish(self.take_block(ask)?, payer.account(), ask.gfp, ask.site);
+        payer.hand_over(nr_pages);
+        Ok(page)
     }
 
     /// Tells whether fault injection lets a request fail.
     #[inline]
     pub(crate) fn is_faulted(&self, gfp: Gfp, order: Order) -> bool {
-        self.special.has(FAULTS) && self.faults.should_fail(gfp, order)
+        let is_faulted = self.special.has(FAULTS) && self.faults.should_fail(gfp, order);
+        if is_faulted {
+            self.platform().trace(Event::FaultInjected { gfp, order });
+        }
+        is_faulted
     }
 
-    /// Returns who pays for a request.
-    pub(crate) fn account_of(&self, ask: &Ask<'_>) -> AccountNumber {
-        match ask.account {
-            Some(account) => account,
-            None if ask.gfp.contains(Gfp::ACCOUNT) => {
-                self.platform().current_account().map_or(AccountNumber::NONE, |id| id.0)
+    /// Charges who pays, as [`Payer::charge`] does, and tells if an account's limit is in the way.
+    pub(crate) fn charge(&self, payer: &mut Payer, nr: u64, min: u64, gfp: Gfp) -> u64 {
+        let charged = payer.charge(nr, min, gfp);
+        if charged < nr
+            && let Some(account) = payer.id()
+        {
+            self.platform().trace(Event::AccountRefused { account, wanted: nr, charged });
+        }
+        charged
+    }
+
+    /// Returns who pays for a request: who it names, or whoever its flags and the platform say;
+    /// `None` if that account is closed and the request may fail for it.
+    pub(crate) fn payer(&self, account: Option<AccountId>, gfp: Gfp) -> Option<Payer> {
+        let current = || self.platform().current_account();
+        let id = account.or_else(|| if gfp.contains(Gfp::ACCOUNT) { current() } else { None });
+        let nobody = Payer::nobody(self.accounts());
+        match id {
+            None => Some(nobody),
+            Some(id) => {
+                self.accounts().pay_from(id).or(gfp.contains(Gfp::NOFAIL).then_some(nobody))
             }
-            None => AccountNumber::NONE,
         }
     }
 
@@ -121,6 +136,12 @@ impl<P: Platform> PageAllocator<P> {
         if gfp.contains(Gfp::ZERO) {
             self.zero(page);
         }
+        if self.special.has(TRACE) {
+            let (pfn, order, migratetype) = (page.pfn(), page.order(), gfp.migratetype());
+            self.platform().trace(Event::PageAlloc { pfn, order, gfp, migratetype });
+            // Whoever watched may be gone.
+            self.look_for_tracers();
+        }
         page.charged_to(account)
     }
 
@@ -137,6 +158,10 @@ impl<P: Platform> PageAllocator<P> {
     /// If owners are noted and nobody held one of the frames.
     pub(crate) fn note_freed(&self, page: RawPage) {
         let nr_pages = page.order().nr_pages();
+        if self.special.has(TRACE) {
+            self.platform().trace(Event::PageFree { pfn: page.pfn(), order: page.order() });
+            self.look_for_tracers();
+        }
         if self.special.has(OWNERS) {
             let first = self.frame_of(page);
             for frame in first..first + nr_pages {
@@ -166,7 +191,12 @@ impl<P: Platform> PageAllocator<P> {
     pub(crate) fn take_fast(&self, ask: &Ask<'_>) -> Result<RawPage, Shortage> {
         let pinned = self.pin();
         let request = self.request(&pinned, ask.gfp, ask.node).on(ask.nodes);
-        self.take_from_zones(&pinned, &request, ask.order, Mark::Low).ok_or(Shortage::Memory)
+        let page = self.take_from_zones(&pinned, &request, ask.order, Mark::Low);
+        drop(pinned);
+        if page.is_none() {
+            self.wake_reclaim(ask.order, ask.gfp);
+        }
+        page.ok_or(Shortage::Memory)
     }
 
     /// Goes below the low watermark, reclaims, and waits, as far as the request may.
@@ -177,10 +207,10 @@ impl<P: Platform> PageAllocator<P> {
     #[cold]
     fn take_block_slowly(&self, ask: &Ask<'_>) -> Result<RawPage, Shortage> {
         let gfp = self.platform().gfp_context(ask.gfp);
-        if gfp.contains(Gfp::KSWAPD_RECLAIM) {
-            self.platform().wake_reclaim();
-        }
-        let mut idle_rounds = 0;
+        self.wake_reclaim(ask.order, gfp);
+        self.look_for_tracers();
+        let nodes = self.request(&self.pin(), ask.gfp, ask.node).on(ask.nodes).nodes();
+        let mut rounds = 0;
         loop {
             if let Some(page) = self.try_last(ask, gfp) {
                 return Ok(page);
@@ -191,30 +221,47 @@ impl<P: Platform> PageAllocator<P> {
             if ask.is_stopped() {
                 return Err(Shortage::Stopped);
             }
-            let freed = self.reclaim(ask.order.nr_pages(), gfp);
+            let freed = self.reclaim_directly(ask.order, gfp, nodes);
             if let Some(page) = self.try_last(ask, gfp) {
                 return Ok(page);
             }
-            idle_rounds = if freed > 0 { 0 } else { idle_rounds + 1 };
-            let costly = ask.order.value() > COSTLY_ORDER;
-            let patient = !gfp.contains(Gfp::NORETRY)
-                && (!costly || gfp.contains(Gfp::RETRY_MAYFAIL))
-                && (freed > 0 || idle_rounds < MAX_RECLAIM_RETRIES && self.shrinkers.any());
-            if patient {
-                if freed == 0 {
-                    // Somebody else may be asking the shrinkers: let that go on.
-                    self.platform().relax(LONG_AGO);
-                }
+            rounds = if freed > 0 && ask.order == Order::ZERO { 0 } else { rounds + 1 };
+            if self.is_worth_a_round(ask.order, gfp, rounds) {
                 continue;
             }
-            if !gfp.contains(Gfp::NOFAIL) {
+            let request = self.request(&self.pin(), ask.gfp, ask.node).on(ask.nodes);
+            let is_possible = self.most(&request, ask.order, Mark::last(gfp)) > 0;
+            if !gfp.contains(Gfp::NOFAIL) || !is_possible {
                 return self.take_own(ask).ok_or(Shortage::Memory);
             }
-            return self.in_turn(ask.stop, || {
-                self.reclaim(ask.order.nr_pages(), gfp);
-                self.try_last(ask, gfp)
-            });
+            let attempt = || {
+                self.try_last(ask, gfp).or_else(|| {
+                    self.reclaim_directly(ask.order, gfp, nodes);
+                    self.try_last(ask, gfp)
+                })
+            };
+            return self.in_turn(self.claims(ask), ask.stop, attempt, |_| true);
         }
+    }
+
+    /// Tells whether a request should reclaim once more after so many rounds without progress.
+    fn is_worth_a_round(&self, order: Order, gfp: Gfp, rounds: u32) -> bool {
+        // Who frees memory soon has not asked the shrinkers, and will not.
+        !gfp.intersects(Gfp::NORETRY | Gfp::MEMALLOC)
+            && (order <= COSTLY_ORDER || gfp.contains(Gfp::RETRY_MAYFAIL))
+            && rounds < MAX_RECLAIM_RETRIES
+            && self.shrinkers.any()
+    }
+
+    /// Returns the nodes on which a request stands in the way of others while it waits: none if it
+    /// takes no more than any newcomer does.
+    fn claims(&self, ask: &Ask<'_>) -> NodeMask {
+        if ask.order <= COSTLY_ORDER {
+            return NodeMask::NONE;
+        }
+        let pinned = self.pin();
+        let request = self.request(&pinned, ask.gfp, ask.node).on(ask.nodes);
+        self.nodes_of(&request)
     }
 
     /// Makes one attempt down to the last limit that the request may use.

@@ -21,9 +21,21 @@ pub(crate) struct Span {
 impl Span {
     /// Returns the number of the pageblock that holds frame `pfn` of this span.
     #[inline]
-    pub(crate) fn block(&self, pfn: u64) -> usize {
+    pub(crate) fn block(&self, pfn: u64) -> u32 {
         let blocks = block_base(pfn) - block_base(self.start);
-        self.first_block as usize + usize::try_from(blocks).expect("a span has 2^32 frames at most")
+        #[expect(clippy::cast_possible_truncation, reason = "a span has 2^32 frames at most")]
+        let blocks = blocks as u32;
+        self.first_block + blocks
+    }
+
+    /// Returns the frames of this span that lie in pageblocks `blocks`, numbered within the zone.
+    pub(crate) fn pfns_within(&self, blocks: core::ops::Range<u32>) -> core::ops::Range<u64> {
+        let first_base = block_base(self.start);
+        let pfn = |block: u32| {
+            let behind = u64::from(block.saturating_sub(self.first_block));
+            ((first_base + behind) << PAGEBLOCK_ORDER.value()).clamp(self.start, self.end)
+        };
+        pfn(blocks.start)..pfn(blocks.end)
     }
 
     /// Returns the number of frame `pfn` of this span.
@@ -82,6 +94,22 @@ impl Spans {
         self.0.get(index).filter(|span| (span.start..span.end).contains(&pfn))
     }
 
+    /// Tells whether the pageblock that holds frame `pfn`, of `span`, is the upper one of two that make
+    /// a block of the largest order.
+    #[inline]
+    pub(crate) fn is_upper(&self, span: &Span, pfn: u64) -> bool {
+        let base = block_base(pfn);
+        let before = (base << PAGEBLOCK_ORDER.value()).wrapping_sub(1);
+        // No branch: which half of a pair the frame is in, is chance.
+        (base % 2 == 1) & (span.start <= before || self.find(before).is_some())
+    }
+
+    /// Returns the first frame of the zone in pageblock `block`, or `None` if there is none.
+    pub(crate) fn first_in(&self, block: u32) -> Option<u64> {
+        let pfns = self.iter().map(|span| span.pfns_within(block..block + 1));
+        pfns.filter(|pfns| !pfns.is_empty()).map(|pfns| pfns.start).next()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &'static Span> {
         self.0.iter()
     }
@@ -107,5 +135,14 @@ mod tests {
         assert_eq!((one.block(511), one.block(512)), (0, 1));
         assert_eq!((two.block(1535), two.block(1536)), (2, 3));
         assert_eq!(two.frame(1025), 601);
+        assert_eq!((one.pfns_within(0..1), one.pfns_within(1..9)), (100..512, 512..700));
+        assert_eq!((two.pfns_within(0..2), two.pfns_within(2..3)), (1024..1024, 1024..1536));
+        let upper = |span, pfn| spans.is_upper(span, pfn);
+        assert_eq!([upper(&one, 100), upper(&one, 699)], [false, true]);
+        assert_eq!([upper(&two, 1535), upper(&two, 1536)], [false, true]);
+        assert_eq!(
+            (spans.first_in(1), spans.first_in(3), spans.first_in(4)),
+            (Some(512), Some(1536), None)
+        );
     }
 }

@@ -15,8 +15,10 @@ pub(crate) const FAULTS: u32 = 1 << 0;
 pub(crate) const POISON: u32 = 1 << 1;
 /// It is noted who holds each page.
 pub(crate) const OWNERS: u32 = 1 << 2;
-/// Somebody waits for memory.
+/// Somebody waits for memory, and wants to be told once that some was freed.
 pub(crate) const WAITERS: u32 = 1 << 3;
+/// Somebody watches every page.
+pub(crate) const TRACE: u32 = 1 << 4;
 
 impl Special {
     pub(crate) fn new(reasons: u32) -> Self {
@@ -40,6 +42,13 @@ impl Special {
         } else {
             self.0.fetch_and(!reason, Ordering::Relaxed);
         }
+    }
+
+    /// Takes a reason away and tells whether it was there.
+    #[inline]
+    pub(crate) fn take(&self, reason: u32) -> bool {
+        // Relaxed: as in `set`.
+        self.has(reason) && self.0.fetch_and(!reason, Ordering::Relaxed) & reason != 0
     }
 
     #[inline]

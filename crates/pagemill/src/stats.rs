@@ -18,6 +18,21 @@ pub(crate) struct ZoneEvents {
     pub(crate) numa_other: Counter,
 }
 
+/// The events of one CPU's list, as its holder counts them.
+///
+/// What is handed out is from the zone that its request preferred, on the node of the CPU.
+#[derive(Debug)]
+pub(crate) struct ListEvents {
+    pub(crate) alloc: Counter,
+    pub(crate) free: Counter,
+}
+
+impl ListEvents {
+    pub(crate) fn new() -> Self {
+        Self { alloc: Counter::new(), free: Counter::new() }
+    }
+}
+
 impl ZoneEvents {
     pub(crate) fn new() -> Self {
         Self {
@@ -73,6 +88,15 @@ impl VmStat {
         self.numa_foreign += events.numa_foreign.get();
         self.numa_local += events.numa_local.get();
         self.numa_other += events.numa_other.get();
+    }
+
+    /// Adds the events of a list of a zone of `kind`.
+    pub(crate) fn add_list(&mut self, kind: ZoneKind, events: &ListEvents) {
+        let nr_alloc = events.alloc.get();
+        self.pgalloc[kind.index()] += nr_alloc;
+        self.numa_hit += nr_alloc;
+        self.numa_local += nr_alloc;
+        self.pgfree += events.free.get();
     }
 
     /// Yields each counter with its name in `/proc/vmstat`.

@@ -20,12 +20,14 @@ mod imp {
     pub(crate) struct UnsafeCell<T>(core::cell::UnsafeCell<T>);
 
     impl<T> UnsafeCell<T> {
+        #[inline]
         pub(crate) const fn new(value: T) -> Self {
             #[expect(clippy::disallowed_types, reason = "the cell that loom's stands in for")]
             Self(core::cell::UnsafeCell::new(value))
         }
 
         /// Returns a pointer that lives as long as the access it is made for.
+        #[inline]
         pub(crate) fn get_mut(&self) -> MutPtr<T> {
             MutPtr(self.0.get())
         }
@@ -93,8 +95,9 @@ mod imp {
     }
 }
 
+use imp::test_and_set;
 pub(crate) use imp::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence_acquire};
-use imp::{MutPtr, UnsafeCell, shared, test_and_set};
+pub(crate) use imp::{MutPtr, UnsafeCell, shared};
 
 /// A lock that is tried first and spun on only where the caller says how to wait.
 ///
@@ -122,6 +125,12 @@ impl<T> Lock<T> {
             return None;
         }
         Some(LockGuard { value: self.value.get_mut(), lock: self })
+    }
+
+    /// Tells whether the lock is taken, as far as one can tell without taking it.
+    pub(crate) fn is_taken(&self) -> bool {
+        // Relaxed: only a hint; try_lock orders.
+        self.held.load(Ordering::Relaxed)
     }
 
     /// Takes the lock, calling `relax` with the number of tries so far while it is taken.

@@ -20,7 +20,7 @@ use crate::source::PageSource;
 /// A batch is charged at once, and so is a batch of its pages uncharged: three atomic operations
 /// for the account and for each one above it.
 pub struct Account<S: PageSource> {
-    id: AccountId,
+    number: AccountNumber,
     source: S,
 }
 
@@ -31,7 +31,7 @@ impl<S: PageSource> Account<S> {
     /// [`AccountError::TableFull`].
     pub fn open(source: S, limits: AccountLimits) -> Result<Self, AccountError> {
         let number = source.allocator().accounts().open(AccountNumber::NONE, limits)?;
-        Ok(Self { id: AccountId(number), source })
+        Ok(Self { number, source })
     }
 
     /// Opens an account under this one, which then stays in its place for as long as that does.
@@ -39,36 +39,40 @@ impl<S: PageSource> Account<S> {
     /// # Errors
     /// [`AccountError::TableFull`].
     pub fn open_child(&self, limits: AccountLimits) -> Result<Self, AccountError> {
-        let number = self.source.allocator().accounts().open(self.id.0, limits)?;
-        Ok(Self { id: AccountId(number), source: self.source.clone() })
+        let number = self.source.allocator().accounts().open(self.number, limits)?;
+        Ok(Self { number, source: self.source.clone() })
     }
 
-    /// Returns the account's name, which means nothing once the account is closed.
+    /// Returns the account's name.
+    ///
+    /// Once the account is closed, and for other allocators, it names nobody: a request that says
+    /// it pays ends with [`Shortage::Account`](crate::Shortage::Account), or is charged to nobody
+    /// if it may not fail.
     #[must_use]
     pub fn id(&self) -> AccountId {
-        self.id
+        self.source.allocator().accounts().id(self.number)
     }
 
     /// Changes the limits; pages above a lower one stay, and nothing is charged until they are gone.
     pub fn set_limits(&self, limits: AccountLimits) {
-        self.source.allocator().accounts().set_limits(self.id.0, limits);
+        self.source.allocator().accounts().set_limits(self.number, limits);
     }
 
     /// Returns what the account holds and has seen.
     #[must_use]
     pub fn usage(&self) -> AccountUsage {
-        self.source.allocator().accounts().usage(self.id.0)
+        self.source.allocator().accounts().usage(self.number)
     }
 }
 
 impl<S: PageSource> Drop for Account<S> {
     fn drop(&mut self) {
-        self.source.allocator().accounts().leave(self.id.0);
+        self.source.allocator().accounts().close(self.number);
     }
 }
 
 impl<S: PageSource> fmt::Debug for Account<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Account").field("id", &self.id).field("usage", &self.usage()).finish()
+        f.debug_struct("Account").field("id", &self.id()).field("usage", &self.usage()).finish()
     }
 }

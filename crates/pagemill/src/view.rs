@@ -94,7 +94,7 @@ impl<P: Platform> PageAllocator<P> {
             })
         };
         (0..self.nr_cpus()).flat_map(positions).filter_map(|(cpu, zone, migratetype)| {
-            let mut lists = self.cpus()[cpu as usize].try_lock()?;
+            let mut lists = self.cpus()[cpu as usize].try_visit(self.platform())?;
             let list = lists.list(zone.list(migratetype).index());
             Some(PcpInfo {
                 cpu: CpuId::new(cpu),
@@ -137,11 +137,14 @@ impl<P: Platform> PageAllocator<P> {
         let mut sum = VmStat::default();
         for zone in self.zones() {
             sum.nr_free_pages += zone.nr_free();
-            sum.add(zone.facts.kind, zone.events());
+            zone.events().for_each(|events| sum.add(zone.facts.kind, events));
         }
         for cpu in self.cpus() {
-            for (zone, events) in self.zones().iter().zip(cpu.events()) {
+            for (zone, events) in self.zones().iter().zip(cpu.zone_events()) {
                 sum.add(zone.facts.kind, events);
+            }
+            for (list, events) in cpu.list_events().enumerate() {
+                sum.add_list(self.zone(list / NR_MIGRATE_TYPES).facts.kind, events);
             }
         }
         sum

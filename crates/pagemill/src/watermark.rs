@@ -36,7 +36,13 @@ impl Watermarks {
     #[inline]
     pub(crate) fn bulk_ok(&self, free: u64, nr_pages: u64, highest: ZoneKind) -> bool {
         // Subtracted, since the sum with a request of any length could overflow.
-        free.saturating_sub(self.low + self.lowmem_reserve[highest.index()]) > nr_pages
+        free.saturating_sub(self.bulk_limit(highest)) > nr_pages
+    }
+
+    /// Returns what [`bulk_ok`](Self::bulk_ok) leaves.
+    #[inline]
+    pub(crate) fn bulk_limit(&self, highest: ZoneKind) -> u64 {
+        self.low + self.lowmem_reserve[highest.index()]
     }
 
     /// Tells whether a block of `order` can be taken from `free` without going to `mark`.
@@ -82,6 +88,15 @@ pub(crate) enum Mark {
 }
 
 impl Mark {
+    /// Returns the limit itself, or min if it is below that.
+    #[inline]
+    pub(crate) fn at_least_min(self) -> Self {
+        match self {
+            Self::Low => Self::Low,
+            Self::Min | Self::MinHigh | Self::None => Self::Min,
+        }
+    }
+
     /// Returns the limit for the last attempt of a request.
     ///
     /// # Source

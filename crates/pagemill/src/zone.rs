@@ -1,27 +1,27 @@
-//! One zone: its free frames behind a lock, its limits, its counters.
+//! One zone: its free frames in shards, its limits, its counters.
 
-use crate::buddy::Buddy;
+use crate::buddy::{Put, Stolen, word_in_block};
+use crate::config::Config;
 use crate::gfp::ZoneKind;
 use crate::handle::{Class, ListId, RawPage};
 use crate::migratetype::{MigrateType, NR_MIGRATE_TYPES};
-use crate::pageblock::{Runs, WORD_NR_PAGES, WordRun};
+use crate::pageblock::{Runs, WORD_NR_PAGES};
 use crate::platform::Platform;
+use crate::shard::Shard;
 use crate::span::Spans;
+use crate::stack::Stack;
 use crate::stats::ZoneEvents;
-use crate::sync::{Counter, Lock, LockGuard};
-use crate::units::{MAX_ORDER, NodeId, Order, Pfn};
+use crate::trace::Event;
+use crate::units::{MAX_ORDER, NodeId, Order, PAGEBLOCK_ORDER, Pfn};
 use crate::watermark::Watermarks;
 
 /// A range of a node's memory with one purpose.
+///
+/// Its free frames are in shards: a CPU takes from its own as long as there is something in it.
 #[derive(Debug)]
-#[repr(align(64))]
 pub(crate) struct Zone {
-    /// Guards the free frames and, for writing, `nr_free` and `events`.
-    buddy: Lock<Buddy>,
-    /// The number of free frames, for those who do not hold the lock.
-    nr_free: Counter,
-    /// What was taken and given back past the per-CPU lists.
-    events: ZoneEvents,
+    /// A power of two of them.
+    shards: &'static [Shard],
     pub(crate) facts: ZoneFacts,
 }
 
@@ -37,28 +37,46 @@ pub(crate) struct ZoneFacts {
     /// Frames of the memory map, reserved ones included.
     pub(crate) present: u64,
     pub(crate) watermarks: Watermarks,
+    /// Pageblocks of each shard but the last, give or take the upper half of a pair.
+    pub(crate) shard_nr_blocks: u32,
 }
 
-/// The zone lock, held with interrupts off.
-struct Held<'a, P: Platform> {
-    zone: &'a Zone,
-    /// Taken out only by `drop`, which must unlock before it lets interrupts in.
-    buddy: Option<LockGuard<'a, Buddy>>,
-    platform: &'a P,
-    irq_state: usize,
-}
+/// Most shards that a zone has.
+const MAX_NR_SHARDS: usize = Config::NR_ZONE_SHARDS_MAX as usize;
+
+/// The number of a CPU, as far as it decides which shard of a zone it takes from first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Home(pub(crate) u32);
 
 impl Zone {
-    pub(crate) fn new(buddy: Buddy, facts: ZoneFacts) -> Self {
-        let nr_free = Counter::new();
-        nr_free.set(buddy.nr_free());
-        Self { buddy: Lock::new(buddy), nr_free, events: ZoneEvents::new(), facts }
+    /// # Panics
+    /// If the number of shards is no power of two.
+    pub(crate) fn new(shards: &'static [Shard], facts: ZoneFacts) -> Self {
+        assert!(shards.len().is_power_of_two(), "{} shards", shards.len());
+        Self { shards, facts }
     }
 
-    /// Returns the number of free frames, without the lock and so a moment old.
+    /// Returns the number of free frames.
+    ///
+    /// # Concurrency
+    /// No lock is taken: of one shard, the number is a moment old; of several, it is a sum of moments,
+    /// so that frames that go from one to another meanwhile are counted twice or not at all.
     #[inline]
     pub(crate) fn nr_free(&self) -> u64 {
-        self.nr_free.get()
+        match self.shards {
+            [shard] => shard.nr_free(),
+            shards => shards.iter().map(Shard::nr_free).sum(),
+        }
+    }
+
+    /// Tells whether more than `nr` frames are free: by no more shards, from `home` on, than have them.
+    #[inline(never)]
+    pub(crate) fn has_more_than(&self, nr: u64, home: Home) -> bool {
+        let mut sum = 0;
+        self.shards_from(home).any(|shard| {
+            sum += shard.nr_free();
+            sum > nr
+        })
     }
 
     #[inline]
@@ -68,47 +86,145 @@ impl Zone {
 
     /// Takes up to `nr` single pages of a kind, as words of the frames' bitmap.
     ///
+    /// Other shards are asked until there is half of it, and pageblocks of another kind only if there is
+    /// nothing else.
+    ///
     /// # Concurrency
-    /// Holds the zone lock once, for at most [`Runs::CAPACITY`] words.
+    /// Holds the lock of each shard that is asked, one after the other, once or twice, for at most
+    /// [`Runs::CAPACITY`] words together.
     #[inline]
     pub(crate) fn rmqueue_bulk(
         &self,
         platform: &impl Platform,
+        home: Home,
         migratetype: MigrateType,
         nr: usize,
         runs: &mut Runs,
     ) -> usize {
-        self.hold(platform).buddy().take_pages(migratetype, nr, runs)
+        let mut taken = 0;
+        for (shard, fallback) in self.ways(home, Order::ZERO) {
+            if taken * 2 >= nr.max(1) || fallback && taken > 0 || runs.is_full() {
+                break;
+            }
+            let mut held = shard.hold(platform);
+            taken += held.buddy().take_pages(migratetype, fallback, nr - taken, runs);
+            let stolen = held.buddy().take_stolen();
+            drop(held);
+            self.trace_stolen(platform, migratetype, stolen);
+        }
+        taken
     }
 
-    /// Gives back single pages as words of the frames' bitmap.
+    /// Gives back single pages.
     ///
     /// # Panics
     /// If a frame is free already or not of this zone.
     ///
     /// # Concurrency
-    /// Holds the zone lock once, for at most [`Runs::CAPACITY`] words.
-    #[inline]
-    pub(crate) fn free_bulk(&self, platform: &impl Platform, runs: &Runs) {
-        let mut held = self.hold(platform);
-        for &run in runs.as_slice() {
-            held.buddy().put_run(run);
+    /// Holds the lock of each shard that has some of them again and again, each time for at most
+    /// [`Runs::CAPACITY`] words.
+    pub(crate) fn free_pages(&self, platform: &impl Platform, pages: &[RawPage]) {
+        let mut rest = pages;
+        while !rest.is_empty() {
+            let mut puts = Stack::new();
+            rest = &rest[self.gather(rest, &mut puts)..];
+            match self.shards {
+                [shard] => {
+                    let mut held = shard.hold(platform);
+                    puts.as_slice().iter().for_each(|&(_, put)| held.buddy().put(put));
+                }
+                _ => self.put_into_shards(platform, puts.as_slice()),
+            }
         }
+    }
+
+    fn put_into_shards(&self, platform: &impl Platform, puts: &[(u8, Put)]) {
+        // Sorted by counting: which shard comes next is chance, which no branch guesses.
+        let mut ends = [0_u8; MAX_NR_SHARDS];
+        puts.iter().for_each(|&(shard, _)| ends[usize::from(shard)] += 1);
+        let mut end = 0;
+        for count in &mut ends[..self.shards.len()] {
+            end += core::mem::replace(count, end);
+        }
+        let mut order = [0_u8; Runs::CAPACITY];
+        for (number, &(shard, _)) in (0..).zip(puts) {
+            let end = &mut ends[usize::from(shard)];
+            order[usize::from(*end)] = number;
+            *end += 1;
+        }
+        let mut rest = &order[..];
+        let mut start = 0;
+        for (shard, &end) in self.shards.iter().zip(&ends) {
+            let (numbers, others) = rest.split_at(usize::from(end - start));
+            (rest, start) = (others, end);
+            if !numbers.is_empty() {
+                let mut held = shard.hold(platform);
+                numbers.iter().for_each(|&number| held.buddy().put(puts[usize::from(number)].1));
+            }
+        }
+    }
+
+    /// Gathers pages into words of the frames' bitmap, each with its shard, and returns how many of
+    /// them fitted into `puts`.
+    ///
+    /// # Panics
+    /// If a page is not of this zone, or occurs twice in a row of pages of one word: a double free.
+    #[inline]
+    fn gather(&self, pages: &[RawPage], puts: &mut Stack<(u8, Put), { Runs::CAPACITY }>) -> usize {
+        const IN_WORD: u64 = WORD_NR_PAGES as u64 - 1;
+        let mut gathered = 0;
+        while let Some(first) = pages.get(gathered)
+            && !puts.is_full()
+        {
+            let pfn = first.pfn().value();
+            let base = pfn & !IN_WORD;
+            let mut mask = 1 << (pfn & IN_WORD);
+            if pfn == base
+                && let Some(word) = pages[gathered..].first_chunk()
+                && is_whole_word(word)
+            {
+                mask = u64::MAX;
+                gathered += WORD_NR_PAGES;
+            } else {
+                gathered += 1;
+                while let Some(page) = pages.get(gathered) {
+                    let in_word = page.pfn().value() ^ base;
+                    if in_word > IN_WORD {
+                        break;
+                    }
+                    let bit = 1 << in_word;
+                    assert!(mask & bit == 0, "double free of frame {}", page.pfn());
+                    mask |= bit;
+                    gathered += 1;
+                }
+            }
+            let (shard, block) = self.locate(pfn);
+            let put = Put::new(block, word_in_block(base), mask);
+            puts.push((shard, put)).expect("there was room");
+        }
+        gathered
     }
 
     /// Takes one block and counts it.
     pub(crate) fn rmqueue(
         &self,
         platform: &impl Platform,
+        home: Home,
         migratetype: MigrateType,
         order: Order,
         count: impl FnOnce(&ZoneEvents),
     ) -> Option<RawPage> {
-        let mut held = self.hold(platform);
-        let pfn = held.buddy().take_block(migratetype, order)?;
-        self.events.pgalloc.add(order.nr_pages() as u64);
-        count(&self.events);
-        Some(Class::new(self.list(migratetype), order).at(pfn))
+        for (shard, fallback) in self.ways(home, order) {
+            let mut held = shard.hold(platform);
+            let Some(pfn) = held.buddy().take_block(migratetype, fallback, order) else { continue };
+            held.events().pgalloc.add(order.nr_pages() as u64);
+            count(held.events());
+            let stolen = held.buddy().take_stolen();
+            drop(held);
+            self.trace_stolen(platform, migratetype, stolen);
+            return Some(Class::new(self.list(migratetype), order).at(pfn));
+        }
+        None
     }
 
     /// Gives back one block and counts it.
@@ -116,70 +232,140 @@ impl Zone {
     /// # Panics
     /// If a frame is free already or not of this zone.
     pub(crate) fn free(&self, platform: &impl Platform, pfn: Pfn, order: Order) {
-        let mut held = self.hold(platform);
-        held.buddy().put_block(pfn, order);
-        self.events.pgfree.add(order.nr_pages() as u64);
+        let (shard, block) = self.locate(pfn.value());
+        // Then what lies between is, too: pageblocks that make a block follow each other.
+        self.locate(pfn.value() + order.nr_pages() as u64 - 1);
+        let mut held = self.shards[usize::from(shard)].hold(platform);
+        held.buddy().put_block(pfn, block, order);
+        held.events().pgfree.add(order.nr_pages() as u64);
     }
 
-    /// Counts, under the zone lock, what went past the per-CPU lists.
+    /// Counts, under a lock, what went past the per-CPU lists.
     pub(crate) fn count(&self, platform: &impl Platform, count: impl FnOnce(&ZoneEvents)) {
-        let _held = self.hold(platform);
-        count(&self.events);
+        count(self.shards[0].hold(platform).events());
     }
 
-    pub(crate) fn events(&self) -> &ZoneEvents {
-        &self.events
+    /// Yields the counters of each shard, for reading.
+    pub(crate) fn events(&self) -> impl Iterator<Item = &ZoneEvents> {
+        self.shards.iter().map(Shard::events)
     }
 
     /// Counts the free blocks of each order and the pageblocks, by kind of page.
     ///
     /// # Concurrency
-    /// Takes the zone lock for [`Self::VIEW_STEP`] pageblocks at a time, so the sum of a zone in
+    /// Takes a shard's lock for [`Self::VIEW_STEP`] pageblocks at a time, so the sum of a zone in
     /// use is of no single moment.
     pub(crate) fn view(&self, platform: &impl Platform) -> ZoneView {
         let mut view = ZoneView::default();
-        let nr_pageblocks = self.hold(platform).buddy().nr_pageblocks();
-        for start in (0..nr_pageblocks).step_by(Self::VIEW_STEP) {
-            let range = start..nr_pageblocks.min(start + Self::VIEW_STEP);
-            let mut held = self.hold(platform);
-            held.buddy().count_blocks(range.clone(), &mut view.free_blocks);
-            held.buddy().count_pageblocks(range, &mut view.pageblocks);
+        for shard in self.shards {
+            let nr_pageblocks = shard.hold(platform).buddy().nr_pageblocks();
+            for start in (0..nr_pageblocks).step_by(Self::VIEW_STEP) {
+                let range = start..nr_pageblocks.min(start + Self::VIEW_STEP);
+                let mut held = shard.hold(platform);
+                held.buddy().count_blocks(range.clone(), &mut view.free_blocks);
+                held.buddy().count_pageblocks(range, &mut view.pageblocks);
+            }
         }
         view
     }
 
     /// Calls `visit` for each free frame, a few pageblocks at a time.
     pub(crate) fn for_each_free(&self, platform: &impl Platform, mut visit: impl FnMut(Pfn)) {
-        let nr_pageblocks = self.hold(platform).buddy().nr_pageblocks();
-        for block in 0..nr_pageblocks {
-            self.hold(platform).buddy().for_each_free(block, &mut visit);
+        for shard in self.shards {
+            let nr_pageblocks = shard.hold(platform).buddy().nr_pageblocks();
+            for block in 0..nr_pageblocks {
+                shard.hold(platform).buddy().for_each_free(block, &mut visit);
+            }
         }
+    }
+
+    /// Tells that the zone gave pages.
+    #[inline]
+    pub(crate) fn gave(
+        &self,
+        migratetype: MigrateType,
+        order: Order,
+        nr_pages: usize,
+        percpu_refill: bool,
+    ) -> Event {
+        let ZoneFacts { node, index: zone, .. } = self.facts;
+        Event::PageAllocZoneLocked { node, zone, migratetype, order, nr_pages, percpu_refill }
+    }
+
+    /// Tells that the zone got pages back from the list at position `list`.
+    pub(crate) fn got_back(&self, list: usize, nr_pages: usize) -> Event {
+        let ZoneFacts { node, index: zone, .. } = self.facts;
+        let migratetype = MigrateType::ALL[list % NR_MIGRATE_TYPES];
+        Event::PagePcpuDrain { node, zone, migratetype, nr_pages }
+    }
+
+    /// Tells what had to be taken from pageblocks of another kind, once the lock is let go.
+    #[inline]
+    fn trace_stolen(
+        &self,
+        platform: &impl Platform,
+        migratetype: MigrateType,
+        stolen: Option<Stolen>,
+    ) {
+        let Some(stolen) = stolen else { return };
+        platform.trace(Event::PageAllocExtfrag {
+            pfn: stolen.pageblock,
+            order: stolen.order,
+            migratetype,
+            fallback_migratetype: stolen.from,
+            change_ownership: stolen.is_whole,
+            nr_pageblocks: stolen.nr_pageblocks,
+        });
     }
 
     const VIEW_STEP: usize = 16;
 
-    #[inline]
-    fn hold<'a, P: Platform>(&'a self, platform: &'a P) -> Held<'a, P> {
-        let irq_state = platform.irq_save();
-        let buddy = self.buddy.lock(|spins| platform.relax(spins));
-        Held { zone: self, buddy: Some(buddy), platform, irq_state }
+    /// Returns the shard that a CPU takes from first.
+    pub(crate) fn home(&self, Home(home): Home) -> &'static Shard {
+        &self.shards[home as usize & (self.shards.len() - 1)]
     }
-}
 
-impl<P: Platform> Held<'_, P> {
+    /// Yields all shards, from `home` on.
     #[inline]
-    fn buddy(&mut self) -> &mut Buddy {
-        self.buddy.as_mut().expect("taken out only by drop")
+    fn shards_from(&self, Home(home): Home) -> impl Iterator<Item = &'static Shard> + use<> {
+        let shards = self.shards;
+        (0..shards.len()).map(move |step| &shards[(home as usize + step) & (shards.len() - 1)])
     }
-}
 
-impl<P: Platform> Drop for Held<'_, P> {
+    /// Yields where to look for a block of `order`, and whether in pageblocks of other kinds too: first
+    /// without, in each shard that seems to have as many frames, then with, in all.
+    ///
+    /// Whole pageblocks are of no kind: for these there is no second time.
     #[inline]
-    fn drop(&mut self) {
-        if let Some(buddy) = self.buddy.take() {
-            self.zone.nr_free.set(buddy.nr_free());
-        }
-        self.platform.irq_restore(self.irq_state);
+    fn ways(
+        &self,
+        home: Home,
+        order: Order,
+    ) -> impl Iterator<Item = (&'static Shard, bool)> + use<> {
+        let nr_pages = order.nr_pages() as u64;
+        let once = self.shards.len() == 1 || order >= PAGEBLOCK_ORDER;
+        let own = self.shards_from(home).filter(move |shard| !once && shard.nr_free() >= nr_pages);
+        own.map(|shard| (shard, false)).chain(self.shards_from(home).map(|shard| (shard, true)))
+    }
+
+    /// Returns the positions of a frame's shard and of its pageblock in the zone.
+    ///
+    /// # Panics
+    /// If the frame is not of this zone.
+    #[inline]
+    fn locate(&self, pfn: u64) -> (u8, u32) {
+        let spans = &self.facts.spans;
+        let Some(span) = spans.find(pfn) else {
+            panic!("free of frame {pfn:#x}: it is not in this zone")
+        };
+        let block = span.block(pfn);
+        let shard = match self.shards {
+            [_] => 0,
+            _ => (block - u32::from(spans.is_upper(span, pfn))) / self.facts.shard_nr_blocks,
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "MAX_NR_SHARDS")]
+        let shard = shard as u8;
+        (shard, block)
     }
 }
 
@@ -190,47 +376,10 @@ pub(crate) struct ZoneView {
     pub(crate) pageblocks: [u64; NR_MIGRATE_TYPES],
 }
 
-/// Gathers pages of one zone into words, and returns how many of them fitted into `runs`.
-///
-/// # Panics
-/// If a page occurs twice in a row of pages of one word: a double free.
-#[inline]
-pub(crate) fn gather(pages: &[RawPage], runs: &mut Runs) -> usize {
-    const IN_WORD: u64 = WORD_NR_PAGES as u64 - 1;
-    let mut gathered = 0;
-    while let Some(first) = pages.get(gathered) {
-        if runs.is_full() {
-            break;
-        }
-        let base = first.pfn().value() & !IN_WORD;
-        if let Some(word) = pages[gathered..].first_chunk()
-            && is_whole_word(word)
-        {
-            runs.push(WordRun { base, mask: u64::MAX });
-            gathered += WORD_NR_PAGES;
-            continue;
-        }
-        let mut mask = 0_u64;
-        for page in &pages[gathered..] {
-            let in_word = page.pfn().value() ^ base;
-            if in_word > IN_WORD {
-                break;
-            }
-            let bit = 1 << in_word;
-            assert!(mask & bit == 0, "double free of frame {}", page.pfn());
-            mask |= bit;
-            gathered += 1;
-        }
-        runs.push(WordRun { base, mask });
-    }
-    gathered
-}
-
-/// Tells whether the pages are an aligned group in ascending order, as a refill leaves them.
+/// Tells whether the pages follow each other in ascending order, as a refill leaves them.
 #[inline]
 fn is_whole_word(pages: &[RawPage; WORD_NR_PAGES]) -> bool {
     let first = pages[0].word();
     let in_order = |sum, (page, position): (&RawPage, u64)| sum | page.word() ^ (first + position);
-    pages[0].pfn().value().is_multiple_of(WORD_NR_PAGES as u64)
-        && pages.iter().zip(0..).fold(0, in_order) == 0
+    pages.iter().zip(0..).fold(0, in_order) == 0
 }

@@ -15,9 +15,9 @@ use loom::cell::UnsafeCell;
 use loom::model::Builder;
 use loom::thread;
 use pagemill::{
-    Account, AccountLimits, AllocPages, BulkRequest, Config, CpuId, Gfp, MemoryRegion, NodeId,
-    PAGE_SHIFT, Page, PageAllocator, PageList, PageSource, Pfn, PhysAddr, Platform, SharedPage,
-    free_pages_bulk,
+    Account, AccountLimits, AllocPages, BulkRequest, Carver, Config, CpuId, DirectMap, Gfp,
+    MemoryRegion, NodeId, PAGE_SHIFT, PAGE_SIZE, Page, PageAllocator, PageList, PageSource, Pfn,
+    PhysAddr, Platform, SharedPage, free_pages_bulk,
 };
 
 loom::thread_local! {
@@ -45,6 +45,20 @@ impl Platform for Machine {
 
 fn run_on(cpu: u32) {
     CPU.with(|current| current.set(cpu));
+}
+
+/// The bytes of the one frame that worlds with bytes have; nobody reads or writes them.
+#[repr(align(4096))]
+struct Frame(#[expect(dead_code, reason = "it has an address")] [u8; PAGE_SIZE]);
+
+static FRAME: Frame = Frame([0; PAGE_SIZE]);
+
+// SAFETY: 1. always the same, aligned, initialised: a static. 2. disjoint: fragments are carved of
+// worlds of one frame only. 3. their bytes are not written: tests use loom's cells instead.
+unsafe impl DirectMap for Machine {
+    fn frame_ptr(&self, _pfn: Pfn) -> NonNull<u8> {
+        NonNull::from(&FRAME).cast()
+    }
 }
 
 /// An allocator with its books, which checks at its end that all frames came back.
@@ -396,6 +410,61 @@ fn what_all_owners_read_is_read_before_the_frame_is_used_again() {
     });
 }
 
+fn carver(frames: &Frames) -> Carver<Page<Frames>> {
+    Carver::new(frames.clone().alloc_page(Gfp::NOWAIT).expect("a frame is free"))
+}
+
+#[test]
+fn the_last_of_the_fragments_frees_the_page_once() {
+    model(|| {
+        let frames = World::new(1, 1);
+        let mut carver = carver(&frames);
+        let (one, two) = (carver.carve(64, 64).expect("room"), carver.carve(64, 64).expect("room"));
+        let threads = [one, two].map(|fragment| thread::spawn(move || drop(fragment)));
+        drop(carver);
+        threads.into_iter().for_each(|thread| thread.join().expect("it does not panic"));
+    });
+}
+
+#[test]
+fn one_of_the_last_two_fragments_has_the_page() {
+    model(|| {
+        let frames = World::new(1, 1);
+        let mut carver = carver(&frames);
+        let (one, two) = (carver.carve(64, 64).expect("room"), carver.carve(64, 64).expect("room"));
+        drop(carver);
+        let thread = thread::spawn(move || one.into_owner());
+        let ours = two.into_owner();
+        let theirs = thread.join().expect("it does not panic");
+        assert_eq!(u8::from(ours.is_some()) + u8::from(theirs.is_some()), 1);
+    });
+}
+
+#[test]
+fn what_fragments_did_is_over_when_the_page_is_begun_anew_or_freed() {
+    model(|| {
+        let frames = World::new(1, 1);
+        let bytes = Bytes::new(UnsafeCell::new(0));
+        let mut carver = carver(&frames);
+        let fragment = carver.carve(64, 64).expect("room");
+        let theirs = Arc::clone(&bytes);
+        let thread = thread::spawn(move || {
+            write(&theirs);
+            drop(fragment);
+        });
+        if carver.reset() {
+            assert_eq!(read(&bytes), 1);
+            write(&bytes);
+        }
+        drop(carver);
+        if let Some(page) = frames.clone().alloc_page(Gfp::KERNEL) {
+            write(&bytes);
+            drop(page);
+        }
+        thread.join().expect("it does not panic");
+    });
+}
+
 #[test]
 fn who_is_left_alone_may_write() {
     model(|| {
@@ -442,4 +511,87 @@ fn a_charge_meets_an_uncharge_and_the_closing_of_the_account() {
         let account = Account::open(frames.clone(), limits).expect("its last page is back");
         assert_eq!(account.usage().current, 0);
     });
+}
+
+#[cfg(feature = "alloc")]
+mod ring {
+    //! The ring: producers meet each other and the consumer.
+
+    use pagemill::{Ring, Stack};
+
+    use super::*;
+
+    /// Values whose bytes loom watches: a value seen before it was written, or twice, is found.
+    type Watched = Arc<UnsafeCell<u32>>;
+
+    fn watched(value: u32) -> Watched {
+        Arc::new(UnsafeCell::new(value))
+    }
+
+    fn take(ring: &Ring<Watched>, seen: &mut Vec<u32>) {
+        let mut stack = Stack::<Watched, 4>::new();
+        ring.drain().expect("there is one consumer").pop_into(4, &mut stack);
+        let values: Vec<_> = stack.map(|value| read(&value)).collect();
+        seen.extend(values.into_iter().rev());
+    }
+
+    #[test]
+    fn two_producers_meet_and_nothing_is_lost_or_seen_twice() {
+        model(|| {
+            let ring = Arc::new(Ring::new(4));
+            let threads = [1, 3].map(|first| {
+                let ring = Arc::clone(&ring);
+                thread::spawn(move || {
+                    let mut values = [first, first + 1].map(watched).into_iter();
+                    assert_eq!(ring.push_bulk(2, &mut values), 2);
+                })
+            });
+            let mut seen = Vec::new();
+            take(&ring, &mut seen);
+            for thread in threads {
+                thread.join().expect("it does not panic");
+            }
+            take(&ring, &mut seen);
+            for first in [1, 3] {
+                let position = |value| seen.iter().position(|&other| other == value);
+                assert!(position(first) < position(first + 1), "in the order of each: {seen:?}");
+            }
+            seen.sort_unstable();
+            assert_eq!(seen, [1, 2, 3, 4]);
+        });
+    }
+
+    #[test]
+    fn a_slot_is_filled_again_only_after_it_was_read() {
+        model(|| {
+            let ring = Arc::new(Ring::new(1));
+            ring.push(watched(1)).expect("there is room");
+            let producer = Arc::clone(&ring);
+            let thread = thread::spawn(move || producer.push(watched(2)).is_ok());
+            let mut seen = Vec::new();
+            take(&ring, &mut seen);
+            assert_eq!(seen.first(), Some(&1));
+            let pushed = thread.join().expect("it does not panic");
+            take(&ring, &mut seen);
+            assert_eq!(seen, if pushed { vec![1, 2] } else { vec![1] });
+        });
+    }
+
+    #[test]
+    fn two_who_take_do_not_take_the_same() {
+        model(|| {
+            let ring = Arc::new(Ring::new(2));
+            assert_eq!(ring.push_bulk(2, &mut [1, 2].map(watched).into_iter()), 2);
+            let other = Arc::clone(&ring);
+            let all = |ring: &Ring<Watched>| -> Vec<u32> {
+                ring.drain().into_iter().flatten().map(|value| read(&value)).collect()
+            };
+            let thread = thread::spawn(move || all(&other));
+            let mut seen = all(&ring);
+            seen.extend(thread.join().expect("it does not panic"));
+            seen.extend(all(&ring));
+            seen.sort_unstable();
+            assert_eq!(seen, [1, 2]);
+        });
+    }
 }

@@ -144,6 +144,8 @@ fn play(name: &str, config: &Config<'_>) {
     for seed in wanted.map_or_else(|| seeds.collect(), |seed| vec![seed]) {
         let mut last_ops = Vec::new();
         let run = AssertUnwindSafe(|| {
+            let nr_zone_shards = config.nr_zone_shards.or(Some(1 << (seed % 3)));
+            let config = &Config { nr_zone_shards, ..*config };
             let world = World::new(config);
             let naive = Naive::new(config, world.frames());
             let mut habits = Habits::new(Rng::new(seed), config, &naive);
@@ -267,6 +269,21 @@ fn holes_and_reserved_ranges() {
     ];
     let config = Config { reserved: &reserved, ..Config::new(&memory, 2) };
     play("holes and reserved ranges", &config);
+}
+
+#[test]
+fn shards_that_begin_inside_of_pairs() {
+    // From an odd pageblock on; the second begins where the first ends; the third shares a pageblock.
+    let memory = [
+        region(NORMAL + 512, 1536, 0),
+        region(NORMAL + 2048, 1024 + 512, 0),
+        region(NORMAL + 4096 + 100, 300, 0),
+        region(NORMAL + 4096 + 450, 2048, 0),
+    ];
+    for shards in [2, 4] {
+        let config = Config { nr_zone_shards: Some(shards), ..Config::new(&memory, 4) };
+        play("shards that begin inside of pairs", &config);
+    }
 }
 
 #[test]

@@ -12,8 +12,8 @@ use std::thread;
 use common::machine::Machine;
 use common::world::{Frames, World, pages, region};
 use pagemill::{
-    AllocPages, BulkRequest, Config, DirectMap, Effort, Gfp, MAX_NR_SHRINKERS, Mempool, Order,
-    Page, Shortage, Shrinker, TooManyShrinkers,
+    Account, AccountLimits, AllocPages, BulkRequest, Config, DirectMap, Effort, Gfp,
+    MAX_NR_SHRINKERS, Mempool, Order, Page, Shortage, ShrinkControl, Shrinker, TooManyShrinkers,
 };
 
 #[expect(clippy::disallowed_types, reason = "a test's own: loom has no business here")]
@@ -46,6 +46,24 @@ fn take_all(frames: Frames<'_>) -> Slots<'_> {
         .collect();
     assert_eq!(frames.nr_free_pages(), 0);
     taken
+}
+
+#[test]
+fn who_may_not_fail_is_charged_past_the_limit() {
+    let memory = [region(NORMAL, 1024, 0)];
+    let world = World::new(&Config { nr_accounts: 2, ..Config::new(&memory, 1) });
+    let frames = world.frames();
+    let above = Account::open(frames, AccountLimits { max: 3, high: 3 }).expect("room");
+    let account = above.open_child(AccountLimits::NONE).expect("room");
+    let mut slots = holes(8);
+    let request = |gfp| BulkRequest { account: Some(account.id()), ..BulkRequest::new(gfp) };
+    let within = frames.bulk_fill(&request(Gfp::KERNEL), &mut slots);
+    assert_eq!((within.new, within.short), (3, Some(Shortage::Account)));
+    let past = frames.bulk_fill(&request(Gfp::KERNEL | Gfp::NOFAIL), &mut slots);
+    assert_eq!((past.new, past.short), (5, None));
+    assert_eq!((account.usage().current, above.usage().current), (8, 8));
+    frames.release_pages(&mut slots);
+    assert_eq!((account.usage().current, above.usage().current), (0, 0));
 }
 
 #[test]
@@ -177,11 +195,11 @@ struct Asked {
 }
 
 impl Shrinker for Asked {
-    fn count(&self, _gfp: Gfp) -> usize {
+    fn count(&self, _control: ShrinkControl) -> usize {
         1
     }
 
-    fn scan(&self, _nr: usize, _gfp: Gfp) -> usize {
+    fn scan(&self, _nr: usize, _control: ShrinkControl) -> usize {
         self.times.fetch_add(1, Ordering::Relaxed);
         assert!(self.frames.alloc_page(self.gfp).is_none());
         0
@@ -291,4 +309,14 @@ fn shrinkers_that_allocate_with_all_effort_do_not_ask_each_other() {
     assert!(times <= MAX_NR_SHRINKERS * 64, "asked {times} times, not once for each of the others");
     drop(guards);
     drop(taken);
+}
+
+#[test]
+fn who_may_not_fail_does_not_wait_for_what_no_zone_could_ever_give() {
+    let memory = [region(NORMAL, 1024, 0)];
+    let world = World::new(&Config::new(&memory, 1));
+    assert!(
+        world.frames().alloc_page(Gfp::KERNEL | Gfp::NOFAIL | Gfp::DMA).is_none(),
+        "no zone DMA"
+    );
 }

@@ -174,7 +174,10 @@ fn hand_over(config: &Config<'_>, seed: u64) {
 #[test]
 fn pages_wander_between_threads() {
     let memory = [region(NORMAL, 8192, 0)];
-    hand_over(&Config::new(&memory, NR_THREADS), 1);
+    for shards in [1, 4] {
+        let nr_zone_shards = Some(shards);
+        hand_over(&Config { nr_zone_shards, ..Config::new(&memory, NR_THREADS) }, 1);
+    }
 }
 
 #[test]

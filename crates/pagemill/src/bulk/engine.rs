@@ -1,21 +1,23 @@
 //! One call, many pages: the part that both families of the bulk interface share.
 
+use crate::account::Payer;
 use crate::allocator::{PAGES_PER_HOLD, PageAllocator, Pinned, Request, Site};
 use crate::batch::Batch;
 use crate::gfp::Gfp;
-use crate::handle::{AccountNumber, Class, RawPage};
+use crate::handle::{Class, RawPage};
 use crate::pageblock::Runs;
 use crate::platform::Platform;
 use crate::policy::NodeMask;
 use crate::shortage::Shortage;
-use crate::slow::Ask;
+use crate::special::TRACE;
+use crate::trace::Event;
 use crate::units::{NodeId, Order};
 use crate::watermark::Mark;
 use crate::zone::Zone;
 
 /// Where new pages go.
 pub(crate) trait Sink {
-    /// Takes over pages, which are as many as it asked for at most.
+    /// Takes over pages, which are as many as it asked for at most, also if it panics.
     fn accept(&mut self, pages: &[RawPage]);
 
     /// Tells whether it takes long to accept a page, so that no lock must be held meanwhile.
@@ -56,6 +58,9 @@ impl<P: Platform> PageAllocator<P> {
         sink: &mut impl Sink,
     ) -> usize {
         let mut pinned = self.pin();
+        if nodes == NodeMask::ALL && self.move_ready(&pinned, gfp, node, wanted, sink) {
+            return wanted.new;
+        }
         let request = self.request(&pinned, gfp, node).on(nodes);
         let Some(zone) = self.bulk_zone(&request, wanted.claim) else { return 0 };
         if sink.is_slow() {
@@ -73,6 +78,31 @@ impl<P: Platform> PageAllocator<P> {
             drop(pinned);
             pinned = self.pin();
         }
+    }
+
+    /// Moves all pages that are wanted from this CPU's list, if it holds as many.
+    #[inline]
+    fn move_ready(
+        &self,
+        pinned: &Pinned<'_, P>,
+        gfp: Gfp,
+        node: Option<NodeId>,
+        wanted: Wanted,
+        sink: &mut impl Sink,
+    ) -> bool {
+        let Some(route) = pinned.route(gfp, node) else { return false };
+        let nr = wanted.new;
+        if nr > PAGES_PER_HOLD || sink.is_slow() || !route.admits(wanted.claim) {
+            return false;
+        }
+        let Some(mut lists) = pinned.lists() else { return false };
+        let mut list = lists.list(route.list.index());
+        if list.count() < nr {
+            return false;
+        }
+        sink.accept(list.take_top(nr).pages());
+        list.events.alloc.add(nr as u64);
+        true
     }
 
     /// As [`alloc_bulk`](Self::alloc_bulk), for a sink that takes long: no lock is held meanwhile.
@@ -98,6 +128,57 @@ impl<P: Platform> PageAllocator<P> {
         done
     }
 
+    /// Moves up to `nr` pages to `sink` from all zones that may serve the request, best first, as far
+    /// as each stays above its low watermark, and returns their number.
+    ///
+    /// # Concurrency
+    /// As [`alloc_bulk`](Self::alloc_bulk).
+    pub(crate) fn alloc_bulk_anywhere(
+        &self,
+        gfp: Gfp,
+        node: Option<NodeId>,
+        nodes: NodeMask,
+        nr: usize,
+        sink: &mut impl Sink,
+    ) -> usize {
+        let request = self.request(&self.pin(), gfp, node).on(nodes);
+        let mut done = 0;
+        for zone in self.eligible(&request) {
+            if done == nr {
+                break;
+            }
+            let left = nr - done;
+            if zone.facts.watermarks.bulk_ok(zone.nr_free(), 0, request.highest()) {
+                done += if sink.is_slow() {
+                    self.alloc_bulk_slowly(&request, zone, left, sink)
+                } else {
+                    self.alloc_bulk_at_once(&request, zone, left, sink)
+                };
+            }
+        }
+        done
+    }
+
+    /// Moves up to `nr` pages of one zone to a sink that takes them while the lists are held.
+    fn alloc_bulk_at_once(
+        &self,
+        request: &Request,
+        zone: &'static Zone,
+        nr: usize,
+        sink: &mut impl Sink,
+    ) -> usize {
+        let mut done = 0;
+        while done < nr {
+            let wanted = (nr - done).min(PAGES_PER_HOLD);
+            let moved = self.move_pages(&self.pin(), request, zone, wanted, sink);
+            done += moved;
+            if moved < wanted {
+                break;
+            }
+        }
+        done
+    }
+
     /// Moves up to `nr` pages while the lists are held once.
     #[inline]
     fn move_pages(
@@ -108,16 +189,18 @@ impl<P: Platform> PageAllocator<P> {
         nr: usize,
         sink: &mut impl Sink,
     ) -> usize {
-        let Some(mut lists) = pinned.cpu().try_lock() else {
+        let Some(mut lists) = pinned.lists() else {
             return self.move_from_zone(request, zone, nr, sink);
         };
         let id = zone.list(request.migratetype());
         let mut left = nr;
         loop {
-            let list = lists.list(id.index());
-            let ready = list.count().min(left);
-            sink.accept(list.take_top(ready).pages());
-            left -= ready;
+            left -= {
+                let mut list = lists.list(id.index());
+                let ready = list.count().min(left);
+                sink.accept(list.take_top(ready).pages());
+                ready
+            };
             if left == 0 {
                 break;
             }
@@ -128,7 +211,7 @@ impl<P: Platform> PageAllocator<P> {
             }
         }
         let moved = (nr - left) as u64;
-        self.count_alloc(lists.events(id.zone()), request, zone, moved, moved);
+        self.count_alloc(lists.zone_events(id.zone()), request, zone, moved, moved);
         nr - left
     }
 
@@ -144,10 +227,14 @@ impl<P: Platform> PageAllocator<P> {
         let class = Class::new(zone.list(request.migratetype()), Order::ZERO);
         let mut done = 0;
         while done < nr {
-            let wanted = (nr - done).min(Batch::CAPACITY);
+            // As a refill does, it leaves what the request must leave.
+            let marks = &zone.facts.watermarks;
+            let spare = marks.spare(zone.nr_free(), Mark::Low, request.highest());
+            let spare = usize::try_from(spare).unwrap_or(usize::MAX);
+            let wanted = (nr - done).min(Batch::CAPACITY).min(spare);
             let mut runs = Runs::new();
-            let taken =
-                zone.rmqueue_bulk(self.platform(), request.migratetype(), wanted, &mut runs);
+            let (home, migratetype) = (request.home(), request.migratetype());
+            let taken = zone.rmqueue_bulk(self.platform(), home, migratetype, wanted, &mut runs);
             if taken == 0 {
                 break;
             }
@@ -167,7 +254,7 @@ impl<P: Platform> PageAllocator<P> {
 pub(crate) struct Finish<'a, P: Platform, K: Sink> {
     pub(crate) allocator: &'a PageAllocator<P>,
     pub(crate) sink: &'a mut K,
-    pub(crate) account: AccountNumber,
+    pub(crate) payer: Payer,
     pub(crate) gfp: Gfp,
     pub(crate) site: Site,
 }
@@ -178,16 +265,23 @@ impl<P: Platform, K: Sink> Sink for Finish<'_, P, K> {
         if !self.is_slow() {
             return self.sink.accept(pages);
         }
-        for &page in pages {
-            let page = self.allocator.finish(page, self.account, self.gfp, self.site);
-            self.sink.accept(&[page]);
+        let account = self.payer.account();
+        for pages in pages.chunks(Batch::CAPACITY) {
+            let mut batch = Batch::new();
+            for &page in pages {
+                batch.push(self.allocator.finish(page, account, self.gfp, self.site));
+                if !account.is_none() {
+                    self.payer.hand_over(page.order().nr_pages() as u64);
+                }
+            }
+            self.sink.accept(batch.as_slice());
         }
     }
 
     #[inline]
     fn is_slow(&self) -> bool {
         self.gfp.contains(Gfp::ZERO)
-            || !self.account.is_none()
+            || !self.payer.account().is_none()
             || self.allocator.special.any()
             || self.sink.is_slow()
     }
@@ -206,17 +300,56 @@ impl<P: Platform> PageAllocator<P> {
         sink: &mut impl Sink,
         site: Site,
     ) -> Result<usize, Shortage> {
+        let told = |got, short| self.trace_bulk(gfp, Order::ZERO, wanted.new, got, Some(short));
         if self.is_faulted(gfp, Order::ZERO) {
+            told(0, Shortage::Fault);
             return Err(Shortage::Fault);
         }
-        let account = self.account_of(&Ask::new(gfp, node, Order::ZERO, site));
-        let charged = self.accounts().charge(account, wanted.new as u64, 1);
+        let Some(mut payer) = self.payer(None, gfp) else {
+            told(0, Shortage::Account);
+            return Err(Shortage::Account);
+        };
+        // More than fits is not for a bulk call: one page is left to try for, with all effort.
+        let without = gfp.difference(Gfp::NOFAIL);
+        let charged = self.charge(&mut payer, wanted.new as u64, 1, without);
         let new = usize::try_from(charged).unwrap_or(wanted.new);
-        let mut finish = Finish { allocator: self, sink, account, gfp, site };
-        let wanted = Wanted { new, ..wanted };
-        let done = self.alloc_bulk(gfp, node, NodeMask::ALL, wanted, &mut finish);
-        self.accounts().uncharge(account, charged - done as u64);
+        let mut finish = Finish { allocator: self, sink, payer, gfp, site };
+        let affordable = Wanted { new, ..wanted };
+        let done = self.alloc_bulk(gfp, node, NodeMask::ALL, affordable, &mut finish);
+        told(done, if done < new { Shortage::Memory } else { Shortage::Account });
         Ok(done)
+    }
+
+    /// As [`alloc_bulk`](Self::alloc_bulk) from any node, for a request that asks for no more.
+    #[inline]
+    pub(crate) fn alloc_bulk_usual(
+        &self,
+        gfp: Gfp,
+        node: Option<NodeId>,
+        wanted: Wanted,
+        sink: &mut impl Sink,
+    ) -> usize {
+        let done = self.alloc_bulk(gfp, node, NodeMask::ALL, wanted, sink);
+        if done < wanted.new {
+            self.trace_bulk(gfp, Order::ZERO, wanted.new, done, Some(Shortage::Memory));
+        }
+        done
+    }
+
+    /// Tells that a bulk call fell short, for the reason `short`, or that every page is traced.
+    #[inline]
+    pub(crate) fn trace_bulk(
+        &self,
+        gfp: Gfp,
+        order: Order,
+        wanted: usize,
+        got: usize,
+        short: Option<Shortage>,
+    ) {
+        if got < wanted || self.special.has(TRACE) {
+            let short = short.filter(|_| got < wanted);
+            self.platform().trace(Event::BulkAlloc { gfp, order, wanted, got, short });
+        }
     }
 
     /// Tells whether a bulk call must go through

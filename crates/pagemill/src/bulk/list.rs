@@ -6,7 +6,6 @@ use crate::gfp::Gfp;
 use crate::handle::RawPage;
 use crate::list::{Listable, PageList};
 use crate::page::Page;
-use crate::policy::NodeMask;
 use crate::source::PageSource;
 use crate::units::NodeId;
 
@@ -30,7 +29,7 @@ pub(crate) fn alloc<S: PageSource>(
                 Err(_) => return 0,
             }
         } else {
-            allocator.alloc_bulk(gfp, node, NodeMask::ALL, wanted, list)
+            allocator.alloc_bulk_usual(gfp, node, wanted, list)
         };
         if new > 0 {
             return new;

@@ -3,18 +3,21 @@
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
-use super::engine::{Finish, Sink, Wanted};
-use crate::account::AccountId;
-use crate::allocator::Site;
+use super::engine::{Finish, Sink};
+use crate::account::{AccountId, Payer};
+use crate::allocator::{PAGES_PER_HOLD, PageAllocator, Site};
+use crate::batch::Batch;
 use crate::gfp::Gfp;
-use crate::handle::{AccountNumber, RawPage};
+use crate::handle::RawPage;
 use crate::list::{Listable, PageList};
 use crate::page::{Folio, Page};
-use crate::policy::{NodeMask, Policy};
+use crate::platform::Platform;
+use crate::policy::{NodeMask, Policy, Share};
 use crate::shortage::Shortage;
-use crate::slow::Ask;
+use crate::slow::{Ask, COSTLY_ORDER};
 use crate::source::PageSource;
-use crate::units::{MAX_ORDER, NodeId, Order};
+use crate::units::{MAX_ORDER, Order};
+use crate::watermark::Mark;
 
 /// How hard a bulk request tries to get all it asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,10 +35,13 @@ pub enum Effort {
 
 /// What a bulk call is to allocate; start from [`BulkRequest::new`].
 ///
-/// A request never sleeps for memory unless it brings the means to end that sleep, a
-/// [`stop`](Self::stop) callback, or may not fail ([`Gfp::NOFAIL`]). With one of these it waits its
-/// turn among all who wait, holding nothing until then, so that two requests for the last pages
-/// are served one after the other.
+/// With [`Gfp::DIRECT_RECLAIM`] a request may sleep in shrinkers, or a while for others who ask
+/// them. It does not wait for others to free memory unless it brings the means to end that wait, a
+/// [`stop`](Self::stop) callback, or may not fail ([`Gfp::NOFAIL`]). If it waits, it waits its turn
+/// among those who wait for pages of the same nodes, holding nothing until then, so that two requests
+/// for the last pages are served one after the other. Those who do not wait take what they find
+/// meanwhile, and so does whoever waits for one block of an order up to 3. Where more than 64 wait
+/// for a turn, the rest come in no order.
 #[derive(Clone, Copy)]
 #[expect(clippy::exhaustive_structs, reason = "plain data; start from BulkRequest::new")]
 pub struct BulkRequest<'a> {
@@ -47,9 +53,11 @@ pub struct BulkRequest<'a> {
     pub effort: Effort,
     /// On which nodes.
     pub policy: Policy<'a>,
-    /// Who pays; `None` for whoever [`Gfp::ACCOUNT`] says. Charged once for the whole request.
+    /// Who pays; `None` for whoever [`Gfp::ACCOUNT`] says. Charged once for the whole request. One
+    /// that is closed, or of another allocator, cannot pay: [`Shortage::Account`].
     pub account: Option<AccountId>,
-    /// Ends the request's efforts, and its waiting, when it returns true; asked now and then.
+    /// Ends the request's efforts, and its waiting, when it returns true; asked before it reclaims
+    /// or waits, and after every 512 pages. Whoever takes less than all gets what is there then.
     pub stop: Option<&'a dyn Fn() -> bool>,
 }
 
@@ -166,6 +174,7 @@ pub(crate) fn fill<T: BulkItem>(
     let outcome = run(
         source,
         request,
+        Pieces::Blocks,
         empty,
         &mut Each(holes, |slot: &mut Option<T>, raw| {
             // SAFETY: 1. handed out for this call: a sink is given each block once.
@@ -188,6 +197,7 @@ pub(crate) fn write<T: BulkItem>(
     run(
         source,
         request,
+        Pieces::Blocks,
         nr,
         &mut Each(room.iter_mut(), |entry: &mut MaybeUninit<T>, raw| {
             // SAFETY: 1. handed out for this call: a sink is given each block once.
@@ -206,7 +216,7 @@ pub(crate) fn append<T: BulkItem + Listable<Source = <T as BulkItem>::Source>>(
     site: Site,
 ) -> BulkOutcome {
     T::check_order(request.order);
-    run(source, request, nr, list, site)
+    run(source, request, Pieces::Blocks, nr, list, site)
 }
 
 /// Hands blocks over one by one.
@@ -221,78 +231,34 @@ pub(crate) fn for_each<T: BulkItem>(
     run(
         source,
         request,
+        Pieces::Blocks,
         nr,
-        &mut Hand(|raw| {
-            // SAFETY: 1. handed out for this call: a sink is given each block once.
-            take(unsafe { T::from_block(source, raw) });
-        }),
+        &mut Hand {
+            allocator: source.allocator(),
+            take: |raw| {
+                // SAFETY: 1. handed out for this call: a sink is given each block once.
+                take(unsafe { T::from_block(source, raw) });
+            },
+        },
         site,
     )
 }
 
-/// Allocates `nr` adjacent frames if they can be had, or else as few pieces as possible.
+/// Hands over `nr` frames in as few pieces as can be had.
 pub(crate) fn extents<S: PageSource>(
-    source: &S,
-    request: &BulkRequest<'_>,
-    nr: usize,
-    take: impl FnMut(Folio<S>),
-    site: Site,
-) -> BulkOutcome {
-    if request.effort != Effort::AllOrNothing && !request.may_wait() {
-        return pieces(source, request, nr, take, site);
-    }
-    // What comes easily is handed over if it is all; otherwise it is given back before the effort
-    // is made, so that nothing is held while others are served.
-    let mut easy = PageList::new(source.clone());
-    let fast = BulkRequest { effort: Effort::Fast, ..*request };
-    let outcome = pieces(source, &fast, nr, |piece| easy.push(piece), site);
-    if outcome.short.is_none() {
-        easy.for_each(take);
-        return outcome;
-    }
-    drop(easy);
-    let single = BulkRequest { order: Order::ZERO, ..*request };
-    for_each(source, &single, nr, take, site)
-}
-
-/// Hands over what lies ready in large blocks, and makes the request's effort for single pages.
-fn pieces<S: PageSource>(
     source: &S,
     request: &BulkRequest<'_>,
     nr: usize,
     mut take: impl FnMut(Folio<S>),
     site: Site,
 ) -> BulkOutcome {
-    let mut left = nr;
-    let mut largest = MAX_ORDER.value();
-    // Larger blocks are taken where they lie ready; only single pages are worth reclaim.
-    let light = Gfp::NORETRY | Gfp::NOWARN;
-    while left > 0 && largest > 0 && !request.stop.is_some_and(|stop| stop()) {
-        let fits = u8::try_from(left.ilog2()).unwrap_or(u8::MAX).min(largest);
-        let Ok(order) = Order::new(fits) else { break };
-        if order == Order::ZERO {
-            break;
-        }
-        let piece = BulkRequest {
-            gfp: (request.gfp | light).difference(Gfp::DIRECT_RECLAIM | Gfp::NOFAIL),
-            order,
-            effort: Effort::Fast,
-            ..*request
-        };
-        let wanted = left >> fits;
-        let got = for_each(source, &piece, wanted, &mut take, site);
-        left -= got.new << fits;
-        if got.new < wanted {
-            largest = fits - 1;
-        }
-        if matches!(got.short, Some(Shortage::Account | Shortage::Fault)) {
-            break;
-        }
-    }
-    let rest = BulkRequest { order: Order::ZERO, ..*request };
-    let outcome = for_each(source, &rest, left, &mut take, site);
-    let new = nr - left + outcome.new;
-    BulkOutcome { new, populated: new, short: outcome.short }
+    let allocator = source.allocator();
+    let take = |raw| {
+        // SAFETY: 1. handed out for this call: a sink is given each block once.
+        take(unsafe { Folio::from_block(source, raw) });
+    };
+    let request = BulkRequest { order: Order::ZERO, ..*request };
+    run(source, &request, Pieces::Largest, nr, &mut Hand { allocator, take }, site)
 }
 
 /// Puts each page into the next of some places.
@@ -310,11 +276,18 @@ impl<I: Iterator, F: FnMut(I::Item, RawPage)> Sink for Each<I, F> {
 }
 
 /// Hands each page to the caller's code, which may take long, allocate or panic.
-struct Hand<F>(F);
+struct Hand<'a, P: Platform, F> {
+    allocator: &'a PageAllocator<P>,
+    take: F,
+}
 
-impl<F: FnMut(RawPage)> Sink for Hand<F> {
+impl<P: Platform, F: FnMut(RawPage)> Sink for Hand<'_, P, F> {
     fn accept(&mut self, pages: &[RawPage]) {
-        pages.iter().for_each(|&page| (self.0)(page));
+        let mut rest = Rest { allocator: self.allocator, pages };
+        while let Some((&page, others)) = rest.pages.split_first() {
+            rest.pages = others;
+            (self.take)(page);
+        }
     }
 
     fn is_slow(&self) -> bool {
@@ -322,147 +295,371 @@ impl<F: FnMut(RawPage)> Sink for Hand<F> {
     }
 }
 
+/// Pages that the caller's code did not come to see, if it panicked.
+struct Rest<'a, P: Platform> {
+    allocator: &'a PageAllocator<P>,
+    pages: &'a [RawPage],
+}
+
+impl<P: Platform> Drop for Rest<'_, P> {
+    fn drop(&mut self) {
+        self.allocator.free_pages(self.pages);
+    }
+}
+
+/// In what a request's frames come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pieces {
+    /// Blocks of the request's order.
+    Blocks,
+    /// Blocks as large as lie ready, of any order; the request's is zero.
+    Largest,
+}
+
 /// Serves a request for `nr` blocks.
 fn run<S: PageSource>(
     source: &S,
     request: &BulkRequest<'_>,
+    pieces: Pieces,
     nr: usize,
     sink: &mut impl Sink,
     site: Site,
 ) -> BulkOutcome {
     let allocator = source.allocator();
-    let outcome = |new, short| BulkOutcome { new, populated: new, short };
+    let outcome = |new, short| {
+        allocator.trace_bulk(request.gfp, request.order, nr, new, short);
+        BulkOutcome { new, populated: new, short }
+    };
+    allocator.check_nodes(&request.policy);
     if nr == 0 {
         return outcome(0, None);
     }
     if allocator.is_faulted(request.gfp, request.order) {
         return outcome(0, Some(Shortage::Fault));
     }
-    let pages = |nr: usize| (nr as u64).saturating_mul(request.order.nr_pages() as u64);
-    let account = match request.account {
-        Some(id) => id.0,
-        None => allocator.account_of(&Ask::new(request.gfp, None, request.order, site)),
+    let gfp = match request.effort {
+        Effort::Fast => request.gfp.difference(Gfp::NOFAIL),
+        _ => request.gfp,
     };
-    let all = request.effort == Effort::AllOrNothing;
-    let charged = allocator.accounts().charge(account, pages(nr), if all { pages(nr) } else { 1 });
-    // What does not make a whole block goes back at once.
-    let affordable = usize::try_from(charged >> request.order.value()).unwrap_or(nr).min(nr);
-    allocator.accounts().uncharge(account, charged - pages(affordable));
-    if affordable == 0 {
+    let Some(payer) = allocator.payer(request.account, gfp) else {
         return outcome(0, Some(Shortage::Account));
-    }
-    let mut finish = Finish { allocator, sink, account, gfp: request.gfp, site };
-    let gather = Gather { source, request, site };
-    let (new, short) = if all || request.may_wait() {
-        gather.whole(affordable, &mut finish)
-    } else {
-        gather.some(affordable, &mut finish)
     };
-    allocator.accounts().uncharge(account, pages(affordable - new));
-    let unaffordable = (affordable < nr).then_some(Shortage::Account);
-    outcome(new, short.or(unaffordable))
+    let mut finish = Finish { allocator, sink, payer, gfp: request.gfp, site };
+    let search = Search { source, request, pieces, gfp, stop: request.stop, site };
+    let (new, short) = if request.effort == Effort::AllOrNothing || request.may_wait() {
+        search.whole(nr, &mut finish)
+    } else {
+        let (affordable, unaffordable) = search.charge(&mut finish.payer, nr);
+        let (new, short) = search.some(affordable, &mut finish);
+        (new, short.or(unaffordable))
+    };
+    outcome(new, short)
 }
 
 /// The search for the blocks of one request.
-struct Gather<'a, S: PageSource> {
+struct Search<'a, S: PageSource> {
     source: &'a S,
     request: &'a BulkRequest<'a>,
+    pieces: Pieces,
+    gfp: Gfp,
+    stop: Option<&'a dyn Fn() -> bool>,
     site: Site,
 }
 
-impl<S: PageSource> Gather<'_, S> {
+impl<S: PageSource> Search<'_, S> {
+    /// Gets all of `nr` blocks, waiting its turn if the request may wait, and hands them over;
+    /// what falls short is handed over only to those who take less.
+    fn whole<K: Sink>(
+        &self,
+        nr: usize,
+        finish: &mut Finish<'_, S::Platform, K>,
+    ) -> (usize, Option<Shortage>) {
+        let mut got = Gathered::new(self.source);
+        let mut short = self.attempt(nr, &mut finish.payer, &mut got);
+        if short == Some(Shortage::Memory) && self.request.may_wait() && self.is_possible(nr) {
+            // Nothing is held while others are served, and nobody pays for nothing.
+            got.give_back();
+            finish.payer.keep(0);
+            short = self.wait(nr, &mut finish.payer, &mut got);
+        }
+        if short.is_some() && self.request.effort == Effort::AllOrNothing {
+            return (0, short);
+        }
+        let (new, stopped) = self.hand_over(&mut got, finish);
+        (new, stopped.or(short))
+    }
+
+    /// Returns the same search, made with other effort.
+    fn with<'s>(&'s self, gfp: Gfp, stop: Option<&'s dyn Fn() -> bool>) -> Search<'s, S> {
+        let Self { source, request, pieces, site, .. } = *self;
+        Search { source, request, pieces, gfp, stop, site }
+    }
+
+    /// Makes attempts in turn until all is there or the request is stopped.
+    fn wait(&self, nr: usize, payer: &mut Payer, got: &mut Gathered<'_, S>) -> Option<Shortage> {
+        let allocator = self.source.allocator();
+        let small = nr == 1 && self.request.order <= COSTLY_ORDER;
+        let claims = if small {
+            // Taken wherever it is found, as by anybody who does not wait.
+            NodeMask::NONE
+        } else {
+            allocator.nodes_of(&allocator.request_for(self.gfp, &self.request.policy))
+        };
+        let attempt = || {
+            let short = self.attempt(nr, payer, got);
+            (short != Some(Shortage::Memory)).then_some(short)
+        };
+        let waited = allocator.in_turn(claims, self.stop, attempt, Option::is_none);
+        match waited {
+            Ok(short) => short,
+            Err(stopped) if self.request.effort == Effort::AllOrNothing => Some(stopped),
+            // Who takes less gets what is there now, without any more effort.
+            Err(stopped) => {
+                let gfp = self.gfp.difference(Gfp::DIRECT_RECLAIM);
+                self.with(gfp, None).attempt(nr, payer, got).and(Some(stopped))
+            }
+        }
+    }
+
+    /// Charges and gets what is missing of `nr` blocks.
+    fn attempt(&self, nr: usize, payer: &mut Payer, got: &mut Gathered<'_, S>) -> Option<Shortage> {
+        let there = got.nr_pages >> self.request.order.value();
+        let (affordable, unaffordable) = self.charge(payer, nr - there);
+        let short = self.some(affordable, got).1;
+        payer.keep(got.nr_pages as u64);
+        short.or(unaffordable)
+    }
+
+    /// Charges up to `nr` blocks, and returns how many and why not all.
+    fn charge(&self, payer: &mut Payer, nr: usize) -> (usize, Option<Shortage>) {
+        if payer.account().is_none() {
+            return (nr, None);
+        }
+        let order = self.request.order;
+        let pages = |nr: usize| (nr as u64).saturating_mul(order.nr_pages() as u64);
+        // Nobody is charged for more than there is.
+        let most = nr.min(self.most(Mark::None));
+        let least = if self.request.effort == Effort::AllOrNothing { most } else { 1 };
+        let before = payer.charged();
+        let allocator = self.source.allocator();
+        let charged = allocator.charge(payer, pages(most), pages(least), self.gfp);
+        // What does not make a whole block goes back at once.
+        let affordable = usize::try_from(charged >> order.value()).unwrap_or(most).min(most);
+        payer.keep(before + pages(affordable));
+        let short = match affordable {
+            _ if affordable < most => Some(Shortage::Account),
+            _ if most < nr => Some(Shortage::Memory),
+            _ => None,
+        };
+        (affordable, short)
+    }
+
+    /// Tells whether the zones could give `nr` blocks if nobody else had any.
+    fn is_possible(&self, nr: usize) -> bool {
+        let gfp = self.source.allocator().platform().gfp_context(self.gfp);
+        self.most(Mark::last(gfp)) >= nr
+    }
+
+    /// Returns how many blocks the zones could give down to `mark` if nobody else had any.
+    fn most(&self, mark: Mark) -> usize {
+        let allocator = self.source.allocator();
+        let request = allocator.request_for(self.gfp, &self.request.policy);
+        usize::try_from(allocator.most(&request, self.request.order, mark)).unwrap_or(usize::MAX)
+    }
+
+    /// Hands over what was gathered; stops where the request is stopped, unless it wants all.
+    fn hand_over<K: Sink>(
+        &self,
+        got: &mut Gathered<'_, S>,
+        finish: &mut Finish<'_, S::Platform, K>,
+    ) -> (usize, Option<Shortage>) {
+        let all = self.request.effort == Effort::AllOrNothing;
+        let (mut handed, mut asked) = (0, 0);
+        while got.nr_pages > 0 {
+            if !all && handed - asked >= PAGES_PER_HOLD {
+                asked = handed;
+                if self.is_stopped() {
+                    return (handed >> self.request.order.value(), Some(Shortage::Stopped));
+                }
+            }
+            let before = got.nr_pages;
+            let batch = got.take_batch();
+            finish.accept(batch.as_slice());
+            handed += before - got.nr_pages;
+        }
+        (handed >> self.request.order.value(), None)
+    }
+
     /// Gets up to `nr` blocks, and hands over what it gets.
     fn some(&self, nr: usize, sink: &mut impl Sink) -> (usize, Option<Shortage>) {
+        let policy = &self.request.policy;
+        let mut deal = policy.deal(nr);
+        let strict = matches!(policy, Policy::Bind(_)) || self.gfp.contains(Gfp::THISNODE);
         let mut done = 0;
-        while done < nr {
-            let share = self.request.policy.next_share(nr - done, nr);
-            let (new, short) = self.share(share.node, share.nodes, share.nr, sink);
+        while let Some(share) = deal.next_share() {
+            // Where it only prefers its nodes, no effort is made before the others are asked.
+            let falls_back = !strict && share.nodes != NodeMask::ALL;
+            let effortless =
+                (self.gfp | Gfp::NORETRY | Gfp::NOWARN).difference(Gfp::DIRECT_RECLAIM);
+            let first = self.with(if falls_back { effortless } else { self.gfp }, self.stop);
+            let (new, short) = first.share(share, sink);
             done += new;
             if new == share.nr {
                 continue;
             }
-            // Short on its own nodes: the policies that only prefer them look everywhere.
-            let strict = matches!(self.request.policy, Policy::Bind(_))
-                || self.request.gfp.contains(Gfp::THISNODE);
-            let rest = share.nr - new;
-            if strict || short != Some(Shortage::Memory) {
+            if !falls_back || short != Some(Shortage::Memory) {
                 return (done, short);
             }
-            let (new, short) = self.share(None, NodeMask::ALL, rest, sink);
+            let rest = Share { node: None, nodes: NodeMask::ALL, nr: share.nr - new };
+            let (new, short) = self.share(rest, sink);
             done += new;
-            if new < rest {
+            if new < rest.nr {
                 return (done, short);
             }
         }
+        deal.commit();
         (done, None)
     }
 
-    /// Gets all of `nr` blocks, waiting its turn if the request may wait, and hands them over;
-    /// what falls short is handed over only to those who take less.
-    fn whole(&self, nr: usize, sink: &mut impl Sink) -> (usize, Option<Shortage>) {
-        let mut list = PageList::<Folio<S>>::new(self.source.clone());
-        let mut short = self.some(nr, &mut list).1;
-        if short == Some(Shortage::Memory) && self.request.may_wait() {
-            // Nothing is held while others are served.
-            self.give_back(&mut list);
-            let allocator = self.source.allocator();
-            let waited = allocator.in_turn(self.request.stop, || {
-                let missing = nr - list.len();
-                let short = self.some(missing, &mut list).1;
-                (short != Some(Shortage::Memory)).then_some(short)
-            });
-            short = waited.unwrap_or_else(Some);
-        }
-        if short.is_some() && self.request.effort == Effort::AllOrNothing {
-            self.give_back(&mut list);
-            return (0, short);
-        }
-        let new = list.len();
-        list.drain_raw(|raw| sink.accept(&[raw]));
-        (new, short)
-    }
-
-    /// Gives blocks back that were taken, but not finished.
-    fn give_back(&self, list: &mut PageList<Folio<S>>) {
-        list.drain_raw(|raw| self.source.allocator().free_unfinished(raw));
-    }
-
-    /// Gets up to `nr` blocks from some nodes.
-    fn share(
-        &self,
-        node: Option<NodeId>,
-        nodes: NodeMask,
-        nr: usize,
-        sink: &mut impl Sink,
-    ) -> (usize, Option<Shortage>) {
+    /// Gets up to a share's number of blocks from its nodes.
+    fn share(&self, share: Share, sink: &mut impl Sink) -> (usize, Option<Shortage>) {
         let allocator = self.source.allocator();
-        let request = self.request;
         let mut done = 0;
-        if request.order == Order::ZERO {
-            let wanted = Wanted { claim: nr, new: nr };
-            done =
-                allocator.alloc_bulk(request.gfp.difference(Gfp::ZERO), node, nodes, wanted, sink);
+        if self.pieces == Pieces::Largest {
+            done = self.large_pieces(share, sink);
         }
-        let ask = Ask {
-            node,
-            nodes,
-            account: Some(AccountNumber::NONE),
-            stop: request.stop,
-            // Waiting is done for the whole request, not for each of its blocks.
-            ..Ask::new(request.gfp.difference(Gfp::NOFAIL), node, request.order, self.site)
-        };
-        while done < nr {
-            let taken = if request.effort == Effort::Fast {
-                allocator.take_fast(&ask)
-            } else {
-                allocator.take_block(&ask)
-            };
-            match taken {
+        if self.request.order == Order::ZERO {
+            let gfp = self.gfp.difference(Gfp::ZERO);
+            // Whoever may want to stop is asked now and then.
+            let step = if self.stop.is_some() { PAGES_PER_HOLD } else { usize::MAX };
+            while done < share.nr {
+                let nr = (share.nr - done).min(step);
+                let moved = allocator.alloc_bulk_anywhere(gfp, share.node, share.nodes, nr, sink);
+                done += moved;
+                if moved < nr {
+                    break;
+                }
+                if done < share.nr && self.is_stopped() {
+                    return (done, Some(Shortage::Stopped));
+                }
+            }
+        }
+        let mut asked = done;
+        while done < share.nr {
+            match self.block(share, self.gfp, self.request.order) {
                 Ok(page) => sink.accept(&[page]),
                 Err(short) => return (done, Some(short)),
             }
             done += 1;
+            if (done - asked) << self.request.order.value() >= PAGES_PER_HOLD {
+                asked = done;
+                if done < share.nr && self.is_stopped() {
+                    return (done, Some(Shortage::Stopped));
+                }
+            }
         }
         (done, None)
     }
+
+    /// Gets blocks of more than one frame, the largest first, and returns the number of frames:
+    /// only single pages are worth reclaim, but the reserves that the request may use are used.
+    fn large_pieces(&self, share: Share, sink: &mut impl Sink) -> usize {
+        let gfp = (self.gfp | Gfp::NORETRY | Gfp::NOWARN).difference(Gfp::DIRECT_RECLAIM);
+        let mut done = 0;
+        let mut largest = MAX_ORDER.value();
+        while share.nr > done && !self.is_stopped() {
+            let fits = u8::try_from((share.nr - done).ilog2()).unwrap_or(u8::MAX).min(largest);
+            let Ok(order) = Order::new(fits) else { break };
+            if order == Order::ZERO {
+                break;
+            }
+            match self.block(share, gfp, order) {
+                Ok(block) => {
+                    sink.accept(&[block]);
+                    done += order.nr_pages();
+                }
+                Err(_) => largest = fits - 1,
+            }
+        }
+        done
+    }
+
+    /// Takes one block from a share's nodes.
+    fn block(&self, share: Share, gfp: Gfp, order: Order) -> Result<RawPage, Shortage> {
+        let allocator = self.source.allocator();
+        // Waiting is done for the whole request, not for each of its blocks.
+        let gfp = gfp.difference(Gfp::NOFAIL);
+        let ask = Ask {
+            nodes: share.nodes,
+            stop: self.stop,
+            ..Ask::new(gfp, share.node, order, self.site)
+        };
+        match self.request.effort {
+            Effort::Fast => allocator.take_fast(&ask),
+            Effort::TryHard | Effort::AllOrNothing => allocator.take_block(&ask),
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.is_some_and(|stop| stop())
+    }
+}
+
+/// Blocks that were taken for a request and not finished; dropping them gives them back.
+struct Gathered<'a, S: PageSource> {
+    /// The first ones.
+    batch: Batch,
+    /// Those behind them.
+    list: PageList<Folio<S>>,
+    nr_pages: usize,
+    source: &'a S,
+}
+
+impl<'a, S: PageSource> Gathered<'a, S> {
+    fn new(source: &'a S) -> Self {
+        let list = PageList::new(source.clone());
+        Self { batch: Batch::new(), list, nr_pages: 0, source }
+    }
+
+    /// Takes the first blocks, one at least if there is any.
+    fn take_batch(&mut self) -> Batch {
+        let mut batch = core::mem::replace(&mut self.batch, Batch::new());
+        while !batch.is_full()
+            && let Some(raw) = self.list.pop_link()
+        {
+            batch.push(raw);
+        }
+        self.nr_pages -= pages_of(batch.as_slice());
+        batch
+    }
+
+    fn give_back(&mut self) {
+        while self.nr_pages > 0 {
+            for &raw in self.take_batch().as_slice() {
+                self.source.allocator().free_unfinished(raw);
+            }
+        }
+    }
+}
+
+impl<S: PageSource> Sink for Gathered<'_, S> {
+    #[inline]
+    fn accept(&mut self, pages: &[RawPage]) {
+        self.nr_pages += pages_of(pages);
+        let room = if self.list.is_empty() { self.batch.room() } else { 0 };
+        let (first, others) = pages.split_at(pages.len().min(room));
+        first.iter().for_each(|&page| self.batch.push(page));
+        self.list.extend_raw(others);
+    }
+}
+
+impl<S: PageSource> Drop for Gathered<'_, S> {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
+/// Returns the number of frames of some blocks.
+fn pages_of(blocks: &[RawPage]) -> usize {
+    blocks.iter().map(|block| block.order().nr_pages()).sum()
 }

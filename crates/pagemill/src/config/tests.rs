@@ -60,6 +60,10 @@ fn bad_policies_are_named() {
     ));
     let over_high = Config { pcp_high: Some(4), pcp_batch: Some(5), ..config };
     assert_eq!(check(over_high), ConfigError::BadPcpBatch { batch: 5, max: 4 });
+    for nr_shards in [0, 3, 128] {
+        let shards = Config { nr_zone_shards: Some(nr_shards), ..Config::new(&memory, 1) };
+        assert_eq!(check(shards), ConfigError::BadZoneShards { nr_shards, max: 64 });
+    }
     let min_free_bytes = Some(MIB);
     assert!(matches!(check(Config { min_free_bytes, ..config }), ConfigError::BadMinFree { .. }));
     let scale = Config { watermark_scale_factor: 3001, ..config };

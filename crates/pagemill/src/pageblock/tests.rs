@@ -78,6 +78,33 @@ fn random_blocks_agree_with_an_array_of_flags() {
 }
 
 #[test]
+fn what_was_put_made_a_larger_block_or_did_not() {
+    let mut seed = 0x2545_f491_4f6c_dd1d;
+    for _round in 0..if cfg!(miri) { 4 } else { 400 } {
+        let mut bitmap = Bitmap::EMPTY;
+        let mut left: Vec<usize> = (0..PAGEBLOCK_NR_PAGES).collect();
+        while !left.is_empty() {
+            let before = bitmap.largest_order();
+            // One frame, or a few of one word.
+            let first = left[next(&mut seed) % left.len()];
+            let index = first / WORD_NR_PAGES;
+            let reach = next(&mut seed) % 70;
+            let is_put = |at: usize| {
+                at == first || at / WORD_NR_PAGES == index && at.abs_diff(first) < reach
+            };
+            let put: Vec<usize> = left.iter().copied().filter(|&at| is_put(at)).collect();
+            left.retain(|at| !put.contains(at));
+            let mask = put.iter().fold(0, |mask, at| mask | 1_u64 << (at % WORD_NR_PAGES));
+            bitmap.put_into_word(index, mask);
+            if let Some(before) = before {
+                let made = bitmap.made_larger(index, mask, before.value());
+                assert_eq!(made, bitmap.largest_order() > Some(before), "{bitmap:?} {mask:#x}");
+            }
+        }
+    }
+}
+
+#[test]
 fn taking_from_a_word_takes_the_lowest_frames() {
     let mut bitmap = Bitmap::EMPTY;
     bitmap.put_into_word(3, 0b1011_0000);

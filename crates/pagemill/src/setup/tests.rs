@@ -7,10 +7,12 @@ use crate::alloc_pages::AllocPages;
 use crate::allocator::PageAllocator;
 use crate::config::{MemoryRegion, ReservedRange};
 use crate::gfp::Gfp;
+use crate::handle::Class;
 use crate::list::PageList;
+use crate::migratetype::MigrateType;
 use crate::page::Page;
 use crate::platform::Platform;
-use crate::units::{CpuId, Pfn, PhysAddr};
+use crate::units::{MAX_ORDER, Order, Pfn, PhysAddr};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -268,4 +270,37 @@ fn watermarks_divide_the_reserve_by_size() {
     let allocator = new_allocator(&config, books.part(0..books.layout.size())).unwrap();
     let mins: Vec<_> = allocator.zone_info().map(|zone| zone.watermarks.min).collect();
     assert_eq!(mins, [256, 768]);
+}
+
+/// Gives `zone` back what was never taken, in a zone of two regions and two shards.
+fn give_back(give: impl FnOnce(&'static Zone, Class, &Machine)) {
+    let memory = [region(4 * GIB, 3 * MIB, 0), region(4 * GIB + 16 * MIB, 4 * MIB, 0)];
+    let config = Config { nr_zone_shards: Some(2), ..Config::new(&memory, 2) };
+    let layout = metadata_layout(&config).unwrap();
+    let books = Memory::filled(layout, 0);
+    let allocator = new_allocator(&config, books.part(0..layout.size())).unwrap();
+    let zone = allocator.zone(0);
+    give(zone, Class::new(zone.list(MigrateType::Movable), Order::ZERO), allocator.platform());
+}
+
+#[test]
+#[should_panic(expected = "free of frame 0x100300: it is not in this zone")]
+fn a_frame_between_two_regions_is_refused() {
+    give_back(|zone, class, machine| {
+        zone.free_pages(machine, &[class.at(Pfn::new(0x10_0300))]);
+    });
+}
+
+#[test]
+#[should_panic(expected = "free of frame 0x1003ff: it is not in this zone")]
+fn a_block_that_ends_between_two_regions_is_refused() {
+    give_back(|zone, _, machine| zone.free(machine, Pfn::new(0x10_0000), MAX_ORDER));
+}
+
+#[test]
+#[should_panic(expected = "double free of frame 0x101141")]
+fn a_frame_that_is_free_is_refused_by_its_shard() {
+    give_back(|zone, class, machine| {
+        zone.free_pages(machine, &[class.at(Pfn::new(0x10_1141))]);
+    });
 }

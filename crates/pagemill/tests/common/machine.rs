@@ -7,8 +7,10 @@ use alloc::alloc::{alloc_zeroed, dealloc};
 use core::alloc::Layout;
 use core::cell::{Cell, RefCell};
 use core::ptr::NonNull;
+use core::time::Duration;
+use std::time::Instant;
 
-use pagemill::{AccountId, CpuId, DirectMap, PAGE_SIZE, Pfn, Platform};
+use pagemill::{AccountId, CpuId, DirectMap, Event, Gfp, PAGE_SIZE, Pfn, Platform};
 
 /// What runs where a CPU can be interrupted.
 type Interrupt = *mut dyn FnMut();
@@ -22,7 +24,20 @@ thread_local! {
     static ZEROED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
     static INTERRUPT: Cell<Option<Interrupt>> = const { Cell::new(None) };
     static NR_WAITS: Cell<usize> = const { Cell::new(0) };
+    static NR_WAKES: Cell<usize> = const { Cell::new(0) };
+    static RECLAIMS: Cell<usize> = const { Cell::new(0) };
     static ACCOUNT: Cell<Option<AccountId>> = const { Cell::new(None) };
+    static EVENTS: RefCell<Vec<Event>> = const { RefCell::new(Vec::new()) };
+    static TRACES: Cell<Traces> = const { Cell::new(Traces::Nothing) };
+}
+
+/// What a thread notes of the events that it causes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Traces {
+    Nothing,
+    /// All but those of single pages.
+    Events,
+    Pages,
 }
 
 /// A machine with CPUs, and with memory if a test looks at bytes.
@@ -42,6 +57,15 @@ pub(crate) fn set_account(account: Option<AccountId>) {
     ACCOUNT.set(account);
 }
 
+/// Returns what happened while this thread ran `body`.
+pub(crate) fn traced(traces: Traces, body: impl FnOnce()) -> Vec<Event> {
+    EVENTS.take();
+    TRACES.set(traces);
+    body();
+    TRACES.set(Traces::Nothing);
+    EVENTS.take()
+}
+
 /// Returns how often this thread has kept interrupts away so far.
 pub(crate) fn irq_sections() -> usize {
     IRQ_SAVES.get()
@@ -55,6 +79,16 @@ pub(crate) fn nr_pins() -> usize {
 /// Returns how often this thread has waited for memory so far.
 pub(crate) fn nr_waits() -> usize {
     NR_WAITS.get()
+}
+
+/// Returns how often this thread has called for background reclaim so far.
+pub(crate) fn nr_wakes() -> usize {
+    NR_WAKES.get()
+}
+
+/// Tells whether this thread keeps interrupts away.
+pub(crate) fn interrupts_are_off() -> bool {
+    IRQ_DEPTH.get() > 0
 }
 
 /// Returns the frames that this thread has filled with zeroes since it last asked.
@@ -140,15 +174,42 @@ impl Platform for Machine {
         std::thread::yield_now();
     }
 
+    fn gfp_context(&self, gfp: Gfp) -> Gfp {
+        if RECLAIMS.get() > 0 { gfp | Gfp::MEMALLOC } else { gfp }
+    }
+
+    fn enter_reclaim(&self) {
+        RECLAIMS.set(RECLAIMS.get() + 1);
+    }
+
+    fn leave_reclaim(&self) {
+        RECLAIMS.set(RECLAIMS.get().checked_sub(1).expect("left without entering"));
+    }
+
+    fn wake_reclaim(&self) {
+        NR_WAKES.set(NR_WAKES.get() + 1);
+    }
+
     fn current_account(&self) -> Option<AccountId> {
         ACCOUNT.get()
     }
 
     fn wait(&self, still: &dyn Fn() -> bool) {
         NR_WAITS.set(NR_WAITS.get() + 1);
-        if still() {
+        let start = Instant::now();
+        while still() && start.elapsed() < Duration::from_millis(10) {
             std::thread::yield_now();
         }
+    }
+
+    fn trace(&self, event: Event) {
+        if TRACES.get() != Traces::Nothing {
+            EVENTS.with_borrow_mut(|events| events.push(event));
+        }
+    }
+
+    fn traces_pages(&self) -> bool {
+        TRACES.get() == Traces::Pages
     }
 
     unsafe fn poison_pages(&self, pfn: Pfn, nr_pages: usize) {

@@ -125,7 +125,14 @@ impl<'w> Player<'w> {
     pub(crate) fn request(&mut self, shape: &Shape) {
         let before = self.before();
         let account = shape.payer.and_then(|payer| self.payers.id(payer));
-        let fit = shape.payer.map_or(u64::MAX, |payer| self.payers.fit(payer));
+        let fit = match shape.payer {
+            Some(payer) if shape.may_exceed() => {
+                self.payers.force(payer);
+                u64::MAX
+            }
+            Some(payer) => self.payers.fit(payer),
+            None => u64::MAX,
+        };
         set_account(if shape.by_flag { account } else { None });
         let (outcome, blocks, full) = shape.with_request(account, |request| {
             if shape.folios {

@@ -94,6 +94,11 @@ impl Shape {
                 && (self.patience.is_some() || self.gfp.contains(Gfp::NOFAIL))
     }
 
+    /// Tells whether the request takes its payer past the limit rather than fail.
+    pub(crate) fn may_exceed(&self) -> bool {
+        self.effort != Effort::Fast && self.gfp.contains(Gfp::NOFAIL)
+    }
+
     /// Returns the nodes that may serve the request, as bits.
     pub(crate) fn nodes(&self, local: u8) -> u64 {
         let this_node = self.gfp.contains(Gfp::THISNODE);

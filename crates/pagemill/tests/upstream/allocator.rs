@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use pagemill::{
     Account, AccountLimits, AllocPages, BulkRequest, Config, FaultConfig, Gfp, Page, PageList,
-    RawPage, Shortage, Shrinker,
+    RawPage, Shortage, ShrinkControl, Shrinker,
 };
 
 use crate::common::machine::{Machine, irq_sections, set_account};
@@ -127,11 +127,17 @@ fn bug_08_each_page_of_a_batch_is_counted_once() {
 struct Cache(Mutex<Vec<RawPage>>, Frames<'static>);
 
 impl Shrinker for Cache {
-    fn count(&self, _gfp: Gfp) -> usize {
+    fn count(&self, _control: ShrinkControl) -> usize {
         self.0.lock().expect("nobody panicked").len()
     }
 
-    fn scan(&self, nr: usize, _gfp: Gfp) -> usize {
+    fn scan(&self, nr: usize, _control: ShrinkControl) -> usize {
+        self.give(nr)
+    }
+}
+
+impl Cache {
+    fn give(&self, nr: usize) -> usize {
         let mut pages = self.0.lock().expect("nobody panicked");
         let left = pages.len().saturating_sub(nr);
         // SAFETY: 1. made by `into_raw`, and used once: taken out.
@@ -152,7 +158,7 @@ fn bug_09_pages_that_were_there_do_not_lessen_the_effort() {
         let guard = frames.register_shrinker(cache).expect("there is room");
         assert!(frames.alloc_pages_bulk(Gfp::KERNEL | nofail, &mut some) > 3, "by reclaim");
         drop(guard);
-        cache.scan(usize::MAX, Gfp::KERNEL);
+        cache.give(usize::MAX);
         frames.release_pages(&mut some);
         frames.drain_all_pages();
     }

@@ -6,7 +6,8 @@
 //! - 18 (memory that was not accepted or initialised yet was not seen by bulk): all memory is
 //!   there from the start.
 //! - 20 (the list family was dropped): a decision, not a bug; here both families are kept.
-//! - 24 (a page pool refilled its cache while it was not empty): there is no page pool here.
+//! - 24 (a page pool refilled its cache while it was not empty): `tests/behaviour.rs` of
+//!   `pagemill-pool` has it, and what a pool makes of 10 and 23.
 //! - 25 (the single-page path was un-inlined) and 26 (a warning's code at the head of the hot
 //!   path): speed, which `ci/instructions.sh` holds to a budget.
 

@@ -1,0 +1,198 @@
+//! Names for files that outlive descriptors, paths and processes: what a file server hands out.
+//!
+//! The kernel makes such a name from the inode's number and its generation, and finds the file
+//! again by it, wherever it has been moved meanwhile. Neither `std` nor rustix wraps the two calls.
+
+use core::ffi::{CStr, c_int, c_uint};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::fs::OFlags;
+use rustix::io::{Errno, Result};
+
+/// The most bytes that the kernel puts into a handle.
+///
+/// # Source
+/// `man-pages` `open_by_handle_at(2)` `MAX_HANDLE_SZ`
+pub const MAX_FILE_HANDLE_BYTES: usize = ROOM_BYTES as usize;
+const ROOM_BYTES: c_uint = 128;
+
+/// A file's name within its file system, as the kernel knows it.
+///
+/// It says nothing about rights: whoever opens by it has to check that the file may be reached.
+#[derive(Clone, Copy)]
+pub struct FileHandle {
+    raw: RawHandle,
+}
+
+/// The head of `struct file_handle`, and the room behind it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct RawHandle {
+    handle_bytes: c_uint,
+    handle_type: c_int,
+    f_handle: [u8; MAX_FILE_HANDLE_BYTES],
+}
+
+impl FileHandle {
+    /// Puts a handle together from its parts; `None` if `bytes` are more than the kernel makes.
+    #[must_use]
+    pub fn new(kind: i32, bytes: &[u8]) -> Option<Self> {
+        let mut f_handle = [0; MAX_FILE_HANDLE_BYTES];
+        f_handle.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        let handle_bytes = c_uint::try_from(bytes.len()).ok()?;
+        Some(Self { raw: RawHandle { handle_bytes, handle_type: kind, f_handle } })
+    }
+
+    /// Returns the kernel's number for the way in which the bytes are to be read.
+    #[must_use]
+    pub fn kind(&self) -> i32 {
+        self.raw.handle_type
+    }
+
+    /// Returns the bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        let len = usize::try_from(self.raw.handle_bytes).unwrap_or(usize::MAX);
+        &self.raw.f_handle[..len.min(MAX_FILE_HANDLE_BYTES)]
+    }
+
+    /// Asks for the handle of `name` in `dir`, and the number of the mount that it is on.
+    ///
+    /// An empty name stands for `dir` itself. A symbolic link at the end is not followed.
+    ///
+    /// # Errors
+    /// What `name_to_handle_at` answers: `EOPNOTSUPP` where the file system has no handles.
+    pub fn of(dir: BorrowedFd<'_>, name: &CStr) -> Result<(Self, i32)> {
+        let mut raw = RawHandle {
+            handle_bytes: ROOM_BYTES,
+            handle_type: 0,
+            f_handle: [0; MAX_FILE_HANDLE_BYTES],
+        };
+        let mut mount_id: c_int = 0;
+        let flags = if name.is_empty() { libc::AT_EMPTY_PATH } else { 0 };
+        // SAFETY:
+        // 1. The name ends with a zero byte, being a CStr.
+        // 2. The handle is laid out as `struct file_handle` with as much room behind its head as
+        //    the head says, and is ours to be written.
+        // 3. So is the mount's number.
+        let answer = unsafe {
+            libc::syscall(
+                libc::SYS_name_to_handle_at,
+                dir.as_raw_fd(),
+                name.as_ptr(),
+                &raw mut raw,
+                &raw mut mount_id,
+                flags,
+            )
+        };
+        if answer == -1 { Err(last_errno()) } else { Ok((Self { raw }, mount_id)) }
+    }
+
+    /// Opens the file with this handle on the file system that `mount` is on.
+    ///
+    /// `mount` must be open for more than its path.
+    ///
+    /// # Errors
+    /// What `open_by_handle_at` answers: `ESTALE` where the file is gone, `EPERM` without the
+    /// capability `CAP_DAC_READ_SEARCH`. A file that was just removed may still be opened.
+    pub fn open(&self, mount: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
+        let mut raw = self.raw;
+        let flags = (flags | OFlags::CLOEXEC).bits();
+        // SAFETY:
+        // 1. The handle is laid out as `struct file_handle`, and its head says at most as many
+        //    bytes as follow.
+        let fd = unsafe {
+            libc::syscall(libc::SYS_open_by_handle_at, mount.as_raw_fd(), &raw mut raw, flags)
+        };
+        let Ok(fd @ 0..) = c_int::try_from(fd) else {
+            return Err(last_errno());
+        };
+        // SAFETY:
+        // 1. The kernel has just opened it for us, and nobody else knows its number.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+}
+
+impl PartialEq for FileHandle {
+    fn eq(&self, other: &Self) -> bool {
+        (self.kind(), self.as_bytes()) == (other.kind(), other.as_bytes())
+    }
+}
+
+impl Eq for FileHandle {}
+
+impl core::fmt::Debug for FileHandle {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "FileHandle({}, {:02x?})", self.kind(), self.as_bytes())
+    }
+}
+
+/// Returns why the last system call through the C library failed.
+pub(crate) fn last_errno() -> Errno {
+    let code = std::io::Error::last_os_error().raw_os_error();
+    Errno::from_raw_os_error(code.unwrap_or(libc::EIO))
+}
+
+#[cfg(test)]
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+mod tests {
+    use std::fs;
+    use std::os::fd::AsFd;
+
+    use rustix::fs::{CWD, Mode, fstat, open};
+
+    use super::*;
+
+    fn scratch(name: &str) -> std::path::PathBuf {
+        let path = std::env::temp_dir().join(format!("pagemill-fh-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_handle_finds_its_file_after_a_rename_and_not_after_removal() {
+        let dir = scratch("rename");
+        fs::write(dir.join("a"), "a").unwrap();
+        let fd = open(&dir, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let (handle, mount) = match FileHandle::of(fd.as_fd(), c"a") {
+            Err(Errno::OPNOTSUPP) => return eprintln!("SKIPPED: no handles on this file system"),
+            handle => handle.unwrap(),
+        };
+        assert_eq!(FileHandle::of(fd.as_fd(), c"").unwrap().1, mount);
+        assert_eq!(FileHandle::new(handle.kind(), handle.as_bytes()), Some(handle));
+        fs::rename(dir.join("a"), dir.join("b")).unwrap();
+        match handle.open(fd.as_fd(), OFlags::PATH) {
+            Err(Errno::PERM) => return eprintln!("SKIPPED: no right to open by handle"),
+            found => {
+                let ino = fstat(found.unwrap()).unwrap().st_ino;
+                assert_eq!(ino, rustix::fs::stat(dir.join("b")).unwrap().st_ino);
+            }
+        }
+        fs::remove_file(dir.join("b")).unwrap();
+        // While the kernel still writes it back, a removed file can be opened, and has no links.
+        match handle.open(fd.as_fd(), OFlags::PATH) {
+            Ok(found) => assert_eq!(fstat(found).unwrap().st_nlink, 0),
+            Err(errno) => assert_eq!(errno, Errno::STALE),
+        }
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_symbolic_link_is_named_and_not_followed() {
+        let dir = scratch("link");
+        std::os::unix::fs::symlink("/nowhere", dir.join("l")).unwrap();
+        let fd = open(&dir, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        match FileHandle::of(fd.as_fd(), c"l") {
+            Err(Errno::OPNOTSUPP) => eprintln!("SKIPPED: no handles on this file system"),
+            handle => assert!(!handle.unwrap().0.as_bytes().is_empty()),
+        }
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn more_bytes_than_the_kernel_makes_are_refused() {
+        assert!(FileHandle::new(1, &[0; MAX_FILE_HANDLE_BYTES]).is_some());
+        assert_eq!(FileHandle::new(1, &[0; MAX_FILE_HANDLE_BYTES + 1]), None);
+        assert_eq!(FileHandle::of(CWD, c"no such file").unwrap_err(), Errno::NOENT);
+    }
+}

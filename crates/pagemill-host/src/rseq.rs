@@ -1,0 +1,290 @@
+//! The area that the kernel and the C library keep for each thread's restartable sequences.
+//!
+//! It tells the number of the CPU by a single load, where asking the kernel through the vDSO takes
+//! some tens of instructions. And it lets a thread run a few instructions that end in one store as
+//! if nobody else ran on its CPU: where the kernel takes the CPU away meanwhile, it has the thread
+//! go on at another place, and the store is not made. So a word that belongs to a CPU is set without
+//! an atomic instruction.
+//!
+//! `rseq-sequence`: a restartable sequence here is from the label of its beginning to the
+//! instruction after its store; the kernel resumes whoever lost the CPU within it at the abort
+//! label, behind the signature that the C library registered.
+//!
+//! # Source
+//! `linux-6.12` `include/uapi/linux/rseq.h`, `kernel/rseq.c`, `include/uapi/linux/membarrier.h`;
+//! `glibc` `manual/threads.texi` "Restartable Sequences", `sysdeps/unix/sysv/linux/x86/bits/rseq.h`
+//! `RSEQ_SIG`.
+
+use pagemill::CpuId;
+
+#[cfg(all(
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    target_pointer_width = "64",
+    not(miri)
+))]
+pub(crate) use area::Area;
+#[cfg(not(all(
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    target_pointer_width = "64",
+    not(miri)
+)))]
+pub(crate) use no_area::Area;
+
+/// The area, on the targets whose thread pointer is known here.
+#[cfg(all(
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    target_pointer_width = "64",
+    not(miri)
+))]
+mod area {
+    use core::arch::asm;
+    use core::ffi::{CStr, c_uint};
+    use core::num::NonZeroIsize;
+    use core::ptr::NonNull;
+
+    use pagemill::{Claim, Claimed, CpuId};
+
+    /// Where `struct rseq` has the field `cpu_id`, after the 32 bits of `cpu_id_start`.
+    const CPU_ID: isize = 4;
+    /// What of `struct rseq` must be there: the fields up to `flags`.
+    const SIZE_NEEDED: c_uint = 20;
+
+    /// Where each thread has its area: the distance from the thread pointer to `cpu_id`.
+    ///
+    /// Upholds `rseq-registered`. It is never zero: at the thread pointer itself the C library keeps
+    /// what the ABI asks of it. So `Option<Area>` costs a test and no memory.
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) struct Area(NonZeroIsize);
+
+    impl Area {
+        /// Finds the area, if the C library keeps one.
+        pub(crate) fn find() -> Option<Self> {
+            let size = symbol(c"__rseq_size")?.cast::<c_uint>();
+            let offset = symbol(c"__rseq_offset")?.cast::<isize>();
+            // SAFETY:
+            // 1. glibc declares `const unsigned int __rseq_size`, and no other C library has the name.
+            // 2. It is set before any code of the program runs, and never again.
+            let size = unsafe { size.read() };
+            if size < SIZE_NEEDED {
+                // The kernel has no restartable sequences, or the user turned them off.
+                return None;
+            }
+            // SAFETY:
+            // 1. glibc declares `const ptrdiff_t __rseq_offset`, and no other C library has the name.
+            // 2. It is set before any code of the program runs, and never again.
+            let offset = unsafe { offset.read() };
+            let area = Self(NonZeroIsize::new(offset.checked_add(CPU_ID)?)?);
+            area.cpu().map(|_| area)
+        }
+
+        /// Returns the CPU that runs the caller; `None` for a thread whose area is not registered.
+        #[inline]
+        pub(crate) fn cpu(self) -> Option<CpuId> {
+            // SAFETY: 1. `cpu_id` is in the area (`rseq-registered`).
+            let cpu_id = unsafe { self.read_u32::<0>() };
+            // Negative is a thread whose registration failed, or that unregistered.
+            (cpu_id.cast_signed() >= 0).then_some(CpuId::new(cpu_id))
+        }
+
+        /// Returns the CPU that runs the caller, as a first guess for a sequence that compares it.
+        ///
+        /// It is some CPU's number even in a thread whose area is not registered.
+        #[inline]
+        pub(crate) fn cpu_start(self) -> CpuId {
+            /// From `cpu_id` to `cpu_id_start`.
+            const START: i32 = -4;
+            // SAFETY: 1. `cpu_id_start` is in the area, before `cpu_id` (`rseq-registered`).
+            CpuId::new(unsafe { self.read_u32::<START>() })
+        }
+
+        /// Sets the second word of `claim` if it is zero and the first one names the CPU that runs
+        /// the caller.
+        ///
+        /// `None` also comes where the caller lost the CPU meanwhile.
+        ///
+        /// # Safety
+        /// The process is registered for fences of sequences: others take the claim with one
+        /// ([`fence`](super::fence)), never by an exchange.
+        #[cfg(target_arch = "x86_64")]
+        #[inline]
+        pub(crate) unsafe fn try_claim(self, claim: &Claim) -> Option<Claimed<'_>> {
+            /// From `cpu_id` to `rseq_cs`, which names the sequence that the thread is in.
+            const SEQUENCE: i32 = 4;
+            // SAFETY:
+            // 1. The area is the thread's own, aligned and mapped (`rseq-registered`); `rseq_cs` is
+            //    for the thread to write.
+            // 2. What it is set to describes the sequence as the kernel reads it (`rseq-sequence`):
+            //    version 0, no flags, its start, its length, where to go on; the descriptor and the
+            //    code are mapped for as long as the field names them, because it is cleared at the
+            //    end.
+            // 3. The claim's words are valid, aligned and atomic everywhere else: one store of the
+            //    second, Release-ordered as all stores on x86 are, after Acquire loads of both.
+            // 4. No stack is used; flags are clobbered, as is the default; memory may change.
+            unsafe {
+                asm!(
+                    "lea rcx, [rip + 22f]",
+                    "mov qword ptr fs:[{area} + {SEQUENCE}], rcx",
+                    "33:",
+                    "mov ecx, dword ptr fs:[{area}]",
+                    "cmp ecx, dword ptr [{claim}]",
+                    "jne 55f",
+                    "cmp dword ptr [{claim} + 4], 0",
+                    "jne 55f",
+                    "mov dword ptr [{claim} + 4], 1",
+                    "44:",
+                    "mov qword ptr fs:[{area} + {SEQUENCE}], 0",
+                    ".pushsection __rseq_cs, \"aw\"",
+                    ".balign 32",
+                    "22:",
+                    ".long 0, 0",
+                    ".quad 33b, 44b - 33b, 66f",
+                    ".popsection",
+                    ".pushsection .text.unlikely, \"ax\"",
+                    // An undefined instruction whose last four bytes are the signature.
+                    ".byte 0x0f, 0xb9, 0x3d",
+                    ".long 0x53053053",
+                    "66:",
+                    "55:",
+                    "mov qword ptr fs:[{area} + {SEQUENCE}], 0",
+                    "jmp {in_use}",
+                    ".popsection",
+                    area = in(reg) self.0.get(),
+                    claim = in(reg) claim.as_ptr(),
+                    out("rcx") _,
+                    in_use = label { return None },
+                    SEQUENCE = const SEQUENCE,
+                    options(nostack),
+                );
+            }
+            // SAFETY:
+            // 1. The sequence set the word, while the other named its CPU.
+            // 2. All others on this CPU do it in such sequences, and visits fence them: the caller's
+            //    obligation.
+            Some(unsafe { claim.assume_taken() })
+        }
+
+        /// Reads 32 bits of the calling thread's area, `FIELD` bytes behind `cpu_id`.
+        ///
+        /// # Safety
+        /// There is such a field, and only the kernel writes it.
+        #[inline]
+        unsafe fn read_u32<const FIELD: i32>(self) -> u32 {
+            let value: u32;
+            // `readonly` without `pure`: the value changes between two reads, so none may be elided.
+            // SAFETY:
+            // 1. The area is part of the thread's own control block, mapped while the thread runs and
+            //    aligned to 32 bytes (`rseq-registered`).
+            // 2. Only the kernel writes to the numbers of CPUs, and only while this thread does not run.
+            // 3. The instructions touch neither the stack nor flags.
+            #[cfg(target_arch = "x86_64")]
+            unsafe {
+                asm!(
+                    "mov {value:e}, dword ptr fs:[{area} + {FIELD}]",
+                    area = in(reg) self.0.get(),
+                    FIELD = const FIELD,
+                    value = lateout(reg) value,
+                    options(nostack, preserves_flags, readonly),
+                );
+            }
+            // SAFETY: As on x86-64, and any process may read TPIDR_EL0, its thread pointer.
+            #[cfg(target_arch = "aarch64")]
+            unsafe {
+                asm!(
+                    "mrs {thread}, tpidr_el0",
+                    "add {thread}, {thread}, {area}",
+                    "ldur {value:w}, [{thread}, #{FIELD}]",
+                    area = in(reg) self.0.get(),
+                    FIELD = const FIELD,
+                    thread = out(reg) _,
+                    value = lateout(reg) value,
+                    options(nostack, preserves_flags, readonly),
+                );
+            }
+            value
+        }
+
+        /// Whether [`try_claim`](Self::try_claim) knows the machine.
+        pub(crate) const CAN_CLAIM: bool = cfg!(target_arch = "x86_64");
+
+        /// Cannot be called.
+        ///
+        /// # Safety
+        /// [`CAN_CLAIM`](Self::CAN_CLAIM) is false.
+        #[cfg(not(target_arch = "x86_64"))]
+        pub(crate) unsafe fn try_claim(self, _: &Claim) -> Option<Claimed<'_>> {
+            unreachable!("nobody claims where CAN_CLAIM is false")
+        }
+    }
+
+    /// Returns the address of a symbol that may not exist.
+    fn symbol(name: &CStr) -> Option<NonNull<u8>> {
+        // Not `extern`: the program must also start with a C library that lacks these symbols.
+        // SAFETY:
+        // 1. The name is a C string, and the handle one of the two that need no `dlopen`.
+        let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+        NonNull::new(address.cast())
+    }
+}
+
+/// The same on targets where the area cannot be read.
+#[cfg(not(all(
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    target_pointer_width = "64",
+    not(miri)
+)))]
+mod no_area {
+    use pagemill::{Claim, Claimed, CpuId};
+
+    /// An area that is never found.
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) enum Area {}
+
+    impl Area {
+        /// Nobody claims.
+        pub(crate) const CAN_CLAIM: bool = false;
+
+        /// Finds none.
+        pub(crate) fn find() -> Option<Self> {
+            None
+        }
+
+        /// Cannot be called.
+        pub(crate) fn cpu(self) -> Option<CpuId> {
+            match self {}
+        }
+
+        /// Cannot be called.
+        pub(crate) fn cpu_start(self) -> CpuId {
+            match self {}
+        }
+
+        /// Cannot be called.
+        ///
+        /// # Safety
+        /// There is no area to call it on.
+        pub(crate) unsafe fn try_claim(self, _: &Claim) -> Option<Claimed<'_>> {
+            match self {}
+        }
+    }
+}
+
+/// Registers the process for [`fence`], and returns the area if sequences can take claims.
+pub(crate) fn claims() -> Option<Area> {
+    let area = Area::find().filter(|_| Area::CAN_CLAIM)?;
+    membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ, 0, 0).then_some(area)
+}
+
+/// Breaks off the restartable sequence that a thread of this process may be in on `cpu`, and orders
+/// what the CPU did before it; false if the kernel cannot.
+pub(crate) fn fence(cpu: CpuId) -> bool {
+    /// `MEMBARRIER_CMD_FLAG_CPU`, which the crate libc lacks.
+    const ON_ONE_CPU: i32 = 1;
+    let command = libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ;
+    i32::try_from(cpu.value()).is_ok_and(|cpu| membarrier(command, ON_ONE_CPU, cpu))
+}
+
+fn membarrier(command: i32, flags: i32, cpu: i32) -> bool {
+    // SAFETY:
+    // 1. The call takes three numbers and touches no memory of ours.
+    unsafe { libc::syscall(libc::SYS_membarrier, command, flags, cpu) == 0 }
+}

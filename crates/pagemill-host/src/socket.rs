@@ -1,0 +1,36 @@
+//! An option of sockets that servers need and nobody wraps.
+
+use core::ffi::c_int;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use rustix::io::Result;
+
+use crate::file_handle::last_errno;
+
+/// Lets a socket count as readable only from `nr_bytes` on, as far as the system's limits allow, or
+/// when no more can come; 1 is what sockets begin with.
+///
+/// # Errors
+/// What `setsockopt` answers.
+///
+/// # Source
+/// `linux-7.0` `net/ipv4/tcp.c` `tcp_set_rcvlowat`: a TCP socket also gets room for as many.
+pub fn set_receive_low_water(socket: BorrowedFd<'_>, nr_bytes: usize) -> Result<()> {
+    let nr_bytes = c_int::try_from(nr_bytes).unwrap_or(c_int::MAX);
+    // SAFETY:
+    // 1. The kernel reads as many bytes as it is told, which are the number's, and it is borrowed.
+    let answer = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVLOWAT,
+            core::ptr::from_ref(&nr_bytes).cast(),
+            INT_BYTES,
+        )
+    };
+    if answer == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+/// The length of the option's number.
+const INT_BYTES: libc::socklen_t = 4;
+const _: () = assert!(size_of::<c_int>() == INT_BYTES as usize);

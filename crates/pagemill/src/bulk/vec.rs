@@ -1,0 +1,53 @@
+//! Bulk allocation into a vector of pages.
+
+use super::engine::{Sink, Wanted};
+use crate::allocator::Site;
+use crate::gfp::Gfp;
+use crate::handle::RawPage;
+use crate::page_vec::PageVec;
+use crate::source::PageSource;
+
+/// Appends up to `nr` pages; see [`AllocPages::alloc_pages_bulk_vec`](crate::AllocPages).
+#[inline]
+pub(crate) fn alloc<S: PageSource, const N: usize>(
+    source: &S,
+    gfp: Gfp,
+    nr: usize,
+    vec: &mut PageVec<S, N>,
+    site: Site,
+) -> usize {
+    vec.check_allocator(source);
+    let nr = nr.min(vec.room());
+    if nr == 0 {
+        return 0;
+    }
+    let allocator = source.allocator();
+    if nr > 1 {
+        let wanted = Wanted { claim: nr, new: nr };
+        let new = if allocator.is_unusual(gfp) {
+            match allocator.alloc_bulk_unusual(gfp, None, wanted, vec, site) {
+                Ok(new) => new,
+                Err(_) => return 0,
+            }
+        } else {
+            allocator.alloc_bulk_usual(gfp, None, wanted, vec)
+        };
+        if new > 0 {
+            return new;
+        }
+    }
+    match allocator.alloc_single(gfp, None, site) {
+        Some(raw) => {
+            vec.push_one(raw);
+            1
+        }
+        None => 0,
+    }
+}
+
+impl<S: PageSource, const N: usize> Sink for PageVec<S, N> {
+    #[inline]
+    fn accept(&mut self, pages: &[RawPage]) {
+        self.push_raw(pages);
+    }
+}

@@ -1,0 +1,135 @@
+//! Values that go somewhere else than away when their owner lets go of them.
+
+use core::fmt;
+use core::mem::ManuallyDrop;
+use core::ops::{Deref, DerefMut};
+use core::ptr;
+
+/// Where values of `T` return to.
+pub trait TakeBack<T> {
+    /// Takes over a value whose owner has let go of it.
+    fn take_back(&self, value: T);
+}
+
+/// A value that returns to its home when it is dropped.
+///
+/// For pages that a cache hands out: the handle owns the page, and dropping it gives the page back
+/// to the cache rather than to the allocator. Where the value has room for `None`, so has this, and
+/// a home without a size costs nothing.
+///
+/// # Examples
+/// ```
+/// # use core::cell::RefCell;
+/// # use pagemill::{Returning, TakeBack};
+/// struct Shelf(RefCell<Vec<String>>);
+/// impl TakeBack<String> for &Shelf {
+///     fn take_back(&self, value: String) {
+///         self.0.borrow_mut().push(value);
+///     }
+/// }
+/// let shelf = Shelf(RefCell::new(Vec::new()));
+/// drop(Returning::new("book".to_owned(), &shelf));
+/// assert_eq!(*shelf.0.borrow(), ["book"]);
+/// ```
+pub struct Returning<T, H: TakeBack<T>> {
+    /// Taken out once: by `into_parts` or by the drop.
+    value: ManuallyDrop<T>,
+    home: H,
+}
+
+impl<T, H: TakeBack<T>> Returning<T, H> {
+    /// Makes `value` return to `home`.
+    #[inline]
+    pub const fn new(value: T, home: H) -> Self {
+        Self { value: ManuallyDrop::new(value), home }
+    }
+
+    /// Returns where the value returns to.
+    #[inline]
+    pub const fn home(&self) -> &H {
+        &self.home
+    }
+
+    /// Takes the value, which then does not return by itself.
+    #[inline]
+    pub fn into_parts(self) -> (T, H) {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: 1. valid to read: a reference. 2. not used twice: `this` is never dropped.
+        let value = unsafe { ptr::read(&raw const *this.value) };
+        // SAFETY: 1. and 2. likewise.
+        let home = unsafe { ptr::read(&raw const this.home) };
+        (value, home)
+    }
+}
+
+impl<T, H: TakeBack<T>> Deref for Returning<T, H> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T, H: TakeBack<T>> DerefMut for Returning<T, H> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.value
+    }
+}
+
+impl<T, H: TakeBack<T>> Drop for Returning<T, H> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: 1. not used afterwards: this is the drop, and `into_parts` prevents it.
+        let value = unsafe { ManuallyDrop::take(&mut self.value) };
+        self.home.take_back(value);
+    }
+}
+
+impl<T: fmt::Debug, H: TakeBack<T>> fmt::Debug for Returning<T, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Returning").field(&*self.value).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::boxed::Box;
+    use alloc::vec::Vec;
+    use core::cell::RefCell;
+    use core::num::NonZeroU64;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Home(RefCell<Vec<u64>>);
+
+    impl TakeBack<Box<u64>> for &Home {
+        fn take_back(&self, value: Box<u64>) {
+            self.0.borrow_mut().push(*value);
+        }
+    }
+
+    #[test]
+    fn a_value_returns_once_or_is_taken() {
+        let home = Home::default();
+        drop(Returning::new(Box::new(1), &home));
+        let mut two = Returning::new(Box::new(2), &home);
+        **two += 1;
+        let (taken, to) = two.into_parts();
+        assert!(ptr::eq(to, &raw const home));
+        assert_eq!((*taken, home.0.borrow().as_slice()), (3, [1].as_slice()));
+    }
+
+    struct Nowhere;
+
+    impl TakeBack<NonZeroU64> for Nowhere {
+        fn take_back(&self, _value: NonZeroU64) {}
+    }
+
+    #[test]
+    fn a_home_without_size_costs_nothing() {
+        assert_eq!(size_of::<Option<Returning<NonZeroU64, Nowhere>>>(), 8);
+    }
+}

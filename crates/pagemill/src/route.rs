@@ -1,0 +1,88 @@
+//! Where ordinary requests of a node go first, worked out beforehand.
+
+use crate::gfp::Gfp;
+use crate::handle::ListId;
+use crate::shard::Shard;
+use crate::units::NodeId;
+use crate::zone::{Home, Zone};
+use crate::zonelist::ZoneList;
+
+/// The list of the zone that a request prefers, and what it must leave in the zone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Route {
+    pub(crate) zone: &'static Zone,
+    pub(crate) list: ListId,
+    /// The CPU's own shard of the zone.
+    own: &'static Shard,
+    home: Home,
+    /// The low watermark, with what the zone keeps from such requests.
+    limit: u64,
+}
+
+/// The routes of one CPU, by the flags that decide about zone and kind of page.
+#[derive(Debug)]
+pub(crate) struct Routes([Option<Route>; NR_ROUTES]);
+
+const NR_ROUTES: usize = Gfp::ROUTE.bits() as usize + 1;
+
+impl Routes {
+    /// Works out the routes of a CPU of `node`; `zonelists` are the node's, by highest kind of zone.
+    ///
+    /// There are none to zones of other nodes: requests that go there are counted otherwise.
+    pub(crate) fn new(
+        node: NodeId,
+        home: Home,
+        zones: &'static [Zone],
+        zonelists: &[ZoneList],
+    ) -> Self {
+        let mut routes = [None; NR_ROUTES];
+        for (bits, route) in (0..).zip(&mut routes) {
+            let gfp = Gfp::from_bits_retain(bits);
+            let highest = gfp.highest_zone();
+            let first = zonelists[highest.index()].zones().first();
+            *route = first
+                .map(|&index| &zones[usize::from(index)])
+                .filter(|zone| zone.facts.node == node)
+                .map(|zone| Route {
+                    zone,
+                    list: zone.list(gfp.migratetype()),
+                    own: zone.home(home),
+                    home,
+                    limit: zone.facts.watermarks.bulk_limit(highest),
+                });
+        }
+        Self(routes)
+    }
+
+    /// Returns the route of a request.
+    #[inline]
+    pub(crate) fn of(&self, gfp: Gfp) -> Option<&Route> {
+        self.0[(gfp.bits() & Gfp::ROUTE.bits()) as usize].as_ref()
+    }
+}
+
+impl Route {
+    /// Tells whether the zone can give `nr_pages` and stay above its low watermark.
+    #[inline]
+    pub(crate) fn admits(&self, nr_pages: usize) -> bool {
+        let nr = self.limit.saturating_add(nr_pages as u64);
+        self.own.nr_free() > nr || self.zone.has_more_than(nr, self.home)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_other_flag_decides_about_zone_and_kind_of_page() {
+        for gfp in Gfp::all().iter() {
+            for route in 0..=Gfp::ROUTE.bits() {
+                let route = Gfp::from_bits_retain(route);
+                let with = route.union(gfp.difference(Gfp::ROUTE));
+                assert_eq!(with.highest_zone(), route.highest_zone(), "{gfp:?}");
+                assert_eq!(with.migratetype(), route.migratetype(), "{gfp:?}");
+            }
+        }
+    }
+}

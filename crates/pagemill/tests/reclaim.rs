@@ -1,0 +1,349 @@
+//! Caches that give pages back, well and badly, and those who ask them.
+
+extern crate alloc;
+
+#[expect(dead_code, reason = "other tests use the rest")]
+mod common;
+
+use core::cell::Cell;
+use core::panic::AssertUnwindSafe;
+use core::sync::atomic::Ordering;
+use core::time::Duration;
+use std::panic::catch_unwind;
+use std::sync::Mutex;
+use std::thread;
+
+use common::machine::{Machine, interrupts_are_off, nr_wakes, set_account, set_cpu};
+use common::world::{Frames, World, order, pages, region};
+use pagemill::{
+    Account, AccountLimits, AllocPages, BulkRequest, Config, Effort, Gfp, Mempool, Page,
+    PageAllocator, PageSource, Shortage, ShrinkControl, Shrinker, ZoneKind,
+};
+
+#[expect(clippy::disallowed_types, reason = "a test's own: loom has no business here")]
+type Count = core::sync::atomic::AtomicUsize;
+#[expect(clippy::disallowed_types, reason = "a test's own: loom has no business here")]
+type Flag = core::sync::atomic::AtomicBool;
+
+/// First frame above 4 GiB.
+const NORMAL: u64 = 1 << 20;
+
+type Slots<'w> = Vec<Option<Page<Frames<'w>>>>;
+
+fn holes<'w>(nr: usize) -> Slots<'w> {
+    (0..nr).map(|_| None).collect()
+}
+
+/// One zone in which a list holds one page and nothing is kept back.
+fn bare(nr_frames: u64) -> &'static World {
+    let memory = [region(NORMAL, nr_frames, 0)];
+    Box::leak(Box::new(World::new(&Config {
+        pcp_high: Some(1),
+        min_free_bytes: Some(pages(0)),
+        watermark_scale_factor: 0,
+        nr_accounts: 1,
+        ..Config::new(&memory, 2)
+    })))
+}
+
+fn take_all(frames: Frames<'_>) -> Vec<Page<Frames<'_>>> {
+    core::iter::from_fn(|| frames.alloc_page(Gfp::KERNEL | Gfp::MEMALLOC)).collect()
+}
+
+/// A cache that does before each scan what it is told to.
+struct Cache {
+    pages: Mutex<Vec<Page<Frames<'static>>>>,
+    asked: Count,
+    first: fn(Frames<'static>),
+    frames: Frames<'static>,
+}
+
+impl Cache {
+    fn leak(
+        frames: Frames<'static>,
+        pages: Vec<Page<Frames<'static>>>,
+        first: fn(Frames<'static>),
+    ) -> &'static Self {
+        let asked = Count::new(0);
+        Box::leak(Box::new(Self { pages: Mutex::new(pages), asked, first, frames }))
+    }
+
+    fn len(&self) -> usize {
+        self.pages.lock().expect("not poisoned").len()
+    }
+}
+
+impl Shrinker for Cache {
+    fn count(&self, _control: ShrinkControl) -> usize {
+        self.len().max(1)
+    }
+
+    fn scan(&self, nr: usize, _control: ShrinkControl) -> usize {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        (self.first)(self.frames);
+        let mut pages = self.pages.lock().expect("not poisoned");
+        let left = pages.len().saturating_sub(nr);
+        let freed = pages.split_off(left);
+        drop(pages);
+        freed.len()
+    }
+}
+
+/// Whoever came while another asked the shrinkers found no memory, and failed.
+#[test]
+fn who_comes_while_a_cache_is_being_emptied_waits_for_that() {
+    let frames = bare(1024).frames();
+    let slow = |_| thread::sleep(Duration::from_millis(2));
+    let cache = Cache::leak(frames, take_all(frames), slow);
+    let guard = frames.register_shrinker(cache).expect("there is room");
+    let got: Vec<_> = thread::scope(|scope| {
+        let ask = |cpu: u32| {
+            scope.spawn(move || {
+                set_cpu(cpu % 2);
+                (0..20).map(|_| frames.alloc_page(Gfp::KERNEL)).collect::<Vec<_>>()
+            })
+        };
+        let threads = [0, 1, 2, 3].map(ask);
+        threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
+    });
+    assert!(cache.len() > 0 && got.iter().all(Option::is_some));
+    drop(guard);
+}
+
+#[test]
+fn a_block_that_cannot_be_had_is_given_up_however_much_is_drained() {
+    let memory = [region(NORMAL, 1024, 0)];
+    let world: &'static World = Box::leak(Box::new(World::new(&Config::new(&memory, 4))));
+    let frames = world.frames();
+    let mut taken = take_all(frames);
+    taken.retain(|page| page.pfn().value() % 2 == 0);
+    let cache = Cache::leak(frames, Vec::new(), |_| ());
+    let guard = frames.register_shrinker(cache).expect("there is room");
+    let over = Flag::new(false);
+    thread::scope(|scope| {
+        for cpu in 1..4 {
+            let over = &over;
+            scope.spawn(move || {
+                set_cpu(cpu);
+                while !over.load(Ordering::Relaxed) {
+                    let mut slots = holes(8);
+                    frames.alloc_pages_bulk(Gfp::NOWAIT, &mut slots);
+                    frames.release_pages(&mut slots);
+                }
+            });
+        }
+        assert!(frames.alloc_pages(Gfp::KERNEL, order(3)).is_none());
+        assert!(cache.asked.load(Ordering::Relaxed) <= 16);
+        frames.balance();
+        over.store(true, Ordering::Relaxed);
+    });
+    drop(guard);
+}
+
+/// A zone Movable without room is no reason to empty caches while zone Normal has plenty; but the
+/// other way round it is.
+#[test]
+fn balance_asks_for_what_some_request_lacks_and_no_more() {
+    let memory = [region(NORMAL, 4096, 0)];
+    let world: &'static World = Box::leak(Box::new(World::new(&Config {
+        movable_bytes: pages(1024),
+        min_free_bytes: Some(pages(64)),
+        pcp_high: Some(1),
+        ..Config::new(&memory, 1)
+    })));
+    let frames = world.frames();
+    let mut held: Vec<_> = core::iter::from_fn(|| frames.alloc_page(Gfp::HIGHUSER_MOVABLE))
+        .take_while(|page| page.pfn().value() >= NORMAL + 3072)
+        .collect();
+    let cached = (0..500).map_while(|_| frames.alloc_page(Gfp::KERNEL)).collect();
+    let cache = Cache::leak(frames, cached, |_| ());
+    let guard = frames.register_shrinker(cache).expect("there is room");
+    assert!(!frames.needs_balance());
+    assert_eq!((frames.balance(), cache.len()), (0, 500));
+    let movable = held.len() - 200;
+    held.drain(movable..);
+    frames.drain_all_pages();
+    held.extend(core::iter::from_fn(|| frames.alloc_page(Gfp::NOWAIT)));
+    assert!(frames.needs_balance());
+    let freed = frames.balance();
+    let normal = world.zone(0, ZoneKind::Normal);
+    assert!(normal.nr_free_pages > normal.watermarks.high && !frames.needs_balance());
+    assert!(cache.len() > 0, "{freed} were enough");
+    drop((guard, held));
+}
+
+#[test]
+fn one_page_of_the_reserve_opens_it_to_nobody_else() {
+    let memory = [region(NORMAL, 16384, 0)];
+    let config = Config { min_free_bytes: Some(pages(500)), ..Config::new(&memory, 1) };
+    let world = World::new(&config);
+    let frames = world.frames();
+    let held: Vec<_> =
+        core::iter::from_fn(|| frames.alloc_page(Gfp::KERNEL | Gfp::NORETRY)).collect();
+    for gfp in [Gfp::KERNEL | Gfp::MEMALLOC, Gfp::ATOMIC] {
+        let before = frames.vmstat().nr_free_pages;
+        let reserved = frames.alloc_page(gfp).expect("it may use the reserve");
+        assert_eq!(frames.vmstat().nr_free_pages, before - 1);
+        assert!(frames.alloc_page(Gfp::NOWAIT).is_none());
+        // What was freed to a list is anybody's.
+        drop(reserved);
+        frames.drain_all_pages();
+    }
+    drop(held);
+}
+
+#[test]
+fn a_fast_request_that_falls_short_calls_for_background_reclaim() {
+    let frames = bare(64).frames();
+    let taken = take_all(frames);
+    let fast = |gfp| BulkRequest { effort: Effort::Fast, ..BulkRequest::new(gfp) };
+    for (gfp, expected) in [(Gfp::NOWAIT, true), (Gfp::empty(), false)] {
+        let before = nr_wakes();
+        assert_eq!(frames.bulk_fill(&fast(gfp), &mut holes(4)).short, Some(Shortage::Memory));
+        assert_eq!(nr_wakes() > before, expected, "{gfp:?}");
+    }
+    drop(taken);
+}
+
+#[test]
+fn a_shrinker_that_panics_leaves_nothing_locked() {
+    let frames = bare(64).frames();
+    let taken = take_all(frames);
+    let guard = frames.register_shrinker(Cache::leak(frames, Vec::new(), |_| panic!("on purpose")));
+    let asking = AssertUnwindSafe(|| frames.alloc_page(Gfp::KERNEL));
+    assert!(catch_unwind(asking).is_err());
+    drop(guard.expect("there is room"));
+    let cache = Cache::leak(frames, taken, |_| ());
+    let guard = frames.register_shrinker(cache).expect("there is room");
+    assert!(frames.alloc_page(Gfp::KERNEL | Gfp::NORETRY).is_some(), "it is this one's turn");
+    drop(guard);
+}
+
+/// As Linux marks a task that reclaims: what a shrinker needs, it takes from the reserves.
+#[test]
+fn a_shrinker_that_allocates_may_use_the_reserves() {
+    let memory = [region(NORMAL, 256, 0)];
+    let config = Config { min_free_bytes: Some(pages(32)), ..Config::new(&memory, 1) };
+    let world: &'static World = Box::leak(Box::new(World::new(&config)));
+    let frames = world.frames();
+    let taken = core::iter::from_fn(|| frames.alloc_page(Gfp::KERNEL | Gfp::NORETRY)).collect();
+    let needs_one = |frames: Frames<'static>| {
+        assert!(frames.alloc_page(Gfp::KERNEL | Gfp::NOFAIL).is_some());
+    };
+    let cache = Cache::leak(frames, taken, needs_one);
+    let guard = frames.register_shrinker(cache).expect("there is room");
+    assert!(frames.alloc_page(Gfp::KERNEL).is_some());
+    assert_eq!(cache.asked.load(Ordering::Relaxed), 1);
+    drop(guard);
+}
+
+#[test]
+fn a_page_from_a_mempool_is_zero_if_it_was_asked_for_so() {
+    let memory = [region(NORMAL, 64, 0)];
+    let machine = Machine::with_memory(1, NORMAL, 64);
+    let world = World::on(machine, &Config { pcp_high: Some(1), ..Config::new(&memory, 1) });
+    let pool = Mempool::new(world.frames(), 4, Gfp::KERNEL).expect("there is memory");
+    let taken = take_all(world.frames());
+    let mut slots = holes(4);
+    for expected in [0x55, 0] {
+        let gfp = if expected == 0 { Gfp::NOWAIT | Gfp::ZERO } else { Gfp::NOWAIT };
+        pool.alloc_bulk(gfp, &mut slots, None).expect("the reserve has them");
+        for page in slots.iter_mut().flatten() {
+            assert!(expected != 0 || page.as_bytes().iter().all(|&byte| byte == 0));
+            page.as_bytes_mut().fill(expected);
+        }
+        pool.free_bulk(&mut slots);
+    }
+    drop(taken);
+}
+
+#[test]
+fn who_waits_for_a_mempool_reclaims() {
+    let frames = bare(64).frames();
+    let pool = Mempool::new(frames, 4, Gfp::KERNEL).expect("there is memory");
+    let cache = Cache::leak(frames, take_all(frames), |_| ());
+    let guard = frames.register_shrinker(cache).expect("there is room");
+    let (mut first, mut second) = (holes(4), holes(4));
+    pool.alloc_bulk(Gfp::NOWAIT, &mut first, None).expect("the reserve has them");
+    let tries = Cell::new(0);
+    let stop = || tries.replace(tries.get() + 1) > 3;
+    assert_eq!(pool.alloc_bulk(Gfp::KERNEL, &mut second, Some(&stop)), Ok(()));
+    pool.free_bulk(&mut first);
+    pool.free_bulk(&mut second);
+    drop(guard);
+}
+
+#[test]
+fn a_mempool_whose_pages_were_dropped_is_filled_up_again() {
+    let frames = bare(64).frames();
+    let pool = Mempool::new(frames, 8, Gfp::KERNEL).expect("there is memory");
+    let mut taken = take_all(frames);
+    let mut slots = holes(8);
+    pool.alloc_bulk(Gfp::NOWAIT, &mut slots, None).expect("the reserve has them");
+    drop(slots);
+    taken.truncate(20);
+    let mut slots = holes(1);
+    pool.alloc_bulk(Gfp::NOWAIT, &mut slots, None).expect("the allocator has one");
+    let rest = take_all(frames);
+    pool.alloc_bulk(Gfp::NOWAIT, &mut holes(8), None).expect("the reserve is full again");
+    drop((taken, rest));
+}
+
+#[test]
+fn what_is_in_a_mempool_is_charged_to_nobody() {
+    let frames = bare(64).frames();
+    let account = Account::open(frames, AccountLimits::NONE).expect("there is room");
+    set_account(Some(account.id()));
+    let pool = Mempool::new(frames, 4, Gfp::KERNEL_ACCOUNT).expect("there is memory");
+    assert_eq!(account.usage().current, 0);
+    let mut slots = holes(4);
+    let taken = take_all(frames);
+    pool.alloc_bulk(Gfp::NOWAIT | Gfp::ACCOUNT, &mut slots, None).expect("from the reserve");
+    drop(taken);
+    let mut charged = holes(4);
+    pool.alloc_bulk(Gfp::KERNEL_ACCOUNT, &mut charged, None).expect("from the allocator");
+    pool.free_bulk(&mut charged);
+    pool.free_bulk(&mut slots);
+    set_account(None);
+    assert_eq!(account.usage().current, 0, "whatever came back to the reserve");
+}
+
+/// A way to the allocator on which the CPU can be interrupted.
+#[derive(Clone)]
+struct Interrupted(Frames<'static>);
+
+thread_local! {
+    static POOL: Cell<Option<&'static Mempool<Interrupted>>> = const { Cell::new(None) };
+    static NR_INTERRUPTS: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: 1. the same allocator each time: a reference is copied.
+unsafe impl PageSource for Interrupted {
+    type Platform = Machine;
+
+    fn allocator(&self) -> &PageAllocator<Machine> {
+        if !interrupts_are_off()
+            && let Some(pool) = POOL.take()
+        {
+            NR_INTERRUPTS.set(NR_INTERRUPTS.get() + 1);
+            let _outcome = pool.alloc_bulk(Gfp::NOWAIT, &mut [None], None);
+            POOL.set(Some(pool));
+        }
+        self.0
+    }
+}
+
+#[test]
+fn an_interrupt_handler_may_use_a_mempool_at_any_time() {
+    let source = Interrupted(bare(64).frames());
+    let pool: &'static Mempool<Interrupted> =
+        Box::leak(Box::new(Mempool::new(source, 8, Gfp::KERNEL).expect("there is memory")));
+    POOL.set(Some(pool));
+    for nr in 0..8 {
+        let mut slots: Vec<Option<Page<Interrupted>>> = (0..nr).map(|_| None).collect();
+        pool.alloc_bulk(Gfp::NOWAIT, &mut slots, None).expect("there is memory");
+        pool.free_bulk(&mut slots);
+    }
+    POOL.set(None);
+    assert!(NR_INTERRUPTS.get() > 100);
+}

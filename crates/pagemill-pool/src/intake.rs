@@ -1,0 +1,220 @@
+//! What many threads do to a pool at once: pages come back, and are counted.
+
+use pagemill::{Ring, RingDrain};
+
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+
+/// The shared side of a pool: the ring, who is in flight, and what is unusual at the moment.
+///
+/// Pages in flight are counted twice, as they come and as they go, so that the two ends write to
+/// cache lines of their own; the difference is taken as a signed number, for which it does not
+/// matter that both wrap around.
+#[derive(Debug)]
+pub(crate) struct Intake<T> {
+    ring: Ring<T>,
+    /// Reasons to leave the hot path.
+    special: AtomicU32,
+    /// Pages that were taken from the page allocator; written by the owner alone.
+    hold: AtomicU32,
+    released: Released,
+}
+
+/// What returners write when a page leaves the pool, away from what they only read.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Released {
+    count: AtomicU32,
+    ring_full: AtomicU64,
+    refcnt: AtomicU64,
+}
+
+/// The pool is shut down: what comes back goes to the page allocator.
+pub(crate) const CLOSING: u32 = 1 << 0;
+/// It is noted who has each page.
+pub(crate) const TRACKED: u32 = 1 << 1;
+/// Some page that is out came from the reserve.
+pub(crate) const RESERVE: u32 = 1 << 2;
+
+impl<T> Intake<T> {
+    pub(crate) fn new(ring_size: usize) -> Self {
+        Self {
+            ring: Ring::new(ring_size),
+            special: AtomicU32::new(0),
+            hold: AtomicU32::new(0),
+            released: Released {
+                count: AtomicU32::new(0),
+                ring_full: AtomicU64::new(0),
+                refcnt: AtomicU64::new(0),
+            },
+        }
+    }
+
+    #[inline]
+    pub(crate) fn special(&self) -> u32 {
+        // Relaxed: who still sees the old word does as if it had come a moment earlier.
+        self.special.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_special(&self, reason: u32) {
+        // Relaxed: as in `special`.
+        self.special.fetch_or(reason, Ordering::Relaxed);
+    }
+
+    pub(crate) fn clear_special(&self, reason: u32) {
+        // Relaxed: as in `special`.
+        self.special.fetch_and(!reason, Ordering::Relaxed);
+    }
+
+    /// Puts a value into the ring; gives it back, and counts that, if there is no room.
+    #[inline]
+    pub(crate) fn push(&self, value: T) -> Result<(), T> {
+        self.ring.push(value).inspect_err(|_| self.count_ring_full())
+    }
+
+    /// Puts up to `nr` values into the ring at once, and returns how many.
+    #[inline]
+    pub(crate) fn push_bulk(&self, nr: usize, values: &mut impl Iterator<Item = T>) -> usize {
+        self.ring.push_bulk(nr, values)
+    }
+
+    /// Tells whether there is nothing in the ring.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ring.is_empty()
+    }
+
+    /// Takes values out of the ring; there is one who does.
+    #[inline]
+    pub(crate) fn drain(&self) -> Option<RingDrain<'_, T>> {
+        self.ring.drain()
+    }
+
+    /// Counts `nr` pages that the owner took from the page allocator.
+    pub(crate) fn hold(&self, nr: u32) {
+        // Relaxed: there is one writer. A page is released after whoever has it got it from here,
+        // by means that order the two.
+        let hold = self.hold.load(Ordering::Relaxed);
+        self.hold.store(hold.wrapping_add(nr), Ordering::Relaxed);
+    }
+
+    /// Counts `nr` pages that have left the pool.
+    pub(crate) fn release(&self, nr: u32) {
+        // Release pairs with the Acquire load in `inflight`: who sees that nothing is out sees all
+        // that was done with it.
+        self.released.count.fetch_add(nr, Ordering::Release);
+    }
+
+    /// Returns how many pages are between the page allocator and the page allocator.
+    ///
+    /// # Source
+    /// `linux-6.12` `net/core/page_pool.c` `page_pool_inflight`
+    pub(crate) fn inflight(&self) -> i32 {
+        // Acquire pairs with the Release in `release`. First, so that what is held by now is not
+        // less than what was released.
+        let released = self.released.count.load(Ordering::Acquire);
+        // Relaxed: as in `hold`.
+        let hold = self.hold.load(Ordering::Relaxed);
+        hold.wrapping_sub(released).cast_signed()
+    }
+
+    pub(crate) fn count_refcnt(&self) {
+        // Relaxed: a statistic.
+        self.released.refcnt.fetch_add(1, Ordering::Relaxed);
+    }
+
+    #[cold]
+    pub(crate) fn count_ring_full(&self) {
+        // Relaxed: a statistic.
+        self.released.ring_full.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how many values the ring was given, how often it was full, and how many pages were
+    /// given up because they could not be recycled.
+    pub(crate) fn counts(&self) -> (u64, u64, u64) {
+        // Relaxed, both: statistics.
+        let ring_full = self.released.ring_full.load(Ordering::Relaxed);
+        let refcnt = self.released.refcnt.load(Ordering::Relaxed);
+        (self.ring.nr_pushed(), ring_full, refcnt)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_may_wrap() {
+        let intake = Intake::<()>::new(1);
+        for _ in 0..5 {
+            intake.hold(u32::MAX / 2);
+            intake.release(u32::MAX / 2);
+        }
+        assert_eq!(intake.inflight(), 0);
+        intake.hold(7);
+        assert_eq!(intake.inflight(), 7);
+        intake.release(8);
+        assert_eq!(intake.inflight(), -1, "one too many shows");
+    }
+
+    #[test]
+    fn a_full_ring_is_counted() {
+        let intake = Intake::new(3);
+        assert_eq!(intake.push_bulk(10, &mut (0..)), 3);
+        assert_eq!(intake.push(10), Err(10));
+        assert_eq!(intake.counts(), (3, 1, 0));
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use alloc::sync::Arc;
+    use alloc::vec::Vec;
+
+    use loom::thread;
+
+    use super::*;
+
+    /// Empties the ring as a shutdown does.
+    fn drain(intake: &Intake<u32>, seen: &mut Vec<u32>) {
+        for value in intake.drain().into_iter().flatten() {
+            seen.push(value);
+            intake.release(1);
+        }
+    }
+
+    /// Returns a value as a returner does.
+    fn put(intake: &Intake<u32>, value: u32, freed: &mut Vec<u32>) {
+        let pushed = if intake.special() & CLOSING != 0 { Err(value) } else { intake.push(value) };
+        if let Err(value) = pushed {
+            freed.push(value);
+            intake.release(1);
+        }
+    }
+
+    #[test]
+    fn pages_that_come_back_during_a_shutdown_are_all_found() {
+        loom::model(|| {
+            let intake = Arc::new(Intake::new(1));
+            intake.hold(2);
+            let threads = [1, 2].map(|value| {
+                let intake = Arc::clone(&intake);
+                thread::spawn(move || {
+                    let mut freed = Vec::new();
+                    put(&intake, value, &mut freed);
+                    freed
+                })
+            });
+            intake.set_special(CLOSING);
+            let mut seen = Vec::new();
+            drain(&intake, &mut seen);
+            let out = intake.inflight();
+            assert!((0..=2).contains(&out));
+            for thread in threads {
+                seen.extend(thread.join().unwrap());
+            }
+            drain(&intake, &mut seen);
+            seen.sort_unstable();
+            assert_eq!((seen, intake.inflight()), (Vec::from([1, 2]), 0));
+        });
+    }
+}

@@ -1,0 +1,85 @@
+//! A recycling pool of pages between the page allocator and a device's receive ring: Linux's
+//! `page_pool`, with its contract, its constants and the names of its statistics.
+//!
+//! A receive ring is refilled thousands of times a second with pages that soon come back. A
+//! [`PagePool`] keeps them, mapped for the device, in three places:
+//!
+//! - the **cache** of the [`PoolOwner`], the one poll loop that takes pages out: 128 places, and
+//!   neither a lock nor an atomic operation on the way in or out;
+//! - the **ring**, through which pages return from everywhere else, many by one claim; the cache,
+//!   once empty, is refilled from it 64 at a time;
+//! - the **page allocator**, which is asked for 64 pages in one call when the ring has none.
+//!
+//! Who may do what is said by types. The owner can be sent to another thread but not shared. A
+//! [`PoolPage`] owns its page, can be kept and sent anywhere, and returns through the ring when it
+//! is dropped; [`PoolOwner::put`] takes it back directly. A [`Returner`] returns many at once, from
+//! any thread. Small packets share pages as [`PoolFrag`]s.
+//!
+//! ```
+//! use pagemill_host::{AllocatorConfig, ArenaConfig, allocator};
+//! use pagemill_pool::{NoDma, PagePool, PoolOwner, PoolParams, Returner};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let frames = allocator(&AllocatorConfig::new(ArenaConfig::new(64 << 20)))?;
+//! let pool = PagePool::new(&PoolParams::new(), &frames, NoDma)?;
+//! let mut owner = PoolOwner::claim(&pool).expect("nobody has it yet");
+//!
+//! let mut packets = Vec::new();
+//! assert_eq!(owner.alloc_bulk(64, &mut packets), 64);
+//! std::thread::scope(|scope| {
+//!     scope.spawn(|| Returner::new(&pool).put_bulk(packets)); // by one claim
+//! });
+//! assert_eq!(owner.stats().recycle.ring, 64);
+//! owner.shutdown().wait(|out| panic!("{out}"))?;
+//! # Ok(()) }
+//! ```
+//!
+//! # Devices
+//! What maps pages is a [`DmaMapper`]: [`NoDma`], [`ArenaOffsets`] for devices that know an arena by
+//! offsets, or one's own. Pages are mapped once, when they come from the allocator; a page that
+//! cannot be mapped is given up, and only that one.
+//!
+//! # What is recycled
+//! A page that nobody else shares ([`SharedPoolPage`]) and that did not come from the allocator's
+//! reserve. Pages of another node than the pool's are given up as they come out of the ring.
+//!
+//! # Invariants
+//! - `refill-empty`: the cache is refilled only when it is empty, so 128 places hold 64 new pages
+//!   and all that one poll may drop meanwhile.
+//! - `in-flight`: a page is counted as in flight from when it comes from the page allocator until
+//!   it goes back, wherever it is meanwhile; so zero means that every page is accounted for.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod block;
+mod dma;
+mod frag;
+mod intake;
+mod ledger;
+mod owner;
+mod page;
+mod params;
+mod pool;
+mod provider;
+mod returner;
+mod shutdown;
+mod stats;
+mod sync;
+
+pub use block::{Block, BlockBytes};
+pub use dma::{ArenaOffsets, DmaAddr, DmaBlock, DmaDirection, DmaMapper, FaultyMapper, NoDma};
+pub use frag::{FRAG_ALIGN, PoolFrag, PoolFrags};
+pub use ledger::Holder;
+pub use owner::PoolOwner;
+pub use page::{PoolPage, SharedPoolPage};
+pub use params::{DmaParams, PP_ALLOC_CACHE_REFILL, PP_ALLOC_CACHE_SIZE, PoolError, PoolParams};
+pub use pool::{Named, NamedPool, PagePool, PoolRef, Tracked};
+pub use provider::MemoryProvider;
+pub use returner::Returner;
+pub use shutdown::{Draining, Outstanding};
+pub use stats::{AllocStats, PoolStats, RecycleStats};

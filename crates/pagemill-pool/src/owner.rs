@@ -1,0 +1,438 @@
+//! The right to take pages out of a pool, which one thread at a time has.
+
+use core::cell::Cell;
+use core::fmt;
+use core::marker::PhantomData;
+use core::panic::Location;
+
+use pagemill::{Gfp, NodeId, Order, PageSource, Stack};
+
+use crate::block::{Block, Request};
+use crate::dma::DmaMapper;
+use crate::intake::{CLOSING, RESERVE, TRACKED};
+use crate::page::PoolPage;
+use crate::params::{PP_ALLOC_CACHE_REFILL, PP_ALLOC_CACHE_SIZE};
+use crate::pool::{Item, PoolRef};
+use crate::returner::{self, Returner};
+use crate::shutdown::Draining;
+use crate::stats::{AllocStats, PoolStats};
+
+/// The one who takes pages out of a pool: a device's poll loop.
+///
+/// Its cache is its own, so allocating and direct recycling take no lock and no atomic operation.
+/// It can be sent to another thread, but not shared:
+/// ```compile_fail,E0277
+/// # use pagemill::*;
+/// # use pagemill_pool::*;
+/// type Pool = PagePool<Page<&'static PageAllocator<pagemill_host::Host>>>;
+/// fn sent<T: Send>() {}
+/// fn shared<T: Sync>() {}
+/// sent::<PoolOwner<&'static Pool>>();
+/// shared::<PoolOwner<&'static Pool>>();
+/// ```
+///
+/// # Examples
+/// ```
+/// use pagemill_host::{AllocatorConfig, ArenaConfig, allocator};
+/// use pagemill_pool::{NoDma, PagePool, PoolOwner, PoolParams};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let frames = allocator(&AllocatorConfig::new(ArenaConfig::new(64 << 20)))?;
+/// let pool = PagePool::new(&PoolParams::new(), &frames, NoDma)?;
+/// let mut owner = PoolOwner::claim(&pool).expect("nobody has it yet");
+/// let mut page = owner.alloc().expect("there is memory");
+/// page.as_bytes_mut()[0] = 0x45;
+/// std::thread::scope(|scope| {
+///     scope.spawn(move || drop(page)); // returns through the ring
+/// });
+/// let page = owner.alloc().expect("there is memory");
+/// owner.put(page); // returns directly
+/// assert!(owner.shutdown().is_complete());
+/// # Ok(()) }
+/// ```
+pub struct PoolOwner<R: PoolRef> {
+    cache: Stack<Item<R::Block, R::Mapper>, PP_ALLOC_CACHE_SIZE>,
+    /// Whether pages that come back must be looked at: some that are out came from the reserve.
+    is_special: bool,
+    tally: Tally,
+    pool: R,
+    node: Option<NodeId>,
+    refill: usize,
+    slots: [Option<R::Block>; PP_ALLOC_CACHE_REFILL],
+    _not_sync: PhantomData<Cell<()>>,
+}
+
+/// What the owner counts; what it does most is not counted but follows from the rest.
+#[derive(Debug, Default)]
+struct Tally {
+    /// Pages put into the cache by their users.
+    cached: u64,
+    /// Pages put into the cache by refills, less those that the refills handed out.
+    stocked: u64,
+    /// Pages thrown out of the cache.
+    flushed: u64,
+    cache_full: u64,
+    slow: u64,
+    slow_high_order: u64,
+    empty: u64,
+    refill: u64,
+    waive: u64,
+}
+
+impl<R: PoolRef> PoolOwner<R> {
+    /// Becomes the owner of a pool; `None` if it has, or had, one already.
+    pub fn claim(pool: R) -> Option<Self> {
+        let shared = pool.pool();
+        if !shared.claim(if R::TRACKS { TRACKED } else { 0 }) {
+            return None;
+        }
+        let params = *shared.params();
+        Some(Self {
+            cache: Stack::new(),
+            is_special: false,
+            tally: Tally::default(),
+            pool,
+            node: params.node,
+            refill: params.refill,
+            slots: [const { None }; PP_ALLOC_CACHE_REFILL],
+            _not_sync: PhantomData,
+        })
+    }
+
+    /// Takes a page: from the cache, else from the ring, else from the page allocator.
+    ///
+    /// # Errors
+    /// `None` if the page allocator has none, or none of its pages could be mapped.
+    ///
+    /// # Source
+    /// `linux-6.12` `net/core/page_pool.c` `page_pool_alloc_netmem`
+    #[inline]
+    #[track_caller]
+    pub fn alloc(&mut self) -> Option<PoolPage<R>> {
+        let item = match self.cache.pop() {
+            Some(item) => item,
+            None => self.refill()?,
+        };
+        if R::TRACKS {
+            self.pool.pool().note_taken(&item, Location::caller());
+        }
+        Some(PoolPage::new(item, self.pool.clone()))
+    }
+
+    /// Takes up to `nr` pages, appends them to `pages`, and returns how many.
+    ///
+    /// # Errors
+    /// Fewer than `nr` for the reasons that [`alloc`](Self::alloc) has.
+    #[track_caller]
+    pub fn alloc_bulk(&mut self, nr: usize, pages: &mut impl Extend<PoolPage<R>>) -> usize {
+        let site = Location::caller();
+        for done in 0..nr {
+            let item = match self.cache.pop() {
+                Some(item) => Some(item),
+                None => self.refill(),
+            };
+            let Some(item) = item else { return done };
+            if R::TRACKS {
+                self.pool.pool().note_taken(&item, site);
+            }
+            pages.extend(Some(PoolPage::new(item, self.pool.clone())));
+        }
+        nr
+    }
+
+    /// Takes a page back directly: into the cache, or into the ring if that is full.
+    ///
+    /// A page of another pool returns to its own.
+    #[inline]
+    pub fn put(&mut self, page: PoolPage<R>) {
+        self.put_used(page, usize::MAX);
+    }
+
+    /// As [`put`](Self::put), for a page of which the CPU has used no more than `used` bytes: the
+    /// others need not be handed to the device again.
+    ///
+    /// # Source
+    /// `linux-6.12` `include/net/page_pool/helpers.h` `page_pool_put_page`, its `dma_sync_size`
+    #[inline]
+    pub fn put_used(&mut self, page: PoolPage<R>, used: usize) {
+        if R::TRACKS || self.is_special || !page.pool().is_same(&self.pool) {
+            return self.put_special(page, used);
+        }
+        self.recycle(page.into_item(), used);
+    }
+
+    /// Takes pages back directly, as many as the cache has room for; the others through the ring,
+    /// 64 by one claim.
+    pub fn put_bulk(&mut self, pages: impl IntoIterator<Item = PoolPage<R>>) {
+        let mut pages = pages.into_iter();
+        while !self.cache.is_full() {
+            let Some(page) = pages.next() else { return };
+            self.put(page);
+        }
+        let tally = &mut self.tally;
+        let pages = pages.inspect(|_| tally.cache_full = tally.cache_full.wrapping_add(1));
+        returner::put_bulk(&self.pool, pages);
+    }
+
+    /// Returns how the pool is reached.
+    #[inline]
+    pub fn pool(&self) -> &R {
+        &self.pool
+    }
+
+    /// Returns the right to return pages, for other threads.
+    pub fn returner(&self) -> Returner<R> {
+        Returner(self.pool.clone())
+    }
+
+    /// Returns the number of pages in the cache.
+    #[must_use]
+    pub fn nr_cached(&self) -> usize {
+        self.cache.len()
+    }
+
+    /// Takes pages from another node from now on; `None` for that of the CPU which asks.
+    ///
+    /// The cache is given up; pages in the ring are looked at as they come out.
+    ///
+    /// # Source
+    /// `linux-6.12` `net/core/page_pool.c` `page_pool_update_nid`
+    pub fn set_node(&mut self, node: Option<NodeId>) {
+        if self.node != node {
+            self.node = node;
+            self.flush();
+        }
+    }
+
+    /// Asks the page allocator for `nr` pages in one call from now on, 1 to 64.
+    pub fn set_refill(&mut self, nr: usize) {
+        self.refill = nr.clamp(1, PP_ALLOC_CACHE_REFILL);
+    }
+
+    /// Returns all that was counted so far.
+    pub fn stats(&self) -> PoolStats {
+        let tally = &self.tally;
+        // What went into the cache and is not there any more was taken.
+        let left = self.cache.len() as u64 + tally.flushed;
+        let mut stats = self.pool.pool().stats();
+        stats.alloc = AllocStats {
+            fast: (tally.cached + tally.stocked).wrapping_sub(left),
+            slow: tally.slow,
+            slow_high_order: tally.slow_high_order,
+            empty: tally.empty,
+            refill: tally.refill,
+            waive: tally.waive,
+        };
+        stats.recycle.cached = tally.cached;
+        stats.recycle.cache_full = tally.cache_full;
+        stats
+    }
+
+    /// Ends the pool: gives up what lies in cache and ring, and says what is still out.
+    ///
+    /// # Source
+    /// `linux-6.12` `net/core/page_pool.c` `page_pool_destroy`. Differs: who waits decides for how
+    /// long, and learns who has the pages.
+    pub fn shutdown(self) -> Draining<R> {
+        Draining::new(self.pool.clone())
+    }
+
+    /// Counts a page that was handed out again in pieces without having been anywhere.
+    pub(crate) fn count_reuse(&mut self) {
+        self.tally.cached += 1;
+    }
+
+    /// Puts a page that may be recycled into the cache, or into the ring.
+    #[inline]
+    fn recycle(&mut self, item: Item<R::Block, R::Mapper>, used: usize) {
+        // A pool without a device is not even looked up.
+        if R::Mapper::MAPS {
+            self.pool.pool().sync_for_device(&item, used);
+        }
+        match self.cache.push(item) {
+            // Wraps after 2^64 pages.
+            Ok(()) => self.tally.cached = self.tally.cached.wrapping_add(1),
+            Err(item) => self.recycle_to_ring(item),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn recycle_to_ring(&mut self, item: Item<R::Block, R::Mapper>) {
+        let pool = self.pool.pool();
+        self.tally.cache_full += 1;
+        if let Err(item) = pool.intake().push(item) {
+            pool.release(item);
+        }
+    }
+
+    /// Takes back a page that must be looked at.
+    #[cold]
+    #[inline(never)]
+    fn put_special(&mut self, page: PoolPage<R>, used: usize) {
+        if !page.pool().is_same(&self.pool) {
+            return drop(page);
+        }
+        let item = page.into_item();
+        let pool = self.pool.pool();
+        let may_recycle = pool.note_return(item.0.first());
+        self.is_special = pool.intake().special() & RESERVE != 0;
+        if may_recycle {
+            self.recycle(item, used);
+        } else {
+            self.pool.pool().release(item);
+        }
+    }
+
+    /// Fills the empty cache and takes a page.
+    #[cold]
+    #[inline(never)]
+    fn refill(&mut self) -> Option<Item<R::Block, R::Mapper>> {
+        self.refill_from_ring().or_else(|| self.refill_from_allocator())
+    }
+
+    /// Moves pages from the ring into the empty cache, up to one of another node.
+    ///
+    /// # Source
+    /// `linux-6.12` `net/core/page_pool.c` `page_pool_refill_alloc_cache`
+    fn refill_from_ring(&mut self) -> Option<Item<R::Block, R::Mapper>> {
+        debug_assert!(self.cache.is_empty(), "a cache that is not empty is not refilled");
+        let pool = self.pool.pool();
+        // Without becoming the ring's consumer, which is an atomic operation.
+        if pool.intake().is_empty() {
+            self.tally.empty += 1;
+            return None;
+        }
+        let allocator = pool.source().allocator();
+        // On a machine of one node there is nothing to be looked at.
+        let node =
+            (allocator.nr_nodes() > 1).then(|| self.node.unwrap_or_else(|| allocator.local_node()));
+        let mut stranger = None;
+        if let Some(mut drain) = pool.intake().drain() {
+            match node {
+                None => _ = drain.pop_into(PP_ALLOC_CACHE_REFILL, &mut self.cache),
+                Some(node) => {
+                    for item in drain.take(PP_ALLOC_CACHE_REFILL) {
+                        if item.0.its_node() != node {
+                            stranger = Some(item);
+                            break;
+                        }
+                        stock(&mut self.cache, item);
+                    }
+                }
+            }
+        }
+        if let Some(item) = stranger {
+            self.tally.waive += 1;
+            pool.release(item);
+        } else if self.cache.is_empty() {
+            self.tally.empty += 1;
+        }
+        let item = self.cache.pop()?;
+        self.tally.stocked += self.cache.len() as u64;
+        self.tally.refill += 1;
+        Some(item)
+    }
+
+    /// Moves pages from the page allocator into the empty cache.
+    ///
+    /// # Source
+    /// `linux-6.12` `net/core/page_pool.c` `__page_pool_alloc_pages_slow`
+    fn refill_from_allocator(&mut self) -> Option<Item<R::Block, R::Mapper>> {
+        let pool = self.pool.pool();
+        let params = pool.params();
+        let is_high = params.order > Order::ZERO;
+        let nr = if is_high { 1 } else { self.refill };
+        let request = Request {
+            source: pool.source(),
+            node: self.node,
+            gfp: params.gfp | Gfp::NOWARN | Gfp::NOMEMALLOC,
+            order: params.order,
+        };
+        let filled = pool.obtain(&request, &mut self.slots[..nr]);
+        if filled == 0 {
+            return self.alloc_from_reserve(request.gfp);
+        }
+        for block in self.slots[..filled].iter_mut().filter_map(Option::take) {
+            if let Some(item) = pool.map(block) {
+                stock(&mut self.cache, item);
+            }
+        }
+        // At most 64.
+        pool.intake().hold(u32::try_from(self.cache.len()).unwrap_or(u32::MAX));
+        let item = self.cache.pop()?;
+        self.tally.stocked += self.cache.len() as u64;
+        if is_high {
+            self.tally.slow_high_order += 1;
+        } else {
+            self.tally.slow += 1;
+        }
+        Some(item)
+    }
+
+    /// Takes one page from the reserve, if the pool may have it; it will not be recycled.
+    #[cold]
+    fn alloc_from_reserve(&mut self, gfp: Gfp) -> Option<Item<R::Block, R::Mapper>> {
+        let pool = self.pool.pool();
+        let params = pool.params();
+        // A provider has said what it has, and knows of no reserve.
+        if !params.gfp.may_use_all_reserves() || pool.has_provider() {
+            return None;
+        }
+        let gfp = gfp.difference(Gfp::NOMEMALLOC);
+        let (source, order) = (pool.source(), params.order);
+        let request = Request { source, node: self.node, gfp, order };
+        if pool.obtain(&request, &mut self.slots[..1]) == 0 {
+            return None;
+        }
+        let block = self.slots[0].take()?;
+        if !pool.note_reserve(&block) {
+            return None;
+        }
+        let pfn = block.first();
+        let Some(item) = pool.map(block) else {
+            pool.forget(pfn);
+            return None;
+        };
+        pool.intake().hold(1);
+        self.is_special = true;
+        if order > Order::ZERO {
+            self.tally.slow_high_order += 1;
+        } else {
+            self.tally.slow += 1;
+        }
+        Some(item)
+    }
+
+    /// Gives up what lies in the cache.
+    fn flush(&mut self) {
+        self.tally.flushed += self.cache.len() as u64;
+        self.pool.pool().release_all(&mut self.cache);
+    }
+}
+
+/// Puts an item into a cache that was empty and gets 64 of them at most (`refill-empty`).
+#[inline]
+fn stock<T>(cache: &mut Stack<T, PP_ALLOC_CACHE_SIZE>, item: T) {
+    let stocked = cache.push(item).is_ok();
+    debug_assert!(stocked, "a cache that is refilled has room");
+}
+
+impl<R: PoolRef> Drop for PoolOwner<R> {
+    /// Ends the pool without waiting for what is out.
+    fn drop(&mut self) {
+        self.flush();
+        let pool = self.pool.pool();
+        pool.intake().set_special(CLOSING);
+        pool.scrub();
+    }
+}
+
+impl<R: PoolRef> fmt::Debug for PoolOwner<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolOwner")
+            .field("nr_cached", &self.cache.len())
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,183 @@
+//! Pages that a pool has handed out.
+
+use core::fmt;
+use core::ops::{Deref, Range};
+
+use pagemill::{Page, PageSource, Returning, SharedPage, TakeBack};
+
+use crate::block::{Block, BlockBytes};
+use crate::dma::{DmaAddr, DmaMapper};
+use crate::pool::{Home, Item, PagePool, PoolRef};
+
+/// A page of a pool and the right to use it; dropping it recycles it.
+///
+/// It can be kept for as long as one likes, and sent to another thread. Dropped, it returns through
+/// the pool's ring, from any thread; the owner takes it back directly by
+/// [`PoolOwner::put`](crate::PoolOwner::put), which is faster.
+///
+/// It dereferences to the page or folio. With a [`Named`](crate::Named) pool over a
+/// [`Static`](pagemill::Static) allocator it is 8 bytes, and so is `Option<PoolPage>`.
+pub struct PoolPage<R: PoolRef>(Owned<R>);
+
+/// What a page of a pool is made of.
+pub(crate) type Owned<R> = Returning<Item<<R as PoolRef>::Block, <R as PoolRef>::Mapper>, Home<R>>;
+
+impl<R: PoolRef> PoolPage<R> {
+    #[inline]
+    pub(crate) fn new(item: Item<R::Block, R::Mapper>, pool: R) -> Self {
+        Self(Returning::new(item, Home(pool)))
+    }
+
+    #[inline]
+    pub(crate) fn from_owned(owned: Owned<R>) -> Self {
+        Self(owned)
+    }
+
+    #[inline]
+    pub(crate) fn into_owned(self) -> Owned<R> {
+        self.0
+    }
+
+    #[inline]
+    pub(crate) fn into_item(self) -> Item<R::Block, R::Mapper> {
+        self.0.into_parts().0
+    }
+
+    /// Returns how the pool is reached.
+    #[inline]
+    pub fn pool(&self) -> &R {
+        &self.0.home().0
+    }
+
+    /// Returns the address of the first byte that the device may use.
+    #[inline]
+    pub fn dma_addr(&self) -> DmaAddr {
+        let pool = self.pool().pool();
+        let (block, mapping) = &*self.0;
+        let first = pool.mapper().addr(block.dma_block(), *mapping);
+        DmaAddr::new(first.value() + pool.params().dma.offset as u64)
+    }
+
+    /// Hands some bytes to the CPU, counted from where the device's begin: after the device has
+    /// written them, and before they are read.
+    pub fn sync_for_cpu(&self, bytes: Range<usize>) {
+        self.pool().pool().sync_for_cpu(&self.0, bytes);
+    }
+
+    /// Takes the page out of the pool: it is unmapped, and is an ordinary page from then on.
+    ///
+    /// For those who keep pages for good, or free them to the page allocator themselves.
+    ///
+    /// # Source
+    /// `linux-6.12` `net/core/page_pool.c` `page_pool_release_page` of earlier versions
+    pub fn detach(self) -> R::Block {
+        let (item, Home(pool)) = self.0.into_parts();
+        pool.pool().detach(item)
+    }
+}
+
+impl<R: PoolRef<Block: BlockBytes>> PoolPage<R> {
+    /// Returns the bytes, with whatever their last user left in them.
+    #[inline]
+    #[must_use]
+    pub fn as_bytes(&self) -> &<R::Block as BlockBytes>::Bytes {
+        self.0.0.bytes()
+    }
+
+    /// Returns the bytes, to be changed.
+    #[inline]
+    #[must_use]
+    pub fn as_bytes_mut(&mut self) -> &mut <R::Block as BlockBytes>::Bytes {
+        self.0.0.bytes_mut()
+    }
+}
+
+impl<R: PoolRef> Deref for PoolPage<R> {
+    type Target = R::Block;
+
+    #[inline]
+    fn deref(&self) -> &R::Block {
+        &self.0.0
+    }
+}
+
+impl<R: PoolRef> fmt::Debug for PoolPage<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PoolPage(pfn {})", self.0.0.first())
+    }
+}
+
+/// A page of a pool of which others may have a share: the pool's own share of it.
+///
+/// Dropped, it recycles the page if nobody else has a share, and otherwise gives it up: the last of
+/// the others frees it to the page allocator.
+///
+/// # Source
+/// `linux-6.12` `net/core/page_pool.c` `__page_pool_put_page`
+pub struct SharedPoolPage<R, S>(Returning<SharedItem<R, S>, SharedHome<R>>)
+where
+    R: PoolRef<Block = Page<S>>,
+    S: PageSource;
+
+type SharedItem<R, S> = (SharedPage<S>, <<R as PoolRef>::Mapper as DmaMapper>::Mapping);
+
+/// Where the pool's share of a page returns to.
+struct SharedHome<R>(R);
+
+impl<R, S> PoolPage<R>
+where
+    R: PoolRef<Block = Page<S>>,
+    S: PageSource,
+{
+    /// Makes the page one that can be shared.
+    #[must_use]
+    pub fn share(self) -> SharedPoolPage<R, S> {
+        let ((page, mapping), Home(pool)) = self.0.into_parts();
+        SharedPoolPage(Returning::new((page.share(), mapping), SharedHome(pool)))
+    }
+}
+
+impl<R, S> SharedPoolPage<R, S>
+where
+    R: PoolRef<Block = Page<S>>,
+    S: PageSource,
+{
+    /// Returns the shared page, of which clones are shares.
+    #[must_use]
+    pub fn page(&self) -> &SharedPage<S> {
+        &self.0.0
+    }
+}
+
+impl<R, S> TakeBack<SharedItem<R, S>> for SharedHome<R>
+where
+    R: PoolRef<Block = Page<S>>,
+    S: PageSource,
+{
+    fn take_back(&self, (page, mapping): SharedItem<R, S>) {
+        let pool: &PagePool<Page<S>, R::Mapper> = self.0.pool();
+        match page.try_unshare() {
+            Ok(page) => pool.put((page, mapping)),
+            Err(shared) => pool.give_up_share(shared, mapping),
+        }
+    }
+}
+
+impl<S: PageSource, M: DmaMapper> PagePool<Page<S>, M> {
+    /// Gives up a page that others still have a share of.
+    #[cold]
+    fn give_up_share(&self, shared: SharedPage<S>, mapping: M::Mapping) {
+        self.forget_shared(shared.pfn(), mapping);
+        drop(shared);
+    }
+}
+
+impl<R, S> fmt::Debug for SharedPoolPage<R, S>
+where
+    R: PoolRef<Block = Page<S>>,
+    S: PageSource,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SharedPoolPage(pfn {})", self.page().pfn())
+    }
+}

@@ -1,0 +1,554 @@
+//! The pool as all threads see it: what pages return to.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::fmt;
+use core::marker::PhantomData;
+use core::ops::Range;
+use core::panic::Location;
+
+use arrayvec::ArrayVec;
+use pagemill::{Folio, PAGE_SIZE, Page, PageSource, Pfn, TakeBack};
+
+use crate::block::{Block, Request};
+use crate::dma::{DmaBlock, DmaMapper, NoDma};
+use crate::intake::{CLOSING, Intake, RESERVE, TRACKED};
+use crate::ledger::{Holder, Ledger};
+use crate::params::{PoolError, PoolParams};
+use crate::provider::MemoryProvider;
+use crate::stats::{PoolStats, RecycleStats};
+use crate::sync::{AtomicBool, Ordering};
+
+/// A pool of pages between the page allocator and a device's receive ring.
+///
+/// This is the part that threads share: pages return here. Handing them out is the right of one
+/// [`PoolOwner`](crate::PoolOwner), which is claimed once.
+///
+/// # Source
+/// `linux-6.12` `net/core/page_pool.c`
+pub struct PagePool<B: Block, M: DmaMapper = NoDma> {
+    params: PoolParams,
+    source: B::Source,
+    mapper: M,
+    provider: Option<Box<dyn MemoryProvider<B> + Send + Sync>>,
+    intake: Intake<(B, M::Mapping)>,
+    ledger: Ledger,
+    owned: AtomicBool,
+}
+
+/// A page of a pool, and what its device needs to know of it.
+pub(crate) type Item<B, M> = (B, <M as DmaMapper>::Mapping);
+
+/// Pages that return at once: as many as one claim in the ring is made for.
+pub(crate) type Batch<B, M> = ArrayVec<Item<B, M>, BATCH>;
+
+/// One poll's budget. Differs: Linux returns 16 at a time.
+pub(crate) const BATCH: usize = 64;
+
+/// How pages reach their pool: a reference, an [`Arc`], or the [`Named`] of a static.
+///
+/// Each page carries one. A reference or an `Arc` makes it two words, and an `Arc` is counted for
+/// each; a [`Named`] is empty, so that a page is as small as its handle.
+pub trait PoolRef: Clone {
+    /// What the pool pools.
+    type Block: Block;
+    /// What maps it.
+    type Mapper: DmaMapper;
+
+    /// Whether it is noted who has each page; see [`Tracked`].
+    const TRACKS: bool = false;
+
+    /// Returns the pool: the same one each time.
+    fn pool(&self) -> &PagePool<Self::Block, Self::Mapper>;
+
+    /// Tells whether `other` reaches the same pool.
+    #[inline]
+    fn is_same(&self, other: &Self) -> bool {
+        core::ptr::eq(self.pool(), other.pool())
+    }
+}
+
+impl<B: Block, M: DmaMapper> PoolRef for &PagePool<B, M> {
+    type Block = B;
+    type Mapper = M;
+
+    #[inline]
+    fn pool(&self) -> &PagePool<B, M> {
+        self
+    }
+}
+
+/// As `R`, and it is noted which call took each page: so that a shutdown which has to wait can tell
+/// for whom.
+///
+/// Costs a lock and an entry in a table for each page; without it there is not even a question.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::exhaustive_structs, reason = "a wrapper and nothing else")]
+pub struct Tracked<R>(pub R);
+
+impl<R: PoolRef> PoolRef for Tracked<R> {
+    type Block = R::Block;
+    type Mapper = R::Mapper;
+    const TRACKS: bool = true;
+
+    #[inline]
+    fn pool(&self) -> &PagePool<R::Block, R::Mapper> {
+        self.0.pool()
+    }
+
+    #[inline]
+    fn is_same(&self, other: &Self) -> bool {
+        self.0.is_same(&other.0)
+    }
+}
+
+impl<B: Block, M: DmaMapper> PoolRef for Arc<PagePool<B, M>> {
+    type Block = B;
+    type Mapper = M;
+
+    #[inline]
+    fn pool(&self) -> &PagePool<B, M> {
+        self
+    }
+}
+
+/// Names a static that holds a pool, so that [`Named`] can stand for it.
+///
+/// # Examples
+/// ```
+/// use std::sync::OnceLock;
+/// use pagemill::{OnceAllocator, Page, Static, StaticAllocator};
+/// use pagemill_host::{AllocatorConfig, ArenaConfig, Host, allocator};
+/// use pagemill_pool::{Named, NamedPool, NoDma, PagePool, PoolOwner, PoolPage, PoolParams};
+///
+/// static ALLOCATOR: OnceAllocator<Host> = OnceAllocator::new();
+/// enum Frames {}
+/// impl StaticAllocator for Frames {
+///     type Platform = Host;
+///     const ALLOCATOR: &'static OnceAllocator<Host> = &ALLOCATOR;
+/// }
+///
+/// static POOL: OnceLock<PagePool<Page<Static<Frames>>>> = OnceLock::new();
+/// enum Rx {}
+/// impl NamedPool for Rx {
+///     type Block = Page<Static<Frames>>;
+///     type Mapper = NoDma;
+///     fn pool() -> &'static PagePool<Page<Static<Frames>>> {
+///         POOL.get().expect("made before the first page")
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let frames = allocator(&AllocatorConfig::new(ArenaConfig::new(64 << 20)))?;
+/// ALLOCATOR.set(frames).expect("set once");
+/// let pool = PagePool::new(&PoolParams::new(), Static::new(), NoDma)?;
+/// POOL.set(pool).expect("set once");
+/// let mut owner = PoolOwner::claim(Named::<Rx>::new()).expect("nobody has it yet");
+/// let page: PoolPage<_> = owner.alloc().expect("there is memory");
+/// assert_eq!(size_of_val(&Some(page)), 8);
+/// # Ok(()) }
+/// ```
+pub trait NamedPool: 'static {
+    /// What the pool pools.
+    type Block: Block;
+    /// What maps it.
+    type Mapper: DmaMapper;
+
+    /// Returns the static: the same one each time.
+    fn pool() -> &'static PagePool<Self::Block, Self::Mapper>;
+}
+
+/// Reaches the pool in the static named by `T`; it has no size.
+pub struct Named<T>(PhantomData<fn(T) -> T>);
+
+impl<T> Named<T> {
+    /// Names the static.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T> Clone for Named<T> {
+    #[inline]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Named<T> {}
+
+impl<T> Default for Named<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> fmt::Debug for Named<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Named")
+    }
+}
+
+impl<T: NamedPool> PoolRef for Named<T> {
+    type Block = T::Block;
+    type Mapper = T::Mapper;
+
+    #[inline]
+    fn pool(&self) -> &PagePool<T::Block, T::Mapper> {
+        T::pool()
+    }
+
+    #[inline]
+    fn is_same(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl<S: PageSource, M: DmaMapper> PagePool<Page<S>, M> {
+    /// Makes a pool of single pages that has none yet.
+    ///
+    /// # Errors
+    /// What is wrong with the parameters.
+    pub fn new(params: &PoolParams, source: S, mapper: M) -> Result<Self, PoolError> {
+        Self::empty(params, source, mapper)
+    }
+}
+
+impl<S: PageSource, M: DmaMapper> PagePool<Folio<S>, M> {
+    /// Makes a pool of blocks of [`PoolParams::order`] that has none yet.
+    ///
+    /// # Errors
+    /// What is wrong with the parameters.
+    pub fn of_folios(params: &PoolParams, source: S, mapper: M) -> Result<Self, PoolError> {
+        Self::empty(params, source, mapper)
+    }
+}
+
+impl<B: Block, M: DmaMapper> PagePool<B, M> {
+    /// Makes a pool whose pages come from `provider` instead of the page allocator.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and if nothing is mapped and handed to a device: memory of devices is
+    /// for devices.
+    pub fn with_provider(
+        params: &PoolParams,
+        source: B::Source,
+        mapper: M,
+        provider: Box<dyn MemoryProvider<B> + Send + Sync>,
+    ) -> Result<Self, PoolError> {
+        if !(M::MAPS && params.dma.sync_for_device) {
+            return Err(PoolError::ProviderWithoutDma);
+        }
+        let mut pool = Self::empty(params, source, mapper)?;
+        pool.provider = Some(provider);
+        Ok(pool)
+    }
+
+    /// Returns what the pool was made of.
+    pub fn params(&self) -> &PoolParams {
+        &self.params
+    }
+
+    /// Returns what maps its pages.
+    pub fn mapper(&self) -> &M {
+        &self.mapper
+    }
+
+    /// Returns how many pages have come from the page allocator and not gone back: those in use,
+    /// in the ring and in the owner's cache. Negative if more came back than went out.
+    pub fn inflight(&self) -> i32 {
+        self.intake.inflight()
+    }
+
+    /// Returns what was counted where pages return; the rest is counted by
+    /// [`PoolOwner::stats`](crate::PoolOwner::stats).
+    pub fn stats(&self) -> PoolStats {
+        let (ring, ring_full, released_refcnt) = self.intake.counts();
+        let recycle = RecycleStats { ring, ring_full, released_refcnt, ..RecycleStats::default() };
+        PoolStats { recycle, ..PoolStats::default() }
+    }
+
+    /// Returns who has pages, if the owner is [`Tracked`].
+    pub fn holders(&self) -> alloc::vec::Vec<Holder> {
+        self.ledger.holders()
+    }
+
+    fn empty(params: &PoolParams, source: B::Source, mapper: M) -> Result<Self, PoolError> {
+        params.check::<B, M>()?;
+        Ok(Self {
+            params: *params,
+            source,
+            mapper,
+            provider: None,
+            intake: Intake::new(params.ring_size()),
+            ledger: Ledger::default(),
+            owned: AtomicBool::new(false),
+        })
+    }
+
+    /// Tells whether pages come from elsewhere than the page allocator.
+    pub(crate) fn has_provider(&self) -> bool {
+        self.provider.is_some()
+    }
+
+    pub(crate) fn source(&self) -> &B::Source {
+        &self.source
+    }
+
+    pub(crate) fn intake(&self) -> &Intake<Item<B, M>> {
+        &self.intake
+    }
+
+    /// Makes the caller the owner, if there never was one; `tracked` if it notes who has pages.
+    pub(crate) fn claim(&self, tracked: u32) -> bool {
+        // Relaxed: the owner brings all that it writes along.
+        let is_free = !self.owned.swap(true, Ordering::Relaxed);
+        if is_free {
+            self.intake.set_special(tracked);
+        }
+        is_free
+    }
+
+    /// Asks the provider or the page allocator for blocks, which it puts into the slots.
+    pub(crate) fn obtain(&self, request: &Request<'_, B>, slots: &mut [Option<B>]) -> usize {
+        let Some(provider) = &self.provider else { return B::alloc_bulk(request, slots) };
+        let (nr, mut filled) = (slots.len(), 0);
+        let mut slots = slots.iter_mut();
+        provider.alloc(nr, &mut |block| match slots.next() {
+            Some(slot) => {
+                *slot = Some(block);
+                filled += 1;
+            }
+            // More than were asked for: back it goes.
+            None => drop(provider.release(block)),
+        });
+        filled
+    }
+
+    /// Makes a block one of the pool's; gives it up if it cannot be mapped.
+    #[inline]
+    pub(crate) fn map(&self, block: B) -> Option<Item<B, M>> {
+        let Some(mapping) = self.mapper.map(block.dma_block(), self.params.dma.direction) else {
+            self.let_go(block);
+            return None;
+        };
+        let item = (block, mapping);
+        self.sync_for_device(&item, usize::MAX);
+        Some(item)
+    }
+
+    /// Hands up to `used` bytes of a page to the device.
+    #[inline]
+    pub(crate) fn sync_for_device(&self, item: &Item<B, M>, used: usize) {
+        let dma = &self.params.dma;
+        if M::MAPS && dma.sync_for_device {
+            let len = used.min(dma.max_len);
+            self.mapper.sync_for_device(item.0.dma_block(), item.1, dma.offset..dma.offset + len);
+        }
+    }
+
+    /// Hands some bytes of a page to the CPU.
+    pub(crate) fn sync_for_cpu(&self, item: &Item<B, M>, bytes: Range<usize>) {
+        if M::MAPS {
+            let Range { start, end } = bytes;
+            let offset = self.params.dma.offset;
+            let bytes = offset + start..offset + end;
+            self.mapper.sync_for_cpu(item.0.dma_block(), item.1, bytes);
+        }
+    }
+
+    /// Takes a page back into the ring, or gives it up where it cannot be recycled.
+    #[inline]
+    pub(crate) fn put(&self, item: Item<B, M>) {
+        if self.intake.special() != 0 && !self.note_return(item.0.first()) {
+            return self.release(item);
+        }
+        self.sync_for_device(&item, usize::MAX);
+        if let Err(item) = self.intake.push(item) {
+            self.release(item);
+        }
+    }
+
+    /// Takes pages back into the ring by one claim, and gives up those that do not fit.
+    ///
+    /// # Source
+    /// `linux-6.12` `net/core/page_pool.c` `page_pool_put_page_bulk`
+    pub(crate) fn put_batch(&self, batch: &mut Batch<B, M>) {
+        if self.intake.special() != 0 {
+            let mut kept = Batch::<B, M>::new();
+            for item in batch.drain(..) {
+                if self.note_return(item.0.first()) {
+                    kept.push(item);
+                } else {
+                    self.release(item);
+                }
+            }
+            *batch = kept;
+        }
+        batch.iter().for_each(|item| self.sync_for_device(item, usize::MAX));
+        let nr = batch.len();
+        let mut items = batch.drain(..);
+        if nr > 0 && self.intake.push_bulk(nr, &mut items) < nr {
+            self.intake.count_ring_full();
+            self.release_all(items);
+        }
+    }
+
+    /// Takes up to `nr` pages back into the ring by one claim, and returns how many: fewer if there
+    /// is no room, none while there is anything unusual.
+    #[inline]
+    pub(crate) fn put_run(&self, nr: usize, items: &mut impl Iterator<Item = Item<B, M>>) -> usize {
+        if self.intake.special() != 0 {
+            return 0;
+        }
+        let mut synced = items.inspect(|item| self.sync_for_device(item, usize::MAX));
+        self.intake.push_bulk(nr, &mut synced)
+    }
+
+    /// Gives pages back to where they came from, although they might be recycled.
+    pub(crate) fn release_batch(&self, batch: &mut Batch<B, M>) {
+        if self.intake.special() != 0 {
+            batch.iter().for_each(|item| _ = self.forget(item.0.first()));
+        }
+        self.release_all(batch.drain(..));
+    }
+
+    /// Notes that a page came back, and tells whether it may be recycled.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn note_return(&self, pfn: Pfn) -> bool {
+        let special = self.intake.special();
+        if special & (TRACKED | RESERVE) != 0 && self.forget(pfn) {
+            self.intake.count_refcnt();
+            return false;
+        }
+        special & CLOSING == 0
+    }
+
+    /// Notes who takes a page.
+    pub(crate) fn note_taken(&self, item: &Item<B, M>, site: &'static Location<'static>) {
+        self.ledger.note_holder(item.0.first(), site);
+    }
+
+    /// Notes that a page came from the reserve; false if too many of them are out.
+    #[cold]
+    pub(crate) fn note_reserve(&self, block: &B) -> bool {
+        self.ledger.note_reserve(block.first(), || self.intake.set_special(RESERVE))
+    }
+
+    /// Forgets what was noted of a page that leaves the pool, and tells whether it came from the
+    /// reserve.
+    #[cold]
+    pub(crate) fn forget(&self, pfn: Pfn) -> bool {
+        self.ledger.forget(pfn, || self.intake.clear_special(RESERVE))
+    }
+
+    /// Takes a page out of the pool; it is its holder's alone from then on.
+    pub(crate) fn detach(&self, item: Item<B, M>) -> B {
+        if self.intake.special() != 0 {
+            self.forget(item.0.first());
+        }
+        let (block, mapping) = item;
+        self.mapper.unmap(block.dma_block(), mapping, self.params.dma.direction);
+        self.intake.release(1);
+        block
+    }
+
+    /// Gives up a page of one frame that others still have a share of.
+    #[cold]
+    pub(crate) fn forget_shared(&self, pfn: Pfn, mapping: M::Mapping) {
+        if self.intake.special() != 0 {
+            self.forget(pfn);
+        }
+        let block = DmaBlock { pfn, len_bytes: PAGE_SIZE };
+        self.mapper.unmap(block, mapping, self.params.dma.direction);
+        self.intake.count_refcnt();
+        self.intake.release(1);
+    }
+
+    /// Unmaps a page and gives it to where it came from.
+    #[cold]
+    pub(crate) fn release(&self, item: Item<B, M>) {
+        let (block, mapping) = item;
+        self.mapper.unmap(block.dma_block(), mapping, self.params.dma.direction);
+        self.let_go(block);
+        self.intake.release(1);
+    }
+
+    /// Unmaps pages and gives them to where they came from, together where that can be.
+    #[cold]
+    pub(crate) fn release_all(&self, items: impl IntoIterator<Item = Item<B, M>>) {
+        let mut slots: ArrayVec<Option<B>, BATCH> = ArrayVec::new();
+        for (block, mapping) in items {
+            self.mapper.unmap(block.dma_block(), mapping, self.params.dma.direction);
+            let Some(block) = self.offer(block) else {
+                self.intake.release(1);
+                continue;
+            };
+            slots.push(Some(block));
+            if slots.is_full() {
+                self.free(&mut slots);
+            }
+        }
+        self.free(&mut slots);
+    }
+
+    fn free(&self, slots: &mut ArrayVec<Option<B>, BATCH>) {
+        B::free_bulk(&self.source, slots);
+        self.intake.release(u32::try_from(slots.len()).unwrap_or(u32::MAX));
+        slots.clear();
+    }
+
+    /// Gives a block to where it came from.
+    fn let_go(&self, block: B) {
+        drop(self.offer(block));
+    }
+
+    /// Offers a block to the provider; `None` if it took it.
+    fn offer(&self, block: B) -> Option<B> {
+        match &self.provider {
+            None => Some(block),
+            Some(provider) => provider.release(block),
+        }
+    }
+
+    /// Empties the ring.
+    pub(crate) fn scrub(&self) {
+        loop {
+            let batch: Batch<B, M> =
+                self.intake.drain().into_iter().flatten().take(BATCH).collect();
+            if batch.is_empty() {
+                return;
+            }
+            self.release_all(batch);
+        }
+    }
+}
+
+impl<B: Block, M: DmaMapper> Drop for PagePool<B, M> {
+    fn drop(&mut self) {
+        // What came back after the last shutdown looked.
+        self.scrub();
+    }
+}
+
+impl<B: Block, M: DmaMapper> fmt::Debug for PagePool<B, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PagePool")
+            .field("inflight", &self.inflight())
+            .field("params", &self.params)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a page of a pool returns to when it is dropped.
+#[derive(Clone, Debug)]
+pub(crate) struct Home<R>(pub(crate) R);
+
+impl<R: PoolRef> TakeBack<Item<R::Block, R::Mapper>> for Home<R> {
+    #[inline]
+    fn take_back(&self, item: Item<R::Block, R::Mapper>) {
+        self.0.pool().put(item);
+    }
+}

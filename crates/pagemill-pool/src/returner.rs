@@ -1,0 +1,90 @@
+//! The right to take pages back into a pool, which any thread may have.
+
+use crate::page::PoolPage;
+use crate::pool::{BATCH, Batch, Item, PoolRef};
+
+/// Returns pages to a pool through its ring; can be cloned, shared and sent.
+///
+/// Dropping a page does the same for one: this is for many at once.
+#[derive(Clone, Debug)]
+pub struct Returner<R>(pub(crate) R);
+
+impl<R: PoolRef> Returner<R> {
+    /// Returns pages of a pool from wherever one is.
+    pub const fn new(pool: R) -> Self {
+        Self(pool)
+    }
+
+    /// Returns a page.
+    #[inline]
+    pub fn put(&self, page: PoolPage<R>) {
+        drop(page);
+    }
+
+    /// Returns pages, 64 by one claim in the ring; pages of other pools return to theirs.
+    ///
+    /// # Cost
+    /// One atomic operation for up to 64 pages. Those for which the ring has no room go to the page
+    /// allocator together.
+    ///
+    /// # Source
+    /// `linux-6.12` `net/core/page_pool.c` `page_pool_put_page_bulk`
+    pub fn put_bulk(&self, pages: impl IntoIterator<Item = PoolPage<R>>) {
+        put_bulk(&self.0, pages);
+    }
+
+    /// Gives pages back to the page allocator, 64 at a time: for those that will not be needed soon.
+    pub fn release_bulk(&self, pages: impl IntoIterator<Item = PoolPage<R>>) {
+        release_bulk(&self.0, pages);
+    }
+}
+
+/// Gives pages back to the page allocator, a batch at a time.
+fn release_bulk<R: PoolRef>(to: &R, pages: impl IntoIterator<Item = PoolPage<R>>) {
+    let (pool, mut pages) = (to.pool(), pages.into_iter());
+    loop {
+        let mut batch = own(to, &mut pages, |page| drop(page.detach()))
+            .take(BATCH)
+            .collect::<Batch<R::Block, R::Mapper>>();
+        if batch.is_empty() {
+            return;
+        }
+        pool.release_batch(&mut batch);
+    }
+}
+
+/// Returns pages through the ring, a batch at a time.
+pub(crate) fn put_bulk<R: PoolRef>(to: &R, pages: impl IntoIterator<Item = PoolPage<R>>) {
+    let (pool, mut pages) = (to.pool(), pages.into_iter());
+    loop {
+        // Where it is known how many there are, places are claimed first; else they are collected.
+        let known = pages.size_hint().0.min(BATCH);
+        let done = if known > 1 { pool.put_run(known, &mut own(to, &mut pages, drop)) } else { 0 };
+        if done > 1 && done == known {
+            continue;
+        }
+        let nr = if known > 1 { known - done } else { BATCH };
+        let rest = own(to, &mut pages, drop).take(nr);
+        let mut batch = rest.collect::<Batch<R::Block, R::Mapper>>();
+        if batch.is_empty() {
+            return;
+        }
+        pool.put_batch(&mut batch);
+    }
+}
+
+/// Yields what pages of one pool are made of; those of other pools go to `stranger`.
+#[inline]
+fn own<R: PoolRef>(
+    to: &R,
+    pages: &mut impl Iterator<Item = PoolPage<R>>,
+    mut stranger: impl FnMut(PoolPage<R>),
+) -> impl Iterator<Item = Item<R::Block, R::Mapper>> {
+    pages.filter_map(move |page| {
+        if page.pool().is_same(to) {
+            return Some(page.into_item());
+        }
+        stranger(page);
+        None
+    })
+}

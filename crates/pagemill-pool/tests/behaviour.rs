@@ -1,0 +1,510 @@
+//! What a pool promises, one test each; those about a bug that Linux shipped name its number in the
+//! list of `crates/pagemill/tests/upstream`.
+#![cfg(not(loom))]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+#[expect(dead_code, reason = "other tests use the rest")]
+mod common;
+
+use alloc::sync::Arc;
+use std::sync::Mutex;
+
+use common::World;
+use pagemill::{AllocPages, Folio, Gfp, NodeId, Order, Page, PageAllocator, PageSource};
+use pagemill_host::{
+    AllocatorConfig, ArenaConfig, DEFAULT_BASE_PFN, Host, SharedAllocator, allocator,
+};
+use pagemill_pool::{
+    ArenaOffsets, DmaParams, FaultyMapper, MemoryProvider, NoDma, PagePool, PoolError, PoolFrags,
+    PoolOwner, PoolPage, PoolParams, Tracked,
+};
+
+type Frames<'w> = &'w PageAllocator<Host>;
+
+fn pool(world: &World) -> PagePool<Page<Frames<'_>>> {
+    PagePool::new(&PoolParams::new(), &**world, NoDma).expect("valid parameters")
+}
+
+fn offsets(world: &World) -> FaultyMapper<ArenaOffsets> {
+    FaultyMapper::new(ArenaOffsets::new(world.platform().base_pfn()))
+}
+
+/// 2.24: the refill ran although the cache was not empty, and overflowed it.
+#[test]
+fn the_cache_is_refilled_only_when_it_is_empty_and_never_overflows() {
+    let world = World::new();
+    let pool = pool(&world);
+    let mut owner = PoolOwner::claim(&pool).unwrap();
+    let first = owner.alloc().unwrap();
+    assert_eq!(owner.nr_cached(), 63, "64 came, one is out");
+    let mut pages = Vec::from([first]);
+    owner.alloc_bulk(200, &mut pages);
+    let in_ring = pages.split_off(80);
+    let nr_in_ring = in_ring.len();
+    owner.returner().put_bulk(in_ring);
+    owner.put_bulk(pages);
+    let full = owner.nr_cached();
+    assert!(full > 100 && full <= 128);
+    // The ring has pages, but the cache is emptied first.
+    let mut pages = Vec::new();
+    owner.alloc_bulk(full, &mut pages);
+    assert_eq!((owner.nr_cached(), owner.stats().alloc.refill), (0, 0));
+    pages.extend(owner.alloc());
+    assert_eq!((owner.nr_cached(), owner.stats().alloc.refill), (63, 1));
+    owner.alloc_bulk(200, &mut pages);
+    owner.put_bulk(pages);
+    assert_eq!(owner.nr_cached(), 128, "full to the last place");
+    assert!(owner.stats().recycle.cache_full > 0);
+    assert!(nr_in_ring > 64);
+}
+
+/// 2.23: an error path freed more, or less, than it had got.
+#[test]
+fn a_page_that_cannot_be_mapped_is_freed_and_only_that_one() {
+    let world = World::new();
+    let pool = PagePool::new(&PoolParams::new(), &*world, offsets(&world)).unwrap();
+    let mut owner = PoolOwner::claim(&pool).unwrap();
+    pool.mapper().fail(0b1011);
+    let page = owner.alloc().unwrap();
+    assert_eq!((owner.nr_cached(), pool.inflight(), pool.mapper().nr_mapped()), (60, 61, 61));
+    assert_eq!(owner.stats().alloc.slow, 1);
+    assert_eq!(world.nr_out(), 61);
+    let mut rest = Vec::new();
+    owner.alloc_bulk(60, &mut rest);
+    pool.mapper().fail(u64::MAX);
+    assert!(owner.alloc().is_none(), "pages came, but none could be mapped");
+    assert_eq!((owner.stats().alloc.slow, pool.inflight(), world.nr_out()), (1, 61, 61));
+    drop((page, rest));
+}
+
+/// A partial result of the bulk allocator is taken as it is.
+#[test]
+fn a_refill_takes_what_the_allocator_can_spare() {
+    let world = World::new();
+    let mut hog: Vec<_> = core::iter::from_fn(|| world.alloc_page(Gfp::KERNEL)).collect();
+    hog.truncate(hog.len() - 100);
+    let pool = pool(&world);
+    let mut owner = PoolOwner::claim(&pool).unwrap();
+    let mut pages = Vec::new();
+    let got = owner.alloc_bulk(10_000, &mut pages);
+    assert!((100..400).contains(&got), "{got}");
+    assert_eq!(owner.stats().alloc.fast + owner.stats().alloc.slow, got as u64);
+    assert!(owner.alloc().is_none());
+    world.fail_all(true);
+    assert!(owner.alloc().is_none());
+    world.fail_all(false);
+}
+
+/// 2.10: with accounts, a bulk call brings one page at a time; the pool goes on with that.
+#[test]
+fn a_refill_of_one_serves_one() {
+    let world = World::new();
+    let params = PoolParams { refill: 1, ..PoolParams::new() };
+    let pool = PagePool::new(&params, &*world, NoDma).unwrap();
+    let mut owner = PoolOwner::claim(&pool).unwrap();
+    let pages: Vec<_> = (0..5).map(|_| owner.alloc().unwrap()).collect();
+    assert_eq!((owner.stats().alloc.slow, owner.nr_cached(), pool.inflight()), (5, 0, 5));
+    drop(pages);
+}
+
+#[test]
+fn pages_from_the_reserve_are_not_recycled() {
+    let world = World::new();
+    let gfp = Gfp::ATOMIC | Gfp::MEMALLOC;
+    let pool = PagePool::new(&PoolParams { gfp, ..PoolParams::new() }, &*world, NoDma).unwrap();
+    let mut owner = PoolOwner::claim(&pool).unwrap();
+    let mut hog: Vec<_> = core::iter::from_fn(|| world.alloc_page(Gfp::ATOMIC)).collect();
+    let mut pages = Vec::new();
+    let ordinary = owner.alloc_bulk(300, &mut pages);
+    assert!(ordinary < 300, "no more than 64 may come from the reserve");
+    // The last ones came one by one, and go straight back.
+    let last = pages.split_off(pages.len() - 20);
+    for (nr, page) in last.into_iter().enumerate() {
+        match nr % 3 {
+            0 => owner.put(page),
+            1 => drop(page),
+            _ => owner.returner().put_bulk([page]),
+        }
+    }
+    let stats = owner.stats();
+    assert_eq!(stats.recycle.released_refcnt, 20);
+    assert_eq!((stats.recycle.cached, stats.recycle.ring, owner.nr_cached()), (0, 0, 0));
+    drop(pages);
+    hog.clear();
+    // Once all of them are back, pages are recycled as ever.
+    let page = owner.alloc().unwrap();
+    owner.put(page);
+    assert_eq!(owner.stats().recycle.cached, 1);
+    assert!(owner.shutdown().is_complete());
+}
+
+#[test]
+fn a_pool_whose_pages_may_not_come_from_the_reserve_gets_none() {
+    let world = World::new();
+    let pool = pool(&world);
+    let mut owner = PoolOwner::claim(&pool).unwrap();
+    let hog: Vec<_> = core::iter::from_fn(|| world.alloc_page(Gfp::ATOMIC)).collect();
+    assert!(owner.alloc().is_none());
+    drop(hog);
+}
+
+#[test]
+fn pages_of_another_node_are_given_up_one_each_refill() {
+    let world = World::new();
+    let params = PoolParams { node: Some(NodeId::new(0)), ..PoolParams::new() };
+    let pool = PagePool::new(&params, &*world, NoDma).unwrap();
+    let mut owner = PoolOwner::claim(&pool).unwrap();
+    let mut pages = Vec::new();
+    owner.alloc_bulk(3, &mut pages);
+    assert!(pages.iter().all(|page| page.node() == NodeId::new(0)));
+    owner.returner().put_bulk(pages);
+    owner.set_node(Some(NodeId::new(1)));
+    assert_eq!((owner.nr_cached(), pool.inflight()), (0, 3), "the cache is given up");
+    for waived in 1..=3 {
+        let page = owner.alloc().unwrap();
+        assert_eq!(page.node(), NodeId::new(1));
+        let mut rest = Vec::new();
+        owner.alloc_bulk(63, &mut rest);
+        assert_eq!(owner.stats().alloc.waive, waived);
+        drop((page.detach(), rest.into_iter().map(PoolPage::detach).collect::<Vec<_>>()));
+    }
+    assert_eq!(owner.stats().alloc.refill, 0);
+}
+
+#[test]
+fn a_shared_page_is_recycled_only_by_its_last_owner() {
+    let world = World::new();
+    let pool = pool(&world);
+    let mut owner = PoolOwner::claim(&pool).unwrap();
+    let alone = owner.alloc().unwrap().share();
+    let held = owner.alloc().unwrap().share();
+    let share = held.page().clone();
+    let inflight = pool.inflight();
+    drop(alone);
+    drop(held);
+    let stats = owner.stats();
+    assert_eq!((stats.recycle.ring, stats.recycle.released_refcnt), (1, 1));
+    assert_eq!(pool.inflight(), inflight - 1);
+    assert_eq!(share.nr_owners(), 1, "the page is the other owner's now");
+}
+
+#[test]
+fn folios_come_one_by_one_and_are_recycled() {
+    let world = World::new();
+    let order = Order::new(2).unwrap();
+    let params = PoolParams { order, ..PoolParams::new() };
+    assert_eq!(
+        PagePool::<Page<_>>::new(&params, &*world, NoDma).unwrap_err(),
+        PoolError::Order { order }
+    );
+    let pool = PagePool::of_folios(&params, &*world, offsets(&world)).unwrap();
+    let mut owner = PoolOwner::claim(&pool).unwrap();
+    let mut one = owner.alloc().unwrap();
+    let two = owner.alloc().unwrap();
+    one.as_bytes_mut().fill(7);
+    assert_eq!((one.as_bytes().len(), one.order()), (16384, order));
+    owner.put(one);
+    drop(two);
+    let (one, two) = (owner.alloc().unwrap(), owner.alloc().unwrap());
+    let alloc = owner.stats().alloc;
+    assert_eq!((alloc.slow_high_order, alloc.slow, alloc.fast, alloc.refill), (2, 0, 1, 1));
+    assert_eq!((pool.inflight(), pool.mapper().nr_mapped()), (2, 2));
+    pool.mapper().fail(1);
+    assert!(owner.alloc().is_none(), "one that cannot be mapped is none");
+    drop((one, two));
+    let single: PagePool<Folio<Frames<'_>>, _> =
+        PagePool::of_folios(&PoolParams::new(), &*world, NoDma).unwrap();
+    let mut owner = PoolOwner::claim(&single).unwrap();
+    assert_eq!(owner.alloc().unwrap().order(), Order::ZERO);
+}
+
+#[test]
+fn a_device_knows_pages_by_their_offset_and_gets_their_bytes_back() {
+    let world = World::new();
+    let dma = DmaParams { sync_for_device: true, offset: 256, max_len: 1500, ..Default::default() };
+    let params = PoolParams { dma, ..PoolParams::new() };
+    let pool = PagePool::new(&params, &*world, offsets(&world)).unwrap();
+    let mut owner = PoolOwner::claim(&pool).unwrap();
+    let page = owner.alloc().unwrap();
+    let mapped = pool.mapper().bytes_for_device();
+    assert_eq!(mapped, 64 * 1500, "each page as it is mapped");
+    let base = world.platform().memory().base().addr().get();
+    let offset = page.as_bytes().as_ptr().addr() - base;
+    assert_eq!(page.dma_addr().value(), (offset + 256) as u64);
+    page.sync_for_cpu(0..60);
+    assert_eq!(pool.mapper().bytes_for_cpu(), 60);
+    owner.put_used(page, 100);
+    assert_eq!(pool.mapper().bytes_for_device(), mapped + 100);
+    drop(owner.alloc().unwrap());
+    assert_eq!(pool.mapper().bytes_for_device(), mapped + 100 + 1500);
+}
+
+#[test]
+fn pieces_of_a_page_are_apart_and_the_last_one_recycles_it() {
+    let world = World::new();
+    let pool = pool(&world);
+    let mut owner = PoolOwner::claim(&pool).unwrap();
+    let mut frags = PoolFrags::new();
+    assert!(frags.alloc(&mut owner, 4097).is_none());
+    let mut pieces: Vec<_> = (0..4).map(|_| frags.alloc(&mut owner, 1000).unwrap()).collect();
+    for (piece, value) in pieces.iter_mut().zip(1..) {
+        piece.as_bytes_mut().fill(value);
+    }
+    for (piece, value) in pieces.iter().zip(1_u8..) {
+        assert!(piece.as_bytes().iter().all(|&byte| byte == value));
+        assert_eq!((piece.as_bytes().len(), piece.offset() % 64), (1000, 0));
+    }
+    let pfn = pieces[0].block().pfn();
+    assert!(pieces.iter().all(|piece| piece.block().pfn() == pfn));
+    // All come back, some from elsewhere: the page is begun anew, and was nowhere meanwhile.
+    let kept = pieces.split_off(2);
+    std::thread::scope(|scope| scope.spawn(move || drop(kept)).join().unwrap());
+    drop(pieces);
+    let before = owner.stats();
+    let again = frags.alloc(&mut owner, 1000).unwrap();
+    let after = owner.stats();
+    assert_eq!((again.block().pfn(), again.offset()), (pfn, 0));
+    assert_eq!(after.recycle.cached, before.recycle.cached + 1);
+    assert_eq!(after.alloc.fast, before.alloc.fast + 1);
+    // One stays out: the next pieces are of another page, and the last one recycles it.
+    let other = frags.alloc(&mut owner, 4000).unwrap();
+    assert_ne!(other.block().pfn(), pfn);
+    assert_eq!(owner.stats().recycle.ring, 0);
+    owner.put_frag(again);
+    assert_eq!(owner.stats().recycle.cached, after.recycle.cached + 1, "taken back directly");
+    drop(frags);
+    assert_eq!(owner.stats().recycle.ring, 0, "its piece is still out");
+    drop(other);
+    assert_eq!(owner.stats().recycle.ring, 1);
+}
+
+#[test]
+fn a_page_of_another_pool_returns_to_its_own() {
+    let world = World::new();
+    let (one, two) = (pool(&world), pool(&world));
+    let mut first = PoolOwner::claim(&one).unwrap();
+    let mut second = PoolOwner::claim(&two).unwrap();
+    let mut pages = Vec::new();
+    first.alloc_bulk(4, &mut pages);
+    let cached = second.nr_cached();
+    second.put(pages.pop().unwrap());
+    second.put_bulk(pages.drain(..2));
+    second.returner().put_bulk(pages);
+    assert_eq!((second.nr_cached(), second.stats().recycle.ring), (cached, 0));
+    assert_eq!(first.stats().recycle.ring, 4);
+    assert_eq!((one.inflight(), two.inflight()), (64, 0));
+}
+
+#[test]
+fn a_pool_has_one_owner() {
+    let world = World::new();
+    let pool = pool(&world);
+    let owner = PoolOwner::claim(&pool).unwrap();
+    assert!(PoolOwner::claim(&pool).is_none());
+    drop(owner);
+    assert!(PoolOwner::claim(&pool).is_none(), "it has ended");
+}
+
+#[test]
+fn a_shutdown_tells_who_has_the_pages_it_waits_for() {
+    let world = World::new();
+    let pool = Arc::new(pool(&world));
+    let mut owner = PoolOwner::claim(Tracked(Arc::clone(&pool))).unwrap();
+    let (one, line) = (owner.alloc().unwrap(), line!());
+    let mut two = Vec::new();
+    owner.alloc_bulk(2, &mut two);
+    let third = owner.alloc().unwrap();
+    owner.put(third);
+    let mut draining = owner.shutdown();
+    let out = draining.poll().unwrap();
+    assert_eq!(out.inflight, 3);
+    let sites: Vec<_> = out.holders.iter().map(|holder| holder.nr_pages).collect();
+    assert_eq!(sites, [2, 1]);
+    assert_eq!((out.holders[1].site.file(), out.holders[1].site.line()), (file!(), line));
+    let text = out.to_string();
+    assert!(text.starts_with("3 pages of the pool are still out: 2 taken at"), "{text}");
+    let gave_up = draining.wait(|_| false).unwrap_err();
+    assert_eq!(gave_up.inflight, 3);
+    // They find their way back without anybody waiting.
+    drop((one, two));
+    assert_eq!((pool.inflight(), pool.holders().len()), (0, 0));
+}
+
+#[test]
+fn a_shutdown_waits_for_pages_on_other_threads() {
+    let world = World::new();
+    let pool = pool(&world);
+    let mut owner = PoolOwner::claim(&pool).unwrap();
+    let mut pages = Vec::new();
+    owner.alloc_bulk(100, &mut pages);
+    std::thread::scope(|scope| {
+        let (tell, told) = std::sync::mpsc::channel();
+        let holder = scope.spawn(move || {
+            while told.recv().is_ok() {
+                drop(pages.pop());
+            }
+            assert!(pages.is_empty());
+        });
+        let mut last = 101;
+        let pause = |out: &pagemill_pool::Outstanding| {
+            assert!(out.inflight <= last);
+            if out.inflight < last {
+                last = out.inflight;
+                tell.send(()).unwrap();
+            }
+            std::thread::yield_now();
+            true
+        };
+        owner.shutdown().wait(pause).unwrap();
+        drop(tell);
+        holder.join().unwrap();
+    });
+    assert_eq!(world.nr_out(), 0);
+}
+
+/// Lends pages that it has taken from the allocator long before.
+#[derive(Clone)]
+struct Lender {
+    pages: Arc<Mutex<Vec<Page<SharedAllocator>>>>,
+    /// Whether pages that come back are kept.
+    keeps: bool,
+}
+
+impl MemoryProvider<Page<SharedAllocator>> for Lender {
+    fn alloc(&self, nr: usize, take: &mut dyn FnMut(Page<SharedAllocator>)) {
+        let mut pages = self.pages.lock().expect("nobody panicked");
+        let from = pages.len().saturating_sub(nr);
+        pages.drain(from..).for_each(take);
+    }
+
+    fn release(&self, page: Page<SharedAllocator>) -> Option<Page<SharedAllocator>> {
+        if !self.keeps {
+            return Some(page);
+        }
+        self.pages.lock().expect("nobody panicked").push(page);
+        None
+    }
+}
+
+/// Has a page only for who asks twice.
+struct Moody {
+    nr_asked: Arc<Mutex<u32>>,
+    page: Mutex<Option<Page<SharedAllocator>>>,
+}
+
+impl MemoryProvider<Page<SharedAllocator>> for Moody {
+    fn alloc(&self, _nr: usize, take: &mut dyn FnMut(Page<SharedAllocator>)) {
+        let mut nr_asked = self.nr_asked.lock().expect("nobody panicked");
+        *nr_asked += 1;
+        if *nr_asked > 1 {
+            self.page.lock().expect("nobody panicked").take().map(take);
+        }
+    }
+
+    fn release(&self, page: Page<SharedAllocator>) -> Option<Page<SharedAllocator>> {
+        Some(page)
+    }
+}
+
+#[test]
+fn memory_can_come_from_elsewhere() {
+    let frames = allocator(&AllocatorConfig::new(ArenaConfig::new(16 << 20))).unwrap();
+    let frames = SharedAllocator::new(frames);
+    let nr_free = frames.allocator().nr_free_pages();
+    let mapper = || FaultyMapper::new(ArenaOffsets::new(DEFAULT_BASE_PFN));
+    let dma = DmaParams { sync_for_device: true, max_len: 4096, ..Default::default() };
+    let params = PoolParams { dma, ..PoolParams::new() };
+    for keeps in [true, false] {
+        let pages = (0..100).map(|_| frames.clone().alloc_page(Gfp::KERNEL).unwrap()).collect();
+        let lender = Lender { pages: Arc::new(Mutex::new(pages)), keeps };
+        let provider = Box::new(lender.clone());
+        let pool = PagePool::with_provider(&params, frames.clone(), mapper(), provider).unwrap();
+        let mut owner = PoolOwner::claim(&pool).unwrap();
+        let mut out = Vec::new();
+        assert_eq!(owner.alloc_bulk(200, &mut out), 100, "it has no more");
+        assert_eq!((owner.stats().alloc.slow, pool.inflight()), (2, 100));
+        drop(out);
+        assert!(owner.shutdown().is_complete());
+        let left = lender.pages.lock().unwrap().len();
+        assert_eq!(left, if keeps { 100 } else { 0 });
+    }
+    // A provider is asked once, whatever the pool may take from the page allocator's reserve.
+    let page = frames.clone().alloc_page(Gfp::KERNEL);
+    let moody = Moody { nr_asked: Arc::default(), page: Mutex::new(page) };
+    let nr_asked = Arc::clone(&moody.nr_asked);
+    let params = PoolParams { gfp: Gfp::ATOMIC | Gfp::MEMALLOC, ..params };
+    let pool = PagePool::with_provider(&params, frames.clone(), mapper(), Box::new(moody)).unwrap();
+    let mut owner = PoolOwner::claim(&pool).unwrap();
+    assert!(owner.alloc().is_none());
+    assert_eq!(*nr_asked.lock().unwrap(), 1);
+    let page = owner.alloc().expect("it has one the second time");
+    owner.put(page);
+    assert_eq!(owner.nr_cached(), 1, "recycled like any other");
+    assert!(owner.shutdown().is_complete());
+    drop(pool);
+    frames.allocator().drain_all_pages();
+    assert_eq!(frames.allocator().nr_free_pages(), nr_free);
+    let lender = Lender { pages: Arc::default(), keeps: true };
+    let provider = Box::new(lender);
+    let refused = PagePool::with_provider(&PoolParams::new(), frames, mapper(), provider);
+    assert_eq!(refused.unwrap_err(), PoolError::ProviderWithoutDma);
+}
+
+#[test]
+fn who_may_do_what_is_said_by_types() {
+    fn is_send<T: Send>() {}
+    fn is_shared<T: Send + Sync + Clone>() {}
+    type Pool = PagePool<Page<Frames<'static>>>;
+    is_send::<PoolOwner<&'static Pool>>();
+    is_send::<PoolPage<&'static Pool>>();
+    is_send::<PoolPage<Arc<Pool>>>();
+    is_send::<pagemill_pool::PoolFrag<&'static Pool>>();
+    is_shared::<pagemill_pool::Returner<&'static Pool>>();
+    is_shared::<pagemill_pool::Returner<Arc<Pool>>>();
+}
+
+type Packet<'p, 'w> = PoolPage<&'p PagePool<Page<Frames<'w>>, FaultyMapper<ArenaOffsets>>>;
+
+#[test]
+fn threads_return_pages_while_the_owner_takes_them_and_none_is_lost() {
+    let world = World::of(64 << 20);
+    let params = PoolParams { pool_size: 256, ..PoolParams::new() };
+    let pool = PagePool::new(&params, &*world, offsets(&world)).unwrap();
+    let mut owner = PoolOwner::claim(&pool).unwrap();
+    std::thread::scope(|scope| {
+        let senders: Vec<_> = (0..3)
+            .map(|kind| {
+                let (send, receive) = std::sync::mpsc::sync_channel::<Vec<Packet<'_, '_>>>(4);
+                let returner = owner.returner();
+                scope.spawn(move || {
+                    for (mut pages, turn) in receive.iter().zip((kind..255_u8).cycle()) {
+                        for page in &mut pages {
+                            page.as_bytes_mut()[0] = turn;
+                        }
+                        match turn % 3 {
+                            0 => pages.clear(),
+                            1 => returner.put_bulk(pages),
+                            _ => drop(pages.into_iter().map(PoolPage::detach)),
+                        }
+                    }
+                });
+                send
+            })
+            .collect();
+        for round in 0..2_000 {
+            let mut pages = Vec::new();
+            owner.alloc_bulk(1 + round % 100, &mut pages);
+            pages.truncate(pages.len() - round % 2);
+            if let Some(page) = pages.pop() {
+                owner.put(page);
+            }
+            senders[round % 3].send(pages).unwrap();
+        }
+    });
+    let stats = owner.stats();
+    assert!(stats.recycle.ring > 0 && stats.alloc.refill > 0);
+    owner.shutdown().wait(|out| panic!("{out}")).unwrap();
+    assert_eq!((pool.inflight(), pool.mapper().nr_mapped()), (0, 0));
+}

@@ -1,0 +1,116 @@
+//! Packets in pages: AF_XDP over pagemill's arenas, and devices that behave like it.
+//!
+//! The memory that a kernel's AF_XDP sockets read and write (the UMEM) is the arena that a page
+//! allocator hands out, and each frame is one of its pages. So the rings are filled from the
+//! allocator in bulk, and a packet that came in is an owned page: a [`Packet`] may be kept, changed
+//! in place with room on both sides, sent to another thread, or sent out of any device of the same
+//! arena, which takes it over. Dropping it frees its pages. It cannot be sent twice, lost, or looked
+//! at while the kernel has it.
+//!
+//! A [`Port`] is an interface with our program on it, a [`Socket`] one of its queues. A socket is
+//! one [`Device`] among others: [`Loopback`] needs no right and no network, [`Fault`] loses, delays
+//! and reorders what another device brings. A [`Worker`] moves packets from a device into a
+//! [`Sink`]: out of another device ([`Forward`]), to another thread ([`handover`]), or nowhere
+//! ([`Discard`]); its frames come from a [`FramePool`]. [`parse`] looks at headers.
+//!
+//! # Getting started
+//! ```
+//! use pagemill_host::{AllocatorConfig, ArenaConfig, allocator};
+//! use pagemill_xdp::*;
+//!
+//! # fn main() -> Result<(), Box<dyn core::error::Error>> {
+//! let frames = allocator(&AllocatorConfig::new(ArenaConfig::new(16 << 20)))?;
+//! // With root's rights, `Socket::open(&Port::attach(name, ..)?, queue, &frames, ..)?` instead.
+//! let input = Loopback::new(&frames, 256)?;
+//! let output = Loopback::new(&frames, 256)?;
+//! let pool = AllocatorPool::new(&frames, Refill::Bulk);
+//! let mut worker = Worker::new(input, pool, Forward::new(output))?;
+//! worker.input_mut().inject(&Datagram::example().packet(b"payload"));
+//! assert_eq!(worker.step()?, 1);
+//! assert_eq!(worker.output_counters().sent, 1);
+//! let (_, closed) = worker.close();
+//! closed?;
+//! assert_eq!(frames.nr_free_pages(), 4096); // every page is back
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Rights
+//! `CAP_NET_RAW` to open a socket, `CAP_BPF` and `CAP_NET_ADMIN` for the program, in the first user
+//! namespace. What is missing is told by name ([`XdpError::Capability`]). The arena counts as locked
+//! memory, once for each socket: where the limit (`ulimit -l`) is lower, `CAP_IPC_LOCK` is needed too
+//! ([`XdpError::LockedMemory`]).
+//!
+//! # The arena is pinned
+//! Registering an arena makes the kernel keep every page of it until the last socket is closed.
+//! Nothing in it may be given back to the system meanwhile; `pagemill-host` never does that
+//! (`arena-resident`). Each socket registers the arena for itself: the kernel's way to share one
+//! registration binds all sockets to the modes of the first, and to its life.
+//!
+//! # Child processes
+//! Closing a socket ends the kernel's use of its frames because nobody else has the socket: rings are
+//! kept out of children, and the descriptor is closed on exec. Between fork and exec a child does have
+//! it. So a socket must not be closed while another thread of the process starts a child, and a child
+//! that never calls exec must close what it inherited; else frames that are free again may still be
+//! written to. This is the one thing that safe code can get wrong here, and it is not checked.
+//!
+//! # Invariants
+//! The proofs beside unsafe code cite these by name; all of it is in `rim`.
+//!
+//! - `frame-in-custody` (`custody.rs`): a frame that was put in is neither read nor written through
+//!   this crate until it is taken out.
+//! - `custody-first` (`rim/queue.rs`): an address is put on a ring only after its frame was put in
+//!   custody; it comes out when the ring brings it back, or after the socket was closed.
+//! - `ring-slots` (`rim/socket.rs`): a slot of a ring is read or written only where the protocol
+//!   says that it is this side's.
+//! - `ring-mapped` (`rim/mapping.rs`): while the memory of a ring lives, it is mapped.
+#![deny(unsafe_code)]
+
+extern crate alloc;
+
+mod capability;
+mod custody;
+mod datagram;
+mod descriptor;
+mod device;
+mod error;
+mod fault;
+mod frame;
+mod intake;
+mod lab;
+mod loopback;
+mod name;
+mod outbox;
+mod packet;
+mod pool;
+mod port;
+mod program;
+#[expect(unsafe_code, reason = "system calls, and memory that is shared with the kernel")]
+mod rim;
+mod ring;
+mod sink;
+mod socket;
+mod sync;
+mod traffic;
+mod wire;
+mod worker;
+
+pub use capability::Capabilities;
+pub use datagram::{DATAGRAM_HEADERS_LEN, Datagram};
+pub use device::{Device, DeviceCounters};
+pub use error::XdpError;
+pub use fault::{Fault, FaultConfig};
+pub use frame::Frame;
+pub use lab::{VethPair, enter_private_network};
+pub use loopback::Loopback;
+pub use name::{InvalidName, Name};
+pub use packet::{DEFAULT_HEADROOM, NoRoom, Packet};
+pub use pool::{AllocatorPool, FramePool, Refill};
+pub use port::{AttachMode, Notice, Port, PortConfig};
+pub use sink::{Discard, Forward, Handover, Inbox, NoBatch, Sink, handover};
+pub use socket::{CopyMode, Socket, SocketConfig};
+pub use traffic::{LiveFrames, PacketSender, ThreadClock};
+pub use wire::{
+    Headers, Malformed, MalformedCounters, NR_VLAN_TAGS_MAX, Network, Transport, parse,
+};
+pub use worker::{BUDGET, Worker, WorkerCounters};

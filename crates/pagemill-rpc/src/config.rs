@@ -1,0 +1,112 @@
+//! A server's settings.
+
+use core::time::Duration;
+
+use pagemill::PAGE_SIZE;
+
+use crate::error::ConfigError;
+use crate::pages::Refill;
+use crate::reply_cache::ReplyCacheLimits;
+use crate::rqst::{MAX_PAYLOAD_BYTES, OVERHEAD_BYTES, nr_request_pages};
+
+/// Most worker threads.
+pub const MAX_THREADS: usize = 1024;
+
+/// A server's settings; start from [`ServerConfig::default`].
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "plain data")]
+pub struct ServerConfig {
+    /// How many threads carry out calls.
+    pub nr_threads: usize,
+    /// Most bytes of data in a call or reply: what a file server's `rtmax` and `wtmax` say.
+    pub max_payload_bytes: usize,
+    /// Most connections at a time.
+    pub max_connections: usize,
+    /// Most bytes of pages in calls that have not come whole and replies that have not been read.
+    ///
+    /// Whoever needs more waits. Replies of calls that are being carried out may exceed it.
+    pub parked_bytes: usize,
+    /// After how long a connection without calls is closed.
+    ///
+    /// # Source
+    /// `linux-7.0` `net/sunrpc/svc_xprt.c` `svc_conn_age_period`: the default is as there.
+    pub idle_timeout: Duration,
+    /// After how long a call must have come whole, from its first byte on; or from when it got memory
+    /// that it had to wait for.
+    pub record_timeout: Duration,
+    /// After how long replies must have been read, once they did not fit into the socket.
+    pub reply_timeout: Duration,
+    /// The same for both while others wait for the memory that they hold.
+    pub pressure_timeout: Duration,
+    /// How request pages are refilled.
+    pub refill: Refill,
+    /// Whether pages of replies that went out at once stay with their thread for the next one.
+    ///
+    /// The bytes were copied to the socket, so they can. Without it they are freed after each
+    /// reply and allocated for the next, as Linux must.
+    pub keep_reply_pages: bool,
+    /// How much is kept for clients that ask again.
+    pub replies: ReplyCacheLimits,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            nr_threads: 8,
+            max_payload_bytes: 1 << 20,
+            max_connections: 1024,
+            parked_bytes: 64 << 20,
+            idle_timeout: Duration::from_secs(360),
+            record_timeout: Duration::from_secs(60),
+            reply_timeout: Duration::from_secs(60),
+            pressure_timeout: Duration::from_secs(2),
+            refill: Refill::default(),
+            keep_reply_pages: true,
+            replies: ReplyCacheLimits::default(),
+        }
+    }
+}
+
+impl ServerConfig {
+    /// Returns how many pages the server may hold at a time: what its allocator must have free.
+    #[must_use]
+    pub fn nr_pages(&self) -> usize {
+        self.nr_thread_pages(self.nr_threads) + self.parked_bytes.div_ceil(PAGE_SIZE)
+            // A page of a call's beginning for each connection, without a part of the budget.
+            + self.max_connections
+    }
+
+    /// Returns how many pages `nr_threads` hold: their requests, and a reply beyond the budget each.
+    #[must_use]
+    pub fn nr_thread_pages(&self, nr_threads: usize) -> usize {
+        3 * nr_threads * nr_request_pages(self.max_payload_bytes)
+    }
+
+    /// Returns the most bytes that a call may have.
+    #[must_use]
+    pub fn max_record_bytes(&self) -> usize {
+        self.max_payload_bytes.next_multiple_of(PAGE_SIZE) + OVERHEAD_BYTES
+    }
+
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// The first that is outside its range.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let ranges = [
+            ("nr_threads", self.nr_threads, 1..=MAX_THREADS),
+            ("max_payload_bytes", self.max_payload_bytes, 1024..=MAX_PAYLOAD_BYTES),
+            ("max_connections", self.max_connections, 1..=1 << 20),
+            ("parked_bytes", self.parked_bytes, self.max_record_bytes()..=1 << 40),
+            ("replies.max_entries", self.replies.max_entries, 1..=1 << 24),
+            ("replies.max_bytes", self.replies.max_bytes, 1..=1 << 34),
+        ];
+        for (field, value, allowed) in ranges {
+            if !allowed.contains(&value) {
+                let allowed = *allowed.start() as u64..=*allowed.end() as u64;
+                return Err(ConfigError { field, value: value as u64, allowed });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,308 @@
+//! What the threads of a server share: sockets, connections, limits.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use core::cmp::Reverse;
+use core::fmt;
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::budget::Budget;
+use crate::config::ServerConfig;
+use crate::crew::Crew;
+use crate::dispatch::Dispatcher;
+use crate::listener::Socket;
+use crate::pages::Frames;
+use crate::program::{Peer, Transport};
+use crate::ready::Ready;
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
+use crate::transport::poller::{Interest, Poller};
+use crate::transport::tcp::{Connection, Gate};
+
+/// The token of the first socket; connections have those after the last socket.
+const FIRST_TOKEN: u64 = 1;
+/// Most connections that one thread accepts before others may.
+const ACCEPT_BATCH: usize = 16;
+/// How long a connection is left alone when there are too many.
+const MIN_EVICTED_MS: u64 = 1000;
+
+/// Which connection a worker holds, and since when; see [`Hold`](crate::hold::Hold).
+///
+/// Relaxed throughout: who acts on it asks the connection itself.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) token: AtomicU64,
+    pub(crate) since: AtomicU64,
+}
+
+impl Desk {
+    pub(crate) fn new() -> Self {
+        Self { token: AtomicU64::new(0), since: AtomicU64::new(0) }
+    }
+}
+
+/// What an event is about.
+pub(crate) enum Happening<S: Frames> {
+    /// A socket has something.
+    Socket(u64),
+    /// A connection has something, or has room.
+    Connection(Arc<Connection<S>>),
+}
+
+/// What the threads of a server share.
+pub(crate) struct Hub<S: Frames> {
+    pub(crate) config: ServerConfig,
+    pub(crate) source: S,
+    pub(crate) dispatcher: Dispatcher<S>,
+    pub(crate) gate: Arc<Gate<S>>,
+    pub(crate) crew: Crew,
+    sockets: Vec<Socket>,
+    /// Guards which connections there are, oldest first.
+    table: Mutex<BTreeMap<u64, Arc<Connection<S>>>>,
+    next_token: AtomicU64,
+    /// Guards which workers there are.
+    pub(crate) desks: Mutex<Vec<Arc<Desk>>>,
+    stopping: AtomicBool,
+    start: Instant,
+}
+
+impl<S: Frames> Hub<S> {
+    pub(crate) fn new(
+        config: ServerConfig,
+        source: S,
+        dispatcher: Dispatcher<S>,
+        sockets: Vec<Socket>,
+    ) -> io::Result<Self> {
+        let poller = Poller::new()?;
+        let mut token = FIRST_TOKEN;
+        for socket in &sockets {
+            poller.add(socket, token)?;
+            token += 1;
+        }
+        let (budget, ready) = (Budget::new(config.parked_bytes), Ready::new());
+        Ok(Self {
+            config,
+            source,
+            dispatcher,
+            gate: Arc::new(Gate { budget, ready, poller }),
+            crew: Crew::new(),
+            sockets,
+            table: Mutex::new(BTreeMap::new()),
+            next_token: AtomicU64::new(token),
+            desks: Mutex::new(Vec::new()),
+            stopping: AtomicBool::new(false),
+            // One millisecond ago, so that no time is zero, which stands for never.
+            start: Instant::now()
+                .checked_sub(Duration::from_millis(1))
+                .unwrap_or_else(Instant::now),
+        })
+    }
+
+    /// Returns the milliseconds since the server started.
+    pub(crate) fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        // Acquire: pairs with the Release in `stop`.
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn nr_connections(&self) -> usize {
+        lock(&self.table).len()
+    }
+
+    /// Returns the connections of now.
+    pub(crate) fn connections(&self) -> Vec<Arc<Connection<S>>> {
+        lock(&self.table).values().cloned().collect()
+    }
+
+    /// Returns the connection that `token` stands for, if it is still there.
+    pub(crate) fn connection(&self, token: u64) -> Option<Arc<Connection<S>>> {
+        lock(&self.table).get(&token).cloned()
+    }
+
+    /// Waits for an event.
+    pub(crate) fn wait(&self, timeout: Option<&Timespec>) -> Option<Happening<S>> {
+        let token = self.gate.poller.wait(timeout, || self.is_stopping())?;
+        if self.socket(token).is_some() {
+            return Some(Happening::Socket(token));
+        }
+        self.connection(token).map(Happening::Connection)
+    }
+
+    pub(crate) fn socket(&self, token: u64) -> Option<&Socket> {
+        self.sockets.get(usize::try_from(token.checked_sub(FIRST_TOKEN)?).ok()?)
+    }
+
+    /// Asks for the next event of a socket.
+    pub(crate) fn arm_socket(&self, token: u64) {
+        if let Some(socket) = self.socket(token)
+            && let Err(error) = self.gate.poller.arm(socket, token, Interest::Read)
+        {
+            tracing::error!(%error, "a socket cannot be waited for");
+        }
+    }
+
+    /// Asks for the next event of a connection: its input's, once `reading`, unless replies wait.
+    pub(crate) fn arm(&self, connection: &Connection<S>, reading: bool) {
+        connection.set_reading(reading, |backlogged| {
+            let what = if backlogged { Interest::Write } else { Interest::Read };
+            // A connection that is closed meanwhile is no longer in the set.
+            let _armed = self.gate.poller.arm(connection.stream(), connection.token, what);
+        });
+    }
+
+    /// Accepts connections, as many as wait and one thread may.
+    pub(crate) fn accept(&self, token: u64, listener: &TcpListener, parked: &AtomicBool) {
+        for _ in 0..ACCEPT_BATCH {
+            match listener.accept() {
+                Ok((stream, addr)) => self.admit(stream, addr),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => break,
+                    // The client was gone before it was let in.
+                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
+                    _ => {
+                        // Out of descriptors or memory. The next try is the supervisor's: the
+                        // event would come again at once.
+                        self.dispatcher.stats().accept_failures.bump();
+                        tracing::debug!(%error, "no connection can be accepted");
+                        parked.store(true, Ordering::Release);
+                        return;
+                    }
+                },
+            }
+        }
+        self.arm_socket(token);
+    }
+
+    /// Goes on to accept where it was given up.
+    pub(crate) fn retry_accept(&self) {
+        for (socket, token) in self.sockets.iter().zip(FIRST_TOKEN..) {
+            if let Socket::Tcp(_, parked) = socket
+                && parked.swap(false, Ordering::AcqRel)
+            {
+                self.arm_socket(token);
+            }
+        }
+    }
+
+    fn admit(&self, stream: TcpStream, addr: SocketAddr) {
+        let stats = self.dispatcher.stats();
+        if self.nr_connections() >= self.config.max_connections && !self.evict_one() {
+            stats.turned_away.bump();
+            tracing::debug!(%addr, "turned away: there are too many connections");
+            return;
+        }
+        // Without the second, a reply in several segments waits for the client's acknowledgement.
+        if stream.set_nonblocking(true).is_err() || stream.set_nodelay(true).is_err() {
+            return;
+        }
+        let token = self.next_token.fetch_add(1, Ordering::Relaxed);
+        let peer = Peer { addr, transport: Transport::Tcp };
+        let max = self.config.max_record_bytes();
+        let gate = Arc::clone(&self.gate);
+        let connection = Connection::new(stream, peer, token, max, gate, self.now());
+        let connection = Arc::new(connection);
+        let mut table = lock(&self.table);
+        if self.gate.poller.add(connection.stream(), token).is_ok() {
+            table.insert(token, connection);
+            stats.accepted.bump();
+        }
+    }
+
+    /// Closes a connection for a new one: the one that has been idle longest, or else one that has
+    /// not sent the whole of a call; either only after a second.
+    ///
+    /// Of the latter, it is the oldest of the address that has most connections.
+    ///
+    /// # Source
+    /// `linux-7.0` `net/sunrpc/svc_xprt.c` `svc_check_conn_limits`. Differs: one with work to do
+    /// stays.
+    fn evict_one(&self) -> bool {
+        let connections = self.connections();
+        let now = self.now();
+        let is_over = |since: u64| since != 0 && now.saturating_sub(since) >= MIN_EVICTED_MS;
+        let active =
+            |connection: &&Arc<Connection<S>>| connection.times.active.load(Ordering::Relaxed);
+        let idle = connections.iter().filter(|connection| connection.is_idle());
+        let idlest = idle.min_by_key(active).filter(|connection| is_over(active(connection)));
+        let unfinished = || {
+            let mut nr_of = BTreeMap::<IpAddr, usize>::new();
+            for connection in &connections {
+                *nr_of.entry(connection.peer.addr.ip()).or_default() += 1;
+            }
+            let since = |connection: &Connection<S>| connection.unfinished_since().unwrap_or(0);
+            let overdue = connections.iter().filter(|connection| is_over(since(connection)));
+            overdue.min_by_key(|connection| {
+                (Reverse(nr_of.get(&connection.peer.addr.ip()).copied()), since(connection))
+            })
+        };
+        let Some(connection) = idlest.or_else(unfinished) else { return false };
+        tracing::debug!(peer = %connection.peer.addr, "closed a connection for a new one");
+        self.close(connection);
+        true
+    }
+
+    /// Closes a connection; true unless it was closed before.
+    pub(crate) fn close(&self, connection: &Connection<S>) -> bool {
+        if !connection.close() {
+            return false;
+        }
+        self.gate.poller.remove(connection.stream());
+        let gone = lock(&self.table).remove(&connection.token);
+        drop(gone);
+        true
+    }
+
+    /// Tells all threads to end.
+    pub(crate) fn stop(&self) {
+        // Release: pairs with the Acquire in `is_stopping`.
+        self.stopping.store(true, Ordering::Release);
+        for socket in &self.sockets {
+            self.gate.poller.remove(socket);
+        }
+        // Nobody takes a call any more but those who are just about to; so many there are not.
+        self.gate.poller.wake(u64::from(u32::MAX));
+    }
+
+    /// Sends what waits for room, up to `deadline`, and closes all connections; true if all went.
+    pub(crate) fn drain(&self, deadline: Instant) -> bool {
+        let mut all = true;
+        for connection in self.connections() {
+            all &= self.drain_one(&connection, deadline);
+            self.close(&connection);
+        }
+        self.gate.ready.clear();
+        self.gate.budget.clear();
+        all
+    }
+
+    fn drain_one(&self, connection: &Connection<S>, deadline: Instant) -> bool {
+        loop {
+            match connection.flush(self.now()) {
+                Ok((_, true)) => return true,
+                Ok((_, false)) => {}
+                Err(_) => return false,
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let timeout = Timespec::try_from(left).ok();
+            let mut fds = [PollFd::new(connection.stream(), PollFlags::OUT)];
+            let _ready = poll(&mut fds, timeout.as_ref());
+        }
+    }
+}
+
+impl<S: Frames> fmt::Debug for Hub<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("sockets", &self.sockets).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,147 @@
+//! An ONC RPC server core, as Linux's sunrpc is built, whose request pages come from pagemill.
+//!
+//! A [`Server`] takes calls from connections and datagrams and has a pool of threads carry them out
+//! with the [`Program`]s that it serves. Each thread has a [`Rqst`]: pages that calls are received
+//! into, and pages that replies are built in, which are two arrays. What a request used up is
+//! refilled in one call before the next; what it did not use is not looked at.
+//!
+//! Data is not copied on its way. A call lies in the pages that the network filled, and its
+//! [`Bytes`] can go to a file from there; a [`Reply`] has a body of pages that a file was read
+//! into, of pages that the procedure owned, or of a part of a file.
+//!
+//! # Layers
+//! Everything up to [`Dispatcher`] takes bytes and gives bytes: [`XdrReader`], [`RecordReader`],
+//! [`Message`], [`ReplyCache`]. Sockets and threads are above it.
+//!
+//! # What a client can take
+//! Every length is compared with a limit before memory is taken for it. A connection may hold pages
+//! in two places, for a call that has not come whole and for replies that have not been read, and
+//! both are part of one budget ([`ServerConfig::parked_bytes`]); who finds it used up waits in
+//! turn, and those who dawdle are closed. A connection with unread replies is not read from. Pages
+//! that calls are being carried out with belong to threads, whose number is fixed.
+//!
+//! # Threads
+//! All threads wait on one set of events. One that finds a call reads on from the same connection
+//! as long as its calls are [`Pace::Quick`], and sends their replies together: with several calls
+//! on their way, a call costs a fraction of a system call. A [`Pace::Slow`] call leaves the
+//! connection to others first, so that many calls of one connection run at once. A quick call that
+//! turns out to be slow has its connection taken away after 10 ms.
+//!
+//! # Not there
+//! `RPCSEC_GSS`, RPC over TLS and RDMA, calls from the server to its clients, and datagrams that
+//! leave from the address that they were sent to.
+//!
+//! # Examples
+//! ```no_run
+//! extern crate alloc;
+//!
+//! use alloc::sync::Arc;
+//! use std::net::{TcpListener, UdpSocket};
+//!
+//! use pagemill_host::{AllocatorConfig, ArenaConfig, SharedAllocator, allocator};
+//! use pagemill_rpc::{
+//!     Call, CallError, Data, Frames, Listener, Pace, Procedure, Program, Replies, Server, ServerConfig,
+//!     Version, XdrWrite,
+//! };
+//!
+//! struct Echo;
+//!
+//! const fn procedure(name: &'static str) -> Procedure {
+//!     Procedure { name, pace: Pace::Quick, replies: Replies::Forgotten, data: Data::InPages }
+//! }
+//!
+//! const PROCEDURES: &[Procedure] = &[procedure("NULL"), procedure("ECHO")];
+//!
+//! impl<S: Frames> Program<S> for Echo {
+//!     fn number(&self) -> u32 {
+//!         0x2000_0000
+//!     }
+//!
+//!     fn name(&self) -> &'static str {
+//!         "echo"
+//!     }
+//!
+//!     fn versions(&self) -> &'static [Version] {
+//!         &[Version { number: 1, procedures: PROCEDURES }]
+//!     }
+//!
+//!     fn call(&self, call: &mut Call<'_, S>) -> Result<(), CallError> {
+//!         let text = call.args.opaque(1024)?;
+//!         call.reply.opaque(text.copy_to(&mut [0; 1024]).unwrap_or_default())?;
+//!         Ok(())
+//!     }
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn core::error::Error>> {
+//!     let arena = ArenaConfig::new(256 << 20);
+//!     let frames = SharedAllocator::new(allocator(&AllocatorConfig::new(arena))?);
+//!     let tcp = TcpListener::bind("127.0.0.1:0")?;
+//!     let udp = UdpSocket::bind(tcp.local_addr()?)?;
+//!     let listeners = vec![Listener::Tcp(tcp), Listener::Udp(udp)];
+//!     let server = Server::start(ServerConfig::default(), frames, vec![Arc::new(Echo)], listeners)?;
+//!     let port = server.addrs()[0].port();
+//!     #[expect(clippy::print_stdout, reason = "an example talks to whoever runs it")]
+//!     {
+//!         println!("rpcinfo -a 127.0.0.1.{}.{} -T tcp 536870912 1", port >> 8, port & 0xff);
+//!     }
+//!     std::thread::park();
+//!     Ok(())
+//! }
+//! ```
+
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod aside;
+mod auth;
+mod budget;
+mod config;
+mod crew;
+mod dispatch;
+mod error;
+mod hold;
+mod hub;
+mod listener;
+mod msg;
+mod outbox;
+mod pages;
+mod payload;
+mod program;
+mod ready;
+mod record;
+mod reply;
+mod reply_cache;
+mod rpcbind;
+mod rqst;
+mod server;
+mod stats;
+mod supervisor;
+mod sync;
+mod transport;
+mod worker;
+mod xdr;
+
+pub use auth::{
+    AUTH_NONE, AUTH_SYS, Credential, MAX_AUTH_BYTES, MAX_GIDS, MAX_MACHINENAME_BYTES, OpaqueAuth,
+    SysCredential,
+};
+pub use config::{MAX_THREADS, ServerConfig};
+pub use dispatch::{Dispatcher, Route, Target, Verdict};
+pub use error::{AuthStat, CallError, ConfigError, XdrError};
+pub use listener::Listener;
+pub use msg::{CallHeader, Message, RPC_VERSION, ReplyStatus};
+pub use pages::{Frames, PageArray, Refill, RefillCalls, RefillScan};
+pub use payload::Payload;
+pub use program::{Call, Data, Pace, Peer, Procedure, Program, Replies, Transport, Version};
+pub use record::{
+    Expect, MARK_BYTES, MAX_FRAGMENT_BYTES, MAX_NR_EMPTY_FRAGMENTS, MAX_NR_FRAGMENTS, RecordError,
+    RecordReader, mark_of,
+};
+pub use reply::{FileRange, MAX_TAIL_BYTES, Mark, Reply};
+pub use reply_cache::{CallKey, REPLY_LIFETIME, ReplyCache, ReplyCacheLimits, Seen};
+pub use rpcbind::{Mapping, RPCBIND, Registration, RpcbindError, port_of};
+pub use rqst::{MAX_PAYLOAD_BYTES, OVERHEAD_BYTES, Rqst, nr_request_pages};
+pub use server::{Server, StartError};
+pub use stats::{Counter, NR_LATENCY_CLASSES, ProcedureStats, RefillStats, Stats};
+pub use xdr::{Bytes, Chunks, SliceWriter, XdrReader, XdrWrite, padding};

@@ -1,0 +1,97 @@
+//! One epoll set for all threads of a server.
+
+use core::mem::MaybeUninit;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustix::io::Errno;
+
+/// What stands for the wake-up call; all other tokens are above.
+const WAKE: u64 = 0;
+
+/// What a thread waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interest {
+    /// Something to read.
+    Read,
+    /// Room to write.
+    Write,
+}
+
+/// The epoll set, and a way to wake those who wait on it.
+///
+/// Each event goes to one thread, which must ask for the next.
+#[derive(Debug)]
+pub(crate) struct Poller {
+    epoll: OwnedFd,
+    wake: OwnedFd,
+}
+
+impl Poller {
+    pub(crate) fn new() -> io::Result<Self> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        // A semaphore: each read takes one wake-up call.
+        let wake =
+            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK | EventfdFlags::SEMAPHORE)?;
+        epoll::add(&epoll, &wake, EventData::new_u64(WAKE), EventFlags::IN)?;
+        Ok(Self { epoll, wake })
+    }
+
+    /// Adds a socket that something is to be read from.
+    pub(crate) fn add(&self, socket: impl AsFd, token: u64) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, socket, EventData::new_u64(token), flags(Interest::Read))?)
+    }
+
+    /// Asks for the next event of a socket.
+    pub(crate) fn arm(&self, socket: impl AsFd, token: u64, what: Interest) -> io::Result<()> {
+        Ok(epoll::modify(&self.epoll, socket, EventData::new_u64(token), flags(what))?)
+    }
+
+    /// Removes a socket.
+    pub(crate) fn remove(&self, socket: impl AsFd) {
+        // Nothing is lost if it was not there.
+        let _gone = epoll::delete(&self.epoll, socket);
+    }
+
+    /// Wakes `nr` threads, or the next that would wait.
+    pub(crate) fn wake(&self, nr: u64) {
+        // Fails only if the count is full, and then all are awake.
+        let _written = rustix::io::write(&self.wake, &nr.to_ne_bytes());
+    }
+
+    /// Waits for an event and returns its socket's token; `None` for a wake-up call, or after
+    /// `timeout`. `keep_wake` says, after the call, whether it is for all and is left standing.
+    pub(crate) fn wait(
+        &self,
+        timeout: Option<&Timespec>,
+        keep_wake: impl Fn() -> bool,
+    ) -> Option<u64> {
+        let mut events = [MaybeUninit::<Event>::uninit(); 1];
+        let token = match epoll::wait(&self.epoll, &mut events, timeout) {
+            Ok((events, _)) => events.first()?.data.u64(),
+            Err(Errno::INTR) => return None,
+            Err(error) => {
+                tracing::error!(%error, "waiting for events failed");
+                return None;
+            }
+        };
+        if token != WAKE {
+            return Some(token);
+        }
+        if !keep_wake() {
+            // Another thread may have been quicker.
+            let _taken = rustix::io::read(&self.wake, &mut [0_u8; 8]);
+        }
+        None
+    }
+}
+
+fn flags(what: Interest) -> EventFlags {
+    let what = match what {
+        Interest::Read => EventFlags::IN | EventFlags::RDHUP,
+        Interest::Write => EventFlags::OUT,
+    };
+    what | EventFlags::ONESHOT
+}

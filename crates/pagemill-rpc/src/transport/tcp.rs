@@ -1,0 +1,576 @@
+//! A connection: calls read from it into pages, replies sent on it in turn.
+
+use alloc::sync::{Arc, Weak};
+use core::mem;
+use std::io::{self, IoSliceMut};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+
+use pagemill::{PAGE_SIZE, Page};
+use rustix::io::{Errno, ioctl_fionread};
+
+use crate::budget::Budget;
+use crate::hold::Hold;
+use crate::outbox::Outbox;
+use crate::pages::Frames;
+use crate::program::Peer;
+use crate::ready::Ready;
+use crate::record::{Expect, RecordError, RecordReader};
+use crate::reply::Reply;
+use crate::rqst::Rqst;
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
+
+use super::poller::Poller;
+use super::set_receive_low_water;
+
+/// Bytes that are read ahead of a record: dozens of small calls.
+pub(crate) const AHEAD_BYTES: usize = 16 << 10;
+/// What is left of a record from here on is read into its pages; less goes through the bytes ahead.
+const DIRECT_BYTES: usize = 2048;
+/// What is left of a record from here on may be set aside: less is copied for less than the system
+/// calls cost.
+const MIN_ASIDE_BYTES: usize = 128 << 10;
+/// Bytes of a record that are in pages before any are set aside: the header of the call, and all
+/// arguments but the data.
+const MIN_HEAD_BYTES: usize = PAGE_SIZE;
+
+/// What receiving came to.
+#[derive(Debug)]
+pub(crate) enum Received {
+    /// A call is in the request's pages; `more` if there are bytes behind it.
+    Call {
+        /// Whether there are bytes behind it.
+        more: bool,
+    },
+    /// No whole call has come.
+    Partly,
+    /// The connection waits until others have given pages back.
+    Parked,
+    /// The client closed the connection, or it broke.
+    Closed,
+    /// The client sent what cannot be read.
+    Bad(RecordError),
+}
+
+/// What became of the rest of a call.
+enum SetAside {
+    /// A part of it is in a pipe.
+    Some,
+    /// It stays in the socket until all of it has come.
+    Waits,
+    /// It is to be read.
+    None,
+}
+
+/// Bytes that came before anybody asked for them.
+#[derive(Debug, Default)]
+struct Ahead {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Ahead {
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.at..]
+    }
+
+    fn is_empty(&self) -> bool {
+        self.at == self.bytes.len()
+    }
+}
+
+/// What a connection knows of the call that it is receiving.
+struct Input<S: Frames> {
+    record: RecordReader,
+    ahead: Ahead,
+    /// Whether the rest of the call has been waited for, so that it can be set aside as a whole.
+    has_waited: bool,
+    /// Whether the socket counts as readable only when that has come.
+    is_waiting: bool,
+    /// The pages of a call that is not complete.
+    saved: Vec<Page<S>>,
+    /// Bytes of the budget that the call has.
+    reserved: usize,
+}
+
+struct Output<S: Frames> {
+    outbox: Outbox<S>,
+    /// Whether the next event is the input's: nobody is receiving.
+    reading: bool,
+    /// Bytes of the budget that the outbox has.
+    charged: usize,
+}
+
+/// What a thread brings along to receive with.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    /// Room for bytes ahead: a connection has none of its own while nothing has come.
+    spare: Vec<u8>,
+}
+
+/// What connections share: the budget that they live on, and the queue of those that are ready.
+#[derive(Debug)]
+pub(crate) struct Gate<S: Frames> {
+    pub(crate) budget: Budget<Weak<Connection<S>>>,
+    pub(crate) ready: Ready<Arc<Connection<S>>>,
+    pub(crate) poller: Poller,
+}
+
+impl<S: Frames> Gate<S> {
+    /// Makes a connection ready for any thread.
+    pub(crate) fn push(&self, connection: Arc<Connection<S>>) {
+        if self.ready.push(connection) {
+            self.poller.wake(1);
+        }
+    }
+
+    /// Gives bytes of the budget back; connections that waited for them become ready.
+    fn release(&self, bytes: usize) {
+        let mut bytes = bytes;
+        while bytes > 0 {
+            let mut unclaimed = 0;
+            self.budget.release(bytes, |granted, waiter| match waiter.upgrade() {
+                Some(connection) => {
+                    // Release: pairs with the Acquire in `receive`.
+                    connection.granted.fetch_add(granted, Ordering::Release);
+                    self.push(connection);
+                }
+                None => unclaimed += granted,
+            });
+            bytes = unclaimed;
+        }
+    }
+}
+
+/// A connection.
+pub(crate) struct Connection<S: Frames> {
+    pub(crate) token: u64,
+    pub(crate) peer: Peer,
+    stream: TcpStream,
+    /// Guards what comes. Locked by whoever receives: one thread at a time.
+    input: Mutex<Input<S>>,
+    /// Guards what goes. Locked after `input`, or alone.
+    output: Mutex<Output<S>>,
+    pub(crate) hold: Hold,
+    closed: AtomicBool,
+    gate: Arc<Gate<S>>,
+    /// Bytes of the budget that were handed over while the connection waited.
+    granted: AtomicUsize,
+    /// Bytes of the budget that the connection has, for those who only look.
+    holding: AtomicUsize,
+    pub(crate) times: Times,
+    /// Calls that are being carried out.
+    pub(crate) running: AtomicUsize,
+}
+
+/// When what began, in milliseconds of the server's clock; zero for never.
+///
+/// Relaxed throughout: the supervisor looks at these now and then.
+#[derive(Debug)]
+pub(crate) struct Times {
+    /// The last call or byte.
+    pub(crate) active: AtomicU64,
+    /// The first byte of a call that is not complete, or when it got memory that it waited for.
+    pub(crate) record: AtomicU64,
+    /// The first byte of a reply that did not fit into the socket.
+    pub(crate) backlog: AtomicU64,
+}
+
+impl<S: Frames> Connection<S> {
+    pub(crate) fn new(
+        stream: TcpStream,
+        peer: Peer,
+        token: u64,
+        max_record_bytes: usize,
+        gate: Arc<Gate<S>>,
+        now: u64,
+    ) -> Self {
+        Self {
+            token,
+            peer,
+            stream,
+            input: Mutex::new(Input {
+                record: RecordReader::new(max_record_bytes),
+                ahead: Ahead::default(),
+                has_waited: false,
+                is_waiting: false,
+                saved: Vec::new(),
+                reserved: 0,
+            }),
+            output: Mutex::new(Output { outbox: Outbox::new(), reading: true, charged: 0 }),
+            hold: Hold::new(),
+            closed: AtomicBool::new(false),
+            gate,
+            granted: AtomicUsize::new(0),
+            holding: AtomicUsize::new(0),
+            times: Times {
+                active: AtomicU64::new(now),
+                record: AtomicU64::new(0),
+                backlog: AtomicU64::new(0),
+            },
+            running: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Receives the next call into the request's pages; data may be set aside of those calls of
+    /// which `may_set_aside` is true when their first page has come.
+    pub(crate) fn receive(
+        self: &Arc<Self>,
+        rqst: &mut Rqst<S>,
+        scratch: &mut Scratch,
+        now: u64,
+        may_set_aside: &dyn Fn(&mut Rqst<S>) -> bool,
+    ) -> Received {
+        if self.is_closed() {
+            return Received::Closed;
+        }
+        let mut input = lock(&self.input);
+        let input = &mut *input;
+        if mem::take(&mut input.is_waiting)
+            && set_receive_low_water(self.stream.as_fd(), 1).is_err()
+        {
+            return Received::Closed;
+        }
+        // Acquire: pairs with the Release of whoever granted it.
+        let granted = self.granted.swap(0, Ordering::Acquire);
+        if granted > 0 {
+            // The server kept it waiting until now.
+            self.times.record.store(now, Ordering::Relaxed);
+        }
+        self.hold_more(granted);
+        input.reserved += granted;
+        if !input.saved.is_empty() {
+            rqst.restore_args(&mut input.saved);
+        }
+        if input.ahead.bytes.capacity() == 0 {
+            input.ahead.bytes = mem::take(&mut scratch.spare);
+        }
+        let received = self.receive_into(input, rqst, may_set_aside);
+        let idle = input.record.is_idle();
+        match received {
+            Received::Call { .. } => {
+                let nr_aside = rqst.aside().len();
+                rqst.set_args_len(input.record.len() - nr_aside);
+                input.has_waited = false;
+                input.record.restart();
+                self.give_back(input);
+                self.times.record.store(0, Ordering::Relaxed);
+            }
+            Received::Partly | Received::Parked => {
+                rqst.save_args(input.record.len(), &mut input.saved);
+                if !idle && self.times.record.load(Ordering::Relaxed) == 0 {
+                    self.times.record.store(now, Ordering::Relaxed);
+                }
+            }
+            Received::Closed | Received::Bad(_) => {}
+        }
+        self.times.active.store(now, Ordering::Relaxed);
+        if input.ahead.is_empty() {
+            input.ahead.at = 0;
+            input.ahead.bytes.clear();
+            scratch.spare = mem::take(&mut input.ahead.bytes);
+        }
+        received
+    }
+
+    fn receive_into(
+        self: &Arc<Self>,
+        input: &mut Input<S>,
+        rqst: &mut Rqst<S>,
+        may_set_aside: &dyn Fn(&mut Rqst<S>) -> bool,
+    ) -> Received {
+        loop {
+            match self.take_ahead(input, rqst) {
+                Ok(true) => return Received::Call { more: !input.ahead.is_empty() },
+                Ok(false) => {}
+                Err(error) => return Received::Bad(error),
+            }
+            if !self.may_grow(input) {
+                return Received::Parked;
+            }
+            if !input.ahead.is_empty() {
+                continue;
+            }
+            match self.set_aside(input, rqst, may_set_aside) {
+                SetAside::Some => continue,
+                SetAside::Waits => return Received::Partly,
+                SetAside::None => {}
+            }
+            match self.read(input, rqst) {
+                Ok(0) => return Received::Closed,
+                Ok(_) => {}
+                // All had come before a part was set aside, so there is nothing to wait for.
+                Err(Errno::AGAIN) if rqst.aside().len() > 0 => return Received::Closed,
+                Err(Errno::AGAIN) => return Received::Partly,
+                Err(_) => return Received::Closed,
+            }
+        }
+    }
+
+    /// Moves bytes that are there already to the record, up to its end, which returns true, or to
+    /// where pages must be asked for.
+    fn take_ahead(&self, input: &mut Input<S>, rqst: &mut Rqst<S>) -> Result<bool, RecordError> {
+        loop {
+            match input.record.expect() {
+                Expect::Nothing => return Ok(true),
+                Expect::Mark(_) if input.ahead.is_empty() => return Ok(false),
+                Expect::Mark(_) => {
+                    input.ahead.at += input.record.take_mark(input.ahead.rest())?;
+                    if input.record.known_len() > PAGE_SIZE + input.reserved {
+                        return Ok(false);
+                    }
+                }
+                Expect::Data(left) => {
+                    let from = input.ahead.rest();
+                    let from = &from[..left.min(from.len())];
+                    if from.is_empty() {
+                        return Ok(false);
+                    }
+                    let at = input.record.len() - rqst.aside().len();
+                    let mut copied = 0;
+                    for room in rqst.arg_pages().slices_mut(at, at + from.len()) {
+                        room.copy_from_slice(&from[copied..copied + room.len()]);
+                        copied += room.len();
+                    }
+                    input.ahead.at += copied;
+                    input.record.take_data(copied);
+                }
+            }
+        }
+    }
+
+    /// Sees to it that a call of more than a page has its part of the budget.
+    fn may_grow(self: &Arc<Self>, input: &mut Input<S>) -> bool {
+        let known = input.record.known_len();
+        if known <= PAGE_SIZE + input.reserved {
+            return true;
+        }
+        let missing = known - input.reserved;
+        if !self.gate.budget.reserve(missing, || Arc::downgrade(self)) {
+            return false;
+        }
+        self.hold_more(missing);
+        input.reserved += missing;
+        true
+    }
+
+    /// Sets data of a call aside, once all that is missing of the call has come: what a pipe does
+    /// not hold is read behind it, and nothing stays in a pipe while the connection waits.
+    fn set_aside(
+        &self,
+        input: &mut Input<S>,
+        rqst: &mut Rqst<S>,
+        may_set_aside: &dyn Fn(&mut Rqst<S>) -> bool,
+    ) -> SetAside {
+        let (at, Expect::Data(left)) = (input.record.len(), input.record.expect()) else {
+            return SetAside::None;
+        };
+        let is_worth_it = left >= MIN_ASIDE_BYTES && at >= MIN_HEAD_BYTES && input.record.is_last();
+        if !is_worth_it || rqst.aside().len() > 0 {
+            return SetAside::None;
+        }
+        rqst.set_args_len(at);
+        if !may_set_aside(rqst) {
+            return SetAside::None;
+        }
+        let socket = self.stream.as_fd();
+        if ioctl_fionread(socket).is_ok_and(|nr| nr >= left as u64) {
+            let nr = rqst.aside().receive(socket, at, left);
+            input.record.take_data(nr);
+            return if nr > 0 { SetAside::Some } else { SetAside::None };
+        }
+        // Once: who is woken and does not find all of it has a socket with less room.
+        if mem::replace(&mut input.has_waited, true) || set_receive_low_water(socket, left).is_err()
+        {
+            return SetAside::None;
+        }
+        input.is_waiting = true;
+        SetAside::Waits
+    }
+
+    fn read(&self, input: &mut Input<S>, rqst: &mut Rqst<S>) -> Result<usize, Errno> {
+        let ahead = &mut input.ahead;
+        ahead.at = 0;
+        ahead.bytes.resize(AHEAD_BYTES, 0);
+        let direct = match input.record.expect() {
+            Expect::Data(left) if left >= DIRECT_BYTES => left,
+            _ => 0,
+        };
+        let at = input.record.len() - rqst.aside().len();
+        let result = retry(|| {
+            if direct == 0 {
+                return rustix::io::read(&self.stream, &mut ahead.bytes[..]);
+            }
+            let pages = rqst.arg_pages().slices_mut(at, at + direct).map(IoSliceMut::new);
+            let mut room: Vec<_> = pages.collect();
+            room.push(IoSliceMut::new(&mut ahead.bytes));
+            rustix::io::readv(&self.stream, &mut room)
+        });
+        let nr = *result.as_ref().unwrap_or(&0);
+        input.record.take_data(nr.min(direct));
+        ahead.bytes.truncate(nr.saturating_sub(direct));
+        result
+    }
+
+    fn give_back(&self, input: &mut Input<S>) {
+        let reserved = mem::take(&mut input.reserved);
+        self.hold_less(reserved);
+    }
+
+    fn hold_more(&self, bytes: usize) {
+        if bytes > 0 {
+            // Release: pairs with the Acquire in `holds_budget`.
+            self.holding.fetch_add(bytes, Ordering::Release);
+        }
+    }
+
+    fn hold_less(&self, bytes: usize) {
+        if bytes > 0 {
+            self.holding.fetch_sub(bytes, Ordering::Relaxed);
+            self.gate.release(bytes);
+        }
+    }
+
+    /// Puts a call of `len` bytes back, which was received and is not to be carried out yet; the
+    /// connection becomes ready when the budget allows. False if it allows now.
+    pub(crate) fn postpone(self: &Arc<Self>, rqst: &mut Rqst<S>, len: usize) -> bool {
+        let mut input = lock(&self.input);
+        rqst.save_args(len, &mut input.saved);
+        input.record.recall(len);
+        drop(input);
+        !self.gate.budget.reserve(0, || Arc::downgrade(self))
+    }
+
+    /// Sends whole replies, and then a reply; true if all of it went out.
+    pub(crate) fn send(
+        &self,
+        batch: &[u8],
+        reply: Option<&mut Reply<S>>,
+        now: u64,
+    ) -> io::Result<(usize, bool)> {
+        let mut output = lock(&self.output);
+        let sent = output.outbox.send(self.stream.as_fd(), batch, reply)?;
+        self.settle(&mut output, now);
+        Ok((sent.bytes, sent.all))
+    }
+
+    /// Sends what was kept; true if nothing is left.
+    pub(crate) fn flush(&self, now: u64) -> io::Result<(usize, bool)> {
+        let mut output = lock(&self.output);
+        let sent = output.outbox.flush(self.stream.as_fd())?;
+        self.settle(&mut output, now);
+        Ok((sent.bytes, sent.all))
+    }
+
+    /// Notes what the outbox holds now.
+    fn settle(&self, output: &mut Output<S>, now: u64) {
+        let holds = output.outbox.nr_pages() * PAGE_SIZE;
+        if holds > output.charged {
+            self.gate.budget.charge(holds - output.charged);
+            self.hold_more(holds - output.charged);
+        } else {
+            self.hold_less(output.charged - holds);
+        }
+        output.charged = holds;
+        let since = if output.outbox.is_empty() {
+            0
+        } else {
+            match self.times.backlog.load(Ordering::Relaxed) {
+                0 => now.max(1),
+                since => since,
+            }
+        };
+        self.times.backlog.store(since, Ordering::Relaxed);
+    }
+
+    /// Tells whether replies wait for room in the socket.
+    pub(crate) fn is_backlogged(&self) -> bool {
+        !lock(&self.output).outbox.is_empty()
+    }
+
+    /// Says whether the next event is the input's, and calls `arm` with whether replies wait.
+    pub(crate) fn set_reading(&self, reading: bool, arm: impl FnOnce(bool)) {
+        let mut output = lock(&self.output);
+        output.reading |= reading;
+        arm(!output.outbox.is_empty());
+    }
+
+    /// Takes the right to receive, if nobody has it and no reply waits.
+    pub(crate) fn take_reading(&self) -> bool {
+        let mut output = lock(&self.output);
+        output.outbox.is_empty() && mem::take(&mut output.reading)
+    }
+
+    /// Tells whether nothing has begun that is not over.
+    pub(crate) fn is_idle(&self) -> bool {
+        let times = &self.times;
+        self.running.load(Ordering::Relaxed) == 0
+            && times.record.load(Ordering::Relaxed) == 0
+            && times.backlog.load(Ordering::Relaxed) == 0
+    }
+
+    /// Tells since when the connection has owed the rest of a call, if it owes nothing else and is
+    /// owed nothing.
+    pub(crate) fn unfinished_since(&self) -> Option<u64> {
+        let times = &self.times;
+        let is_alone =
+            self.running.load(Ordering::Relaxed) == 0 && times.backlog.load(Ordering::Relaxed) == 0;
+        Some(times.record.load(Ordering::Relaxed)).filter(|&since| is_alone && since != 0)
+    }
+
+    /// Tells whether others may be waiting for memory that this connection keeps.
+    pub(crate) fn holds_budget(&self) -> bool {
+        // Acquire: who sees it hold what it waited for sees the call begin anew.
+        self.holding.load(Ordering::Acquire) > 0
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        // Relaxed: the socket itself says no to whoever is late.
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Marks the connection as closed and drops what it keeps; false if it was closed before.
+    pub(crate) fn close(&self) -> bool {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        // The socket wakes whoever waits for it; the number is given up with the last owner.
+        let _gone = self.stream.shutdown(std::net::Shutdown::Both);
+        let mut output = lock(&self.output);
+        output.outbox.clear();
+        self.settle(&mut output, 0);
+        true
+    }
+}
+
+impl<S: Frames> Drop for Connection<S> {
+    fn drop(&mut self) {
+        let granted = self.granted.swap(0, Ordering::Acquire);
+        let reserved = mem::take(&mut lock(&self.input).reserved);
+        let charged = mem::take(&mut lock(&self.output).charged);
+        self.gate.release(granted + reserved + charged);
+    }
+}
+
+impl<S: Frames> core::fmt::Debug for Connection<S> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Connection")
+            .field("token", &self.token)
+            .field("peer", &self.peer)
+            .field("times", &self.times)
+            .finish_non_exhaustive()
+    }
+}
+
+fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}

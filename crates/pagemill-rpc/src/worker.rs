@@ -1,0 +1,366 @@
+//! What a worker thread does: it takes whatever is ready, a call at a time.
+
+use alloc::sync::Arc;
+
+use pagemill::PAGE_SIZE;
+use rustix::event::Timespec;
+
+use crate::dispatch::{Route, Verdict};
+use crate::hub::{Desk, Happening, Hub};
+use crate::listener::Socket;
+use crate::pages::Frames;
+use crate::program::{Pace, Peer, Transport};
+use crate::record::MARK_BYTES;
+use crate::reply::Body;
+use crate::rqst::Rqst;
+use crate::sync::{Ordering, lock};
+use crate::transport::tcp::{Connection, Received, Scratch};
+use crate::transport::udp;
+
+/// Replies are sent when this many bytes of them have gathered.
+const BATCH_BYTES: usize = 32 << 10;
+/// Most calls of one connection that a thread carries out before it looks at others.
+const MAX_TURN: u32 = 64;
+/// After so many connections from the queue, a thread looks for events.
+const QUEUE_TURN: u32 = 16;
+
+/// Takes calls until the server stops, or has too many threads.
+pub(crate) fn run<S: Frames>(hub: &Hub<S>) {
+    let desk = Arc::new(Desk::new());
+    let mut place = Place { hub, desk: Arc::clone(&desk), counted: true };
+    lock(&hub.desks).push(Arc::clone(&desk));
+    let rqst = Rqst::new(hub.source.clone(), hub.config.max_payload_bytes);
+    let mut worker =
+        Worker { hub, rqst, scratch: Scratch::default(), batch: Vec::new(), desk, turn: 0 };
+    while let Some(left) = worker.turn() {
+        if left {
+            place.counted = false;
+            return;
+        }
+    }
+}
+
+/// Gives a thread's place up, also while it panics, so that another can be started.
+struct Place<'a, S: Frames> {
+    hub: &'a Hub<S>,
+    desk: Arc<Desk>,
+    /// Whether the crew counts the thread.
+    counted: bool,
+}
+
+impl<S: Frames> Drop for Place<'_, S> {
+    fn drop(&mut self) {
+        lock(&self.hub.desks).retain(|desk| !Arc::ptr_eq(desk, &self.desk));
+        if self.counted {
+            self.hub.crew.left();
+        }
+    }
+}
+
+/// Closes a connection whose thread panics with it: nobody would go on with it.
+struct InHand<'a, S: Frames> {
+    hub: &'a Hub<S>,
+    connection: &'a Arc<Connection<S>>,
+}
+
+impl<S: Frames> Drop for InHand<'_, S> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.hub.close(self.connection);
+        }
+    }
+}
+
+struct Worker<'a, S: Frames> {
+    hub: &'a Hub<S>,
+    rqst: Rqst<S>,
+    scratch: Scratch,
+    /// Whole replies that the current connection has not been sent.
+    batch: Vec<u8>,
+    desk: Arc<Desk>,
+    turn: u32,
+}
+
+/// What becomes of a connection after one of its calls.
+enum Then {
+    /// The thread goes on with it.
+    GoOn,
+    /// It is armed, or in the hands of others.
+    LetGo,
+    /// It is closed.
+    Close,
+}
+
+impl<S: Frames> Worker<'_, S> {
+    /// Carries out what is ready; `None` to stop, true after having left a crew that is too large.
+    fn turn(&mut self) -> Option<bool> {
+        if self.hub.crew.is_too_large() && self.hub.crew.leave() {
+            return Some(true);
+        }
+        if self.hub.is_stopping() {
+            return None;
+        }
+        if !self.refill() {
+            return Some(false);
+        }
+        match self.next() {
+            Some(Happening::Connection(connection)) => self.serve(&connection),
+            Some(Happening::Socket(token)) => match self.hub.socket(token) {
+                Some(Socket::Tcp(listener, parked)) => self.hub.accept(token, listener, parked),
+                Some(Socket::Udp(socket)) => self.datagram(token, socket),
+                None => {}
+            },
+            None => {}
+        }
+        Some(false)
+    }
+
+    /// Gets pages in place of those that are used up; false if the thread is to end.
+    fn refill(&mut self) -> bool {
+        let hub = self.hub;
+        let stop = || hub.is_stopping() || hub.crew.is_too_large();
+        self.rqst.alloc_arg(hub.config.refill, &stop, &hub.dispatcher.stats().refills)
+    }
+
+    /// Returns what is to be worked on: a connection with the right to receive, or a socket.
+    fn next(&mut self) -> Option<Happening<S>> {
+        self.turn = self.turn.wrapping_add(1);
+        let gate = &self.hub.gate;
+        if !self.turn.is_multiple_of(QUEUE_TURN)
+            && let Some(connection) = gate.ready.pop()
+        {
+            return Some(Happening::Connection(connection));
+        }
+        let happening = if gate.ready.sleep() {
+            let happening = self.hub.wait(None);
+            gate.ready.awake();
+            happening
+        } else {
+            self.hub.wait(Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))
+        };
+        match happening {
+            Some(Happening::Connection(connection)) => {
+                self.event(&connection).then_some(Happening::Connection(connection))
+            }
+            other => other,
+        }
+    }
+
+    /// Sends what waits for room; true if the thread is to receive.
+    fn event(&self, connection: &Arc<Connection<S>>) -> bool {
+        if connection.is_backlogged() {
+            match connection.flush(self.hub.now()) {
+                Ok((bytes, all)) => {
+                    self.hub.dispatcher.stats().sent_bytes.add(bytes as u64);
+                    if !all {
+                        self.hub.arm(connection, false);
+                        return false;
+                    }
+                }
+                Err(_) => {
+                    self.hub.close(connection);
+                    return false;
+                }
+            }
+        }
+        connection.take_reading()
+    }
+
+    /// Receives and carries out calls of a connection.
+    fn serve(&mut self, connection: &Arc<Connection<S>>) {
+        let _in_hand = InHand { hub: self.hub, connection };
+        let mut then = Then::GoOn;
+        for _ in 0..MAX_TURN {
+            then = self.one_call(connection);
+            if !matches!(then, Then::GoOn) || !self.refill() {
+                break;
+            }
+        }
+        if self.flush(connection).is_err() {
+            then = Then::Close;
+        }
+        match then {
+            Then::GoOn => self.hub.gate.push(Arc::clone(connection)),
+            Then::LetGo => {}
+            Then::Close => {
+                self.hub.close(connection);
+            }
+        }
+    }
+
+    /// Receives and carries out one call.
+    fn one_call(&mut self, connection: &Arc<Connection<S>>) -> Then {
+        let now = self.hub.now();
+        let stats = self.hub.dispatcher.stats();
+        if connection.is_backlogged() {
+            self.hub.arm(connection, true);
+            return Then::LetGo;
+        }
+        let more = match connection.receive(&mut self.rqst, &mut self.scratch, now, &|rqst| {
+            self.hub.dispatcher.may_set_aside(rqst)
+        }) {
+            Received::Call { more } => more,
+            Received::Partly => return self.rest(connection),
+            Received::Parked => {
+                stats.parked.bump();
+                return Then::LetGo;
+            }
+            Received::Closed => return Then::Close,
+            Received::Bad(error) => {
+                stats.misbehaved.bump();
+                tracing::debug!(peer = %connection.peer.addr, %error, "closed a connection");
+                return Then::Close;
+            }
+        };
+        stats.received_bytes.add((self.rqst.call_len() + MARK_BYTES) as u64);
+        stats.aside_bytes.add(self.rqst.aside().len() as u64);
+        let route = self.hub.dispatcher.route(&mut self.rqst, &connection.peer);
+        if matches!(route, Route::Close) {
+            stats.misbehaved.bump();
+            return Then::Close;
+        }
+        match route.pace() {
+            Pace::Quick => self.quick(connection, &route, more, now),
+            Pace::Slow => self.slow(connection, &route, more),
+        }
+    }
+
+    /// Sends what has gathered and waits for more to come.
+    fn rest(&mut self, connection: &Arc<Connection<S>>) -> Then {
+        if self.flush(connection).is_err() {
+            return Then::Close;
+        }
+        self.hub.arm(connection, true);
+        Then::LetGo
+    }
+
+    /// Carries out a call that is over soon, with the connection in hand.
+    fn quick(
+        &mut self,
+        connection: &Arc<Connection<S>>,
+        route: &Route,
+        more: bool,
+        now: u64,
+    ) -> Then {
+        self.desk.since.store(now, Ordering::Relaxed);
+        self.desk.token.store(connection.token, Ordering::Relaxed);
+        connection.hold.take();
+        let verdict = self.hub.dispatcher.run(&mut self.rqst, &connection.peer, route);
+        let held = connection.hold.end();
+        self.desk.token.store(0, Ordering::Relaxed);
+        if verdict == Verdict::Reply && self.send(connection).is_err() {
+            return Then::Close;
+        }
+        match (held, more) {
+            // It took long after all, and others go on; who took the connection counted it.
+            (false, _) => {
+                connection.running.fetch_sub(1, Ordering::Relaxed);
+                Then::LetGo
+            }
+            (true, true) => Then::GoOn,
+            (true, false) => self.rest(connection),
+        }
+    }
+
+    /// Carries out a call that may take long; others go on with the connection, as long as it
+    /// leaves a thread to other connections.
+    fn slow(&mut self, connection: &Arc<Connection<S>>, route: &Route, more: bool) -> Then {
+        // What asks for much with few bytes waits while others do not read what they asked for.
+        let len = self.rqst.call_len();
+        if len <= PAGE_SIZE && self.hub.gate.budget.is_over() {
+            self.hub.dispatcher.stats().parked.bump();
+            if connection.postpone(&mut self.rqst, len) {
+                return Then::LetGo;
+            }
+            return Then::GoOn;
+        }
+        if self.flush(connection).is_err() {
+            return Then::Close;
+        }
+        // Relaxed: it keeps the supervisor from taking the connection for idle, and bounds how many
+        // threads the connection has; whoever counts one more does so with the connection in hand.
+        let nr_running = connection.running.fetch_add(1, Ordering::Relaxed) + 1;
+        let kept = !self.hub.crew.may_have(nr_running + 1);
+        if kept {
+            // Nobody else has the connection until this call is over.
+        } else if more {
+            self.hub.gate.push(Arc::clone(connection));
+        } else {
+            self.hub.arm(connection, true);
+        }
+        let verdict = self.hub.dispatcher.run(&mut self.rqst, &connection.peer, route);
+        let sent = if verdict == Verdict::Reply { self.send_now(connection) } else { Ok(()) };
+        connection.running.fetch_sub(1, Ordering::Relaxed);
+        match sent {
+            Err(_) => Then::Close,
+            Ok(()) if !kept => Then::LetGo,
+            Ok(()) if more => Then::GoOn,
+            Ok(()) => self.rest(connection),
+        }
+    }
+
+    /// Sends the reply, with others if it is small.
+    fn send(&mut self, connection: &Arc<Connection<S>>) -> std::io::Result<()> {
+        let reply = self.rqst.reply();
+        let head = reply.head_len();
+        if matches!(reply.body(), Body::None) && head <= PAGE_SIZE {
+            reply.seal();
+            if let Some(page) = reply.pages().bytes(0) {
+                self.batch.extend_from_slice(&page[..head]);
+            }
+            return if self.batch.len() >= BATCH_BYTES { self.flush(connection) } else { Ok(()) };
+        }
+        self.send_now(connection)
+    }
+
+    fn send_now(&mut self, connection: &Arc<Connection<S>>) -> std::io::Result<()> {
+        let sent = connection.send(&self.batch, Some(self.rqst.reply()), self.hub.now());
+        self.batch.clear();
+        self.sent(connection, sent)?;
+        if !self.hub.config.keep_reply_pages {
+            self.rqst.release_pages();
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, connection: &Arc<Connection<S>>) -> std::io::Result<()> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let sent = connection.send(&self.batch, None, self.hub.now());
+        self.batch.clear();
+        self.sent(connection, sent)
+    }
+
+    fn sent(
+        &self,
+        connection: &Arc<Connection<S>>,
+        sent: std::io::Result<(usize, bool)>,
+    ) -> std::io::Result<()> {
+        let (bytes, all) = sent?;
+        let stats = self.hub.dispatcher.stats();
+        stats.sent_bytes.add(bytes as u64);
+        if !all {
+            stats.backlogged.bump();
+            self.hub.arm(connection, false);
+        }
+        Ok(())
+    }
+
+    fn datagram(&mut self, token: u64, socket: &std::net::UdpSocket) {
+        let from = udp::receive(socket, &mut self.rqst);
+        self.hub.arm_socket(token);
+        let Ok(Some(addr)) = from else { return };
+        let peer = Peer { addr, transport: Transport::Udp };
+        let stats = self.hub.dispatcher.stats();
+        stats.received_bytes.add(self.rqst.args_len() as u64);
+        let route = self.hub.dispatcher.route(&mut self.rqst, &peer);
+        self.rqst.reply().limit_to(udp::MAX_DATAGRAM_BYTES);
+        if self.hub.dispatcher.run(&mut self.rqst, &peer, &route) == Verdict::Reply {
+            match udp::send(socket, addr, self.rqst.reply()) {
+                Ok(sent) => stats.sent_bytes.add(sent as u64),
+                Err(error) => tracing::debug!(%addr, %error, "a reply could not be sent"),
+            }
+        }
+    }
+}

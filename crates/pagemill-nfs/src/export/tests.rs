@@ -1,0 +1,157 @@
+use super::*;
+
+fn one(text: &str) -> ExportRule {
+    let mut rules = parse_exports(text, ExportOptions::default()).unwrap();
+    assert_eq!(rules.len(), 1, "{text}");
+    rules.remove(0)
+}
+
+fn refused(text: &str) -> String {
+    parse_exports(text, ExportOptions::default()).unwrap_err().to_string()
+}
+
+#[test]
+fn a_line_is_a_path_and_clients_with_options() {
+    let rule = one("/srv/a  10.0.0.0/8(rw,no_root_squash,insecure) *(ro,anonuid=7,anongid=8)");
+    assert_eq!(rule.path, Path::new("/srv/a"));
+    let inner = rule.options_for("10.1.1.1".parse().unwrap()).unwrap();
+    assert_eq!(inner.access, Access::ReadWrite);
+    assert_eq!(inner.squash.who, SquashWho::Nobody);
+    assert_eq!(inner.ports, Ports::Any);
+    let outer = rule.options_for("11.1.1.1".parse().unwrap()).unwrap();
+    assert_eq!(outer.access, Access::ReadOnly);
+    assert_eq!((outer.squash.anon_uid, outer.squash.anon_gid), (7, 8));
+    assert_eq!(outer.ports, Ports::Privileged);
+}
+
+#[test]
+fn only_listed_clients_are_served_also_when_they_come_as_mapped_addresses() {
+    let rule = one("/srv 10.0.0.1(rw)");
+    assert!(rule.options_for("10.0.0.2".parse().unwrap()).is_none());
+    assert!(rule.options_for("::ffff:10.0.0.1".parse().unwrap()).is_some());
+}
+
+#[test]
+fn comments_continuations_quotes_and_escapes_are_read() {
+    let text = "# nothing\n\n\"/a b\" \\\n *(rw) # all\n/c\\040d *\n";
+    let rules = parse_exports(text, ExportOptions::default()).unwrap();
+    let paths: Vec<_> = rules.iter().map(|rule| rule.path.to_str().unwrap()).collect();
+    assert_eq!(paths, ["/a b", "/c d"]);
+    assert_eq!(rules[1].clients[0].options, ExportOptions::default());
+}
+
+#[test]
+fn defaults_of_a_line_are_what_its_clients_begin_with() {
+    let rule = one("/srv -rw,insecure 10.0.0.1 10.0.0.2(ro)");
+    assert_eq!(rule.clients[0].options.access, Access::ReadWrite);
+    assert_eq!(rule.clients[1].options.access, Access::ReadOnly);
+    assert_eq!(rule.clients[1].options.ports, Ports::Any);
+}
+
+#[test]
+fn what_cannot_be_read_is_told_with_its_line() {
+    assert_eq!(refused("\n/srv"), "line 2: /srv names no client: write * for all");
+    assert_eq!(refused("srv *"), "line 1: srv is no absolute path: write it from / on");
+    assert_eq!(refused("/srv *(rw"), "line 1: *(rw has no ) at its end");
+    assert_eq!(refused("\"/srv *"), "line 1: a quote is not closed");
+    assert!(refused("/srv *(rx)").starts_with("line 1: rx is no option here: there are rw, ro"));
+    assert!(refused("/srv *(anonuid=-1)").contains("needs a number"));
+    assert!(refused("/srv *(anonuid=4294967295)").contains("needs a number"));
+    assert!(refused("/a *\n/a *").contains("line 2: /a is exported twice"));
+    assert!(refused("/a\\9 *").contains("octal"));
+}
+
+#[test]
+fn an_argument_is_a_directory_and_options() {
+    let defaults = ExportOptions { access: Access::ReadWrite, ..ExportOptions::default() };
+    let read = |text: &str| parse_export_arg(text.as_ref(), defaults).unwrap();
+    assert_eq!(read("/srv").path, Path::new("/srv"));
+    assert_eq!(read("/srv").clients[0].client, ClientMatch::Any);
+    assert_eq!(read("/srv").clients[0].options, defaults);
+    assert_eq!(read("/srv:ro").clients[0].options.access, Access::ReadOnly);
+    let rule = read("a:b:rw,all_squash,client=10.0.0.0/8,client=::1");
+    assert_eq!(rule.path, Path::new("a:b"));
+    assert_eq!(rule.clients.len(), 2);
+    assert_eq!(rule.clients[1].options.squash.who, SquashWho::All);
+    assert_eq!(read("/with:colon").path, Path::new("/with:colon"));
+    assert!(parse_export_arg(":rw".as_ref(), defaults).is_err());
+    let unknown = parse_export_arg("/srv:rw,nonsense".as_ref(), defaults).unwrap_err();
+    assert!(unknown.to_string().contains("nonsense is no option"));
+}
+
+#[test]
+fn root_is_squashed_unless_told_otherwise() {
+    let squash = |who| Squash { who, anon_uid: 99, anon_gid: 98 };
+    let who = squash(SquashWho::Root).identity(0, 0, &[0, 5]);
+    assert_eq!((who.uid(), who.gid(), who.groups()), (99, 98, &[98, 5][..]));
+    let who = squash(SquashWho::Root).identity(7, 0, &[]);
+    assert_eq!((who.uid(), who.gid()), (7, 98));
+    let who = squash(SquashWho::Nobody).identity(0, 0, &[0]);
+    assert_eq!((who.uid(), who.gid(), who.groups()), (0, 0, &[0][..]));
+    let who = squash(SquashWho::All).identity(7, 7, &[7]);
+    assert_eq!((who.uid(), who.gid(), who.groups()), (99, 98, &[][..]));
+}
+
+#[test]
+fn numbers_that_are_nobodys_become_the_anonymous_user() {
+    for (uid, gid, gids) in [(u32::MAX, 1, &[][..]), (1, u32::MAX, &[]), (1, 1, &[u32::MAX])] {
+        let who = Squash { who: SquashWho::Nobody, ..Squash::default() }.identity(uid, gid, gids);
+        assert_eq!((who.uid(), who.gid()), (ANONYMOUS, ANONYMOUS));
+    }
+}
+
+#[test]
+fn all_squash_and_root_squash_are_two_options_in_any_order() {
+    let squashed = |options: &str| {
+        let rule = one(&format!("/srv *({options})"));
+        let arg = format!("/srv:{options}");
+        let typed = parse_export_arg(arg.as_ref(), ExportOptions::default()).unwrap();
+        assert_eq!(rule.clients[0].options, typed.clients[0].options);
+        rule.clients[0].options.squash.who
+    };
+    assert_eq!(squashed("all_squash,root_squash"), SquashWho::All);
+    assert_eq!(squashed("all_squash,no_root_squash"), SquashWho::All);
+    assert_eq!(squashed("root_squash,all_squash"), SquashWho::All);
+    assert_eq!(squashed("no_root_squash,all_squash,no_all_squash"), SquashWho::Nobody);
+    assert_eq!(squashed("all_squash,no_all_squash"), SquashWho::Root);
+    assert_eq!(squashed("no_root_squash,root_squash"), SquashWho::Root);
+    assert_eq!(
+        one("/srv -all_squash *(root_squash)").clients[0].options.squash.who,
+        SquashWho::All
+    );
+}
+
+#[test]
+fn hosts_come_before_networks_and_those_before_all_whatever_the_order() {
+    let access = |text: &str, client: &str| {
+        let rule = one(text);
+        rule.options_for(client.parse().unwrap()).unwrap().access
+    };
+    assert_eq!(access("/srv *(rw) 10.0.0.1(ro)", "10.0.0.1"), Access::ReadOnly);
+    assert_eq!(access("/srv *(rw) 10.0.0.1(ro)", "10.0.0.2"), Access::ReadWrite);
+    assert_eq!(access("/srv *(rw) 10.0.0.0/8(ro)", "10.0.0.1"), Access::ReadOnly);
+    assert_eq!(access("/srv ::/0(rw) ::1/128(ro)", "::1"), Access::ReadOnly);
+    assert_eq!(access("/srv 0.0.0.0/0(rw) 10.0.0.1/32(ro)", "10.0.0.1"), Access::ReadOnly);
+    let mut named = one("/srv 127.0.0.0/8(rw) localhost(ro)");
+    named.clients.iter_mut().for_each(|rule| rule.client.look_up().unwrap());
+    assert_eq!(named.options_for("127.0.0.1".parse().unwrap()).unwrap().access, Access::ReadOnly);
+    // Of one kind, the first on the line, as exports(5) has it.
+    assert_eq!(access("/srv 10.0.0.0/8(ro) 10.1.0.0/16(rw)", "10.1.0.1"), Access::ReadOnly);
+    assert_eq!(access("/srv 10.0.0.1(rw) 10.0.0.1(ro)", "10.0.0.1"), Access::ReadWrite);
+}
+
+#[test]
+fn options_behind_a_blank_are_nobodys() {
+    let told = "line 1: (rw) stands alone: write 10.0.0.1(rw) without a blank, or *(rw) for all";
+    assert_eq!(refused("/srv 10.0.0.1 (rw)"), told);
+    // Behind the path there is nobody else that they could be meant for.
+    assert_eq!(one("/srv (rw)").clients[0].client, ClientMatch::Any);
+}
+
+#[test]
+fn a_file_begins_with_the_defaults_that_it_is_given() {
+    let defaults = ExportOptions { ports: Ports::Any, ..ExportOptions::default() };
+    let rules = parse_exports("/a *\n/b *(secure)", defaults).unwrap();
+    assert_eq!(rules[0].clients[0].options, defaults);
+    assert_eq!(rules[1].clients[0].options, ExportOptions::default());
+}

@@ -1,0 +1,217 @@
+//! The program MOUNT, version 3: from the name of an export to its root's handle.
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pagemill_rpc::{
+    AUTH_SYS, Call, CallError, Data, Frames, Pace, Procedure, Program, Replies, Version, XdrError,
+    XdrWrite,
+};
+use tracing::{debug, info};
+
+use crate::service::caller_of;
+use crate::status::{NfsResult, NfsStatus};
+use crate::vfs::Vfs;
+use crate::wire::{OK, put_fh};
+
+/// The program's number.
+pub const MOUNT_PROGRAM: u32 = 100_005;
+
+/// The most bytes of a path to mount.
+///
+/// # Source
+/// `rfc1813` section 5.1.1 `MNTPATHLEN`
+const MAX_PATH_BYTES: usize = 1024;
+/// The most mounts that are remembered for DUMP; the oldest go first.
+const MAX_NR_MOUNTS: usize = 1024;
+/// The most bytes of the list that EXPORT and DUMP answer with.
+const MAX_LIST_BYTES: usize = 64 << 10;
+
+const MOUNT_V3: Version = Version {
+    number: 3,
+    procedures: &[
+        procedure("NULL"),
+        procedure("MNT"),
+        procedure("DUMP"),
+        procedure("UMNT"),
+        procedure("UMNTALL"),
+        procedure("EXPORT"),
+    ],
+};
+
+const fn procedure(name: &'static str) -> Procedure {
+    Procedure { name, pace: Pace::Slow, replies: Replies::Forgotten, data: Data::InPages }
+}
+
+/// The program MOUNT over exported trees.
+///
+/// It remembers who has mounted what only to tell it: nothing depends on it, and a client that
+/// never unmounts leaves its entry until it is the oldest of 1024.
+#[derive(Debug)]
+pub struct MountProgram {
+    vfs: Arc<Vfs>,
+    mounts: Mutex<VecDeque<Mount>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mount {
+    client: String,
+    path: Vec<u8>,
+}
+
+impl MountProgram {
+    /// Serves `vfs`.
+    #[must_use]
+    pub fn new(vfs: Arc<Vfs>) -> Self {
+        Self { vfs, mounts: Mutex::default() }
+    }
+
+    fn mnt<S: Frames>(&self, call: &mut Call<'_, S>) -> Result<(), CallError> {
+        let path = read_path(call)?;
+        let shown = Path::new(OsStr::from_bytes(&path));
+        let client = call.peer.addr;
+        match self.mount(shown, call) {
+            Ok(fh) => {
+                // Quoted, with escapes: a path holds whatever the client likes, new lines too.
+                info!(%client, path = ?shown, "mounted");
+                self.remember(Mount { client: client.ip().to_string(), path });
+                call.reply.u32(OK)?;
+                put_fh(call.reply, &fh)?;
+                // The flavours that NFS accepts with this handle.
+                call.reply.u32(1)?;
+                call.reply.u32(AUTH_SYS)?;
+            }
+            Err(status) => {
+                debug!(%client, path = ?shown, %status, "mount refused");
+                call.reply.u32(mount_code(status))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn mount<S: Frames>(&self, path: &Path, call: &Call<'_, S>) -> NfsResult<crate::fh::Fh> {
+        self.vfs.mount(path, &caller_of(call))
+    }
+
+    fn dump<S: Frames>(&self, call: &mut Call<'_, S>) -> Result<(), CallError> {
+        let mounts: Vec<_> = self.lock_mounts().iter().cloned().collect();
+        put_list(call, mounts, |reply, mount| {
+            reply.opaque(mount.client.as_bytes())?;
+            reply.opaque(&mount.path)
+        })
+    }
+
+    fn umnt<S: Frames>(&self, call: &mut Call<'_, S>) -> Result<(), CallError> {
+        let path = read_path(call)?;
+        let client = call.peer.addr.ip().to_string();
+        debug!(%client, path = ?OsStr::from_bytes(&path), "unmounted");
+        self.lock_mounts().retain(|mount| mount.client != client || mount.path != path);
+        Ok(())
+    }
+
+    fn umntall<S: Frames>(&self, call: &Call<'_, S>) {
+        let client = call.peer.addr.ip().to_string();
+        self.lock_mounts().retain(|mount| mount.client != client);
+    }
+
+    fn export<S: Frames>(&self, call: &mut Call<'_, S>) -> Result<(), CallError> {
+        let table = self.vfs.exports();
+        put_list(call, table.iter(), |reply, export| {
+            reply.opaque(export.rule().path.as_os_str().as_bytes())?;
+            for rule in &export.rule().clients {
+                reply.bool(true)?;
+                reply.opaque(rule.client.to_string().as_bytes())?;
+            }
+            reply.bool(false)
+        })
+    }
+
+    fn remember(&self, mount: Mount) {
+        let mut mounts = self.lock_mounts();
+        mounts.retain(|other| *other != mount);
+        if mounts.len() >= MAX_NR_MOUNTS {
+            mounts.pop_front();
+        }
+        mounts.push_back(mount);
+    }
+
+    fn lock_mounts(&self) -> MutexGuard<'_, VecDeque<Mount>> {
+        self.mounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: Frames> Program<S> for MountProgram {
+    fn number(&self) -> u32 {
+        MOUNT_PROGRAM
+    }
+
+    fn name(&self) -> &'static str {
+        "mount"
+    }
+
+    fn versions(&self) -> &'static [Version] {
+        const { &[MOUNT_V3] }
+    }
+
+    fn call(&self, call: &mut Call<'_, S>) -> Result<(), CallError> {
+        match call.header.proc {
+            0 => Ok(()),
+            1 => self.mnt(call),
+            2 => self.dump(call),
+            3 => self.umnt(call),
+            4 => {
+                self.umntall(call);
+                Ok(())
+            }
+            5 => self.export(call),
+            _ => Err(CallError::ProcUnavail),
+        }
+    }
+}
+
+fn read_path<S: Frames>(call: &mut Call<'_, S>) -> Result<Vec<u8>, CallError> {
+    let mut room = [0; MAX_PATH_BYTES];
+    Ok(call.args.opaque_into(&mut room)?.to_vec())
+}
+
+/// Appends a list: each element behind a 1, and a 0 behind the last.
+///
+/// A list that is longer than anybody reads is cut.
+fn put_list<S: Frames, T>(
+    call: &mut Call<'_, S>,
+    elements: impl IntoIterator<Item = T>,
+    put: impl Fn(&mut pagemill_rpc::Reply<S>, T) -> Result<(), XdrError>,
+) -> Result<(), CallError> {
+    let first = call.reply.len();
+    for element in elements {
+        let before = call.reply.mark();
+        call.reply.bool(true)?;
+        if put(call.reply, element).is_err() || call.reply.len() - first > MAX_LIST_BYTES {
+            call.reply.truncate(before);
+            break;
+        }
+    }
+    Ok(call.reply.bool(false)?)
+}
+
+/// Returns the reason's number, where MOUNT has it.
+fn mount_code(status: NfsStatus) -> u32 {
+    match status {
+        NfsStatus::Perm
+        | NfsStatus::Noent
+        | NfsStatus::Io
+        | NfsStatus::Acces
+        | NfsStatus::Notdir
+        | NfsStatus::Inval
+        | NfsStatus::Nametoolong
+        | NfsStatus::Notsupp => status.code(),
+        _ => SERVERFAULT,
+    }
+}
+
+/// `MNT3ERR_SERVERFAULT`
+const SERVERFAULT: u32 = 10006;

@@ -1,0 +1,27 @@
+//! COMMIT: makes safe what was written without being so.
+
+use pagemill_rpc::{Call, Frames, XdrWrite};
+
+use super::{Answered, put_status, refuse_change};
+use crate::service::Service;
+use crate::wire::{RawFh, put_wcc};
+
+/// The range does not matter: all of the file is made safe.
+///
+/// # Source
+/// `rfc1813` section 3.3.21
+pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered {
+    let fh = RawFh::read(&mut call.args)?;
+    let _range = (call.args.u64()?, call.args.u32()?);
+    let object = match nfs.resolve(call, &fh) {
+        Ok(object) => object,
+        Err(status) => return refuse_change(call.reply, status),
+    };
+    let (result, wcc) = nfs.vfs.commit(&object);
+    put_status(call.reply, &result)?;
+    put_wcc(call.reply, &wcc)?;
+    if result.is_ok() {
+        call.reply.put(&nfs.vfs.write_verifier())?;
+    }
+    Ok(result)
+}

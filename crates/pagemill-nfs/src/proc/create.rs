@@ -1,0 +1,27 @@
+//! CREATE: a regular file, in one of three ways.
+
+use pagemill_rpc::{Call, CallError, Frames, XdrError};
+
+use super::{Answered, answer_created, refuse_change};
+use crate::service::Service;
+use crate::vfs::HowToCreate;
+use crate::wire::{read_dirop, read_sattr};
+
+/// # Source
+/// `rfc1813` section 3.3.8
+pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered {
+    let (fh, name) = read_dirop(&mut call.args)?;
+    let how = match call.args.u32()? {
+        0 => HowToCreate::Unchecked(read_sattr(&mut call.args)?),
+        1 => HowToCreate::Guarded(read_sattr(&mut call.args)?),
+        2 => HowToCreate::Exclusive(call.args.fixed()?),
+        value => return Err(CallError::GarbageArgs(XdrError::BadBool { value })),
+    };
+    match nfs.resolve(call, &fh).and_then(|dir| Ok((dir, name?))) {
+        Ok((dir, name)) => {
+            let created = nfs.vfs.create(&dir, &name, &how);
+            answer_created(nfs, call.reply, &created)
+        }
+        Err(status) => refuse_change(call.reply, status),
+    }
+}

@@ -1,0 +1,31 @@
+//! FSSTAT: how full the file system is.
+
+use pagemill_rpc::{Call, Frames, XdrWrite};
+
+use super::{Answered, put_status, refuse};
+use crate::service::Service;
+use crate::wire::{RawFh, put_post_op_attr};
+
+/// # Source
+/// `rfc1813` section 3.3.18
+pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered {
+    let fh = RawFh::read(&mut call.args)?;
+    let object = match nfs.resolve(call, &fh) {
+        Ok(object) => object,
+        Err(status) => return refuse(call.reply, status),
+    };
+    let stat = nfs.vfs.fsstat(&object);
+    put_status(call.reply, &stat)?;
+    put_post_op_attr(call.reply, nfs.vfs.attr(&object).ok().as_ref())?;
+    if let Ok(stat) = &stat {
+        for bytes in [stat.total_bytes, stat.free_bytes, stat.available_bytes] {
+            call.reply.u64(bytes)?;
+        }
+        for files in [stat.total_files, stat.free_files, stat.available_files] {
+            call.reply.u64(files)?;
+        }
+        // For how many seconds none of this will change: it may change at once.
+        call.reply.u32(0)?;
+    }
+    Ok(stat.map(|_| ()))
+}

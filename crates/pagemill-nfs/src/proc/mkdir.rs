@@ -1,0 +1,21 @@
+//! MKDIR: a directory.
+
+use pagemill_rpc::{Call, Frames};
+
+use super::{Answered, answer_created, refuse_change};
+use crate::service::Service;
+use crate::wire::{read_dirop, read_sattr};
+
+/// # Source
+/// `rfc1813` section 3.3.9
+pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered {
+    let (fh, name) = read_dirop(&mut call.args)?;
+    let sattr = read_sattr(&mut call.args)?;
+    match nfs.resolve(call, &fh).and_then(|dir| Ok((dir, name?))) {
+        Ok((dir, name)) => {
+            let created = nfs.vfs.mkdir(&dir, &name, &sattr);
+            answer_created(nfs, call.reply, &created)
+        }
+        Err(status) => refuse_change(call.reply, status),
+    }
+}

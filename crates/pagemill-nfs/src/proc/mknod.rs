@@ -1,0 +1,42 @@
+//! MKNOD: devices, sockets and pipes.
+
+use pagemill_rpc::{Call, CallError, Frames, XdrError, XdrReader};
+
+use super::{Answered, answer_created, refuse_change};
+use crate::attr::{FileKind, Sattr};
+use crate::service::Service;
+use crate::status::{NfsResult, NfsStatus};
+use crate::vfs::Device;
+use crate::wire::{read_dirop, read_sattr};
+
+/// # Source
+/// `rfc1813` section 3.3.11
+pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered {
+    let (fh, name) = read_dirop(&mut call.args)?;
+    let device = read_device(&mut call.args)?;
+    match nfs.resolve(call, &fh).and_then(|dir| Ok((dir, name?, device?))) {
+        Ok((dir, name, device)) => {
+            let created = nfs.vfs.mknod(&dir, &name, &device);
+            answer_created(nfs, call.reply, &created)
+        }
+        Err(status) => refuse_change(call.reply, status),
+    }
+}
+
+fn read_device(args: &mut XdrReader<'_>) -> Result<NfsResult<Device>, CallError> {
+    let kind = match args.u32()? {
+        3 => FileKind::Block,
+        4 => FileKind::Character,
+        6 => FileKind::Socket,
+        7 => FileKind::Fifo,
+        // What other procedures make; nothing follows then.
+        1 | 2 | 5 => return Ok(Err(NfsStatus::Badtype)),
+        value => return Err(CallError::GarbageArgs(XdrError::BadBool { value })),
+    };
+    let sattr: Sattr = read_sattr(args)?;
+    let rdev = match kind {
+        FileKind::Block | FileKind::Character => (args.u32()?, args.u32()?),
+        _ => (0, 0),
+    };
+    Ok(Ok(Device { kind, rdev, sattr }))
+}

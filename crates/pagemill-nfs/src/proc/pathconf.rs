@@ -1,0 +1,29 @@
+//! PATHCONF: what names can be like.
+
+use pagemill_rpc::{Call, Frames, XdrWrite};
+
+use super::{Answered, put_status, refuse};
+use crate::service::Service;
+use crate::wire::{RawFh, put_post_op_attr};
+
+/// # Source
+/// `rfc1813` section 3.3.20
+pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered {
+    let fh = RawFh::read(&mut call.args)?;
+    let object = match nfs.resolve(call, &fh) {
+        Ok(object) => object,
+        Err(status) => return refuse(call.reply, status),
+    };
+    let conf = nfs.vfs.pathconf(&object);
+    put_status(call.reply, &conf)?;
+    put_post_op_attr(call.reply, nfs.vfs.attr(&object).ok().as_ref())?;
+    if let Ok(conf) = &conf {
+        call.reply.u32(conf.max_links)?;
+        call.reply.u32(conf.max_name_bytes)?;
+        // Longer names are refused, not cut; only root gives files away; case counts and is kept.
+        for truth in [true, true, false, true] {
+            call.reply.bool(truth)?;
+        }
+    }
+    Ok(conf.map(|_| ()))
+}

@@ -1,0 +1,126 @@
+//! READ: the bytes of a file, from the file to the network.
+
+use std::io::{self, IoSliceMut};
+use std::os::fd::OwnedFd;
+
+use pagemill_rpc::{Call, FileRange, Frames, Mark, Reply, XdrError, XdrWrite};
+use rustix::io::{Errno, preadv};
+
+use super::{Answered, put_status, refuse};
+use crate::service::{ReadPath, Service};
+use crate::status::NfsStatus;
+use crate::vfs::DataRange;
+use crate::wire::{RawFh, put_post_op_attr};
+
+/// # Source
+/// `rfc1813` section 3.3.6
+pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered {
+    let fh = RawFh::read(&mut call.args)?;
+    let (offset, count) = (call.args.u64()?, call.args.u32()?);
+    let object = match nfs.resolve(call, &fh) {
+        Ok(object) => object,
+        Err(status) => return refuse(call.reply, status),
+    };
+    // What the client asks for is cut to what a reply has room for before anything is done.
+    let max = usize::try_from(count).unwrap_or(usize::MAX);
+    let max = max.min(nfs.max_payload_bytes(call)).min(call.reply.body_room());
+    let range = nfs.vfs.read(&object, offset, max);
+    let attr = nfs.vfs.attr(&object).ok();
+    let start = call.reply.mark();
+    put_status(call.reply, &range)?;
+    put_post_op_attr(call.reply, attr.as_ref())?;
+    let range = match range {
+        Ok(range) => range,
+        Err(status) => return Ok(Err(status)),
+    };
+    let sent = match nfs.config.read_path {
+        ReadPath::File { min_bytes }
+            if range.len >= min_bytes && (object.export.is_volatile() || nfs.fetch(&range)) =>
+        {
+            // What is in memory alone need not be fetched.
+            send_file(call.reply, &range)?
+        }
+        _ => send_pages(call.reply, &range)?,
+    };
+    if let Err(status) = sent {
+        call.reply.truncate(start);
+        call.reply.u32(status.code())?;
+        put_post_op_attr(call.reply, attr.as_ref())?;
+        return Ok(Err(status));
+    }
+    Ok(Ok(()))
+}
+
+/// Appends the counts and lets the file's own pages follow.
+fn send_file<S: Frames>(
+    reply: &mut Reply<S>,
+    range: &DataRange,
+) -> Result<Result<(), NfsStatus>, XdrError> {
+    put_counts(reply, range.len, range.eof)?;
+    let file = FileRange { file: range.file.clone(), offset: range.offset, len: range.len };
+    let len = reply.file_body(file);
+    Ok(if len == range.len { Ok(()) } else { Err(NfsStatus::Serverfault) })
+}
+
+/// Reads into the reply's pages, and appends the counts of what there was.
+fn send_pages<S: Frames>(
+    reply: &mut Reply<S>,
+    range: &DataRange,
+) -> Result<Result<(), NfsStatus>, XdrError> {
+    let count = reply.mark();
+    let [eof, length] = put_counts(reply, range.len, range.eof)?;
+    if range.len == 0 {
+        return Ok(Ok(()));
+    }
+    let filled = reply.read_body(range.len, |slices| fill(&range.file, range.offset, slices));
+    let len = match filled {
+        Ok(len) => len,
+        Err(error) => return Ok(Err(status_of(&error))),
+    };
+    if len < range.len {
+        // The file has become shorter since it was measured: it ends here.
+        let nr_bytes = u32::try_from(len).map_err(|_| XdrError::NoRoom)?;
+        reply.patch_u32(count, nr_bytes)?;
+        reply.patch_u32(eof, 1)?;
+        reply.patch_u32(length, nr_bytes)?;
+    }
+    Ok(Ok(()))
+}
+
+/// Appends the number of bytes, whether the file ends with them, and their length as XDR; returns
+/// where the latter two stand.
+fn put_counts<S: Frames>(
+    reply: &mut Reply<S>,
+    len: usize,
+    eof: bool,
+) -> Result<[Mark; 2], XdrError> {
+    let nr_bytes = u32::try_from(len).map_err(|_| XdrError::NoRoom)?;
+    reply.u32(nr_bytes)?;
+    let eof_at = reply.mark();
+    reply.bool(eof)?;
+    let length_at = reply.mark();
+    reply.u32(nr_bytes)?;
+    Ok([eof_at, length_at])
+}
+
+/// Reads until the slices are full or the file ends.
+fn fill(file: &OwnedFd, offset: u64, slices: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    let mut rest = slices;
+    let mut len = 0;
+    while rest.iter().any(|slice| !slice.is_empty()) {
+        match preadv(file, rest, offset.saturating_add(len as u64)) {
+            Ok(0) => break,
+            Ok(more) => {
+                len += more;
+                IoSliceMut::advance_slices(&mut rest, more);
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(len)
+}
+
+fn status_of(error: &io::Error) -> NfsStatus {
+    error.raw_os_error().map_or(NfsStatus::Io, |code| Errno::from_raw_os_error(code).into())
+}

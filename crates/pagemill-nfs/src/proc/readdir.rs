@@ -1,0 +1,128 @@
+//! READDIR: the names in a directory.
+
+use pagemill_rpc::{Call, Frames, Reply, XdrError, XdrWrite};
+
+use super::{Answered, put_status, refuse};
+use crate::attr::Fattr;
+use crate::service::Service;
+use crate::status::{NfsResult, NfsStatus};
+use crate::vfs::{Listed, Object};
+use crate::wire::{RawFh, put_post_op_attr};
+
+/// What all lists have as their verifier: places stay good while a directory changes, so that no
+/// list ever has to be begun anew.
+const VERIFIER: [u8; 8] = [0; 8];
+/// Bytes behind the entries: that there are no more, and whether the directory ends there.
+const END_BYTES: usize = 8;
+
+/// # Source
+/// `rfc1813` section 3.3.16
+pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered {
+    let fh = RawFh::read(&mut call.args)?;
+    let (cookie, verifier) = (call.args.u64()?, call.args.fixed()?);
+    let count = call.args.u32()?;
+    let limits = Limits { reply_bytes: count, dir_bytes: u32::MAX };
+    list(nfs, call, &fh, (cookie, verifier), limits, |_, _, _| Ok(()))
+}
+
+/// How much a client wants to have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Bytes of results in all.
+    pub(crate) reply_bytes: u32,
+    /// Bytes of names, numbers and places.
+    pub(crate) dir_bytes: u32,
+}
+
+/// Answers with entries, and whatever `more` appends to each.
+pub(crate) fn list<S: Frames>(
+    nfs: &Service,
+    call: &mut Call<'_, S>,
+    fh: &RawFh,
+    (cookie, verifier): (u64, [u8; 8]),
+    limits: Limits,
+    more: impl Fn(&mut Reply<S>, &Object, &Listed<'_>) -> Result<(), XdrError>,
+) -> Answered {
+    let dir = match nfs.resolve(call, fh) {
+        Ok(dir) => dir,
+        Err(status) => return refuse(call.reply, status),
+    };
+    let attr = nfs.vfs.attr(&dir).ok();
+    let start = call.reply.mark();
+    let max = usize::try_from(limits.reply_bytes).unwrap_or(usize::MAX);
+    let max = max.min(nfs.max_payload_bytes(call));
+    let page = Page { max, dir_bytes: limits.dir_bytes, first: call.reply.len() };
+    let listed = if cookie != 0 && verifier != VERIFIER {
+        Err(NfsStatus::BadCookie)
+    } else {
+        page.fill(nfs, call.reply, &dir, attr.as_ref(), cookie, more)
+    };
+    if let Err(status) = listed {
+        call.reply.truncate(start);
+        put_status(call.reply, &listed)?;
+        put_post_op_attr(call.reply, attr.as_ref())?;
+        return Ok(Err(status));
+    }
+    Ok(Ok(()))
+}
+
+/// The room that a client allows for.
+struct Page {
+    max: usize,
+    dir_bytes: u32,
+    /// Bytes of the reply before the results.
+    first: usize,
+}
+
+impl Page {
+    fn fill<S: Frames>(
+        &self,
+        nfs: &Service,
+        reply: &mut Reply<S>,
+        dir: &Object,
+        attr: Option<&Fattr>,
+        cookie: u64,
+        more: impl Fn(&mut Reply<S>, &Object, &Listed<'_>) -> Result<(), XdrError>,
+    ) -> NfsResult<()> {
+        let no_room = |_: XdrError| NfsStatus::Toosmall;
+        put_status(reply, &Ok(())).map_err(no_room)?;
+        put_post_op_attr(reply, attr).map_err(no_room)?;
+        reply.put(&VERIFIER).map_err(no_room)?;
+        let (mut nr_entries, mut dir_bytes) = (0_usize, 0_usize);
+        let dir_max = usize::try_from(self.dir_bytes).unwrap_or(usize::MAX);
+        let eof = nfs.vfs.list(dir, cookie, self.max.min(dir_max), |entry| {
+            let before = reply.mark();
+            let size = ENTRY_BYTES + entry.name.len().next_multiple_of(4);
+            let put = put_entry(reply, entry).and_then(|()| more(reply, dir, entry));
+            let fits = put.is_ok()
+                && self.used(reply) + END_BYTES <= self.max
+                && (nr_entries == 0 || dir_bytes + size <= dir_max);
+            if fits {
+                nr_entries += 1;
+                dir_bytes += size;
+            } else {
+                reply.truncate(before);
+            }
+            Ok(fits)
+        })?;
+        if nr_entries == 0 && !eof || self.used(reply) + END_BYTES > self.max {
+            return Err(NfsStatus::Toosmall);
+        }
+        reply.bool(false).and_then(|()| reply.bool(eof)).map_err(no_room)
+    }
+
+    /// Returns how many bytes of results there are, the status not counted.
+    fn used<S: Frames>(&self, reply: &Reply<S>) -> usize {
+        (reply.len() - self.first).saturating_sub(4)
+    }
+}
+
+/// Bytes of an entry beside its name: that there is one, its number, its name's length, its place.
+const ENTRY_BYTES: usize = 4 + 8 + 4 + 8;
+
+fn put_entry<S: Frames>(reply: &mut Reply<S>, entry: &Listed<'_>) -> Result<(), XdrError> {
+    reply.bool(true)?;
+    reply.u64(entry.fileid)?;
+    reply.opaque(entry.name)?;
+    reply.u64(entry.cookie)
+}

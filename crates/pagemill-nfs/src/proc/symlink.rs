@@ -1,0 +1,22 @@
+//! SYMLINK: a link whose target is for clients to make sense of.
+
+use pagemill_rpc::{Call, Frames};
+
+use super::{Answered, answer_created, refuse_change};
+use crate::service::Service;
+use crate::wire::{read_dirop, read_path, read_sattr};
+
+/// # Source
+/// `rfc1813` section 3.3.10
+pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered {
+    let (fh, name) = read_dirop(&mut call.args)?;
+    let sattr = read_sattr(&mut call.args)?;
+    let target = read_path(&mut call.args)?;
+    match nfs.resolve(call, &fh).and_then(|dir| Ok((dir, name?, target?))) {
+        Ok((dir, name, target)) => {
+            let created = nfs.vfs.symlink(&dir, &name, &sattr, &target);
+            answer_created(nfs, call.reply, &created)
+        }
+        Err(status) => refuse_change(call.reply, status),
+    }
+}

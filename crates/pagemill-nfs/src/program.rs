@@ -1,0 +1,71 @@
+//! The program NFS, version 3, as an RPC server serves it.
+
+use alloc::sync::Arc;
+
+use pagemill_rpc::{Call, CallError, Counter, Frames, Program, Version};
+use tracing::debug;
+
+use crate::proc::{NFS_V3, carry_out};
+use crate::service::{NfsConfig, Service};
+use crate::vfs::Vfs;
+
+/// The program's number.
+pub const NFS_PROGRAM: u32 = 100_003;
+
+/// The number of procedures, NULL among them.
+pub const NR_PROCEDURES: usize = 22;
+
+/// The program NFS over exported trees.
+#[derive(Debug)]
+pub struct NfsProgram {
+    service: Service,
+    /// Calls of each procedure that ended with a reason why not.
+    refused: [Counter; NR_PROCEDURES],
+}
+
+impl NfsProgram {
+    /// Serves `vfs`.
+    #[must_use]
+    pub fn new(vfs: Arc<Vfs>, config: NfsConfig) -> Self {
+        Self { service: Service::new(vfs, config), refused: Default::default() }
+    }
+
+    /// Returns, for each procedure, how many calls ended with a reason why not.
+    pub fn refused(&self) -> impl Iterator<Item = u64> {
+        self.refused.iter().map(Counter::value)
+    }
+}
+
+impl<S: Frames> Program<S> for NfsProgram {
+    fn number(&self) -> u32 {
+        NFS_PROGRAM
+    }
+
+    fn name(&self) -> &'static str {
+        "nfs"
+    }
+
+    fn versions(&self) -> &'static [Version] {
+        const { &[NFS_V3] }
+    }
+
+    fn call(&self, call: &mut Call<'_, S>) -> Result<(), CallError> {
+        let index = usize::try_from(call.header.proc).unwrap_or(usize::MAX);
+        let answered = carry_out(&self.service, call);
+        let procedure = NFS_V3.procedures.get(index).map_or("", |procedure| procedure.name);
+        match answered {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(status)) => {
+                if let Some(refused) = self.refused.get(index) {
+                    refused.add(1);
+                }
+                debug!(client = %call.peer.addr, xid = call.header.xid, procedure, %status);
+                Ok(())
+            }
+            Err(error) => {
+                debug!(client = %call.peer.addr, xid = call.header.xid, procedure, %error);
+                Err(error)
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What every procedure needs: the trees, the limits, and who calls.
+
+use alloc::sync::Arc;
+use std::os::fd::OwnedFd;
+
+use pagemill_rpc::{Call, Credential, Frames, Transport};
+use rustix::fs::{Mode, OFlags, open, sendfile};
+use rustix::io::Errno;
+
+use crate::status::NfsResult;
+use crate::vfs::{Caller, DataRange, Object, Vfs};
+use crate::wire::RawFh;
+
+/// The most bytes of data in a datagram: with the headers around it, it must fit into 64 KiB.
+const MAX_DATAGRAM_PAYLOAD_BYTES: usize = 32 << 10;
+
+/// How READ's data leaves the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "the ways that a reply has")]
+pub enum ReadPath {
+    /// Read into the reply's pages.
+    Pages,
+    /// From the file to the network, from this many bytes on; less is read into pages, and so is
+    /// what the file turns out not to have, so that the reply can say so.
+    File {
+        /// The fewest bytes that are worth a system call of their own.
+        min_bytes: usize,
+    },
+}
+
+/// How NFS is served.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "plain data")]
+pub struct NfsConfig {
+    /// The most bytes of data in a call or a reply.
+    pub max_payload_bytes: usize,
+    /// How READ's data leaves the server.
+    pub read_path: ReadPath,
+}
+
+impl Default for NfsConfig {
+    /// Requests up to 1 MiB; data goes from the file to the network where that is cheaper.
+    fn default() -> Self {
+        Self { max_payload_bytes: 1 << 20, read_path: ReadPath::File { min_bytes: 16 << 10 } }
+    }
+}
+
+/// The trees, as procedures serve them.
+#[derive(Debug)]
+pub(crate) struct Service {
+    /// The trees.
+    pub(crate) vfs: Arc<Vfs>,
+    /// How they are served.
+    pub(crate) config: NfsConfig,
+    /// Where data goes that is only to be brought into memory; without it all goes through pages.
+    sink: Option<OwnedFd>,
+}
+
+impl Service {
+    pub(crate) fn new(vfs: Arc<Vfs>, config: NfsConfig) -> Self {
+        let sink = open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+        if let Err(error) = &sink {
+            tracing::warn!(%error, "without /dev/null, READ copies all data");
+        }
+        Self { vfs, config, sink: sink.ok() }
+    }
+
+    /// Brings all bytes of a range into memory; false if the file or the disk has not all of them.
+    ///
+    /// What waits for a disk waits here, where others can go on with the connection, and what the
+    /// disk cannot read is known before the reply promises it.
+    ///
+    /// # Cost
+    /// A system call that takes and drops a reference to each page, without looking at any byte.
+    pub(crate) fn fetch(&self, range: &DataRange) -> bool {
+        let Some(sink) = &self.sink else { return false };
+        let mut offset = range.offset;
+        loop {
+            match sendfile(sink, &*range.file, Some(&mut offset), range.len) {
+                Err(Errno::INTR) => {}
+                fetched => return fetched == Ok(range.len),
+            }
+        }
+    }
+
+    /// Finds the file that a call is about.
+    pub(crate) fn resolve<S: Frames>(&self, call: &Call<'_, S>, fh: &RawFh) -> NfsResult<Object> {
+        self.vfs.resolve(fh.as_bytes(), &caller_of(call))
+    }
+
+    /// Returns the most bytes of data in the call or its reply.
+    pub(crate) fn max_payload_bytes<S: Frames>(&self, call: &Call<'_, S>) -> usize {
+        match call.peer.transport {
+            Transport::Tcp => self.config.max_payload_bytes,
+            Transport::Udp => self.config.max_payload_bytes.min(MAX_DATAGRAM_PAYLOAD_BYTES),
+        }
+    }
+}
+
+/// Returns who makes a call.
+pub(crate) fn caller_of<'a, S: Frames>(call: &'a Call<'_, S>) -> Caller<'a> {
+    let claims = match &call.cred {
+        Credential::Sys(sys) => Some((sys.uid, sys.gid, sys.gids())),
+        _ => None,
+    };
+    Caller { addr: call.peer.addr, claims }
+}

@@ -1,0 +1,373 @@
+//! The exported trees: from a handle and a caller to a file, and everything that can be done to it.
+//!
+//! Files are held by descriptors that say only which file it is, found by handle and never by a
+//! path from outside. Each name is looked up alone in its directory, so there is no path that could
+//! lead out of an export. What a caller may do is the kernel's decision: the thread takes the
+//! caller's identity for each operation, where the process has the right to.
+
+mod change;
+mod data;
+mod export;
+mod finder;
+mod list;
+mod names;
+mod node;
+mod search;
+mod table;
+
+use crate::sync::{AtomicU64, Ordering};
+use alloc::sync::Arc;
+use core::convert::Infallible;
+use core::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{PoisonError, RwLock};
+
+use pagemill_host::FsIdentity;
+use quick_cache::Lifecycle;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use rustix::fs::{Mode, OFlags, fstatfs, openat};
+use rustix::process::{getegid, geteuid};
+
+use crate::attr::Fattr;
+use crate::export::{ExportOptions, ExportRule, Ports};
+use crate::fh::{BuildSpreadAlready, Fh, FhKey};
+use crate::status::{NfsResult, NfsStatus};
+use crate::vfs::node::Node;
+
+pub use change::{Changed, Created, Device, HowToCreate};
+pub use data::{Committed, DataRange, Stability};
+pub use export::{Export, ExportTable, VfsError};
+pub use list::{Listed, MAX_LIST_BYTES};
+pub use names::{ACCESS_ALL, FsInfo, FsStat, PathConf};
+pub use node::MAX_DESCRIPTORS_PER_FILE;
+
+/// On whose behalf files are touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a process can do one or the other")]
+pub enum Actors {
+    /// On that of each caller, as its export squashes it: for a process that runs as root.
+    Callers,
+    /// On that of the user whose process this is, whoever calls.
+    Server,
+}
+
+impl Actors {
+    /// Finds out whether this process may act for others.
+    #[must_use]
+    pub fn detect() -> Self {
+        // On a thread of its own: what it tries stays with it.
+        let may = std::thread::spawn(|| geteuid().is_root() && FsIdentity::root().assume().is_ok());
+        if may.join().unwrap_or(false) { Self::Callers } else { Self::Server }
+    }
+}
+
+/// How the trees are served.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "plain data")]
+pub struct VfsConfig {
+    /// What handles are checked with.
+    pub key: FhKey,
+    /// On whose behalf files are touched.
+    pub actors: Actors,
+    /// The most files that are held by descriptors between calls; each may need two more.
+    pub max_nr_files: usize,
+}
+
+/// The exported trees.
+///
+/// # Concurrency
+/// Every operation may run beside every other. The two locks of a file, around changes of its
+/// directory entries or data and around its list of descriptors, are held in this order, and no
+/// thread holds the first of more than two files: a rename, in the order of their handles.
+#[derive(Debug)]
+pub struct Vfs {
+    key: FhKey,
+    actors: Actors,
+    /// Who the process is.
+    own: FsIdentity,
+    /// The folder of this process's descriptors, through which they are opened again.
+    descriptors: OwnedFd,
+    table: RwLock<Arc<ExportTable>>,
+    /// The one `Node` of each file: two would not keep each other's changes apart.
+    nodes: Cache<Fh, Arc<Node>, quick_cache::UnitWeighter, BuildSpreadAlready, KeepUsed>,
+    /// What tells clients that unstable writes may have been lost.
+    verifier: AtomicU64,
+    /// How often [`sweep`](Self::sweep) has been called.
+    nr_sweeps: AtomicU64,
+}
+
+/// Keeps files that are in use from being evicted, so that nobody makes a second `Node` of one.
+///
+/// There are no more of them than calls that are being carried out, each with its few files.
+#[derive(Clone, Debug, Default)]
+struct KeepUsed(DefaultLifecycle<Fh, Arc<Node>>);
+
+impl Lifecycle<Fh, Arc<Node>> for KeepUsed {
+    /// What is evicted is dropped, and closed, outside of the cache's locks.
+    type RequestState = <DefaultLifecycle<Fh, Arc<Node>> as Lifecycle<Fh, Arc<Node>>>::RequestState;
+
+    fn is_pinned(&self, _fh: &Fh, node: &Arc<Node>) -> bool {
+        Arc::strong_count(node) > 1
+    }
+
+    fn begin_request(&self) -> Self::RequestState {
+        self.0.begin_request()
+    }
+
+    fn on_evict(&self, state: &mut Self::RequestState, fh: Fh, node: Arc<Node>) {
+        self.0.on_evict(state, fh, node);
+    }
+}
+
+/// A file, as a caller reaches it through an export.
+#[derive(Clone, Debug)]
+pub struct Object {
+    pub(crate) node: Arc<Node>,
+    pub(crate) export: Arc<Export>,
+    pub(crate) options: ExportOptions,
+    pub(crate) who: FsIdentity,
+}
+
+/// Who calls: the address, and the word of the caller on who it is.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "plain data")]
+pub struct Caller<'a> {
+    /// The address and port.
+    pub addr: SocketAddr,
+    /// The user, group and groups; `None` for a caller that does not say.
+    pub claims: Option<(u32, u32, &'a [u32])>,
+}
+
+impl Vfs {
+    /// Makes a server of trees that has no tree yet.
+    ///
+    /// The process should have no umask: modes are as clients ask for them.
+    ///
+    /// # Errors
+    /// Where `/proc` is missing.
+    pub fn new(config: VfsConfig) -> Result<Self, VfsError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let descriptors = openat(rustix::fs::CWD, c"/proc/self/fd", flags, Mode::empty())
+            .map_err(VfsError::NoProc)?;
+        // Anybody could mount something over it; what is not /proc would open other files.
+        let is_proc = fstatfs(&descriptors).is_ok_and(|stat| stat.f_type == PROC_SUPER_MAGIC);
+        if !is_proc {
+            return Err(VfsError::NoProc(rustix::io::Errno::NOENT));
+        }
+        let own = FsIdentity::new(geteuid().as_raw(), getegid().as_raw(), &[]);
+        let capacity = config.max_nr_files.max(1);
+        Ok(Self {
+            key: config.key,
+            actors: config.actors,
+            own: own.ok_or(VfsError::NoProc(rustix::io::Errno::PERM))?,
+            descriptors,
+            table: RwLock::new(Arc::default()),
+            nodes: Cache::with(
+                capacity,
+                capacity as u64,
+                quick_cache::UnitWeighter,
+                BuildSpreadAlready::default(),
+                KeepUsed::default(),
+            ),
+            verifier: AtomicU64::new(fresh_verifier()),
+            nr_sweeps: AtomicU64::new(0),
+        })
+    }
+
+    /// Exports these directories, and no others any more.
+    ///
+    /// Handles of directories that stay exported go on.
+    ///
+    /// # Errors
+    /// The first directory that cannot be exported; then all stays as it was.
+    pub fn set_exports(&self, rules: Vec<ExportRule>) -> Result<(), VfsError> {
+        self.act_as_server().map_err(|_refused| VfsError::NoProc(rustix::io::Errno::PERM))?;
+        let table = ExportTable::open(rules, &self.key, &self.exports())?;
+        *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+        Ok(())
+    }
+
+    /// Returns what is exported.
+    #[must_use]
+    pub fn exports(&self) -> Arc<ExportTable> {
+        Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Finds the file that a client means by `fh`, if it may reach it.
+    ///
+    /// # Errors
+    /// [`Badhandle`](NfsStatus::Badhandle) for what this server has not made,
+    /// [`Stale`](NfsStatus::Stale) for a file that is gone or no longer exported,
+    /// [`Jukebox`](NfsStatus::Jukebox) for one that must be searched for,
+    /// [`Acces`](NfsStatus::Acces) for a client that the export is not for.
+    pub fn resolve(&self, fh: &[u8], caller: &Caller<'_>) -> NfsResult<Object> {
+        let (fh, export, object) = Fh::parse(&self.key, fh)?;
+        let export = self.exports().by_id(export).ok_or(NfsStatus::Stale)?;
+        let options = options_for(&export, caller)?;
+        let node = match self.nodes.get(&fh) {
+            Some(node) => node,
+            None => {
+                self.act_as_server()?;
+                let path = export.finder.open(export.root(), &object)?;
+                self.keep(Node::new(fh, object, path)?)
+            }
+        };
+        Ok(Object { node, export, options, who: self.identity(&options, caller) })
+    }
+
+    /// Returns what tells clients that unstable writes may have been lost since they were made.
+    #[must_use]
+    pub fn write_verifier(&self) -> [u8; 8] {
+        // Relaxed: a client compares two values that it got in replies, each of them valid alone.
+        self.verifier.load(Ordering::Relaxed).to_be_bytes()
+    }
+
+    /// Lets go of what was held for the next call and has not been needed for a while, and of
+    /// files that are gone.
+    ///
+    /// # Cost
+    /// A lock for each file that is held, and a system call for one in sixteen: whether a file is
+    /// gone is asked every sixteenth time.
+    pub fn sweep(&self) {
+        // Relaxed: a number that tells sweeps apart.
+        let turn = self.nr_sweeps.fetch_add(1, Ordering::Relaxed) % NR_TURNS;
+        // Of handles, for a file in hand is a file in use.
+        let fhs: Vec<_> = self.nodes.iter().map(|(fh, _)| fh).collect();
+        for (fh, index) in fhs.iter().zip(0..) {
+            let Some(node) = self.nodes.peek(fh) else { continue };
+            node.close_idle();
+            if index % NR_TURNS == turn && node.stat().is_err() {
+                self.nodes.remove(node.fh());
+            }
+        }
+    }
+
+    /// Returns how many files are held by descriptors.
+    #[must_use]
+    pub fn nr_files(&self) -> usize {
+        self.nodes.len()
+    }
+
+    #[cfg(test)]
+    fn replace_table(&self, table: ExportTable) {
+        *self.table.write().unwrap() = Arc::new(table);
+    }
+
+    #[cfg(test)]
+    fn forget_all(&self) {
+        self.nodes.clear();
+    }
+
+    /// Makes the thread act for the caller.
+    pub(crate) fn act_for(&self, object: &Object) -> NfsResult<()> {
+        self.act(&object.who)
+    }
+
+    /// Makes the thread act for the process's own user.
+    pub(crate) fn act_as_server(&self) -> NfsResult<()> {
+        self.act(&self.own)
+    }
+
+    fn act(&self, who: &FsIdentity) -> NfsResult<()> {
+        match self.actors {
+            Actors::Callers => Ok(who.assume()?),
+            Actors::Server => Ok(()),
+        }
+    }
+
+    /// Returns whether the process's own rights pass over those of the file's owner.
+    pub(crate) fn can_override(&self) -> bool {
+        self.actors == Actors::Callers
+    }
+
+    /// Returns whom `caller` is served as.
+    pub(crate) fn identity(&self, options: &ExportOptions, caller: &Caller<'_>) -> FsIdentity {
+        match (self.actors, caller.claims) {
+            (Actors::Server, _) => self.own,
+            (Actors::Callers, None) => options.squash.anonymous(),
+            (Actors::Callers, Some((uid, gid, gids))) => options.squash.identity(uid, gid, gids),
+        }
+    }
+
+    /// Remembers a file, unless it is remembered already; whoever comes at the same time gets the
+    /// same.
+    pub(crate) fn keep(&self, node: Node) -> Arc<Node> {
+        let fh = *node.fh();
+        let kept = self.nodes.get_or_insert_with(&fh, || Ok::<_, Infallible>(Arc::new(node)));
+        match kept {
+            Ok(node) => node,
+        }
+    }
+
+    /// Returns the folder in which the process's descriptors are names.
+    pub(crate) fn descriptors(&self) -> BorrowedFd<'_> {
+        self.descriptors.as_fd()
+    }
+
+    /// Tells what is known about a file.
+    ///
+    /// # Errors
+    /// [`Stale`](NfsStatus::Stale) if it is gone.
+    pub fn attr(&self, object: &Object) -> NfsResult<Fattr> {
+        self.attr_of(&object.node, &object.export)
+    }
+
+    pub(crate) fn attr_of(&self, node: &Node, export: &Export) -> NfsResult<Fattr> {
+        match node.stat() {
+            Ok(stat) => Ok(Fattr::new(&stat, export.fsid())),
+            Err(status) => {
+                self.nodes.remove(node.fh());
+                Err(status)
+            }
+        }
+    }
+}
+
+impl Object {
+    /// Returns the handle.
+    #[must_use]
+    pub fn fh(&self) -> &Fh {
+        self.node.fh()
+    }
+
+    /// Returns another file that the same caller reaches through the same export.
+    pub(crate) fn sibling(&self, node: Arc<Node>) -> Self {
+        Self { node, ..self.clone() }
+    }
+}
+
+/// Returns how `caller` is served.
+///
+/// # Errors
+/// [`Acces`](NfsStatus::Acces) if it is not.
+pub(crate) fn options_for(export: &Export, caller: &Caller<'_>) -> NfsResult<ExportOptions> {
+    let options = *export.rule().options_for(ip_of(caller)).ok_or(NfsStatus::Acces)?;
+    if options.ports == Ports::Privileged && caller.addr.port() >= FIRST_UNPRIVILEGED_PORT {
+        return Err(NfsStatus::Acces);
+    }
+    Ok(options)
+}
+
+fn ip_of(caller: &Caller<'_>) -> IpAddr {
+    caller.addr.ip().to_canonical()
+}
+
+/// Returns a number that no other start of a server has, as far as anybody can tell.
+fn fresh_verifier() -> u64 {
+    let mut bytes = [0; 8];
+    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    match filled {
+        Ok(8) => u64::from_ne_bytes(bytes),
+        _ => pagemill_host::monotonic_ns(),
+    }
+}
+
+/// Sweeps until all files have been asked about.
+const NR_TURNS: u64 = 16;
+/// The first port that a process may use without being root.
+const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
+/// What `statfs` says of `/proc`.
+const PROC_SUPER_MAGIC: rustix::fs::FsWord = 0x9fa0;
+
+#[cfg(test)]
+mod tests;

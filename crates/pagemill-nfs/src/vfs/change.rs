@@ -1,0 +1,418 @@
+//! Everything that changes names and attributes.
+
+use alloc::sync::Arc;
+use std::os::fd::AsFd;
+
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid,
+    chmodat, chownat, fsync, linkat, makedev, mkdirat, mknodat, openat, renameat, symlinkat,
+    syncfs, unlinkat, utimensat,
+};
+use rustix::io::Errno;
+
+use crate::attr::{FileKind, MODE_BITS, NfsTime, Sattr, SetTime, Wcc};
+use crate::export::Commit;
+use crate::name::Name;
+use crate::status::{NfsResult, NfsStatus};
+use crate::vfs::data::check_writable;
+use crate::vfs::node::{Need, Node};
+use crate::vfs::{Object, Vfs};
+
+/// What became of a change, and what the directory, or the file, was like before and after.
+#[derive(Debug)]
+#[expect(clippy::exhaustive_structs, reason = "plain data")]
+pub struct Changed<T> {
+    /// The result.
+    pub result: NfsResult<T>,
+    /// The attributes.
+    pub wcc: Wcc,
+}
+
+/// A new entry, and what its directory was like.
+pub type Created = Changed<Object>;
+
+/// What CREATE does where the name is taken.
+///
+/// # Source
+/// `rfc1813` section 3.3.8 `createhow3`
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_enums, reason = "the protocol has these and no more")]
+pub enum HowToCreate {
+    /// It takes the file that is there.
+    Unchecked(Sattr),
+    /// It fails.
+    Guarded(Sattr),
+    /// It fails unless the file was made by this very call, asked for once more.
+    Exclusive([u8; 8]),
+}
+
+/// A special file to be made.
+///
+/// # Source
+/// `rfc1813` section 3.3.11 `mknoddata3`
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "plain data")]
+pub struct Device {
+    /// The type.
+    pub kind: FileKind,
+    /// The device's number, major and minor.
+    pub rdev: (u32, u32),
+    /// The mode, and what else is set.
+    pub sattr: Sattr,
+}
+
+impl Vfs {
+    /// Changes attributes, if `guard` is not there or is the time of the last change.
+    pub fn setattr(&self, object: &Object, sattr: &Sattr, guard: Option<NfsTime>) -> Changed<()> {
+        let changes = object.node.lock_changes();
+        let before = self.attr(object).ok();
+        let result = check_writable(object).and_then(|()| {
+            let attr = before.ok_or(NfsStatus::Stale)?;
+            if guard.is_some_and(|guard| guard != attr.ctime) {
+                return Err(NfsStatus::NotSync);
+            }
+            self.apply(object, sattr)
+        });
+        let after = self.attr(object).ok();
+        drop(changes);
+        let result = result.and_then(|()| self.make_safe_if(object, object));
+        Changed { result, wcc: Wcc { before: before.map(|attr| attr.wcc()), after } }
+    }
+
+    /// Makes a regular file.
+    pub fn create(&self, dir: &Object, name: &Name, how: &HowToCreate) -> Created {
+        self.change(dir, || {
+            refuse_dots(name, NfsStatus::Exist)?;
+            let sattr = match how {
+                HowToCreate::Unchecked(sattr) | HowToCreate::Guarded(sattr) => *sattr,
+                HowToCreate::Exclusive(verifier) => sattr_of_verifier(verifier),
+            };
+            match self.create_new(dir, name, &sattr) {
+                Err(NfsStatus::Exist) => self.create_over(dir, name, how),
+                created => created,
+            }
+        })
+    }
+
+    fn create_new(&self, dir: &Object, name: &Name, sattr: &Sattr) -> NfsResult<Object> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let mode = mode_of(sattr, DEFAULT_FILE_MODE);
+        let file = openat(dir.node.fd(), name.as_c_str(), flags, mode)?;
+        let object = dir.export.finder.name_of(file.as_fd(), c"")?;
+        dir.export.finder.seen(&object, dir.node.object(), name);
+        let path = openat(
+            self.descriptors(),
+            rustix::path::DecInt::from_fd(&file),
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        let fh = crate::fh::Fh::new(&self.key, dir.export.id(), &object);
+        let created = dir.sibling(self.keep(Node::new(fh, object, path)?));
+        // Who has made a file may write to it once, whatever its mode: the descriptor says so.
+        let file = Arc::new(file);
+        created.node.keep_open(dir.who, Need::Read, Arc::clone(&file));
+        created.node.keep_open(dir.who, Need::Write, file);
+        self.apply_to_new(&created, &Sattr { mode: None, ..*sattr })?;
+        Ok(created)
+    }
+
+    /// Answers a CREATE whose name is taken.
+    fn create_over(&self, dir: &Object, name: &Name, how: &HowToCreate) -> NfsResult<Object> {
+        let found = || self.child(&dir.node, &dir.export, name).map(|node| dir.sibling(node));
+        match how {
+            HowToCreate::Guarded(_) => Err(NfsStatus::Exist),
+            HowToCreate::Unchecked(sattr) => {
+                let found = found()?;
+                if found.node.kind() != FileKind::Regular {
+                    return Err(NfsStatus::Exist);
+                }
+                if let Some(size) = sattr.size {
+                    self.resize(&found, size)?;
+                }
+                Ok(found)
+            }
+            HowToCreate::Exclusive(verifier) => {
+                let found = found()?;
+                let stat = found.node.stat()?;
+                let ours = found.node.kind() == FileKind::Regular
+                    && stat.st_size == 0
+                    && verifier_of(&stat) == masked(verifier);
+                if ours { Ok(found) } else { Err(NfsStatus::Exist) }
+            }
+        }
+    }
+
+    /// Makes a directory.
+    pub fn mkdir(&self, dir: &Object, name: &Name, sattr: &Sattr) -> Created {
+        self.change(dir, || {
+            refuse_dots(name, NfsStatus::Exist)?;
+            mkdirat(dir.node.fd(), name.as_c_str(), mode_of(sattr, DEFAULT_DIR_MODE))?;
+            self.made(dir, name, &Sattr { mode: None, ..*sattr })
+        })
+    }
+
+    /// Makes a symbolic link; nobody looks at where it points to.
+    pub fn symlink(&self, dir: &Object, name: &Name, sattr: &Sattr, target: &[u8]) -> Created {
+        self.change(dir, || {
+            refuse_dots(name, NfsStatus::Exist)?;
+            symlinkat(target, dir.node.fd(), name.as_c_str())?;
+            self.made(dir, name, &Sattr { mode: None, ..*sattr })
+        })
+    }
+
+    /// Makes a device, a socket or a pipe, as far as the caller may.
+    pub fn mknod(&self, dir: &Object, name: &Name, device: &Device) -> Created {
+        self.change(dir, || {
+            refuse_dots(name, NfsStatus::Exist)?;
+            let kind = match device.kind {
+                FileKind::Character => FileType::CharacterDevice,
+                FileKind::Block => FileType::BlockDevice,
+                FileKind::Socket => FileType::Socket,
+                FileKind::Fifo => FileType::Fifo,
+                _ => return Err(NfsStatus::Badtype),
+            };
+            let mode = mode_of(&device.sattr, DEFAULT_FILE_MODE);
+            let rdev = makedev(device.rdev.0, device.rdev.1);
+            mknodat(dir.node.fd(), name.as_c_str(), kind, mode, rdev)?;
+            self.made(dir, name, &Sattr { mode: None, ..device.sattr })
+        })
+    }
+
+    /// Removes the name of what is no directory.
+    pub fn remove(&self, dir: &Object, name: &Name) -> Changed<()> {
+        self.change(dir, || {
+            refuse_dots(name, NfsStatus::Acces)?;
+            self.unlink(dir, name, AtFlags::empty())
+        })
+    }
+
+    /// Removes an empty directory.
+    pub fn rmdir(&self, dir: &Object, name: &Name) -> Changed<()> {
+        self.change(dir, || {
+            let dots = if name.as_bytes() == b"." { NfsStatus::Inval } else { NfsStatus::Exist };
+            refuse_dots(name, dots)?;
+            self.unlink(dir, name, AtFlags::REMOVEDIR)
+        })
+    }
+
+    fn unlink(&self, dir: &Object, name: &Name, flags: AtFlags) -> NfsResult<()> {
+        let gone = self.child_fh(dir, name).ok();
+        unlinkat(dir.node.fd(), name.as_c_str(), flags)?;
+        if let Some((fh, _)) = gone {
+            self.forget_if_gone(&fh);
+        }
+        Ok(())
+    }
+
+    /// Gives a file another name; what had that name loses it.
+    ///
+    /// Tells about both directories, the one that it leaves first.
+    pub fn rename(
+        &self,
+        (from, name): (&Object, &Name),
+        (to, new_name): (&Object, &Name),
+    ) -> (Changed<()>, Wcc) {
+        let same = from.fh() == to.fh();
+        // In the order of the handles, so that two renames cannot wait for each other.
+        let (first, second) =
+            if from.fh().as_bytes() <= to.fh().as_bytes() { (from, to) } else { (to, from) };
+        let locks = (first.node.lock_changes(), (!same).then(|| second.node.lock_changes()));
+        let before = [from, to].map(|dir| self.attr(dir).ok().map(|attr| attr.wcc()));
+        let result = self.try_rename((from, name), (to, new_name));
+        let after = [from, to].map(|dir| self.attr(dir).ok());
+        drop(locks);
+        let result = result
+            .and_then(|()| self.make_safe_if(from, from))
+            .and_then(|()| if same { Ok(()) } else { self.make_safe_if(to, to) });
+        let [from, to] = [0, 1].map(|at| Wcc { before: before[at], after: after[at] });
+        (Changed { result, wcc: from }, to)
+    }
+
+    fn try_rename(
+        &self,
+        (from, name): (&Object, &Name),
+        (to, new_name): (&Object, &Name),
+    ) -> NfsResult<()> {
+        check_writable(from)?;
+        check_writable(to)?;
+        from.node.check_directory()?;
+        to.node.check_directory()?;
+        refuse_dots(name, NfsStatus::Inval)?;
+        refuse_dots(new_name, NfsStatus::Inval)?;
+        if from.export.id() != to.export.id() {
+            return Err(NfsStatus::Xdev);
+        }
+        self.act_for(from)?;
+        let moved = self.child_fh(from, name).ok();
+        let replaced = self.child_fh(to, new_name).ok();
+        renameat(from.node.fd(), name.as_c_str(), to.node.fd(), new_name.as_c_str())?;
+        if let Some((_, object)) = moved {
+            to.export.finder.seen(&object, to.node.object(), new_name);
+        }
+        if let Some((fh, _)) = replaced {
+            self.forget_if_gone(&fh);
+        }
+        Ok(())
+    }
+
+    /// Gives a file one more name, in `dir`.
+    pub fn link(&self, file: &Object, dir: &Object, name: &Name) -> Changed<()> {
+        self.change(dir, || {
+            refuse_dots(name, NfsStatus::Exist)?;
+            if file.node.kind() == FileKind::Directory {
+                return Err(NfsStatus::Isdir);
+            }
+            if file.export.id() != dir.export.id() {
+                return Err(NfsStatus::Xdev);
+            }
+            let (folder, fd_name) = (self.descriptors(), file.node.fd_name());
+            let flags = AtFlags::SYMLINK_FOLLOW;
+            linkat(folder, fd_name, dir.node.fd(), name.as_c_str(), flags)?;
+            dir.export.finder.seen(file.node.object(), dir.node.object(), name);
+            Ok(())
+        })
+    }
+
+    /// Does something to a directory for the caller, with what is around every such change.
+    fn change<T>(&self, dir: &Object, does: impl FnOnce() -> NfsResult<T>) -> Changed<T> {
+        let changes = dir.node.lock_changes();
+        let before = self.attr(dir).ok().map(|attr| attr.wcc());
+        let result = check_writable(dir).and_then(|()| {
+            dir.node.check_directory()?;
+            self.act_for(dir)?;
+            does()
+        });
+        let after = self.attr(dir).ok();
+        drop(changes);
+        let result = result.and_then(|value| {
+            self.make_safe_if(dir, dir)?;
+            Ok(value)
+        });
+        Changed { result, wcc: Wcc { before, after } }
+    }
+
+    /// Finds what was just made, and sets what could not be set with it.
+    fn made(&self, dir: &Object, name: &Name, sattr: &Sattr) -> NfsResult<Object> {
+        let made = dir.sibling(self.child(&dir.node, &dir.export, name)?);
+        self.apply_to_new(&made, sattr)?;
+        Ok(made)
+    }
+
+    /// Sets the attributes of a new file. Who it belongs to is the caller, unless that is root.
+    fn apply_to_new(&self, object: &Object, sattr: &Sattr) -> NfsResult<()> {
+        let is_root = self.can_override() && object.who.uid() == 0;
+        let mut sattr = *sattr;
+        if !is_root {
+            (sattr.uid, sattr.gid) = (None, None);
+        }
+        if sattr.size == Some(0) || object.node.kind() != FileKind::Regular {
+            sattr.size = None;
+        }
+        if sattr.is_empty() { Ok(()) } else { self.apply(object, &sattr) }
+    }
+
+    /// Sets attributes for the caller: the size, then who it belongs to, then the mode, which a
+    /// change of the owner would take bits of, then times.
+    fn apply(&self, object: &Object, sattr: &Sattr) -> NfsResult<()> {
+        // Before anything is changed.
+        let times = Timestamps {
+            last_access: timespec(sattr.atime)?,
+            last_modification: timespec(sattr.mtime)?,
+        };
+        if let Some(size) = sattr.size {
+            self.resize(object, size)?;
+        }
+        self.act_for(object)?;
+        let (folder, name) = (self.descriptors(), || object.node.fd_name());
+        if sattr.uid.is_some() || sattr.gid.is_some() {
+            let [uid, gid] = [sattr.uid, sattr.gid];
+            if uid == Some(u32::MAX) || gid == Some(u32::MAX) {
+                return Err(NfsStatus::Inval);
+            }
+            let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+            chownat(object.node.fd(), c"", uid, gid, AtFlags::EMPTY_PATH)?;
+        }
+        if let Some(mode) = sattr.mode {
+            chmodat(folder, name(), Mode::from_raw_mode(mode & MODE_BITS), AtFlags::empty())?;
+        }
+        if self.can_override() && sattr.uid.or(sattr.gid).or(sattr.mode).is_some() {
+            object.node.forget_opens();
+        }
+        if (sattr.atime, sattr.mtime) != (SetTime::Keep, SetTime::Keep) {
+            utimensat(folder, name(), &times, AtFlags::empty())?;
+        }
+        Ok(())
+    }
+
+    /// Makes a change of `object` safe if the export is so, whoever the caller is.
+    fn make_safe_if(&self, object: &Object, served: &Object) -> NfsResult<()> {
+        if served.options.commit == Commit::Later || served.export.is_volatile() {
+            return Ok(());
+        }
+        self.act_as_server()?;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let is_openable = matches!(object.node.kind(), FileKind::Regular | FileKind::Directory);
+        let opened = match is_openable {
+            true => openat(self.descriptors(), object.node.fd_name(), flags, Mode::empty()),
+            false => Err(Errno::ACCESS),
+        };
+        match opened {
+            Ok(file) => Ok(fsync(file)?),
+            // What cannot be opened alone is made safe with all the rest.
+            Err(Errno::ACCESS) => Ok(syncfs(served.export.root())?),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn forget_if_gone(&self, fh: &crate::fh::Fh) {
+        if self.nodes.get(fh).is_some_and(|node| node.stat().is_err()) {
+            self.nodes.remove(fh);
+        }
+    }
+}
+
+fn refuse_dots(name: &Name, status: NfsStatus) -> NfsResult<()> {
+    if name.is_dot() { Err(status) } else { Ok(()) }
+}
+
+fn mode_of(sattr: &Sattr, default: u32) -> Mode {
+    Mode::from_raw_mode(sattr.mode.unwrap_or(default) & MODE_BITS)
+}
+
+fn timespec(time: SetTime) -> NfsResult<Timespec> {
+    Ok(match time {
+        SetTime::Keep => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        SetTime::Now => Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+        // Two numbers beyond a second are the system's words for the above.
+        SetTime::To(time) if time.nsecs >= NSEC_PER_SEC => return Err(NfsStatus::Inval),
+        SetTime::To(time) => Timespec { tv_sec: time.secs.into(), tv_nsec: time.nsecs.into() },
+    })
+}
+
+const NSEC_PER_SEC: u32 = 1_000_000_000;
+
+/// Puts a verifier where it survives a restart: into the times of the new file.
+///
+/// # Source
+/// `linux-7.0` `fs/nfsd/nfs3proc.c` `nfsd3_create_file`: the sign bits are left out, as not every
+/// file system stores them.
+fn sattr_of_verifier(verifier: &[u8; 8]) -> Sattr {
+    let [atime, mtime] = masked(verifier).map(|secs| SetTime::To(NfsTime { secs, nsecs: 0 }));
+    Sattr { atime, mtime, ..Sattr::default() }
+}
+
+fn masked(verifier: &[u8; 8]) -> [u32; 2] {
+    let word = u64::from_be_bytes(*verifier);
+    [word & 0x7fff_ffff, (word >> 32) & 0x7fff_ffff]
+        .map(|half| u32::try_from(half).expect("31 bits"))
+}
+
+fn verifier_of(stat: &Stat) -> [u32; 2] {
+    [stat.st_atime, stat.st_mtime].map(|secs| u32::try_from(secs).unwrap_or(u32::MAX))
+}
+
+/// The mode of a file whose maker names none: for the owner to write to, and nobody else's.
+const DEFAULT_FILE_MODE: u32 = 0o600;
+/// Likewise of a directory.
+const DEFAULT_DIR_MODE: u32 = 0o700;

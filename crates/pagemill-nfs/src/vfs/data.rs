@@ -1,0 +1,226 @@
+//! The bytes of files.
+
+use alloc::sync::Arc;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Access as Rights, Mode, OFlags, fdatasync, fsync, ftruncate, openat};
+use rustix::io::Errno;
+
+use crate::attr::{FileKind, Wcc};
+use crate::export::Access;
+use crate::status::{NfsResult, NfsStatus};
+use crate::sync::Ordering;
+use crate::vfs::node::Need;
+use crate::vfs::{Object, Vfs, fresh_verifier};
+
+/// The largest offset and size that the system knows.
+const MAX_OFFSET: u64 = i64::MAX.unsigned_abs();
+
+/// How safe what was written must be before it is answered.
+///
+/// # Source
+/// `rfc1813` section 3.3.7 `stable_how`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "the protocol has these and no more")]
+#[repr(u32)]
+pub enum Stability {
+    /// As far as the system's memory.
+    Unstable = 0,
+    /// The data on the disk, and what is needed to read it.
+    DataSync = 1,
+    /// All of it on the disk.
+    FileSync = 2,
+}
+
+/// What was written.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "plain data")]
+pub struct Committed {
+    /// How many bytes, from the start on.
+    pub nr_bytes: usize,
+    /// How safe they are.
+    pub stability: Stability,
+    /// The write verifier as it was before they were written: if what is in memory gets lost
+    /// meanwhile, the client sees the difference and writes again.
+    pub verifier: [u8; 8],
+}
+
+/// A part of a file that can be read.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "plain data")]
+pub struct DataRange {
+    /// The file, open for reading.
+    pub file: Arc<OwnedFd>,
+    /// Where the part begins.
+    pub offset: u64,
+    /// How many bytes there are, of those asked for.
+    pub len: usize,
+    /// Whether the file ends with them.
+    pub eof: bool,
+}
+
+impl Vfs {
+    /// Finds the part of a file that a caller asks for, as far as the file goes now.
+    ///
+    /// # Errors
+    /// [`Isdir`](NfsStatus::Isdir), [`Inval`](NfsStatus::Inval) for what is no regular file;
+    /// [`Acces`](NfsStatus::Acces).
+    pub fn read(&self, object: &Object, offset: u64, max: usize) -> NfsResult<DataRange> {
+        let file = self.open(object, Need::Read)?;
+        let size = u64::try_from(object.node.stat()?.st_size).unwrap_or(0);
+        let left = size.saturating_sub(offset);
+        let len = usize::try_from(left).unwrap_or(usize::MAX).min(max);
+        Ok(DataRange { file, offset, len, eof: len as u64 == left })
+    }
+
+    /// Has `len` bytes written to a file from `offset` on by `write`, which says how many it wrote.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); [`Fbig`](NfsStatus::Fbig), [`Nospc`](NfsStatus::Nospc),
+    /// [`Rofs`](NfsStatus::Rofs) and whatever else the file system answers.
+    pub fn write(
+        &self,
+        object: &Object,
+        offset: u64,
+        len: usize,
+        stability: Stability,
+        write: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<usize>,
+    ) -> (NfsResult<Committed>, Wcc) {
+        let mut wcc = Wcc::default();
+        let result = self.try_write(object, offset, len, stability, write, &mut wcc);
+        (result, wcc)
+    }
+
+    fn try_write(
+        &self,
+        object: &Object,
+        offset: u64,
+        len: usize,
+        stability: Stability,
+        write: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<usize>,
+        wcc: &mut Wcc,
+    ) -> NfsResult<Committed> {
+        check_writable(object)?;
+        if offset.checked_add(len as u64).is_none_or(|end| end > MAX_OFFSET) {
+            wcc.after = self.attr(object).ok();
+            return Err(NfsStatus::Fbig);
+        }
+        let verifier = self.write_verifier();
+        let opened = self.open(object, Need::Write);
+        let (file, written) = {
+            let _changes = object.node.lock_changes();
+            wcc.before = self.attr(object).ok().map(|attr| attr.wcc());
+            // The kernel takes the bits set-user-id and set-group-id away for the caller.
+            let written = opened.and_then(|file| {
+                self.act_for(object)?;
+                let nr_bytes = if len == 0 { 0 } else { write(file.as_fd())? };
+                Ok((file, nr_bytes))
+            });
+            wcc.after = self.attr(object).ok();
+            written?
+        };
+        if stability != Stability::Unstable {
+            self.make_safe(&file, stability)?;
+        }
+        // What is in memory alone is as safe as it will ever be.
+        let stability = if object.export.is_volatile() { Stability::FileSync } else { stability };
+        Ok(Committed { nr_bytes: written, stability, verifier })
+    }
+
+    /// Makes what was written to a file safe.
+    ///
+    /// # Errors
+    /// What the file system answers. Then the verifier changes, so that clients write again.
+    pub fn commit(&self, object: &Object) -> (NfsResult<()>, Wcc) {
+        let before = self.attr(object).ok().map(|attr| attr.wcc());
+        let result = check_regular(object).and_then(|()| {
+            // Whoever may write may make safe; so may, as with fsync, who can only read.
+            let file =
+                self.open(object, Need::Write).or_else(|_refused| self.open(object, Need::Read))?;
+            self.make_safe(&file, Stability::FileSync)
+        });
+        (result, Wcc { before, after: self.attr(object).ok() })
+    }
+
+    fn make_safe(&self, file: &OwnedFd, stability: Stability) -> NfsResult<()> {
+        let safe = match stability {
+            Stability::DataSync => fdatasync(file),
+            _ => fsync(file),
+        };
+        safe.map_err(|errno| {
+            // Nobody can tell any more which of the unstable writes are there. Relaxed: see
+            // `write_verifier`.
+            self.verifier.store(fresh_verifier(), Ordering::Relaxed);
+            errno.into()
+        })
+    }
+
+    /// Sets a regular file's size; the thread acts for the caller.
+    pub(crate) fn resize(&self, object: &Object, size: u64) -> NfsResult<()> {
+        check_regular(object)?;
+        if size > MAX_OFFSET {
+            return Err(NfsStatus::Fbig);
+        }
+        let file = self.open(object, Need::Write)?;
+        self.act_for(object)?;
+        Ok(ftruncate(&*file, size)?)
+    }
+
+    /// Returns a descriptor for the data of a regular file, open for the caller.
+    ///
+    /// The owner may always read and write, whatever the mode says: the client has checked when
+    /// the file was opened there, and modes may have changed since. Likewise who may execute a
+    /// file may read it.
+    ///
+    /// # Source
+    /// `rfc1813` section 4.4
+    pub(crate) fn open(&self, object: &Object, need: Need) -> NfsResult<Arc<OwnedFd>> {
+        check_regular(object)?;
+        // Where all act as the server, what it once could open it may go on using.
+        let lasts = !self.can_override();
+        if let Some(file) = object.node.opened(&object.who, need, lasts) {
+            return Ok(file);
+        }
+        self.act_for(object)?;
+        let opened = match self.open_again(object, need) {
+            Err(Errno::ACCESS) if self.can_override() && self.is_overridden(object, need)? => {
+                self.act_as_server()?;
+                self.open_again(object, need)
+            }
+            opened => opened,
+        };
+        let file = Arc::new(opened?);
+        object.node.keep_open(object.who, need, Arc::clone(&file));
+        Ok(file)
+    }
+
+    fn open_again(&self, object: &Object, need: Need) -> rustix::io::Result<OwnedFd> {
+        let flags = match need {
+            Need::Read => OFlags::RDONLY,
+            Need::Write => OFlags::WRONLY,
+        };
+        let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        openat(self.descriptors(), object.node.fd_name(), flags, Mode::empty())
+    }
+
+    fn is_overridden(&self, object: &Object, need: Need) -> NfsResult<bool> {
+        let is_owner = object.node.stat()?.st_uid == object.who.uid();
+        Ok(is_owner || (need == Need::Read && self.check(object, Rights::EXEC_OK).is_ok()))
+    }
+}
+
+/// Checks that the caller may change anything at all.
+pub(crate) fn check_writable(object: &Object) -> NfsResult<()> {
+    match object.options.access {
+        Access::ReadWrite => Ok(()),
+        Access::ReadOnly => Err(NfsStatus::Rofs),
+    }
+}
+
+fn check_regular(object: &Object) -> NfsResult<()> {
+    match object.node.kind() {
+        FileKind::Regular => Ok(()),
+        FileKind::Directory => Err(NfsStatus::Isdir),
+        _ => Err(NfsStatus::Inval),
+    }
+}

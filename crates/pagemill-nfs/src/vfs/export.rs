@@ -1,0 +1,237 @@
+//! Exported directories, opened.
+
+use alloc::sync::Arc;
+use core::error::Error;
+use core::fmt;
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FsWord, Mode, OFlags, fstat, fstatfs, fstatvfs, open};
+use rustix::io::Errno;
+
+use crate::export::ExportRule;
+use crate::fh::{ExportId, Fh, FhKey, ObjectId};
+use crate::status::NfsStatus;
+use crate::vfs::finder::Finder;
+
+/// Why trees cannot be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum VfsError {
+    /// The folder of the process's descriptors cannot be opened.
+    NoProc(Errno),
+    /// A directory cannot be exported.
+    Root {
+        /// Its path.
+        path: PathBuf,
+        /// What the system answered.
+        errno: Errno,
+    },
+    /// A directory is named twice.
+    Twice {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// Two paths have the same number, one of 2^32.
+    SameId {
+        /// The one.
+        path: PathBuf,
+        /// The other.
+        other: PathBuf,
+    },
+}
+
+impl fmt::Display for VfsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoProc(errno) => write!(f, "cannot open /proc/self/fd: {errno}; mount /proc"),
+            Self::Root { path, errno } => write!(
+                f,
+                "cannot export {}: {errno}; it must be a directory that this user can read",
+                path.display()
+            ),
+            Self::Twice { path } => {
+                write!(f, "{} is exported twice: name it once, with all clients", path.display())
+            }
+            Self::SameId { path, other } => write!(
+                f,
+                "{} and {} would have the same number in handles: export one of them by another \
+                 path",
+                path.display(),
+                other.display()
+            ),
+        }
+    }
+}
+
+impl Error for VfsError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::NoProc(errno) | Self::Root { errno, .. } => Some(errno),
+            Self::Twice { .. } | Self::SameId { .. } => None,
+        }
+    }
+}
+
+/// An exported directory.
+#[derive(Debug)]
+pub struct Export {
+    id: ExportId,
+    rule: ExportRule,
+    root: OwnedFd,
+    root_fh: Fh,
+    pub(crate) root_object: ObjectId,
+    /// The root's device and inode.
+    place: (u64, u64),
+    fsid: u64,
+    /// Whether the file system is in memory alone, so that nothing can be made safe.
+    volatile: bool,
+    pub(crate) finder: Arc<Finder>,
+}
+
+impl Export {
+    fn open(rule: ExportRule, key: &FhKey, before: &ExportTable) -> Result<Self, VfsError> {
+        let failed = |errno| VfsError::Root { path: rule.path.clone(), errno };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = open(&rule.path, flags, Mode::empty()).map_err(failed)?;
+        let stat = fstat(&root).map_err(failed)?;
+        let (f_type, fsid) = {
+            let f_type = fstatfs(&root).map_err(failed)?.f_type;
+            (f_type, fstatvfs(&root).map_err(failed)?.f_fsid)
+        };
+        let id = ExportId::of_path(rule.path.as_os_str().as_bytes());
+        let place = (stat.st_dev, stat.st_ino);
+        // What is known about where files are is worth keeping, if it is the same tree.
+        let finder = match before.by_id(id).filter(|export| export.place == place) {
+            Some(export) => Arc::clone(&export.finder),
+            None => Arc::new(Finder::probe(root.as_fd()).map_err(failed)?),
+        };
+        let refused = |_status: NfsStatus| failed(Errno::STALE);
+        let root_object = finder.name_of(root.as_fd(), c"").map_err(refused)?;
+        Ok(Self {
+            id,
+            root_fh: Fh::new(key, id, &root_object),
+            root_object,
+            root,
+            place,
+            fsid: if fsid == 0 { stat.st_dev } else { fsid },
+            volatile: matches!(f_type, TMPFS_MAGIC | RAMFS_MAGIC),
+            finder,
+            rule,
+        })
+    }
+
+    /// Returns the number in handles.
+    #[must_use]
+    pub fn id(&self) -> ExportId {
+        self.id
+    }
+
+    /// Returns who may use it how.
+    #[must_use]
+    pub fn rule(&self) -> &ExportRule {
+        &self.rule
+    }
+
+    /// Returns the root's handle.
+    #[must_use]
+    pub fn root_fh(&self) -> &Fh {
+        &self.root_fh
+    }
+
+    /// Returns the number of the file system.
+    #[must_use]
+    pub fn fsid(&self) -> u64 {
+        self.fsid
+    }
+
+    /// Returns whether the kernel finds files by handle; if not, a table is kept.
+    #[must_use]
+    pub fn kernel_finds(&self) -> bool {
+        self.finder.kernel_finds()
+    }
+
+    pub(crate) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    pub(crate) fn is_volatile(&self) -> bool {
+        self.volatile
+    }
+
+    /// Returns whether the file with this device and inode is the root.
+    pub(crate) fn is_root(&self, dev: u64, ino: u64) -> bool {
+        self.place == (dev, ino)
+    }
+
+    /// Returns the device that the root is on.
+    pub(crate) fn device(&self) -> u64 {
+        self.place.0
+    }
+}
+
+/// All exported directories.
+#[derive(Debug, Default)]
+pub struct ExportTable {
+    exports: Vec<Arc<Export>>,
+    by_id: HashMap<ExportId, Arc<Export>>,
+}
+
+impl ExportTable {
+    /// Opens the directory of each rule.
+    pub(crate) fn open(
+        rules: Vec<ExportRule>,
+        key: &FhKey,
+        before: &Self,
+    ) -> Result<Self, VfsError> {
+        let mut table = Self::default();
+        for mut rule in rules {
+            // The same export with or without a slash at its end.
+            rule.path = rule.path.components().collect();
+            let export = Arc::new(Export::open(rule, key, before)?);
+            if let Some(other) = table.by_id.insert(export.id, Arc::clone(&export)) {
+                let [path, other] = [&export, &other].map(|export| export.rule.path.clone());
+                return Err(match path == other {
+                    true => VfsError::Twice { path },
+                    false => VfsError::SameId { path, other },
+                });
+            }
+            table.exports.push(export);
+        }
+        Ok(table)
+    }
+
+    /// Opens one directory, and does without the kernel's way from handles to files.
+    #[cfg(test)]
+    pub(crate) fn open_searching(rule: ExportRule, key: &FhKey) -> Self {
+        let mut export = Export::open(rule, key, &Self::default()).unwrap();
+        export.finder = Arc::new(Finder::searching(export.root()));
+        let export = Arc::new(export);
+        Self { by_id: HashMap::from([(export.id, Arc::clone(&export))]), exports: vec![export] }
+    }
+
+    /// Returns the exports in the order of their rules.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Export>> {
+        self.exports.iter()
+    }
+
+    /// Returns the innermost export that `path` is in, and what is left of the path below it.
+    #[must_use]
+    pub fn at_path<'a>(&self, path: &'a Path) -> Option<(&Arc<Export>, &'a Path)> {
+        let matching = self.exports.iter().filter_map(|export| {
+            let below = export.rule.below(path)?;
+            Some((export, below))
+        });
+        matching.max_by_key(|(export, _)| export.rule.path.as_os_str().len())
+    }
+
+    pub(crate) fn by_id(&self, id: ExportId) -> Option<Arc<Export>> {
+        self.by_id.get(&id).cloned()
+    }
+}
+
+/// What `statfs` says of file systems that are in memory alone.
+const TMPFS_MAGIC: FsWord = 0x0102_1994;
+const RAMFS_MAGIC: FsWord = 0x8584_58f6;

@@ -2,11 +2,19 @@
 //!
 //! What they mean on this machine is for [`plan`](crate::plan).
 
+mod nfs;
+pub(crate) mod nfsd;
+pub(crate) mod xdp;
+
 use core::str::FromStr;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::nfs::{NfsArgs, ServerArg, WorkloadArg};
+use self::nfsd::NfsdArgs;
+use self::xdp::XdpArgs;
 use crate::size::Size;
 use crate::usage::UsageError;
 
@@ -37,6 +45,18 @@ pub(crate) enum Command {
     /// the state of the system, nor of another process: nothing has been allocated yet.
     #[command(verbatim_doc_comment)]
     Info(InfoArgs),
+    /// Serves directories to NFS clients, which mount them
+    ///
+    /// NFS version 3 and MOUNT, over TCP, from requests whose pages are allocated in bulk. Prints
+    /// the command that mounts each export, and serves until TERM or INT. HUP reads the exports
+    /// again, USR1 prints statistics. See docs/nfsd.md.
+    #[command(verbatim_doc_comment)]
+    Nfsd(NfsdArgs),
+    /// Moves packets between interfaces through pages of an arena, by AF_XDP
+    ///
+    /// Needs `CAP_NET_ADMIN`, `CAP_NET_RAW` and `CAP_BPF`, as root has them.
+    #[command(verbatim_doc_comment)]
+    Xdp(XdpArgs),
 }
 
 /// Which experiment.
@@ -109,11 +129,68 @@ pub(crate) enum ExperimentArgs {
     ///   locked  the allocation and the release of a block of two pages, which take the zone's
     ///           lock each time
     ///
-    /// The longest locked call stands in for the longest time that the lock is held, which
-    /// nobody can see from outside: it is a wait. As calm, it is told for those rounds alone in
-    /// which the scheduler let the probe run.
+    /// In turns of their own, each hold of the zone's lock and of a CPU's lists is measured by
+    /// the thread that holds it. As calm, the longest is told of those holds, or rounds of locked
+    /// calls, alone during which the scheduler did not switch the thread out.
     #[command(verbatim_doc_comment)]
     Latency(LatencyArgs),
+    /// Puts a load on NFS servers and tells what each call costs them
+    ///
+    /// One thread keeps calls under way on several connections and waits for none. The servers
+    /// that --server names take turns under each load, beside two sinks that keep no files: one
+    /// drops what is written, and shows what the load and the sockets allow; the other copies it
+    /// twice, as a server does. Unless a server is named, two of our own are started on a folder in
+    /// memory, to compare the refill of requests in bulk with single pages.
+    ///
+    /// The loads are:
+    ///
+    ///   read, write          1 connection with 4 calls of 1 MiB under way
+    ///   read-4k, write-4k    4 connections with 8 calls of 4 KiB each, anywhere in a file
+    ///   getattr              4 connections with 8 calls each
+    ///   getattr-1            1 call at a time: what one waits
+    ///   read-8, read-64      as many connections with 1 call of 1 MiB each
+    ///   write-8, write-64    likewise
+    ///
+    /// The files are made in the export and removed at the end. CPU time and memory of a server are
+    /// told where its process is named.
+    #[command(verbatim_doc_comment)]
+    Nfs(NfsArgs),
+    /// Times the refill of a request's pages, as an RPC server does it before each call
+    ///
+    /// A request of 1 MiB has 259 slots for pages. Some are emptied, as a transport or a reply
+    /// does, and the refill is timed, in three ways:
+    ///
+    ///   single      a call to the allocator for each page
+    ///   bulk        one call that looks at all slots
+    ///   bulk, hint  one call that looks at those that were emptied
+    ///
+    /// Fresh requests have no pages at all: they get them from the zone.
+    #[command(verbatim_doc_comment)]
+    Rpc(RpcArgs),
+    /// Drives a receive ring from a page pool, refilled one page at a time and in bulk
+    ///
+    /// The driver of the bulk allocator's patch series, in this process: a ring of 1024
+    /// descriptors, polled 64 at a time and then refilled. What becomes of the packets:
+    ///
+    ///   drop      their pages return to the pool directly
+    ///   redirect  their pages return through the pool's ring, those of a poll at once
+    ///   hold      their pages leave the pool; another CPU frees them, many at a time, while the
+    ///             driver waits: here each page comes from the page allocator
+    ///
+    /// The pool asks the page allocator for one page (single) or for 64 (bulk); the limit is the
+    /// same loop with a static stack of buffers. Held packets are measured with other work beside,
+    /// which tells at what cost of a packet the gain of bulk falls to 5 %. At last, a page by itself
+    /// is timed on each path through the pool.
+    #[command(verbatim_doc_comment)]
+    Pool(PoolArgs),
+    /// Does the same work through pagemill and through what one would take instead, by turns
+    ///
+    /// Runs the program pagemill-peers with all that follows. It has a workspace of its own, as it
+    /// builds the allocators of others:
+    ///
+    ///   cargo build --release --manifest-path benches/peers/Cargo.toml --target-dir target
+    #[command(verbatim_doc_comment, disable_help_flag = true)]
+    Peers(PeersArgs),
 }
 
 /// The options of `bench bulk`.
@@ -191,6 +268,67 @@ pub(crate) struct LatencyArgs {
     /// Write all figures to FILE, as docs/bench-json.md describes; - for the standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+}
+
+/// The options of `bench rpc`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RpcArgs {
+    /// Size of the memory that pages are allocated from: 256M, 64MiB, 16777216
+    #[arg(long = "arena", value_name = "SIZE", default_value = "256M")]
+    pub(crate) size: Size,
+    /// Bytes of data that a request can have: 1M, 64KiB, 4096; at most 4M
+    #[arg(long, value_name = "SIZE", default_value = "1M")]
+    pub(crate) payload: Size,
+    /// Pages that a request uses up, such as 1,64 [default: 1,4,64 and all]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = at_least_one)]
+    pub(crate) used: Vec<usize>,
+    /// Times each measurement is made; the median is reported, fewer than 9 say little
+    #[arg(long, value_name = "R", default_value = "15", value_parser = at_least_one)]
+    pub(crate) runs: usize,
+    /// Refills in each measurement
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = at_least_one)]
+    pub(crate) rounds: usize,
+    /// Write all figures to FILE, as docs/bench-json.md describes; - for the standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// The options of `bench pool`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PoolArgs {
+    /// Size of the memory that pages are allocated from: 256M, 128MiB, 134217728; at least 128M
+    #[arg(long = "arena", value_name = "SIZE", default_value = "256M")]
+    pub(crate) size: Size,
+    /// Times each measurement is made; the median is reported, fewer than 9 say little
+    #[arg(long, value_name = "R", default_value = "15", value_parser = at_least_one)]
+    pub(crate) runs: usize,
+    /// Milliseconds that one measurement lasts, about; 0 for a single turn, to try things out
+    #[arg(long, value_name = "MS", default_value_t = 20)]
+    #[arg(value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    pub(crate) slice: u64,
+    /// Nanoseconds of other work for each packet that is held, in turn, the first one 0
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "0,20,50,100,200,400,800"
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub(crate) work: Vec<u32>,
+    /// CPUs of the driver and of the stack, such as 0,1 [default: the first two allowed]
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpus: Option<CpuList>,
+    /// Write all figures to FILE, as docs/bench-json.md describes; - for the standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// The options of `bench peers`, which another program understands.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PeersArgs {
+    /// What the program is called with
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
+    pub(crate) rest: Vec<OsString>,
 }
 
 /// The options of `info`.

@@ -1,7 +1,7 @@
-//! The measuring of allocation: in bulk, after churn, beside a hog.
+//! The measuring of allocation: in bulk, after churn, beside a hog, by a server.
 //!
-//! [`frag`] and [`latency`] say for themselves what they do; the rest is about bulk against single
-//! pages.
+//! [`frag`], [`latency`], [`nfs`] and [`refill`] say for themselves what they do; the rest is about
+//! bulk against single pages.
 //!
 //! An [`Experiment`] is a list of cells: one shape, one operation, one batch size each. Its runs
 //! take turns over all cells; in each, a [`Crew`](crew::Crew) of threads carries out one
@@ -26,7 +26,11 @@ pub(crate) mod crew;
 pub(crate) mod experiment;
 pub(crate) mod frag;
 pub(crate) mod frames;
+pub(crate) mod holds;
 pub(crate) mod latency;
+pub(crate) mod nfs;
+pub(crate) mod pool;
+pub(crate) mod refill;
 pub(crate) mod results;
 pub(crate) mod rng;
 pub(crate) mod task;
@@ -36,5 +40,8 @@ pub(crate) use clock::Clock;
 pub(crate) use experiment::Experiment;
 pub(crate) use frag::FragExperiment;
 pub(crate) use latency::LatencyExperiment;
+pub(crate) use nfs::NfsExperiment;
+pub(crate) use pool::PoolExperiment;
+pub(crate) use refill::RefillExperiment;
 pub(crate) use results::{LimitRow, Results, Row, Spread};
 pub(crate) use task::{Operation, Shape};

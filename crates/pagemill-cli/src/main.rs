@@ -1,14 +1,20 @@
-//! The program `pagemill`: measures bulk page allocation and shows the state of an allocator.
+//! The program `pagemill`: measures bulk page allocation, shows the state of an allocator, and
+//! serves directories by NFS.
 #![forbid(unsafe_code)]
+
+extern crate alloc;
 
 mod args;
 mod bench;
 mod cmd;
+mod interrupt;
+mod nfsd;
 mod output;
 mod plan;
 mod report;
 mod size;
 mod usage;
+mod xdp;
 
 use std::process::ExitCode;
 
@@ -25,6 +31,8 @@ fn run() -> anyhow::Result<ExitCode> {
     match args::parse()? {
         Some(Command::Bench(args)) => cmd::bench::run(&args)?,
         Some(Command::Info(args)) => cmd::info::run(&args)?,
+        Some(Command::Nfsd(args)) => cmd::nfsd::run(&args)?,
+        Some(Command::Xdp(args)) => cmd::xdp::run(&args)?,
         None => {}
     }
     Ok(ExitCode::SUCCESS)

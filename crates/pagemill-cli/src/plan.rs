@@ -1,14 +1,23 @@
 //! What was typed means on this machine: CPUs that exist, memory that suffices, open files.
 
+mod nfs;
+pub(crate) mod nfsd;
+pub(crate) mod xdp;
+
 use core::time::Duration;
 
-use pagemill::CpuId;
+use pagemill::{CpuId, PAGE_SIZE};
 use pagemill_host::{ArenaConfig, Backing, Cpus, HugePages};
+use pagemill_rpc::{MAX_PAYLOAD_BYTES, nr_request_pages};
 
+pub(crate) use self::nfs::{NfsPlan, nfs};
 use crate::args::{
-    ArenaArgs, BulkArgs, CpuList, FragArgs, HugeArg, InfoArgs, LatencyArgs, ShapeArg,
+    ArenaArgs, BulkArgs, CpuList, FragArgs, HugeArg, InfoArgs, LatencyArgs, PoolArgs, RpcArgs,
+    ShapeArg,
 };
-use crate::bench::{Experiment, FragExperiment, LatencyExperiment, Shape, frag};
+use crate::bench::{
+    Experiment, FragExperiment, LatencyExperiment, PoolExperiment, RefillExperiment, Shape, frag,
+};
 use crate::output::Output;
 use crate::size::Size;
 use crate::usage::UsageError;
@@ -50,6 +59,32 @@ pub(crate) struct LatencyPlan {
     pub(crate) json: Option<Output>,
 }
 
+/// Everything that `bench rpc` needs.
+#[derive(Debug)]
+pub(crate) struct RpcPlan {
+    /// The memory.
+    pub(crate) arena: ArenaConfig,
+    /// Bytes of data that a request can have.
+    pub(crate) payload_bytes: usize,
+    /// The measurements.
+    pub(crate) experiment: RefillExperiment,
+    /// The CPU that makes them.
+    pub(crate) cpu: CpuId,
+    /// Where the figures go.
+    pub(crate) json: Option<Output>,
+}
+
+/// Everything that `bench pool` needs.
+#[derive(Debug)]
+pub(crate) struct PoolPlan {
+    /// The memory.
+    pub(crate) arena: ArenaConfig,
+    /// The measurements.
+    pub(crate) experiment: PoolExperiment,
+    /// Where the figures go.
+    pub(crate) json: Option<Output>,
+}
+
 /// Everything that `info` needs.
 #[derive(Debug)]
 pub(crate) struct InfoPlan {
@@ -69,6 +104,8 @@ const BURST_PAGES_MIN: u64 = 32 << 10;
 const BURST_PAGES_MAX: u64 = 256 << 10;
 /// Pages that the probe of `bench latency` holds at most: more than the list of a CPU does.
 const PROBE_PAGES: u64 = 4096;
+/// Memory for a receive ring and what is held of it, twice, so that the watermarks are far.
+const POOL_BYTES_MIN: u64 = 128 << 20;
 /// The size of a huge page, of which hugetlb arenas are made.
 const HUGE_PAGE_BYTES: u64 = 2 << 20;
 
@@ -145,6 +182,76 @@ pub(crate) fn latency(args: &LatencyArgs) -> anyhow::Result<LatencyPlan> {
             probe_pages: usize::try_from(probe_pages).expect("it is at most 4096"),
             time: Duration::from_millis(args.time),
         },
+        json: args.json.as_deref().map(Output::open).transpose()?,
+    })
+}
+
+/// Finds out what the options of `bench pool` mean, and opens its output.
+///
+/// # Errors
+/// As [`bulk`].
+pub(crate) fn pool(args: &PoolArgs) -> anyhow::Result<PoolPlan> {
+    if args.size.bytes() < POOL_BYTES_MIN {
+        let least = Size::of(POOL_BYTES_MIN);
+        let line = format!("--arena {} is too small: use {least} or more", args.size);
+        return Err(UsageError::new(line).into());
+    }
+    if !args.work.is_sorted() || args.work.first() != Some(&0) {
+        let line = "--work must begin with 0 and rise, as 0,50,100 does";
+        return Err(UsageError::new(line.to_owned()).into());
+    }
+    let allowed = Cpus::allowed()?;
+    let nr_cpus = args.cpus.as_ref().map_or(allowed.len(), |CpuList(numbers)| numbers.len()).min(2);
+    let cpus = choose_cpus(nr_cpus, args.cpus.as_ref(), &allowed)?;
+    Ok(PoolPlan {
+        arena: untouched(args.size),
+        experiment: PoolExperiment {
+            runs: args.runs,
+            slice: Duration::from_millis(args.slice),
+            work_ns: args.work.clone(),
+            driver_cpu: cpus[0],
+            stack_cpu: *cpus.last().unwrap_or(&cpus[0]),
+        },
+        json: args.json.as_deref().map(Output::open).transpose()?,
+    })
+}
+
+/// Finds out what the options of `bench rpc` mean, and opens its output.
+///
+/// # Errors
+/// As [`bulk`].
+pub(crate) fn rpc(args: &RpcArgs) -> anyhow::Result<RpcPlan> {
+    let bytes = args.payload.bytes();
+    let payload_bytes = usize::try_from(bytes)
+        .ok()
+        .filter(|bytes| *bytes <= MAX_PAYLOAD_BYTES)
+        .ok_or_else(|| {
+            let most = Size::of(MAX_PAYLOAD_BYTES as u64);
+            UsageError::new(format!("--payload {} is more than {most}: use less", args.payload))
+        })?;
+    let nr_slots = nr_request_pages(payload_bytes);
+    let usual = [1, 4, 64, nr_slots];
+    let consumed = if args.used.is_empty() {
+        usual.into_iter().filter(|&used| used <= nr_slots).collect()
+    } else {
+        args.used.clone()
+    };
+    if let Some(used) = consumed.iter().find(|&&used| used > nr_slots) {
+        let line = format!("--used {used} is more than the {nr_slots} pages of a request");
+        return Err(UsageError::new(line).into());
+    }
+    let experiment = RefillExperiment { nr_slots, consumed, runs: args.runs, rounds: args.rounds };
+    // Half of it, so that the watermarks are far.
+    let least = Size::of((experiment.nr_pages() * 2 * PAGE_SIZE) as u64);
+    if args.size.bytes() < least.bytes() {
+        let line = format!("--arena {} is too small: use {least} or more", args.size);
+        return Err(UsageError::new(line).into());
+    }
+    Ok(RpcPlan {
+        arena: untouched(args.size),
+        payload_bytes,
+        experiment,
+        cpu: choose_cpus(1, None, &Cpus::allowed()?)?[0],
         json: args.json.as_deref().map(Output::open).transpose()?,
     })
 }

@@ -4,9 +4,13 @@ pub(crate) mod frag;
 pub(crate) mod info;
 pub(crate) mod json;
 pub(crate) mod latency;
+pub(crate) mod nfs;
+pub(crate) mod pool;
+pub(crate) mod refill;
 pub(crate) mod sentence;
 pub(crate) mod svg;
 pub(crate) mod table;
+pub(crate) mod xdp;
 
 use pagemill_host::{ArenaKind, Machine};
 

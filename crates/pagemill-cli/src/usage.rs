@@ -29,7 +29,9 @@ impl From<clap::Error> for UsageError {
     fn from(error: clap::Error) -> Self {
         let advice = match error.kind() {
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-                return Self::new("name a command, bench or info; pagemill --help tells more");
+                return Self::new(
+                    "name a command, bench, info, nfsd or xdp; pagemill --help tells more",
+                );
             }
             // These say by themselves what would do.
             ErrorKind::InvalidValue | ErrorKind::ValueValidation => "",

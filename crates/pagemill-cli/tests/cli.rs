@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io::pipe;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -200,8 +201,21 @@ fn latency_times_calls_alone_and_beside_a_hog() {
             let figures = figures.map(|name| row[kind][name].as_f64().unwrap());
             assert!(figures.is_sorted(), "{row}");
         }
+        for lock in ["zone_holds", "lists_holds"] {
+            let held = &row[lock];
+            assert!(held["holds"].as_u64().unwrap() > held["switched"].as_u64().unwrap(), "{row}");
+            let figures = ["p50_ns", "p99_ns", "p999_ns", "max_ns"];
+            let figures = figures.map(|name| held[name].as_f64().unwrap());
+            assert!(figures.is_sorted(), "{row}");
+            // Some hold of hundreds was not interrupted.
+            assert!(held["calm_max_ns"].as_f64().unwrap() <= figures[3], "{row}");
+        }
     }
     assert_eq!(rows[0]["hog_calls"], 0);
+    assert!(document["quiet_gap_ns"].is_f64());
+    for kind in ["zone lock", "lists of a CPU", "was held for at most"] {
+        assert!(table.contains(kind), "{kind}\n{table}");
+    }
 }
 
 #[test]
@@ -211,6 +225,56 @@ fn latency_needs_one_cpu() {
     let cpu = allowed["probe_cpu"].to_string();
     let args = [&["bench", "latency", "--cpus", &cpu], &options[..]].concat();
     assert_eq!(json(&succeed(&args))["other_cpu"], Value::Null);
+}
+
+#[test]
+fn rpc_times_refills_in_three_ways() {
+    let path = scratch("rpc.json");
+    let options = ["--arena", "64M", "--runs", "3", "--rounds", "10", "--json"];
+    let args = [&["bench", "rpc"], &options[..], &[path.to_str().unwrap()]].concat();
+    let table = succeed(&args);
+    let last = table.lines().last().unwrap();
+    assert!(last.starts_with("On this machine the 259 pages of a request take "), "{last}");
+
+    let document = json(&fs::read_to_string(&path).unwrap());
+    assert_eq!((&document["schema_version"], &document["nr_slots"]), (&1.into(), &259.into()));
+    let rows = document["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 5 * 3);
+    assert_eq!(rows[0]["consumed"], Value::Null);
+    for row in rows {
+        let us = ["min", "median", "max"].map(|name| row["us"][name].as_f64().unwrap());
+        assert!(us.is_sorted(), "{row}");
+    }
+}
+
+#[test]
+fn pool_drives_a_ring_in_three_cases_and_three_ways() {
+    let path = scratch("pool.json");
+    let options = ["--arena", "128M", "--runs", "2", "--slice", "0", "--work", "0,30", "--json"];
+    let args = [&["bench", "pool"], &options[..], &[path.to_str().unwrap()]].concat();
+    let table = succeed(&args);
+    let last = table.lines().last().unwrap();
+    assert!(last.starts_with("On this machine, where packets are held "), "{last}");
+    assert!(last.contains(" % more packets a second than single pages "), "{last}");
+
+    let document = json(&fs::read_to_string(&path).unwrap());
+    assert_eq!((&document["schema_version"], &document["runs"]), (&1.into(), &2.into()));
+    let rows = document["rows"].as_array().unwrap();
+    let cell = |row: &Value| ["packets", "way"].map(|name| row[name].as_str().unwrap().to_owned());
+    let cells: Vec<_> = rows.iter().map(|row| cell(row).join(" ")).collect();
+    let ways = ["single", "bulk", "limit"];
+    let cases = ["drop", "redirect", "hold", "hold"];
+    let all = cases.iter().flat_map(|case| ways.map(|way| format!("{case} {way}")));
+    assert_eq!(cells, all.collect::<Vec<_>>());
+    for row in rows {
+        let ns = ["min", "median", "max"].map(|name| row["ns"][name].as_f64().unwrap());
+        assert!(ns.is_sorted() && ns[0] > 0.0, "{row}");
+        assert!((0.0..=1.0).contains(&row["refill_share"].as_f64().unwrap()), "{row}");
+    }
+    assert_eq!(document["gains"].as_array().unwrap().len(), 4);
+    let paths = document["paths"].as_array().unwrap().iter();
+    let names: Vec<_> = paths.map(|row| row["path"].as_str().unwrap()).collect();
+    assert_eq!(names, ["fast", "ring", "ring", "slow", "slow", "limit"]);
 }
 
 #[test]
@@ -226,6 +290,15 @@ fn what_the_other_experiments_cannot_do_is_told_in_one_line() {
         ("latency", &["--time", "600001"], "--time"),
         ("latency", &["--cpus", "1023"], "--cpus"),
         ("latency", &["--seed", "1"], "--seed"),
+        ("rpc", &["--payload", "5M"], "--payload 5 MiB is more than 4 MiB"),
+        ("rpc", &["--used", "260"], "--used 260 is more than the 259 pages"),
+        ("rpc", &["--arena", "4M"], "--arena 4 MiB is too small"),
+        ("rpc", &["--rounds", "0"], "--rounds"),
+        ("pool", &["--arena", "64M"], "--arena 64 MiB is too small: use 128 MiB or more"),
+        ("pool", &["--work", "50"], "--work must begin with 0"),
+        ("pool", &["--work", "0,50,20"], "--work must begin with 0"),
+        ("pool", &["--runs", "0"], "--runs"),
+        ("pool", &["--cpus", "1023"], "--cpus"),
     ] {
         let complaint = fail(&[&["bench", experiment], options].concat(), 2);
         assert!(complaint.contains(told), "{complaint}");
@@ -265,9 +338,36 @@ fn bad_input_is_told_in_one_line_that_names_the_option() {
 }
 
 #[test]
+fn peers_are_another_program_which_gets_what_was_typed() {
+    // A folder of its own: beside the program under test, somebody may have built the other one.
+    let folder = scratch("peers");
+    fs::create_dir_all(&folder).unwrap();
+    let (program, other) = (folder.join("pagemill"), folder.join("pagemill-peers"));
+    fs::copy(env!("CARGO_BIN_EXE_pagemill"), &program).unwrap();
+    let peers = |path: &Path| {
+        let mut command = Command::new(&program);
+        command.args(["bench", "peers", "--quick", "--peer", "a,b", "-n"]).env("PATH", path);
+        command.output().unwrap()
+    };
+    drop(fs::remove_file(&other));
+    let output = peers(&folder);
+    assert_eq!(output.status.code(), Some(2));
+    let complaint = text(&output.stderr);
+    assert!(complaint.contains("--manifest-path benches/peers/Cargo.toml"), "{complaint}");
+    assert_eq!(complaint.matches('\n').count(), 1, "{complaint}");
+
+    let elsewhere = folder.join("path");
+    fs::create_dir_all(&elsewhere).unwrap();
+    let script = elsewhere.join("pagemill-peers");
+    fs::write(&script, "#!/bin/sh\necho \"$@\"\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(text(&peers(&elsewhere).stdout), "--quick --peer a,b -n\n");
+}
+
+#[test]
 fn a_missing_command_is_told_with_those_there_are() {
     let complaint = fail(&[], 2);
-    assert!(complaint.contains("bench or info"), "{complaint}");
+    assert!(complaint.contains("bench, info, nfsd or xdp"), "{complaint}");
     assert!(fail(&["benhc"], 2).contains("'benhc'"));
 }
 
@@ -279,7 +379,7 @@ fn an_output_that_cannot_be_written_is_named_before_anything_is_measured() {
         let complaint = fail(&args, 1);
         assert!(complaint.contains("/nowhere/at/all"), "{complaint}");
     }
-    for experiment in ["frag", "latency"] {
+    for experiment in ["frag", "latency", "rpc"] {
         let args = ["bench", experiment, "--json", "/nowhere/at/all"];
         assert!(fail(&args, 1).contains("/nowhere/at/all"));
     }
@@ -339,11 +439,40 @@ fn help_and_version_are_there() {
     for args in [["--help"].as_slice(), &["bench", "--help"], &["info", "-h"]] {
         assert!(succeed(args).contains("Usage: pagemill"), "{args:?}");
     }
-    for (experiment, option) in [("frag", "--rounds"), ("latency", "--pages")] {
+    for (experiment, option) in [("frag", "--rounds"), ("latency", "--pages"), ("rpc", "--used")] {
         assert!(succeed(&["bench", experiment, "--help"]).contains(option), "{experiment}");
     }
     let help = succeed(&["bench", "bulk", "--help"]);
     for option in ["--n", "--runs", "--threads", "--cpus", "--arena", "--huge", "--json", "--svg"] {
         assert!(help.contains(option), "{option}");
     }
+}
+
+#[test]
+fn nfs_puts_a_load_on_our_own_servers_and_compares_the_data() {
+    let loads = "read,write,read-4k,write-4k,getattr,null";
+    let options = ["--rounds", "1", "--time", "0", "--size", "8M", "--verify", "--json", "-"];
+    let start = ["bench", "nfs", "--workloads", loads];
+    let document = json(&succeed(&[&start[..], &options[..]].concat()));
+    let rows = document["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 6 * 4);
+    for row in rows {
+        let calls = row["connections"].as_u64().unwrap() * row["depth"].as_u64().unwrap();
+        assert_eq!(row["latency_us"]["calls"], calls, "{row}");
+        let is_sink = row["server"].as_str().unwrap().ends_with("sink");
+        assert_eq!(row["peak_mib"].is_null(), is_sink, "{row}");
+        assert!(row["calls_per_s"]["median"].as_f64().unwrap() > 0.0, "{row}");
+    }
+}
+
+#[test]
+fn nfs_names_a_server_that_is_not_there() {
+    let server = ["bench", "nfs", "--server", "gone=127.0.0.1:9"];
+    let complaint = fail(&server, 2);
+    assert!(complaint.contains("--export"), "{complaint}");
+    let complaint = fail(&[&server[..], &["--export", "/x"]].concat(), 1);
+    assert!(complaint.contains("the server gone: cannot connect to 127.0.0.1:9"), "{complaint}");
+    let pid = ["bench", "nfs", "--server", "gone=127.0.0.1:9,pid=4194305", "--export", "/x"];
+    let complaint = fail(&pid, 2);
+    assert!(complaint.contains("--server gone: there is no process 4194305"), "{complaint}");
 }

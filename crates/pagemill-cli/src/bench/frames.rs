@@ -1,7 +1,9 @@
-//! The allocator that is measured: in a static, so that a page is a handle of 8 bytes.
+//! The allocators that are measured: in statics, so that a page is a handle of 8 bytes.
 
 use pagemill::{OnceAllocator, Page, PageAllocator, Static, StaticAllocator};
-use pagemill_host::Host;
+use pagemill_host::{Host, Traced};
+
+use super::holds::HoldMeter;
 
 static FRAMES: OnceAllocator<Host> = OnceAllocator::new();
 
@@ -20,6 +22,26 @@ impl StaticAllocator for Frames {
 /// If there is one already: a process measures once.
 pub(crate) fn install(allocator: PageAllocator<Host>) -> Static<Frames> {
     FRAMES.set(allocator).expect("a process measures once");
+    Static::new()
+}
+
+static TIMED: OnceAllocator<Traced<HoldMeter>> = OnceAllocator::new();
+
+/// The name of the static whose locks are timed.
+#[derive(Debug)]
+pub(crate) enum TimedFrames {}
+
+impl StaticAllocator for TimedFrames {
+    type Platform = Traced<HoldMeter>;
+    const ALLOCATOR: &'static OnceAllocator<Traced<HoldMeter>> = &TIMED;
+}
+
+/// As [`install`], for an allocator whose locks are timed.
+///
+/// # Panics
+/// As [`install`].
+pub(crate) fn install_timed(allocator: PageAllocator<Traced<HoldMeter>>) -> Static<TimedFrames> {
+    TIMED.set(allocator).expect("a process measures once");
     Static::new()
 }
 

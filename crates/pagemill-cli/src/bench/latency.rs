@@ -8,9 +8,9 @@
 //! - *locked*: `alloc_pages` of order 1, and the free of what it returned. Either takes the zone
 //!   lock in each call, so a call that meets a holder waits for it.
 //!
-//! The longest locked call is the nearest to the longest hold of the lock that can be had from
-//! outside. It is no measure of it: such a wait can span several holds, ends with the call's own
-//! work, and has in it whatever the scheduler took; and a hold that met no call is not seen.
+//! How long locks are *held* is measured in turns of their own, as [`holds`](super::holds) says. The
+//! longest locked call is what that means for others; such a wait can span several holds, ends with
+//! the call's own work, and has in it whatever the scheduler took.
 //!
 //! To keep the probe's own pauses out, the longest is also taken over those rounds alone in which the
 //! kernel did not switch the probe out: *calm*. What a host does to a virtual machine, or the
@@ -32,6 +32,7 @@ use pagemill::{AllocPages, CpuId, Folio, Order, Page};
 use pagemill_host::Cpus;
 
 use super::clock::Clock;
+use super::holds::{HoldMeter, Holds};
 use super::workload::GFP;
 
 /// Who calls, beside whom, and for how long.
@@ -104,6 +105,15 @@ pub(crate) struct LatencyRow {
     pub(crate) hog: Hogged,
 }
 
+/// How long locks were held in one company, by probe and hog together.
+#[derive(Clone, Debug)]
+pub(crate) struct HoldRow {
+    /// Beside whom.
+    pub(crate) company: Company,
+    /// The holds.
+    pub(crate) holds: Holds,
+}
+
 /// Blocks of order 1 that the probe holds at most.
 const LOCKED_BLOCKS: usize = 256;
 /// How often each company has its turn, so that a noisy moment harms all alike.
@@ -120,9 +130,14 @@ impl LatencyExperiment {
         [Some(Company::Alone), other, Some(Company::SameCpu)].into_iter().flatten().collect()
     }
 
-    /// Returns how many steps [`run`](Self::run) reports.
+    /// Returns how many steps [`run`](Self::run) and [`run_holds`](Self::run_holds) report together.
     pub(crate) fn nr_steps(&self) -> usize {
-        self.companies().len() * NR_TURNS as usize
+        2 * self.companies().len() * NR_TURNS as usize
+    }
+
+    /// Returns how long one of them lasts.
+    pub(crate) fn turn_time(&self) -> Duration {
+        self.time / u32::try_from(self.nr_steps()).expect("there are few steps")
     }
 
     /// Times calls to `source`, and calls `step` after each turn.
@@ -139,18 +154,45 @@ impl LatencyExperiment {
         let mut rows: Vec<_> = companies.iter().map(|&company| LatencyRow::new(company)).collect();
         for _ in 0..NR_TURNS {
             for row in &mut rows {
-                self.turn(source, clock, row)?;
+                self.turn(source, clock, row, &|| {})?;
                 step();
             }
         }
         Ok(rows)
     }
 
+    /// Times the locks of `source`, which tells `meter`, and calls `step` after each turn.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub(crate) fn run_holds<S: AllocPages + Send>(
+        &self,
+        source: &S,
+        meter: &HoldMeter,
+        clock: Clock,
+        mut step: impl FnMut(),
+    ) -> anyhow::Result<Vec<HoldRow>> {
+        let companies = self.companies().into_iter();
+        let mut rows: Vec<_> =
+            companies.map(|company| HoldRow { company, holds: Holds::new() }).collect();
+        for _ in 0..NR_TURNS {
+            for row in &mut rows {
+                let mut calls = LatencyRow::new(row.company);
+                self.turn(source, clock, &mut calls, &|| meter.flush())?;
+                row.holds.add(&meter.take());
+                step();
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Lets probe and hog do their work; each thread calls `at_end` when it has.
     fn turn<S: AllocPages + Send>(
         &self,
         source: &S,
         clock: Clock,
         row: &mut LatencyRow,
+        at_end: &(impl Fn() + Sync),
     ) -> anyhow::Result<()> {
         let LatencyRow { company, single, locked, calm_max, hog: hogged } = row;
         let hog_cpu = match company {
@@ -163,14 +205,22 @@ impl LatencyExperiment {
                 let (running, is_running) = channel();
                 let (enough, until) = channel();
                 let (source, nr) = (source.clone(), self.hog_pages);
-                let work = move || hog(&source, clock, cpu, nr, &running, &until);
+                let work = move || {
+                    let hogged = hog(&source, clock, cpu, nr, &running, &until);
+                    at_end();
+                    hogged
+                };
                 (scope.spawn(work), is_running, enough)
             });
             let mut probed = Ok(());
             // A hog that fails says nothing here, and why when it is joined.
             if hog.as_ref().is_none_or(|(_, is_running, _)| is_running.recv().is_ok()) {
                 let source = source.clone();
-                let work = move || self.probe(&source, clock, (single, locked, calm_max));
+                let work = move || {
+                    let probed = self.probe(&source, clock, (single, locked, calm_max));
+                    at_end();
+                    probed
+                };
                 probed = scope.spawn(work).join().expect(PANICKED);
             }
             if let Some((thread, _, enough)) = hog {
@@ -189,7 +239,7 @@ impl LatencyExperiment {
         (single, locked, calm_max): (&mut Waits, &mut Waits, &mut Option<u64>),
     ) -> anyhow::Result<()> {
         Cpus::pin_to(self.probe_cpu)?;
-        let turn = self.time / u32::try_from(self.nr_steps()).expect("there are few steps");
+        let turn = self.turn_time();
         let mut pages: Vec<Option<Page<S>>> = Vec::with_capacity(self.probe_pages);
         let mut folios: Vec<Folio<S>> = Vec::with_capacity(LOCKED_BLOCKS);
         let start = Instant::now();
@@ -323,6 +373,11 @@ impl Waits {
         self.0.saturating_record(ticks);
     }
 
+    /// Adds the calls of others.
+    pub(crate) fn add(&mut self, more: &Self) {
+        self.0.add(&more.0).expect("all have the same bounds");
+    }
+
     /// Sums the calls up.
     pub(crate) fn percentiles(&self, clock: Clock) -> Percentiles {
         let ns = |quantile| clock.net_ns(self.0.value_at_quantile(quantile), 1);
@@ -359,7 +414,7 @@ impl fmt::Display for Company {
 
 #[cfg(test)]
 mod tests {
-    use pagemill_host::{AllocatorConfig, ArenaConfig, allocator};
+    use pagemill_host::{AllocatorConfig, ArenaConfig, allocator, traced_allocator};
 
     use super::*;
 
@@ -380,7 +435,7 @@ mod tests {
         let clock = Clock::detect();
         let (experiment, mut steps) = (experiment(2048), 0);
         let rows = experiment.run(&&frames, clock, || steps += 1).unwrap();
-        assert_eq!(steps, experiment.nr_steps());
+        assert_eq!(2 * steps, experiment.nr_steps());
         assert_eq!(rows.iter().map(|row| row.company).collect::<Vec<_>>(), experiment.companies());
         for row in &rows {
             let single = row.single.percentiles(clock);
@@ -391,6 +446,30 @@ mod tests {
             let longest = row.calm_max_ns(clock).unwrap_or(0.0);
             assert!(longest <= row.locked.percentiles(clock).max, "{longest}");
             assert_eq!(row.hog.mean_ns(clock).is_some(), row.hog.calls > 0);
+        }
+        assert_eq!(frames.nr_free_pages(), 4096);
+    }
+
+    #[test]
+    fn the_holds_of_probe_and_hog_are_counted_in_every_company() {
+        let clock = Clock::detect();
+        let config = AllocatorConfig::new(ArenaConfig::new(16 << 20));
+        let frames = traced_allocator(&config, HoldMeter::new(clock)).unwrap();
+        let (experiment, mut steps) = (experiment(2048), 0);
+        let meter = frames.platform().tracer();
+        let rows = experiment.run_holds(&&frames, meter, clock, || steps += 1).unwrap();
+        assert_eq!(2 * steps, experiment.nr_steps());
+        assert_eq!(rows.iter().map(|row| row.company).collect::<Vec<_>>(), experiment.companies());
+        for HoldRow { company, holds } in &rows {
+            // Five rounds of the probe: 256 blocks and 300 pages.
+            let zone = holds.zone.all.percentiles(clock);
+            assert!(zone.calls >= 5 * 2 * 256, "{company}: {zone:?}");
+            let lists = holds.lists.all.percentiles(clock);
+            assert!(lists.calls >= 5 * 300, "{company}: {lists:?}");
+            for (held, all) in [(&holds.zone, zone), (&holds.lists, lists)] {
+                assert!(held.calm_max_ns(clock).is_none_or(|longest| longest <= all.max * 1.01));
+                assert!(held.nr_switched <= all.calls);
+            }
         }
         assert_eq!(frames.nr_free_pages(), 4096);
     }

@@ -1,18 +1,27 @@
 //! `pagemill bench`: measures, and reports in the ways that were asked for.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use pagemill::PageAllocator;
+use pagemill::{PageAllocator, PageSource};
 use pagemill_host::{Cpus, Host, Machine};
 
-use super::fresh_allocator;
+use super::{fresh_allocator, peers, traced};
 use crate::args::{BenchArgs, ExperimentArgs};
 use crate::bench::experiment::{pcp_batch, pcp_high};
 use crate::bench::frag::Kinds;
-use crate::bench::{Clock, Results, frames};
+use crate::bench::holds::{HoldMeter, longest_gap};
+use crate::bench::nfs::load;
+use crate::bench::nfs::own::{OwnFolder, OwnServer};
+use crate::bench::nfs::proto::Credential;
+use crate::bench::nfs::sink::{self, Written};
+use crate::bench::nfs::target::Target;
+use crate::bench::{self, Clock, Results, frames};
 use crate::output::{self, Output};
-use crate::plan::{self, BulkPlan, FragPlan, LatencyPlan};
+use crate::plan::{self, BulkPlan, FragPlan, LatencyPlan, NfsPlan, PoolPlan, RpcPlan};
 use crate::report::frag::FragReport;
 use crate::report::latency::LatencyReport;
+use crate::report::nfs::NfsReport;
+use crate::report::pool::PoolReport;
+use crate::report::refill::RefillReport;
 use crate::report::{self, Context};
 use crate::size::Size;
 
@@ -25,6 +34,10 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         ExperimentArgs::Bulk(args) => bulk(plan::bulk(&args)?),
         ExperimentArgs::Frag(args) => frag(plan::frag(&args)?),
         ExperimentArgs::Latency(args) => latency(plan::latency(&args)?),
+        ExperimentArgs::Nfs(args) => nfs(plan::nfs(&args)?),
+        ExperimentArgs::Rpc(args) => rpc(plan::rpc(&args)?),
+        ExperimentArgs::Pool(args) => pool(plan::pool(&args)?),
+        ExperimentArgs::Peers(args) => Err(peers::become_it(&args.rest)),
     }
 }
 
@@ -53,19 +66,86 @@ fn latency(plan: LatencyPlan) -> anyhow::Result<()> {
     let context = timed(&frames, plan.experiment);
     let source = frames::install(frames);
     let progress = progress_bar(context.experiment.nr_steps());
+    let (experiment, clock) = (&context.experiment, context.clock);
+    let rows = experiment.run(&source, clock, || progress.inc(1))?;
+    let timed = frames::install_timed(traced(plan.arena, HoldMeter::new(clock))?);
+    let meter = timed.allocator().platform().tracer();
+    let holds = experiment.run_holds(&timed, meter, clock, || progress.inc(1))?;
+    // Last, since from here on this thread keeps to that CPU.
+    Cpus::pin_to(experiment.probe_cpu)?;
+    let gap = longest_gap(clock, experiment.turn_time());
+    progress.finish_and_clear();
+    let report = LatencyReport { context, rows, holds, gap };
+    tell(plan.json, || report.to_json(), || report.to_string())
+}
+
+fn nfs(plan: NfsPlan) -> anyhow::Result<()> {
+    let NfsPlan { experiment, mut targets, credential, with_sinks, json } = plan;
+    // Dropped at the end, which ends the servers.
+    let _own =
+        if targets.is_empty() { Some(own_servers(&credential, &mut targets)?) } else { None };
+    let source = load::source(experiment.source_len())?;
+    if with_sinks {
+        for (name, written) in [("sink", Written::Dropped), ("copying sink", Written::Copied)] {
+            let address = sink::start(source.try_clone()?, experiment.source_len(), written)?;
+            targets.push(Target::sink(name, address));
+        }
+    }
+    let progress = progress_bar(experiment.nr_steps(&targets));
+    let rows = experiment.run(&targets, &source, || progress.inc(1)).map_err(in_one_line)?;
+    progress.finish_and_clear();
+    warn_of_debug_build();
+    let report = NfsReport { machine: Machine::detect(), experiment, rows };
+    tell(json, || report.to_json(), || report.to_string())
+}
+
+fn pool(plan: PoolPlan) -> anyhow::Result<()> {
+    let frames = fresh_allocator(plan.arena)?;
+    let context = timed(&frames, plan.experiment);
+    let owner = bench::pool::install(frames::install(frames))?;
+    let progress = progress_bar(context.experiment.nr_steps());
+    let findings = context.experiment.run(owner, context.clock, || progress.inc(1))?;
+    progress.finish_and_clear();
+    let report = PoolReport { context, findings };
+    tell(plan.json, || report.to_json(), || report.to_string())
+}
+
+fn rpc(plan: RpcPlan) -> anyhow::Result<()> {
+    Cpus::pin_to(plan.cpu)?;
+    let frames = fresh_allocator(plan.arena)?;
+    let context = timed(&frames, plan.experiment);
+    let source = frames::install(frames);
+    let progress = progress_bar(context.experiment.nr_steps());
     let rows = context.experiment.run(&source, context.clock, || progress.inc(1))?;
     progress.finish_and_clear();
-    let report = LatencyReport { context, rows };
+    let report = RefillReport { context, payload_bytes: plan.payload_bytes, rows };
     tell(plan.json, || report.to_json(), || report.to_string())
+}
+
+/// Puts the causes of an error into its text: with which server, in which load, what happened.
+fn in_one_line(error: anyhow::Error) -> anyhow::Error {
+    anyhow::anyhow!("{error:#}")
+}
+
+/// Starts our own servers and adds them to `targets`; they end when what is returned is dropped.
+fn own_servers(
+    credential: &Credential,
+    targets: &mut Vec<Target>,
+) -> anyhow::Result<(Vec<OwnServer>, OwnFolder)> {
+    let folder = OwnFolder::make()?;
+    let program = std::env::current_exe()?;
+    let mut servers = Vec::new();
+    for refill in ["bulk", "single"] {
+        let server = OwnServer::start(&program, &folder, refill).map_err(in_one_line)?;
+        targets.push(server.target(refill, &folder, credential)?);
+        servers.push(server);
+    }
+    Ok((servers, folder))
 }
 
 /// Notes the circumstances of an experiment in which time counts.
 fn timed<E>(frames: &PageAllocator<Host>, experiment: E) -> Context<E> {
-    if cfg!(debug_assertions) {
-        output::note(
-            "THIS IS A DEBUG BUILD AND ITS FIGURES MEAN NOTHING: build it with cargo build --release",
-        );
-    }
+    warn_of_debug_build();
     let memory = frames.platform().memory();
     Context {
         machine: Machine::detect(),
@@ -75,6 +155,15 @@ fn timed<E>(frames: &PageAllocator<Host>, experiment: E) -> Context<E> {
         pcp_high: pcp_high(frames),
         pcp_batch: pcp_batch(frames),
         experiment,
+    }
+}
+
+/// Says so where figures are worth nothing.
+pub(super) fn warn_of_debug_build() {
+    if cfg!(debug_assertions) {
+        output::note(
+            "THIS IS A DEBUG BUILD AND ITS FIGURES MEAN NOTHING: build it with cargo build --release",
+        );
     }
 }
 
@@ -119,7 +208,7 @@ fn report(
 /// Makes the bar that shows how far the measurements are, on a terminal.
 ///
 /// It is drawn between two measurements, by the thread that leads them, and never beside one.
-fn progress_bar(nr_steps: usize) -> ProgressBar {
+pub(super) fn progress_bar(nr_steps: usize) -> ProgressBar {
     let target = ProgressDrawTarget::stderr_with_hz(5);
     let bar = ProgressBar::with_draw_target(Some(nr_steps as u64), target);
     let style = ProgressStyle::with_template("measuring {wide_bar} {pos}/{len}, {eta} left")

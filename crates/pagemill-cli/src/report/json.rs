@@ -16,7 +16,7 @@
 //! | `limit` | for each `n`: `ns`, `ns_min`, `ns_max` |
 //! | `rows` | for each cell, see [`JsonRow`] |
 
-use pagemill_host::{ArenaKind, ArenaPages, Backing};
+use pagemill_host::{ArenaKind, ArenaPages, Backing, Machine};
 use serde::Serialize;
 
 use super::Context;
@@ -38,14 +38,8 @@ pub(crate) fn bulk(context: &Context, results: &Results) -> anyhow::Result<Strin
 
 #[derive(Debug, Serialize)]
 struct Document {
-    schema_version: u32,
-    pagemill_version: &'static str,
-    debug_build: bool,
-    command: &'static str,
-    machine: JsonMachine,
-    arena: JsonArena,
-    pcp: JsonPcp,
-    clock: JsonClock,
+    #[serde(flatten)]
+    head: JsonHead,
     runs: usize,
     slice_ms: u128,
     cpus: Vec<u32>,
@@ -59,14 +53,7 @@ impl Document {
         let experiment = &context.experiment;
         let threads = experiment.cpus.len();
         Self {
-            schema_version: SCHEMA_VERSION,
-            pagemill_version: env!("CARGO_PKG_VERSION"),
-            debug_build: cfg!(debug_assertions),
-            command: "bench bulk",
-            machine: JsonMachine::of(context),
-            arena: JsonArena::of(context.arena.bytes(), context.arena_kind),
-            pcp: JsonPcp::of(context),
-            clock: JsonClock::of(context),
+            head: JsonHead::of(context, SCHEMA_VERSION, "bench bulk"),
             runs: experiment.runs,
             slice_ms: experiment.slice.as_millis(),
             cpus: experiment.cpus.iter().map(|cpu| cpu.value()).collect(),
@@ -77,7 +64,52 @@ impl Document {
     }
 }
 
-/// The machine, under the names of [`Machine`](pagemill_host::Machine).
+/// What documents about an allocator begin with.
+#[derive(Debug, Serialize)]
+pub(crate) struct JsonHead {
+    schema_version: u32,
+    pagemill_version: &'static str,
+    debug_build: bool,
+    command: &'static str,
+    machine: JsonMachine,
+    arena: JsonArena,
+    pcp: JsonPcp,
+    clock: JsonClock,
+}
+
+impl JsonHead {
+    /// Names the circumstances of an experiment.
+    pub(crate) fn of<E>(context: &Context<E>, schema_version: u32, command: &'static str) -> Self {
+        Self {
+            schema_version,
+            pagemill_version: env!("CARGO_PKG_VERSION"),
+            debug_build: cfg!(debug_assertions),
+            command,
+            machine: JsonMachine::of(context),
+            arena: JsonArena::of(context.arena.bytes(), context.arena_kind),
+            pcp: JsonPcp::of(context),
+            clock: JsonClock::of(context),
+        }
+    }
+}
+
+/// The middle one of some figures, and between which they lie.
+#[derive(Debug, Serialize)]
+pub(crate) struct JsonSpread {
+    median: f64,
+    min: f64,
+    max: f64,
+}
+
+impl JsonSpread {
+    /// Rounds figures.
+    pub(crate) fn of(spread: Spread) -> Self {
+        let [median, min, max] = [spread.median, spread.min, spread.max].map(rounded);
+        Self { median, min, max }
+    }
+}
+
+/// The machine, under the names of [`Machine`].
 #[derive(Debug, Serialize)]
 pub(crate) struct JsonMachine {
     cpu_model: Option<String>,
@@ -93,7 +125,12 @@ pub(crate) struct JsonMachine {
 impl JsonMachine {
     /// Names what is known of the machine.
     pub(crate) fn of<E>(context: &Context<E>) -> Self {
-        let machine = context.machine.clone();
+        context.machine.clone().into()
+    }
+}
+
+impl From<Machine> for JsonMachine {
+    fn from(machine: Machine) -> Self {
         Self {
             cpu_model: machine.cpu_model,
             nr_cpus: machine.nr_cpus,

@@ -5,9 +5,10 @@ use core::fmt::{self, Display};
 use serde::Serialize;
 
 use super::Context;
-use super::json::{JsonArena, JsonClock, JsonMachine, JsonPcp, rounded};
-use crate::bench::LatencyExperiment;
-use crate::bench::latency::{Company, LatencyRow, Percentiles};
+use super::json::{JsonHead, rounded};
+use crate::bench::holds::Held;
+use crate::bench::latency::{Company, HoldRow, LatencyRow, Percentiles};
+use crate::bench::{Clock, LatencyExperiment};
 
 /// The number of the schema of the JSON; it rises where a field is renamed or removed.
 const SCHEMA_VERSION: u32 = 1;
@@ -19,6 +20,10 @@ pub(crate) struct LatencyReport {
     pub(crate) context: Context<LatencyExperiment>,
     /// What was found.
     pub(crate) rows: Vec<LatencyRow>,
+    /// How long locks were held.
+    pub(crate) holds: Vec<HoldRow>,
+    /// The longest time in ticks that a thread lost without being switched out.
+    pub(crate) gap: u64,
 }
 
 impl LatencyReport {
@@ -27,35 +32,31 @@ impl LatencyReport {
     /// # Errors
     /// None that is known of: numbers and texts can all be written.
     pub(crate) fn to_json(&self) -> anyhow::Result<String> {
-        let Context { arena, arena_kind, experiment, .. } = &self.context;
+        let experiment = &self.context.experiment;
         let document = Document {
-            schema_version: SCHEMA_VERSION,
-            pagemill_version: env!("CARGO_PKG_VERSION"),
-            debug_build: cfg!(debug_assertions),
-            command: "bench latency",
-            machine: JsonMachine::of(&self.context),
-            arena: JsonArena::of(arena.bytes(), *arena_kind),
-            pcp: JsonPcp::of(&self.context),
-            clock: JsonClock::of(&self.context),
+            head: JsonHead::of(&self.context, SCHEMA_VERSION, "bench latency"),
             time_ms: experiment.time.as_millis(),
             probe_cpu: experiment.probe_cpu.value(),
             other_cpu: experiment.other_cpu.map(|cpu| cpu.value()),
             probe_pages: experiment.probe_pages,
             hog_pages: experiment.hog_pages,
-            rows: self.rows.iter().map(|row| self.json_row(row)).collect(),
+            rows: self.rows.iter().zip(&self.holds).map(|pair| self.json_row(pair)).collect(),
+            quiet_gap_ns: rounded(self.gap_ns()),
         };
         let mut text = serde_json::to_string_pretty(&document)?;
         text.push('\n');
         Ok(text)
     }
 
-    fn json_row(&self, row: &LatencyRow) -> JsonRow {
+    fn json_row(&self, (row, HoldRow { holds, .. }): (&LatencyRow, &HoldRow)) -> JsonRow {
         let clock = self.context.clock;
         JsonRow {
             company: row.company.name(),
             single: JsonWaits::of(row.single.percentiles(clock)),
             locked: JsonWaits::of(row.locked.percentiles(clock)),
             locked_calm_max_ns: row.calm_max_ns(clock).map(rounded),
+            zone_holds: JsonHolds::of(&holds.zone, clock),
+            lists_holds: JsonHolds::of(&holds.lists, clock),
             hog_calls: row.hog.calls,
             hog_call_ns: row.hog.mean_ns(clock).map(rounded),
         }
@@ -67,22 +68,23 @@ impl LatencyReport {
         let find = |company| self.rows.iter().find(|row| row.company == company);
         let alone = find(Company::Alone)?;
         let beside = find(Company::OtherCpu).or_else(|| find(Company::SameCpu))?;
+        let held = &self.holds.iter().find(|row| row.company == beside.company)?.holds.zone;
         let p999 = |row: &LatencyRow| row.single.percentiles(clock).p999;
-        let longest = |row: &LatencyRow| match row.calm_max_ns(clock) {
-            Some(ns) => format!("{:.1} us", ns / 1e3),
-            None => "an unknown time".to_owned(),
-        };
+        let us = |ns: f64| format!("{:.1} us", ns / 1e3);
+        let calm = held.calm_max_ns(clock).map_or_else(|| "an unknown time".to_owned(), us);
+        let Percentiles { p999: held_p999, max: held_max, .. } = held.all.percentiles(clock);
         Some(format!(
             "On this machine 99.9 % of single pages take at most {:.0} ns alone and {:.0} ns beside a \
-             {}, which asks for {} pages a call; with the probe's own pauses left out, the longest \
-             call that takes the zone lock took {} alone and {} there, which is a wait and bounds no \
-             hold that no call met.",
+             {}, which asks for {} pages a call; there the zone lock was held for at most {} in 99.9 % \
+             of all cases, {} at the longest, and {calm} while its holder had the CPU, where a thread \
+             that does nothing was stopped for up to {}.",
             p999(alone),
             p999(beside),
             beside.company,
             self.context.experiment.hog_pages,
-            longest(alone),
-            longest(beside),
+            us(held_p999),
+            us(held_max),
+            us(self.gap_ns()),
         ))
     }
 }
@@ -104,10 +106,7 @@ impl Display for LatencyReport {
             f,
             "single: the allocation of a page; locked: that of a block of two pages, or its"
         )?;
-        writeln!(
-            f,
-            "release, which take the zone lock each time: a stand-in for how long it is held."
-        )?;
+        writeln!(f, "release, which take the zone lock each time.")?;
         writeln!(
             f,
             "calm: the longest of these in rounds in which the probe was not switched out."
@@ -124,6 +123,7 @@ impl Display for LatencyReport {
         }
         writeln!(f, " {:>9} | {:>7} {:>8} |", "calm", "calls", "ms each")?;
         self.rows.iter().try_for_each(|row| self.line(f, row))?;
+        self.hold_table(f)?;
         match self.sentence() {
             Some(sentence) => writeln!(f, "\n{sentence}"),
             None => Ok(()),
@@ -132,6 +132,57 @@ impl Display for LatencyReport {
 }
 
 impl LatencyReport {
+    /// Returns the longest time that a thread lost without being switched out, in ns.
+    fn gap_ns(&self) -> f64 {
+        self.context.clock.net_ns(self.gap, 1)
+    }
+
+    /// Shows how long locks were held.
+    fn hold_table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f)?;
+        writeln!(f, "ns per hold, by probe and hog together, in turns of their own.")?;
+        writeln!(
+            f,
+            "out: holds during which the holder was switched out; calm: the longest other."
+        )?;
+        writeln!(
+            f,
+            "A hold of the lists contains the wait for the zone, whose holder may be out."
+        )?;
+        writeln!(
+            f,
+            "A thread that only reads the clock lost up to {:.0} ns at a time without being switched out.",
+            self.gap_ns()
+        )?;
+        writeln!(f)?;
+        write!(f, "{:19}", "")?;
+        for kind in ["zone lock", "lists of a CPU"] {
+            write!(f, " | {kind:^61}")?;
+        }
+        writeln!(f, " |")?;
+        write!(f, "{:19}", "")?;
+        for _ in 0..2 {
+            write!(f, " | {:>6} {:>7} {:>8} {:>10}", "p50", "p99", "p99.9", "max")?;
+            write!(f, " {:>9} {:>5} {:>10}", "calm", "out", "holds")?;
+        }
+        writeln!(f, " |")?;
+        for HoldRow { company, holds } in &self.holds {
+            write!(f, "{company:19}")?;
+            for held in [&holds.zone, &holds.lists] {
+                let clock = self.context.clock;
+                let Percentiles { calls, p50, p99, p999, max } = held.all.percentiles(clock);
+                write!(f, " | {p50:>6.0} {p99:>7.0} {p999:>8.0} {max:>10.0}")?;
+                match held.calm_max_ns(clock) {
+                    Some(ns) => write!(f, " {ns:>9.0}")?,
+                    None => write!(f, " {:>9}", "-")?,
+                }
+                write!(f, " {:>5} {calls:>10}", held.nr_switched)?;
+            }
+            writeln!(f, " |")?;
+        }
+        Ok(())
+    }
+
     fn line(&self, f: &mut fmt::Formatter<'_>, row: &LatencyRow) -> fmt::Result {
         let clock = self.context.clock;
         write!(f, "{:19}", row.company)?;
@@ -152,20 +203,15 @@ impl LatencyReport {
 
 #[derive(Debug, Serialize)]
 struct Document {
-    schema_version: u32,
-    pagemill_version: &'static str,
-    debug_build: bool,
-    command: &'static str,
-    machine: JsonMachine,
-    arena: JsonArena,
-    pcp: JsonPcp,
-    clock: JsonClock,
+    #[serde(flatten)]
+    head: JsonHead,
     time_ms: u128,
     probe_cpu: u32,
     other_cpu: Option<u32>,
     probe_pages: usize,
     hog_pages: usize,
     rows: Vec<JsonRow>,
+    quiet_gap_ns: f64,
 }
 
 /// The calls in one company.
@@ -175,6 +221,8 @@ struct JsonRow {
     single: JsonWaits,
     locked: JsonWaits,
     locked_calm_max_ns: Option<f64>,
+    zone_holds: JsonHolds,
+    lists_holds: JsonHolds,
     hog_calls: u64,
     hog_call_ns: Option<f64>,
 }
@@ -197,6 +245,28 @@ impl JsonWaits {
     }
 }
 
+/// How long one kind of lock was held.
+#[derive(Debug, Serialize)]
+struct JsonHolds {
+    holds: u64,
+    p50_ns: f64,
+    p99_ns: f64,
+    p999_ns: f64,
+    max_ns: f64,
+    calm_max_ns: Option<f64>,
+    switched: u64,
+}
+
+impl JsonHolds {
+    fn of(held: &Held, clock: Clock) -> Self {
+        let JsonWaits { calls, p50_ns, p99_ns, p999_ns, max_ns } =
+            JsonWaits::of(held.all.percentiles(clock));
+        let calm_max_ns = held.calm_max_ns(clock).map(rounded);
+        let switched = held.nr_switched;
+        Self { holds: calls, p50_ns, p99_ns, p999_ns, max_ns, calm_max_ns, switched }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use core::time::Duration;
@@ -204,6 +274,7 @@ mod tests {
     use pagemill::CpuId;
 
     use super::*;
+    use crate::bench::holds::Holds;
     use crate::report::samples;
 
     fn report() -> LatencyReport {
@@ -230,20 +301,34 @@ mod tests {
             (1..=1000).for_each(|ticks| row.single.note(1000 + ticks));
             row.locked.note(900_000);
         }
-        LatencyReport { context, rows }
+        let mut holds: Vec<HoldRow> = context
+            .experiment
+            .companies()
+            .into_iter()
+            .map(|company| HoldRow { company, holds: Holds::new() })
+            .collect();
+        for row in &mut holds {
+            (0..1999).for_each(|_| row.holds.zone.note(5_000, true));
+            row.holds.zone.note(9_000_000, false);
+            (0..1999).for_each(|_| row.holds.lists.note(50, false));
+        }
+        LatencyReport { context, rows, holds, gap: 7_000 }
     }
 
     #[test]
     fn people_get_a_table_and_one_sentence() {
         let text = report().to_string();
         let rows: Vec<&str> = text.lines().filter(|line| line.contains('|')).collect();
-        assert_eq!(rows.len(), 2 + 3, "{text}");
-        assert!(rows.iter().all(|row| row.len() == rows[0].len()), "{text}");
+        assert_eq!(rows.len(), 2 * (2 + 3), "{text}");
+        for table in rows.chunks(2 + 3) {
+            assert!(table.iter().all(|row| row.len() == table[0].len()), "{text}");
+        }
         assert!(text.contains("on CPU 3 and then 0\n"), "{text}");
         let last = text.lines().last().unwrap();
         assert!(last.starts_with("On this machine 99.9 % of single pages take at most "), "{last}");
         assert!(last.contains("beside a hog on another CPU, which asks for 4096 pages"), "{last}");
-        assert!(last.contains("took an unknown time alone"), "{last}");
+        assert!(last.contains(" us at the longest, and "), "{last}");
+        assert!(last.contains(" us while its holder had the CPU"), "{last}");
     }
 
     #[test]
@@ -260,5 +345,10 @@ mod tests {
         assert!(single["p50_ns"].as_f64().unwrap() <= single["max_ns"].as_f64().unwrap());
         assert!(document["rows"][0]["hog_call_ns"].is_null());
         assert!(document["rows"][0]["locked_calm_max_ns"].is_null());
+        let zone = &document["rows"][1]["zone_holds"];
+        assert_eq!((&zone["holds"], &zone["switched"]), (&2000.into(), &1.into()));
+        assert!(zone["calm_max_ns"].as_f64().unwrap() < zone["max_ns"].as_f64().unwrap());
+        assert!(document["rows"][1]["lists_holds"]["calm_max_ns"].is_null());
+        assert!(document["quiet_gap_ns"].as_f64().unwrap() > 0.0);
     }
 }

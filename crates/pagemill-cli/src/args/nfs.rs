@@ -1,0 +1,152 @@
+//! The options of `bench nfs`.
+
+use core::net::SocketAddr;
+use core::str::FromStr;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::at_least_one;
+use crate::size::Size;
+
+/// The options of `bench nfs`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct NfsArgs {
+    /// A server: its name in the report, its address, and its process, whose CPU time is told
+    ///
+    /// Such as pagemill=127.0.0.1:2049,pid=4711. With mount=PORT if MOUNT has a port of its own.
+    /// May be given several times. [default: two of our own, started for this]
+    #[arg(long = "server", value_name = "NAME=ADDR:PORT[,mount=PORT][,pid=PID]")]
+    #[arg(requires = "export")]
+    pub(crate) servers: Vec<ServerArg>,
+    /// The path of what all the servers export, writable for the user who runs this
+    #[arg(long, value_name = "PATH", requires = "servers")]
+    pub(crate) export: Option<String>,
+    /// The loads, in this order
+    #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',')]
+    #[arg(default_values_t = [
+        WorkloadArg::Read, WorkloadArg::Write, WorkloadArg::Read4k, WorkloadArg::Getattr,
+    ])]
+    pub(crate) workloads: Vec<WorkloadArg>,
+    /// Bytes of the files of one load together
+    #[arg(long, value_name = "SIZE", default_value = "256M")]
+    pub(crate) size: Size,
+    /// Times that each load is put on each server; the median is reported
+    #[arg(long, value_name = "R", default_value = "5", value_parser = at_least_one)]
+    pub(crate) rounds: usize,
+    /// Milliseconds that each lasts
+    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(0..=60_000))]
+    pub(crate) time: u64,
+    /// Compare all that is read, and read and compare what was written; slower
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// Leave the sinks out
+    #[arg(long)]
+    pub(crate) no_sinks: bool,
+    /// Write all figures to FILE, as docs/bench-json.md describes; - for the standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// A load, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WorkloadArg {
+    /// 1 MiB, one after the other, 4 under way
+    Read,
+    /// 1 MiB, one after the other, 4 under way, unstable
+    Write,
+    /// 4 KiB anywhere, 4 connections with 8 under way
+    #[value(name = "read-4k")]
+    Read4k,
+    /// 4 KiB anywhere, 4 connections with 8 under way, unstable
+    #[value(name = "write-4k")]
+    Write4k,
+    /// 4 connections with 8 under way
+    Getattr,
+    /// One at a time
+    #[value(name = "getattr-1")]
+    Getattr1,
+    /// The call that does nothing, 4 connections with 8 under way
+    Null,
+    /// 8 connections with 1 MiB each
+    #[value(name = "read-8")]
+    Read8,
+    /// 64 connections with 1 MiB each
+    #[value(name = "read-64")]
+    Read64,
+    /// 8 connections with 1 MiB each, unstable
+    #[value(name = "write-8")]
+    Write8,
+    /// 64 connections with 1 MiB each, unstable
+    #[value(name = "write-64")]
+    Write64,
+}
+
+/// A server, as it is typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServerArg {
+    /// Its name in the report.
+    pub(crate) name: String,
+    /// Where it serves NFS.
+    pub(crate) address: SocketAddr,
+    /// The port where it serves MOUNT, if that is another.
+    pub(crate) mount_port: Option<u16>,
+    /// Its process.
+    pub(crate) pid: Option<u32>,
+}
+
+impl FromStr for ServerArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form =
+            || format!("'{text}' names no server: write NAME=ADDR:PORT, as in mine=127.0.0.1:2049");
+        let (name, rest) = text.split_once('=').ok_or_else(form)?;
+        let mut parts = rest.split(',');
+        let address = parts.next().and_then(|part| part.parse().ok()).ok_or_else(form)?;
+        let (mut mount_port, mut pid) = (None, None);
+        for part in parts {
+            let number = |digits: &str| {
+                digits.parse().map_err(|_no_number| format!("'{part}' has no number that fits"))
+            };
+            match part.split_once('=') {
+                Some(("mount", port)) => {
+                    let port = number(port)?;
+                    mount_port = Some(
+                        u16::try_from(port).map_err(|_too_large| format!("{port} is no port"))?,
+                    );
+                }
+                Some(("pid", process)) => pid = Some(number(process)?),
+                _ => return Err(format!("'{part}' is unknown: write mount=PORT or pid=PID")),
+            }
+        }
+        Ok(Self { name: name.to_owned(), address, mount_port, pid })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_read() {
+        let server: ServerArg = "a b=[::1]:2049,pid=7,mount=2050".parse().unwrap();
+        assert_eq!(server.name, "a b");
+        assert_eq!(server.address, "[::1]:2049".parse().unwrap());
+        assert_eq!((server.mount_port, server.pid), (Some(2050), Some(7)));
+        let server: ServerArg = "x=127.0.0.1:1".parse().unwrap();
+        assert_eq!((server.mount_port, server.pid), (None, None));
+    }
+
+    #[test]
+    fn what_is_refused_says_what_to_write() {
+        let refused = |text: &str| text.parse::<ServerArg>().unwrap_err();
+        for text in ["", "127.0.0.1:2049", "a=localhost:2049", "a=127.0.0.1"] {
+            assert!(refused(text).contains("names no server"), "{text}");
+        }
+        assert!(refused("a=127.0.0.1:1,pid=x").contains("no number"));
+        assert!(refused("a=127.0.0.1:1,mount=65536").contains("no port"));
+        assert!(refused("a=127.0.0.1:1,port=2").contains("mount=PORT or pid=PID"));
+    }
+}

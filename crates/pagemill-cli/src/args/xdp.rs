@@ -1,0 +1,255 @@
+//! The options of `pagemill xdp`.
+
+use core::str::FromStr;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use pagemill_xdp::Name;
+
+use crate::size::Size;
+
+/// Which command.
+#[derive(Debug, Args)]
+pub(crate) struct XdpArgs {
+    #[command(subcommand)]
+    pub(crate) command: XdpCommand,
+}
+
+/// The commands.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum XdpCommand {
+    /// Takes packets off one interface and sends them out of another
+    ///
+    /// An XDP program on the first hands its packets to this process, which looks at their headers,
+    /// drops those that are malformed, and sends the others, without a copy of its own. All frames
+    /// are pages of one arena. The program is detached when this ends, however it does.
+    #[command(verbatim_doc_comment)]
+    Redirect(RedirectArgs),
+    /// Takes packets off an interface and drops them
+    Drop(DropArgs),
+    /// Takes packets off an interface and hands them to a thread that keeps them for a while
+    ///
+    /// The pages come back late, from another CPU, and more at once than the pool's ring is deep, so
+    /// rings are filled with fresh ones all the time: the case that a bulk allocator is for.
+    #[command(verbatim_doc_comment)]
+    Stack(StackArgs),
+    /// Compares single pages with bulk on a virtual pair of interfaces, with traffic of its own
+    ///
+    /// Makes a network namespace with two interfaces in it, lets the kernel make millions of
+    /// packets in a second, and receives them with a socket whose rings are filled from a page
+    /// pool, which asks the page allocator for one page a call, then for many, by turns. Packets are made and received on one CPU,
+    /// so that each nanosecond of either is seen in the packets per second. Needs root; nothing
+    /// outside of the namespace is touched, and it vanishes with the process.
+    #[command(verbatim_doc_comment)]
+    Bench(XdpBenchArgs),
+}
+
+/// The options of `xdp redirect`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RedirectArgs {
+    /// Where packets come from: an interface, and its queue unless that is 0
+    #[arg(long = "in", value_name = "IF[:QUEUE]")]
+    pub(crate) input: Endpoint,
+    /// Where they go
+    #[arg(long = "out", value_name = "IF[:QUEUE]")]
+    pub(crate) output: Endpoint,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+/// The options of `xdp drop`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DropArgs {
+    /// Where packets come from: an interface, and its queue unless that is 0
+    #[arg(long = "in", value_name = "IF[:QUEUE]")]
+    pub(crate) input: Endpoint,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+/// The options of `xdp stack`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StackArgs {
+    /// Where packets come from: an interface, and its queue unless that is 0
+    #[arg(long = "in", value_name = "IF[:QUEUE]")]
+    pub(crate) input: Endpoint,
+    /// Milliseconds between two times that the thread drops all packets it has
+    #[arg(long, value_name = "MS", default_value_t = 20)]
+    #[arg(value_parser = clap::value_parser!(u64).range(0..=60_000))]
+    pub(crate) hold: u64,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+/// What the commands that run until they are stopped have in common.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Seconds to run; without it, until Ctrl-C
+    #[arg(long, value_name = "SECONDS")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+    pub(crate) duration: Option<u64>,
+    /// How many pages one call to the page allocator asks for
+    #[arg(long, value_enum, default_value_t = AllocArg::Bulk)]
+    pub(crate) alloc: AllocArg,
+    /// What recycles pages
+    #[arg(long, value_enum, default_value_t = PoolArg::Page)]
+    pub(crate) pool: PoolArg,
+    /// Pages that the ring of the page pool holds, up to 16384; without it as many as --ring, as
+    /// drivers have it
+    #[arg(long, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=16_384))]
+    pub(crate) pool_ring: Option<u16>,
+    /// Where the XDP program runs
+    #[arg(long, value_enum, default_value_t = ModeArg::Auto)]
+    pub(crate) mode: ModeArg,
+    /// Who moves the bytes between the device and the pages
+    #[arg(long, value_enum, default_value_t = CopyArg::Auto)]
+    pub(crate) copy: CopyArg,
+    /// Accept packets that take several pages, as jumbo frames do
+    #[arg(long)]
+    pub(crate) multi_buffer: bool,
+    /// Entries of each ring, a power of two up to 65536
+    #[arg(long, value_name = "N", default_value_t = 2048)]
+    pub(crate) ring: u32,
+    /// Size of the memory that pages are allocated from: 64M, 1G; all of it is pinned
+    #[arg(long = "arena", value_name = "SIZE", default_value = "128M")]
+    pub(crate) size: Size,
+    /// Write all figures to FILE as JSON, one sample a second; - for the standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// The options of `xdp bench`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct XdpBenchArgs {
+    /// Pairs of slices: in each, once single pages and once bulk
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) pairs: u32,
+    /// Milliseconds that a slice lasts
+    #[arg(long, value_name = "MS", default_value_t = 100)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(crate) slice: u64,
+    /// Milliseconds between two times that packets are dropped, all at once, by a thread on another
+    /// CPU if there is one: they are more than the pool's ring is deep; 0 to drop them as they come
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    #[arg(value_parser = clap::value_parser!(u64).range(0..=1000))]
+    pub(crate) hold: u64,
+    /// What recycles pages
+    #[arg(long, value_enum, default_value_t = PoolArg::Page)]
+    pub(crate) pool: PoolArg,
+    /// Pages that the ring of the page pool holds, up to 16384; without it as many as --ring, as
+    /// drivers have it, and with --hold 1024, as pools have it unless asked
+    #[arg(long, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=16_384))]
+    pub(crate) pool_ring: Option<u16>,
+    /// What makes the packets
+    #[arg(long, value_enum, default_value_t = TrafficArg::Auto)]
+    pub(crate) traffic: TrafficArg,
+    /// Bytes in a packet
+    #[arg(long, value_name = "BYTES", default_value_t = 64)]
+    #[arg(value_parser = clap::value_parser!(u16).range(60..=1514))]
+    pub(crate) len: u16,
+    /// Make packets on another CPU than they are received on, to see how many can be received
+    #[arg(long)]
+    pub(crate) two_cpus: bool,
+    /// Entries of the rings, a power of two up to 65536
+    #[arg(long, value_name = "N", default_value_t = 16384)]
+    pub(crate) ring: u32,
+    /// Size of the memory that pages are allocated from; all of it is pinned
+    #[arg(long = "arena", value_name = "SIZE", default_value = "512M")]
+    pub(crate) size: Size,
+    /// Write all figures to FILE as JSON; - for the standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// An interface and one of its queues, as typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    pub(crate) name: Name,
+    pub(crate) queue: u32,
+}
+
+impl FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, queue) = text.split_once(':').unwrap_or((text, "0"));
+        let queue = queue.parse().map_err(|_not_a_number| {
+            format!("'{queue}' is no queue: write a number behind the colon, as in {name}:0")
+        })?;
+        let name = name.parse().map_err(|error: pagemill_xdp::InvalidName| error.to_string())?;
+        Ok(Self { name, queue })
+    }
+}
+
+/// How pages are allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AllocArg {
+    /// One in a call
+    Single,
+    /// As many as are wanted in a call
+    Bulk,
+}
+
+/// What recycles pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PoolArg {
+    /// A page pool: a cache of 128 pages, and a ring for pages from other threads
+    Page,
+    /// Nothing: every page comes from the page allocator and returns to it
+    None,
+}
+
+/// Where the XDP program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModeArg {
+    /// In the driver if it can, else in the stack
+    Auto,
+    /// In the driver
+    Native,
+    /// In the stack, which any interface has
+    Generic,
+}
+
+/// Who moves the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CopyArg {
+    /// The device if it can, else the kernel
+    Auto,
+    /// The kernel
+    Copy,
+    /// The device, or not at all
+    ZeroCopy,
+}
+
+/// What makes packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TrafficArg {
+    /// The kernel's live frames if it has them, else a packet socket
+    Auto,
+    /// The kernel: `BPF_PROG_TEST_RUN` with live frames
+    Live,
+    /// A packet socket (`AF_PACKET`)
+    Packet,
+    /// An `AF_XDP` socket on the other end
+    Xsk,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_a_name_and_perhaps_a_queue() {
+        let endpoint = |text: &str| text.parse::<Endpoint>();
+        let read = endpoint("eth0:3").unwrap();
+        assert_eq!((read.name.as_str(), read.queue), ("eth0", 3));
+        assert_eq!(endpoint("eth0").unwrap().queue, 0);
+        assert!(endpoint("eth0:x").unwrap_err().contains("eth0:0"));
+        assert!(endpoint("eth0:-1").unwrap_err().contains("no queue"));
+        assert!(endpoint(":1").unwrap_err().contains("no interface"));
+        assert!(endpoint("a-name-that-is-too-long").unwrap_err().contains("15 bytes"));
+    }
+}

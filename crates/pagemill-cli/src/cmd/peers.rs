@@ -1,0 +1,35 @@
+//! `pagemill bench peers`: another program, which is found beside this one or on the path.
+
+use std::env;
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Error, anyhow};
+
+use crate::usage::UsageError;
+
+const PROGRAM: &str = "pagemill-peers";
+const BUILD: &str =
+    "cargo build --release --manifest-path benches/peers/Cargo.toml --target-dir target";
+
+/// Replaces this process by the program, with `args`; returns only if that does not work.
+pub(crate) fn become_it(args: &[OsString]) -> Error {
+    let Some(program) = find() else {
+        let line = format!(
+            "{PROGRAM} is neither beside this program nor on the path: build it with {BUILD}"
+        );
+        return UsageError::new(line).into();
+    };
+    let error = Command::new(&program).args(args).exec();
+    anyhow!("cannot run {}: {error}", program.display())
+}
+
+/// Looks beside this program, then along the path.
+fn find() -> Option<PathBuf> {
+    let own = env::current_exe().ok().and_then(|path| path.parent().map(PathBuf::from));
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = own.into_iter().chain(env::split_paths(&path));
+    folders.map(|folder| folder.join(PROGRAM)).find(|program| program.is_file())
+}

@@ -1,0 +1,118 @@
+//! The parts of the NFS server, put together and running.
+
+use alloc::sync::Arc;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use anyhow::Context as _;
+use pagemill::{OnceAllocator, PageAllocator, Static, StaticAllocator};
+use pagemill_host::Host;
+use pagemill_nfs::{FhKey, MOUNT_PROGRAM, MountProgram, NFS_PROGRAM, NfsProgram, Vfs, VfsConfig};
+use pagemill_rpc::{
+    Listener, Mapping, Program, RPCBIND, Registration, Server, ServerConfig, Transport,
+};
+use rustix::fs::Mode;
+use rustix::process::umask;
+
+use crate::plan::nfsd::NfsdPlan;
+
+static FRAMES: OnceAllocator<Host> = OnceAllocator::new();
+
+/// The name of the allocator that requests get their pages from.
+#[derive(Debug)]
+pub(crate) enum Frames {}
+
+impl StaticAllocator for Frames {
+    type Platform = Host;
+    const ALLOCATOR: &'static OnceAllocator<Host> = &FRAMES;
+}
+
+/// Where pages come from.
+pub(crate) type Source = Static<Frames>;
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Service {
+    /// The exported trees.
+    pub(crate) vfs: Arc<Vfs>,
+    /// The program NFS.
+    pub(crate) nfs: Arc<NfsProgram>,
+    /// Serves NFS, and MOUNT unless that has a server of its own.
+    pub(crate) server: Server<Source>,
+    mount_server: Option<Server<Source>>,
+    /// What rpcbind has been told, until it is dropped.
+    _registration: Option<Registration>,
+}
+
+/// How long replies may take to go out when the server stops.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Threads for MOUNT where it has a server of its own.
+const NR_MOUNT_THREADS: usize = 2;
+
+impl Service {
+    /// Exports the trees and starts to serve.
+    ///
+    /// # Errors
+    /// What cannot be exported, and what the system refuses.
+    pub(crate) fn start(plan: &mut NfsdPlan, frames: PageAllocator<Host>) -> anyhow::Result<Self> {
+        let key_file = plan.key_file.display().to_string();
+        let key = FhKey::load_or_create(&plan.key_file)
+            .with_context(|| format!("cannot use the secret in {key_file}"))?;
+        // From here on modes are as clients ask for them; what the server keeps for itself is made
+        // before.
+        umask(Mode::empty());
+        let max_nr_files = plan.max_nr_files;
+        let vfs = Arc::new(Vfs::new(VfsConfig { key, actors: plan.actors, max_nr_files })?);
+        vfs.set_exports(plan.exports.read()?)?;
+        FRAMES.set(frames).ok().context("this process serves already")?;
+        let source = Source::new();
+        let nfs = Arc::new(NfsProgram::new(Arc::clone(&vfs), plan.nfs));
+        let mount: Arc<dyn Program<Source>> = Arc::new(MountProgram::new(Arc::clone(&vfs)));
+        let mut programs: Vec<Arc<dyn Program<Source>>> = vec![Arc::<NfsProgram>::clone(&nfs)];
+        let mount_listeners = core::mem::take(&mut plan.mount_listeners);
+        let mut mappings = mappings(NFS_PROGRAM, &plan.listeners)?;
+        let mount_at = if mount_listeners.is_empty() { &plan.listeners } else { &mount_listeners };
+        mappings.extend(self::mappings(MOUNT_PROGRAM, mount_at)?);
+        let mount_server = if mount_listeners.is_empty() {
+            programs.push(mount);
+            None
+        } else {
+            let config = ServerConfig {
+                nr_threads: NR_MOUNT_THREADS,
+                max_payload_bytes: 64 << 10,
+                parked_bytes: 1 << 20,
+                ..plan.rpc
+            };
+            Some(Server::start(config, source, vec![mount], mount_listeners)?)
+        };
+        let listeners = core::mem::take(&mut plan.listeners);
+        let server = Server::start(plan.rpc, source, programs, listeners)?;
+        let told = plan.rpcbind.then(|| Registration::new(RPCBIND, &mappings));
+        let told = told.transpose().context("cannot register; start rpcbind, or do without")?;
+        Ok(Self { vfs, nfs, server, mount_server, _registration: told })
+    }
+
+    /// Returns where MOUNT is served.
+    pub(crate) fn mount_addrs(&self) -> &[SocketAddr] {
+        self.mount_server.as_ref().unwrap_or(&self.server).addrs()
+    }
+
+    /// Takes no more calls, and waits for a while until the last replies are out. Returns whether
+    /// they are.
+    pub(crate) fn stop(&self) -> bool {
+        let drained = self.server.stop(DRAIN);
+        self.mount_server.as_ref().is_none_or(|server| server.stop(DRAIN)) && drained
+    }
+}
+
+/// Returns where a program's third version is served, for rpcbind.
+fn mappings(prog: u32, listeners: &[Listener]) -> anyhow::Result<Vec<Mapping>> {
+    let mapping = |listener: &Listener| {
+        let (transport, addr) = match listener {
+            Listener::Tcp(listener) => (Transport::Tcp, listener.local_addr()?),
+            Listener::Udp(socket) => (Transport::Udp, socket.local_addr()?),
+        };
+        Ok(Mapping { prog, vers: 3, transport, port: addr.port() })
+    };
+    listeners.iter().map(mapping).collect()
+}

@@ -1,0 +1,296 @@
+//! What the options of `nfsd` mean on this machine.
+
+use core::net::{Ipv4Addr, SocketAddr};
+use core::time::Duration;
+use std::env;
+use std::fs;
+use std::net::{TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use listenfd::ListenFd;
+use pagemill::PAGE_SIZE;
+use pagemill_host::{ArenaConfig, HugePages};
+use pagemill_nfs::{
+    Access, Actors, ExportOptions, ExportRule, MAX_DESCRIPTORS_PER_FILE, NfsConfig, Ports,
+    ReadPath, parse_export_arg, parse_exports,
+};
+use pagemill_rpc::{Listener, Refill, RefillCalls, ServerConfig};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tracing::level_filters::LevelFilter;
+
+use crate::args::nfsd::{LogArg, NfsdArgs, ReadArg, RefillArg};
+use crate::usage::UsageError;
+
+/// Everything that `nfsd` needs.
+#[derive(Debug)]
+pub(crate) struct NfsdPlan {
+    /// Where exports are written down.
+    pub(crate) exports: ExportSources,
+    /// On whose behalf files are touched.
+    pub(crate) actors: Actors,
+    /// Sockets for NFS, and for MOUNT unless that has its own.
+    pub(crate) listeners: Vec<Listener>,
+    /// Sockets for MOUNT.
+    pub(crate) mount_listeners: Vec<Listener>,
+    /// The RPC server.
+    pub(crate) rpc: ServerConfig,
+    /// NFS.
+    pub(crate) nfs: NfsConfig,
+    /// The memory that request pages are made of.
+    pub(crate) arena: ArenaConfig,
+    /// The secret behind file handles.
+    pub(crate) key_file: PathBuf,
+    /// Most files that are kept open.
+    pub(crate) max_nr_files: usize,
+    /// Time between lines with statistics.
+    pub(crate) stats_every: Option<Duration>,
+    /// Where statistics are offered.
+    pub(crate) metrics: Option<TcpListener>,
+    /// Whether rpcbind is told.
+    pub(crate) rpcbind: bool,
+}
+
+/// Where exports are written down: read at the start, and again when asked to.
+#[derive(Clone, Debug)]
+pub(crate) struct ExportSources {
+    typed: Vec<ExportRule>,
+    files: Vec<PathBuf>,
+    /// What the options in files begin with.
+    defaults: ExportOptions,
+}
+
+/// The port of NFS.
+const NFS_PORT: u16 = 2049;
+/// Where those listen who may not use that port.
+const HIGH_PORT: u16 = 20490;
+/// Descriptors for all that is neither a file nor a connection.
+const OTHER_DESCRIPTORS: u64 = 64;
+/// Most files that are kept open unless told otherwise.
+const MAX_NR_FILES: u64 = 16384;
+/// Fewest files, however few descriptors there are.
+const MIN_NR_FILES: u64 = 16;
+/// Memory beside the pages that the server says it needs: what stays in lists and reserves.
+const SPARE_BYTES: u64 = 16 << 20;
+
+/// Finds out what the options of `nfsd` mean, and opens its sockets.
+///
+/// # Errors
+/// A [`UsageError`] for what cannot be exported, and what the system answers where a socket cannot
+/// be opened.
+pub(crate) fn nfsd(args: &NfsdArgs) -> anyhow::Result<NfsdPlan> {
+    let actors = Actors::detect();
+    let exports = ExportSources::new(args, actors)?;
+    let rpc = ServerConfig {
+        nr_threads: args.threads.into(),
+        max_payload_bytes: usize::from(args.max_payload) << 10,
+        max_connections: usize::try_from(args.connections)?,
+        refill: Refill {
+            calls: match args.refill {
+                RefillArg::Bulk => RefillCalls::Bulk,
+                RefillArg::Single => RefillCalls::Single,
+            },
+            ..Refill::default()
+        },
+        ..ServerConfig::default()
+    };
+    rpc.validate()?;
+    let default = NfsConfig::default();
+    let nfs = NfsConfig {
+        max_payload_bytes: rpc.max_payload_bytes,
+        read_path: match args.read {
+            ReadArg::Auto => default.read_path,
+            ReadArg::Pages => ReadPath::Pages,
+            ReadArg::File => ReadPath::File { min_bytes: 1 },
+        },
+    };
+    let len_bytes = (rpc.nr_pages() * PAGE_SIZE) as u64 * 5 / 4 + SPARE_BYTES;
+    Ok(NfsdPlan {
+        exports,
+        actors,
+        listeners: listeners(args, actors)?,
+        mount_listeners: bind_all(&args.mount_listen, args.udp)?,
+        rpc,
+        nfs,
+        arena: ArenaConfig {
+            // What is not used takes no memory; huge pages would be used whole.
+            huge: HugePages::Never,
+            ..ArenaConfig::new(len_bytes.next_multiple_of(2 << 20))
+        },
+        key_file: key_file(args, actors)?,
+        max_nr_files: max_nr_files(args)?,
+        stats_every: (args.stats_every > 0).then(|| Duration::from_secs(args.stats_every.into())),
+        metrics: args.metrics.map(bind).transpose()?,
+        rpcbind: args.rpcbind,
+    })
+}
+
+/// Returns the level that is logged.
+pub(crate) fn log_level(args: &NfsdArgs) -> LevelFilter {
+    match args.log {
+        LogArg::Error => LevelFilter::ERROR,
+        LogArg::Warn => LevelFilter::WARN,
+        LogArg::Info => LevelFilter::INFO,
+        LogArg::Debug => LevelFilter::DEBUG,
+    }
+}
+
+impl ExportSources {
+    fn new(args: &NfsdArgs, actors: Actors) -> anyhow::Result<Self> {
+        let in_files = ExportOptions {
+            ports: match actors {
+                Actors::Callers => Ports::Privileged,
+                // Whoever calls acts as this user: that a client is root proves nothing.
+                Actors::Server => Ports::Any,
+            },
+            ..ExportOptions::default()
+        };
+        let defaults = ExportOptions { access: Access::ReadWrite, ..in_files };
+        let mut typed = Vec::new();
+        for text in &args.exports {
+            let refused = |what: String| {
+                UsageError::new(format!("--export {}: {what}", text.to_string_lossy()))
+            };
+            let mut rule =
+                parse_export_arg(text, defaults).map_err(|error| refused(error.to_string()))?;
+            rule.path = fs::canonicalize(&rule.path).map_err(|error| {
+                refused(match misread_options(&rule.path) {
+                    Some(options) => format!(
+                        "'{options}' begins with no option: write ro, rw or those of \
+                         --exports-file behind the colon"
+                    ),
+                    None => format!("{error}: name a directory that is there"),
+                })
+            })?;
+            typed.push(rule);
+        }
+        let sources = Self { typed, files: args.exports_file.clone(), defaults: in_files };
+        if sources.read()?.is_empty() {
+            return Err(
+                UsageError::new("nothing to serve: name a directory with --export DIR").into()
+            );
+        }
+        Ok(sources)
+    }
+
+    /// Reads what is to be exported now.
+    ///
+    /// # Errors
+    /// A [`UsageError`] with the file and the line that cannot be read.
+    pub(crate) fn read(&self) -> anyhow::Result<Vec<ExportRule>> {
+        let mut rules = self.typed.clone();
+        for file in &self.files {
+            let shown = file.display();
+            let text = fs::read_to_string(file)
+                .map_err(|error| UsageError::new(format!("cannot read {shown}: {error}")))?;
+            let more = parse_exports(&text, self.defaults)
+                .map_err(|error| UsageError::new(format!("{shown}, {error}")))?;
+            rules.extend(more);
+        }
+        for client in rules.iter_mut().flat_map(|rule| &mut rule.clients) {
+            client.client.look_up().map_err(UsageError::new)?;
+        }
+        Ok(rules)
+    }
+}
+
+/// Returns what is behind the colon of a path that is not there, if what is before it is.
+fn misread_options(path: &Path) -> Option<&str> {
+    let (dir, options) = path.to_str()?.rsplit_once(':')?;
+    Path::new(dir).is_dir().then_some(options)
+}
+
+/// Takes the sockets that systemd passes, or else opens those asked for.
+fn listeners(args: &NfsdArgs, actors: Actors) -> anyhow::Result<Vec<Listener>> {
+    let mut passed = ListenFd::from_env();
+    let mut listeners = Vec::new();
+    for index in 0..passed.len() {
+        // A socket of the other kind is an error here, and stays for the next line.
+        if let Ok(Some(listener)) = passed.take_tcp_listener(index) {
+            listeners.push(Listener::Tcp(listener));
+        } else if let Some(socket) = passed.take_udp_socket(index)? {
+            listeners.push(Listener::Udp(socket));
+        }
+    }
+    if !listeners.is_empty() {
+        return Ok(listeners);
+    }
+    let port = if actors == Actors::Callers { NFS_PORT } else { HIGH_PORT };
+    let default = [SocketAddr::from((Ipv4Addr::LOCALHOST, port))];
+    bind_all(if args.listen.is_empty() { &default } else { &args.listen }, args.udp)
+}
+
+fn bind_all(addrs: &[SocketAddr], udp: bool) -> anyhow::Result<Vec<Listener>> {
+    let mut listeners = Vec::new();
+    for &addr in addrs {
+        let listener = bind(addr)?;
+        // Port 0 becomes the same for both.
+        let addr = listener.local_addr()?;
+        listeners.push(Listener::Tcp(listener));
+        if udp {
+            let socket = UdpSocket::bind(addr).with_context(|| refused(addr))?;
+            listeners.push(Listener::Udp(socket));
+        }
+    }
+    Ok(listeners)
+}
+
+fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(addr).with_context(|| refused(addr))
+}
+
+fn refused(addr: SocketAddr) -> String {
+    format!("cannot listen on {addr}; choose another with --listen")
+}
+
+fn key_file(args: &NfsdArgs, actors: Actors) -> anyhow::Result<PathBuf> {
+    if let Some(path) = &args.key_file {
+        return Ok(path.clone());
+    }
+    if actors == Actors::Callers {
+        return Ok(PathBuf::from("/var/lib/pagemill/nfsd.key"));
+    }
+    let state = env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(|| {
+        let home = env::var_os("HOME")?;
+        Some(Path::new(&home).join(".local/state"))
+    });
+    let state = state.ok_or_else(|| UsageError::new("without $HOME, name a --key-file"))?;
+    Ok(state.join("pagemill/nfsd.key"))
+}
+
+/// Allows as many descriptors as this process may have, and says how many files that is.
+fn max_nr_files(args: &NfsdArgs) -> anyhow::Result<usize> {
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX).min(1 << 20);
+    // Where it is refused, what there is has to do.
+    let _kept = setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: limit.maximum });
+    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(most);
+    // Each thread has a pipe, and each connection a socket.
+    let others = u64::from(args.connections) + 2 * u64::from(args.threads);
+    let fitting = fitting_nr_files(allowed, others);
+    let nr = args.max_files.map_or(fitting, |asked| u64::from(asked).max(1));
+    Ok(usize::try_from(nr)?)
+}
+
+/// Returns how many files can be kept open with so many descriptors, `others` of which are for
+/// other things.
+fn fitting_nr_files(allowed: u64, others: u64) -> u64 {
+    let left = allowed.saturating_sub(others + OTHER_DESCRIPTORS);
+    (left / MAX_DESCRIPTORS_PER_FILE as u64).clamp(MIN_NR_FILES, MAX_NR_FILES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_are_kept_open_leave_descriptors_for_connections() {
+        for allowed in [2048, 4096, 65536, 1 << 20] {
+            let nr = fitting_nr_files(allowed, 1024);
+            let taken = nr * MAX_DESCRIPTORS_PER_FILE as u64 + 1024 + OTHER_DESCRIPTORS;
+            assert!(taken <= allowed, "{nr} files of {allowed} descriptors");
+        }
+        assert_eq!(fitting_nr_files(1 << 20, 1024), MAX_NR_FILES);
+        assert_eq!(fitting_nr_files(1024, 1024), MIN_NR_FILES);
+    }
+}

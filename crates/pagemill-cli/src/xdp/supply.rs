@@ -1,0 +1,139 @@
+//! Where frames come from: a page pool, or the page allocator itself.
+
+use std::sync::OnceLock;
+
+use anyhow::anyhow;
+use pagemill::{Page, Static};
+use pagemill_pool::{
+    Named, NamedPool, NoDma, Outstanding, PagePool, PoolOwner, PoolParams, PoolStats, Returner,
+};
+use pagemill_xdp::{AllocatorPool, Frame, FramePool, Refill};
+
+use crate::bench::frames::Frames;
+
+/// The allocator that all pages come from.
+pub(crate) type Source = Static<Frames>;
+
+/// A supply of frames whose way to the page allocator can be changed, and which can tell what it
+/// did.
+pub(crate) trait Supply: FramePool<Frame: Frame<Source = Source> + Send> + Send {
+    /// What takes frames back on another thread.
+    type Back: TakeBack<Self::Frame>;
+
+    /// Returns the way back for another thread.
+    fn back(&self) -> Self::Back;
+
+    /// Asks the page allocator for one page or for many from now on.
+    fn set_refill(&mut self, refill: Refill);
+
+    /// Returns what the page pool has counted, if there is one.
+    fn stats(&self) -> Option<PoolStats>;
+
+    /// Ends it, once nobody returns frames any more.
+    ///
+    /// # Errors
+    /// Pages that are still out.
+    fn end(self) -> Result<(), Outstanding>;
+}
+
+/// Takes frames back on any thread.
+pub(crate) trait TakeBack<F>: Send {
+    /// Takes all frames back.
+    fn take_back(&mut self, frames: &mut Vec<F>);
+
+    /// Frees pages one by one or together from now on, where that is its choice.
+    fn set_refill(&mut self, refill: Refill);
+}
+
+static POOL: OnceLock<PagePool<Page<Source>>> = OnceLock::new();
+
+/// The name of the static that holds the page pool, so that a frame is a handle of 8 bytes.
+#[derive(Debug)]
+pub(crate) enum Rx {}
+
+impl NamedPool for Rx {
+    type Block = Page<Source>;
+    type Mapper = NoDma;
+
+    #[inline]
+    fn pool() -> &'static PagePool<Page<Source>> {
+        POOL.get().expect("pages come from a pool that is there")
+    }
+}
+
+/// Makes the page pool, with a ring of `ring_size`, and becomes its owner.
+///
+/// # Errors
+/// If there was one already: a process has one.
+pub(crate) fn page_pool(
+    source: Source,
+    refill: Refill,
+    ring_size: u32,
+) -> anyhow::Result<PoolOwner<Named<Rx>>> {
+    let (pool_size, refill) = (ring_size as usize, refill.nr_pages());
+    let params = PoolParams { pool_size, refill, ..PoolParams::new() };
+    let pool = PagePool::new(&params, source, NoDma)?;
+    POOL.set(pool).map_err(|_second| anyhow!("a process has one page pool"))?;
+    PoolOwner::claim(Named::new()).ok_or_else(|| anyhow!("the page pool has an owner already"))
+}
+
+impl Supply for PoolOwner<Named<Rx>> {
+    type Back = Returner<Named<Rx>>;
+
+    fn back(&self) -> Self::Back {
+        self.returner()
+    }
+
+    fn set_refill(&mut self, refill: Refill) {
+        Self::set_refill(self, refill.nr_pages());
+    }
+
+    fn stats(&self) -> Option<PoolStats> {
+        Some(Self::stats(self))
+    }
+
+    fn end(self) -> Result<(), Outstanding> {
+        // Whoever had pages has ended, so there is nothing to wait for.
+        self.shutdown().wait(|_out| false)
+    }
+}
+
+impl TakeBack<<PoolOwner<Named<Rx>> as FramePool>::Frame> for Returner<Named<Rx>> {
+    fn take_back(&mut self, frames: &mut Vec<<PoolOwner<Named<Rx>> as FramePool>::Frame>) {
+        self.put_bulk(frames.drain(..));
+    }
+
+    fn set_refill(&mut self, _refill: Refill) {
+        // Through the ring many by one claim, and what finds no room there is freed together.
+    }
+}
+
+impl Supply for AllocatorPool<Source> {
+    type Back = Self;
+
+    fn back(&self) -> Self {
+        Self::new(Source::new(), Refill::Bulk)
+    }
+
+    fn set_refill(&mut self, refill: Refill) {
+        Self::set_refill(self, refill);
+    }
+
+    fn stats(&self) -> Option<PoolStats> {
+        None
+    }
+
+    fn end(self) -> Result<(), Outstanding> {
+        Ok(())
+    }
+}
+
+impl TakeBack<Page<Source>> for AllocatorPool<Source> {
+    fn take_back(&mut self, frames: &mut Vec<Page<Source>>) {
+        self.recycle(frames);
+    }
+
+    fn set_refill(&mut self, refill: Refill) {
+        Self::set_refill(self, refill);
+    }
+}

@@ -1,0 +1,460 @@
+//! `pagemill nfsd` as a process: what it prints, what its signals do, what outlives it.
+
+#![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::thread;
+use std::time::Instant;
+
+/// A server that is killed at the end of the test.
+struct Nfsd {
+    child: Child,
+    stdout: Option<BufReader<ChildStdout>>,
+    addr: SocketAddr,
+    /// What it printed first.
+    line: String,
+}
+
+/// A scratch directory with an export in it.
+fn scratch(name: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("nfsd-{name}"));
+    let _not_there = fs::remove_dir_all(&path);
+    fs::create_dir_all(path.join("export")).unwrap();
+    path.canonicalize().unwrap()
+}
+
+fn command(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pagemill"));
+    command.arg("nfsd").arg("--key-file").arg(dir.join("secret/key")).args(args);
+    command
+}
+
+impl Nfsd {
+    fn start(dir: &Path, args: &[&str]) -> Self {
+        let mut command = command(dir, args);
+        command.stderr(Stdio::null());
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let port = line.split("port=").nth(1).and_then(|rest| rest.split(',').next());
+        let port: u16 = port.unwrap_or_else(|| panic!("no port in {line:?}")).parse().unwrap();
+        assert!(line.starts_with("mount -t nfs -o "), "{line}");
+        Self { child, stdout: Some(stdout), addr: SocketAddr::from(([127, 0, 0, 1], port)), line }
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+
+    /// Calls a procedure and returns the words of its results.
+    fn call(&self, prog: u32, proc: u32, args: &[u8]) -> Vec<u32> {
+        let message = message(prog, proc, args);
+        let mark = 0x8000_0000 | u32::try_from(message.len()).unwrap();
+        let mut stream = TcpStream::connect(self.addr).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(&[&words(&[mark])[..], &message].concat()).unwrap();
+        let mut mark = [0; 4];
+        stream.read_exact(&mut mark).unwrap();
+        let mut reply = vec![0; usize::try_from(u32::from_be_bytes(mark) & 0x7fff_ffff).unwrap()];
+        stream.read_exact(&mut reply).unwrap();
+        results(&reply)
+    }
+
+    /// The same by a datagram, which is sent again while there is no answer.
+    fn call_by_datagram(&self, prog: u32, proc: u32, args: &[u8]) -> Vec<u32> {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(self.addr).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let mut reply = vec![0; 64 << 10];
+        for _ in 0..10 {
+            socket.send(&message(prog, proc, args)).unwrap();
+            if let Ok(len) = socket.recv(&mut reply) {
+                return results(&reply[..len]);
+            }
+        }
+        panic!("no answer by UDP");
+    }
+
+    /// Mounts a directory and returns the handle, or the reason why not.
+    fn mount(&self, path: &Path) -> Result<Vec<u8>, u32> {
+        let results = self.call(100_005, 1, &opaque(path.as_os_str().as_encoded_bytes()));
+        match results[0] {
+            0 => {
+                let len = usize::try_from(results[1]).unwrap();
+                Ok(words(&results[2..])[..len].to_vec())
+            }
+            status => Err(status),
+        }
+    }
+}
+
+impl Drop for Nfsd {
+    fn drop(&mut self) {
+        let _ended_already = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
+
+/// A call as root of no machine.
+fn message(prog: u32, proc: u32, args: &[u8]) -> Vec<u8> {
+    let mut message = words(&[7, 0, 2, prog, 3, proc]);
+    message.extend(words(&[1, 20, 0, 0, 0, 0, 0, 0, 0]));
+    message.extend_from_slice(args);
+    message
+}
+
+fn results(reply: &[u8]) -> Vec<u32> {
+    let reply = from_bytes(reply);
+    assert_eq!(reply[..6], [7, 1, 0, 0, 0, 0], "{reply:?}");
+    reply[6..].to_vec()
+}
+
+fn words(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_be_bytes()).collect()
+}
+
+fn from_bytes(bytes: &[u8]) -> Vec<u32> {
+    bytes.chunks_exact(4).map(|word| u32::from_be_bytes(word.try_into().unwrap())).collect()
+}
+
+fn opaque(bytes: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(bytes.len()).unwrap();
+    let mut xdr = [&words(&[len])[..], bytes].concat();
+    xdr.resize(4 + bytes.len().next_multiple_of(4), 0);
+    xdr
+}
+
+fn export_arg(dir: &Path, options: &str) -> String {
+    format!("{}:{options}", dir.join("export").display())
+}
+
+/// Waits until `done`, which something that is under way will make true.
+fn await_that(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < deadline, "in 20 s it did not happen that {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn handles_outlive_a_server_that_is_killed() {
+    let dir = scratch("killed");
+    let export = export_arg(&dir, "rw,insecure");
+    let first = Nfsd::start(&dir, &["--export", &export, "--listen", "127.0.0.1:0"]);
+    let fh = first.mount(&dir.join("export")).unwrap();
+    let listen = first.addr.to_string();
+    // The port is the same: clients go on where they were.
+    drop(first);
+    let second = Nfsd::start(&dir, &["--export", &export, "--listen", &listen]);
+    let attr = second.call(100_003, 1, &opaque(&fh));
+    assert_eq!(attr[..2], [0, 2], "the handle names the directory still");
+}
+
+#[test]
+fn the_secret_and_its_folders_are_for_their_owner_alone_whatever_the_umask() {
+    let dir = scratch("umask");
+    let key = dir.join("a/b/key");
+    let script =
+        "umask 0 && exec \"$0\" nfsd --key-file \"$1\" --export \"$2\" --listen 127.0.0.1:0";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_pagemill")]).arg(&key).arg(dir.join("export"));
+    shell.stderr(Stdio::null());
+    let nfsd = Nfsd::spawn(shell);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(&key), 0o600);
+    assert_eq!(mode(key.parent().unwrap()), 0o700);
+    assert_eq!(mode(&dir.join("a")), 0o700);
+    drop(nfsd);
+}
+
+#[test]
+fn term_stops_it_hup_reads_exports_again_and_usr1_tells() {
+    let dir = scratch("signals");
+    let exports = dir.join("exports");
+    let (one, two) = (dir.join("export"), dir.join("two"));
+    fs::create_dir(&two).unwrap();
+    fs::write(&exports, format!("{} *(ro,insecure)\n", one.display())).unwrap();
+    let file = exports.to_str().unwrap();
+    let mut nfsd = Nfsd::start(&dir, &["--exports-file", file, "--listen", "127.0.0.1:0"]);
+    assert!(nfsd.mount(&one).is_ok());
+    assert_eq!(nfsd.mount(&two), Err(2));
+
+    fs::write(&exports, format!("{} *(ro,insecure)\n", two.display())).unwrap();
+    nfsd.signal("-HUP");
+    await_that("the other directory is exported", || nfsd.mount(&two).is_ok());
+    assert_eq!(nfsd.mount(&one), Err(2));
+    // What cannot be read changes nothing.
+    fs::write(&exports, "nonsense\n").unwrap();
+    nfsd.signal("-HUP");
+
+    nfsd.signal("-USR1");
+    let mut line = String::new();
+    nfsd.stdout.as_mut().unwrap().read_line(&mut line).unwrap();
+    assert!(line.starts_with("procedure"), "{line}");
+    assert!(nfsd.mount(&two).is_ok());
+    nfsd.signal("-TERM");
+    assert!(nfsd.child.wait().unwrap().success());
+}
+
+/// Reads lines of a log until one has `wanted` in it.
+fn line_with(log: &mut impl BufRead, wanted: &str) -> String {
+    let mut line = String::new();
+    while !line.contains(wanted) {
+        line.clear();
+        assert_ne!(log.read_line(&mut line).unwrap(), 0, "no line has {wanted}");
+    }
+    line
+}
+
+#[test]
+fn a_server_whose_output_nobody_takes_goes_on() {
+    let dir = scratch("full");
+    let export = export_arg(&dir, "ro,insecure");
+    let mut command = command(&dir, &["--export", &export, "--listen", "127.0.0.1:0"]);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut child = command.stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let serving = line_with(&mut log, "serving");
+    let port = serving.split("127.0.0.1:").nth(1).unwrap().split(']').next().unwrap();
+    let addr = SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()));
+    line_with(&mut log, "cannot write to the standard output");
+    let nfsd = Nfsd { child, stdout: None, addr, line: serving };
+    nfsd.signal("-USR1");
+    line_with(&mut log, "cannot write to the standard output");
+    assert!(nfsd.mount(&dir.join("export")).is_ok());
+}
+
+#[test]
+fn paths_of_clients_make_no_lines_in_the_log() {
+    let dir = scratch("log");
+    let export = export_arg(&dir, "ro,insecure");
+    let args = ["--export", &export, "--listen", "127.0.0.1:0", "--log", "debug"];
+    let mut command = command(&dir, &args);
+    command.stderr(Stdio::piped());
+    let mut nfsd = Nfsd::spawn(command);
+    let mut log = BufReader::new(nfsd.child.stderr.take().unwrap());
+    let name = "a\nINFO forged\x1b[2J";
+    assert_eq!(nfsd.mount(&dir.join(name)), Err(2));
+    nfsd.call(100_005, 3, &opaque(dir.join(name).as_os_str().as_encoded_bytes()));
+    for told in ["mount refused", "unmounted"] {
+        let line = line_with(&mut log, told);
+        assert!(line.contains("a\\nINFO forged") && !line.contains('\x1b'), "{line}");
+    }
+    fs::create_dir(dir.join("export").join(name)).unwrap();
+    nfsd.mount(&dir.join("export").join(name)).unwrap();
+    let line = line_with(&mut log, "mounted");
+    assert!(line.contains("a\\nINFO forged") && !line.contains('\x1b'), "{line}");
+}
+
+#[test]
+fn the_second_signal_ends_it_whatever_is_under_way() {
+    const NR_CALLS: u32 = 40;
+    const NR_CLIENTS: u32 = 16;
+    let dir = scratch("twice");
+    let file = fs::File::create(dir.join("export/file")).unwrap();
+    file.set_len(1 << 20).unwrap();
+    let export = export_arg(&dir, "ro,insecure");
+    let mut nfsd = Nfsd::start(&dir, &["--export", &export, "--listen", "127.0.0.1:0"]);
+    let root = nfsd.mount(&dir.join("export")).unwrap();
+    let found = nfsd.call(100_003, 3, &[opaque(&root), opaque(b"file")].concat());
+    assert_eq!(found[0], 0);
+    let len = usize::try_from(found[1]).unwrap();
+    let fh = words(&found[2..])[..len].to_vec();
+    // More than sockets hold, and nobody reads it: the server waits for it to go out. What a socket
+    // still takes when the server ends may be all that waits for it; with replies of a length for
+    // each client, it is not so for all.
+    let clients = (0..NR_CLIENTS).map(|client| {
+        let mut stream = TcpStream::connect(nfsd.addr).unwrap();
+        for xid in 0..NR_CALLS {
+            let mut message = words(&[xid, 0, 2, 100_003, 3, 6, 1, 20, 0, 0, 0, 0, 0, 0, 0]);
+            message.extend([opaque(&fh), words(&[0, 0, (1 << 20) - (client << 15)])].concat());
+            let mark = 0x8000_0000 | u32::try_from(message.len()).unwrap();
+            stream.write_all(&[words(&[mark]), message].concat()).unwrap();
+        }
+        stream
+    });
+    let _open: Vec<TcpStream> = clients.collect();
+    // Nothing outside tells that the sockets are full; before they are, the server has only the
+    // calls to answer that it carries out.
+    thread::sleep(Duration::from_millis(500));
+    let mut status = None;
+    await_that("the server ends", || {
+        // One too many while it ends is no harm.
+        nfsd.signal("-TERM");
+        status = nfsd.child.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.unwrap().signal(), Some(15), "{status:?}");
+}
+
+#[test]
+fn statistics_are_offered_to_prometheus() {
+    let dir = scratch("metrics");
+    // A port that was free a moment ago.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let export = export_arg(&dir, "ro,insecure");
+    let args = ["--export", &export, "--listen", "127.0.0.1:0", "--metrics", &port.to_string()];
+    let nfsd = Nfsd::start(&dir, &args);
+    let fh = nfsd.mount(&dir.join("export")).unwrap();
+    nfsd.call(100_003, 1, &opaque(&fh));
+    let ask = |line: &str| {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        write!(stream, "{line}\r\nHost: x\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    };
+    let text = ask("GET /metrics HTTP/1.1");
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
+    let getattr = "pagemill_nfs_call_seconds_count{procedure=\"GETATTR\"} 1\n";
+    assert!(text.contains(getattr), "{text}");
+    assert!(text.contains("\npagemill_refill_pages_total "), "{text}");
+    assert!(ask("GET /elsewhere HTTP/1.1").starts_with("HTTP/1.1 404"));
+}
+
+#[test]
+fn mount_has_a_port_of_its_own_if_told_so() {
+    let dir = scratch("ports");
+    let export = export_arg(&dir, "ro,insecure");
+    let mut child = command(&dir, &["--export", &export, "--listen", "127.0.0.1:0"]);
+    child.args(["--mount-listen", "127.0.0.1:0", "--udp"]);
+    let mut child = child.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let port = |name: &str| line.split(name).nth(1).unwrap().split(',').next().unwrap().to_owned();
+    assert_ne!(port(",port="), port("mountport="), "{line}");
+}
+
+#[test]
+fn files_are_made_written_and_read_by_datagrams() {
+    const NFS: u32 = 100_003;
+    let dir = scratch("udp");
+    let export = export_arg(&dir, "rw,insecure,no_root_squash");
+    let nfsd = Nfsd::start(&dir, &["--export", &export, "--listen", "127.0.0.1:0", "--udp"]);
+    let path = opaque(dir.join("export").as_os_str().as_encoded_bytes());
+    let mounted = nfsd.call_by_datagram(100_005, 1, &path);
+    assert_eq!(mounted[0], 0);
+    let handle = |results: &[u32]| {
+        let len = usize::try_from(results[0]).unwrap();
+        opaque(&words(&results[1..])[..len])
+    };
+    let root = handle(&mounted[1..]);
+    // UNCHECKED, so that a call that is sent again is answered alike, with nothing set.
+    let create = [&root[..], &opaque(b"f"), &words(&[0, 0, 0, 0, 0, 0, 0])].concat();
+    let created = nfsd.call_by_datagram(NFS, 8, &create);
+    assert_eq!(created[..2], [0, 1], "made, and a handle follows");
+    let file = handle(&created[2..]);
+    let data: Vec<u8> = (0..32_000_u32).map(|at| u8::try_from(at % 251).unwrap()).collect();
+    let len = u32::try_from(data.len()).unwrap();
+    let write = [&file[..], &words(&[0, 0, len, 2]), &opaque(&data)].concat();
+    assert_eq!(nfsd.call_by_datagram(NFS, 7, &write)[0], 0);
+    assert_eq!(fs::read(dir.join("export/f")).unwrap(), data);
+    let read = nfsd.call_by_datagram(NFS, 6, &[&file[..], &words(&[0, 0, len])].concat());
+    // Status, attributes, count, end of file, length, data.
+    assert_eq!((read[0], read[1], &read[23..26]), (0, 1, &[len, 1, len][..]));
+    assert_eq!(words(&read[26..]), data);
+    // The same server answers by TCP.
+    assert_eq!(nfsd.call(NFS, 1, &file)[0], 0);
+}
+
+#[test]
+fn sockets_that_systemd_passes_are_served() {
+    let dir = scratch("activation");
+    let export = export_arg(&dir, "ro,insecure");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    // What connects before there is a server is served by it.
+    let early = TcpStream::connect(addr).unwrap();
+    // The shell says whose sockets they are as systemd does, and puts the socket in its place.
+    let script = "LISTEN_FDS=1 LISTEN_PID=$$; export LISTEN_FDS LISTEN_PID; \
+                  exec \"$0\" \"$@\" 3<&0 </dev/null";
+    let server = command(&dir, &["--export", &export]);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).arg(server.get_program()).args(server.get_args());
+    shell.stdin(OwnedFd::from(listener)).stderr(Stdio::null());
+    let mut nfsd = Nfsd::spawn(shell);
+    assert_eq!(nfsd.addr, addr, "{}", nfsd.line);
+    nfsd.mount(&dir.join("export")).unwrap();
+    let mut early = early;
+    early.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let null = message(100_003, 0, &[]);
+    let mark = 0x8000_0000 | u32::try_from(null.len()).unwrap();
+    early.write_all(&[&words(&[mark])[..], &null].concat()).unwrap();
+    let mut reply = [0; 28];
+    early.read_exact(&mut reply).unwrap();
+    assert_eq!(results(&reply[4..]), []);
+    nfsd.signal("-TERM");
+    assert!(nfsd.child.wait().unwrap().success());
+}
+
+#[test]
+fn sockets_passed_to_another_process_are_left_alone() {
+    let dir = scratch("activation-other");
+    let export = export_arg(&dir, "ro,insecure");
+    let mut other = command(&dir, &["--export", &export, "--listen", "127.0.0.1:0"]);
+    other.env("LISTEN_FDS", "1").env("LISTEN_PID", "1").stderr(Stdio::null());
+    let nfsd = Nfsd::spawn(other);
+    nfsd.mount(&dir.join("export")).unwrap();
+}
+
+fn refused(args: &[&str]) -> (Option<i32>, String) {
+    let dir = scratch(&format!("refused-{}", args.len()));
+    let Output { status, stderr, .. } = command(&dir, args).output().unwrap();
+    (status.code(), String::from_utf8(stderr).unwrap())
+}
+
+#[test]
+fn what_cannot_be_served_is_told_in_one_line() {
+    for (args, told) in [
+        (&[][..], "nothing to serve: name a directory with --export DIR"),
+        (&["--export", "/nowhere/at/all"], "name a directory that is there"),
+        (&["--export", "/tmp:rw,nonsense"], "nonsense is no option"),
+        (&["--export", "/tmp:rww"], "'rww' begins with no option: write ro, rw"),
+        (&["--exports-file", "/nowhere/exports"], "cannot read /nowhere/exports"),
+        (&["--export", "/", "--metrics", "x"], "is no port"),
+        (&["--export", "/", "--threads", "0"], "1..=1024"),
+    ] {
+        let (code, line) = refused(args);
+        assert_eq!(code, Some(2), "{args:?}: {line}");
+        assert!(line.contains(told), "{line}");
+        assert_eq!(line.lines().count(), 1, "{line}");
+    }
+}
+
+#[test]
+fn a_directory_that_is_named_twice_is_told() {
+    let listen = ["--listen", "127.0.0.1:0"];
+    let (code, line) = refused(&[&["--export", "/tmp", "--export", "/tmp/"], &listen[..]].concat());
+    assert_eq!(code, Some(1), "{line}");
+    assert!(line.contains("/tmp is exported twice: name it once"), "{line}");
+}
+
+#[test]
+fn by_ipv6_the_command_that_mounts_says_so() {
+    let dir = scratch("ipv6");
+    let export = export_arg(&dir, "ro,insecure");
+    let mut nfsd = Nfsd::spawn(command(&dir, &["--export", &export, "--listen", "[::1]:0"]));
+    assert!(nfsd.line.contains(",proto=tcp6,port="), "{}", nfsd.line);
+    assert!(nfsd.line.contains(",mountproto=tcp6,mountport="), "{}", nfsd.line);
+    assert!(nfsd.line.contains("nolock [::1]:"), "{}", nfsd.line);
+    nfsd.signal("-TERM");
+    assert!(nfsd.child.wait().unwrap().success());
+}

@@ -1,0 +1,171 @@
+//! What was typed.
+
+use core::str::FromStr;
+use core::time::Duration;
+use std::path::PathBuf;
+
+use anyhow::ensure;
+use clap::Parser;
+use pagemill::CpuId;
+use pagemill_host::Cpus;
+
+use crate::peers;
+use crate::scenario::{Plan, Scenario};
+use crate::seat::{BATCH, N_MAX};
+
+/// The same work through pagemill and through what one would take instead, by turns in one run
+///
+/// Takes pages and gives them back, and touches none of them unless the peer itself does. The limit,
+/// copying as many page handles between two resident stacks, is measured in the same run.
+#[derive(Debug, Parser)]
+#[command(name = "pagemill-peers", version)]
+pub(crate) struct Args {
+    /// What the peers are made to do [default: everything]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST")]
+    pub(crate) scenario: Vec<Scenario>,
+    /// Who takes part, such as pagemill-vec,mimalloc [default: all; --list names them]
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub(crate) peer: Vec<String>,
+    /// Name the peers of this build, and do nothing
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Pages per call of the scenario steady [default: 1,2,4,8,16,32,64,128,256,512]
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub(crate) n: Vec<usize>,
+    /// Size of the memory that each peer has pages of: 1G, 64M; at most 4G
+    #[arg(long, value_name = "SIZE", default_value = "1G")]
+    pub(crate) arena: Size,
+    /// Seconds that all of it lasts, about; three rounds are made in any case
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    pub(crate) seconds: u64,
+    /// Milliseconds that one measurement lasts, where that can be chosen
+    #[arg(long, value_name = "MS", default_value_t = 2)]
+    pub(crate) slice: u64,
+    /// One round after the one that warms up, fewer sizes, a small arena: to try things out
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// What random choices begin with
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// CPUs of the two threads, such as 0,1 [default: the first two allowed]
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub(crate) cpus: Vec<u32>,
+    /// Write all figures to FILE; - for the standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Draw the cost of a page against the pages per call to FILE, as SVG
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+}
+
+impl Args {
+    /// Returns what is to be done.
+    ///
+    /// # Errors
+    /// What is wrong with the options.
+    pub(crate) fn plan(&self) -> anyhow::Result<Plan> {
+        let sizes = match (self.n.as_slice(), self.quick) {
+            ([], true) => vec![1, 8, 64, 512],
+            ([], false) => (0..10).map(|power| 1 << power).collect(),
+            (sizes, _) => sizes.to_vec(),
+        };
+        for &n in &sizes {
+            ensure!((1..=N_MAX).contains(&n), "--n {n}: pages per call are 1 to {N_MAX}");
+        }
+        let arena = if self.quick { self.arena.0.min(QUICK_ARENA) } else { self.arena.0 };
+        let nr_pages = arena / 4096;
+        let limits = MIN_NR_PAGES..=peers::NR_PAGES_MAX;
+        ensure!(
+            limits.contains(&nr_pages),
+            "--arena: {nr_pages} pages; there are {} to {}",
+            limits.start(),
+            limits.end()
+        );
+        let all =
+            [Scenario::Steady, Scenario::Pair, Scenario::Handover, Scenario::Drain, Scenario::Aged];
+        let is_chosen = |one: &Scenario| self.scenario.is_empty() || self.scenario.contains(one);
+        let scenarios: Vec<_> = all.into_iter().filter(is_chosen).collect();
+        let seconds = if self.quick { 0 } else { self.seconds };
+        Ok(Plan {
+            share: Duration::from_secs(seconds) / u32::try_from(scenarios.len())?,
+            scenarios,
+            sizes,
+            nr_pages: nr_pages / BATCH * BATCH,
+            slice: Duration::from_millis(if self.quick { 1 } else { self.slice }),
+            rounds_min: if self.quick { 1 } else { 3 },
+            seed: self.seed,
+        })
+    }
+
+    /// Returns the CPUs to measure on, two if there are so many.
+    ///
+    /// # Errors
+    /// What the system answers.
+    pub(crate) fn cpus(&self) -> anyhow::Result<Vec<CpuId>> {
+        let mut cpus = match self.cpus.as_slice() {
+            [] => Cpus::allowed()?,
+            cpus => cpus.iter().copied().map(CpuId::new).collect(),
+        };
+        cpus.truncate(2);
+        Ok(cpus)
+    }
+}
+
+/// The smallest arena: larger than all that per-CPU caches of the peers keep.
+const MIN_NR_PAGES: usize = 16_384;
+/// The arena of `--quick`, unless a smaller one is asked for.
+const QUICK_ARENA: usize = 128 << 20;
+
+/// A number of bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Size(usize);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (digits, shift) = match text.as_bytes().last() {
+            Some(b'M') => (&text[..text.len() - 1], 20),
+            Some(b'G') => (&text[..text.len() - 1], 30),
+            _ => (text, 0),
+        };
+        let count: usize = digits
+            .parse()
+            .map_err(|_not_a_number| format!("'{text}' is no size: write 64M or 1G"))?;
+        let bytes = count.checked_mul(1 << shift).filter(|&bytes| bytes <= 1 << 40);
+        bytes.map(Self).ok_or_else(|| format!("{text} is more than a peer is made for"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_scenario_for_one_peer_is_one_line() {
+        let args = Args::parse_from([
+            "peers",
+            "--scenario",
+            "steady",
+            "--peer",
+            "pagemill-vec",
+            "--n",
+            "64",
+            "--arena",
+            "64M",
+        ]);
+        let plan = args.plan().unwrap();
+        assert_eq!((plan.scenarios, plan.sizes), (vec![Scenario::Steady], vec![64]));
+        assert_eq!(plan.nr_pages, 16_384);
+    }
+
+    #[test]
+    fn what_is_out_of_bounds_is_told_with_its_bounds() {
+        let told = |words: &[&str]| {
+            Args::parse_from([&["peers"], words].concat()).plan().unwrap_err().to_string()
+        };
+        assert!(told(&["--n", "513"]).contains("1 to 512"));
+        assert!(told(&["--arena", "5G"]).contains("16384 to"));
+        assert!("1X".parse::<Size>().is_err());
+    }
+}

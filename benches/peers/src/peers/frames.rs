@@ -1,0 +1,89 @@
+//! Allocators of frame numbers behind a lock: buddies in trees, a tree of bits.
+
+use std::sync::{Mutex, PoisonError};
+
+use bitmap_allocator::{BitAlloc, BitAlloc1M};
+use buddy_system_allocator::FrameAllocator;
+
+use crate::peer::{Peer, Slots};
+
+/// `buddy_system_allocator`'s allocator of frames.
+pub(crate) struct Buddy(Mutex<FrameAllocator>);
+
+impl Buddy {
+    /// Makes one for an arena.
+    pub(crate) fn new(nr_pages: usize) -> Self {
+        let mut frames = FrameAllocator::new();
+        frames.insert(0..nr_pages);
+        Self(Mutex::new(frames))
+    }
+}
+
+impl Peer for Buddy {
+    type Batch<const M: usize> = Slots<usize, M>;
+    type Worker = ();
+    const NAME: &'static str = "buddy-system";
+    const NOTE: &'static str = "FrameAllocator in a std Mutex, a loop, locked once a batch";
+
+    fn worker(&'static self) {}
+
+    fn batch<const M: usize>(&'static self) -> Slots<usize, M> {
+        Slots::new()
+    }
+
+    #[inline]
+    fn alloc<const M: usize>(&self, (): &mut (), batch: &mut Slots<usize, M>, nr: usize) -> usize {
+        let mut frames = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        batch.fill(nr, || frames.alloc(1))
+    }
+
+    #[inline]
+    fn free<const M: usize>(&self, (): &mut (), batch: &mut Slots<usize, M>) {
+        let mut frames = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for &frame in batch.take() {
+            frames.dealloc(frame, 1);
+        }
+    }
+}
+
+/// `bitmap-allocator`'s tree for up to a million frames.
+pub(crate) struct Bitmap(Mutex<Box<BitAlloc1M>>);
+
+impl Bitmap {
+    /// The frames that the tree has bits for.
+    pub(crate) const NR_PAGES_MAX: usize = BitAlloc1M::CAP;
+
+    /// Makes one for an arena of at most [`NR_PAGES_MAX`](Self::NR_PAGES_MAX).
+    pub(crate) fn new(nr_pages: usize) -> Self {
+        let mut bits = Box::new(BitAlloc1M::DEFAULT);
+        bits.insert(0..nr_pages);
+        Self(Mutex::new(bits))
+    }
+}
+
+impl Peer for Bitmap {
+    type Batch<const M: usize> = Slots<usize, M>;
+    type Worker = ();
+    const NAME: &'static str = "bitmap";
+    const NOTE: &'static str = "bitmap-allocator in a std Mutex, a loop, locked once a batch";
+
+    fn worker(&'static self) {}
+
+    fn batch<const M: usize>(&'static self) -> Slots<usize, M> {
+        Slots::new()
+    }
+
+    #[inline]
+    fn alloc<const M: usize>(&self, (): &mut (), batch: &mut Slots<usize, M>, nr: usize) -> usize {
+        let mut bits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        batch.fill(nr, || bits.alloc())
+    }
+
+    #[inline]
+    fn free<const M: usize>(&self, (): &mut (), batch: &mut Slots<usize, M>) {
+        let mut bits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for &frame in batch.take() {
+            bits.dealloc(frame);
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! pagemill, by every way to its pages: singly, in arrays, vectors and lists, and from a stock of
+//! one's own.
+//!
+//! All ways lead to one allocator in a static, so that a page is a handle of 8 bytes.
+
+use pagemill::{
+    AllocPages, Gfp, LocalPages, OnceAllocator, PAGEBLOCK_ORDER, Page, PageList, PageVec, Static,
+    StaticAllocator, ZoneInfo, free_pages_bulk,
+};
+use pagemill_host::{AllocatorConfig, ArenaConfig, Host, allocator};
+
+use crate::peer::{Batch, Peer};
+
+/// What every page is asked for with: the ordinary request of a kernel.
+const GFP: Gfp = Gfp::KERNEL;
+/// Pages that an owned stock holds at most, as many as a per-CPU cache of DPDK.
+const STOCK: usize = 512;
+
+static FRAMES: OnceAllocator<Host> = OnceAllocator::new();
+
+/// The name of the static.
+#[derive(Debug)]
+pub(crate) enum Frames {}
+
+impl StaticAllocator for Frames {
+    type Platform = Host;
+    const ALLOCATOR: &'static OnceAllocator<Host> = &FRAMES;
+}
+
+type Source = Static<Frames>;
+type FramePage = Page<Source>;
+
+/// Maps an arena and builds the allocator; later calls do nothing.
+///
+/// # Errors
+/// What the system refuses.
+pub(crate) fn install(arena_bytes: u64) -> anyhow::Result<()> {
+    if FRAMES.get().is_none() {
+        let frames = allocator(&AllocatorConfig::new(ArenaConfig::new(arena_bytes)))?;
+        // Threads measure, but only one installs.
+        drop(FRAMES.set(frames));
+    }
+    Ok(())
+}
+
+/// Counts the blocks that are whole, by the books and with nothing left in per-CPU lists.
+fn nr_whole() -> Option<u64> {
+    let frames = FRAMES.get()?;
+    frames.drain_all_pages();
+    let order = usize::from(PAGEBLOCK_ORDER.value());
+    let of_zone = |zone: ZoneInfo| -> u64 {
+        let blocks = zone.buddyinfo().into_iter().enumerate().skip(order);
+        blocks.map(|(larger, count)| count << (larger - order)).sum()
+    };
+    Some(frames.zone_info().map(of_zone).sum())
+}
+
+/// A call for each page.
+#[derive(Debug)]
+pub(crate) struct Single;
+
+/// One call for an array of slots.
+#[derive(Debug)]
+pub(crate) struct Array;
+
+/// One call for a vector.
+#[derive(Debug)]
+pub(crate) struct Vector;
+
+/// One call for a list.
+#[derive(Debug)]
+pub(crate) struct List;
+
+/// A stock of pages that one thread owns.
+#[derive(Debug)]
+pub(crate) struct Local;
+
+/// Slots for pages, the first `len` of them filled.
+#[derive(Debug)]
+pub(crate) struct PageSlots<const M: usize> {
+    slots: [Option<FramePage>; M],
+    len: usize,
+}
+
+impl<const M: usize> PageSlots<M> {
+    fn new() -> Self {
+        Self { slots: [const { None }; M], len: 0 }
+    }
+}
+
+impl<const M: usize> Batch for PageSlots<M> {
+    type Page = FramePage;
+
+    fn pop(&mut self) -> Option<FramePage> {
+        self.len = self.len.checked_sub(1)?;
+        self.slots[self.len].take()
+    }
+
+    fn push(&mut self, page: FramePage) {
+        self.slots[self.len] = Some(page);
+        self.len += 1;
+    }
+}
+
+impl<const M: usize> Batch for PageVec<Source, M> {
+    type Page = FramePage;
+
+    fn pop(&mut self) -> Option<FramePage> {
+        Self::pop(self)
+    }
+
+    fn push(&mut self, page: FramePage) {
+        // A full vector would give the page back, to be freed here.
+        drop(Self::push(self, page));
+    }
+}
+
+impl Batch for PageList<FramePage> {
+    type Page = FramePage;
+
+    fn pop(&mut self) -> Option<FramePage> {
+        Self::pop(self)
+    }
+
+    fn push(&mut self, page: FramePage) {
+        Self::push(self, page);
+    }
+}
+
+impl Peer for Single {
+    type Batch<const M: usize> = PageSlots<M>;
+    type Worker = ();
+    const NAME: &'static str = "pagemill-single";
+    const NOTE: &'static str = "shared allocator, alloc_page and drop";
+
+    fn worker(&'static self) {}
+
+    fn batch<const M: usize>(&'static self) -> PageSlots<M> {
+        PageSlots::new()
+    }
+
+    #[inline]
+    fn alloc<const M: usize>(&self, (): &mut (), batch: &mut PageSlots<M>, nr: usize) -> usize {
+        batch.len = nr;
+        for (index, slot) in batch.slots[..nr].iter_mut().enumerate() {
+            *slot = Source::new().alloc_page(GFP);
+            if slot.is_none() {
+                batch.len = index;
+                break;
+            }
+        }
+        batch.len
+    }
+
+    #[inline]
+    fn free<const M: usize>(&self, (): &mut (), batch: &mut PageSlots<M>) {
+        let nr = core::mem::take(&mut batch.len);
+        for slot in &mut batch.slots[..nr] {
+            *slot = None;
+        }
+    }
+
+    fn nr_whole(&self) -> Option<u64> {
+        nr_whole()
+    }
+}
+
+impl Peer for Array {
+    type Batch<const M: usize> = PageSlots<M>;
+    type Worker = ();
+    const NAME: &'static str = "pagemill-array";
+    const NOTE: &'static str = "shared allocator, alloc_pages_bulk and release_pages";
+
+    fn worker(&'static self) {}
+
+    fn batch<const M: usize>(&'static self) -> PageSlots<M> {
+        PageSlots::new()
+    }
+
+    #[inline]
+    fn alloc<const M: usize>(&self, (): &mut (), batch: &mut PageSlots<M>, nr: usize) -> usize {
+        batch.len = Source::new().alloc_pages_bulk(GFP, &mut batch.slots[..nr]);
+        batch.len
+    }
+
+    #[inline]
+    fn free<const M: usize>(&self, (): &mut (), batch: &mut PageSlots<M>) {
+        let nr = core::mem::take(&mut batch.len);
+        Source::new().release_pages(&mut batch.slots[..nr]);
+    }
+
+    fn nr_whole(&self) -> Option<u64> {
+        nr_whole()
+    }
+}
+
+impl Peer for Vector {
+    type Batch<const M: usize> = PageVec<Source, M>;
+    type Worker = ();
+    const NAME: &'static str = "pagemill-vec";
+    const NOTE: &'static str = "shared allocator, alloc_pages_bulk_vec and PageVec::clear";
+
+    fn worker(&'static self) {}
+
+    fn batch<const M: usize>(&'static self) -> PageVec<Source, M> {
+        PageVec::new(Source::new())
+    }
+
+    #[inline]
+    fn alloc<const M: usize>(
+        &self,
+        (): &mut (),
+        batch: &mut PageVec<Source, M>,
+        nr: usize,
+    ) -> usize {
+        Source::new().alloc_pages_bulk_vec(GFP, nr, batch)
+    }
+
+    #[inline]
+    fn free<const M: usize>(&self, (): &mut (), batch: &mut PageVec<Source, M>) {
+        batch.clear();
+    }
+
+    fn nr_whole(&self) -> Option<u64> {
+        nr_whole()
+    }
+}
+
+impl Peer for List {
+    type Batch<const M: usize> = PageList<FramePage>;
+    type Worker = ();
+    const NAME: &'static str = "pagemill-list";
+    const NOTE: &'static str = "shared allocator, alloc_pages_bulk_list and free_pages_bulk";
+
+    fn worker(&'static self) {}
+
+    fn batch<const M: usize>(&'static self) -> PageList<FramePage> {
+        PageList::new(Source::new())
+    }
+
+    #[inline]
+    fn alloc<const M: usize>(
+        &self,
+        (): &mut (),
+        batch: &mut PageList<FramePage>,
+        nr: usize,
+    ) -> usize {
+        Source::new().alloc_pages_bulk_list(GFP, nr, batch)
+    }
+
+    #[inline]
+    fn free<const M: usize>(&self, (): &mut (), batch: &mut PageList<FramePage>) {
+        free_pages_bulk(batch);
+    }
+
+    fn nr_whole(&self) -> Option<u64> {
+        nr_whole()
+    }
+}
+
+impl Peer for Local {
+    type Batch<const M: usize> = PageVec<Source, M>;
+    type Worker = LocalPages<Source, STOCK>;
+    const NAME: &'static str = "pagemill-local";
+    const NOTE: &'static str = "owned handle of 512 pages: LocalPages::alloc_bulk and free_bulk";
+
+    fn worker(&'static self) -> Self::Worker {
+        LocalPages::new(Source::new())
+    }
+
+    fn batch<const M: usize>(&'static self) -> PageVec<Source, M> {
+        PageVec::new(Source::new())
+    }
+
+    #[inline]
+    fn alloc<const M: usize>(
+        &self,
+        worker: &mut Self::Worker,
+        batch: &mut PageVec<Source, M>,
+        nr: usize,
+    ) -> usize {
+        worker.alloc_bulk(GFP, nr, batch)
+    }
+
+    #[inline]
+    fn free<const M: usize>(&self, worker: &mut Self::Worker, batch: &mut PageVec<Source, M>) {
+        worker.free_bulk(batch);
+    }
+
+    fn rest(&self, worker: &mut Self::Worker) {
+        worker.drain();
+    }
+
+    fn nr_whole(&self) -> Option<u64> {
+        nr_whole()
+    }
+}

@@ -1,0 +1,142 @@
+//! General allocators, asked for blocks of a page's size and alignment.
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::ptr::NonNull;
+use std::sync::{Mutex, PoisonError};
+
+use pagemill_host::{Arena, ArenaConfig};
+use talc::DefaultBinning;
+use talc::base::Talc;
+use talc::source::Manual;
+
+use crate::peer::{Peer, Slots};
+
+/// A page as a general allocator knows it.
+pub(super) const PAGE: Layout = match Layout::from_size_align(4096, 4096) {
+    Ok(layout) => layout,
+    Err(_) => panic!("4096 is a power of two"),
+};
+
+/// A block from an allocator, owned by whoever has this.
+///
+/// `block-owned`: what is in a batch of a peer came from that peer, once, and leaves the batch when it
+/// goes back.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(transparent)]
+pub(crate) struct Block(pub(super) Option<NonNull<u8>>);
+
+// SAFETY:
+// 1. A block is memory, which belongs to no thread; nothing here reads or writes it.
+unsafe impl Send for Block {}
+
+/// An allocator that many threads may call, reached through `GlobalAlloc`, a call for each page.
+#[derive(Debug)]
+pub(crate) struct Malloc<A>(pub(crate) A);
+
+/// How an allocator is called in reports.
+pub(crate) trait Named: GlobalAlloc + Sync + 'static {
+    /// Its name.
+    const NAME: &'static str;
+}
+
+impl Named for mimalloc::MiMalloc {
+    const NAME: &'static str = "mimalloc";
+}
+
+impl Named for tikv_jemallocator::Jemalloc {
+    const NAME: &'static str = "jemalloc";
+}
+
+#[cfg(feature = "snmalloc")]
+impl Named for snmalloc_rs::SnMalloc {
+    const NAME: &'static str = "snmalloc";
+}
+
+impl<A: Named> Peer for Malloc<A> {
+    type Batch<const M: usize> = Slots<Block, M>;
+    type Worker = ();
+    const NAME: &'static str = A::NAME;
+    const NOTE: &'static str = "GlobalAlloc, 4096 bytes aligned to 4096, a loop";
+
+    fn worker(&'static self) {}
+
+    fn batch<const M: usize>(&'static self) -> Slots<Block, M> {
+        Slots::new()
+    }
+
+    #[inline]
+    fn alloc<const M: usize>(&self, (): &mut (), batch: &mut Slots<Block, M>, nr: usize) -> usize {
+        batch.fill(nr, || {
+            // SAFETY: 1. The layout's size is not zero.
+            let block = unsafe { self.0.alloc(PAGE) };
+            Some(Block(Some(NonNull::new(block)?)))
+        })
+    }
+
+    #[inline]
+    fn free<const M: usize>(&self, (): &mut (), batch: &mut Slots<Block, M>) {
+        for block in batch.take().iter().filter_map(|block| block.0) {
+            // SAFETY: 1. allocated here, with this layout, and not freed yet: `block-owned`.
+            unsafe { self.0.dealloc(block.as_ptr(), PAGE) };
+        }
+    }
+}
+
+/// talc over memory of its own, behind a lock.
+#[derive(Debug)]
+pub(crate) struct LockedTalc(Mutex<Talc<Manual, DefaultBinning>>);
+
+impl LockedTalc {
+    /// Makes one that has room for `nr_pages`.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub(crate) fn new(nr_pages: usize) -> anyhow::Result<Self> {
+        // An aligned page and what talc notes behind it take two pages' room.
+        let len_bytes = (2 * nr_pages as u64 + NR_PAGES_SPARE) * 4096;
+        let arena = Box::leak(Box::new(Arena::map(&ArenaConfig::new(len_bytes))?));
+        let mut talc = Talc::new(Manual);
+        // SAFETY:
+        // 1. The bytes are readable and writable, nobody else uses them, and they stay: the arena is
+        //    leaked.
+        let heap = unsafe { talc.claim(arena.base().as_ptr(), arena.len_bytes()) };
+        anyhow::ensure!(heap.is_some(), "talc does not take {len_bytes} bytes");
+        Ok(Self(Mutex::new(talc)))
+    }
+}
+
+/// For talc's own tables.
+const NR_PAGES_SPARE: u64 = 512;
+
+impl Peer for LockedTalc {
+    type Batch<const M: usize> = Slots<Block, M>;
+    type Worker = ();
+    const NAME: &'static str = "talc";
+    const NOTE: &'static str =
+        "in a std Mutex, 4096 bytes aligned to 4096, a loop, locked once a batch";
+
+    fn worker(&'static self) {}
+
+    fn batch<const M: usize>(&'static self) -> Slots<Block, M> {
+        Slots::new()
+    }
+
+    #[inline]
+    fn alloc<const M: usize>(&self, (): &mut (), batch: &mut Slots<Block, M>, nr: usize) -> usize {
+        let mut talc = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        batch.fill(nr, || {
+            // SAFETY: 1. The layout's size is not zero.
+            let block = unsafe { talc.allocate(PAGE) }?;
+            Some(Block(Some(block)))
+        })
+    }
+
+    #[inline]
+    fn free<const M: usize>(&self, (): &mut (), batch: &mut Slots<Block, M>) {
+        let mut talc = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for block in batch.take().iter().filter_map(|block| block.0) {
+            // SAFETY: 1. allocated here, with this layout, and not freed yet: `block-owned`.
+            unsafe { talc.deallocate(block.as_ptr(), PAGE) };
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! All figures, for programs.
+
+use serde::Serialize;
+
+use super::Context;
+use crate::rows::{Key, Rows, Spread};
+
+#[derive(Serialize)]
+struct Document<'a> {
+    schema_version: u32,
+    debug_build: bool,
+    command: &'static str,
+    #[serde(flatten)]
+    context: &'a Context,
+    rows: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    #[serde(flatten)]
+    key: Key,
+    #[serde(flatten)]
+    spread: Spread,
+}
+
+/// Returns one object with everything.
+///
+/// # Errors
+/// None that a string can have.
+pub(crate) fn document(context: &Context, rows: &Rows) -> anyhow::Result<String> {
+    let document = Document {
+        schema_version: 1,
+        debug_build: cfg!(debug_assertions),
+        command: "bench peers",
+        context,
+        rows: rows.iter().map(|(key, spread)| Row { key, spread }).collect(),
+    };
+    Ok(serde_json::to_string_pretty(&document)? + "\n")
+}

@@ -1,0 +1,200 @@
+//! The figures as tables for people.
+
+use core::fmt::Write;
+
+use super::Context;
+use crate::rows::{Rows, Spread};
+use crate::seat::BATCH;
+
+/// Returns what was measured where, and a table for each scenario.
+pub(crate) fn tables(context: &Context, rows: &Rows) -> String {
+    let mut text = String::new();
+    let mut line = |parts: &str| text.push_str(&(parts.trim_end().to_owned() + "\n"));
+    heading(context, &mut line);
+    steady(context, rows, &mut line);
+    pair(context, rows, &mut line);
+    handover(context, rows, &mut line);
+    for (scenario, title) in [
+        ("drain", "drain: the whole arena taken, 64 at a time, and given back in the same order"),
+        ("drain-random", "drain, random: likewise, but given back in random order"),
+    ] {
+        drain(context, rows, scenario, title, &mut line);
+    }
+    aged(context, rows, &mut line);
+    text
+}
+
+fn heading(context: &Context, line: &mut impl FnMut(&str)) {
+    line(&format!("machine  {}", context.machine));
+    line(&format!("load     {} before the run", context.load));
+    let cpus: Vec<_> = context.cpus.iter().map(u32::to_string).collect();
+    line(&format!(
+        "run      CPUs {}, {} pages each, slices of {} ms, seed {}; pages are not touched by us",
+        cpus.join(" and "),
+        context.nr_pages,
+        context.slice_ms,
+        context.seed
+    ));
+    line("figures  medians; [min, lower..upper quartile]");
+    line("");
+    for peer in &context.peers {
+        line(&format!("{:16} {}", peer.name, peer.note));
+    }
+}
+
+/// Calls `tell` for each peer that has figures, after the title.
+fn section(
+    context: &Context,
+    rows: &Rows,
+    scenario: &str,
+    titles: &[&str],
+    line: &mut impl FnMut(&str),
+    tell: impl Fn(&'static str) -> String,
+) {
+    if rows.iter().all(|(key, _)| key.scenario != scenario) {
+        return;
+    }
+    line("");
+    titles.iter().for_each(|title| line(title));
+    for peer in &context.peers {
+        if rows.iter().any(|(key, _)| (key.scenario, key.peer) == (scenario, peer.name)) {
+            line(&format!("{:16}{}", peer.name, tell(peer.name)));
+        }
+    }
+}
+
+fn steady(context: &Context, rows: &Rows, line: &mut impl FnMut(&str)) {
+    let mut sizes: Vec<_> =
+        rows.iter().filter(|(key, _)| key.scenario == "steady").map(|(key, _)| key.n).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    let mut head = format!("{:16}", "N");
+    for n in &sizes {
+        let _never_fails = write!(head, " {n:>7}");
+    }
+    let cell = |peer, n| {
+        let spread = rows.get("steady", peer, n, "both");
+        spread.map_or_else(|| format!(" {:>7}", "-"), |it| format!(" {:>7.2}", it.median))
+    };
+    let title = "steady: take N, give N back, again and again; ns per page for both";
+    section(context, rows, "steady", &[title, &head], line, |peer| {
+        sizes.iter().map(|&n| cell(peer, n)).collect()
+    });
+    let shown: Vec<_> =
+        sizes.iter().copied().filter(|&n| sizes.len() <= 2 || n == 1 || n == BATCH).collect();
+    let mut head = format!("{:16}", "spread");
+    for n in &shown {
+        let _never_fails = write!(head, "  {:<26}", format!("N = {n}"));
+    }
+    section(context, rows, "steady", &[&head], line, |peer| {
+        let cells = shown.iter().map(|&n| rows.get("steady", peer, n, "both"));
+        cells.map(|spread| format!("  {:<26}", spread.map_or_else(dash, wide))).collect()
+    });
+}
+
+fn pair(context: &Context, rows: &Rows, line: &mut impl FnMut(&str)) {
+    let title = "pair: two threads at once; ns per page and thread, and how much dearer than one";
+    let half = format!("{:>8} {:>8}  {:<28}", "one", "two", "two / one");
+    let head = format!("{:16}{half}{half}", "N = 1, then 64");
+    section(context, rows, "pair", &[title, &head], line, |peer| {
+        let part = |n| {
+            let get = |what| rows.get("pair", peer, n, what);
+            let (one, two) = (get("one"), get("two"));
+            let ratio = get("ratio").map_or_else(dash, wide);
+            format!("{:>8} {:>8}  {ratio:<28}", median(one), median(two))
+        };
+        [1, 64].map(part).concat()
+    });
+}
+
+fn handover(context: &Context, rows: &Rows, line: &mut impl FnMut(&str)) {
+    let title =
+        "handover: 64 taken on one CPU, through a ring, given back on another; million pages/s";
+    section(context, rows, "handover", &[title], line, |peer| {
+        rows.get("handover", peer, BATCH, "passed").map_or_else(dash, |spread| {
+            let Spread { median, lower, upper, max, .. } = spread;
+            format!(" {median:>7.1} [{lower:.1}..{upper:.1}, max {max:.1}]")
+        })
+    });
+}
+
+fn drain(
+    context: &Context,
+    rows: &Rows,
+    scenario: &'static str,
+    title: &str,
+    line: &mut impl FnMut(&str),
+) {
+    let head = format!(
+        "{:16}  {:<30}  {:<30}  {:>7}  {}",
+        "ns per page", "take", "give back", "pages", "2 MiB blocks whole after, of"
+    );
+    section(context, rows, scenario, &[title, &head], line, |peer| {
+        let get = |what| rows.get(scenario, peer, BATCH, what);
+        let cell = |what| get(what).map_or_else(dash, wide);
+        let first = rows.get("drain", peer, BATCH, "whole at first");
+        let whole = match (get("whole"), first) {
+            (Some(whole), Some(first)) => format!("{:.0} of {:.0}", whole.min, first.min),
+            (Some(whole), None) => format!("{:.0}", whole.min),
+            _ => dash(),
+        };
+        let nr = get("taken").map_or_else(dash, |taken| format!("{:.0}", taken.median));
+        format!("  {:<30}  {:<30}  {nr:>7}  {whole}", cell("alloc"), cell("free"))
+    });
+}
+
+fn aged(context: &Context, rows: &Rows, line: &mut impl FnMut(&str)) {
+    let title =
+        "aged: after random churn; ns per page, and the quotient of the medians after and before";
+    let head = format!(
+        "{:16}{:>8} {:>6}{:>8} {:>6}{:>8} {:>6}",
+        "", "steady", "x", "take", "x", "give", "x"
+    );
+    section(context, rows, "aged", &[title, &head], line, |peer| {
+        let part = |what, before: Option<Spread>| {
+            let after = rows.get("aged", peer, BATCH, what);
+            let ratio = match (after, before) {
+                (Some(after), Some(before)) => format!("{:.2}", after.median / before.median),
+                _ => dash(),
+            };
+            format!("{:>8} {ratio:>6}", median(after))
+        };
+        let drained = |what| rows.get("drain", peer, BATCH, what);
+        [
+            part("steady", rows.get("steady", peer, BATCH, "both")),
+            part("alloc", drained("alloc")),
+            part("free", drained("free")),
+        ]
+        .concat()
+    });
+}
+
+fn median(spread: Option<Spread>) -> String {
+    spread.map_or_else(dash, |spread| format!("{:.2}", spread.median))
+}
+
+fn wide(spread: Spread) -> String {
+    let Spread { median, min, lower, upper, .. } = spread;
+    format!("{median:.2} [{min:.2}, {lower:.2}..{upper:.2}]")
+}
+
+fn dash() -> String {
+    "-".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::samples;
+
+    #[test]
+    fn each_scenario_that_was_carried_out_has_a_table() {
+        let text = tables(&samples::context(), &samples::rows());
+        for part in ["\nsteady: ", "\npair: ", "\nhandover: ", "\ndrain: ", "\naged: "] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert!(!text.contains("drain, random"), "{text}");
+        assert!(text.contains("mutex-vec         2.00 [1.00, 1.00..2.00]"), "{text}");
+        assert!(!tables(&samples::context(), &Rows::default()).contains("steady"));
+    }
+}

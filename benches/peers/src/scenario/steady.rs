@@ -1,0 +1,19 @@
+//! One thread takes N pages and gives them back, again and again.
+
+use super::{Figure, NS, Run};
+
+/// Measures every peer with every number of pages per call.
+pub(super) fn run(run: &mut Run<'_>) {
+    run_sizes(run, &run.plan.sizes);
+}
+
+/// Measures every peer with these numbers of pages per call.
+pub(super) fn run_sizes(run: &mut Run<'_>, sizes: &[usize]) {
+    let slice = run.plan.slice;
+    run.by_turns(1, |run, turn| {
+        for &n in sizes {
+            let value = run.crew.ask(0, turn.peer, move |seat| seat.steady(n, slice));
+            run.keep(turn, Figure { scenario: "steady", n, what: "both", unit: NS, value });
+        }
+    });
+}

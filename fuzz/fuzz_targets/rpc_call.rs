@@ -1,0 +1,5 @@
+//! Feeds `rpc_call` of `src/rpc.rs`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pagemill_fuzz::rpc::rpc_call(data));

@@ -1,0 +1,5 @@
+//! Feeds `descriptors` of `src/xdp.rs`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pagemill_fuzz::xdp::descriptors(data));

@@ -1,0 +1,7 @@
+//! What the fuzz targets do with the bytes that they are given.
+
+#![forbid(unsafe_code)]
+
+pub mod nfs;
+pub mod rpc;
+pub mod xdp;

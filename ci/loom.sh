@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Loom runs the concurrent parts of pagemill through every interleaving within a bound.
+# Loom runs the concurrent parts of pagemill, its pool and pagemill-rpc through every interleaving
+# within a bound.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,4 +16,11 @@ export LOOM_MAX_PREEMPTIONS=${LOOM_MAX_PREEMPTIONS:-2}
 # --release: the number of interleavings is what counts. The target directory is its own because
 # the changed RUSTFLAGS would rebuild everything else.
 CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/loom \
-    cargo test --package pagemill --release --test loom
+    cargo test --package pagemill --features alloc --release --test loom
+CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/loom \
+    cargo test --package pagemill-rpc --release --lib loom_tests
+CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/loom \
+    cargo test --package pagemill-pool --release --lib loom_tests
+# The queue alone, beyond what whole worlds can go through.
+CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/loom \
+    cargo test --package pagemill --release --lib queue::loom

@@ -12,4 +12,4 @@ fi
 # symbolic-alignment-check: an address that is aligned by luck does not count as aligned.
 export MIRIFLAGS="-Zmiri-strict-provenance -Zmiri-symbolic-alignment-check ${MIRIFLAGS:-}"
 CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/miri \
-    cargo +nightly miri test --package pagemill --lib --tests
+    cargo +nightly miri test --package pagemill --features alloc --lib --tests

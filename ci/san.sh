@@ -12,7 +12,8 @@ host=$(rustc +nightly --version --verbose | sed -n 's/^host: //p')
 flags=${RUSTFLAGS:-}
 # --target: without it, build scripts and procedural macros would be instrumented and fail to load.
 # --lib --tests: documentation tests are built without these flags.
-test=(cargo +nightly test --target "$host" --package pagemill --package pagemill-host --lib --tests)
+test=(cargo +nightly test --target "$host" --package pagemill --package pagemill-host
+    --features pagemill/alloc --lib --tests)
 
 # Works with the std that is installed: a wrong access in code of ours is seen all the same.
 # detect_leaks=0: tests of tables that live for ever leak them on purpose; that no page is lost is

@@ -27,12 +27,13 @@ impl<P: Platform> PageAllocator<P> {
         let index = page.list().index();
         let pinned = self.pin();
         let Some(mut lists) = pinned.lists() else { return self.free_block(page) };
-        if !lists.list(index).try_push(page) {
+        let mut list = lists.list(index);
+        if !list.try_push(page) {
             // Let go, so that they need no place in memory to be handed over from.
             drop(lists);
             return self.free_to_full_list(page);
         }
-        lists.list(index).events.free.add(1);
+        list.events.free.add(1);
     }
 
     /// Takes back one page to a list that was full and must be drained first.
@@ -145,7 +146,37 @@ impl<P: Platform> PageAllocator<P> {
             return unsafe { self.free_class_unusual(class, nr, next) };
         }
         // SAFETY: 1. and 2. as for this function: the caller's obligations.
+        if unsafe { self.free_class_at_once(class, nr, &mut next) } {
+            return;
+        }
+        // SAFETY: 1. and 2. likewise.
         unsafe { self.free_class_to_list(class, nr, &mut next) };
+    }
+
+    /// Takes back pages of one class that is not charged, if this CPU's list has room for all of them,
+    /// and tells whether it did.
+    ///
+    /// # Safety
+    /// As for [`free_class`](Self::free_class).
+    #[inline]
+    unsafe fn free_class_at_once(
+        &self,
+        class: Class,
+        nr: usize,
+        next: impl FnOnce(&mut [MaybeUninit<RawPage>]),
+    ) -> bool {
+        if nr > PAGES_PER_HOLD {
+            return false;
+        }
+        let pinned = self.pin();
+        let Some(mut lists) = pinned.lists() else { return false };
+        let mut list = lists.list(class.list().index());
+        // SAFETY: 1. `next` initialises: the caller's obligation.
+        if !unsafe { list.try_push_with(nr, next) } {
+            return false;
+        }
+        list.events.free.add(nr as u64);
+        true
     }
 
     /// As [`free_class`](Self::free_class), with all that may have to be done besides: once for
@@ -190,7 +221,7 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// # Safety
     /// As for [`free_class`](Self::free_class).
-    #[inline]
+    #[inline(never)]
     unsafe fn free_class_to_list(
         &self,
         class: Class,

@@ -55,7 +55,8 @@ impl PcpList {
     /// Returns how many more pages fit.
     #[inline]
     pub(crate) fn room(&self) -> usize {
-        self.high - self.count
+        // No overflow: `pcp-room`.
+        self.high.wrapping_sub(self.count)
     }
 
     /// Returns how many pages the next refill takes from the zone.
@@ -86,8 +87,9 @@ impl PcpList {
         // SAFETY: 1. in bounds: `pcp-room`.
         let entry = unsafe { self.pages.get_unchecked(last) };
         self.count = last;
+        // By reference: of what lies there the compiler then knows that it is not zero.
         // SAFETY: 1. initialised: `pcp-init`.
-        Some(unsafe { entry.assume_init() })
+        Some(*unsafe { entry.assume_init_ref() })
     }
 
     /// Adds a page; the caller has made room.
@@ -102,17 +104,45 @@ impl PcpList {
     /// Adds a page if there is room, and tells whether it did.
     #[inline]
     pub(crate) fn try_push(&mut self, page: RawPage) -> bool {
-        if self.count >= self.high {
+        let count = self.count;
+        if count >= self.high {
             return false;
         }
         debug_assert!(self.high <= self.pages.len(), "`pcp-room`");
         // SAFETY: 1. in bounds: below high, `pcp-room`.
-        unsafe { self.pages.get_unchecked_mut(self.count) }.write(page);
-        self.count += 1;
+        unsafe { self.pages.get_unchecked_mut(count) }.write(page);
+        // No overflow: it is below high.
+        self.count = count.wrapping_add(1);
+        true
+    }
+
+    /// Adds `nr` pages, which `fill` writes, if there is room for all of them, and tells whether it
+    /// did.
+    ///
+    /// # Safety
+    /// `fill` initialises every entry that it is given.
+    #[inline]
+    pub(crate) unsafe fn try_push_with(
+        &mut self,
+        nr: usize,
+        fill: impl FnOnce(&mut [MaybeUninit<RawPage>]),
+    ) -> bool {
+        let count = self.count;
+        if nr > self.room() {
+            return false;
+        }
+        // No overflow: it is at most high.
+        let end = count.wrapping_add(nr);
+        // SAFETY: 1. in bounds: up to high at most, `pcp-room`.
+        fill(unsafe { self.pages.get_unchecked_mut(count..end) });
+        self.count = end;
         true
     }
 
     /// Adds `nr` pages, which the caller has made room for and `fill` writes.
+    ///
+    /// # Panics
+    /// If there is no room.
     ///
     /// # Safety
     /// `fill` initialises every entry that it is given.
@@ -122,8 +152,8 @@ impl PcpList {
         nr: usize,
         fill: impl FnOnce(&mut [MaybeUninit<RawPage>]),
     ) {
-        fill(&mut self.pages[self.count..self.high][..nr]);
-        self.count += nr;
+        // SAFETY: 1. `fill` initialises: the caller's obligation.
+        assert!(unsafe { self.try_push_with(nr, fill) }, "{nr} more than fit");
     }
 
     /// Adds the pages of one word of a pageblock's bitmap; the caller has made room.

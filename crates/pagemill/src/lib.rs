@@ -88,6 +88,7 @@ mod shared;
 mod shortage;
 mod shrinker;
 mod single;
+mod slot;
 mod slow;
 mod source;
 mod span;

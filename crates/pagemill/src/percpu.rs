@@ -1,15 +1,12 @@
 //! What belongs to one CPU: its lists of free pages and its share of the counters.
 
 use core::fmt;
-use core::marker::PhantomData;
-use core::ops::{Deref, DerefMut};
 
 use crate::claim::{Claim, Claimed};
-use crate::pcp::PcpList;
 use crate::platform::Platform;
-use crate::route::Routes;
+use crate::route::{Route, Routes};
+use crate::slot::{ListMut, Slot};
 use crate::stats::{ListEvents, ZoneEvents};
-use crate::sync::{MutPtr, UnsafeCell, shared};
 use crate::trace::Event;
 use crate::units::{CpuId, NodeId};
 use crate::zone::Home;
@@ -34,31 +31,11 @@ pub(crate) struct PerCpu {
     zone_events: &'static [ZoneEvents],
 }
 
-/// The place of one list, on a cache line of its own, so that lists of different CPUs share none.
-#[repr(align(64))]
-pub(crate) struct Slot {
-    /// Guarded by the CPU's claim.
-    list: UnsafeCell<PcpList>,
-    /// Written by who holds the claim.
-    pub(crate) events: ListEvents,
-}
-
-// SAFETY: 1. a shared slot hands out its list to one holder of the claim at a time
-// (`claim-excludes`), so it is sent between threads, never shared: PcpList is Send.
-unsafe impl Sync for Slot {}
-
 /// The right to use one CPU's lists and to write its counters.
 pub(crate) struct Lists<'a, P: Platform> {
     cpu: &'a PerCpu,
     _claimed: Claimed<'a>,
     platform: &'a P,
-}
-
-/// One of the lists of a [`Lists`].
-pub(crate) struct ListMut<'a> {
-    list: MutPtr<PcpList>,
-    pub(crate) events: &'a ListEvents,
-    of: PhantomData<&'a mut PcpList>,
 }
 
 /// What a CPU is made of.
@@ -70,12 +47,6 @@ pub(crate) struct Parts {
     pub(crate) routes: &'static Routes,
     pub(crate) slots: &'static [Slot],
     pub(crate) zone_events: &'static [ZoneEvents],
-}
-
-impl Slot {
-    pub(crate) fn new(list: PcpList) -> Self {
-        Self { list: UnsafeCell::new(list), events: ListEvents::new() }
-    }
 }
 
 impl PerCpu {
@@ -140,8 +111,23 @@ impl<P: Platform> Lists<'_, P> {
     /// Returns the list at position `index`.
     #[inline]
     pub(crate) fn list(&mut self, index: usize) -> ListMut<'_> {
-        let slot = &self.cpu.slots[index];
-        ListMut { list: slot.list.get_mut(), events: &slot.events, of: PhantomData }
+        // SAFETY: 1. held: the CPU's claim is. 2. one at a time: this is borrowed for as long.
+        unsafe { self.cpu.slots[index].hold() }
+    }
+
+    /// Returns the list that a route leads to.
+    ///
+    /// # Safety
+    /// The route is one of this CPU's.
+    #[inline]
+    pub(crate) unsafe fn list_of(&mut self, route: &'static Route) -> ListMut<'_> {
+        debug_assert!(
+            self.cpu.slots.as_ptr_range().contains(&core::ptr::from_ref(route.slot)),
+            "a route of another CPU"
+        );
+        // SAFETY: 1. held: the CPU's claim is, and the slot is the CPU's: the caller's obligation.
+        // 2. one at a time: this is borrowed for as long.
+        unsafe { route.slot.hold() }
     }
 
     /// Returns which shards of zones are the CPU's own.
@@ -154,26 +140,6 @@ impl<P: Platform> Lists<'_, P> {
     #[inline]
     pub(crate) fn zone_events(&self, index: usize) -> &'static ZoneEvents {
         &self.cpu.zone_events[index]
-    }
-}
-
-impl Deref for ListMut<'_> {
-    type Target = PcpList;
-
-    #[inline]
-    fn deref(&self) -> &PcpList {
-        // SAFETY: 1. no unique reference: `claim-excludes`, and the borrow of this. 2. alive: lists
-        // live as long as their CPU.
-        unsafe { shared(&self.list) }
-    }
-}
-
-impl DerefMut for ListMut<'_> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut PcpList {
-        // SAFETY: 1. exclusive: `claim-excludes`; of its holder's lists one is borrowed at a time, and
-        // that borrow is unique. 2. alive: lists live as long as their CPU.
-        unsafe { self.list.deref() }
     }
 }
 

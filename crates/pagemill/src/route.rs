@@ -1,8 +1,8 @@
 //! Where ordinary requests of a node go first, worked out beforehand.
 
 use crate::gfp::Gfp;
-use crate::handle::ListId;
 use crate::shard::Shard;
+use crate::slot::Slot;
 use crate::units::NodeId;
 use crate::zone::{Home, Zone};
 use crate::zonelist::ZoneList;
@@ -11,7 +11,8 @@ use crate::zonelist::ZoneList;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Route {
     pub(crate) zone: &'static Zone,
-    pub(crate) list: ListId,
+    /// The list; the CPU is the one whose routes these are.
+    pub(crate) slot: &'static Slot,
     /// The CPU's own shard of the zone.
     own: &'static Shard,
     home: Home,
@@ -26,13 +27,15 @@ pub(crate) struct Routes([Option<Route>; NR_ROUTES]);
 const NR_ROUTES: usize = Gfp::ROUTE.bits() as usize + 1;
 
 impl Routes {
-    /// Works out the routes of a CPU of `node`; `zonelists` are the node's, by highest kind of zone.
+    /// Works out the routes of a CPU of `node`, whose lists are in `slots`; `zonelists` are the node's,
+    /// by highest kind of zone.
     ///
     /// There are none to zones of other nodes: requests that go there are counted otherwise.
     pub(crate) fn new(
         node: NodeId,
         home: Home,
         zones: &'static [Zone],
+        slots: &'static [Slot],
         zonelists: &[ZoneList],
     ) -> Self {
         let mut routes = [None; NR_ROUTES];
@@ -45,7 +48,7 @@ impl Routes {
                 .filter(|zone| zone.facts.node == node)
                 .map(|zone| Route {
                     zone,
-                    list: zone.list(gfp.migratetype()),
+                    slot: &slots[zone.list(gfp.migratetype()).index()],
                     own: zone.home(home),
                     home,
                     limit: zone.facts.watermarks.bulk_limit(highest),

@@ -18,9 +18,10 @@ use crate::migratetype::NR_MIGRATE_TYPES;
 use crate::owner::{self, Owners};
 use crate::pageblock::Bitmap;
 use crate::pcp::PcpList;
-use crate::percpu::{Parts, PerCpu, Slot};
+use crate::percpu::{Parts, PerCpu};
 use crate::route::Routes;
 use crate::shard::{Place, Shard};
+use crate::slot::Slot;
 use crate::span::{Span, Spans, block_base};
 use crate::stats::ZoneEvents;
 use crate::units::{CpuId, NodeId, PAGE_SHIFT};
@@ -106,7 +107,7 @@ impl Counts {
                 spans += zone.spans;
                 blocks += zone.blocks;
                 frames += zone.frames;
-                pcp_pages += pcp_high(config, zone.frames) * NR_MIGRATE_TYPES;
+                pcp_pages += pcp_room(pcp_high(config, zone.frames)) * NR_MIGRATE_TYPES;
             }
         }
         if zones > MAX_NR_ZONES {
@@ -204,6 +205,12 @@ fn pcp_high(config: &Config<'_>, nr_frames: u64) -> usize {
     config.pcp_high.unwrap_or(default) as usize
 }
 
+/// Returns how many entries a list takes up that holds `high` pages: so many that the next one begins
+/// with a cache line, too, and copies of batches cross no more lines than they must.
+const fn pcp_room(high: usize) -> usize {
+    high.next_multiple_of(64 / size_of::<RawPage>())
+}
+
 /// The tables before they hold anything.
 struct Raw {
     zones: &'static mut [MaybeUninit<Zone>],
@@ -278,11 +285,7 @@ impl Raw {
         let zones =
             fill_zones(config, self.zones, self.shards, self.spans, self.blocks, self.bitmaps);
         let zonelists = fill_zonelists(config, zones, self.zonelists, self.zone_indexes);
-        let routes: &'static [Routes] = write_all(self.routes, |cpu| {
-            let node = config.cpu_node(cpu);
-            let of_node = &zonelists[node.index() * NR_ZONE_KINDS..][..NR_ZONE_KINDS];
-            Routes::new(node, home(config, cpu), zones, of_node)
-        });
+        let mut routes = Pieces(self.routes);
         let mut slots = Pieces(self.slots);
         let mut pages = Pieces(self.pages);
         let mut zone_events = Pieces(self.zone_events);
@@ -292,17 +295,21 @@ impl Raw {
         };
         let nr_lists = zones.len() * NR_MIGRATE_TYPES;
         let cpus = write_all(self.cpus, |cpu| {
-            let node = config.cpu_node(cpu);
+            let (node, home) = (config.cpu_node(cpu), home(config, cpu));
+            let of_node = &zonelists[node.index() * NR_ZONE_KINDS..][..NR_ZONE_KINDS];
+            let slots: &'static [Slot] = write_all(slots.next(nr_lists), |list| {
+                let high = pcp_high(config, zones[list / NR_MIGRATE_TYPES].facts.present);
+                let pages = pages.next(pcp_room(high));
+                Slot::new(PcpList::new(&mut pages[..high], batch(high)))
+            });
+            let routes = routes.next(1);
             PerCpu::new(Parts {
                 id: CpuId::new(u32::try_from(cpu).expect("as many as Config says")),
-                home: home(config, cpu),
+                home,
                 node,
                 is_shared,
-                routes: &routes[cpu],
-                slots: write_all(slots.next(nr_lists), |list| {
-                    let high = pcp_high(config, zones[list / NR_MIGRATE_TYPES].facts.present);
-                    Slot::new(PcpList::new(pages.next(high), batch(high)))
-                }),
+                routes: &write_all(routes, |_| Routes::new(node, home, zones, slots, of_node))[0],
+                slots,
                 zone_events: write_all(zone_events.next(zones.len()), |_| ZoneEvents::new()),
             })
         });

@@ -40,7 +40,8 @@ impl<P: Platform> PageAllocator<P> {
             return None;
         }
         let mut lists = pinned.lists()?;
-        let mut list = lists.list(route.list.index());
+        // SAFETY: 1. of this CPU: both are of `pinned`.
+        let mut list = unsafe { lists.list_of(route) };
         let page = list.pop()?;
         list.events.alloc.add(1);
         Some(page)

@@ -96,7 +96,8 @@ impl<P: Platform> PageAllocator<P> {
             return false;
         }
         let Some(mut lists) = pinned.lists() else { return false };
-        let mut list = lists.list(route.list.index());
+        // SAFETY: 1. of this CPU: both are of `pinned`.
+        let mut list = unsafe { lists.list_of(route) };
         if list.count() < nr {
             return false;
         }

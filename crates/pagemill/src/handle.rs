@@ -150,7 +150,7 @@ impl Class {
 }
 
 /// What sets slots apart from pages of one class.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Difference(u64);
 
 impl Difference {

@@ -30,6 +30,8 @@ use crate::source::PageSource;
 ///
 /// # Source
 /// `linux-6.12` `include/linux/pagevec.h` `struct folio_batch`. Differs: it owns its pages.
+// In this order: what holds one at the beginning of a cache line has its pages there.
+#[repr(C)]
 pub struct PageVec<S: PageSource, const N: usize> {
     pages: [MaybeUninit<RawPage>; N],
     len: usize,
@@ -194,11 +196,15 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
     /// Notes of which class the pages are that are about to be added.
     #[inline]
     fn note_class(&mut self, class: Class, difference: Difference) {
-        if self.len == 0 {
+        let difference = if self.len == 0 {
             self.class = class;
-            self.difference = difference;
+            difference
         } else {
-            self.difference = self.difference.or(difference).or(self.class.difference_to(class));
+            self.difference.or(difference).or(self.class.difference_to(class))
+        };
+        // Mostly it is the same: the next call then need not wait for a store of this one.
+        if difference != self.difference {
+            self.difference = difference;
         }
     }
 

@@ -47,7 +47,9 @@ fn main() -> ExitCode {
         "vec" if n <= 64 => vec(n, rounds),
         "local" if n <= 64 => local(n, rounds),
         "single" => single(&mut slots(n), rounds),
-        "burst" if n * rounds <= BURST => burst(&mut slots(BURST)[..n * rounds], n),
+        "burst" if n * rounds <= BURST => burst(&mut slots(BURST)[..n * rounds], n, 1),
+        // Pages that lie 1 MiB and a bit apart in a batch: one of them to a word, all over the arena.
+        "spread" if n * rounds <= BURST => burst(&mut slots(BURST)[..n * rounds], n, 257),
         _ => return ExitCode::from(2),
     }
     ExitCode::SUCCESS
@@ -102,9 +104,22 @@ fn single(slots: &mut [Slot], rounds: usize) {
     }
 }
 
-fn burst(slots: &mut [Slot], n: usize) {
+fn burst(slots: &mut [Slot], n: usize, stride: usize) {
     for batch in slots.chunks_mut(n) {
         assert_eq!(Static::<Frames>::new().alloc_pages_bulk(Gfp::KERNEL, batch), n);
+    }
+    if stride > 1 {
+        // Every page once, because the stride and the length have no common divisor.
+        let mut others: Vec<Slot> = slots.iter_mut().map(Option::take).collect();
+        let len = slots.len();
+        let mut next = 0;
+        for slot in slots.iter_mut() {
+            *slot = others[next].take();
+            next += stride;
+            if next >= len {
+                next -= len;
+            }
+        }
     }
     for batch in slots.chunks_mut(n) {
         Static::<Frames>::new().release_pages(batch);

@@ -72,15 +72,21 @@ pub(crate) struct Put {
     /// The number of the pageblock within the zone.
     block: u32,
     word: u8,
+    /// Bits of `mask`.
+    nr_pages: u8,
     mask: u64,
 }
 
 impl Put {
+    /// Names the `nr_pages` frames of `mask`.
     #[inline]
-    pub(crate) fn new(block: u32, word: usize, mask: u64) -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "a pageblock has eight words")]
-        let word = word as u8;
-        Self { block, word, mask }
+    pub(crate) fn new(block: u32, word: usize, mask: u64, nr_pages: usize) -> Self {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a pageblock has eight words of 64 bits"
+        )]
+        let (word, nr_pages) = (word as u8, nr_pages as u8);
+        Self { block, word, nr_pages, mask }
     }
 }
 
@@ -238,12 +244,9 @@ impl Buddy {
             panic!("double free of frame {frame}: it is free in its zone already");
         }
         bitmap.put_into_word(index, mask);
-        let nr_pages = nr_ones(mask);
         let block = &mut self.blocks[number];
-        #[expect(clippy::cast_possible_truncation, reason = "at most 64")]
-        let nr_in_block = nr_pages as u16;
-        block.nr_free += nr_in_block;
-        self.nr_free += u64::from(nr_pages);
+        block.nr_free += u16::from(put.nr_pages);
+        self.nr_free += u64::from(put.nr_pages);
         // Most pages make no larger block than there is: the only test that they cost.
         match block.filed {
             Filed::Partial(largest) if !bitmap.made_larger(index, mask, largest) => {}
@@ -447,7 +450,7 @@ impl Buddy {
     }
 
     /// Files a block anew if frames put into word `index` made its largest free block larger.
-    #[inline]
+    #[inline(never)]
     fn file_after_put(&mut self, block: usize, index: usize) {
         let filed = self.blocks[block].filed;
         if usize::from(self.blocks[block].nr_free) == PAGEBLOCK_NR_PAGES {

@@ -26,7 +26,7 @@ use crate::span::{Span, Spans, block_base};
 use crate::stats::ZoneEvents;
 use crate::units::{CpuId, NodeId, PAGE_SHIFT};
 use crate::watermark::{Watermarks, default_min_free_pages, lowmem_reserve};
-use crate::zone::{Home, Zone, ZoneFacts};
+use crate::zone::{Divisor, Home, Zone, ZoneFacts};
 use crate::zonelist::{ZoneList, zone_order};
 
 /// The tables of an allocator, in memory that it was given for good.
@@ -380,7 +380,7 @@ fn fill_zones(
             managed: shards.iter().map(Shard::nr_free).sum(),
             present: counts.frames,
             watermarks: Watermarks::default(),
-            shard_nr_blocks,
+            shard_nr_blocks: Divisor::new(shard_nr_blocks),
         };
         Zone::new(shards, facts)
     });

@@ -19,6 +19,12 @@ pub(crate) struct Span {
 }
 
 impl Span {
+    /// Tells whether frame `pfn` is of this span.
+    #[inline]
+    pub(crate) fn holds(&self, pfn: u64) -> bool {
+        (self.start..self.end).contains(&pfn)
+    }
+
     /// Returns the number of the pageblock that holds frame `pfn` of this span.
     #[inline]
     pub(crate) fn block(&self, pfn: u64) -> u32 {
@@ -91,7 +97,27 @@ impl Spans {
             [_] => 0,
             spans => spans.partition_point(|span| span.end <= pfn),
         };
-        self.0.get(index).filter(|span| (span.start..span.end).contains(&pfn))
+        self.0.get(index).filter(|span| span.holds(pfn))
+    }
+
+    /// As [`find`](Self::find), for walks over many pages: `last` is the span that the last frame was
+    /// in, and mostly the next one is in it, too.
+    #[inline]
+    pub(crate) fn find_near(
+        &self,
+        last: &mut Option<&'static Span>,
+        pfn: u64,
+    ) -> Option<&'static Span> {
+        if last.is_none_or(|span| !span.holds(pfn)) {
+            *last = self.find_anywhere(pfn);
+        }
+        *last
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_anywhere(&self, pfn: u64) -> Option<&'static Span> {
+        self.find(pfn)
     }
 
     /// Tells whether the pageblock that holds frame `pfn`, of `span`, is the upper one of two that make
@@ -101,7 +127,7 @@ impl Spans {
         let base = block_base(pfn);
         let before = (base << PAGEBLOCK_ORDER.value()).wrapping_sub(1);
         // No branch: which half of a pair the frame is in, is chance.
-        (base % 2 == 1) & (span.start <= before || self.find(before).is_some())
+        (base % 2 == 1) & (span.start <= before || self.find_anywhere(before).is_some())
     }
 
     /// Returns the first frame of the zone in pageblock `block`, or `None` if there is none.

@@ -5,10 +5,10 @@ use crate::config::Config;
 use crate::gfp::ZoneKind;
 use crate::handle::{Class, ListId, RawPage};
 use crate::migratetype::{MigrateType, NR_MIGRATE_TYPES};
-use crate::pageblock::{Runs, WORD_NR_PAGES};
+use crate::pageblock::{Runs, WORD_NR_PAGES, nr_ones};
 use crate::platform::Platform;
 use crate::shard::Shard;
-use crate::span::Spans;
+use crate::span::{Span, Spans};
 use crate::stack::Stack;
 use crate::stats::ZoneEvents;
 use crate::trace::Event;
@@ -38,7 +38,30 @@ pub(crate) struct ZoneFacts {
     pub(crate) present: u64,
     pub(crate) watermarks: Watermarks,
     /// Pageblocks of each shard but the last, give or take the upper half of a pair.
-    pub(crate) shard_nr_blocks: u32,
+    pub(crate) shard_nr_blocks: Divisor,
+}
+
+/// A number to divide by, again and again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Divisor {
+    /// 2^64 divided by the number, rounded up: of a product with it the upper half is the quotient
+    /// of any 32 bits, because what rounding adds is too little to reach the next one.
+    reciprocal: u128,
+}
+
+impl Divisor {
+    /// # Panics
+    /// If it is zero.
+    pub(crate) const fn new(number: u32) -> Self {
+        Self { reciprocal: (1_u128 << 64).div_ceil(number as u128) }
+    }
+
+    #[inline]
+    pub(crate) const fn quotient(self, dividend: u32) -> u32 {
+        #[expect(clippy::cast_possible_truncation, reason = "no larger than the dividend")]
+        let quotient = (self.reciprocal.wrapping_mul(dividend as u128) >> 64) as u32;
+        quotient
+    }
 }
 
 /// Most shards that a zone has.
@@ -131,7 +154,8 @@ impl Zone {
             match self.shards {
                 [shard] => {
                     let mut held = shard.hold(platform);
-                    puts.as_slice().iter().for_each(|&(_, put)| held.buddy().put(put));
+                    let buddy = held.buddy();
+                    puts.as_slice().iter().for_each(|&(_, put)| buddy.put(put));
                 }
                 _ => self.put_into_shards(platform, puts.as_slice()),
             }
@@ -139,27 +163,23 @@ impl Zone {
     }
 
     fn put_into_shards(&self, platform: &impl Platform, puts: &[(u8, Put)]) {
-        // Sorted by counting: which shard comes next is chance, which no branch guesses.
-        let mut ends = [0_u8; MAX_NR_SHARDS];
-        puts.iter().for_each(|&(shard, _)| ends[usize::from(shard)] += 1);
-        let mut end = 0;
-        for count in &mut ends[..self.shards.len()] {
-            end += core::mem::replace(count, end);
+        const END: u8 = u8::MAX;
+        // In chains by shard: which shard comes next is chance, which no branch guesses.
+        let mut first = [END; MAX_NR_SHARDS];
+        let mut next = [END; Runs::CAPACITY];
+        for ((number, next), &(shard, _)) in (0..).zip(&mut next).zip(puts) {
+            *next = core::mem::replace(&mut first[usize::from(shard)], number);
         }
-        let mut order = [0_u8; Runs::CAPACITY];
-        for (number, &(shard, _)) in (0..).zip(puts) {
-            let end = &mut ends[usize::from(shard)];
-            order[usize::from(*end)] = number;
-            *end += 1;
-        }
-        let mut rest = &order[..];
-        let mut start = 0;
-        for (shard, &end) in self.shards.iter().zip(&ends) {
-            let (numbers, others) = rest.split_at(usize::from(end - start));
-            (rest, start) = (others, end);
-            if !numbers.is_empty() {
-                let mut held = shard.hold(platform);
-                numbers.iter().for_each(|&number| held.buddy().put(puts[usize::from(number)].1));
+        for (shard, &first) in self.shards.iter().zip(&first) {
+            if first == END {
+                continue;
+            }
+            let mut held = shard.hold(platform);
+            let buddy = held.buddy();
+            let mut number = first;
+            while let Some(&(_, put)) = puts.get(usize::from(number)) {
+                buddy.put(put);
+                number = next[usize::from(number)];
             }
         }
     }
@@ -168,41 +188,26 @@ impl Zone {
     /// them fitted into `puts`.
     ///
     /// # Panics
-    /// If a page is not of this zone, or occurs twice in a row of pages of one word: a double free.
+    /// If a page is not of this zone, or as [`of_word`].
     #[inline]
     fn gather(&self, pages: &[RawPage], puts: &mut Stack<(u8, Put), { Runs::CAPACITY }>) -> usize {
-        const IN_WORD: u64 = WORD_NR_PAGES as u64 - 1;
-        let mut gathered = 0;
-        while let Some(first) = pages.get(gathered)
+        let mut rest = pages;
+        let mut last = None;
+        while let Some(first) = rest.first()
             && !puts.is_full()
         {
             let pfn = first.pfn().value();
             let base = pfn & !IN_WORD;
-            let mut mask = 1 << (pfn & IN_WORD);
-            if pfn == base
-                && let Some(word) = pages[gathered..].first_chunk()
-                && is_whole_word(word)
-            {
-                mask = u64::MAX;
-                gathered += WORD_NR_PAGES;
-            } else {
-                gathered += 1;
-                while let Some(page) = pages.get(gathered) {
-                    let in_word = page.pfn().value() ^ base;
-                    if in_word > IN_WORD {
-                        break;
-                    }
-                    let bit = 1 << in_word;
-                    assert!(mask & bit == 0, "double free of frame {}", page.pfn());
-                    mask |= bit;
-                    gathered += 1;
-                }
-            }
-            let (shard, block) = self.locate(pfn);
-            let put = Put::new(block, word_in_block(base), mask);
+            let (mask, nr) = match rest.first_chunk() {
+                Some(word) if pfn == base && is_whole_word(word) => (u64::MAX, WORD_NR_PAGES),
+                _ => of_word(rest, base),
+            };
+            rest = &rest[nr..];
+            let (shard, block) = self.locate_near(&mut last, pfn);
+            let put = Put::new(block, word_in_block(base), mask, nr);
             puts.push((shard, put)).expect("there was room");
         }
-        gathered
+        pages.len() - rest.len()
     }
 
     /// Takes one block and counts it.
@@ -352,16 +357,19 @@ impl Zone {
     ///
     /// # Panics
     /// If the frame is not of this zone.
-    #[inline]
     fn locate(&self, pfn: u64) -> (u8, u32) {
+        self.locate_near(&mut None, pfn)
+    }
+
+    /// As [`locate`](Self::locate), for walks over many pages; see [`Spans::find_near`].
+    #[inline]
+    fn locate_near(&self, last: &mut Option<&'static Span>, pfn: u64) -> (u8, u32) {
         let spans = &self.facts.spans;
-        let Some(span) = spans.find(pfn) else {
-            panic!("free of frame {pfn:#x}: it is not in this zone")
-        };
+        let Some(span) = spans.find_near(last, pfn) else { not_here(pfn) };
         let block = span.block(pfn);
         let shard = match self.shards {
             [_] => 0,
-            _ => (block - u32::from(spans.is_upper(span, pfn))) / self.facts.shard_nr_blocks,
+            _ => self.facts.shard_nr_blocks.quotient(block - u32::from(spans.is_upper(span, pfn))),
         };
         #[expect(clippy::cast_possible_truncation, reason = "MAX_NR_SHARDS")]
         let shard = shard as u8;
@@ -376,10 +384,90 @@ pub(crate) struct ZoneView {
     pub(crate) pageblocks: [u64; NR_MIGRATE_TYPES],
 }
 
+#[cold]
+#[inline(never)]
+fn not_here(pfn: u64) -> ! {
+    panic!("free of frame {pfn:#x}: it is not in this zone")
+}
+
+/// The bits of a frame number that tell its position in a word.
+const IN_WORD: u64 = WORD_NR_PAGES as u64 - 1;
+
+/// Returns the bits of those pages, from the first one on, that are in the word at `base`, and their
+/// number.
+///
+/// # Panics
+/// If one of them occurs twice: a double free.
+#[inline]
+fn of_word(pages: &[RawPage], base: u64) -> (u64, usize) {
+    const AT_ONCE: usize = 8;
+    let position = |page: &RawPage| page.pfn().value() ^ base;
+    // One that is alone is not worth looking at eight.
+    if pages.get(1).is_none_or(|second| position(second) > IN_WORD) {
+        return (1 << position(&pages[0]), 1);
+    }
+    let (mut mask, mut nr) = (0_u64, 0);
+    for group in pages.as_chunks::<AT_ONCE>().0 {
+        if group.iter().fold(0, |all, page| all | position(page)) > IN_WORD {
+            break;
+        }
+        mask = group.iter().fold(mask, |mask, page| mask | 1 << (position(page) & IN_WORD));
+        nr += AT_ONCE;
+    }
+    while let Some(page) = pages.get(nr)
+        && position(page) <= IN_WORD
+    {
+        mask |= 1 << position(page);
+        nr += 1;
+    }
+    if nr_ones(mask) as usize != nr {
+        freed_twice(&pages[..nr], base);
+    }
+    (mask, nr)
+}
+
+#[cold]
+#[inline(never)]
+fn freed_twice(pages: &[RawPage], base: u64) -> ! {
+    let mut mask = 0_u64;
+    for page in pages {
+        let bit = 1 << (page.pfn().value() ^ base);
+        assert!(mask & bit == 0, "double free of frame {}", page.pfn());
+        mask |= bit;
+    }
+    unreachable!("there are as many bits as pages");
+}
+
 /// Tells whether the pages follow each other in ascending order, as a refill leaves them.
 #[inline]
 fn is_whole_word(pages: &[RawPage; WORD_NR_PAGES]) -> bool {
+    // The first one begins a word: to add a position is to set its bits.
     let first = pages[0].word();
-    let in_order = |sum, (page, position): (&RawPage, u64)| sum | page.word() ^ (first + position);
-    pages.iter().zip(0..).fold(0, in_order) == 0
+    let mut difference = 0;
+    #[expect(clippy::needless_range_loop, reason = "so it becomes one of vector instructions")]
+    for position in 0..WORD_NR_PAGES {
+        difference |= pages[position].word() ^ (first | position as u64);
+    }
+    difference == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quotient_is_the_one_of_a_division() {
+        let close_to = |number: u32| [number.wrapping_sub(1), number, number.wrapping_add(1)];
+        let numbers: alloc::vec::Vec<u32> = (0..32)
+            .flat_map(|bit| close_to(1 << bit))
+            .chain([3, 641, 1_000_003, u32::MAX])
+            .collect();
+        for &number in numbers.iter().filter(|&&number| number > 0) {
+            let divisor = Divisor::new(number);
+            let multiples = (1..=4).chain([u32::MAX / number]).map(|n| number.wrapping_mul(n));
+            for dividend in multiples.flat_map(close_to).chain(numbers.iter().copied()) {
+                assert_eq!(divisor.quotient(dividend), dividend / number, "{dividend} by {number}");
+            }
+        }
+    }
 }

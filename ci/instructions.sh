@@ -35,13 +35,14 @@ while read -r op n rounds budget; do
     printf '%-7s n=%-4s %7s instructions per page, budget %6s  %s\n' \
         "$op" "$n" "$per_page" "$budget" "$verdict"
 done <<'TABLE'
-array 64 1000 13.2
-array 512 200 10.4
-array 1 10000 175
-single 1 10000 181
-list 64 1000 86
-burst 64 500 32.5
-vec 64 1000 6.8
+array 64 1000 12.4
+array 512 200 9.5
+array 1 10000 162
+single 1 10000 167
+list 64 1000 84
+burst 64 500 26.7
+spread 64 700 256
+vec 64 1000 6.4
 local 64 1000 4
 TABLE
 
@@ -68,7 +69,7 @@ done <<'TABLE'
 fast none 15.25
 ring none 50
 ring-bulk none_bulk 32.25
-slow none 123
+slow none 110
 slow-bulk none_bulk 103.5
 TABLE
 exit "$failed"

@@ -2,10 +2,10 @@
 //!
 //! `hot_path OP N ROUNDS`: allocates N pages and frees them, ROUNDS times. OP is `array`, `list`,
 //! `vec` or `single` (the pages stay within the CPU's list), `local` (they stay in a stock with one
-//! owner; N up to 64 for both) or `burst` (ROUNDS times N pages are all
-//! allocated in batches before the first is freed: through the zone). The program's total for twice the
-//! rounds, less its total for the rounds, is what the path itself costs; `ci/instructions.sh` does
-//! that with callgrind.
+//! owner; N up to 64 for both), `burst` (ROUNDS times N pages are all allocated in batches before the
+//! first is freed: through the zone) or `spread` (so, too, but no two pages of a batch come back that are
+//! near each other; putting them into that order counts, too). The program's total for twice the rounds, less
+//! its total for the rounds, is what the path itself costs; `ci/instructions.sh` does that with callgrind.
 
 use std::env;
 use std::process::ExitCode;
@@ -29,6 +29,10 @@ impl StaticAllocator for Frames {
 /// Slots that a burst has room for, used or not: making them must cost the same for all rounds.
 const BURST: usize = 1 << 17;
 
+/// From one page of a batch to the next where they are spread: more than a word of the zone's bitmap, and
+/// prime, so that each page comes once.
+const STRIDE: usize = 257;
+
 type Slot = Option<Page<Static<Frames>>>;
 
 fn main() -> ExitCode {
@@ -48,8 +52,7 @@ fn main() -> ExitCode {
         "local" if n <= 64 => local(n, rounds),
         "single" => single(&mut slots(n), rounds),
         "burst" if n * rounds <= BURST => burst(&mut slots(BURST)[..n * rounds], n, 1),
-        // Pages that lie 1 MiB and a bit apart in a batch: one of them to a word, all over the arena.
-        "spread" if n * rounds <= BURST => burst(&mut slots(BURST)[..n * rounds], n, 257),
+        "spread" if n * rounds <= BURST => burst(&mut slots(BURST)[..n * rounds], n, STRIDE),
         _ => return ExitCode::from(2),
     }
     ExitCode::SUCCESS
@@ -109,7 +112,6 @@ fn burst(slots: &mut [Slot], n: usize, stride: usize) {
         assert_eq!(Static::<Frames>::new().alloc_pages_bulk(Gfp::KERNEL, batch), n);
     }
     if stride > 1 {
-        // Every page once, because the stride and the length have no common divisor.
         let mut others: Vec<Slot> = slots.iter_mut().map(Option::take).collect();
         let len = slots.len();
         let mut next = 0;

@@ -41,18 +41,10 @@ fn alloc_several<S: PageSource>(
     let nr = slots.len();
     let wanted = Wanted { claim: nr, new: nr };
     let mut empty = Empty { slots, source };
-    let allocator = source.allocator();
-    let filled = if allocator.is_unusual(gfp) {
-        match allocator.alloc_bulk_unusual(gfp, node, wanted, &mut empty, site) {
-            Ok(filled) => filled,
-            Err(_) => return 0,
-        }
-    } else {
-        allocator.alloc_bulk_usual(gfp, node, wanted, &mut empty)
-    };
-    match filled {
-        0 => fill_one(source, gfp, node, &mut slots[0], site),
-        filled => filled,
+    match source.allocator().try_bulk(gfp, node, wanted, &mut empty, site) {
+        Ok(0) => fill_one(source, gfp, node, &mut slots[0], site),
+        Ok(filled) => filled,
+        Err(_) => 0,
     }
 }
 
@@ -71,8 +63,9 @@ fn alloc_into_holes<S: PageSource>(
         let new = rest.iter().filter(|slot| slot.is_none()).count();
         let mut holes = Holes { slots: rest.iter_mut(), source };
         let wanted = Wanted { claim: nr, new };
-        match source.allocator().alloc_bulk_unusual(gfp, node, wanted, &mut holes, site) {
+        match source.allocator().try_bulk(gfp, node, wanted, &mut holes, site) {
             Ok(0) => {}
+            Ok(filled) if filled == new => return nr,
             Ok(_) => return slots.iter().position(Option::is_none).unwrap_or(nr),
             Err(_) => return first_hole,
         }
@@ -80,7 +73,6 @@ fn alloc_into_holes<S: PageSource>(
     first_hole + fill_one(source, gfp, node, &mut slots[first_hole], site)
 }
 
-/// Fills one empty slot with all the effort of a single allocation; returns 1 if it holds a page.
 #[inline]
 fn fill_one<S: PageSource>(
     source: &S,
@@ -192,11 +184,13 @@ fn release_one_by_one<S: PageSource>(slots: &mut [Option<Page<S>>]) -> usize {
     slots.iter_mut().filter_map(Option::take).map(drop).count()
 }
 
-/// Tells whether no slot holds a page, without a branch for each.
+/// Tells whether no slot holds a page, without a branch for each: the last one apart, which still has
+/// its page where pages were used up from the front.
 #[inline]
 fn all_empty<S: PageSource>(slots: &[Option<Page<S>>]) -> bool {
     let word = |slot: &Option<Page<S>>| slot.as_ref().map_or(0, |page| page.raw().word());
-    slots.iter().fold(0, |sum, slot| sum | word(slot)) == 0
+    slots.last().is_none_or(Option::is_none)
+        && slots.iter().fold(0, |sum, slot| sum | word(slot)) == 0
 }
 
 /// Slots that are all empty: pages are copied.

@@ -293,7 +293,7 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// The account is charged once, for as many pages as fit under its limit.
     #[cold]
-    pub(crate) fn alloc_bulk_unusual(
+    fn alloc_bulk_unusual(
         &self,
         gfp: Gfp,
         node: Option<NodeId>,
@@ -321,20 +321,25 @@ impl<P: Platform> PageAllocator<P> {
         Ok(done)
     }
 
-    /// As [`alloc_bulk`](Self::alloc_bulk) from any node, for a request that asks for no more.
+    /// Makes the attempt of a bulk call that has Linux's contract: as [`alloc_bulk`](Self::alloc_bulk)
+    /// from any node, with what its request asks for besides, if anything.
     #[inline]
-    pub(crate) fn alloc_bulk_usual(
+    pub(crate) fn try_bulk(
         &self,
         gfp: Gfp,
         node: Option<NodeId>,
         wanted: Wanted,
         sink: &mut impl Sink,
-    ) -> usize {
+        site: Site,
+    ) -> Result<usize, Shortage> {
+        if gfp.intersects(Gfp::ZERO.union(Gfp::ACCOUNT)) || self.special.any() {
+            return self.alloc_bulk_unusual(gfp, node, wanted, sink, site);
+        }
         let done = self.alloc_bulk(gfp, node, NodeMask::ALL, wanted, sink);
         if done < wanted.new {
             self.trace_bulk(gfp, Order::ZERO, wanted.new, done, Some(Shortage::Memory));
         }
-        done
+        Ok(done)
     }
 
     /// Tells that a bulk call fell short, for the reason `short`, or that every page is traced.
@@ -351,13 +356,6 @@ impl<P: Platform> PageAllocator<P> {
             let short = short.filter(|_| got < wanted);
             self.platform().trace(Event::BulkAlloc { gfp, order, wanted, got, short });
         }
-    }
-
-    /// Tells whether a bulk call must go through
-    /// [`alloc_bulk_unusual`](Self::alloc_bulk_unusual).
-    #[inline]
-    pub(crate) fn is_unusual(&self, gfp: Gfp) -> bool {
-        gfp.intersects(Gfp::ZERO.union(Gfp::ACCOUNT)) || self.special.any()
     }
 }
 

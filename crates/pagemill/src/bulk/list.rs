@@ -22,17 +22,10 @@ pub(crate) fn alloc<S: PageSource>(
     list.check_allocator(source);
     if nr > 1 {
         let wanted = Wanted { claim: nr, new: nr };
-        let allocator = source.allocator();
-        let new = if allocator.is_unusual(gfp) {
-            match allocator.alloc_bulk_unusual(gfp, node, wanted, list, site) {
-                Ok(new) => new,
-                Err(_) => return 0,
-            }
-        } else {
-            allocator.alloc_bulk_usual(gfp, node, wanted, list)
-        };
-        if new > 0 {
-            return new;
+        match source.allocator().try_bulk(gfp, node, wanted, list, site) {
+            Ok(0) => {}
+            Ok(new) => return new,
+            Err(_) => return 0,
         }
     }
     if nr == 0 {

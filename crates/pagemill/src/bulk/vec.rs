@@ -24,16 +24,10 @@ pub(crate) fn alloc<S: PageSource, const N: usize>(
     let allocator = source.allocator();
     if nr > 1 {
         let wanted = Wanted { claim: nr, new: nr };
-        let new = if allocator.is_unusual(gfp) {
-            match allocator.alloc_bulk_unusual(gfp, None, wanted, vec, site) {
-                Ok(new) => new,
-                Err(_) => return 0,
-            }
-        } else {
-            allocator.alloc_bulk_usual(gfp, None, wanted, vec)
-        };
-        if new > 0 {
-            return new;
+        match allocator.try_bulk(gfp, None, wanted, vec, site) {
+            Ok(0) => {}
+            Ok(new) => return new,
+            Err(_) => return 0,
         }
     }
     match allocator.alloc_single(gfp, None, site) {

@@ -42,8 +42,8 @@ single 1 10000 167
 list 64 1000 84
 burst 64 500 26.7
 spread 64 700 256
-vec 64 1000 6.4
-local 64 1000 4
+vec 64 1000 6.2
+local 64 1000 3.7
 TABLE
 
 # A page through the page pool: path, loop, budget. What the benchmark's own loop costs (none,

@@ -1,6 +1,7 @@
 //! A few pages in one place: taken and given back together, without a slot for each.
 
 use core::fmt;
+use core::hint::assert_unchecked;
 use core::mem::MaybeUninit;
 
 use crate::handle::{Class, Difference, RawPage};
@@ -13,8 +14,8 @@ use crate::source::PageSource;
 /// cleared, and whether all pages go back to the same list is noted as they come. So moving a batch
 /// between it and the allocator is one copy.
 ///
-/// `vec-init`: the first `len` entries of `pages` are initialised, with pages of this source that
-/// nobody else owns. `vec-class`: if `difference` is none, they are all of `class`.
+/// `vec-init`: `len` is at most `N`, and the first `len` entries of `pages` are initialised, with
+/// pages of this source that nobody else owns. `vec-class`: if `difference` is none, they are all of `class`.
 ///
 /// # Examples
 /// ```
@@ -53,6 +54,8 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
+        // SAFETY: 1. it is so: `vec-init`. The compiler, told, needs no checks of what lies below.
+        unsafe { assert_unchecked(self.len <= N) };
         self.len
     }
 
@@ -67,14 +70,14 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
     #[inline]
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.len == N
+        self.len() == N
     }
 
     /// Returns how many more pages fit.
     #[inline]
     #[must_use]
     pub fn room(&self) -> usize {
-        N - self.len
+        N - self.len()
     }
 
     /// Adds a page behind the last one.
@@ -97,8 +100,8 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
     /// Takes the last page.
     #[inline]
     pub fn pop(&mut self) -> Option<Page<S>> {
-        let raw = *self.as_raw().last()?;
-        self.len -= 1;
+        let (&raw, rest) = self.as_raw().split_last()?;
+        self.len = rest.len();
         Some(Page::new(self.source.clone(), raw))
     }
 
@@ -113,12 +116,13 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
     #[inline]
     pub fn append<const M: usize>(&mut self, other: &mut PageVec<S, M>, nr: usize) -> usize {
         self.check_allocator(&other.source);
-        let nr = nr.min(other.len).min(self.room());
-        let start = other.len - nr;
+        let end = other.len();
+        let nr = nr.min(end).min(self.room());
+        let start = end - nr;
         // Given up first: what follows does not panic, and would rather lose than double them.
         other.len = start;
         // SAFETY: 1. initialised: they were among the first `len` (`vec-init`).
-        let moved = unsafe { other.pages[start..][..nr].assume_init_ref() };
+        let moved = unsafe { other.pages[start..end].assume_init_ref() };
         self.push_class(other.class, other.difference, moved);
         nr
     }
@@ -129,7 +133,8 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
     /// A copy, where all of them came from one zone and kind; else one for each run of such.
     #[inline]
     pub fn clear(&mut self) -> usize {
-        let nr = core::mem::take(&mut self.len);
+        let nr = self.len();
+        self.len = 0;
         // SAFETY: 1. initialised: they were among the first `len` (`vec-init`).
         let pages = unsafe { self.pages[..nr].assume_init_ref() };
         let allocator = self.source.allocator();
@@ -169,10 +174,10 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
     /// Adds one page; there is room.
     #[inline]
     pub(crate) fn push_one(&mut self, page: RawPage) {
-        let class = page.class();
-        self.pages[self.len].write(page);
+        let (class, len) = (page.class(), self.len());
+        self.pages[len].write(page);
         self.note_class(class, Difference::NONE);
-        self.len += 1;
+        self.len = len + 1;
     }
 
     #[inline]
@@ -186,11 +191,12 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
     /// Adds pages of `class`, but for `difference`.
     #[inline]
     fn push_class(&mut self, class: Class, difference: Difference, pages: &[RawPage]) {
-        self.pages[self.len..][..pages.len()].write_copy_of_slice(pages);
+        let len = self.len();
+        self.pages[len..][..pages.len()].write_copy_of_slice(pages);
         if !pages.is_empty() {
             self.note_class(class, difference);
         }
-        self.len += pages.len();
+        self.len = len + pages.len();
     }
 
     /// Notes of which class the pages are that are about to be added.
@@ -211,7 +217,7 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
     #[inline]
     fn as_raw(&self) -> &[RawPage] {
         // SAFETY: 1. initialised: `vec-init`.
-        unsafe { self.pages[..self.len].assume_init_ref() }
+        unsafe { self.pages[..self.len()].assume_init_ref() }
     }
 }
 

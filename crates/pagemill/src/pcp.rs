@@ -4,6 +4,7 @@
 //! batch is one copy. It knows how many pages it holds and may hold; it does not know zones, and
 //! [`allocator`](crate::allocator) refills and drains it.
 
+use core::hint::assert_unchecked;
 use core::mem::MaybeUninit;
 
 use crate::handle::{Class, RawPage};
@@ -41,6 +42,10 @@ impl PcpList {
 
     #[inline]
     pub(crate) fn count(&self) -> usize {
+        // SAFETY: 1. it is so: `pcp-room`. The compiler, told, needs no checks of what lies below.
+        unsafe { assert_unchecked(self.count <= self.high) };
+        // SAFETY: 1. likewise.
+        unsafe { assert_unchecked(self.count <= self.pages.len()) };
         self.count
     }
 
@@ -55,8 +60,7 @@ impl PcpList {
     /// Returns how many more pages fit.
     #[inline]
     pub(crate) fn room(&self) -> usize {
-        // No overflow: `pcp-room`.
-        self.high.wrapping_sub(self.count)
+        self.high - self.count()
     }
 
     /// Returns how many pages the next refill takes from the zone.
@@ -82,14 +86,9 @@ impl PcpList {
     /// Takes the page that was freed last.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<RawPage> {
-        let last = self.count.checked_sub(1)?;
-        debug_assert!(last < self.pages.len(), "`pcp-room`");
-        // SAFETY: 1. in bounds: `pcp-room`.
-        let entry = unsafe { self.pages.get_unchecked(last) };
-        self.count = last;
-        // By reference: of what lies there the compiler then knows that it is not zero.
-        // SAFETY: 1. initialised: `pcp-init`.
-        Some(*unsafe { entry.assume_init_ref() })
+        let (&page, rest) = self.pages().split_last()?;
+        self.count = rest.len();
+        Some(page)
     }
 
     /// Adds a page; the caller has made room.
@@ -104,15 +103,14 @@ impl PcpList {
     /// Adds a page if there is room, and tells whether it did.
     #[inline]
     pub(crate) fn try_push(&mut self, page: RawPage) -> bool {
-        let count = self.count;
+        let count = self.count();
         if count >= self.high {
             return false;
         }
         debug_assert!(self.high <= self.pages.len(), "`pcp-room`");
         // SAFETY: 1. in bounds: below high, `pcp-room`.
         unsafe { self.pages.get_unchecked_mut(count) }.write(page);
-        // No overflow: it is below high.
-        self.count = count.wrapping_add(1);
+        self.count = count + 1;
         true
     }
 
@@ -127,15 +125,12 @@ impl PcpList {
         nr: usize,
         fill: impl FnOnce(&mut [MaybeUninit<RawPage>]),
     ) -> bool {
-        let count = self.count;
-        if nr > self.room() {
+        let count = self.count();
+        if nr > self.high - count {
             return false;
         }
-        // No overflow: it is at most high.
-        let end = count.wrapping_add(nr);
-        // SAFETY: 1. in bounds: up to high at most, `pcp-room`.
-        fill(unsafe { self.pages.get_unchecked_mut(count..end) });
-        self.count = end;
+        fill(&mut self.pages[count..][..nr]);
+        self.count = count + nr;
         true
     }
 
@@ -182,8 +177,8 @@ impl PcpList {
     /// If there are fewer.
     #[inline]
     fn top(&self, nr: usize) -> &[RawPage] {
-        // SAFETY: 1. initialised: `pcp-init`.
-        unsafe { self.pages[self.count - nr..self.count].assume_init_ref() }
+        let pages = self.pages();
+        &pages[pages.len() - nr..]
     }
 
     /// Returns the `nr` pages that were freed first, oldest first.
@@ -192,8 +187,14 @@ impl PcpList {
     /// If there are fewer.
     #[inline]
     fn bottom(&self, nr: usize) -> &[RawPage] {
+        &self.pages()[..nr]
+    }
+
+    /// Returns all pages, oldest first.
+    #[inline]
+    fn pages(&self) -> &[RawPage] {
         // SAFETY: 1. initialised: `pcp-init`.
-        unsafe { self.pages[..self.count][..nr].assume_init_ref() }
+        unsafe { self.pages[..self.count()].assume_init_ref() }
     }
 
     /// Takes the `nr` pages that were freed last: they leave the list when the result is dropped,
@@ -203,7 +204,7 @@ impl PcpList {
     /// If there are fewer.
     #[inline]
     pub(crate) fn take_top(&mut self, nr: usize) -> Taken<'_> {
-        assert!(nr <= self.count, "{nr} of {} pages", self.count);
+        assert!(nr <= self.count(), "{nr} of {} pages", self.count);
         Taken { list: self, nr, from: End::Top }
     }
 
@@ -212,7 +213,7 @@ impl PcpList {
     /// # Panics
     /// If there are fewer.
     pub(crate) fn take_bottom(&mut self, nr: usize) -> Taken<'_> {
-        assert!(nr <= self.count, "{nr} of {} pages", self.count);
+        assert!(nr <= self.count(), "{nr} of {} pages", self.count);
         Taken { list: self, nr, from: End::Bottom }
     }
 

@@ -27,13 +27,19 @@ impl<P: Platform> PageAllocator<P> {
         let index = page.list().index();
         let pinned = self.pin();
         let Some(mut lists) = pinned.lists() else { return self.free_block(page) };
-        let mut list = lists.list(index);
-        if !list.try_push(page) {
+        let is_added = {
+            let mut list = lists.list(index);
+            let is_added = list.try_push(page);
+            if is_added {
+                list.events.free.add(1);
+            }
+            is_added
+        };
+        if !is_added {
             // Let go, so that they need no place in memory to be handed over from.
             drop(lists);
-            return self.free_to_full_list(page);
+            self.free_to_full_list(page);
         }
-        list.events.free.add(1);
     }
 
     /// Takes back one page to a list that was full and must be drained first.
@@ -154,7 +160,7 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Takes back pages of one class that is not charged, if this CPU's list has room for all of them,
-    /// and tells whether it did.
+    /// and tells whether it did: if not, the lists were let go again.
     ///
     /// # Safety
     /// As for [`free_class`](Self::free_class).

@@ -88,7 +88,7 @@ impl<P: Platform> PageAllocator<P> {
     /// # Cost
     /// 12 bytes for each frame and 84 for each pageblock that a region touches, so at most 13 bytes
     /// per frame where regions are large; 24 for each region; and for each CPU and zone three lists
-    /// of [`pcp_high`](Config::pcp_high) x 8 bytes; 384 for each shard of a zone.
+    /// of [`pcp_high`](Config::pcp_high) x 8 bytes, rounded up to cache lines; 384 for each shard of a zone.
     pub fn metadata_layout(config: &Config<'_>) -> Result<Layout, ConfigError> {
         setup::metadata_layout(config)
     }

@@ -81,6 +81,7 @@ impl Put {
     /// Names the `nr_pages` frames of `mask`.
     #[inline]
     pub(crate) fn new(block: u32, word: usize, mask: u64, nr_pages: usize) -> Self {
+        debug_assert!(nr_ones(mask) as usize == nr_pages, "{nr_pages} frames in {mask:#x}");
         #[expect(
             clippy::cast_possible_truncation,
             reason = "a pageblock has eight words of 64 bits"

@@ -241,6 +241,7 @@ fn carve(config: &Config<'_>, counts: &Counts, carver: &mut Carver) -> Option<Ra
     let cpus = carver.take(counts.cpus);
     let zone_events = carver.take(counts.cpus * counts.zones);
     let slots = carver.take(nr_lists);
+    // Behind what is aligned to cache lines: see `pcp_room`.
     let pages = carver.take(counts.cpus * counts.pcp_pages);
     let zonelists = carver.take(counts.nodes * NR_ZONE_KINDS);
     let zone_indexes = carver.take(counts.nodes * zone_order_len(config, counts));

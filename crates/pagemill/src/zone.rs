@@ -164,7 +164,9 @@ impl Zone {
 
     fn put_into_shards(&self, platform: &impl Platform, puts: &[(u8, Put)]) {
         const END: u8 = u8::MAX;
-        // In chains by shard: which shard comes next is chance, which no branch guesses.
+        const { assert!(Runs::CAPACITY <= END as usize, "positions are numbered in a byte") };
+        // In chains by shard, the last one first: which shard comes next is chance, which no branch
+        // guesses.
         let mut first = [END; MAX_NR_SHARDS];
         let mut next = [END; Runs::CAPACITY];
         for ((number, next), &(shard, _)) in (0..).zip(&mut next).zip(puts) {

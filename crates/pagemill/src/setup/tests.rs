@@ -1,6 +1,10 @@
 use alloc::alloc::{alloc, alloc_zeroed, dealloc};
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::Cell;
+use core::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 
 use super::*;
 use crate::alloc_pages::AllocPages;
@@ -303,4 +307,29 @@ fn a_frame_that_is_free_is_refused_by_its_shard() {
     give_back(|zone, class, machine| {
         zone.free_pages(machine, &[class.at(Pfn::new(0x10_1141))]);
     });
+}
+
+#[test]
+fn a_frame_twice_in_what_comes_back_is_found_wherever_it_stands() {
+    for len in 2..=70 {
+        for (first, second) in [(0, 1), (0, len - 1), (len / 2, len - 1), (len - 2, len - 1)] {
+            if first == second {
+                continue;
+            }
+            give_back(|zone, class, machine| {
+                let home = Home(0);
+                let take =
+                    || zone.rmqueue(machine, home, MigrateType::Movable, Order::ZERO, |_| {});
+                while take().is_some() {}
+                let pfns = (0x10_0000..).take(len);
+                let mut pages: Vec<_> = pfns.map(|pfn| class.at(Pfn::new(pfn))).collect();
+                pages[second] = pages[first];
+                let free = AssertUnwindSafe(|| zone.free_pages(machine, &pages));
+                let payload = catch_unwind(free).expect_err("one comes twice");
+                let message = payload.downcast_ref::<String>().expect("a formatted message");
+                let expected = format!("double free of frame {}", pages[first].pfn());
+                assert!(message.starts_with(&expected), "{len} pages: {message}, not {expected}");
+            });
+        }
+    }
 }

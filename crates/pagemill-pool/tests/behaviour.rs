@@ -14,7 +14,7 @@ use std::sync::Mutex;
 use common::World;
 use pagemill::{AllocPages, Folio, Gfp, NodeId, Order, Page, PageAllocator, PageSource};
 use pagemill_host::{
-    AllocatorConfig, ArenaConfig, DEFAULT_BASE_PFN, Host, SharedAllocator, allocator,
+    AllocatorConfig, ArenaConfig, Cpus, DEFAULT_BASE_PFN, Host, SharedAllocator, allocator,
 };
 use pagemill_pool::{
     ArenaOffsets, DmaParams, FaultyMapper, MemoryProvider, NoDma, PagePool, PoolError, PoolFrags,
@@ -79,10 +79,18 @@ fn a_page_that_cannot_be_mapped_is_freed_and_only_that_one() {
     drop((page, rest));
 }
 
+/// Returns a world, and keeps the caller on one CPU from now on: pages in the lists of a CPU it had left
+/// would be missing from what it takes until nothing is left.
+fn on_one_cpu() -> World {
+    let cpu = Cpus::allowed().expect("the kernel tells")[0];
+    Cpus::pin_to(cpu).expect("an allowed CPU");
+    World::new()
+}
+
 /// A partial result of the bulk allocator is taken as it is.
 #[test]
 fn a_refill_takes_what_the_allocator_can_spare() {
-    let world = World::new();
+    let world = on_one_cpu();
     let mut hog: Vec<_> = core::iter::from_fn(|| world.alloc_page(Gfp::KERNEL)).collect();
     hog.truncate(hog.len() - 100);
     let pool = pool(&world);
@@ -111,7 +119,7 @@ fn a_refill_of_one_serves_one() {
 
 #[test]
 fn pages_from_the_reserve_are_not_recycled() {
-    let world = World::new();
+    let world = on_one_cpu();
     let gfp = Gfp::ATOMIC | Gfp::MEMALLOC;
     let pool = PagePool::new(&PoolParams { gfp, ..PoolParams::new() }, &*world, NoDma).unwrap();
     let mut owner = PoolOwner::claim(&pool).unwrap();
@@ -142,7 +150,7 @@ fn pages_from_the_reserve_are_not_recycled() {
 
 #[test]
 fn a_pool_whose_pages_may_not_come_from_the_reserve_gets_none() {
-    let world = World::new();
+    let world = on_one_cpu();
     let pool = pool(&world);
     let mut owner = PoolOwner::claim(&pool).unwrap();
     let hog: Vec<_> = core::iter::from_fn(|| world.alloc_page(Gfp::ATOMIC)).collect();

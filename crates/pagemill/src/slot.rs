@@ -1,5 +1,6 @@
 //! The place of one of a CPU's lists, and its counters.
 
+use core::fmt;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
@@ -63,8 +64,8 @@ impl DerefMut for ListMut<'_> {
     }
 }
 
-impl core::fmt::Debug for Slot {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Slot").field("events", &self.events).finish_non_exhaustive()
     }
 }

@@ -73,6 +73,7 @@ fn alloc_into_holes<S: PageSource>(
     first_hole + fill_one(source, gfp, node, &mut slots[first_hole], site)
 }
 
+/// Fills one empty slot with all the effort of a single allocation; returns 1 if it holds a page.
 #[inline]
 fn fill_one<S: PageSource>(
     source: &S,

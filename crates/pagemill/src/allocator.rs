@@ -531,7 +531,7 @@ impl<'a, P: Platform> Pinned<'a, P> {
         if node.is_some_and(|node| node != self.cpu.node) {
             return None;
         }
-        self.cpu.routes.of(gfp)
+        Some(self.cpu.route(gfp))
     }
 }
 

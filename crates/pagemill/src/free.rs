@@ -16,19 +16,19 @@ impl<P: Platform> PageAllocator<P> {
     /// Takes back one page.
     #[inline]
     pub(crate) fn free_single(&self, page: RawPage) {
-        if page.is_charged() || self.special.any() {
+        if self.special.any() {
             return self.free_unusual(page);
         }
-        self.free_to_list(page);
-    }
-
-    #[inline]
-    fn free_to_list(&self, page: RawPage) {
-        let index = page.list().index();
         let pinned = self.pin();
+        // Neither charged nor of another list: one comparison says both.
+        let Some(slot) = pinned.cpu().usual_slot(page) else {
+            drop(pinned);
+            return self.free_other(page);
+        };
         let Some(mut lists) = pinned.lists() else { return self.free_block(page) };
         let is_added = {
-            let mut list = lists.list(index);
+            // SAFETY: 1. of this CPU: both are of `pinned`.
+            let mut list = unsafe { lists.list_at(slot) };
             let is_added = list.try_push(page);
             if is_added {
                 list.events.free.add(1);
@@ -38,14 +38,18 @@ impl<P: Platform> PageAllocator<P> {
         if !is_added {
             // Let go, so that they need no place in memory to be handed over from.
             drop(lists);
-            self.free_to_full_list(page);
+            self.free_to_list(page);
         }
     }
 
-    /// Takes back one page to a list that was full and must be drained first.
-    #[cold]
+    /// Takes back one page that is charged, or goes to another list than most.
     #[inline(never)]
-    fn free_to_full_list(&self, page: RawPage) {
+    fn free_other(&self, page: RawPage) {
+        if page.is_charged() { self.free_unusual(page) } else { self.free_to_list(page) }
+    }
+
+    /// Takes back one page that is not charged.
+    fn free_to_list(&self, page: RawPage) {
         let index = page.list().index();
         let pinned = self.pin();
         let Some(mut lists) = pinned.lists() else { return self.free_block(page) };
@@ -176,7 +180,7 @@ impl<P: Platform> PageAllocator<P> {
         }
         let pinned = self.pin();
         let Some(mut lists) = pinned.lists() else { return false };
-        let mut list = lists.list(class.list().index());
+        let mut list = lists.list_for(class);
         // SAFETY: 1. `next` initialises: the caller's obligation.
         if !unsafe { list.try_push_with(nr, next) } {
             return false;

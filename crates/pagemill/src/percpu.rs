@@ -1,8 +1,11 @@
 //! What belongs to one CPU: its lists of free pages and its share of the counters.
 
 use core::fmt;
+use core::hint::cold_path;
 
 use crate::claim::{Claim, Claimed};
+use crate::gfp::Gfp;
+use crate::handle::{Class, RawPage};
 use crate::platform::Platform;
 use crate::route::{Route, Routes};
 use crate::slot::{ListMut, Slot};
@@ -25,11 +28,17 @@ pub(crate) struct PerCpu {
     pub(crate) home: Home,
     pub(crate) node: NodeId,
     /// Where requests for the CPU's own node go first.
-    pub(crate) routes: &'static Routes,
+    routes: &'static Routes,
+    /// The one of them that ordinary requests take. Most pages come back to its list: to look up the list
+    /// of a page is some loads, each of which waits for the page's word; to compare that with what it mostly
+    /// is, nobody waits for.
+    usual: Route,
     slots: &'static [Slot],
     /// One entry for each zone.
     zone_events: &'static [ZoneEvents],
 }
+
+const _: () = assert!(size_of::<PerCpu>() == 128, "a CPU's number is shifted to its place");
 
 /// The right to use one CPU's lists and to write its counters.
 pub(crate) struct Lists<'a, P: Platform> {
@@ -50,10 +59,14 @@ pub(crate) struct Parts {
 }
 
 impl PerCpu {
+    /// What requests of the kernel itself, of drivers and servers say.
+    const USUAL: Gfp = Gfp::KERNEL;
+
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { id, home, node, is_shared, routes, slots, zone_events } = parts;
         let claim = if is_shared { Claim::shared(id) } else { Claim::new(id) };
-        Self { claim, is_shared, home, node, routes, slots, zone_events }
+        let usual = *routes.of(Self::USUAL);
+        Self { claim, is_shared, home, node, routes, usual, slots, zone_events }
     }
 
     /// Takes the lists if nobody else is using them; the caller is pinned to this CPU.
@@ -91,6 +104,22 @@ impl PerCpu {
         Lists { cpu: self, _claimed: claimed, platform }
     }
 
+    /// Returns where a request for the CPU's own node goes first.
+    #[inline]
+    pub(crate) fn route(&'static self, gfp: Gfp) -> &'static Route {
+        // Mostly known when the caller is compiled.
+        let is_usual = gfp.intersection(Gfp::ROUTE) == Self::USUAL.intersection(Gfp::ROUTE);
+        if is_usual { &self.usual } else { self.routes.of(gfp) }
+    }
+
+    /// Returns the place of the list that a page returns to, if it is one of those that this CPU mostly
+    /// frees, and not charged.
+    #[inline]
+    pub(crate) fn usual_slot(&self, page: RawPage) -> Option<&'static Slot> {
+        let Route { class, slot, .. } = self.usual;
+        class.difference(Some(page)).is_none().then_some(slot)
+    }
+
     /// Returns the number of lists.
     pub(crate) fn nr_lists(&self) -> usize {
         self.slots.len()
@@ -115,19 +144,31 @@ impl<P: Platform> Lists<'_, P> {
         unsafe { self.cpu.slots[index].hold() }
     }
 
-    /// Returns the list that a route leads to.
+    /// Returns the list that pages of a class return to.
+    #[inline]
+    pub(crate) fn list_for(&mut self, class: Class) -> ListMut<'_> {
+        let Route { class: usual, slot, .. } = self.cpu.usual;
+        if class != usual {
+            cold_path();
+            return self.list(class.list().index());
+        }
+        // SAFETY: 1. of this CPU.
+        unsafe { self.list_at(slot) }
+    }
+
+    /// Returns the list in a slot.
     ///
     /// # Safety
-    /// The route is one of this CPU's.
+    /// The slot is one of this CPU's.
     #[inline]
-    pub(crate) unsafe fn list_of(&mut self, route: &'static Route) -> ListMut<'_> {
+    pub(crate) unsafe fn list_at(&mut self, slot: &'static Slot) -> ListMut<'_> {
         debug_assert!(
-            self.cpu.slots.as_ptr_range().contains(&core::ptr::from_ref(route.slot)),
-            "a route of another CPU"
+            self.cpu.slots.as_ptr_range().contains(&core::ptr::from_ref(slot)),
+            "a list of another CPU"
         );
         // SAFETY: 1. held: the CPU's claim is, and the slot is the CPU's: the caller's obligation.
         // 2. one at a time: this is borrowed for as long.
-        unsafe { route.slot.hold() }
+        unsafe { slot.hold() }
     }
 
     /// Returns which shards of zones are the CPU's own.

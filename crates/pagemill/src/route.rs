@@ -1,16 +1,19 @@
 //! Where ordinary requests of a node go first, worked out beforehand.
 
 use crate::gfp::Gfp;
+use crate::handle::Class;
 use crate::shard::Shard;
 use crate::slot::Slot;
-use crate::units::NodeId;
+use crate::units::{NodeId, Order};
 use crate::zone::{Home, Zone};
 use crate::zonelist::ZoneList;
 
 /// The list of the zone that a request prefers, and what it must leave in the zone.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Route {
-    pub(crate) zone: &'static Zone,
+    zone: &'static Zone,
+    /// The class of the pages in the list.
+    pub(crate) class: Class,
     /// The list; the CPU is the one whose routes these are.
     pub(crate) slot: &'static Slot,
     /// The CPU's own shard of the zone.
@@ -22,15 +25,18 @@ pub(crate) struct Route {
 
 /// The routes of one CPU, by the flags that decide about zone and kind of page.
 #[derive(Debug)]
-pub(crate) struct Routes([Option<Route>; NR_ROUTES]);
+pub(crate) struct Routes([Route; NR_ROUTES]);
 
 const NR_ROUTES: usize = Gfp::ROUTE.bits() as usize + 1;
+
+/// More than any zone has: what nobody is admitted to.
+const CLOSED: u64 = u64::MAX;
 
 impl Routes {
     /// Works out the routes of a CPU of `node`, whose lists are in `slots`; `zonelists` are the node's,
     /// by highest kind of zone.
     ///
-    /// There are none to zones of other nodes: requests that go there are counted otherwise.
+    /// Those to zones of other nodes are closed: requests that go there are counted otherwise.
     pub(crate) fn new(
         node: NodeId,
         home: Home,
@@ -38,29 +44,30 @@ impl Routes {
         slots: &'static [Slot],
         zonelists: &[ZoneList],
     ) -> Self {
-        let mut routes = [None; NR_ROUTES];
-        for (bits, route) in (0..).zip(&mut routes) {
-            let gfp = Gfp::from_bits_retain(bits);
+        Self(core::array::from_fn(|bits| {
+            #[expect(clippy::cast_possible_truncation, reason = "few bits")]
+            let gfp = Gfp::from_bits_retain(bits as u32);
             let highest = gfp.highest_zone();
             let first = zonelists[highest.index()].zones().first();
-            *route = first
-                .map(|&index| &zones[usize::from(index)])
-                .filter(|zone| zone.facts.node == node)
-                .map(|zone| Route {
-                    zone,
-                    slot: &slots[zone.list(gfp.migratetype()).index()],
-                    own: zone.home(home),
-                    home,
-                    limit: zone.facts.watermarks.bulk_limit(highest),
-                });
-        }
-        Self(routes)
+            let zone = &zones[first.map_or(0, |&index| usize::from(index))];
+            let list = zone.list(gfp.migratetype());
+            let is_open = first.is_some() && zone.facts.node == node;
+            let limit = if is_open { zone.facts.watermarks.bulk_limit(highest) } else { CLOSED };
+            Route {
+                zone,
+                class: Class::new(list, Order::ZERO),
+                slot: &slots[list.index()],
+                own: zone.home(home),
+                home,
+                limit,
+            }
+        }))
     }
 
     /// Returns the route of a request.
     #[inline]
-    pub(crate) fn of(&self, gfp: Gfp) -> Option<&Route> {
-        self.0[(gfp.bits() & Gfp::ROUTE.bits()) as usize].as_ref()
+    pub(crate) fn of(&self, gfp: Gfp) -> &Route {
+        &self.0[(gfp.bits() & Gfp::ROUTE.bits()) as usize]
     }
 }
 

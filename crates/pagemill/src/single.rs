@@ -41,7 +41,7 @@ impl<P: Platform> PageAllocator<P> {
         }
         let mut lists = pinned.lists()?;
         // SAFETY: 1. of this CPU: both are of `pinned`.
-        let mut list = unsafe { lists.list_of(route) };
+        let mut list = unsafe { lists.list_at(route.slot) };
         let page = list.pop()?;
         list.events.alloc.add(1);
         Some(page)

@@ -97,7 +97,7 @@ impl<P: Platform> PageAllocator<P> {
         }
         let Some(mut lists) = pinned.lists() else { return false };
         // SAFETY: 1. of this CPU: both are of `pinned`.
-        let mut list = unsafe { lists.list_of(route) };
+        let mut list = unsafe { lists.list_at(route.slot) };
         if list.count() < nr {
             return false;
         }

@@ -31,6 +31,8 @@
 //! - `frame-in-arena`: the number of a frame is checked against the arena, in every build, before
 //!   it becomes a pointer.
 //! - `rseq-sequence` (`rseq.rs`): which instructions the kernel breaks off where it takes the CPU.
+//! - `code-resident` (`resident.rs`): what the kernel may look up for a thread long after it ran is never
+//!   unmapped.
 //! - `rseq-registered`: an offset of the restartable-sequence area is kept only where the C library
 //!   says that it keeps such an area for each thread.
 
@@ -48,6 +50,7 @@ mod mapping;
 mod owners;
 mod platform;
 mod reclaim;
+mod resident;
 mod rseq;
 mod scope;
 mod signal;

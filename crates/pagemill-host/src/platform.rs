@@ -1,5 +1,6 @@
 //! The platform that a process is: frames in an arena, CPU numbers from the C library.
 
+use core::hint::cold_path;
 use core::ptr::NonNull;
 use core::time::Duration;
 use std::thread;
@@ -191,9 +192,12 @@ impl Platform for Host {
         match self.claims {
             // SAFETY:
             // 1. The claim is taken by these two methods only: the caller's obligation.
-            // 2. Registered: there is an area for claims. `try_visit` fences.
+            // 2. Registered, and `code-resident`: there is an area for claims. `try_visit` fences.
             Some(area) => unsafe { area.try_claim(claim) },
-            None => claim.try_take(),
+            None => {
+                cold_path();
+                claim.try_take()
+            }
         }
     }
 

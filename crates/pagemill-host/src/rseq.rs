@@ -8,7 +8,10 @@
 //!
 //! `rseq-sequence`: a restartable sequence here is from the label of its beginning to the
 //! instruction after its store; the kernel resumes whoever lost the CPU within it at the abort
-//! label, behind the signature that the C library registered.
+//! label, behind the signature that the C library registered. The area names the last sequence until
+//! the kernel next looks there, sees that the thread is somewhere else, and clears the field: clearing
+//! it at the end of each would be one store more. So the kernel may read what describes a sequence at
+//! any later time, and that must stay mapped: `code-resident`.
 //!
 //! # Source
 //! `linux-6.12` `include/uapi/linux/rseq.h`, `kernel/rseq.c`, `include/uapi/linux/membarrier.h`;
@@ -16,6 +19,8 @@
 //! `RSEQ_SIG`.
 
 use pagemill::CpuId;
+
+use crate::resident;
 
 #[cfg(all(
     any(target_arch = "x86_64", target_arch = "aarch64"),
@@ -103,8 +108,9 @@ mod area {
         /// `None` also comes where the caller lost the CPU meanwhile.
         ///
         /// # Safety
-        /// The process is registered for fences of sequences: others take the claim with one
-        /// ([`fence`](super::fence)), never by an exchange.
+        /// - The process is registered for fences of sequences: others take the claim with one
+        ///   ([`fence`](super::fence)), never by an exchange.
+        /// - This code is never unmapped (`code-resident`).
         #[cfg(target_arch = "x86_64")]
         #[inline]
         pub(crate) unsafe fn try_claim(self, claim: &Claim) -> Option<Claimed<'_>> {
@@ -115,8 +121,7 @@ mod area {
             //    for the thread to write.
             // 2. What it is set to describes the sequence as the kernel reads it (`rseq-sequence`):
             //    version 0, no flags, its start, its length, where to go on; the descriptor and the
-            //    code are mapped for as long as the field names them, because it is cleared at the
-            //    end.
+            //    code are mapped for as long as the field names them: `code-resident`.
             // 3. The claim's words are valid, aligned and atomic everywhere else: one store of the
             //    second, Release-ordered as all stores on x86 are, after Acquire loads of both.
             // 4. No stack is used; flags are clobbered, as is the default; memory may change.
@@ -127,12 +132,11 @@ mod area {
                     "33:",
                     "mov ecx, dword ptr fs:[{area}]",
                     "cmp ecx, dword ptr [{claim}]",
-                    "jne 55f",
+                    "jne {in_use}",
                     "cmp dword ptr [{claim} + 4], 0",
-                    "jne 55f",
+                    "jne {in_use}",
                     "mov dword ptr [{claim} + 4], 1",
                     "44:",
-                    "mov qword ptr fs:[{area} + {SEQUENCE}], 0",
                     ".pushsection __rseq_cs, \"aw\"",
                     ".balign 32",
                     "22:",
@@ -144,8 +148,6 @@ mod area {
                     ".byte 0x0f, 0xb9, 0x3d",
                     ".long 0x53053053",
                     "66:",
-                    "55:",
-                    "mov qword ptr fs:[{area} + {SEQUENCE}], 0",
                     "jmp {in_use}",
                     ".popsection",
                     area = in(reg) self.0.get(),
@@ -268,10 +270,12 @@ mod no_area {
     }
 }
 
-/// Registers the process for [`fence`], and returns the area if sequences can take claims.
+/// Registers the process for [`fence`] and keeps this code mapped, and returns the area if sequences can
+/// take claims.
 pub(crate) fn claims() -> Option<Area> {
+    const REGISTER: i32 = libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ;
     let area = Area::find().filter(|_| Area::CAN_CLAIM)?;
-    membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ, 0, 0).then_some(area)
+    (resident::keep() && membarrier(REGISTER, 0, 0)).then_some(area)
 }
 
 /// Breaks off the restartable sequence that a thread of this process may be in on `cpu`, and orders

@@ -1,0 +1,47 @@
+//! That this code stays mapped, even where it is part of a library that is unloaded.
+//!
+//! `code-resident`: after [`keep`] has returned true, nothing unmaps this code and its statics.
+
+use core::ffi::c_void;
+use core::mem::MaybeUninit;
+
+/// Sees to it that this code is never unmapped, and tells whether it could.
+pub(crate) fn keep() -> bool {
+    let Some(here) = object_of(keep as *const c_void) else { return false };
+    // SAFETY: 1. The call takes a number, and reads what the kernel gave the process at its start.
+    let entry = unsafe { libc::getauxval(libc::AT_ENTRY) };
+    #[expect(clippy::cast_possible_truncation, reason = "an address")]
+    let program = object_of(core::ptr::without_provenance(entry as usize));
+    // The program itself stays in any case, and cannot be opened like a library.
+    program.is_some_and(|program| program.dli_fbase == here.dli_fbase) || {
+        let flags = libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
+        // SAFETY:
+        // 1. The name is a C string that the loader keeps as long as it keeps the object, which is
+        //    while this code runs.
+        // 2. Nothing is loaded, so no foreign code runs: the object is there already.
+        !unsafe { libc::dlopen(here.dli_fname, flags) }.is_null()
+    }
+}
+
+/// Returns what the loader knows about the object that an address is in.
+fn object_of(address: *const c_void) -> Option<libc::Dl_info> {
+    let mut info = MaybeUninit::uninit();
+    // SAFETY:
+    // 1. Any address may be asked for; the loader compares it and does not read there.
+    // 2. There is room for what it writes.
+    let is_found = unsafe { libc::dladdr(address, info.as_mut_ptr()) } != 0;
+    // SAFETY: 1. Written: the loader found the object.
+    is_found.then(|| unsafe { info.assume_init() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "asks the loader")]
+    fn a_program_stays_and_addresses_outside_are_of_no_object() {
+        assert!(keep());
+        assert!(object_of(core::ptr::without_provenance(1)).is_none());
+    }
+}

@@ -25,7 +25,6 @@ use crate::page_vec::PageVec;
 /// # }
 /// ```
 #[derive(Debug)]
-#[repr(align(64))]
 pub struct LocalPages<S: AllocPages, const N: usize> {
     stock: PageVec<S, N>,
 }

@@ -31,8 +31,8 @@ use crate::source::PageSource;
 ///
 /// # Source
 /// `linux-6.12` `include/linux/pagevec.h` `struct folio_batch`. Differs: it owns its pages.
-// In this order: what holds one at the beginning of a cache line has its pages there.
-#[repr(C)]
+// In this order, so that the pages begin a cache line: a copy of a batch then meets no line twice.
+#[repr(C, align(64))]
 pub struct PageVec<S: PageSource, const N: usize> {
     pages: [MaybeUninit<RawPage>; N],
     len: usize,

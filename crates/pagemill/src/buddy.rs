@@ -13,7 +13,8 @@
 //! unless it changes the order of its pageblock's largest free block.
 
 use crate::migratetype::{MigrateType, NR_MIGRATE_TYPES};
-use crate::pageblock::{Bitmap, Runs, WORD_NR_PAGES, WordRun, nr_ones};
+use crate::pageblock::{Bitmap, Runs, WORD_NR_PAGES, WordRun, may_make_larger, nr_ones};
+use crate::put::Put;
 use crate::span::{Span, Spans, block_base};
 use crate::units::{MAX_ORDER, Order, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER, Pfn};
 
@@ -64,31 +65,6 @@ pub(crate) struct Buddy {
     order_mask: [u16; NR_MIGRATE_TYPES],
     nr_free: u64,
     stolen: Option<Stolen>,
-}
-
-/// Frames of one word of a pageblock's bitmap, on their way back.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Put {
-    /// The number of the pageblock within the zone.
-    block: u32,
-    word: u8,
-    /// Bits of `mask`.
-    nr_pages: u8,
-    mask: u64,
-}
-
-impl Put {
-    /// Names the `nr_pages` frames of `mask`.
-    #[inline]
-    pub(crate) fn new(block: u32, word: usize, mask: u64, nr_pages: usize) -> Self {
-        debug_assert!(nr_ones(mask) as usize == nr_pages, "{nr_pages} frames in {mask:#x}");
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "a pageblock has eight words of 64 bits"
-        )]
-        let (word, nr_pages) = (word as u8, nr_pages as u8);
-        Self { block, word, nr_pages, mask }
-    }
 }
 
 /// What was taken from pageblocks of another kind.
@@ -234,25 +210,50 @@ impl Buddy {
     /// # Panics
     /// If one of them is free already, or not of these pageblocks.
     #[inline]
-    pub(crate) fn put(&mut self, put: Put) {
-        let number = self.own(put.block);
-        let (index, mask) = (usize::from(put.word), put.mask);
-        let bitmap = &mut self.bitmaps[number];
-        let word = bitmap.word(index);
-        if word & mask != 0 {
-            let first = self.first_pfn(number).offset((index * WORD_NR_PAGES) as u64);
-            let frame = first.offset(u64::from((word & mask).trailing_zeros()));
-            panic!("double free of frame {frame}: it is free in its zone already");
+    pub(crate) fn put_all(&mut self, puts: impl Iterator<Item = Put>) {
+        let mut nr_pages = 0_u64;
+        let mut twice = None;
+        for put in puts {
+            if self.put(put).is_err() {
+                twice = Some(put);
+                break;
+            }
+            // No overflow, as in all sums of frames here: no frame is free twice.
+            nr_pages = nr_pages.wrapping_add(u64::from(put.nr_pages()));
         }
-        bitmap.put_into_word(index, mask);
-        let block = &mut self.blocks[number];
-        block.nr_free += u16::from(put.nr_pages);
-        self.nr_free += u64::from(put.nr_pages);
+        self.nr_free += nr_pages;
+        if let Some(put) = twice {
+            self.double_free(put);
+        }
+    }
+
+    /// Returns frames that are in use, but does not count them in the whole.
+    ///
+    /// # Errors
+    /// If one of them is free already: nothing has changed then.
+    #[inline]
+    fn put(&mut self, put: Put) -> Result<(), ()> {
+        let number = self.own(put.block);
+        let (index, mask) = (put.word(), put.mask);
+        let (bitmap, block) = (&mut self.bitmaps[number], &mut self.blocks[number]);
+        let word = bitmap.put_into_word(index, mask)?;
+        block.nr_free = block.nr_free.wrapping_add(put.nr_pages());
         // Most pages make no larger block than there is: the only test that they cost.
         match block.filed {
-            Filed::Partial(largest) if !bitmap.made_larger(index, mask, largest) => {}
+            Filed::Partial(largest) if !may_make_larger(word, mask, largest) => {}
             _ => self.file_after_put(number, index),
         }
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn double_free(&self, put: Put) -> ! {
+        let (number, index) = (self.own(put.block), put.word());
+        let first = self.first_pfn(number).offset((index * WORD_NR_PAGES) as u64);
+        let twice = self.bitmaps[number].word(index) & put.mask;
+        let frame = first.offset(u64::from(twice.trailing_zeros()));
+        panic!("double free of frame {frame}: it is free in its zone already");
     }
 
     /// Returns the block of `order` at `pfn`, in the zone's pageblock `block`, which is in use.
@@ -561,7 +562,8 @@ impl Buddy {
     /// Returns the number here of the zone's pageblock `block`.
     #[inline]
     fn own(&self, block: u32) -> usize {
-        (block - self.first_block) as usize
+        // Of another shard's it wraps, to a number that there is not.
+        block.wrapping_sub(self.first_block) as usize
     }
 
     #[inline]

@@ -88,27 +88,6 @@ impl Bitmap {
         }
     }
 
-    /// Tells whether the frames of `mask` in word `index`, just put there, made a free block of an
-    /// order above `exponent`; there was none.
-    ///
-    /// # Cost
-    /// One comparison where the frames lie close together, and no branch that chance decides.
-    #[inline]
-    pub(crate) fn made_larger(&self, index: usize, mask: u64, exponent: u8) -> bool {
-        let word = self.words[index];
-        if exponent >= WORD_ORDER {
-            let is_larger = |largest: Order| largest.value() > exponent;
-            return word == u64::MAX && self.largest_order_at(index).is_some_and(is_larger);
-        }
-        let nr_pages = 2_u32 << exponent;
-        let first = mask.trailing_zeros() & !(nr_pages - 1);
-        let block = u64::MAX >> (u64::BITS - nr_pages) << first;
-        if mask & !block == 0 {
-            return word & block == block;
-        }
-        (0..=exponent).fold(word, pair_up) != 0
-    }
-
     /// Returns the first frame of the smallest free block that `wanted` fits into.
     pub(crate) fn find(&self, wanted: Order) -> Option<usize> {
         (wanted.value()..=PAGEBLOCK_ORDER.value())
@@ -166,10 +145,18 @@ impl Bitmap {
         self.words[index]
     }
 
-    /// Marks the frames of `mask` in word `index` as free.
+    /// Marks the frames of `mask` in word `index` as free, and returns the word.
+    ///
+    /// # Errors
+    /// If one of them is free already; nothing has changed then.
     #[inline]
-    pub(crate) fn put_into_word(&mut self, index: usize, mask: u64) {
-        self.words[index] |= mask;
+    pub(crate) fn put_into_word(&mut self, index: usize, mask: u64) -> Result<u64, ()> {
+        let word = &mut self.words[index % NR_WORDS];
+        if *word & mask != 0 {
+            return Err(());
+        }
+        *word |= mask;
+        Ok(*word)
     }
 
     /// Replaces word `index` by what `change` makes of it.
@@ -239,6 +226,33 @@ impl Runs {
     pub(crate) fn as_slice(&self) -> &[WordRun] {
         self.0.as_slice()
     }
+}
+
+/// Tells whether the frames of `mask`, just put into `word`, may have made a free block of an order
+/// above `exponent`, where there was none. If it says no, they have not.
+///
+/// # Cost
+/// One comparison where the frames lie close together, and no branch that chance decides.
+#[inline]
+pub(crate) fn may_make_larger(word: u64, mask: u64, exponent: u8) -> bool {
+    // What a block above the order covers of a word, and the bits of a position that say which one.
+    const BLOCKS: [(u64, u32); 16] = {
+        let mut blocks = [(u64::MAX, 0); 16];
+        let mut exponent = 0;
+        while exponent < WORD_ORDER as usize {
+            let nr_pages = 2 << exponent;
+            blocks[exponent] =
+                (u64::MAX >> (u64::BITS - nr_pages), (u64::BITS - 1) & !(nr_pages - 1));
+            exponent += 1;
+        }
+        blocks
+    };
+    let (ones, which) = BLOCKS[usize::from(exponent % 16)];
+    let block = ones.wrapping_shl(mask.trailing_zeros() & which);
+    if mask & !block == 0 {
+        return word & block == block;
+    }
+    (0..=exponent).fold(word, pair_up) != 0
 }
 
 /// Returns the number of one bits of `mask`.

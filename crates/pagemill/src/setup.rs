@@ -10,6 +10,7 @@ use core::ptr::NonNull;
 use crate::account::{self, Accounts};
 use crate::buddy::{Block, Buddy};
 use crate::config::Config;
+use crate::division::Division;
 use crate::error::ConfigError;
 use crate::gfp::{NR_ZONE_KINDS, ZoneKind};
 use crate::handle::{MAX_NR_ZONES, RawPage};
@@ -26,7 +27,7 @@ use crate::span::{Span, Spans, block_base};
 use crate::stats::ZoneEvents;
 use crate::units::{CpuId, NodeId, PAGE_SHIFT};
 use crate::watermark::{Watermarks, default_min_free_pages, lowmem_reserve};
-use crate::zone::{Divisor, Home, Zone, ZoneFacts};
+use crate::zone::{Home, Zone, ZoneFacts};
 use crate::zonelist::{ZoneList, zone_order};
 
 /// The tables of an allocator, in memory that it was given for good.
@@ -381,7 +382,7 @@ fn fill_zones(
             managed: shards.iter().map(Shard::nr_free).sum(),
             present: counts.frames,
             watermarks: Watermarks::default(),
-            shard_nr_blocks: Divisor::new(shard_nr_blocks),
+            division: Division::new(shard_nr_blocks, counts.shards, first_block),
         };
         Zone::new(shards, facts)
     });

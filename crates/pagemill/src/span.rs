@@ -19,6 +19,9 @@ pub(crate) struct Span {
 }
 
 impl Span {
+    /// A span of no frame.
+    pub(crate) const EMPTY: Self = Self { start: 0, end: 0, first_block: 0, first_frame: 0 };
+
     /// Tells whether frame `pfn` is of this span.
     #[inline]
     pub(crate) fn holds(&self, pfn: u64) -> bool {
@@ -28,10 +31,11 @@ impl Span {
     /// Returns the number of the pageblock that holds frame `pfn` of this span.
     #[inline]
     pub(crate) fn block(&self, pfn: u64) -> u32 {
-        let blocks = block_base(pfn) - block_base(self.start);
+        // No overflow: the frame is not before the first one.
+        let blocks = block_base(pfn).wrapping_sub(block_base(self.start));
         #[expect(clippy::cast_possible_truncation, reason = "a span has 2^32 frames at most")]
         let blocks = blocks as u32;
-        self.first_block + blocks
+        self.first_block.wrapping_add(blocks)
     }
 
     /// Returns the frames of this span that lie in pageblocks `blocks`, numbered within the zone.
@@ -59,7 +63,7 @@ pub(crate) struct LastSpan(Span);
 impl LastSpan {
     /// Remembers no span.
     pub(crate) const fn new() -> Self {
-        Self(Span { start: 0, end: 0, first_block: 0, first_frame: 0 })
+        Self(Span::EMPTY)
     }
 
     /// Returns the number of frame `pfn`, looking its span up if it is not the last one.
@@ -103,15 +107,11 @@ impl Spans {
     /// As [`find`](Self::find), for walks over many pages: `last` is the span that the last frame was
     /// in, and mostly the next one is in it, too.
     #[inline]
-    pub(crate) fn find_near(
-        &self,
-        last: &mut Option<&'static Span>,
-        pfn: u64,
-    ) -> Option<&'static Span> {
-        if last.is_none_or(|span| !span.holds(pfn)) {
-            *last = self.find_anywhere(pfn);
+    pub(crate) fn find_near(&self, last: &mut &'static Span, pfn: u64) -> Option<&'static Span> {
+        if !last.holds(pfn) {
+            *last = self.find_anywhere(pfn)?;
         }
-        *last
+        Some(*last)
     }
 
     #[cold]
@@ -122,12 +122,10 @@ impl Spans {
 
     /// Tells whether the pageblock that holds frame `pfn`, of `span`, is the upper one of two that make
     /// a block of the largest order.
-    #[inline]
     pub(crate) fn is_upper(&self, span: &Span, pfn: u64) -> bool {
         let base = block_base(pfn);
         let before = (base << PAGEBLOCK_ORDER.value()).wrapping_sub(1);
-        // No branch: which half of a pair the frame is in, is chance.
-        (base % 2 == 1) & (span.start <= before || self.find_anywhere(before).is_some())
+        base % 2 == 1 && (span.start <= before || self.find(before).is_some())
     }
 
     /// Returns the first frame of the zone in pageblock `block`, or `None` if there is none.

@@ -1,15 +1,15 @@
 //! One zone: its free frames in shards, its limits, its counters.
 
-use crate::buddy::{Put, Stolen, word_in_block};
-use crate::config::Config;
+use crate::buddy::{Stolen, word_in_block};
+use crate::division::Division;
 use crate::gfp::ZoneKind;
 use crate::handle::{Class, ListId, RawPage};
 use crate::migratetype::{MigrateType, NR_MIGRATE_TYPES};
 use crate::pageblock::{Runs, WORD_NR_PAGES, nr_ones};
 use crate::platform::Platform;
+use crate::put::{Put, Puts};
 use crate::shard::Shard;
 use crate::span::{Span, Spans};
-use crate::stack::Stack;
 use crate::stats::ZoneEvents;
 use crate::trace::Event;
 use crate::units::{MAX_ORDER, NodeId, Order, PAGEBLOCK_ORDER, Pfn};
@@ -37,35 +37,9 @@ pub(crate) struct ZoneFacts {
     /// Frames of the memory map, reserved ones included.
     pub(crate) present: u64,
     pub(crate) watermarks: Watermarks,
-    /// Pageblocks of each shard but the last, give or take the upper half of a pair.
-    pub(crate) shard_nr_blocks: Divisor,
+    /// Where its shards begin.
+    pub(crate) division: Division,
 }
-
-/// A number to divide by, again and again.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Divisor {
-    /// 2^64 divided by the number, rounded up: of a product with it the upper half is the quotient
-    /// of any 32 bits, because what rounding adds is too little to reach the next one.
-    reciprocal: u128,
-}
-
-impl Divisor {
-    /// # Panics
-    /// If it is zero.
-    pub(crate) const fn new(number: u32) -> Self {
-        Self { reciprocal: (1_u128 << 64).div_ceil(number as u128) }
-    }
-
-    #[inline]
-    pub(crate) const fn quotient(self, dividend: u32) -> u32 {
-        #[expect(clippy::cast_possible_truncation, reason = "no larger than the dividend")]
-        let quotient = (self.reciprocal.wrapping_mul(dividend as u128) >> 64) as u32;
-        quotient
-    }
-}
-
-/// Most shards that a zone has.
-const MAX_NR_SHARDS: usize = Config::NR_ZONE_SHARDS_MAX as usize;
 
 /// The number of a CPU, as far as it decides which shard of a zone it takes from first.
 #[derive(Clone, Copy, Debug)]
@@ -149,67 +123,43 @@ impl Zone {
     pub(crate) fn free_pages(&self, platform: &impl Platform, pages: &[RawPage]) {
         let mut rest = pages;
         while !rest.is_empty() {
-            let mut puts = Stack::new();
-            rest = &rest[self.gather(rest, &mut puts)..];
-            match self.shards {
-                [shard] => {
-                    let mut held = shard.hold(platform);
-                    let buddy = held.buddy();
-                    puts.as_slice().iter().for_each(|&(_, put)| buddy.put(put));
+            let mut puts = Puts::new();
+            rest = self.gather(rest, &mut puts);
+            for (shard, number) in self.shards.iter().zip(0..) {
+                if let Some(puts) = puts.of(number) {
+                    shard.hold(platform).buddy().put_all(puts);
                 }
-                _ => self.put_into_shards(platform, puts.as_slice()),
             }
         }
     }
 
-    fn put_into_shards(&self, platform: &impl Platform, puts: &[(u8, Put)]) {
-        const END: u8 = u8::MAX;
-        const { assert!(Runs::CAPACITY <= END as usize, "positions are numbered in a byte") };
-        // In chains by shard, the last one first: which shard comes next is chance, which no branch
-        // guesses.
-        let mut first = [END; MAX_NR_SHARDS];
-        let mut next = [END; Runs::CAPACITY];
-        for ((number, next), &(shard, _)) in (0..).zip(&mut next).zip(puts) {
-            *next = core::mem::replace(&mut first[usize::from(shard)], number);
-        }
-        for (shard, &first) in self.shards.iter().zip(&first) {
-            if first == END {
-                continue;
-            }
-            let mut held = shard.hold(platform);
-            let buddy = held.buddy();
-            let mut number = first;
-            while let Some(&(_, put)) = puts.get(usize::from(number)) {
-                buddy.put(put);
-                number = next[usize::from(number)];
-            }
-        }
-    }
-
-    /// Gathers pages into words of the frames' bitmap, each with its shard, and returns how many of
-    /// them fitted into `puts`.
+    /// Gathers pages into words of the frames' bitmap, by shard, and returns those that did not fit.
     ///
     /// # Panics
     /// If a page is not of this zone, or as [`of_word`].
     #[inline]
-    fn gather(&self, pages: &[RawPage], puts: &mut Stack<(u8, Put), { Runs::CAPACITY }>) -> usize {
+    fn gather<'a>(&self, pages: &'a [RawPage], puts: &mut Puts) -> &'a [RawPage] {
         let mut rest = pages;
-        let mut last = None;
-        while let Some(first) = rest.first()
-            && !puts.is_full()
-        {
+        let mut last = &Span::EMPTY;
+        puts.fill(|| {
+            let [first, others @ ..] = rest else { return None };
             let pfn = first.pfn().value();
-            let base = pfn & !IN_WORD;
-            let (mask, nr) = match rest.first_chunk() {
-                Some(word) if pfn == base && is_whole_word(word) => (u64::MAX, WORD_NR_PAGES),
-                _ => of_word(rest, base),
-            };
-            rest = &rest[nr..];
+            let is_near = |second: &RawPage| second.pfn().value() ^ pfn <= IN_WORD;
             let (shard, block) = self.locate_near(&mut last, pfn);
-            let put = Put::new(block, word_in_block(base), mask, nr);
-            puts.push((shard, put)).expect("there was room");
-        }
-        pages.len() - rest.len()
+            let (mask, nr) = match others.first() {
+                Some(second) if is_near(second) => {
+                    let (mask, nr) = of_word(rest, pfn);
+                    rest = &rest[nr..];
+                    (mask, nr)
+                }
+                _ => {
+                    rest = others;
+                    (1 << (pfn & IN_WORD), 1)
+                }
+            };
+            Some((shard, Put::new(block, word_in_block(pfn), mask, nr)))
+        });
+        rest
     }
 
     /// Takes one block and counts it.
@@ -360,22 +310,15 @@ impl Zone {
     /// # Panics
     /// If the frame is not of this zone.
     fn locate(&self, pfn: u64) -> (u8, u32) {
-        self.locate_near(&mut None, pfn)
+        self.locate_near(&mut &Span::EMPTY, pfn)
     }
 
     /// As [`locate`](Self::locate), for walks over many pages; see [`Spans::find_near`].
     #[inline]
-    fn locate_near(&self, last: &mut Option<&'static Span>, pfn: u64) -> (u8, u32) {
-        let spans = &self.facts.spans;
-        let Some(span) = spans.find_near(last, pfn) else { not_here(pfn) };
+    fn locate_near(&self, last: &mut &'static Span, pfn: u64) -> (u8, u32) {
+        let Some(span) = self.facts.spans.find_near(last, pfn) else { not_here(pfn) };
         let block = span.block(pfn);
-        let shard = match self.shards {
-            [_] => 0,
-            _ => self.facts.shard_nr_blocks.quotient(block - u32::from(spans.is_upper(span, pfn))),
-        };
-        #[expect(clippy::cast_possible_truncation, reason = "MAX_NR_SHARDS")]
-        let shard = shard as u8;
-        (shard, block)
+        (self.facts.division.shard(block), block)
     }
 }
 
@@ -395,25 +338,33 @@ fn not_here(pfn: u64) -> ! {
 /// The bits of a frame number that tell its position in a word.
 const IN_WORD: u64 = WORD_NR_PAGES as u64 - 1;
 
-/// Returns the bits of those pages, from the first one on, that are in the word at `base`, and their
-/// number.
+/// Returns the bits of those pages, from the first one on, that are in the word of frame `pfn`, the
+/// first one's, and their number.
 ///
 /// # Panics
 /// If one of them occurs twice: a double free.
-#[inline]
-fn of_word(pages: &[RawPage], base: u64) -> (u64, usize) {
+#[inline(never)]
+fn of_word(pages: &[RawPage], pfn: u64) -> (u64, usize) {
     const AT_ONCE: usize = 8;
-    let position = |page: &RawPage| page.pfn().value() ^ base;
-    // One that is alone is not worth looking at eight.
-    if pages.get(1).is_none_or(|second| position(second) > IN_WORD) {
-        return (1 << position(&pages[0]), 1);
+    let base = pfn & !IN_WORD;
+    if let Some(word) = pages.first_chunk::<WORD_NR_PAGES>()
+        && pfn == base
+        && word[WORD_NR_PAGES - 1].pfn().value() == base | IN_WORD
+        && follow_each_other(word)
+    {
+        return (u64::MAX, WORD_NR_PAGES);
     }
+    let position = |page: &RawPage| page.pfn().value() ^ base;
     let (mut mask, mut nr) = (0_u64, 0);
     for group in pages.as_chunks::<AT_ONCE>().0 {
-        if group.iter().fold(0, |all, page| all | position(page)) > IN_WORD {
+        let first = position(&group[0]);
+        if first <= (WORD_NR_PAGES - AT_ONCE) as u64 && follow_each_other(group) {
+            mask |= ((1 << AT_ONCE) - 1) << first;
+        } else if group.iter().fold(0, |all, page| all | position(page)) <= IN_WORD {
+            mask = group.iter().fold(mask, |mask, page| mask | 1 << (position(page) & IN_WORD));
+        } else {
             break;
         }
-        mask = group.iter().fold(mask, |mask, page| mask | 1 << (position(page) & IN_WORD));
         nr += AT_ONCE;
     }
     while let Some(page) = pages.get(nr)
@@ -440,36 +391,15 @@ fn freed_twice(pages: &[RawPage], base: u64) -> ! {
     unreachable!("there are as many bits as pages");
 }
 
-/// Tells whether the pages follow each other in ascending order, as a refill leaves them.
+/// Tells whether pages follow each other in ascending order, as a refill leaves them.
 #[inline]
-fn is_whole_word(pages: &[RawPage; WORD_NR_PAGES]) -> bool {
-    // The first one begins a word: to add a position is to set its bits.
+fn follow_each_other<const N: usize>(pages: &[RawPage; N]) -> bool {
     let first = pages[0].word();
     let mut difference = 0;
     #[expect(clippy::needless_range_loop, reason = "so it becomes one of vector instructions")]
-    for position in 0..WORD_NR_PAGES {
-        difference |= pages[position].word() ^ (first | position as u64);
+    for position in 0..N {
+        // Not checked for overflow, likewise: it would make another class, and none is the last.
+        difference |= pages[position].word() ^ first.wrapping_add(position as u64);
     }
     difference == 0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_quotient_is_the_one_of_a_division() {
-        let close_to = |number: u32| [number.wrapping_sub(1), number, number.wrapping_add(1)];
-        let numbers: alloc::vec::Vec<u32> = (0..32)
-            .flat_map(|bit| close_to(1 << bit))
-            .chain([3, 641, 1_000_003, u32::MAX])
-            .collect();
-        for &number in numbers.iter().filter(|&&number| number > 0) {
-            let divisor = Divisor::new(number);
-            let multiples = (1..=4).chain([u32::MAX / number]).map(|n| number.wrapping_mul(n));
-            for dividend in multiples.flat_map(close_to).chain(numbers.iter().copied()) {
-                assert_eq!(divisor.quotient(dividend), dividend / number, "{dividend} by {number}");
-            }
-        }
-    }
 }

@@ -435,8 +435,8 @@ impl<P: Platform> PageAllocator<P> {
         })
     }
 
-    /// Fills the empty list of a kind with at most `max` pages from `zone`, and returns the number
-    /// of pages it got.
+    /// Adds at most `max` pages from `zone` to the list of a kind, which is empty or has room for some, and
+    /// returns the number of pages it got.
     ///
     /// Differs: Linux refills a whole batch once its test has passed, and so moves pages of the
     /// reserve to where anybody may take them; here `max` is what the test leaves.

@@ -166,6 +166,9 @@ impl Buddy {
     /// Takes up to `nr` single frames for pages of kind `migratetype` and returns their number; also
     /// from pageblocks of another kind if `fallback`.
     ///
+    /// Of a request for a word or more, once there is half of it, no word is cut in two for the rest: what
+    /// leaves whole comes back whole.
+    ///
     /// # Cost
     /// Per pageblock visited and per word of 64 frames, not per frame. Stops short when `runs` is
     /// full.
@@ -176,15 +179,19 @@ impl Buddy {
         nr: usize,
         runs: &mut Runs,
     ) -> usize {
-        let mut left = nr;
-        while left > 0 && !runs.is_full() {
+        let enough = if nr < WORD_NR_PAGES { nr } else { nr.div_ceil(2) };
+        let mut taken = 0;
+        while taken < nr && !runs.is_full() {
+            if taken >= enough && nr - taken < WORD_NR_PAGES {
+                break;
+            }
             let Some(block) = self.pick(migratetype, fallback, Order::ZERO) else {
                 break;
             };
-            left -= self.take_words(block, left, runs);
+            taken += self.take_words(block, nr - taken, enough.saturating_sub(taken), runs);
             self.file(block);
         }
-        nr - left
+        taken
     }
 
     /// Takes a block of `order` for pages of kind `migratetype`, likewise.
@@ -342,23 +349,25 @@ impl Buddy {
         self.blocks.len()
     }
 
-    /// Takes frames out of an unfiled block, word by word.
-    fn take_words(&mut self, block: usize, nr: usize, runs: &mut Runs) -> usize {
+    /// Takes `nr` frames out of an unfiled block, word by word; once it has `enough`, whole words only.
+    fn take_words(&mut self, block: usize, nr: usize, enough: usize, runs: &mut Runs) -> usize {
         let base = self.first_pfn(block).value();
-        let mut left = nr;
+        let mut taken = 0;
         for index in Bitmap::word_indexes() {
-            if left == 0 || runs.is_full() {
+            let left = nr - taken;
+            let is_cut = nr_ones(self.bitmaps[block].word(index)) as usize > left;
+            if left == 0 || is_cut && taken >= enough || runs.is_full() {
                 break;
             }
             let wanted = u32::try_from(left).unwrap_or(u32::MAX);
             let mask = self.bitmaps[block].take_from_word(index, wanted);
             if mask != 0 {
-                left -= nr_ones(mask) as usize;
+                taken += nr_ones(mask) as usize;
                 runs.push(WordRun { base: base + (index * WORD_NR_PAGES) as u64, mask });
             }
         }
-        self.count_taken(block, nr - left);
-        nr - left
+        self.count_taken(block, taken);
+        taken
     }
 
     /// Takes one pageblock or a pair of them.

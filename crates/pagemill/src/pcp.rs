@@ -14,13 +14,14 @@ use crate::units::Pfn;
 /// Free pages of one zone and kind, most recently freed last.
 ///
 /// `pcp-init`: the first `count` entries of `pages` are initialised.
-/// `pcp-room`: `count` is at most `high`, which is at most `pages.len()`.
+/// `pcp-room`: `count` is at most `pages.len()`.
 #[derive(Debug)]
 pub(crate) struct PcpList {
     pages: &'static mut [MaybeUninit<RawPage>],
     count: usize,
-    high: usize,
     batch: usize,
+    /// How many pages had ever been freed to the list when it was last filled.
+    freed_before: u64,
     /// How often the last refills, or drains, followed each other without one of the other kind.
     refills_in_a_row: u32,
     drains_in_a_row: u32,
@@ -37,20 +38,21 @@ impl PcpList {
     pub(crate) fn new(pages: &'static mut [MaybeUninit<RawPage>], batch: usize) -> Self {
         let high = pages.len();
         assert!((1..=high).contains(&batch), "batch {batch} is not in 1..={high}");
-        Self { pages, count: 0, high, batch, refills_in_a_row: 0, drains_in_a_row: 0 }
+        let (freed_before, refills_in_a_row, drains_in_a_row) = (0, 0, 0);
+        Self { pages, count: 0, batch, freed_before, refills_in_a_row, drains_in_a_row }
     }
 
     #[inline]
     pub(crate) fn count(&self) -> usize {
         // SAFETY: 1. it is so: `pcp-room`. The compiler, told, needs no checks of what lies below.
-        unsafe { assert_unchecked(self.count <= self.high) };
-        // SAFETY: 1. likewise.
         unsafe { assert_unchecked(self.count <= self.pages.len()) };
         self.count
     }
 
+    /// Returns how many pages fit.
+    #[inline]
     pub(crate) fn high(&self) -> usize {
-        self.high
+        self.pages.len()
     }
 
     pub(crate) fn batch(&self) -> usize {
@@ -60,27 +62,58 @@ impl PcpList {
     /// Returns how many more pages fit.
     #[inline]
     pub(crate) fn room(&self) -> usize {
-        self.high - self.count()
+        self.high() - self.count()
     }
 
-    /// Returns how many pages the next refill takes from the zone.
+    /// Returns how many pages the next refill takes from the zone, when `freed` pages have ever been freed
+    /// to the list.
     ///
     /// Refills that follow each other double the batch, up to half of high.
-    pub(crate) fn next_refill(&mut self) -> usize {
-        let nr = self.scaled_batch(self.refills_in_a_row);
+    pub(crate) fn next_refill(&mut self, freed: u64) -> usize {
+        let nr = self.scaled_batch(self.refills_in_a_row).min(self.room());
+        self.freed_before = freed;
         self.refills_in_a_row += u32::from(self.refills_in_a_row < BATCH_SCALE_MAX);
         self.drains_in_a_row = 0;
         nr
     }
 
+    /// Returns how many pages had better stay when `nr` are taken: all there are, if these are fewer and part
+    /// of a word that the last refill brought, and `freed` says that none was freed since; else none.
+    ///
+    /// Handed out together with part of a word from the next refill, they would make all later batches
+    /// consist of two parts, and come back as such. They are not warm, so they may as well stay, below what
+    /// comes.
+    #[inline]
+    pub(crate) fn remnant(&self, nr: usize, freed: u64) -> usize {
+        let count = self.count();
+        let is_remnant = count < nr.min(WORD_NR_PAGES) && self.freed_before == freed;
+        // There must be room for what comes.
+        if is_remnant && count + self.batch <= self.high() { count } else { 0 }
+    }
+
     /// Returns how many pages the next drain of a full list gives to the zone.
     ///
-    /// Drains that follow each other double the batch, up to half of high.
+    /// Drains that follow each other double the batch, up to half of high. Where one of a word or more would
+    /// end inside a row of pages that are in one word of the zone, it ends before that row, or behind it if
+    /// that is most of the drain.
     pub(crate) fn next_drain(&mut self) -> usize {
         let nr = self.scaled_batch(self.drains_in_a_row);
         self.drains_in_a_row += u32::from(self.drains_in_a_row < BATCH_SCALE_MAX);
         self.refills_in_a_row = 0;
-        nr
+        let Some((out, rest)) = self.pages().split_at_checked(nr) else { return nr };
+        if nr < WORD_NR_PAGES {
+            return nr;
+        }
+        let word = |page: &RawPage| page.pfn().value() / WORD_NR_PAGES as u64;
+        let last = out.last().map(word);
+        let is_in_row = |page: &&RawPage| Some(word(page)) == last;
+        match rest.iter().take_while(is_in_row).count() {
+            0 => nr,
+            behind => match out.iter().rev().take_while(is_in_row).count() {
+                before if before <= nr / 2 => nr - before,
+                _ => nr + behind,
+            },
+        }
     }
 
     /// Takes the page that was freed last.
@@ -104,12 +137,8 @@ impl PcpList {
     #[inline]
     pub(crate) fn try_push(&mut self, page: RawPage) -> bool {
         let count = self.count();
-        if count >= self.high {
-            return false;
-        }
-        debug_assert!(self.high <= self.pages.len(), "`pcp-room`");
-        // SAFETY: 1. in bounds: below high, `pcp-room`.
-        unsafe { self.pages.get_unchecked_mut(count) }.write(page);
+        let Some(entry) = self.pages.get_mut(count) else { return false };
+        entry.write(page);
         self.count = count + 1;
         true
     }
@@ -126,7 +155,7 @@ impl PcpList {
         fill: impl FnOnce(&mut [MaybeUninit<RawPage>]),
     ) -> bool {
         let count = self.count();
-        if nr > self.high - count {
+        if nr > self.high() - count {
             return false;
         }
         fill(&mut self.pages[count..][..nr]);
@@ -219,7 +248,7 @@ impl PcpList {
 
     #[inline]
     fn scaled_batch(&self, doublings: u32) -> usize {
-        (self.batch << doublings).min(self.high / 2).max(self.batch)
+        (self.batch << doublings).min(self.high() / 2).max(self.batch)
     }
 }
 
@@ -305,10 +334,47 @@ mod tests {
     #[test]
     fn moves_in_one_direction_grow_and_turning_back_resets_them() {
         let mut list = list(64, 4);
-        let refills: Vec<_> = (0..5).map(|_| list.next_refill()).collect();
+        let refills: Vec<_> = (0..5).map(|_| list.next_refill(0)).collect();
         assert_eq!(refills, [4, 8, 16, 32, 32]);
         assert_eq!((list.next_drain(), list.next_drain()), (4, 8));
-        assert_eq!(list.next_refill(), 4);
+        assert_eq!(list.next_refill(0), 4);
+    }
+
+    #[test]
+    fn a_drain_ends_where_a_word_does_but_takes_lone_pages_as_they_come() {
+        let alone = |position: u64| pages(position * 64..position * 64 + 1)[0];
+        let rows = |first: u64| [pages(first..64), pages(256..448)].concat();
+        let cases = [
+            (rows(0), 64),
+            // 20 pages of the second row would go: they stay, since 44 are enough.
+            (rows(20), 44),
+            // 54 would: the other 10 go along.
+            (rows(54), 74),
+            ((0..128).map(alone).collect(), 64),
+            (rows(0)[..64].to_vec(), 64),
+        ];
+        for (pages, nr) in cases {
+            let mut list = list(256, 64);
+            pages.iter().for_each(|&page| list.push(page));
+            assert_eq!(list.next_drain(), nr);
+            assert_eq!(list.take_bottom(nr).pages(), &pages[..nr]);
+        }
+    }
+
+    #[test]
+    fn what_a_refill_left_stays_unless_it_is_warm_or_in_the_way() {
+        let (mut list, mut small) = (list(128, 32), list(32, 31));
+        list.next_refill(7);
+        pages(0..20).into_iter().for_each(|page| list.push(page));
+        let remnants = |list: &PcpList| {
+            [(64, 7), (20, 7), (21, 7), (64, 8)].map(|(nr, freed)| list.remnant(nr, freed))
+        };
+        assert_eq!(remnants(&list), [20, 0, 20, 0]);
+        pages(20..64).into_iter().for_each(|page| list.push(page));
+        assert_eq!(list.remnant(128, 7), 0, "a word or more");
+        small.next_refill(0);
+        pages(0..2).into_iter().for_each(|page| small.push(page));
+        assert_eq!(small.remnant(8, 0), 0, "no room for a refill besides");
     }
 
     #[test]

@@ -44,6 +44,20 @@ impl Slot {
     }
 }
 
+impl ListMut<'_> {
+    /// Returns how many pages had better stay when `nr` are taken; see [`PcpList::remnant`].
+    #[inline]
+    pub(crate) fn remnant(&self, nr: usize) -> usize {
+        PcpList::remnant(self, nr, self.events.free.get())
+    }
+
+    /// Returns how many pages the next refill takes from the zone; see [`PcpList::next_refill`].
+    pub(crate) fn next_refill(&mut self) -> usize {
+        let freed = self.events.free.get();
+        PcpList::next_refill(self, freed)
+    }
+}
+
 impl Deref for ListMut<'_> {
     type Target = PcpList;
 

@@ -266,3 +266,27 @@ fn nobody_pays_for_what_there_is_not_or_while_waiting() {
     frames.bulk_fill(&BulkRequest { stop: Some(&stop), ..request }, &mut holes(64));
     assert!(free_of_charge.get(), "charged all the time");
 }
+
+/// A batch of odd size left part of a word in the CPU's list, and all batches that followed were made of
+/// parts of two words: they came back as such, and cost twice as much.
+#[test]
+fn an_odd_batch_does_not_cut_those_that_follow() {
+    const WORD: usize = 64;
+    let world = World::new(&Config::new(&[region(NORMAL, 1 << 14, 0)], 1));
+    let frames = world.frames();
+    let mut odd = holes(37);
+    assert_eq!(frames.alloc_pages_bulk(Gfp::KERNEL, &mut odd), 37);
+    let mut batches = holes(20 * WORD);
+    for batch in batches.chunks_mut(WORD) {
+        assert_eq!(frames.alloc_pages_bulk(Gfp::KERNEL, batch), WORD);
+        let word = |page: &Page<Frames<'_>>| page.pfn().value() / WORD as u64;
+        let words: Vec<_> = batch.iter().flatten().map(word).collect();
+        assert!(words.iter().all(|&word| word == words[0]), "{words:?}");
+    }
+    // It is not lost: once the zone has no more, it is handed out.
+    let spare = usize::try_from(frames.vmstat().nr_free_pages).expect("few");
+    let mut rest = holes(1 << 14);
+    let request = BulkRequest::new(Gfp::ATOMIC | Gfp::MEMALLOC);
+    assert!(frames.bulk_fill(&request, &mut rest).new > spare);
+    assert!(frames.pcp_info().all(|list| list.count == 0), "left in a list");
+}

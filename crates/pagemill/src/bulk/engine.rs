@@ -195,10 +195,11 @@ impl<P: Platform> PageAllocator<P> {
         };
         let id = zone.list(request.migratetype());
         let mut left = nr;
+        let mut kept = lists.list(id.index()).remnant(nr);
         loop {
             left -= {
                 let mut list = lists.list(id.index());
-                let ready = list.count().min(left);
+                let ready = left.min(list.count() - kept);
                 sink.accept(list.take_top(ready).pages());
                 ready
             };
@@ -208,7 +209,10 @@ impl<P: Platform> PageAllocator<P> {
             let marks = &zone.facts.watermarks;
             let spare = marks.spare(zone.nr_free(), Mark::Low, request.highest());
             if self.refill(&mut lists, zone, request.migratetype(), spare) == 0 {
-                break;
+                if kept == 0 {
+                    break;
+                }
+                kept = 0;
             }
         }
         let moved = (nr - left) as u64;

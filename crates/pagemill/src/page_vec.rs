@@ -31,23 +31,28 @@ use crate::source::PageSource;
 ///
 /// # Source
 /// `linux-6.12` `include/linux/pagevec.h` `struct folio_batch`. Differs: it owns its pages.
-// In this order, so that the pages begin a cache line: a copy of a batch then meets no line twice.
-#[repr(C, align(64))]
+// In this order: behind 512 pages, what stands first here would be 4 KiB behind the first of them, and some
+// CPUs take loads from one place to depend on stores to the other then.
+#[repr(C)]
 pub struct PageVec<S: PageSource, const N: usize> {
-    pages: [MaybeUninit<RawPage>; N],
     len: usize,
     class: Class,
     /// What sets pages that came later apart from `class`; none while it is empty.
     difference: Difference,
     source: S,
+    pages: Lines<N>,
 }
+
+/// Words that begin a cache line: a copy of a batch then meets no line twice.
+#[repr(C, align(64))]
+struct Lines<const N: usize>([MaybeUninit<RawPage>; N]);
 
 impl<S: PageSource, const N: usize> PageVec<S, N> {
     /// Makes an empty one for pages of an allocator.
     #[must_use]
     pub const fn new(source: S) -> Self {
-        let pages = [MaybeUninit::uninit(); N];
-        Self { pages, len: 0, class: Class::NONE, difference: Difference::NONE, source }
+        let pages = Lines([MaybeUninit::uninit(); N]);
+        Self { len: 0, class: Class::NONE, difference: Difference::NONE, source, pages }
     }
 
     /// Returns the number of pages.
@@ -122,7 +127,7 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
         // Given up first: what follows does not panic, and would rather lose than double them.
         other.len = start;
         // SAFETY: 1. initialised: they were among the first `len` (`vec-init`).
-        let moved = unsafe { other.pages[start..end].assume_init_ref() };
+        let moved = unsafe { other.pages.0[start..end].assume_init_ref() };
         self.push_class(other.class, other.difference, moved);
         nr
     }
@@ -136,7 +141,7 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
         let nr = self.len();
         self.len = 0;
         // SAFETY: 1. initialised: they were among the first `len` (`vec-init`).
-        let pages = unsafe { self.pages[..nr].assume_init_ref() };
+        let pages = unsafe { self.pages.0[..nr].assume_init_ref() };
         let allocator = self.source.allocator();
         if let &[page] = pages {
             allocator.free_single(page);
@@ -175,7 +180,7 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
     #[inline]
     pub(crate) fn push_one(&mut self, page: RawPage) {
         let (class, len) = (page.class(), self.len());
-        self.pages[len].write(page);
+        self.pages.0[len].write(page);
         self.note_class(class, Difference::NONE);
         self.len = len + 1;
     }
@@ -192,7 +197,7 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
     #[inline]
     fn push_class(&mut self, class: Class, difference: Difference, pages: &[RawPage]) {
         let len = self.len();
-        self.pages[len..][..pages.len()].write_copy_of_slice(pages);
+        self.pages.0[len..][..pages.len()].write_copy_of_slice(pages);
         if !pages.is_empty() {
             self.note_class(class, difference);
         }
@@ -217,7 +222,7 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
     #[inline]
     fn as_raw(&self) -> &[RawPage] {
         // SAFETY: 1. initialised: `vec-init`.
-        unsafe { self.pages[..self.len()].assume_init_ref() }
+        unsafe { self.pages.0[..self.len()].assume_init_ref() }
     }
 }
 

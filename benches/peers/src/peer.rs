@@ -14,6 +14,8 @@ pub(crate) trait Peer: Sync + 'static {
     const NOTE: &'static str;
     /// Whether a thread may give back what another one took.
     const CROSSES: bool = true;
+    /// Whether pages lie ready as handles in an array, whose top may be anywhere in it.
+    const IS_STOCK: bool = false;
 
     /// Makes what the calling thread needs.
     fn worker(&'static self) -> Self::Worker;
@@ -58,23 +60,32 @@ pub(crate) trait Batch: Send {
 }
 
 /// An array of plain handles and their number.
+///
+/// The number stands before them, as in `PageVec`: behind 512 it would be at the place of the first, but for
+/// 4 KiB, and some CPUs take loads from one to depend on stores to the other.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Slots<T, const M: usize> {
-    pages: [T; M],
     len: usize,
+    pages: Lines<T, M>,
 }
+
+/// Values that begin a cache line.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(crate) struct Lines<T, const M: usize>(pub(crate) [T; M]);
 
 impl<T: Copy + Default, const M: usize> Slots<T, M> {
     /// Makes an empty one.
     pub(crate) fn new() -> Self {
-        Self { pages: [T::default(); M], len: 0 }
+        Self { len: 0, pages: Lines([T::default(); M]) }
     }
 
     /// Fills it with what `next` returns, until that is nothing or there are `nr`.
     #[inline]
     pub(crate) fn fill(&mut self, nr: usize, mut next: impl FnMut() -> Option<T>) -> usize {
         self.len = nr;
-        for (index, slot) in self.pages[..nr].iter_mut().enumerate() {
+        for (index, slot) in self.pages.0[..nr].iter_mut().enumerate() {
             let Some(page) = next() else {
                 self.len = index;
                 break;
@@ -87,7 +98,7 @@ impl<T: Copy + Default, const M: usize> Slots<T, M> {
     /// Lets `write` fill the first `nr` places and say how many it did.
     #[inline]
     pub(crate) fn write(&mut self, nr: usize, write: impl FnOnce(&mut [T]) -> usize) -> usize {
-        self.len = write(&mut self.pages[..nr]);
+        self.len = write(&mut self.pages.0[..nr]);
         self.len
     }
 
@@ -95,7 +106,7 @@ impl<T: Copy + Default, const M: usize> Slots<T, M> {
     #[inline]
     pub(crate) fn take(&mut self) -> &[T] {
         let nr = core::mem::take(&mut self.len);
-        &self.pages[..nr]
+        &self.pages.0[..nr]
     }
 }
 
@@ -104,11 +115,11 @@ impl<T: Copy + Default + Send, const M: usize> Batch for Slots<T, M> {
 
     fn pop(&mut self) -> Option<T> {
         self.len = self.len.checked_sub(1)?;
-        Some(self.pages[self.len])
+        Some(self.pages.0[self.len])
     }
 
     fn push(&mut self, page: T) {
-        self.pages[self.len] = page;
+        self.pages.0[self.len] = page;
         self.len += 1;
     }
 }

@@ -242,7 +242,7 @@ impl<P: Peer> Seat for Place<P> {
         // Where the top of a stock and the batch lie at the same place of their 4 KiB, some CPUs take
         // loads from one to depend on stores to the other, and half as long again. So the stock's top is elsewhere
         // each time, always at a cache line: pages are held meanwhile.
-        let nr_held = LINE * (self.nr_steady * 5 % NR_PLACES);
+        let nr_held = if P::IS_STOCK { LINE * (self.nr_steady * 5 % NR_PLACES) } else { 0 };
         self.nr_steady += 1;
         self.take_aged(nr_held, || BATCH);
         let value = self.time_steady(nr, slice);

@@ -9,7 +9,7 @@ use pagemill::{
 };
 use pagemill_host::{AllocatorConfig, ArenaConfig, Host, allocator};
 
-use crate::peer::{Batch, Peer};
+use crate::peer::{Batch, Lines, Peer};
 
 /// What every page is asked for with: the ordinary request of a kernel.
 const GFP: Gfp = Gfp::KERNEL;
@@ -77,14 +77,15 @@ pub(crate) struct Local;
 
 /// Slots for pages, the first `len` of them filled.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct PageSlots<const M: usize> {
-    slots: [Option<FramePage>; M],
     len: usize,
+    slots: Lines<Option<FramePage>, M>,
 }
 
 impl<const M: usize> PageSlots<M> {
     fn new() -> Self {
-        Self { slots: [const { None }; M], len: 0 }
+        Self { len: 0, slots: Lines([const { None }; M]) }
     }
 }
 
@@ -93,11 +94,11 @@ impl<const M: usize> Batch for PageSlots<M> {
 
     fn pop(&mut self) -> Option<FramePage> {
         self.len = self.len.checked_sub(1)?;
-        self.slots[self.len].take()
+        self.slots.0[self.len].take()
     }
 
     fn push(&mut self, page: FramePage) {
-        self.slots[self.len] = Some(page);
+        self.slots.0[self.len] = Some(page);
         self.len += 1;
     }
 }
@@ -132,6 +133,7 @@ impl Peer for Single {
     type Worker = ();
     const NAME: &'static str = "pagemill-single";
     const NOTE: &'static str = "shared allocator, alloc_page and drop";
+    const IS_STOCK: bool = true;
 
     fn worker(&'static self) {}
 
@@ -142,7 +144,7 @@ impl Peer for Single {
     #[inline]
     fn alloc<const M: usize>(&self, (): &mut (), batch: &mut PageSlots<M>, nr: usize) -> usize {
         batch.len = nr;
-        for (index, slot) in batch.slots[..nr].iter_mut().enumerate() {
+        for (index, slot) in batch.slots.0[..nr].iter_mut().enumerate() {
             *slot = Source::new().alloc_page(GFP);
             if slot.is_none() {
                 batch.len = index;
@@ -155,7 +157,7 @@ impl Peer for Single {
     #[inline]
     fn free<const M: usize>(&self, (): &mut (), batch: &mut PageSlots<M>) {
         let nr = core::mem::take(&mut batch.len);
-        for slot in &mut batch.slots[..nr] {
+        for slot in &mut batch.slots.0[..nr] {
             *slot = None;
         }
     }
@@ -170,6 +172,7 @@ impl Peer for Array {
     type Worker = ();
     const NAME: &'static str = "pagemill-array";
     const NOTE: &'static str = "shared allocator, alloc_pages_bulk and release_pages";
+    const IS_STOCK: bool = true;
 
     fn worker(&'static self) {}
 
@@ -179,14 +182,14 @@ impl Peer for Array {
 
     #[inline]
     fn alloc<const M: usize>(&self, (): &mut (), batch: &mut PageSlots<M>, nr: usize) -> usize {
-        batch.len = Source::new().alloc_pages_bulk(GFP, &mut batch.slots[..nr]);
+        batch.len = Source::new().alloc_pages_bulk(GFP, &mut batch.slots.0[..nr]);
         batch.len
     }
 
     #[inline]
     fn free<const M: usize>(&self, (): &mut (), batch: &mut PageSlots<M>) {
         let nr = core::mem::take(&mut batch.len);
-        Source::new().release_pages(&mut batch.slots[..nr]);
+        Source::new().release_pages(&mut batch.slots.0[..nr]);
     }
 
     fn nr_whole(&self) -> Option<u64> {
@@ -199,6 +202,7 @@ impl Peer for Vector {
     type Worker = ();
     const NAME: &'static str = "pagemill-vec";
     const NOTE: &'static str = "shared allocator, alloc_pages_bulk_vec and PageVec::clear";
+    const IS_STOCK: bool = true;
 
     fn worker(&'static self) {}
 
@@ -231,6 +235,7 @@ impl Peer for List {
     type Worker = ();
     const NAME: &'static str = "pagemill-list";
     const NOTE: &'static str = "shared allocator, alloc_pages_bulk_list and free_pages_bulk";
+    const IS_STOCK: bool = true;
 
     fn worker(&'static self) {}
 
@@ -263,6 +268,7 @@ impl Peer for Local {
     type Worker = LocalPages<Source, STOCK>;
     const NAME: &'static str = "pagemill-local";
     const NOTE: &'static str = "owned handle of 512 pages: LocalPages::alloc_bulk and free_bulk";
+    const IS_STOCK: bool = true;
 
     fn worker(&'static self) -> Self::Worker {
         LocalPages::new(Source::new())

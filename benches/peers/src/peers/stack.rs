@@ -50,6 +50,7 @@ impl Peer for Limit {
     type Worker = Stack;
     const NAME: &'static str = "limit";
     const NOTE: &'static str = "no allocator: handles copied between two resident stacks";
+    const IS_STOCK: bool = true;
 
     fn worker(&'static self) -> Stack {
         let handles = handles(self.nr_pages + Self::LINE);
@@ -113,6 +114,7 @@ impl Peer for ThreadVec {
     const CROSSES: bool = false;
     const NAME: &'static str = "thread-vec";
     const NOTE: &'static str = "a Vec of pages for each thread, copied in bulk; no way back";
+    const IS_STOCK: bool = true;
 
     fn worker(&'static self) -> Vec<Handle> {
         handles(self.nr_pages)
@@ -154,6 +156,7 @@ impl Peer for LockedVec {
     type Worker = ();
     const NAME: &'static str = "mutex-vec";
     const NOTE: &'static str = "Mutex<Vec> of pages, copied in bulk, locked once a batch";
+    const IS_STOCK: bool = true;
 
     fn worker(&'static self) {}
 

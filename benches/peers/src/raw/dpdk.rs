@@ -130,6 +130,7 @@ impl<C: Calls> Peer for Dpdk<C> {
     type Worker = ();
     const NAME: &'static str = C::NAME;
     const NOTE: &'static str = C::NOTE;
+    const IS_STOCK: bool = true;
 
     fn worker(&'static self) {
         Pool::join();

@@ -37,17 +37,17 @@ while read -r op n rounds budget; do
 done <<'TABLE'
 array 64 1000 12.4
 array 512 200 9.5
-array 1 10000 162
-single 1 10000 167
+array 1 10000 161
+single 1 10000 152
 list 64 1000 84
 burst 64 500 26.7
-spread 64 700 256
-vec 64 1000 6.2
+spread 64 700 172
+vec 64 1000 6.1
 local 64 1000 3.7
 TABLE
 
 # A page through the page pool: path, loop, budget. What the benchmark's own loop costs (none,
-# none-bulk) is taken off. The budgets of fast, ring-bulk and slow-bulk are a quarter of what Linux
+# none-bulk) is taken off. The budgets of fast, ring-bulk and slow are a quarter of what Linux
 # 6.1 takes for allocation plus free on the three paths of its page_pool: 20+41, 57+72, 110+304.
 cargo build --quiet --release --package pagemill-pool --example pool_path
 program=${CARGO_TARGET_DIR:-target}/release/examples/pool_path
@@ -69,7 +69,7 @@ done <<'TABLE'
 fast none 15.25
 ring none 50
 ring-bulk none_bulk 32.25
-slow none 110
-slow-bulk none_bulk 103.5
+slow none 103.5
+slow-bulk none_bulk 61
 TABLE
 exit "$failed"

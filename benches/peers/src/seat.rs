@@ -22,7 +22,9 @@ const NR_CHURNS: usize = 8;
 /// What a peer does in one thread.
 pub(crate) trait Seat {
     /// Takes and gives back `nr` pages for as long as `slice`; ns per page for both.
-    fn steady(&mut self, nr: usize, slice: Duration) -> f64;
+    ///
+    /// The top of a stock is moved to another place for each `round`, the same for all peers.
+    fn steady(&mut self, nr: usize, slice: Duration, round: usize) -> f64;
 
     /// Hands batches over for as long as `slice`.
     fn produce(&mut self, slice: Duration);
@@ -96,7 +98,6 @@ impl Entry {
                 ends: Arc::clone(&ends),
                 batches: Vec::new(),
                 aged: Vec::new(),
-                nr_steady: 0,
             })
         };
         Self { name: P::NAME, note: P::NOTE, crosses: P::CROSSES, open: Box::new(open) }
@@ -126,8 +127,6 @@ struct Place<P: Peer> {
     batches: Vec<P::Batch<BATCH>>,
     /// Pages that are held while the arena is aged.
     aged: Vec<PageOf<P>>,
-    /// How often it was measured in steady state.
-    nr_steady: usize,
 }
 
 /// Pages of a handle of 8 bytes whose handles fill a cache line.
@@ -238,15 +237,15 @@ impl<P: Peer> Place<P> {
 }
 
 impl<P: Peer> Seat for Place<P> {
-    fn steady(&mut self, nr: usize, slice: Duration) -> f64 {
+    fn steady(&mut self, nr: usize, slice: Duration, round: usize) -> f64 {
         // Where the top of a stock and the batch lie at the same place of their 4 KiB, some CPUs take
-        // loads from one to depend on stores to the other, and half as long again. So the stock's top is elsewhere
-        // each time, always at a cache line: pages are held meanwhile.
-        let nr_held = if P::IS_STOCK { LINE * (self.nr_steady * 5 % NR_PLACES) } else { 0 };
-        self.nr_steady += 1;
+        // loads from one to depend on stores to the other, which takes up to half as long again. So pages are
+        // held, and the top is elsewhere each time, though at the same place of its cache line.
+        let nr_held = if P::IS_STOCK { LINE * (round % NR_PLACES) } else { 0 };
+        let nr_aged = self.aged.len();
         self.take_aged(nr_held, || BATCH);
         let value = self.time_steady(nr, slice);
-        self.give_aged(nr_held);
+        self.give_aged(self.aged.len() - nr_aged);
         value
     }
 

@@ -31,8 +31,8 @@
 //! - `frame-in-arena`: the number of a frame is checked against the arena, in every build, before
 //!   it becomes a pointer.
 //! - `rseq-sequence` (`rseq.rs`): which instructions the kernel breaks off where it takes the CPU.
-//! - `code-resident` (`resident.rs`): what the kernel may look up for a thread long after it ran is never
-//!   unmapped.
+//! - `code-resident` (`resident.rs`): the object that made a host is never unmapped, nor is, as [`Host::new`]
+//!   asks, another one that uses it: the kernel may look up what is there for a thread long after it ran.
 //! - `rseq-registered`: an offset of the restartable-sequence area is kept only where the C library
 //!   says that it keeps such an area for each thread.
 

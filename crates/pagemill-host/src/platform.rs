@@ -78,6 +78,10 @@ pub struct Host {
 impl Host {
     /// Maps memory and books as `config` says.
     ///
+    /// The program or library that this is in stays mapped from then on, since the kernel may look up what
+    /// describes a thread's last claim at any later time. A *second* library that allocates from this host's
+    /// frames keeps such descriptions of its own and must not be unloaded (`dlclose`).
+    ///
     /// # Errors
     /// [`HostError::BasePfn`] and [`HostError::PfnRange`] before anything is mapped; else what
     /// [`Arena::map`] and [`Arena::metadata`] return. Nothing stays mapped then.

@@ -1,6 +1,9 @@
 //! That this code stays mapped, even where it is part of a library that is unloaded.
 //!
-//! `code-resident`: after [`keep`] has returned true, nothing unmaps this code and its statics.
+//! `code-resident`: after [`keep`] has returned true, nothing unmaps the object (program or library) that
+//! this code is in. Code that is made where it is used, because it is inlined or generic, may be in
+//! another object: one that uses a host which another object made must not be unloaded, and
+//! [`Host::new`](crate::Host::new) says so.
 
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
@@ -41,7 +44,8 @@ mod tests {
     #[test]
     #[cfg_attr(miri, ignore = "asks the loader")]
     fn a_program_stays_and_addresses_outside_are_of_no_object() {
-        assert!(keep());
+        // A static musl has no loader to ask, and no area for sequences either.
+        assert!(keep() || cfg!(target_env = "musl"));
         assert!(object_of(core::ptr::without_provenance(1)).is_none());
     }
 }

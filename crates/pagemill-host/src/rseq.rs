@@ -274,8 +274,9 @@ mod no_area {
 /// take claims.
 pub(crate) fn claims() -> Option<Area> {
     const REGISTER: i32 = libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ;
+    let is_resident = resident::keep();
     let area = Area::find().filter(|_| Area::CAN_CLAIM)?;
-    (resident::keep() && membarrier(REGISTER, 0, 0)).then_some(area)
+    (is_resident && membarrier(REGISTER, 0, 0)).then_some(area)
 }
 
 /// Breaks off the restartable sequence that a thread of this process may be in on `cpu`, and orders

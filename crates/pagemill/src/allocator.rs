@@ -448,6 +448,9 @@ impl<P: Platform> PageAllocator<P> {
         migratetype: MigrateType,
         max: u64,
     ) -> usize {
+        if max == 0 {
+            return 0;
+        }
         let id = zone.list(migratetype);
         let home = lists.home();
         let mut list = lists.list(id.index());

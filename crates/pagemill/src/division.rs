@@ -33,7 +33,9 @@ impl Division {
     #[inline]
     pub(crate) fn shard(&self, block: u32) -> u8 {
         // As many as `first_blocks` has, so nothing is cut off.
-        let shard = self.nr_blocks.quotient(block) as usize % MAX_NR_SHARDS;
+        let shard = self.nr_blocks.quotient(block) as usize;
+        debug_assert!(shard < MAX_NR_SHARDS, "pageblock {block} is not of the zone");
+        let shard = shard % MAX_NR_SHARDS;
         // Not a branch: which pageblock comes next, may be chance.
         let is_before = u8::from(block < self.first_blocks[shard]);
         #[expect(clippy::cast_possible_truncation, reason = "MAX_NR_SHARDS")]

@@ -151,6 +151,7 @@ impl Bitmap {
     /// If one of them is free already; nothing has changed then.
     #[inline]
     pub(crate) fn put_into_word(&mut self, index: usize, mask: u64) -> Result<u64, ()> {
+        debug_assert!(index < NR_WORDS, "word {index}");
         let word = &mut self.words[index % NR_WORDS];
         if *word & mask != 0 {
             return Err(());
@@ -247,6 +248,7 @@ pub(crate) fn may_make_larger(word: u64, mask: u64, exponent: u8) -> bool {
         }
         blocks
     };
+    debug_assert!(exponent < PAGEBLOCK_ORDER.value(), "order {exponent}");
     let (ones, which) = BLOCKS[usize::from(exponent % 16)];
     let block = ones.wrapping_shl(mask.trailing_zeros() & which);
     if mask & !block == 0 {

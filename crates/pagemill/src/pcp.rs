@@ -69,7 +69,7 @@ impl PcpList {
     /// to the list.
     ///
     /// Refills that follow each other double the batch, up to half of high.
-    pub(crate) fn next_refill(&mut self, freed: u64) -> usize {
+    pub(crate) fn next_refill_at(&mut self, freed: u64) -> usize {
         let nr = self.scaled_batch(self.refills_in_a_row).min(self.room());
         self.freed_before = freed;
         self.refills_in_a_row += u32::from(self.refills_in_a_row < BATCH_SCALE_MAX);
@@ -77,14 +77,14 @@ impl PcpList {
         nr
     }
 
-    /// Returns how many pages had better stay when `nr` are taken: all there are, if these are fewer and part
-    /// of a word that the last refill brought, and `freed` says that none was freed since; else none.
+    /// Returns how many pages had better stay when `nr` are taken: all there are, if these are fewer than that
+    /// and than a word, and if `freed` says that none was freed since the last refill; else none.
     ///
-    /// Handed out together with part of a word from the next refill, they would make all later batches
-    /// consist of two parts, and come back as such. They are not warm, so they may as well stay, below what
+    /// They are mostly part of a word. Handed out together with part of another from the next refill, they
+    /// would make all later batches consist of two parts, and come back as such. They are not warm, so they may as well stay, below what
     /// comes.
     #[inline]
-    pub(crate) fn remnant(&self, nr: usize, freed: u64) -> usize {
+    pub(crate) fn remnant_at(&self, nr: usize, freed: u64) -> usize {
         let count = self.count();
         let is_remnant = count < nr.min(WORD_NR_PAGES) && self.freed_before == freed;
         // There must be room for what comes.
@@ -93,7 +93,8 @@ impl PcpList {
 
     /// Returns how many pages the next drain of a full list gives to the zone.
     ///
-    /// Drains that follow each other double the batch, up to half of high. Where one of a word or more would
+    /// Drains that follow each other double the batch, up to half of high, give or take what is in one word
+    /// with the last page. Where one of a word or more would
     /// end inside a row of pages that are in one word of the zone, it ends before that row, or behind it if
     /// that is most of the drain.
     pub(crate) fn next_drain(&mut self) -> usize {
@@ -334,10 +335,10 @@ mod tests {
     #[test]
     fn moves_in_one_direction_grow_and_turning_back_resets_them() {
         let mut list = list(64, 4);
-        let refills: Vec<_> = (0..5).map(|_| list.next_refill(0)).collect();
+        let refills: Vec<_> = (0..5).map(|_| list.next_refill_at(0)).collect();
         assert_eq!(refills, [4, 8, 16, 32, 32]);
         assert_eq!((list.next_drain(), list.next_drain()), (4, 8));
-        assert_eq!(list.next_refill(0), 4);
+        assert_eq!(list.next_refill_at(0), 4);
     }
 
     #[test]
@@ -364,17 +365,17 @@ mod tests {
     #[test]
     fn what_a_refill_left_stays_unless_it_is_warm_or_in_the_way() {
         let (mut list, mut small) = (list(128, 32), list(32, 31));
-        list.next_refill(7);
+        list.next_refill_at(7);
         pages(0..20).into_iter().for_each(|page| list.push(page));
         let remnants = |list: &PcpList| {
-            [(64, 7), (20, 7), (21, 7), (64, 8)].map(|(nr, freed)| list.remnant(nr, freed))
+            [(64, 7), (20, 7), (21, 7), (64, 8)].map(|(nr, freed)| list.remnant_at(nr, freed))
         };
         assert_eq!(remnants(&list), [20, 0, 20, 0]);
         pages(20..64).into_iter().for_each(|page| list.push(page));
-        assert_eq!(list.remnant(128, 7), 0, "a word or more");
-        small.next_refill(0);
+        assert_eq!(list.remnant_at(128, 7), 0, "a word or more");
+        small.next_refill_at(0);
         pages(0..2).into_iter().for_each(|page| small.push(page));
-        assert_eq!(small.remnant(8, 0), 0, "no room for a refill besides");
+        assert_eq!(small.remnant_at(8, 0), 0, "no room for a refill besides");
     }
 
     #[test]

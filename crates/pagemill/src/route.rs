@@ -76,7 +76,8 @@ impl Route {
     #[inline]
     pub(crate) fn admits(&self, nr_pages: usize) -> bool {
         let nr = self.limit.saturating_add(nr_pages as u64);
-        self.own.nr_free() > nr || self.zone.has_more_than(nr, self.home)
+        // A closed one is not worth a walk over the zone's shards.
+        self.own.nr_free() > nr || nr != CLOSED && self.zone.has_more_than(nr, self.home)
     }
 }
 

@@ -45,16 +45,16 @@ impl Slot {
 }
 
 impl ListMut<'_> {
-    /// Returns how many pages had better stay when `nr` are taken; see [`PcpList::remnant`].
+    /// Returns how many pages had better stay when `nr` are taken; see [`PcpList::remnant_at`].
     #[inline]
     pub(crate) fn remnant(&self, nr: usize) -> usize {
-        PcpList::remnant(self, nr, self.events.free.get())
+        self.remnant_at(nr, self.events.free.get())
     }
 
-    /// Returns how many pages the next refill takes from the zone; see [`PcpList::next_refill`].
+    /// Returns how many pages the next refill takes from the zone; see [`PcpList::next_refill_at`].
     pub(crate) fn next_refill(&mut self) -> usize {
         let freed = self.events.free.get();
-        PcpList::next_refill(self, freed)
+        self.next_refill_at(freed)
     }
 }
 

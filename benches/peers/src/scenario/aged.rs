@@ -20,7 +20,7 @@ pub(super) fn run(run: &mut Run<'_>) {
     run.by_turns(1, |run, turn| {
         let (seed, nr_pages, slice) = (turn.seed(plan), nr_drained(plan), plan.slice);
         run.crew.ask(0, turn.peer, move |seat| seat.age(nr_pages, seed));
-        let value = run.crew.ask(0, turn.peer, move |seat| seat.steady(BATCH, slice));
+        let value = run.crew.ask(0, turn.peer, move |seat| seat.steady(BATCH, slice, turn.round));
         let (scenario, n) = ("aged", BATCH);
         run.keep(turn, Figure { scenario, n, what: "steady", unit: NS, value });
         run.crew.ask(0, turn.peer, move |seat| seat.end_age(seed ^ 1));

@@ -10,11 +10,11 @@ pub(super) fn run(run: &mut Run<'_>) {
     let slice = run.plan.slice * 2;
     run.by_turns(1, |run, turn| {
         for n in SIZES {
-            let alone = run.crew.ask(0, turn.peer, move |seat| seat.steady(n, slice));
+            let alone = run.crew.ask(0, turn.peer, move |seat| seat.steady(n, slice, turn.round));
             let (first, second) = run.crew.ask_two(
                 turn.peer,
-                move |seat| seat.steady(n, slice),
-                move |seat| seat.steady(n, slice),
+                move |seat| seat.steady(n, slice, turn.round),
+                move |seat| seat.steady(n, slice, turn.round),
             );
             let two = f64::midpoint(first, second);
             for (what, unit, value) in

@@ -12,7 +12,7 @@ pub(super) fn run_sizes(run: &mut Run<'_>, sizes: &[usize]) {
     let slice = run.plan.slice;
     run.by_turns(1, |run, turn| {
         for &n in sizes {
-            let value = run.crew.ask(0, turn.peer, move |seat| seat.steady(n, slice));
+            let value = run.crew.ask(0, turn.peer, move |seat| seat.steady(n, slice, turn.round));
             run.keep(turn, Figure { scenario: "steady", n, what: "both", unit: NS, value });
         }
     });

@@ -3,7 +3,7 @@
 
 use core::mem::MaybeUninit;
 
-use crate::allocator::{PAGES_PER_HOLD, PageAllocator, Pinned};
+use crate::allocator::{PAGES_PER_HOLD, PageAllocator};
 use crate::batch::Batch;
 use crate::handle::{AccountNumber, Class, RawPage};
 use crate::percpu::{Lists, PerCpu};
@@ -22,7 +22,8 @@ impl<P: Platform> PageAllocator<P> {
         let pinned = self.pin();
         // Neither charged nor of another list: one comparison says both.
         let Some(slot) = pinned.cpu().usual_slot(page) else {
-            return self.free_other(pinned, page);
+            drop(pinned);
+            return self.free_other(page);
         };
         let Some(mut lists) = pinned.lists() else { return self.free_block(page) };
         let is_added = {
@@ -42,23 +43,15 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Takes back one page that is charged, or goes to another list than most.
+    #[cold]
     #[inline(never)]
-    fn free_other(&self, pinned: Pinned<'_, P>, page: RawPage) {
-        if page.is_charged() {
-            drop(pinned);
-            self.free_unusual(page);
-        } else {
-            self.free_pinned(&pinned, page);
-        }
+    fn free_other(&self, page: RawPage) {
+        if page.is_charged() { self.free_unusual(page) } else { self.free_to_list(page) }
     }
 
     /// Takes back one page that is not charged.
     fn free_to_list(&self, page: RawPage) {
-        self.free_pinned(&self.pin(), page);
-    }
-
-    /// Takes back one page that is not charged to a list of the pinned CPU.
-    fn free_pinned(&self, pinned: &Pinned<'_, P>, page: RawPage) {
+        let pinned = self.pin();
         let index = page.list().index();
         let Some(mut lists) = pinned.lists() else { return self.free_block(page) };
         if lists.list(index).room() == 0 {

@@ -118,7 +118,8 @@ pub struct Config<'a> {
     /// `None` for 1/8 of the zone shared among the CPUs, at most [`Config::PCP_HIGH_DEFAULT`].
     pub pcp_high: Option<u32>,
     /// Fewest pages moved between a zone and a per-CPU list at a time; `None` for a quarter of
-    /// high, at most [`Config::PCP_BATCH_MAX`].
+    /// high, at most [`Config::PCP_BATCH_MAX`]. From 64 on it may be half of that, or somewhat more, so
+    /// that frames of one aligned group of 64 stay together.
     pub pcp_batch: Option<u32>,
     /// Into how many shards, each with a lock of its own, a zone is divided: a power of two of at most
     /// [`NR_ZONE_SHARDS_MAX`](Self::NR_ZONE_SHARDS_MAX), fewer where a zone has not two pageblocks

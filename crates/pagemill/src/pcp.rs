@@ -81,8 +81,8 @@ impl PcpList {
     /// and than a word, and if `freed` says that none was freed since the last refill; else none.
     ///
     /// They are mostly part of a word. Handed out together with part of another from the next refill, they
-    /// would make all later batches consist of two parts, and come back as such. They are not warm, so they may as well stay, below what
-    /// comes.
+    /// would make all later batches consist of two parts, and come back as such. They are not warm, so they
+    /// may as well stay, below what comes.
     #[inline]
     pub(crate) fn remnant_at(&self, nr: usize, freed: u64) -> usize {
         let count = self.count();
@@ -93,8 +93,7 @@ impl PcpList {
 
     /// Returns how many pages the next drain of a full list gives to the zone.
     ///
-    /// Drains that follow each other double the batch, up to half of high, give or take what is in one word
-    /// with the last page. Where one of a word or more would
+    /// Drains that follow each other double the batch, up to half of high. Where one of a word or more would
     /// end inside a row of pages that are in one word of the zone, it ends before that row, or behind it if
     /// that is most of the drain.
     pub(crate) fn next_drain(&mut self) -> usize {

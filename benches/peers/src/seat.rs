@@ -131,7 +131,7 @@ struct Place<P: Peer> {
 
 /// Pages of a handle of 8 bytes whose handles fill a cache line.
 const LINE: usize = 8;
-/// How many cache lines a stock is moved by at most.
+/// In how many places a stock's top is, a cache line from each to the next.
 const NR_PLACES: usize = 32;
 
 impl<P: Peer> Place<P> {

@@ -355,8 +355,9 @@ impl Buddy {
         let mut taken = 0;
         for index in Bitmap::word_indexes() {
             let left = nr - taken;
-            let is_cut = nr_ones(self.bitmaps[block].word(index)) as usize > left;
-            if left == 0 || is_cut && taken >= enough || runs.is_full() {
+            // Counted only where it decides.
+            let would_cut = || nr_ones(self.bitmaps[block].word(index)) as usize > left;
+            if left == 0 || runs.is_full() || taken >= enough && would_cut() {
                 break;
             }
             let wanted = u32::try_from(left).unwrap_or(u32::MAX);

@@ -1,6 +1,7 @@
 //! Pages that a pool has handed out.
 
 use core::fmt;
+use core::mem::ManuallyDrop;
 use core::ops::{Deref, Range};
 
 use pagemill::{Page, PageSource, Returning, SharedPage, TakeBack};
@@ -72,7 +73,9 @@ impl<R: PoolRef> PoolPage<R> {
     /// `linux-6.12` `net/core/page_pool.c` `page_pool_release_page` of earlier versions
     pub fn detach(self) -> R::Block {
         let (item, Home(pool)) = self.0.into_parts();
-        pool.pool().detach(item)
+        // Leaked if `pool` panics: see `Home::take_back`.
+        let item = ManuallyDrop::new(item);
+        pool.pool().detach(ManuallyDrop::into_inner(item))
     }
 }
 

@@ -87,7 +87,7 @@ fn read_set_time(args: &mut XdrReader<'_>) -> Result<SetTime, XdrError> {
         0 => Ok(SetTime::Keep),
         1 => Ok(SetTime::Now),
         2 => Ok(SetTime::To(read_time(args)?)),
-        value => Err(XdrError::BadBool { value }),
+        value => Err(XdrError::BadEnum { name: "time_how", value, allowed: "0, 1 or 2" }),
     }
 }
 

@@ -275,6 +275,8 @@ fn truth_values_and_choices_that_are_none_are_garbage() {
     assert_eq!(raw.status(11, &dirop().u32(1).0), 10007);
     let bad_time = Args::fh(&root).u32(0).u32(0).u32(0).u32(0).u32(3).u32(0).u32(0);
     assert_eq!(raw.nfs(2, &bad_time.0), garbage());
+    let write = Args::fh(&root).u64(0).u32(1).u32(3).opaque(b"x");
+    assert_eq!(raw.nfs(7, &write.0), garbage());
     assert_eq!(fs::read_dir(world.path()).unwrap().count(), 0);
 }
 

@@ -20,6 +20,15 @@ pub enum XdrError {
         /// The word on the wire.
         value: u32,
     },
+    /// A word is none of the values that an enumeration has.
+    BadEnum {
+        /// The enumeration, as its RFC spells it.
+        name: &'static str,
+        /// The word on the wire.
+        value: u32,
+        /// The values that it has.
+        allowed: &'static str,
+    },
     /// A reply has no room for what is appended.
     NoRoom,
 }
@@ -32,6 +41,9 @@ impl fmt::Display for XdrError {
                 write!(f, "a value says that it has {len} elements; at most {max} are allowed here")
             }
             Self::BadBool { value } => write!(f, "a truth value is {value}; it must be 0 or 1"),
+            Self::BadEnum { name, value, allowed } => {
+                write!(f, "{name} is {value}; it must be {allowed}")
+            }
             Self::NoRoom => f.write_str("the reply has no room for what is to be appended"),
         }
     }

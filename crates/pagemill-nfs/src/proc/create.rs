@@ -15,7 +15,10 @@ pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered
         0 => HowToCreate::Unchecked(read_sattr(&mut call.args)?),
         1 => HowToCreate::Guarded(read_sattr(&mut call.args)?),
         2 => HowToCreate::Exclusive(call.args.fixed()?),
-        value => return Err(CallError::GarbageArgs(XdrError::BadBool { value })),
+        value => {
+            let (name, allowed) = ("createmode3", "0, 1 or 2");
+            return Err(CallError::GarbageArgs(XdrError::BadEnum { name, value, allowed }));
+        }
     };
     match nfs.resolve(call, &fh).and_then(|dir| Ok((dir, name?))) {
         Ok((dir, name)) => {

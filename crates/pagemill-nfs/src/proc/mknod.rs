@@ -31,7 +31,10 @@ fn read_device(args: &mut XdrReader<'_>) -> Result<NfsResult<Device>, CallError>
         7 => FileKind::Fifo,
         // What other procedures make; nothing follows then.
         1 | 2 | 5 => return Ok(Err(NfsStatus::Badtype)),
-        value => return Err(CallError::GarbageArgs(XdrError::BadBool { value })),
+        value => {
+            let (name, allowed) = ("ftype3", "1 to 7");
+            return Err(CallError::GarbageArgs(XdrError::BadEnum { name, value, allowed }));
+        }
     };
     let sattr: Sattr = read_sattr(args)?;
     let rdev = match kind {

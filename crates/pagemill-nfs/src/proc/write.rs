@@ -18,7 +18,10 @@ pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered
         0 => Stability::Unstable,
         1 => Stability::DataSync,
         2 => Stability::FileSync,
-        value => return Err(CallError::GarbageArgs(XdrError::BadBool { value })),
+        value => {
+            let (name, allowed) = ("stable_how", "0, 1 or 2");
+            return Err(CallError::GarbageArgs(XdrError::BadEnum { name, value, allowed }));
+        }
     };
     let max = nfs.max_payload_bytes(call);
     let data = call.payload(max)?;

@@ -142,3 +142,10 @@ fn a_writer_without_room_says_so() {
         assert_eq!(put_fattr(&mut SliceWriter::new(&mut room), &attr()), Err(XdrError::NoRoom));
     }
 }
+
+#[test]
+fn a_choice_that_does_not_exist_is_named_with_its_value() {
+    let words = [0_u32, 0, 0, 0, 7, 0].map(u32::to_be_bytes).concat();
+    let error = read_sattr(&mut XdrReader::new(&words)).unwrap_err();
+    assert_eq!(error.to_string(), "time_how is 7; it must be 0, 1 or 2");
+}

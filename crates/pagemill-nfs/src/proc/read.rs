@@ -9,7 +9,7 @@ use rustix::io::{Errno, preadv};
 use super::{Answered, put_status, refuse};
 use crate::service::{ReadPath, Service};
 use crate::status::NfsStatus;
-use crate::vfs::DataRange;
+use crate::vfs::{DataRange, Object};
 use crate::wire::{RawFh, put_post_op_attr};
 
 /// # Source
@@ -24,15 +24,13 @@ pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered
     // What the client asks for is cut to what a reply has room for before anything is done.
     let max = usize::try_from(count).unwrap_or(usize::MAX);
     let max = max.min(nfs.max_payload_bytes(call)).min(call.reply.body_room());
-    let range = nfs.vfs.read(&object, offset, max);
-    let attr = nfs.vfs.attr(&object).ok();
     let start = call.reply.mark();
-    put_status(call.reply, &range)?;
-    put_post_op_attr(call.reply, attr.as_ref())?;
-    let range = match range {
-        Ok(range) => range,
-        Err(status) => return Ok(Err(status)),
+    let (range, attr) = match nfs.vfs.read(&object, offset, max) {
+        Ok(found) => found,
+        Err(status) => return answer_failed(nfs, call.reply, &object, status),
     };
+    put_status(call.reply, &Ok(()))?;
+    put_post_op_attr(call.reply, Some(&attr))?;
     let sent = match nfs.config.read_path {
         ReadPath::File { min_bytes }
             if range.len >= min_bytes && (object.export.is_volatile() || nfs.fetch(&range)) =>
@@ -44,11 +42,21 @@ pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered
     };
     if let Err(status) = sent {
         call.reply.truncate(start);
-        call.reply.u32(status.code())?;
-        put_post_op_attr(call.reply, attr.as_ref())?;
-        return Ok(Err(status));
+        return answer_failed(nfs, call.reply, &object, status);
     }
     Ok(Ok(()))
+}
+
+/// Answers with a status and the file's attributes, if it has any still.
+fn answer_failed<S: Frames>(
+    nfs: &Service,
+    reply: &mut Reply<S>,
+    object: &Object,
+    status: NfsStatus,
+) -> Answered {
+    reply.u32(status.code())?;
+    put_post_op_attr(reply, nfs.vfs.attr(object).ok().as_ref())?;
+    Ok(Err(status))
 }
 
 /// Appends the counts and lets the file's own pages follow.

@@ -1,12 +1,12 @@
 //! Everything that changes names and attributes.
 
 use alloc::sync::Arc;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid,
-    chmodat, chownat, fsync, linkat, makedev, mkdirat, mknodat, openat, renameat, symlinkat,
-    syncfs, unlinkat, utimensat,
+    Access as Rights, AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW,
+    UTIME_OMIT, Uid, chmodat, chownat, fsync, ftruncate, linkat, makedev, mkdirat, mknodat, openat,
+    renameat, symlinkat, syncfs, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -312,37 +312,127 @@ impl Vfs {
         if sattr.is_empty() { Ok(()) } else { self.apply(object, &sattr) }
     }
 
-    /// Sets attributes for the caller: the size, then who it belongs to, then the mode, which a
-    /// change of the owner would take bits of, then times.
+    /// Sets attributes for the caller, all of them or none.
+    ///
+    /// What can be undone (owner, mode, times) is set before the size, which cannot: a file keeps its
+    /// data if any of the rest is refused.
+    ///
+    /// # Source
+    /// `linux-7.0` `fs/nfsd/vfs.c` `nfsd_setattr`. Differs: a SETATTR that is refused changes nothing,
+    /// where the kernel's server may have set the size.
     fn apply(&self, object: &Object, sattr: &Sattr) -> NfsResult<()> {
-        // Before anything is changed.
-        let times = Timestamps {
-            last_access: timespec(sattr.atime)?,
-            last_modification: timespec(sattr.mtime)?,
+        let before = object.node.stat()?;
+        let change = self.check_change(object, sattr)?;
+        let mut done = Done::default();
+        let applied = self.apply_checked(object, &change, &mut done);
+        if applied.is_err() {
+            self.undo(object, &done, &before);
+        }
+        applied
+    }
+
+    /// Checks what can be checked without changing anything.
+    ///
+    /// Whether the caller may set owner, mode and times is the kernel's decision, and that of file
+    /// systems with rules of their own: it is known when they are set.
+    fn check_change(&self, object: &Object, sattr: &Sattr) -> NfsResult<Change> {
+        let (uid, gid) = (sattr.uid, sattr.gid);
+        if uid == Some(u32::MAX) || gid == Some(u32::MAX) {
+            return Err(NfsStatus::Inval);
+        }
+        // A new size sets the time of the last write to now, which whoever may write may do. To set
+        // that time alone is for the owner.
+        let is_set_by_size = sattr.size.is_some() && sattr.mtime == SetTime::Now;
+        let mtime = if is_set_by_size { SetTime::Keep } else { sattr.mtime };
+        let times = Times::new(sattr.atime, mtime)?;
+        let size = match sattr.size {
+            Some(size) => Some((self.open_to_resize(object, size)?, size)),
+            None => None,
         };
-        if let Some(size) = sattr.size {
-            self.resize(object, size)?;
-        }
+        let is_dir = object.node.kind() == FileKind::Directory;
+        let changes_hands = !is_dir && (uid.is_some() || gid.is_some());
+        let mode = sattr.mode.map(|mode| match mode & MODE_BITS {
+            mode if changes_hands => without_set_ids(mode),
+            mode => mode,
+        });
+        Ok(Change { uid, gid, mode, size, times })
+    }
+
+    /// Carries out a change, and notes which parts of it can be undone.
+    fn apply_checked(&self, object: &Object, change: &Change, done: &mut Done) -> NfsResult<()> {
         self.act_for(object)?;
-        let (folder, name) = (self.descriptors(), || object.node.fd_name());
-        if sattr.uid.is_some() || sattr.gid.is_some() {
-            let [uid, gid] = [sattr.uid, sattr.gid];
-            if uid == Some(u32::MAX) || gid == Some(u32::MAX) {
-                return Err(NfsStatus::Inval);
-            }
-            let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
-            chownat(object.node.fd(), c"", uid, gid, AtFlags::EMPTY_PATH)?;
+        if change.uid.is_some() || change.gid.is_some() {
+            self.set_owner(object, change.uid, change.gid)?;
+            done.owner = true;
         }
-        if let Some(mode) = sattr.mode {
-            chmodat(folder, name(), Mode::from_raw_mode(mode & MODE_BITS), AtFlags::empty())?;
+        if let Some(mode) = change.mode {
+            self.set_mode(object, mode)?;
+            done.mode = true;
         }
-        if self.can_override() && sattr.uid.or(sattr.gid).or(sattr.mode).is_some() {
+        if self.can_override() && (done.owner || done.mode) {
             object.node.forget_opens();
         }
-        if (sattr.atime, sattr.mtime) != (SetTime::Keep, SetTime::Keep) {
-            utimensat(folder, name(), &times, AtFlags::empty())?;
+        if change.size.is_none() || change.times.are_given {
+            self.set_times(object, &change.times)?;
+            done.times = change.times.stamps.is_some();
+        }
+        if let Some((file, size)) = &change.size {
+            ftruncate(&**file, *size)?;
+            // The new size has cleared bits of the mode and set a time.
+            if let Some(mode) = change.mode.filter(|mode| mode & SET_IDS != 0) {
+                self.set_mode(object, mode)?;
+            }
+            self.set_times(object, &change.times)?;
         }
         Ok(())
+    }
+
+    fn set_owner(&self, object: &Object, uid: Option<u32>, gid: Option<u32>) -> NfsResult<()> {
+        let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+        Ok(chownat(object.node.fd(), c"", uid, gid, AtFlags::EMPTY_PATH)?)
+    }
+
+    fn set_mode(&self, object: &Object, mode: u32) -> NfsResult<()> {
+        let (mode, flags) = (Mode::from_raw_mode(mode & MODE_BITS), AtFlags::empty());
+        Ok(chmodat(self.descriptors(), object.node.fd_name(), mode, flags)?)
+    }
+
+    fn set_times(&self, object: &Object, times: &Times) -> NfsResult<()> {
+        let Some(stamps) = &times.stamps else { return Ok(()) };
+        let set = || utimensat(self.descriptors(), object.node.fd_name(), stamps, AtFlags::empty());
+        match set() {
+            Err(Errno::PERM) if times.are_now => {
+                // The kernel lets others than the owner set both times to now, and not one of them.
+                // The protocol lets everybody who may write do either.
+                self.check(object, Rights::WRITE_OK)?;
+                self.act_as_server()?;
+                let set = set();
+                self.act_for(object)?;
+                Ok(set?)
+            }
+            set => Ok(set?),
+        }
+    }
+
+    /// Undoes what was set before the rest was refused.
+    fn undo(&self, object: &Object, done: &Done, before: &Stat) {
+        let undone = (|| {
+            self.act_as_server()?;
+            if done.owner {
+                self.set_owner(object, Some(before.st_uid), Some(before.st_gid))?;
+            }
+            if done.owner || done.mode {
+                self.set_mode(object, before.st_mode)?;
+            }
+            if done.times {
+                let times = times_of(before);
+                utimensat(self.descriptors(), object.node.fd_name(), &times, AtFlags::empty())?;
+            }
+            Ok::<_, NfsStatus>(())
+        })();
+        if let Err(status) = undone {
+            tracing::warn!(%status, "a SETATTR that failed could not be undone");
+        }
     }
 
     /// Makes a change of `object` safe if the export is so, whoever the caller is.
@@ -379,6 +469,69 @@ fn refuse_dots(name: &Name, status: NfsStatus) -> NfsResult<()> {
 fn mode_of(sattr: &Sattr, default: u32) -> Mode {
     Mode::from_raw_mode(sattr.mode.unwrap_or(default) & MODE_BITS)
 }
+
+/// A SETATTR that was checked, with what it needs to be carried out.
+struct Change {
+    uid: Option<u32>,
+    gid: Option<u32>,
+    mode: Option<u32>,
+    /// The file, open for writing, and its new size.
+    size: Option<(Arc<OwnedFd>, u64)>,
+    times: Times,
+}
+
+/// What of a change was made and can be undone.
+#[derive(Default)]
+struct Done {
+    owner: bool,
+    mode: bool,
+    times: bool,
+}
+
+/// The times to be set.
+struct Times {
+    /// As the system takes them; `None` to leave both.
+    stamps: Option<Timestamps>,
+    /// Whether one of them is the client's, which is for the file's owner to set.
+    are_given: bool,
+    /// Whether at least one becomes now, and none is the client's.
+    are_now: bool,
+}
+
+impl Times {
+    fn new(atime: SetTime, mtime: SetTime) -> NfsResult<Self> {
+        let both = [atime, mtime];
+        let are_given = both.iter().any(|time| matches!(time, SetTime::To(_)));
+        let are_kept = both.iter().all(|time| *time == SetTime::Keep);
+        let stamps =
+            Timestamps { last_access: timespec(atime)?, last_modification: timespec(mtime)? };
+        Ok(Self {
+            stamps: (!are_kept).then_some(stamps),
+            are_given,
+            are_now: !are_kept && !are_given,
+        })
+    }
+}
+
+fn times_of(stat: &Stat) -> Timestamps {
+    let time = |tv_sec, nsec| Timespec { tv_sec, tv_nsec: i64::try_from(nsec).unwrap_or(0) };
+    Timestamps {
+        last_access: time(stat.st_atime, stat.st_atime_nsec),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+    }
+}
+
+/// Returns a mode as it is for a file that gets another owner in the same call.
+///
+/// # Source
+/// `linux-7.0` `fs/nfsd/vfs.c` `nfsd_sanitize_attrs`
+fn without_set_ids(mode: u32) -> u32 {
+    let mode = mode & !0o4000;
+    if mode & 0o010 != 0 { mode & !0o2000 } else { mode }
+}
+
+/// The bits set-user-id and set-group-id.
+const SET_IDS: u32 = 0o6000;
 
 fn timespec(time: SetTime) -> NfsResult<Timespec> {
     Ok(match time {

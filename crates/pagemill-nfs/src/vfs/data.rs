@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Access as Rights, Mode, OFlags, fdatasync, fsync, ftruncate, openat};
 use rustix::io::Errno;
 
-use crate::attr::{FileKind, Wcc};
+use crate::attr::{Fattr, FileKind, Wcc};
 use crate::export::Access;
 use crate::status::{NfsResult, NfsStatus};
 use crate::sync::Ordering;
@@ -60,17 +60,21 @@ pub struct DataRange {
 }
 
 impl Vfs {
-    /// Finds the part of a file that a caller asks for, as far as the file goes now.
+    /// Finds the part of a file that a caller asks for, as far as the file goes now, and the
+    /// attributes that say how far that is.
     ///
     /// # Errors
     /// [`Isdir`](NfsStatus::Isdir), [`Inval`](NfsStatus::Inval) for what is no regular file;
     /// [`Acces`](NfsStatus::Acces).
-    pub fn read(&self, object: &Object, offset: u64, max: usize) -> NfsResult<DataRange> {
+    ///
+    /// # Cost
+    /// One `fstat` if the file is open for the caller already.
+    pub fn read(&self, object: &Object, offset: u64, max: usize) -> NfsResult<(DataRange, Fattr)> {
         let file = self.open(object, Need::Read)?;
-        let size = u64::try_from(object.node.stat()?.st_size).unwrap_or(0);
-        let left = size.saturating_sub(offset);
+        let attr = self.attr(object)?;
+        let left = attr.size.saturating_sub(offset);
         let len = usize::try_from(left).unwrap_or(usize::MAX).min(max);
-        Ok(DataRange { file, offset, len, eof: len as u64 == left })
+        Ok((DataRange { file, offset, len, eof: len as u64 == left }, attr))
     }
 
     /// Has `len` bytes written to a file from `offset` on by `write`, which says how many it wrote.
@@ -155,15 +159,21 @@ impl Vfs {
         })
     }
 
-    /// Sets a regular file's size; the thread acts for the caller.
+    /// Sets a regular file's size.
     pub(crate) fn resize(&self, object: &Object, size: u64) -> NfsResult<()> {
+        let file = self.open_to_resize(object, size)?;
+        self.act_for(object)?;
+        Ok(ftruncate(&*file, size)?)
+    }
+
+    /// Checks that a regular file can have a size and that the caller may set it. Returns the
+    /// descriptor to set it by.
+    pub(crate) fn open_to_resize(&self, object: &Object, size: u64) -> NfsResult<Arc<OwnedFd>> {
         check_regular(object)?;
         if size > MAX_OFFSET {
             return Err(NfsStatus::Fbig);
         }
-        let file = self.open(object, Need::Write)?;
-        self.act_for(object)?;
-        Ok(ftruncate(&*file, size)?)
+        self.open(object, Need::Write)
     }
 
     /// Returns a descriptor for the data of a regular file, open for the caller.

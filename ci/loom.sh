@@ -23,4 +23,4 @@ CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/loom \
     cargo test --package pagemill-pool --release --lib loom_tests
 # The queue alone, beyond what whole worlds can go through.
 CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/loom \
-    cargo test --package pagemill --release --lib queue::loom
+    cargo test --package pagemill --release --lib -- queue::loom claim::loom_tests

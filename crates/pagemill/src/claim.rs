@@ -1,9 +1,10 @@
 //! Who holds one CPU's lists: a word for those who run on it, and one for all others.
 //!
-//! Holding is only ever tried. On most platforms that is an atomic exchange of one word. A platform
-//! on which nobody else runs on a CPU between two instructions, or notices, can set the word by a
-//! plain store instead; others must then first make sure that no such store is under way, which is
-//! what the other word is for.
+//! Holding is only ever tried. On most platforms that is an atomic exchange of one word, `held`. A
+//! platform on which nobody else runs on a CPU between two instructions, or notices, can set `held`
+//! by a plain store instead. A visitor from another CPU must then make sure that no such store is
+//! under way before it exchanges `held` itself. The other word, `owner`, is for that: while it names
+//! no CPU, no sequence that ends in the plain store gets that far.
 
 use core::fmt;
 
@@ -12,13 +13,15 @@ use crate::units::CpuId;
 
 /// Says whether one CPU's lists are in use.
 ///
-/// `claim-excludes`: at most one [`Claimed`] of a claim exists.
+/// `claim-excludes`: at most one [`Claimed`] of a claim exists. Each one stands for a change of
+/// `held` from zero to one. Safe code can only make that change by an atomic exchange, so no
+/// implementation of [`Platform`](crate::Platform) without unsafe code can take a claim twice. Code
+/// that makes it otherwise answers for the exclusion: see [`assume_taken`](Self::assume_taken).
 #[repr(C, align(8))]
 pub struct Claim {
-    /// The CPU; [`NOBODY`] while somebody who may run elsewhere holds the lists, or finds out
-    /// whether they are free.
+    /// The CPU; [`NOBODY`] while a visitor waits for sequences on the CPU to be broken off.
     owner: AtomicU32,
-    /// One while somebody who ran on the CPU when they took it holds the lists.
+    /// One while the lists are held.
     held: AtomicU32,
     cpu: CpuId,
 }
@@ -28,10 +31,21 @@ pub struct Claim {
 const NOBODY: u32 = 1 << 31;
 
 /// The right to use one CPU's lists, until dropped.
+///
+/// Can be made of one [`Claim`] only: the one that it borrows.
 pub struct Claimed<'a> {
-    /// The word that says so, and what it says otherwise.
-    word: &'a AtomicU32,
-    otherwise: u32,
+    held: &'a AtomicU32,
+}
+
+/// Restores the word that a visitor has taken.
+struct Owner<'a>(&'a Claim);
+
+impl Drop for Owner<'_> {
+    fn drop(&mut self) {
+        // Release pairs with the Acquire of the next visitor. Sequences on the CPU see what became of
+        // `held` before this: it was exchanged before, and they read `owner` first.
+        self.0.owner.store(self.0.cpu.value(), Ordering::Release);
+    }
 }
 
 impl Claim {
@@ -66,7 +80,7 @@ impl Claim {
             .compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed)
             .unwrap_or_else(|was| was);
         // Made only where it is true: dropping one ends the claim.
-        if was == 0 { Some(Claimed { word: &self.held, otherwise: 0 }) } else { None }
+        if was == 0 { Some(Claimed { held: &self.held }) } else { None }
     }
 
     /// Returns the address of the two words, for who takes the lists without an atomic exchange:
@@ -86,31 +100,43 @@ impl Claim {
     /// - Nobody else did so at the same time: whoever sets it, for as long as the claim exists, does
     ///   so in a sequence of instructions that the platform breaks off where the CPU turns to another
     ///   thread; no [`try_take`](Self::try_take) is used.
-    /// - Others use [`try_visit`](Self::try_visit), with a fence that breaks such sequences off.
+    /// - Others use [`try_visit`](Self::try_visit), with a fence that returns true only where it has
+    ///   broken such sequences off.
     #[inline]
     pub unsafe fn assume_taken(&self) -> Claimed<'_> {
-        Claimed { word: &self.held, otherwise: 0 }
+        Claimed { held: &self.held }
     }
 
-    /// Takes the lists if nobody holds them, from any CPU, where those on the claim's own CPU do not
-    /// use atomic exchanges.
+    /// Takes the lists if nobody holds them, from any CPU, where those on the claim's own CPU may
+    /// use no atomic exchange.
     ///
     /// `fence` breaks off what another thread on the CPU has begun and not yet finished, so that it
-    /// sees that the first word no longer names the CPU; false says that it could not.
+    /// sees that the first word no longer names the CPU; false says that it could not. It is not
+    /// called where the lists are seen to be held.
+    ///
+    /// Beside [`try_take`](Self::try_take) alone, this is correct whatever `fence` does: both end in
+    /// an exchange of one word. A `fence` that matters is an obligation of
+    /// [`assume_taken`](Self::assume_taken).
     pub fn try_visit(&self, fence: impl FnOnce() -> bool) -> Option<Claimed<'_>> {
+        // Relaxed: only a hint that spares the fence; the exchange below decides.
+        if self.held.load(Ordering::Relaxed) != 0 {
+            return None;
+        }
         let cpu = self.cpu.value();
-        // Acquire pairs with the Release in `Claimed::drop` of another visitor.
+        // Acquire pairs with the Release in `Owner::drop` of another visitor.
         self.owner.compare_exchange(cpu, NOBODY, Ordering::Acquire, Ordering::Relaxed).ok()?;
-        let claimed = Claimed { word: &self.owner, otherwise: cpu };
+        let _owner = Owner(self);
+        if !fence() {
+            return None;
+        }
         // Acquire pairs with the Release in `Claimed::drop` of the last holder.
-        let is_free = fence() && self.held.load(Ordering::Acquire) == 0;
-        is_free.then_some(claimed)
+        self.held.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        Some(Claimed { held: &self.held })
     }
 
     /// Tells whether `claimed` is of this claim.
     pub(crate) fn is_of(&self, claimed: &Claimed<'_>) -> bool {
-        core::ptr::eq(claimed.word, &raw const self.held)
-            || core::ptr::eq(claimed.word, &raw const self.owner)
+        core::ptr::eq(claimed.held, &raw const self.held)
     }
 }
 
@@ -118,7 +144,7 @@ impl Drop for Claimed<'_> {
     #[inline]
     fn drop(&mut self) {
         // Release pairs with the Acquire of whoever takes the lists next.
-        self.word.store(self.otherwise, Ordering::Release);
+        self.held.store(0, Ordering::Release);
     }
 }
 
@@ -164,10 +190,69 @@ mod tests {
         assert_eq!(words(), [7, 0]);
         assert!(claim.try_visit(|| false).is_none());
         assert_eq!(words(), [7, 0]);
-        let visitor = claim.try_visit(|| true);
-        assert!(visitor.is_some() && claim.try_visit(|| true).is_none());
-        assert_eq!(words(), [NOBODY, 0]);
+        let visitor = claim.try_visit(|| {
+            assert_eq!(words(), [NOBODY, 0], "no sequence gets through meanwhile");
+            assert!(claim.try_visit(|| true).is_none());
+            true
+        });
+        assert!(visitor.is_some());
+        assert_eq!(words(), [7, 1]);
+        assert!(claim.try_visit(|| panic!("held: no fence is needed to see that")).is_none());
         drop(visitor);
         assert_eq!(words(), [7, 0]);
+    }
+
+    #[test]
+    fn takers_and_visitors_exclude_each_other_whatever_the_fence_does() {
+        let claim = Claim::new(CpuId::new(7));
+        let mut taken = None;
+        let visitor = claim.try_visit(|| {
+            taken = claim.try_take();
+            true
+        });
+        assert!(taken.is_some() && visitor.is_none(), "taken while the visitor waited");
+        drop(taken);
+        let visitor = claim.try_visit(|| true);
+        assert!(visitor.is_some() && claim.try_take().is_none());
+    }
+
+    #[test]
+    fn a_fence_that_panics_leaves_the_claim_free() {
+        let claim = Claim::new(CpuId::new(7));
+        let visit = core::panic::AssertUnwindSafe(|| claim.try_visit(|| panic!("no fence")));
+        assert!(std::panic::catch_unwind(visit).is_err());
+        assert!(claim.try_visit(|| true).is_some());
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use alloc::sync::Arc;
+
+    use loom::cell::UnsafeCell;
+    use loom::thread;
+
+    use super::*;
+
+    #[test]
+    fn of_a_taker_and_two_visitors_one_holds_it_at_a_time() {
+        loom::model(|| {
+            let shared = Arc::new((Claim::new(CpuId::new(0)), UnsafeCell::new(0)));
+            let count = |shared: &(Claim, UnsafeCell<u32>), claimed: Option<Claimed<'_>>| {
+                if let Some(claimed) = claimed {
+                    // SAFETY: 1. exclusive: `claim-excludes`, which loom checks here.
+                    shared.1.with_mut(|value| unsafe { *value += 1 });
+                    drop(claimed);
+                }
+            };
+            let visitor = Arc::clone(&shared);
+            let one = thread::spawn(move || count(&visitor, visitor.0.try_visit(|| true)));
+            let visitor = Arc::clone(&shared);
+            let two = thread::spawn(move || count(&visitor, visitor.0.try_visit(|| true)));
+            count(&shared, shared.0.try_take());
+            one.join().expect("it does not panic");
+            two.join().expect("it does not panic");
+            assert!(shared.0.try_take().is_some(), "free in the end");
+        });
     }
 }

@@ -35,7 +35,8 @@ pub trait Platform {
     /// needs none.
     ///
     /// # Safety
-    /// The claim is taken through this platform's two methods only.
+    /// The claim is taken through this platform's two methods only, or by [`Claim::try_take`] where it is
+    /// one that no CPU owns alone.
     #[inline]
     unsafe fn try_claim<'a>(&self, claim: &'a Claim) -> Option<Claimed<'a>> {
         claim.try_take()

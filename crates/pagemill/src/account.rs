@@ -7,7 +7,7 @@ use core::fmt;
 
 use crate::gfp::Gfp;
 use crate::handle::AccountNumber;
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, StaticCounter};
 use crate::units::PFN_BITS;
 
 /// The limits of an account, in pages.
@@ -69,15 +69,29 @@ impl core::error::Error for AccountError {}
 /// Pages charged at once at most: no allocator has more, and no sum of a few overflows.
 const MAX_CHARGE: u64 = 1 << PFN_BITS;
 
-/// Names an account of one allocator, for as long as it is open; nobody else comes by the same name,
-/// within four thousand million accounts in its place.
+/// Names an account of one allocator, for as long as it is open.
+///
+/// The name is used once: no other account of this or of any other allocator gets it, also not after
+/// the allocator was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AccountId {
     number: AccountNumber,
     /// How many accounts in this place were closed before.
-    generation: u32,
-    /// Address of the table that the number counts in.
-    table: usize,
+    generation: u64,
+    allocator: AllocatorId,
+}
+
+/// Tells allocators apart, also those that are gone. An address does not: the next allocator may
+/// get the memory of one that was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct AllocatorId(u64);
+
+impl AllocatorId {
+    /// Returns one that was never used before in this program.
+    fn next() -> Self {
+        static NEXT: StaticCounter = StaticCounter::new();
+        Self(NEXT.next())
+    }
 }
 
 impl AccountId {
@@ -95,7 +109,7 @@ impl AccountId {
 /// child, one for each request that it is to pay for.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// The users, and in the upper half how many accounts here were closed.
+    /// The users, and above [`USER_BITS`] how many accounts here were closed.
     state: AtomicU64,
     /// Index of the entry above; zero for none.
     parent: AtomicU32,
@@ -107,8 +121,16 @@ pub(crate) struct Entry {
     nr_max: AtomicU64,
 }
 
+/// Bits of a state that count users: room for 1023 children and 16 million requests at once.
+const USER_BITS: u32 = 24;
+
 /// What closing an account adds to its state.
-const GENERATION: u64 = 1 << u32::BITS;
+const GENERATION: u64 = 1 << USER_BITS;
+
+/// The last generation of a place: an account that has it could not be closed without the next one
+/// getting a name that was used before, so none is opened. At a million accounts a second, a place
+/// lasts twelve days.
+const LAST_GENERATION: u64 = u64::MAX >> USER_BITS;
 
 /// Returns the number of users that a state says.
 fn users(state: u64) -> u64 {
@@ -116,8 +138,8 @@ fn users(state: u64) -> u64 {
 }
 
 /// Returns how many accounts were closed that had this state's place.
-fn generation(state: u64) -> u32 {
-    (state >> u32::BITS) as u32
+fn generation(state: u64) -> u64 {
+    state >> USER_BITS
 }
 
 impl Entry {
@@ -164,11 +186,15 @@ impl Entry {
 
 /// The accounts of an allocator; entry zero stands for none.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Accounts(&'static [Entry]);
+pub(crate) struct Accounts {
+    entries: &'static [Entry],
+    allocator: AllocatorId,
+}
 
 impl Accounts {
-    pub(crate) const fn new(entries: &'static [Entry]) -> Self {
-        Self(entries)
+    /// Makes the accounts of a new allocator.
+    pub(crate) fn new(entries: &'static [Entry]) -> Self {
+        Self { entries, allocator: AllocatorId::next() }
     }
 
     /// Opens an account under `parent`, which is open.
@@ -179,16 +205,17 @@ impl Accounts {
     ) -> Result<AccountNumber, AccountError> {
         // Acquire pairs with the Release decrement of the entry's last user in `leave`.
         let claim = |entry: &Entry| {
-            let take = |state| (users(state) == 0).then_some(state + 1);
+            let is_free = |state| users(state) == 0 && generation(state) < LAST_GENERATION;
+            let take = |state| is_free(state).then_some(state + 1);
             entry.state.fetch_update(Ordering::Acquire, Ordering::Relaxed, take).is_ok()
         };
-        let Some(index) = (1..self.0.len()).find(|&index| claim(&self.0[index])) else {
-            return Err(AccountError::TableFull { nr_accounts: self.0.len().saturating_sub(1) });
+        let Some(index) = (1..self.entries.len()).find(|&index| claim(&self.entries[index])) else {
+            return Err(AccountError::TableFull { nr_accounts: self.entries.len().saturating_sub(1) });
         };
-        let entry = &self.0[index];
+        let entry = &self.entries[index];
         if !parent.is_none() {
             // Relaxed: the caller holds the parent open.
-            self.0[parent.index()].state.fetch_add(1, Ordering::Relaxed);
+            self.entries[parent.index()].state.fetch_add(1, Ordering::Relaxed);
         }
         let parent = u32::try_from(parent.index()).expect("ten bits");
         // Relaxed, all of them: nobody else knows the entry yet; its number is passed on by means
@@ -205,29 +232,25 @@ impl Accounts {
     /// Closes an account: its name means nothing from now on.
     pub(crate) fn close(&self, account: AccountNumber) {
         // Relaxed: a request either began before it was closed or does not begin.
-        self.0[account.index()].state.fetch_add(GENERATION, Ordering::Relaxed);
+        self.entries[account.index()].state.fetch_add(GENERATION, Ordering::Relaxed);
         self.leave(account);
     }
 
     /// Returns the name of an account that the caller holds open.
     pub(crate) fn id(&self, account: AccountNumber) -> AccountId {
         // Relaxed: it changes only when the account is closed.
-        let state = self.0[account.index()].state.load(Ordering::Relaxed);
-        AccountId { number: account, generation: generation(state), table: self.table() }
-    }
-
-    /// Returns what tells the accounts of one allocator from those of another.
-    fn table(&self) -> usize {
-        self.0.as_ptr().addr()
+        let state = self.entries[account.index()].state.load(Ordering::Relaxed);
+        AccountId { number: account, generation: generation(state), allocator: self.allocator }
     }
 
     /// Begins to use an account if it is open and one of these.
     pub(crate) fn pay_from(&self, id: AccountId) -> Option<Payer> {
-        if id.table != self.table() {
+        // Before the number is looked up, which is one of another table then.
+        if id.allocator != self.allocator {
             return None;
         }
         let use_it = |state| (generation(state) == id.generation).then_some(state + 1);
-        let state = &self.0[id.number.index()].state;
+        let state = &self.entries[id.number.index()].state;
         // Relaxed: what belongs to the account came before its name.
         state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, use_it).ok()?;
         Some(Payer { accounts: *self, account: id.number, generation: id.generation, left: 0 })
@@ -237,7 +260,7 @@ impl Accounts {
     fn leave(&self, account: AccountNumber) {
         let mut account = account;
         while !account.is_none() {
-            let entry = &self.0[account.index()];
+            let entry = &self.entries[account.index()];
             // Read before the entry can be given away. Relaxed: it is in use.
             let parent = entry.parent.load(Ordering::Relaxed);
             // AcqRel pairs with itself and with the Acquire in `open`: what all users did comes
@@ -275,7 +298,7 @@ impl Accounts {
         let nr = nr.min(MAX_CHARGE);
         let mut next = account;
         while !next.is_none() && nr > 0 {
-            let entry = &self.0[next.index()];
+            let entry = &self.entries[next.index()];
             let now = entry.add(nr);
             // Relaxed: a snapshot of a limit, and a count that orders nothing.
             if now > entry.max.load(Ordering::Relaxed) {
@@ -296,14 +319,14 @@ impl Accounts {
     }
 
     pub(crate) fn set_limits(&self, account: AccountNumber, limits: AccountLimits) {
-        let entry = &self.0[account.index()];
+        let entry = &self.entries[account.index()];
         // Relaxed: a charge sees the old or the new limits.
         entry.max.store(limits.max, Ordering::Relaxed);
         entry.high.store(limits.high, Ordering::Relaxed);
     }
 
     pub(crate) fn usage(&self, account: AccountNumber) -> AccountUsage {
-        let entry = &self.0[account.index()];
+        let entry = &self.entries[account.index()];
         // Relaxed: a snapshot.
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         AccountUsage {
@@ -318,7 +341,7 @@ impl Accounts {
     fn try_charge(&self, account: AccountNumber, nr: u64) -> Result<(), u64> {
         let mut next = account;
         while !next.is_none() {
-            let entry = &self.0[next.index()];
+            let entry = &self.entries[next.index()];
             let now = entry.add(nr);
             // Relaxed: a snapshot of a limit, and a count that orders nothing.
             let max = entry.max.load(Ordering::Relaxed);
@@ -337,7 +360,7 @@ impl Accounts {
     fn uncharge_up_to(&self, account: AccountNumber, last: Option<AccountNumber>, nr: u64) {
         let mut next = account;
         while !next.is_none() {
-            let entry = &self.0[next.index()];
+            let entry = &self.entries[next.index()];
             // Read while the entry is in use: it has these pages.
             let parent = entry.parent();
             // AcqRel pairs with itself: the use that came with the first page was counted before the
@@ -363,7 +386,7 @@ pub(crate) struct Payer {
     /// Stays in its place meanwhile: it is in use.
     account: AccountNumber,
     /// That of the account's name.
-    generation: u32,
+    generation: u64,
     /// Pages charged that nobody has taken over.
     left: u64,
 }
@@ -382,8 +405,8 @@ impl Payer {
     /// Returns the name of the account; `None` if nobody pays.
     pub(crate) fn id(&self) -> Option<AccountId> {
         let (number, generation) = (self.account, self.generation);
-        let table = self.accounts.table();
-        (!number.is_none()).then_some(AccountId { number, generation, table })
+        let allocator = self.accounts.allocator;
+        (!number.is_none()).then_some(AccountId { number, generation, allocator })
     }
 
     /// Charges up to `nr` pages, at least `min`, and returns how many it charged: all of them,

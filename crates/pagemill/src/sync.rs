@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};
+use core::sync::atomic::Ordering as RealOrdering;
 
 #[cfg(not(loom))]
 mod imp {
@@ -218,6 +219,23 @@ impl Counter {
     pub(crate) fn get(&self) -> u64 {
         // Relaxed: a reader orders nothing by a statistic.
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Hands out each number once, in a static. Loom does not follow it: nothing is ordered by it.
+#[expect(clippy::disallowed_types, reason = "loom has no atomics that a static can hold")]
+pub(crate) struct StaticCounter(core::sync::atomic::AtomicU64);
+
+impl StaticCounter {
+    pub(crate) const fn new() -> Self {
+        #[expect(clippy::disallowed_types, reason = "as above")]
+        Self(core::sync::atomic::AtomicU64::new(0))
+    }
+
+    /// Returns a number that no other call returns.
+    pub(crate) fn next(&self) -> u64 {
+        // Relaxed: only that it is unique matters. 2^64 calls take centuries.
+        self.0.fetch_add(1, RealOrdering::Relaxed)
     }
 }
 

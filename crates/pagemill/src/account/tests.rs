@@ -16,6 +16,36 @@ fn limited(max: u64) -> AccountLimits {
     AccountLimits { max, high: max / 2 }
 }
 
+#[test]
+fn a_name_is_of_one_table_even_if_another_takes_its_place() {
+    let entries: &'static [Entry] =
+        Box::leak((0..=4).map(|_| Entry::new()).collect::<Vec<_>>().into());
+    let (first, second) = (Accounts::new(&entries[..3]), Accounts::new(&entries[..2]));
+    // As if the second allocator's books lay where those of the first, which is gone, were.
+    let theirs = [(); 2].map(|()| first.open(AccountNumber::NONE, AccountLimits::NONE).unwrap());
+    let names = theirs.map(|account| first.id(account));
+    assert!(names.iter().all(|&name| first.pay_from(name).is_some()));
+    assert!(names.iter().all(|&name| second.pay_from(name).is_none()));
+    assert_ne!(second.id(theirs[0]), names[0]);
+}
+
+#[test]
+fn a_place_is_given_up_before_its_names_repeat() {
+    let accounts = accounts(2);
+    let first = accounts.open(AccountNumber::NONE, AccountLimits::NONE).unwrap();
+    let name = accounts.id(first);
+    // Relaxed, all of them: one thread.
+    let state = &accounts.entries[first.index()].state;
+    state.fetch_add((LAST_GENERATION - 1) * GENERATION, Ordering::Relaxed);
+    accounts.close(first);
+    assert_eq!(generation(state.load(Ordering::Relaxed)), LAST_GENERATION);
+    let second = accounts.open(AccountNumber::NONE, AccountLimits::NONE).unwrap();
+    assert_ne!(second.index(), first.index(), "the place is used up");
+    let refused = accounts.open(AccountNumber::NONE, AccountLimits::NONE);
+    assert_eq!(refused, Err(AccountError::TableFull { nr_accounts: 2 }));
+    assert!(accounts.pay_from(name).is_none());
+}
+
 /// An account as a person would write it down.
 #[derive(Clone, Debug)]
 struct Naive {

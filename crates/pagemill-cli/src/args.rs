@@ -10,11 +10,12 @@ use core::str::FromStr;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::nfs::{NfsArgs, ServerArg, WorkloadArg};
 use self::nfsd::NfsdArgs;
 use self::xdp::XdpArgs;
+use crate::output::StdoutError;
 use crate::size::Size;
 use crate::usage::UsageError;
 
@@ -174,8 +175,8 @@ pub(crate) enum ExperimentArgs {
     ///
     ///   drop      their pages return to the pool directly
     ///   redirect  their pages return through the pool's ring, those of a poll at once
-    ///   hold      their pages leave the pool; another CPU frees them, many at a time, while the
-    ///             driver waits: here each page comes from the page allocator
+    ///   hold      their pages leave the pool; the second CPU, or the only one, frees them, many at
+    ///             a time, while the driver waits: here each page comes from the page allocator
     ///
     /// The pool asks the page allocator for one page (single) or for 64 (bulk); the limit is the
     /// same loop with a static stack of buffers. Held packets are measured with other work beside,
@@ -189,6 +190,8 @@ pub(crate) enum ExperimentArgs {
     /// builds the allocators of others:
     ///
     ///   cargo build --release --manifest-path benches/peers/Cargo.toml --target-dir target
+    ///
+    /// Once it is built, --help shows its options.
     #[command(verbatim_doc_comment, disable_help_flag = true)]
     Peers(PeersArgs),
 }
@@ -315,7 +318,8 @@ pub(crate) struct PoolArgs {
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub(crate) work: Vec<u32>,
-    /// CPUs of the driver and of the stack, such as 0,1 [default: the first two allowed]
+    /// CPUs of the driver and of the stack, such as 0,1; both share a single one [default: the first
+    /// two allowed]
     #[arg(long, value_name = "LIST")]
     pub(crate) cpus: Option<CpuList>,
     /// Write all figures to FILE, as docs/bench-json.md describes; - for the standard output
@@ -430,11 +434,22 @@ pub(crate) fn parse() -> anyhow::Result<Option<Command>> {
     match Cli::try_parse() {
         Ok(cli) => Ok(Some(cli.command)),
         Err(error) if !error.use_stderr() => {
-            error.print()?;
+            error.print().map_err(StdoutError::from)?;
             Ok(None)
         }
         Err(error) => Err(UsageError::from(error).into()),
     }
+}
+
+/// Returns the help of `bench peers`, for when the program that would show its own is missing.
+pub(crate) fn peers_help() -> String {
+    let mut command = Cli::command();
+    command.build();
+    let peers = command
+        .find_subcommand_mut("bench")
+        .and_then(|bench| bench.find_subcommand_mut("peers"))
+        .expect("it is declared above");
+    peers.render_long_help().to_string()
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -447,8 +462,6 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn bulk(options: &[&str]) -> Result<BulkArgs, String> {

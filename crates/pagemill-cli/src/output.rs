@@ -1,11 +1,15 @@
 //! Where results go: the standard output, files, and complaints about what went wrong.
 
+use core::error::Error;
+use core::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::anyhow;
+use anyhow::Context as _;
+use rustix::fs::{FileType, fstat};
 
 use crate::usage::UsageError;
 
@@ -19,6 +23,8 @@ pub(crate) enum Output {
     Stdout,
     /// A file, which keeps its content until it is written to.
     File {
+        /// The option that named the file, for messages.
+        option: &'static str,
         /// What was typed, for messages.
         path: PathBuf,
         /// The file itself.
@@ -27,18 +33,20 @@ pub(crate) enum Output {
 }
 
 impl Output {
-    /// Opens `path` for writing and makes the file if there is none; `-` is the standard output.
+    /// Opens what `option` names, if it names anything, and makes the file if there is none; `-` is
+    /// the standard output.
     ///
     /// # Errors
-    /// One that names the path and what the system answered.
-    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+    /// One that names the option, the path and what the system answered.
+    pub(crate) fn open(option: &'static str, path: Option<&Path>) -> anyhow::Result<Option<Self>> {
+        let Some(path) = path else { return Ok(None) };
         if path == Path::new("-") {
-            return Ok(Self::Stdout);
+            return Ok(Some(Self::Stdout));
         }
         // Not truncated yet: a run that fails leaves the last result as it was.
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
-        let file = file.map_err(|error| refused(path, &error))?;
-        Ok(Self::File { path: path.to_owned(), file })
+        let file = file.with_context(|| refused(option, path))?;
+        Ok(Some(Self::File { option, path: path.to_owned(), file }))
     }
 
     /// Replaces what the output holds by `text`.
@@ -48,7 +56,7 @@ impl Output {
     pub(crate) fn write(self, text: &str) -> anyhow::Result<()> {
         match self {
             Self::Stdout => Ok(print(text)?),
-            Self::File { path, mut file } => {
+            Self::File { option, path, mut file } => {
                 let mut replace = || {
                     // Pipes and devices have no length to cut.
                     if file.metadata()?.is_file() {
@@ -56,8 +64,26 @@ impl Output {
                     }
                     file.write_all(text.as_bytes())
                 };
-                replace().map_err(|error| refused(&path, &error))
+                replace().with_context(|| refused(option, &path))
             }
+        }
+    }
+
+    /// Tells whether what is written here and to `other` ends up in one place.
+    ///
+    /// A device takes what two outputs write, as `/dev/null` does, unless one of them is the
+    /// standard output.
+    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
+        let (Ok(one), Ok(two)) = (fstat(self.fd()), fstat(other.fd())) else { return false };
+        let is_device = FileType::from_raw_mode(one.st_mode) == FileType::CharacterDevice;
+        let any_is_stdout = self.is_stdout() || other.is_stdout();
+        (one.st_dev, one.st_ino) == (two.st_dev, two.st_ino) && (any_is_stdout || !is_device)
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Stdout => rustix::stdio::stdout(),
+            Self::File { file, .. } => file.as_fd(),
         }
     }
 
@@ -67,18 +93,68 @@ impl Output {
     }
 }
 
-fn refused(path: &Path, error: &io::Error) -> anyhow::Error {
-    anyhow!("cannot write {}: {error}", path.display())
+fn refused(option: &str, path: &Path) -> String {
+    format!("cannot write {} for {option}", path.display())
+}
+
+/// The standard output could not be written to.
+#[derive(Debug)]
+pub(crate) struct StdoutError(io::Error);
+
+impl fmt::Display for StdoutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("cannot write to the standard output")
+    }
+}
+
+impl Error for StdoutError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+impl From<io::Error> for StdoutError {
+    fn from(error: io::Error) -> Self {
+        Self(error)
+    }
 }
 
 /// Writes `text` to the standard output.
 ///
 /// # Errors
 /// What the system answers; a closed pipe among them.
-pub(crate) fn print(text: &str) -> io::Result<()> {
+pub(crate) fn print(text: &str) -> Result<(), StdoutError> {
+    print_bytes(text.as_bytes())
+}
+
+/// Writes text of any encoding, such as the path of a file, to the standard output.
+///
+/// # Errors
+/// As [`print`].
+pub(crate) fn print_bytes(text: &[u8]) -> Result<(), StdoutError> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
+    stdout.write_all(text).and_then(|()| stdout.flush()).map_err(StdoutError)
+}
+
+/// Writes an error and its causes on one line, each behind a colon.
+///
+/// A cause is left out where the line contains its text already: many errors write their cause
+/// themselves.
+pub(crate) fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        let text = text.lines().map(str::trim).filter(|part| !part.is_empty());
+        let text = text.collect::<Vec<_>>().join(" ");
+        if line.contains(&text) {
+            continue;
+        }
+        if !line.is_empty() {
+            line.push_str(": ");
+        }
+        line.push_str(&text);
+    }
+    line
 }
 
 /// Writes a line for people to the standard error, if anyone listens.
@@ -86,26 +162,39 @@ pub(crate) fn note(line: &str) {
     let _nobody_listens = writeln!(io::stderr(), "pagemill: {line}");
 }
 
-/// Says what went wrong, in one line, and returns the exit code for it.
+/// Tells whether the reader of the standard output has gone.
+///
+/// A pipe or socket to anything else that breaks is a failure like others.
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let stdout = error.downcast_ref::<StdoutError>();
+    stdout.is_some_and(|StdoutError(error)| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Reports an error with all its causes, on one line, and returns the exit code for it.
 pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     // Whoever reads our output has seen enough, as `head` does after ten lines.
-    let io = error.downcast_ref::<io::Error>();
-    if io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+    if is_broken_pipe(error) {
         return ExitCode::SUCCESS;
     }
-    note(&error.to_string());
+    note(&one_line(error));
     if error.is::<UsageError>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
 }
 
 #[cfg(test)]
 mod tests {
+    use anyhow::anyhow;
+
     use super::*;
+
+    fn open(path: &Path) -> anyhow::Result<Output> {
+        Ok(Output::open("--json", Some(path))?.expect("a path was named"))
+    }
 
     #[test]
     fn a_file_keeps_its_content_until_it_is_written() {
         let path = std::env::temp_dir().join(format!("pagemill-output-{}", std::process::id()));
         std::fs::write(&path, "a longer text").unwrap();
-        let output = Output::open(&path).unwrap();
+        let output = open(&path).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "a longer text");
         output.write("short").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "short");
@@ -114,13 +203,48 @@ mod tests {
 
     #[test]
     fn a_path_that_cannot_be_written_is_named() {
-        let error = Output::open(Path::new("/nowhere/at/all.json")).unwrap_err().to_string();
-        assert!(error.starts_with("cannot write /nowhere/at/all.json: "), "{error}");
+        let error = open(Path::new("/nowhere/at/all.json")).unwrap_err();
+        assert_eq!(
+            one_line(&error),
+            "cannot write /nowhere/at/all.json for --json: No such file or directory (os error 2)"
+        );
     }
 
     #[test]
     fn a_dash_is_the_standard_output_and_a_device_can_be_written() {
-        assert!(Output::open(Path::new("-")).unwrap().is_stdout());
-        Output::open(Path::new("/dev/null")).unwrap().write("text").unwrap();
+        assert!(open(Path::new("-")).unwrap().is_stdout());
+        open(Path::new("/dev/null")).unwrap().write("text").unwrap();
+        assert!(Output::open("--json", None).unwrap().is_none());
+    }
+
+    #[test]
+    fn two_names_of_one_file_are_one_output() {
+        let path = std::env::temp_dir().join(format!("pagemill-same-{}", std::process::id()));
+        let [one, two] = [&path, &path].map(|path| open(path).unwrap());
+        assert!(one.is_same_as(&two));
+        let null = || open(Path::new("/dev/null")).unwrap();
+        assert!(!null().is_same_as(&null()));
+        assert!(!null().is_same_as(&one));
+        let stdout = || open(Path::new("-")).unwrap();
+        assert!(stdout().is_same_as(&stdout()));
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn every_cause_is_written_once() {
+        let system = || io::Error::from_raw_os_error(13);
+        let told = anyhow::Error::new(system()).context("cannot read key").context("no server");
+        assert_eq!(one_line(&told), "no server: cannot read key: Permission denied (os error 13)");
+        let twice = anyhow::Error::new(system()).context(format!("{}; chmod it", system()));
+        assert_eq!(one_line(&twice), "Permission denied (os error 13); chmod it");
+        assert_eq!(one_line(&anyhow!("two\n  lines\n")), "two lines");
+    }
+
+    #[test]
+    fn a_broken_pipe_is_a_success_only_for_the_standard_output() {
+        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
+        let codes = [StdoutError(broken()).into(), anyhow::Error::new(broken())]
+            .map(|error: anyhow::Error| format!("{:?}", exit_code(&error)));
+        assert_eq!(codes, [ExitCode::SUCCESS, ExitCode::FAILURE].map(|code| format!("{code:?}")));
     }
 }

@@ -123,6 +123,12 @@ pub(crate) fn bulk(args: &BulkArgs) -> anyhow::Result<BulkPlan> {
         ShapeArg::Burst => vec![Shape::Burst],
         ShapeArg::Both => Shape::ALL.to_vec(),
     };
+    let json = Output::open("--json", args.json.as_deref())?;
+    let svg = Output::open("--svg", args.svg.as_deref())?;
+    if json.as_ref().zip(svg.as_ref()).is_some_and(|(json, svg)| json.is_same_as(svg)) {
+        let line = "--json and --svg name the same output: give each a file of its own";
+        return Err(UsageError::new(line).into());
+    }
     Ok(BulkPlan {
         arena: arena(&args.arena)?,
         experiment: Experiment {
@@ -133,8 +139,8 @@ pub(crate) fn bulk(args: &BulkArgs) -> anyhow::Result<BulkPlan> {
             cpus,
             burst_pages,
         },
-        json: args.json.as_deref().map(Output::open).transpose()?,
-        svg: args.svg.as_deref().map(Output::open).transpose()?,
+        json,
+        svg,
     })
 }
 
@@ -152,7 +158,7 @@ pub(crate) fn frag(args: &FragArgs) -> anyhow::Result<FragPlan> {
         arena: untouched(args.size),
         experiment: FragExperiment { rounds: args.rounds.into(), seed: args.seed },
         cpu: cpus[0],
-        json: args.json.as_deref().map(Output::open).transpose()?,
+        json: Output::open("--json", args.json.as_deref())?,
     })
 }
 
@@ -182,7 +188,7 @@ pub(crate) fn latency(args: &LatencyArgs) -> anyhow::Result<LatencyPlan> {
             probe_pages: usize::try_from(probe_pages).expect("it is at most 4096"),
             time: Duration::from_millis(args.time),
         },
-        json: args.json.as_deref().map(Output::open).transpose()?,
+        json: Output::open("--json", args.json.as_deref())?,
     })
 }
 
@@ -212,7 +218,7 @@ pub(crate) fn pool(args: &PoolArgs) -> anyhow::Result<PoolPlan> {
             driver_cpu: cpus[0],
             stack_cpu: *cpus.last().unwrap_or(&cpus[0]),
         },
-        json: args.json.as_deref().map(Output::open).transpose()?,
+        json: Output::open("--json", args.json.as_deref())?,
     })
 }
 
@@ -252,7 +258,7 @@ pub(crate) fn rpc(args: &RpcArgs) -> anyhow::Result<RpcPlan> {
         payload_bytes,
         experiment,
         cpu: choose_cpus(1, None, &Cpus::allowed()?)?[0],
-        json: args.json.as_deref().map(Output::open).transpose()?,
+        json: Output::open("--json", args.json.as_deref())?,
     })
 }
 
@@ -266,10 +272,7 @@ fn untouched(size: Size) -> ArenaConfig {
 /// # Errors
 /// As [`bulk`].
 pub(crate) fn info(args: &InfoArgs) -> anyhow::Result<InfoPlan> {
-    Ok(InfoPlan {
-        arena: arena(&args.arena)?,
-        json: args.json.as_deref().map(Output::open).transpose()?,
-    })
+    Ok(InfoPlan { arena: arena(&args.arena)?, json: Output::open("--json", args.json.as_deref())? })
 }
 
 fn arena(args: &ArenaArgs) -> Result<ArenaConfig, UsageError> {

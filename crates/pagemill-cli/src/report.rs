@@ -8,6 +8,7 @@ pub(crate) mod nfs;
 pub(crate) mod pool;
 pub(crate) mod refill;
 pub(crate) mod sentence;
+pub(crate) mod spread;
 pub(crate) mod svg;
 pub(crate) mod table;
 pub(crate) mod xdp;

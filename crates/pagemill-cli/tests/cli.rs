@@ -278,6 +278,17 @@ fn pool_drives_a_ring_in_three_cases_and_three_ways() {
 }
 
 #[test]
+fn pool_on_one_cpu_claims_no_other() {
+    let options = ["--arena", "128M", "--runs", "1", "--slice", "0", "--work", "0"];
+    let all = json(&succeed(&[&["bench", "pool"], &options[..], &["--json", "-"]].concat()));
+    let cpu = all["driver_cpu"].to_string();
+    let table = succeed(&[&["bench", "pool"], &options[..], &["--cpus", &cpu]].concat());
+    assert!(table.contains(&format!("held on the same CPU {cpu}")), "{table}");
+    assert!(table.contains("freed on the same CPU"), "{table}");
+    assert!(!table.contains("another CPU"), "{table}");
+}
+
+#[test]
 fn what_the_other_experiments_cannot_do_is_told_in_one_line() {
     for (experiment, options, told) in [
         ("frag", ["--arena", "1M"].as_slice(), "--arena 1 MiB has no block of 2 MiB"),
@@ -355,6 +366,14 @@ fn peers_are_another_program_which_gets_what_was_typed() {
     let complaint = text(&output.stderr);
     assert!(complaint.contains("--manifest-path benches/peers/Cargo.toml"), "{complaint}");
     assert_eq!(complaint.matches('\n').count(), 1, "{complaint}");
+    for help in ["--help", "-h"] {
+        let mut command = Command::new(&program);
+        let output = command.args(["bench", "peers", help]).env("PATH", &folder).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let shown = text(&output.stdout);
+        assert!(shown.contains("Usage: pagemill bench peers"), "{shown}");
+        assert!(shown.contains("--manifest-path benches/peers/Cargo.toml"), "{shown}");
+    }
 
     let elsewhere = folder.join("path");
     fs::create_dir_all(&elsewhere).unwrap();

@@ -344,6 +344,20 @@ fn mount_has_a_port_of_its_own_if_told_so() {
 }
 
 #[test]
+fn a_shell_reads_the_path_in_the_command_that_mounts() {
+    let dir = scratch("quotes");
+    let export = dir.join("it's $(here) `now`");
+    fs::create_dir(&export).unwrap();
+    let arg = format!("{}:ro,insecure", export.display());
+    let nfsd = Nfsd::start(&dir, &["--export", &arg, "--listen", "127.0.0.1:0"]);
+    // The shell splits the line into words as it would for `mount`.
+    let script = format!("set -- {}; printf '%s\n' \"$5\" \"$6\" $#", nfsd.line.trim_end());
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    let words = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(words, format!("127.0.0.1:{}\n/mnt\n6\n", export.display()));
+}
+
+#[test]
 fn files_are_made_written_and_read_by_datagrams() {
     const NFS: u32 = 100_003;
     let dir = scratch("udp");
@@ -454,7 +468,7 @@ fn by_ipv6_the_command_that_mounts_says_so() {
     let mut nfsd = Nfsd::spawn(command(&dir, &["--export", &export, "--listen", "[::1]:0"]));
     assert!(nfsd.line.contains(",proto=tcp6,port="), "{}", nfsd.line);
     assert!(nfsd.line.contains(",mountproto=tcp6,mountport="), "{}", nfsd.line);
-    assert!(nfsd.line.contains("nolock [::1]:"), "{}", nfsd.line);
+    assert!(nfsd.line.contains("nolock '[::1]:"), "{}", nfsd.line);
     nfsd.signal("-TERM");
     assert!(nfsd.child.wait().unwrap().success());
 }

@@ -73,6 +73,43 @@ pub enum NfsStatus {
 pub type NfsResult<T> = Result<T, NfsStatus>;
 
 impl NfsStatus {
+    /// Every reason, in the order of their numbers.
+    pub const ALL: [Self; 27] = [
+        Self::Perm,
+        Self::Noent,
+        Self::Io,
+        Self::Nxio,
+        Self::Acces,
+        Self::Exist,
+        Self::Xdev,
+        Self::Nodev,
+        Self::Notdir,
+        Self::Isdir,
+        Self::Inval,
+        Self::Fbig,
+        Self::Nospc,
+        Self::Rofs,
+        Self::Mlink,
+        Self::Nametoolong,
+        Self::Notempty,
+        Self::Dquot,
+        Self::Stale,
+        Self::Badhandle,
+        Self::NotSync,
+        Self::BadCookie,
+        Self::Notsupp,
+        Self::Toosmall,
+        Self::Serverfault,
+        Self::Badtype,
+        Self::Jukebox,
+    ];
+
+    /// Returns the reason with this number, if there is one.
+    #[must_use]
+    pub fn from_code(code: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.code() == code)
+    }
+
     /// Returns the number that goes over the wire.
     #[must_use]
     pub const fn code(self) -> u32 {
@@ -149,6 +186,15 @@ mod tests {
         assert_eq!(NfsStatus::from(Errno::NOTEMPTY).code(), 66);
         assert_eq!(NfsStatus::from(Errno::DQUOT).code(), 69);
         assert_eq!(NfsStatus::from(Errno::STALE).code(), 70);
+    }
+
+    #[test]
+    fn each_reason_is_found_by_its_number() {
+        assert!(NfsStatus::ALL.map(NfsStatus::code).is_sorted());
+        for status in NfsStatus::ALL {
+            assert_eq!(NfsStatus::from_code(status.code()), Some(status));
+        }
+        assert_eq!(NfsStatus::from_code(0), None);
     }
 
     #[test]

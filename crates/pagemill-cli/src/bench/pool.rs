@@ -48,7 +48,7 @@ pub(crate) enum Case {
     Drop,
     /// It is sent out elsewhere: its page returns through the ring, a poll's at once.
     Redirect,
-    /// A stack keeps it: its page leaves the pool, and is freed on another CPU.
+    /// A stack keeps it: its page leaves the pool, and the stack's thread frees it.
     Hold,
 }
 
@@ -157,7 +157,23 @@ pub(crate) fn install(source: Static<Frames>) -> anyhow::Result<Owner> {
     PoolOwner::claim(Named::new()).context("a process measures once")
 }
 
+impl PoolFindings {
+    /// Returns every time with its name.
+    pub(crate) fn figures(&self) -> impl Iterator<Item = (String, Spread)> + '_ {
+        let rows = self.rows.iter().flat_map(|row| {
+            let name = |way: Way| format!("{} {} ns {}", row.case.name(), row.work_ns, way.name());
+            Way::ALL.map(|way| (name(way), row.ns[way.index()]))
+        });
+        rows.chain(self.paths.iter().map(|row| (row.path.name().to_owned(), row.ns)))
+    }
+}
+
 impl PoolExperiment {
+    /// Returns whether one CPU does the driver's work and the stack's.
+    pub(crate) fn has_one_cpu(&self) -> bool {
+        self.driver_cpu == self.stack_cpu
+    }
+
     /// Returns how many steps [`run`](Self::run) reports.
     pub(crate) fn nr_steps(&self) -> usize {
         (self.cells().len() + 1) * self.runs

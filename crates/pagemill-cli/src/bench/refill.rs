@@ -42,6 +42,14 @@ pub(crate) struct RefillRow {
     pub(crate) us: [Spread; WAYS.len()],
 }
 
+impl RefillRow {
+    /// Returns every time with its name.
+    pub(crate) fn figures(&self) -> [(String, Spread); WAYS.len()] {
+        let used = self.consumed.map_or("fresh".to_owned(), |consumed| format!("{consumed} used"));
+        core::array::from_fn(|way| (format!("{used} {}", WAYS[way].0), self.us[way]))
+    }
+}
+
 impl RefillExperiment {
     /// Returns how many measurements there are, for a progress bar.
     pub(crate) fn nr_steps(&self) -> usize {

@@ -86,6 +86,16 @@ pub(crate) struct Results {
 }
 
 impl Results {
+    /// Returns every figure of the cells with its name.
+    pub(crate) fn figures(&self) -> impl Iterator<Item = (String, Spread)> + '_ {
+        self.rows.iter().flat_map(|row| {
+            let Row { shape, operation, n, alloc, free, both } = *row;
+            [("alloc", alloc), ("free", free), ("both", both)].map(|(what, spread)| {
+                (format!("{} {} {n} {what}", shape.name(), operation.name()), spread)
+            })
+        })
+    }
+
     /// Returns the batch sizes, smallest first.
     pub(crate) fn sizes(&self) -> impl Iterator<Item = usize> + '_ {
         self.limit.iter().map(|row| row.n)

@@ -14,7 +14,8 @@ use crate::bench::nfs::own::{OwnFolder, OwnServer};
 use crate::bench::nfs::proto::Credential;
 use crate::bench::nfs::sink::{self, Written};
 use crate::bench::nfs::target::Target;
-use crate::bench::{self, Clock, Results, frames};
+use crate::bench::refill::RefillRow;
+use crate::bench::{self, Clock, Results, Spread, frames};
 use crate::output::{self, Output};
 use crate::plan::{self, BulkPlan, FragPlan, LatencyPlan, NfsPlan, PoolPlan, RpcPlan};
 use crate::report::frag::FragReport;
@@ -37,7 +38,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         ExperimentArgs::Nfs(args) => nfs(plan::nfs(&args)?),
         ExperimentArgs::Rpc(args) => rpc(plan::rpc(&args)?),
         ExperimentArgs::Pool(args) => pool(plan::pool(&args)?),
-        ExperimentArgs::Peers(args) => Err(peers::become_it(&args.rest)),
+        ExperimentArgs::Peers(args) => peers::become_it(&args.rest),
     }
 }
 
@@ -48,7 +49,9 @@ fn bulk(plan: BulkPlan) -> anyhow::Result<()> {
     let progress = progress_bar(context.experiment.nr_steps());
     let results = context.experiment.run(source, context.clock, || progress.inc(1))?;
     progress.finish_and_clear();
-    report(&context, &results, plan.json, plan.svg)
+    report(&context, &results, plan.json, plan.svg)?;
+    warn_of_spreads(results.figures());
+    Ok(())
 }
 
 fn frag(plan: FragPlan) -> anyhow::Result<()> {
@@ -92,11 +95,17 @@ fn nfs(plan: NfsPlan) -> anyhow::Result<()> {
         }
     }
     let progress = progress_bar(experiment.nr_steps(&targets));
-    let rows = experiment.run(&targets, &source, || progress.inc(1)).map_err(in_one_line)?;
+    let rows = experiment.run(&targets, &source, || progress.inc(1))?;
     progress.finish_and_clear();
     warn_of_debug_build();
     let report = NfsReport { machine: Machine::detect(), experiment, rows };
-    tell(json, || report.to_json(), || report.to_string())
+    tell(json, || report.to_json(), || report.to_string())?;
+    let rates = report
+        .rows
+        .iter()
+        .map(|row| (format!("{} on {}", row.workload.name(), row.server), row.calls_per_s));
+    warn_of_spreads(rates);
+    Ok(())
 }
 
 fn pool(plan: PoolPlan) -> anyhow::Result<()> {
@@ -107,7 +116,9 @@ fn pool(plan: PoolPlan) -> anyhow::Result<()> {
     let findings = context.experiment.run(owner, context.clock, || progress.inc(1))?;
     progress.finish_and_clear();
     let report = PoolReport { context, findings };
-    tell(plan.json, || report.to_json(), || report.to_string())
+    tell(plan.json, || report.to_json(), || report.to_string())?;
+    warn_of_spreads(report.findings.figures());
+    Ok(())
 }
 
 fn rpc(plan: RpcPlan) -> anyhow::Result<()> {
@@ -119,12 +130,9 @@ fn rpc(plan: RpcPlan) -> anyhow::Result<()> {
     let rows = context.experiment.run(&source, context.clock, || progress.inc(1))?;
     progress.finish_and_clear();
     let report = RefillReport { context, payload_bytes: plan.payload_bytes, rows };
-    tell(plan.json, || report.to_json(), || report.to_string())
-}
-
-/// Puts the causes of an error into its text: with which server, in which load, what happened.
-fn in_one_line(error: anyhow::Error) -> anyhow::Error {
-    anyhow::anyhow!("{error:#}")
+    tell(plan.json, || report.to_json(), || report.to_string())?;
+    warn_of_spreads(report.rows.iter().flat_map(RefillRow::figures));
+    Ok(())
 }
 
 /// Starts our own servers and adds them to `targets`; they end when what is returned is dropped.
@@ -136,7 +144,7 @@ fn own_servers(
     let program = std::env::current_exe()?;
     let mut servers = Vec::new();
     for refill in ["bulk", "single"] {
-        let server = OwnServer::start(&program, &folder, refill).map_err(in_one_line)?;
+        let server = OwnServer::start(&program, &folder, refill)?;
         targets.push(server.target(refill, &folder, credential)?);
         servers.push(server);
     }
@@ -164,6 +172,13 @@ pub(super) fn warn_of_debug_build() {
         output::note(
             "THIS IS A DEBUG BUILD AND ITS FIGURES MEAN NOTHING: build it with cargo build --release",
         );
+    }
+}
+
+/// Warns where runs differ so much that their medians say little.
+fn warn_of_spreads(figures: impl IntoIterator<Item = (String, Spread)>) {
+    if let Some(line) = report::spread::warning(figures) {
+        output::note(&line);
     }
 }
 

@@ -1,13 +1,18 @@
 //! `pagemill nfsd`: serves directories until it is told to stop.
 
+use alloc::borrow::Cow;
 use alloc::sync::Arc;
 use core::net::SocketAddr;
 use core::time::Duration;
+use std::env;
+use std::ffi::OsStr;
 use std::io::{self, IsTerminal as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Instant;
 
+use anyhow::Context as _;
 use pagemill_nfs::{Access, Actors};
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
@@ -33,12 +38,13 @@ pub(crate) fn run(args: &NfsdArgs) -> anyhow::Result<()> {
         .with_max_level(plan::nfsd::log_level(args))
         .with_writer(io::stderr)
         .with_target(false)
-        .with_ansi(io::stderr().is_terminal())
+        .with_ansi(wants_colour(io::stderr().is_terminal(), env::var_os("NO_COLOR").as_deref()))
         .init();
     let mut plan = plan::nfsd::nfsd(args)?;
     let stopping = Interrupt::end_when_asked()?;
     // Before anything is served: a signal that comes early must not be lost.
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGXFSZ])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGXFSZ])
+        .context("cannot handle signals")?;
     let frames = fresh_allocator(plan.arena)?;
     let service = Arc::new(Service::start(&mut plan, frames)?);
     announce(&service, plan.actors);
@@ -54,7 +60,7 @@ pub(crate) fn run(args: &NfsdArgs) -> anyhow::Result<()> {
     for signal in signals.forever() {
         match signal {
             SIGHUP => reload(&service, &plan.exports),
-            SIGUSR1 => print(&statistics::table(&service)),
+            SIGUSR1 => print(statistics::table(&service).as_bytes()),
             // A client wanted a file to grow beyond the limit of this process; it has been told.
             SIGXFSZ => {}
             _ => break,
@@ -71,6 +77,14 @@ pub(crate) fn run(args: &NfsdArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Tells whether the log is in colour: on a terminal, unless `NO_COLOR` is set and not empty.
+///
+/// # Source
+/// <https://no-color.org>
+fn wants_colour(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
+    is_terminal && no_color.is_none_or(OsStr::is_empty)
+}
+
 /// Shows what to type to mount each export.
 fn announce(service: &Service, actors: Actors) {
     let addr = first_tcp(service.server.addrs());
@@ -78,18 +92,21 @@ fn announce(service: &Service, actors: Actors) {
     let mount_port = mount_addr.port();
     let [proto, mount_proto] = [addr, mount_addr].map(netid);
     let host = if addr.ip().is_unspecified() { "SERVER".to_owned() } else { host(addr) };
-    let mut text = String::new();
+    let mut text = Vec::new();
     for export in service.vfs.exports().iter() {
         let rule = export.rule();
         let path = rule.path.display();
         let writable = rule.clients.iter().any(|rule| rule.options.access == Access::ReadWrite);
         let mode = if writable { "rw" } else { "ro" };
         info!(%path, mode, handles = export.kernel_finds(), "exported");
-        text += &format!(
-            "mount -t nfs -o {mode},vers=3,proto={proto},port={},mountproto={mount_proto},\
-             mountport={mount_port},nolock {host}:{path} /mnt\n",
+        let options = format!(
+            "{mode},vers=3,proto={proto},port={},mountproto={mount_proto},\
+             mountport={mount_port},nolock",
             addr.port()
         );
+        let source = [host.as_bytes(), b":", rule.path.as_os_str().as_bytes()].concat();
+        text.extend([b"mount -t nfs -o ", options.as_bytes(), b" "].concat());
+        text.extend([&quoted(&source)[..], b" /mnt\n"].concat());
     }
     let whom = match actors {
         Actors::Callers => "each caller's own user",
@@ -99,11 +116,29 @@ fn announce(service: &Service, actors: Actors) {
     print(&text);
 }
 
+/// Quotes a word for a POSIX shell, if it needs that.
+fn quoted(word: &[u8]) -> Cow<'_, [u8]> {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-:@%+,=".contains(byte);
+    if word.iter().all(is_plain) {
+        return Cow::Borrowed(word);
+    }
+    let mut quoted = vec![b'\''];
+    for &byte in word {
+        match byte {
+            // Nothing is special between quotes but the quote, which stands between two words.
+            b'\'' => quoted.extend_from_slice(b"'\\''"),
+            _ => quoted.push(byte),
+        }
+    }
+    quoted.push(b'\'');
+    Cow::Owned(quoted)
+}
+
 /// Writes to the standard output, if anyone listens: whether somebody does is not what ends a
 /// server.
-fn print(text: &str) {
-    if let Err(error) = output::print(text) {
-        warn!(%error, "cannot write to the standard output");
+fn print(text: &[u8]) {
+    if let Err(error) = output::print_bytes(text) {
+        warn!("{}", output::one_line(&error.into()));
     }
 }
 
@@ -131,7 +166,7 @@ fn reload(service: &Service, sources: &ExportSources) {
     let exported = sources.read().and_then(|rules| Ok(service.vfs.set_exports(rules)?));
     match exported {
         Ok(()) => info!(exports = service.vfs.exports().iter().count(), "exports read again"),
-        Err(error) => error!("exports stay as they were: {error:#}"),
+        Err(error) => error!("exports stay as they were: {}", output::one_line(&error)),
     }
     notify(&[NotifyState::Ready]);
 }
@@ -156,5 +191,31 @@ fn tick(service: Arc<Service>, stats_every: Option<Duration>) -> io::Result<Send
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         warn!(%error, "the service manager could not be told");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn colours_are_for_terminals_whose_user_does_not_refuse_them() {
+        assert!(wants_colour(true, None));
+        assert!(wants_colour(true, Some(OsStr::new(""))));
+        assert!(!wants_colour(true, Some(OsStr::new("1"))));
+        assert!(!wants_colour(false, None));
+    }
+
+    #[test]
+    fn a_shell_reads_what_was_quoted() {
+        assert_eq!(*quoted(b"host:/srv/a-b_c.d"), *b"host:/srv/a-b_c.d");
+        assert_eq!(*quoted(b"[::1]:/srv"), *b"'[::1]:/srv'");
+        for word in [&b"/a b"[..], b"/it's", b"/$(reboot)`x`", b"/a\nb", b"/\xff", b"~", b"a;b&c"] {
+            let script = [b"printf %s ", &*quoted(word)].concat();
+            let output = Command::new("sh").arg("-c").arg(OsStr::from_bytes(&script)).output();
+            assert_eq!(output.unwrap().stdout, word, "{:?}", OsStr::from_bytes(word));
+        }
     }
 }

@@ -6,24 +6,32 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Error, anyhow};
+use anyhow::Error;
 
+use crate::args::peers_help;
+use crate::output;
 use crate::usage::UsageError;
 
 const PROGRAM: &str = "pagemill-peers";
 const BUILD: &str =
     "cargo build --release --manifest-path benches/peers/Cargo.toml --target-dir target";
 
-/// Replaces this process by the program, with `args`; returns only if that does not work.
-pub(crate) fn become_it(args: &[OsString]) -> Error {
+/// Replaces this process by the program, with `args`; returns only without the program.
+///
+/// # Errors
+/// A [`UsageError`] if the program is not there, unless `args` ask for help, which is shown then.
+pub(crate) fn become_it(args: &[OsString]) -> anyhow::Result<()> {
     let Some(program) = find() else {
+        if args.iter().any(|arg| arg == "--help" || arg == "-h") {
+            return Ok(output::print(&peers_help())?);
+        }
         let line = format!(
             "{PROGRAM} is neither beside this program nor on the path: build it with {BUILD}"
         );
-        return UsageError::new(line).into();
+        return Err(UsageError::new(line).into());
     };
     let error = Command::new(&program).args(args).exec();
-    anyhow!("cannot run {}: {error}", program.display())
+    Err(Error::new(error).context(format!("cannot run {}", program.display())))
 }
 
 /// Looks beside this program, then along the path.

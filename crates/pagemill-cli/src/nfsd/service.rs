@@ -57,7 +57,7 @@ impl Service {
     pub(crate) fn start(plan: &mut NfsdPlan, frames: PageAllocator<Host>) -> anyhow::Result<Self> {
         let key_file = plan.key_file.display().to_string();
         let key = FhKey::load_or_create(&plan.key_file)
-            .with_context(|| format!("cannot use the secret in {key_file}"))?;
+            .with_context(|| format!("cannot use the secret in {key_file} (see --key-file)"))?;
         // From here on modes are as clients ask for them; what the server keeps for itself is made
         // before.
         umask(Mode::empty());
@@ -88,7 +88,9 @@ impl Service {
         let listeners = core::mem::take(&mut plan.listeners);
         let server = Server::start(plan.rpc, source, programs, listeners)?;
         let told = plan.rpcbind.then(|| Registration::new(RPCBIND, &mappings));
-        let told = told.transpose().context("cannot register; start rpcbind, or do without")?;
+        let told = told
+            .transpose()
+            .context("cannot register with rpcbind; start it, or do without --rpcbind")?;
         Ok(Self { vfs, nfs, server, mount_server, _registration: told })
     }
 

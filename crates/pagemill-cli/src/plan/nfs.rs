@@ -3,7 +3,10 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
+
+use anyhow::Context as _;
 
 use crate::args::{NfsArgs, ServerArg, WorkloadArg};
 use crate::bench::NfsExperiment;
@@ -43,7 +46,7 @@ pub(crate) fn nfs(args: &NfsArgs) -> anyhow::Result<NfsPlan> {
         return Err(UsageError::new(line).into());
     }
     // Whoever owns our process calls.
-    let me = fs::metadata("/proc/self")?;
+    let me = fs::metadata("/proc/self").context("cannot read /proc/self, and /proc is needed")?;
     let credential = Credential::unix(me.uid(), me.gid());
     let export = args.export.as_deref().unwrap_or_default();
     let targets = args.servers.iter().map(|server| target(server, export, &credential));
@@ -58,14 +61,20 @@ pub(crate) fn nfs(args: &NfsArgs) -> anyhow::Result<NfsPlan> {
         targets: targets.collect::<anyhow::Result<_>>()?,
         credential,
         with_sinks: !args.no_sinks,
-        json: args.json.as_deref().map(Output::open).transpose()?,
+        json: Output::open("--json", args.json.as_deref())?,
     })
 }
 
 fn target(server: &ServerArg, export: &str, credential: &Credential) -> anyhow::Result<Target> {
     let process = |pid: u32| {
-        Meter::process(pid).map_err(|_gone| {
-            UsageError::new(format!("--server {}: there is no process {pid}", server.name))
+        Meter::process(pid).map_err(|error| {
+            let io = error.downcast_ref::<io::Error>();
+            let is_gone = io.is_some_and(|error| error.kind() == io::ErrorKind::NotFound);
+            let at = format!("--server {}", server.name);
+            match is_gone {
+                true => UsageError::new(format!("{at}: there is no process {pid}")).into(),
+                false => error.context(at),
+            }
         })
     };
     let mount_port = server.mount_port.unwrap_or(server.address.port());

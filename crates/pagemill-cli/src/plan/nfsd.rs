@@ -4,6 +4,7 @@ use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::env;
 use std::fs;
+use std::io;
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 
@@ -109,7 +110,7 @@ pub(crate) fn nfsd(args: &NfsdArgs) -> anyhow::Result<NfsdPlan> {
         exports,
         actors,
         listeners: listeners(args, actors)?,
-        mount_listeners: bind_all(&args.mount_listen, args.udp)?,
+        mount_listeners: bind_all("--mount-listen", &args.mount_listen, args.udp)?,
         rpc,
         nfs,
         arena: ArenaConfig {
@@ -120,7 +121,7 @@ pub(crate) fn nfsd(args: &NfsdArgs) -> anyhow::Result<NfsdPlan> {
         key_file: key_file(args, actors)?,
         max_nr_files: max_nr_files(args)?,
         stats_every: (args.stats_every > 0).then(|| Duration::from_secs(args.stats_every.into())),
-        metrics: args.metrics.map(bind).transpose()?,
+        metrics: args.metrics.map(|addr| bind("--metrics", addr)).transpose()?,
         rpcbind: args.rpcbind,
     })
 }
@@ -159,7 +160,10 @@ impl ExportSources {
                         "'{options}' begins with no option: write ro, rw or those of \
                          --exports-file behind the colon"
                     ),
-                    None => format!("{error}: name a directory that is there"),
+                    None if error.kind() == io::ErrorKind::NotFound => {
+                        format!("{error}: name a directory that is there")
+                    }
+                    None => format!("{error}: name a directory that this user can reach"),
                 })
             })?;
             typed.push(rule);
@@ -208,7 +212,9 @@ fn listeners(args: &NfsdArgs, actors: Actors) -> anyhow::Result<Vec<Listener>> {
         // A socket of the other kind is an error here, and stays for the next line.
         if let Ok(Some(listener)) = passed.take_tcp_listener(index) {
             listeners.push(Listener::Tcp(listener));
-        } else if let Some(socket) = passed.take_udp_socket(index)? {
+        } else if let Some(socket) = passed.take_udp_socket(index).with_context(|| {
+            format!("socket {index} that systemd passed is neither of TCP nor of UDP")
+        })? {
             listeners.push(Listener::Udp(socket));
         }
     }
@@ -217,30 +223,46 @@ fn listeners(args: &NfsdArgs, actors: Actors) -> anyhow::Result<Vec<Listener>> {
     }
     let port = if actors == Actors::Callers { NFS_PORT } else { HIGH_PORT };
     let default = [SocketAddr::from((Ipv4Addr::LOCALHOST, port))];
-    bind_all(if args.listen.is_empty() { &default } else { &args.listen }, args.udp)
+    bind_all("--listen", if args.listen.is_empty() { &default } else { &args.listen }, args.udp)
 }
 
-fn bind_all(addrs: &[SocketAddr], udp: bool) -> anyhow::Result<Vec<Listener>> {
+fn bind_all(
+    option: &'static str,
+    addrs: &[SocketAddr],
+    udp: bool,
+) -> anyhow::Result<Vec<Listener>> {
     let mut listeners = Vec::new();
     for &addr in addrs {
-        let listener = bind(addr)?;
+        let listener = bind(option, addr)?;
         // Port 0 becomes the same for both.
         let addr = listener.local_addr()?;
         listeners.push(Listener::Tcp(listener));
         if udp {
-            let socket = UdpSocket::bind(addr).with_context(|| refused(addr))?;
+            let socket = UdpSocket::bind(addr).map_err(|error| refused(option, addr, error))?;
             listeners.push(Listener::Udp(socket));
         }
     }
     Ok(listeners)
 }
 
-fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(addr).with_context(|| refused(addr))
+fn bind(option: &str, addr: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(addr).map_err(|error| refused(option, addr, error))
 }
 
-fn refused(addr: SocketAddr) -> String {
-    format!("cannot listen on {addr}; choose another with --listen")
+/// Says for which option an address cannot be listened on, why, and what to do.
+fn refused(option: &str, addr: SocketAddr, error: io::Error) -> anyhow::Error {
+    let line = format!("cannot listen on {addr} for {option}: {error}");
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => "another socket listens there; choose another address",
+        io::ErrorKind::AddrNotAvailable => {
+            "no interface of this machine has this address; choose one that `ip address` shows"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need root or CAP_NET_BIND_SERVICE; choose a higher port"
+        }
+        _ => return anyhow::Error::new(error).context(line),
+    };
+    anyhow::Error::new(error).context(format!("{line}; {hint}"))
 }
 
 fn key_file(args: &NfsdArgs, actors: Actors) -> anyhow::Result<PathBuf> {

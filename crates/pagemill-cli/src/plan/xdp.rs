@@ -171,7 +171,7 @@ pub(crate) fn bench(args: &XdpBenchArgs) -> anyhow::Result<BenchPlan> {
             args.pool_ring,
             if args.hold == 0 { args.ring } else { 1024 },
         ),
-        json: args.json.as_deref().map(Output::open).transpose()?,
+        json: Output::open("--json", args.json.as_deref())?,
     })
 }
 
@@ -208,7 +208,7 @@ fn run(input: Endpoint, fate: Fate, args: &RunArgs) -> anyhow::Result<RunPlan> {
         },
         duration: args.duration.map(Duration::from_secs),
         pool_ring: pool_ring(args.pool, args.pool_ring, args.ring),
-        json: args.json.as_deref().map(Output::open).transpose()?,
+        json: Output::open("--json", args.json.as_deref())?,
     })
 }
 

@@ -59,8 +59,9 @@ impl PoolReport {
             }
             None => "is below 5 % everywhere".to_owned(),
         };
+        let cpu = if self.context.experiment.has_one_cpu() { "the same" } else { "another" };
         Some(format!(
-            "On this machine, where packets are held and their pages freed on another CPU, bulk \
+            "On this machine, where packets are held and their pages freed on {cpu} CPU, bulk \
              refill moves {:.1} % more packets a second than single pages ({:.1} against {:.1} \
              Mpps) as long as packets cost nothing else; the gain {falls}.",
             100.0 * held.gain.median,
@@ -75,7 +76,11 @@ impl Display for PoolReport {
         let PoolExperiment { runs, driver_cpu, stack_cpu, .. } = &self.context.experiment;
         self.context.circumstances(f)?;
         writeln!(f, "driver   a ring of 1024, polls of 64, on CPU {driver_cpu}")?;
-        writeln!(f, "stack    frees what it held on CPU {stack_cpu}, while the driver waits")?;
+        let same = if stack_cpu == driver_cpu { "the same " } else { "" };
+        writeln!(
+            f,
+            "stack    frees what it held on {same}CPU {stack_cpu}, while the driver waits"
+        )?;
         writeln!(f)?;
         writeln!(
             f,

@@ -2,7 +2,7 @@
 
 use core::net::SocketAddr;
 use core::time::Duration;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
 
 use anyhow::{Context as _, ensure};
@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use super::pattern;
 use super::proto::{
     Credential, Handle, MARK_LEN, MOUNT, MOUNT_MNT, NFS, Procedure, Program, accepted, call,
-    post_op_attributes, record_len, status, wcc_data,
+    post_op_attributes, record_len, refusal, status, wcc_data,
 };
 use super::xdr::{Reader, Writer, padding};
 
@@ -129,7 +129,7 @@ impl Client {
         })?;
         match reply.word()? {
             0 | NOENT | STALE => Ok(()),
-            code => anyhow::bail!("cannot remove {name}: the server answers with {code}"),
+            code => anyhow::bail!("cannot remove {name}: {}", refusal(code)),
         }
     }
 
@@ -194,14 +194,26 @@ impl Client {
         call(&mut self.record, self.xid, (program, procedure), &self.credential, 0, arguments);
         self.socket.write_all(&self.record).context("cannot send a call")?;
         let mut mark = [0; MARK_LEN];
-        self.socket.read_exact(&mut mark).context("no reply to a call")?;
+        self.socket.read_exact(&mut mark).map_err(no_reply)?;
         self.record.resize(record_len(mark, REPLY_MAX)?, 0);
-        self.socket.read_exact(&mut self.record).context("no whole reply to a call")?;
+        self.socket.read_exact(&mut self.record).map_err(no_reply)?;
         let mut reply = Reader(&self.record);
         let xid = accepted(&mut reply)?;
         ensure!(xid == self.xid, "the reply to call {} says that it is to {xid}", self.xid);
         Ok(reply)
     }
+}
+
+/// Says why a reply did not come, where the system's own words would not.
+fn no_reply(error: io::Error) -> anyhow::Error {
+    let why = match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the server closed the connection".to_owned(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            format!("the server did not answer for {} s", PATIENCE.as_secs())
+        }
+        _ => return anyhow::Error::new(error).context("cannot receive a reply"),
+    };
+    anyhow::Error::msg(why)
 }
 
 /// Opens a connection that sends at once what it is given.

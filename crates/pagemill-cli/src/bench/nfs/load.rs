@@ -7,7 +7,7 @@ use core::time::Duration;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use hdrhistogram::Histogram;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
@@ -93,13 +93,15 @@ fn outcome(pipes: &[Pipe<'_>], elapsed: Duration) -> Outcome {
 /// If there is not enough memory.
 pub(crate) fn source(len: u64) -> anyhow::Result<OwnedFd> {
     const BLOCK: usize = 64 << 10;
-    let file = memfd_create("pagemill-bench", MemfdFlags::CLOEXEC)?;
+    let no_room = || format!("cannot keep {len} bytes of data in memory; use a smaller --size");
+    let file = memfd_create("pagemill-bench", MemfdFlags::CLOEXEC)
+        .context("cannot make a file in memory for the data of the load")?;
     let mut bytes = vec![0; BLOCK];
     for block in pattern::blocks(len, BLOCK) {
         pattern::fill(block.start, &mut bytes);
         let mut left = &bytes[..];
         while !left.is_empty() {
-            left = &left[write(&file, left)?..];
+            left = &left[write(&file, left).with_context(no_room)?..];
         }
     }
     Ok(file)

@@ -62,8 +62,7 @@ impl Meter {
             return Ok(None);
         }
         let path = self.folder.join("status");
-        let text = fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}: no such server", path.display()))?;
+        let text = fs::read_to_string(&path).with_context(|| unreadable(&path))?;
         let [now, peak] = ["VmRSS:", "VmHWM:"].map(|field| kibibytes(&text, field));
         Ok(Some(Memory { now, peak }))
     }
@@ -78,11 +77,14 @@ impl Meter {
 /// Returns the CPU time of a process or thread by its folder.
 fn cpu(folder: &Path) -> anyhow::Result<Duration> {
     let path = folder.join("stat");
-    let text = fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}: no such server", path.display()))?;
+    let text = fs::read_to_string(&path).with_context(|| unreadable(&path))?;
     ticks(&text)
         .map(|ticks| Duration::from_secs(ticks) / TICKS_PER_SECOND)
         .with_context(|| format!("{} is not as the kernel writes it", path.display()))
+}
+
+fn unreadable(path: &Path) -> String {
+    format!("cannot read {}, where the kernel shows what the server costs", path.display())
 }
 
 /// Takes user and system time off a line of `stat`.
@@ -139,6 +141,8 @@ mod tests {
 
     #[test]
     fn a_process_that_is_not_there_is_told() {
-        assert!(Meter::process(u32::MAX).unwrap_err().to_string().contains("no such server"));
+        let error = format!("{:#}", Meter::process(u32::MAX).unwrap_err());
+        assert!(error.contains("cannot read /proc/4294967295/stat"), "{error}");
+        assert!(error.contains("No such file"), "{error}");
     }
 }

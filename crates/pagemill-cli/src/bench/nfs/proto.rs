@@ -4,6 +4,7 @@
 //! `rfc5531` sections 9 and 11: calls and records. `rfc1813` section 3 and appendix I.
 
 use anyhow::{bail, ensure};
+use pagemill_nfs::NfsStatus;
 
 use super::xdr::{Reader, Writer};
 
@@ -143,11 +144,19 @@ pub(crate) fn accepted(reader: &mut Reader<'_>) -> anyhow::Result<u32> {
 /// Takes the status of an NFS or MOUNT reply.
 ///
 /// # Errors
-/// If it is not zero; the message has its number.
+/// If it is not zero; the message has its number and, where NFS version 3 has one, its name.
 pub(crate) fn status(reader: &mut Reader<'_>) -> anyhow::Result<()> {
     match reader.word()? {
         0 => Ok(()),
-        code => bail!("the server answers with the status {code}"),
+        code => bail!(refusal(code)),
+    }
+}
+
+/// Says what a server answered that did not do what it was asked for.
+pub(crate) fn refusal(code: u32) -> String {
+    match NfsStatus::from_code(code) {
+        Some(status) => format!("the server answers with the status {code} ({status})"),
+        None => format!("the server answers with the status {code}"),
     }
 }
 

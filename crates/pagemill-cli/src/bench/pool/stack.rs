@@ -1,4 +1,5 @@
-//! The stack that keeps packets: a thread on another CPU, which frees their pages.
+//! The stack that keeps packets: a thread, on another CPU where there are two, which frees their
+//! pages.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;

@@ -16,6 +16,10 @@ use rustix::io::{Errno, Result};
 pub const MAX_FILE_HANDLE_BYTES: usize = ROOM_BYTES as usize;
 const ROOM_BYTES: c_uint = 128;
 
+/// # Source
+/// `linux-7.0` `include/uapi/linux/fcntl.h`; the C library's headers have it not everywhere.
+const AT_HANDLE_FID: c_int = 0x200;
+
 /// A file's name within its file system, as the kernel knows it.
 ///
 /// It says nothing about rights: whoever opens by it has to check that the file may be reached.
@@ -63,13 +67,29 @@ impl FileHandle {
     /// # Errors
     /// What `name_to_handle_at` answers: `EOPNOTSUPP` where the file system has no handles.
     pub fn of(dir: BorrowedFd<'_>, name: &CStr) -> Result<(Self, i32)> {
+        Self::ask(dir, name, 0)
+    }
+
+    /// Asks as [`of`](Self::of) does, but for a handle that only tells files apart: the file system
+    /// need not be able to open files by it.
+    ///
+    /// # Errors
+    /// What `name_to_handle_at` answers: `EINVAL` before Linux 6.5.
+    ///
+    /// # Source
+    /// `man-pages` `open_by_handle_at(2)` `AT_HANDLE_FID`
+    pub fn id_of(dir: BorrowedFd<'_>, name: &CStr) -> Result<(Self, i32)> {
+        Self::ask(dir, name, AT_HANDLE_FID)
+    }
+
+    fn ask(dir: BorrowedFd<'_>, name: &CStr, flags: c_int) -> Result<(Self, i32)> {
         let mut raw = RawHandle {
             handle_bytes: ROOM_BYTES,
             handle_type: 0,
             f_handle: [0; MAX_FILE_HANDLE_BYTES],
         };
         let mut mount_id: c_int = 0;
-        let flags = if name.is_empty() { libc::AT_EMPTY_PATH } else { 0 };
+        let flags = flags | if name.is_empty() { libc::AT_EMPTY_PATH } else { 0 };
         // SAFETY:
         // 1. The name ends with a zero byte, being a CStr.
         // 2. The handle is laid out as `struct file_handle` with as much room behind its head as

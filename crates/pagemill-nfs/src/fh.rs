@@ -1,7 +1,7 @@
 //! File handles: the names under which clients know files, for as long as the files exist.
 //!
-//! A handle says which export it was given out for and what the file is called in its file system,
-//! by inode and generation, so it survives renames and restarts of the server. A keyed checksum
+//! A handle says which export it was given out for, which file system that was on, and what the file
+//! is called in there, by inode and generation, so it survives renames and restarts of the server. A keyed checksum
 //! covers all of it: whoever does not have the key cannot make one, nor change one.
 
 use core::fmt;
@@ -16,13 +16,13 @@ pub const MAX_FH_BYTES: usize = 64;
 /// The most bytes of a file's name in its file system that fit into a handle.
 pub const MAX_OBJECT_BYTES: usize = MAX_FH_BYTES - HEAD_BYTES - MAC_BYTES;
 
-const HEAD_BYTES: usize = 8;
+const HEAD_BYTES: usize = 12;
 const MAC_BYTES: usize = 8;
 /// The two together.
-const FIXED_BYTES: u8 = 16;
+const FIXED_BYTES: u8 = 20;
 const _: () = assert!(HEAD_BYTES + MAC_BYTES == FIXED_BYTES as usize);
 /// The first byte of every handle; another layout will have another number.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
 
 /// The number of an export, which its path decides: the same after every restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,6 +40,32 @@ impl ExportId {
         // Half of the hash is as good as any number; two that meet are refused when exports load.
         Self((hasher.finish() >> 32).try_into().expect("32 bits"))
     }
+}
+
+/// A number that tells a file system from others that are mounted at the same path later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp(pub(crate) u32);
+
+impl Stamp {
+    /// Takes half of a hash of what identifies the file system.
+    ///
+    /// # Panics
+    /// Never: half of 64 bits are 32.
+    pub(crate) fn of_hash(hash: u64) -> Self {
+        Self((hash >> 32).try_into().expect("32 bits"))
+    }
+}
+
+/// What a handle says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "plain data")]
+pub struct FhParts {
+    /// The export that it was given out for.
+    pub export: ExportId,
+    /// The file system that the export was on.
+    pub stamp: Stamp,
+    /// The file.
+    pub object: ObjectId,
 }
 
 /// The secret that checksums are made with.
@@ -114,11 +140,13 @@ pub struct Fh {
 impl Fh {
     /// Makes the handle of a file for those who reach it through an export.
     #[must_use]
-    pub fn new(key: &FhKey, export: ExportId, object: &ObjectId) -> Self {
+    pub fn new(key: &FhKey, parts: &FhParts) -> Self {
+        let FhParts { export, stamp, object } = parts;
         let mut bytes = [0; MAX_FH_BYTES];
         let covered = HEAD_BYTES + usize::from(object.len);
         bytes[..4].copy_from_slice(&[LAYOUT, object.how, object.kind, object.len]);
-        bytes[4..HEAD_BYTES].copy_from_slice(&export.0.to_be_bytes());
+        bytes[4..8].copy_from_slice(&export.0.to_be_bytes());
+        bytes[8..HEAD_BYTES].copy_from_slice(&stamp.0.to_be_bytes());
         bytes[HEAD_BYTES..covered].copy_from_slice(object.as_bytes());
         let mac = key.mac(&bytes[..covered]);
         bytes[covered..covered + MAC_BYTES].copy_from_slice(&mac);
@@ -129,14 +157,15 @@ impl Fh {
     ///
     /// # Errors
     /// [`Badhandle`](NfsStatus::Badhandle) for everything that was not made with `key`.
-    pub fn parse(key: &FhKey, allegation: &[u8]) -> NfsResult<(Self, ExportId, ObjectId)> {
+    pub fn parse(key: &FhKey, allegation: &[u8]) -> NfsResult<(Self, FhParts)> {
         Self::read(key, allegation).ok_or(NfsStatus::Badhandle)
     }
 
-    fn read(key: &FhKey, allegation: &[u8]) -> Option<(Self, ExportId, ObjectId)> {
+    fn read(key: &FhKey, allegation: &[u8]) -> Option<(Self, FhParts)> {
         let (covered, mac) = allegation.split_last_chunk::<MAC_BYTES>()?;
         let (&[layout, how, kind, len], rest) = covered.split_first_chunk::<4>()?;
-        let (export, object) = rest.split_first_chunk::<4>()?;
+        let (export, rest) = rest.split_first_chunk::<4>()?;
+        let (stamp, object) = rest.split_first_chunk::<4>()?;
         if layout != LAYOUT || usize::from(len) != object.len() {
             return None;
         }
@@ -149,7 +178,15 @@ impl Fh {
         let mut bytes = [0; MAX_FH_BYTES];
         bytes.get_mut(..allegation.len())?.copy_from_slice(allegation);
         let fh = Self { len: u8::try_from(allegation.len()).ok()?, bytes };
-        Some((fh, ExportId(u32::from_be_bytes(*export)), object))
+        let export = ExportId(u32::from_be_bytes(*export));
+        let stamp = Stamp(u32::from_be_bytes(*stamp));
+        Some((fh, FhParts { export, stamp, object }))
+    }
+
+    /// Returns which export and which file system it says, before anybody has checked it.
+    pub(crate) fn alleged(bytes: &[u8]) -> Option<(ExportId, Stamp)> {
+        let word = |at: usize| Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?));
+        Some((ExportId(word(4)?), Stamp(word(8)?)))
     }
 
     /// Returns the bytes that go over the wire.
@@ -212,19 +249,24 @@ mod tests {
         ObjectId::new(0, 1, &[0x5a; MAX_OBJECT_BYTES + 1][..len]).unwrap()
     }
 
+    fn parts(len: usize) -> FhParts {
+        FhParts { export: ExportId(7), stamp: Stamp(8), object: object(len) }
+    }
+
     #[test]
     fn handles_of_every_length_are_read_back() {
         for len in 0..=MAX_OBJECT_BYTES {
-            let fh = Fh::new(&key(), ExportId(7), &object(len));
-            assert_eq!(fh.as_bytes().len(), 16 + len);
-            assert_eq!(Fh::parse(&key(), fh.as_bytes()), Ok((fh, ExportId(7), object(len))));
+            let fh = Fh::new(&key(), &parts(len));
+            assert_eq!(fh.as_bytes().len(), 20 + len);
+            assert_eq!(Fh::parse(&key(), fh.as_bytes()), Ok((fh, parts(len))));
+            assert_eq!(Fh::alleged(fh.as_bytes()), Some((ExportId(7), Stamp(8))));
         }
         assert_eq!(ObjectId::new(0, 1, &[0; MAX_OBJECT_BYTES + 1]), None);
     }
 
     #[test]
     fn no_bit_can_be_flipped_and_no_byte_added_or_dropped() {
-        let fh = Fh::new(&key(), ExportId(7), &object(12));
+        let fh = Fh::new(&key(), &parts(12));
         for bit in 0..fh.as_bytes().len() * 8 {
             let mut forged = fh.as_bytes().to_vec();
             forged[bit / 8] ^= 1 << (bit % 8);
@@ -241,7 +283,7 @@ mod tests {
 
     #[test]
     fn handles_of_another_key_are_refused() {
-        let fh = Fh::new(&FhKey::new([1; 16]), ExportId(7), &object(8));
+        let fh = Fh::new(&FhKey::new([1; 16]), &parts(8));
         assert_eq!(Fh::parse(&key(), fh.as_bytes()), Err(NfsStatus::Badhandle));
     }
 

@@ -142,10 +142,11 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::fh::{ExportId, Fh, ObjectId};
+    use crate::fh::{ExportId, Fh, FhParts, ObjectId, Stamp};
 
     fn sample(key: &FhKey) -> Fh {
-        Fh::new(key, ExportId(1), &ObjectId::new(0, 1, b"file").unwrap())
+        let object = ObjectId::new(0, 1, b"file").unwrap();
+        Fh::new(key, &FhParts { export: ExportId(1), stamp: Stamp(2), object })
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub use export::{
     ANONYMOUS, Access, ClientMatch, ClientRule, Commit, ExportOptions, ExportRule, ExportsError,
     Ports, Squash, SquashWho, parse_export_arg, parse_exports,
 };
-pub use fh::{ExportId, Fh, FhKey, MAX_FH_BYTES, MAX_OBJECT_BYTES, ObjectId};
+pub use fh::{ExportId, Fh, FhKey, FhParts, MAX_FH_BYTES, MAX_OBJECT_BYTES, ObjectId, Stamp};
 pub use mount::{MOUNT_PROGRAM, MountProgram};
 pub use name::{MAX_NAME_BYTES, Name};
 pub use program::{NFS_PROGRAM, NR_PROCEDURES, NfsProgram};
@@ -56,6 +56,6 @@ pub use service::{NfsConfig, ReadPath};
 pub use status::{NfsResult, NfsStatus};
 pub use vfs::{
     ACCESS_ALL, Actors, Caller, Changed, Committed, Created, DataRange, Device, Export,
-    ExportTable, FsInfo, FsStat, HowToCreate, Listed, MAX_DESCRIPTORS_PER_FILE, MAX_LIST_BYTES,
-    Object, PathConf, Stability, Vfs, VfsConfig, VfsError,
+    ExportTable, FsInfo, FsStat, HandleLife, HowToCreate, Listed, MAX_DESCRIPTORS_PER_FILE,
+    MAX_LIST_BYTES, Object, PathConf, Stability, Vfs, VfsConfig, VfsError,
 };

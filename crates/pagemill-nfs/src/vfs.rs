@@ -10,6 +10,7 @@ mod data;
 mod export;
 mod finder;
 mod list;
+mod mounted;
 mod names;
 mod node;
 mod search;
@@ -38,6 +39,7 @@ pub use change::{Changed, Created, Device, HowToCreate};
 pub use data::{Committed, DataRange, Stability};
 pub use export::{Export, ExportTable, VfsError};
 pub use list::{Listed, MAX_LIST_BYTES};
+pub use mounted::HandleLife;
 pub use names::{ACCESS_ALL, FsInfo, FsStat, PathConf};
 pub use node::MAX_DESCRIPTORS_PER_FILE;
 
@@ -184,7 +186,16 @@ impl Vfs {
         self.act_as_server().map_err(|_refused| VfsError::NoProc(rustix::io::Errno::PERM))?;
         let table = ExportTable::open(rules, &self.key, &self.exports())?;
         *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+        self.forget_withdrawn();
         Ok(())
+    }
+
+    /// Closes what is held of exports that are gone, or on another file system by now.
+    ///
+    /// What a call has in hand at this time is closed by the next sweep.
+    fn forget_withdrawn(&self) {
+        let table = self.exports();
+        self.nodes.retain(|fh, _| table.is_current(fh));
     }
 
     /// Returns what is exported.
@@ -201,8 +212,12 @@ impl Vfs {
     /// [`Jukebox`](NfsStatus::Jukebox) for one that must be searched for,
     /// [`Acces`](NfsStatus::Acces) for a client that the export is not for.
     pub fn resolve(&self, fh: &[u8], caller: &Caller<'_>) -> NfsResult<Object> {
-        let (fh, export, object) = Fh::parse(&self.key, fh)?;
-        let export = self.exports().by_id(export).ok_or(NfsStatus::Stale)?;
+        let (fh, parts) = Fh::parse(&self.key, fh)?;
+        let export = self.exports().by_id(parts.export);
+        // Another file system may be mounted at the export's path by now.
+        let export = export.filter(|export| export.is_stamped(parts.stamp));
+        let export = export.ok_or(NfsStatus::Stale)?;
+        let object = parts.object;
         let options = options_for(&export, caller)?;
         let node = match self.nodes.get(&fh) {
             Some(node) => node,
@@ -232,6 +247,7 @@ impl Vfs {
         // Relaxed: a number that tells sweeps apart.
         let turn = self.nr_sweeps.fetch_add(1, Ordering::Relaxed) % NR_TURNS;
         // Of handles, for a file in hand is a file in use.
+        self.forget_withdrawn();
         let fhs: Vec<_> = self.nodes.iter().map(|(fh, _)| fh).collect();
         for (fh, index) in fhs.iter().zip(0..) {
             let Some(node) = self.nodes.peek(fh) else { continue };

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use pagemill_nfs::{Access, Actors};
+use pagemill_nfs::{Access, Actors, Export, HandleLife};
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::iterator::Signals;
@@ -98,7 +98,11 @@ fn announce(service: &Service, actors: Actors) {
         let path = rule.path.display();
         let writable = rule.clients.iter().any(|rule| rule.options.access == Access::ReadWrite);
         let mode = if writable { "rw" } else { "ro" };
-        info!(%path, mode, handles = export.kernel_finds(), "exported");
+        let life = export.handle_life();
+        match life {
+            HandleLife::File => info!(%path, mode, "exported; handles {life}{}", how(export)),
+            _ => warn!(%path, mode, "exported; handles {life}{}", how(export)),
+        }
         let options = format!(
             "{mode},vers=3,proto={proto},port={},mountproto={mount_proto},\
              mountport={mount_port},nolock",
@@ -114,6 +118,11 @@ fn announce(service: &Service, actors: Actors) {
     };
     info!(addrs = ?service.server.addrs(), "serving; files are touched as {whom}");
     print(&text);
+}
+
+/// Returns how files are found by handle, where that is not the usual way.
+fn how(export: &Export) -> &'static str {
+    if export.kernel_finds() { "" } else { ", files are searched for by name" }
 }
 
 /// Quotes a word for a POSIX shell, if it needs that.

@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{
     Access as Rights, AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW,
-    UTIME_OMIT, Uid, chmodat, chownat, fsync, ftruncate, linkat, makedev, mkdirat, mknodat, openat,
-    renameat, symlinkat, syncfs, unlinkat, utimensat,
+    UTIME_OMIT, Uid, chmodat, chownat, fstat, fsync, ftruncate, linkat, makedev, mkdirat, mknodat,
+    openat, renameat, statat, symlinkat, syncfs, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -99,6 +99,26 @@ impl Vfs {
         let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let mode = mode_of(sattr, DEFAULT_FILE_MODE);
         let file = openat(dir.node.fd(), name.as_c_str(), flags, mode)?;
+        let made = fstat(&file)?;
+        let taken = self.take_new(dir, name, sattr, file);
+        if taken.is_err() {
+            let at = || statat(dir.node.fd(), name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW);
+            let same = |at: Stat| (at.st_dev, at.st_ino) == (made.st_dev, made.st_ino);
+            if self.act_for(dir).is_ok() && at().is_ok_and(same) {
+                self.unmake(dir, name, AtFlags::empty());
+            }
+        }
+        taken
+    }
+
+    /// Takes over a file that was just made.
+    fn take_new(
+        &self,
+        dir: &Object,
+        name: &Name,
+        sattr: &Sattr,
+        file: OwnedFd,
+    ) -> NfsResult<Object> {
         let object = dir.export.finder.name_of(file.as_fd(), c"")?;
         dir.export.finder.seen(&object, dir.node.object(), name);
         let path = openat(
@@ -107,7 +127,7 @@ impl Vfs {
             OFlags::PATH | OFlags::CLOEXEC,
             Mode::empty(),
         )?;
-        let fh = crate::fh::Fh::new(&self.key, dir.export.id(), &object);
+        let fh = dir.export.fh_of(&self.key, &object);
         let created = dir.sibling(self.keep(Node::new(fh, object, path)?));
         // Who has made a file may write to it once, whatever its mode: the descriptor says so.
         let file = Arc::new(file);
@@ -148,7 +168,7 @@ impl Vfs {
         self.change(dir, || {
             refuse_dots(name, NfsStatus::Exist)?;
             mkdirat(dir.node.fd(), name.as_c_str(), mode_of(sattr, DEFAULT_DIR_MODE))?;
-            self.made(dir, name, &Sattr { mode: None, ..*sattr })
+            self.made(dir, name, &Sattr { mode: None, ..*sattr }, AtFlags::REMOVEDIR)
         })
     }
 
@@ -157,7 +177,7 @@ impl Vfs {
         self.change(dir, || {
             refuse_dots(name, NfsStatus::Exist)?;
             symlinkat(target, dir.node.fd(), name.as_c_str())?;
-            self.made(dir, name, &Sattr { mode: None, ..*sattr })
+            self.made(dir, name, &Sattr { mode: None, ..*sattr }, AtFlags::empty())
         })
     }
 
@@ -175,7 +195,7 @@ impl Vfs {
             let mode = mode_of(&device.sattr, DEFAULT_FILE_MODE);
             let rdev = makedev(device.rdev.0, device.rdev.1);
             mknodat(dir.node.fd(), name.as_c_str(), kind, mode, rdev)?;
-            self.made(dir, name, &Sattr { mode: None, ..device.sattr })
+            self.made(dir, name, &Sattr { mode: None, ..device.sattr }, AtFlags::empty())
         })
     }
 
@@ -292,11 +312,29 @@ impl Vfs {
         Changed { result, wcc: Wcc { before, after } }
     }
 
-    /// Finds what was just made, and sets what could not be set with it.
-    fn made(&self, dir: &Object, name: &Name, sattr: &Sattr) -> NfsResult<Object> {
-        let made = dir.sibling(self.child(&dir.node, &dir.export, name)?);
-        self.apply_to_new(&made, sattr)?;
-        Ok(made)
+    /// Finds what was just made, and sets what could not be set with it; if either fails, removes it.
+    fn made(&self, dir: &Object, name: &Name, sattr: &Sattr, flags: AtFlags) -> NfsResult<Object> {
+        let found = self.child(&dir.node, &dir.export, name).and_then(|node| {
+            let made = dir.sibling(node);
+            self.apply_to_new(&made, sattr)?;
+            Ok(made)
+        });
+        if found.is_err() {
+            self.unmake(dir, name, flags);
+        }
+        found
+    }
+
+    /// Removes what this call has made: a call that fails leaves nothing.
+    ///
+    /// The directory is locked against other calls. Another process on this machine might exchange
+    /// what has the name; it would have to do so within microseconds.
+    fn unmake(&self, dir: &Object, name: &Name, flags: AtFlags) {
+        let removed =
+            self.act_for(dir).and_then(|()| Ok(unlinkat(dir.node.fd(), name.as_c_str(), flags)?));
+        if let Err(status) = removed {
+            tracing::warn!(%status, "a call that failed has left what it had made");
+        }
     }
 
     /// Sets the attributes of a new file. Who it belongs to is the caller, unless that is root.

@@ -8,13 +8,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FsWord, Mode, OFlags, fstat, fstatfs, fstatvfs, open};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 
 use crate::export::ExportRule;
-use crate::fh::{ExportId, Fh, FhKey, ObjectId};
+use crate::fh::{ExportId, Fh, FhKey, FhParts, ObjectId, Stamp};
 use crate::status::NfsStatus;
 use crate::vfs::finder::Finder;
+use crate::vfs::mounted::{HandleLife, Location, Mounted};
 
 /// Why trees cannot be served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,11 +84,9 @@ pub struct Export {
     root: OwnedFd,
     root_fh: Fh,
     pub(crate) root_object: ObjectId,
-    /// The root's device and inode.
-    place: (u64, u64),
-    fsid: u64,
-    /// Whether the file system is in memory alone, so that nothing can be made safe.
-    volatile: bool,
+    /// Where the root is.
+    at: Location,
+    fs: Mounted,
     pub(crate) finder: Arc<Finder>,
 }
 
@@ -96,28 +95,24 @@ impl Export {
         let failed = |errno| VfsError::Root { path: rule.path.clone(), errno };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = open(&rule.path, flags, Mode::empty()).map_err(failed)?;
-        let stat = fstat(&root).map_err(failed)?;
-        let (f_type, fsid) = {
-            let f_type = fstatfs(&root).map_err(failed)?.f_type;
-            (f_type, fstatvfs(&root).map_err(failed)?.f_fsid)
-        };
+        let at = Location::of(root.as_fd()).map_err(failed)?;
+        let fs = Mounted::of(root.as_fd()).map_err(failed)?;
         let id = ExportId::of_path(rule.path.as_os_str().as_bytes());
-        let place = (stat.st_dev, stat.st_ino);
         // What is known about where files are is worth keeping, if it is the same tree.
-        let finder = match before.by_id(id).filter(|export| export.place == place) {
+        let is_same = |export: &Arc<Self>| export.at == at && export.fs.stamp == fs.stamp;
+        let finder = match before.by_id(id).filter(is_same) {
             Some(export) => Arc::clone(&export.finder),
-            None => Arc::new(Finder::probe(root.as_fd()).map_err(failed)?),
+            None => Arc::new(Finder::probe(root.as_fd(), &fs).map_err(failed)?),
         };
         let refused = |_status: NfsStatus| failed(Errno::STALE);
         let root_object = finder.name_of(root.as_fd(), c"").map_err(refused)?;
         Ok(Self {
             id,
-            root_fh: Fh::new(key, id, &root_object),
+            root_fh: Fh::new(key, &FhParts { export: id, stamp: fs.stamp, object: root_object }),
             root_object,
             root,
-            place,
-            fsid: if fsid == 0 { stat.st_dev } else { fsid },
-            volatile: matches!(f_type, TMPFS_MAGIC | RAMFS_MAGIC),
+            at,
+            fs,
             finder,
             rule,
         })
@@ -144,7 +139,23 @@ impl Export {
     /// Returns the number of the file system.
     #[must_use]
     pub fn fsid(&self) -> u64 {
-        self.fsid
+        self.fs.fsid
+    }
+
+    /// Returns for how long handles are good.
+    #[must_use]
+    pub fn handle_life(&self) -> HandleLife {
+        self.fs.life
+    }
+
+    /// Returns the handle of a file.
+    pub(crate) fn fh_of(&self, key: &FhKey, object: &ObjectId) -> Fh {
+        Fh::new(key, &FhParts { export: self.id, stamp: self.fs.stamp, object: *object })
+    }
+
+    /// Returns whether a handle with this stamp was made for the file system that is there now.
+    pub(crate) fn is_stamped(&self, stamp: Stamp) -> bool {
+        self.fs.stamp == stamp
     }
 
     /// Returns whether the kernel finds files by handle; if not, a table is kept.
@@ -158,17 +169,17 @@ impl Export {
     }
 
     pub(crate) fn is_volatile(&self) -> bool {
-        self.volatile
+        self.fs.is_volatile
     }
 
     /// Returns whether the file with this device and inode is the root.
     pub(crate) fn is_root(&self, dev: u64, ino: u64) -> bool {
-        self.place == (dev, ino)
+        self.at.place == (dev, ino)
     }
 
-    /// Returns the device that the root is on.
-    pub(crate) fn device(&self) -> u64 {
-        self.place.0
+    /// Returns where the root is.
+    pub(crate) fn location(&self) -> Location {
+        self.at
     }
 }
 
@@ -205,9 +216,9 @@ impl ExportTable {
 
     /// Opens one directory, and does without the kernel's way from handles to files.
     #[cfg(test)]
-    pub(crate) fn open_searching(rule: ExportRule, key: &FhKey) -> Self {
+    pub(crate) fn open_searching(rule: ExportRule, key: &FhKey, room: usize) -> Self {
         let mut export = Export::open(rule, key, &Self::default()).unwrap();
-        export.finder = Arc::new(Finder::searching(export.root()));
+        export.finder = Arc::new(Finder::searching(export.root(), room));
         let export = Arc::new(export);
         Self { by_id: HashMap::from([(export.id, Arc::clone(&export))]), exports: vec![export] }
     }
@@ -227,11 +238,13 @@ impl ExportTable {
         matching.max_by_key(|(export, _)| export.rule.path.as_os_str().len())
     }
 
+    /// Returns whether a handle of this server's making is of an export as it is now.
+    pub(crate) fn is_current(&self, fh: &Fh) -> bool {
+        let said = Fh::alleged(fh.as_bytes());
+        said.is_some_and(|(id, stamp)| self.by_id.get(&id).is_some_and(|it| it.is_stamped(stamp)))
+    }
+
     pub(crate) fn by_id(&self, id: ExportId) -> Option<Arc<Export>> {
         self.by_id.get(&id).cloned()
     }
 }
-
-/// What `statfs` says of file systems that are in memory alone.
-const TMPFS_MAGIC: FsWord = 0x0102_1994;
-const RAMFS_MAGIC: FsWord = 0x8584_58f6;

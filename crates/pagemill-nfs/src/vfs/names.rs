@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path};
 
-use rustix::fs::{Access as Rights, AtFlags, Mode, OFlags, accessat, fstat, fstatvfs, openat};
+use rustix::fs::{Access as Rights, AtFlags, Mode, OFlags, accessat, fstatvfs, openat};
 use rustix::io::Errno;
 
 use crate::attr::FileKind;
@@ -13,6 +13,7 @@ use crate::fh::{Fh, ObjectId};
 use crate::name::Name;
 use crate::status::{NfsResult, NfsStatus};
 use crate::vfs::finder::open_path;
+use crate::vfs::mounted::Location;
 use crate::vfs::node::Node;
 use crate::vfs::{Caller, Export, Object, Vfs, options_for};
 
@@ -139,7 +140,7 @@ impl Vfs {
         for _ in 0..NR_TRIES {
             let object = export.finder.name_of(dir.fd(), name.as_c_str())?;
             export.finder.seen(&object, dir.object(), name);
-            let fh = Fh::new(&self.key, export.id(), &object);
+            let fh = export.fh_of(&self.key, &object);
             if let Some(known) = self.nodes.get(&fh) {
                 return Ok(known);
             }
@@ -156,7 +157,7 @@ impl Vfs {
     pub(crate) fn child_fh(&self, dir: &Object, name: &Name) -> NfsResult<(Fh, ObjectId)> {
         let object = dir.export.finder.name_of(dir.node.fd(), name.as_c_str())?;
         dir.export.finder.seen(&object, dir.node.object(), name);
-        Ok((Fh::new(&self.key, dir.export.id(), &object), object))
+        Ok((dir.export.fh_of(&self.key, &object), object))
     }
 
     /// Finds the directory above `dir`, which must be in the export too.
@@ -170,7 +171,7 @@ impl Vfs {
         self.act_as_server()?;
         check_beneath(export, &parent)?;
         let object = export.finder.name_of(parent.as_fd(), c"")?;
-        let fh = Fh::new(&self.key, export.id(), &object);
+        let fh = export.fh_of(&self.key, &object);
         Ok(self.keep(Node::new(fh, object, parent)?))
     }
 
@@ -268,22 +269,24 @@ impl Vfs {
 
 /// Checks that a directory is in the export, at the root or below it.
 fn check_beneath(export: &Export, dir: &OwnedFd) -> NfsResult<()> {
-    let mut stat = fstat(dir)?;
+    let root = export.location();
+    let mut at = Location::of(dir.as_fd())?;
     let mut above: Option<OwnedFd> = None;
     for _ in 0..MAX_DEPTH {
-        if export.is_root(stat.st_dev, stat.st_ino) {
+        if at.place == root.place {
             return Ok(());
         }
-        if stat.st_dev != export.device() {
+        // Not the device: the directories of one mount may have several, as on btrfs.
+        if at.mount != root.mount {
             break;
         }
-        let at = above.as_ref().unwrap_or(dir);
-        let next = openat(at, c"..", PATH_DIRECTORY, Mode::empty())?;
-        let next_stat = fstat(&next)?;
-        if (next_stat.st_dev, next_stat.st_ino) == (stat.st_dev, stat.st_ino) {
+        let dir = above.as_ref().unwrap_or(dir);
+        let next = openat(dir, c"..", PATH_DIRECTORY, Mode::empty())?;
+        let next_at = Location::of(next.as_fd())?;
+        if next_at == at {
             break;
         }
-        (above, stat) = (Some(next), next_stat);
+        (above, at) = (Some(next), next_at);
     }
     Err(Errno::NOENT.into())
 }

@@ -4,7 +4,7 @@
 //! searched for is told to ask again, unless the search is over at once; a handle is stale when a
 //! search that began after somebody asked for it has ended without it.
 
-use alloc::collections::VecDeque;
+use alloc::ffi::CString;
 use alloc::sync::{Arc, Weak};
 use core::time::Duration;
 use std::collections::{HashMap, HashSet};
@@ -13,7 +13,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use rustix::fs::{FileType, Mode, OFlags, RawDir, openat2};
+use rustix::fs::{FileType, Mode, OFlags, RawDir, SeekFrom, openat2, seek};
+use rustix::io::Errno;
 
 use crate::fh::ObjectId;
 use crate::status::{NfsResult, NfsStatus};
@@ -24,12 +25,8 @@ use crate::vfs::table::{MAX_DEPTH, Table};
 const PATIENCE: Duration = Duration::from_millis(100);
 /// How many wait at a time: a server's threads are for those who need no search.
 const MAX_NR_WAITING: usize = 2;
-/// How long no search begins after one that was in vain.
+/// How long no search begins after one that was in vain, unless that took longer.
 const PAUSE: Duration = Duration::from_secs(2);
-/// How long a search lasts at most; what it has not found then is given up.
-const MAX_DURATION: Duration = Duration::from_secs(60);
-/// How many files a search looks at, at most; likewise.
-const MAX_NR_SEEN: usize = 16 << 20;
 /// The most handles that were asked for and not found; who asks for more is told to ask again.
 const MAX_NR_ASKED: usize = 4096;
 /// How long what was searched for in vain is stale without another search: longer than clients
@@ -65,8 +62,8 @@ struct Desk {
     nr_waiting: usize,
     /// Searches that have ended.
     nr_ended: u64,
-    /// When the last search ended, if it was in vain.
-    in_vain: Option<Instant>,
+    /// When the next search may begin, if the last was in vain.
+    pause_until: Option<Instant>,
 }
 
 /// What became of a file that somebody asked for.
@@ -81,11 +78,12 @@ enum Asked {
 }
 
 impl Searcher {
-    pub(crate) fn new(naming: Naming, root: ObjectId) -> Self {
+    /// Makes a searcher that remembers at most `room` files.
+    pub(crate) fn new(naming: Naming, root: ObjectId, room: usize) -> Self {
         Self {
             naming,
             root,
-            table: Mutex::new(Table::new(root)),
+            table: Mutex::new(Table::with_room(root, room)),
             desk: Mutex::default(),
             ended: Condvar::new(),
             #[cfg(test)]
@@ -96,6 +94,19 @@ impl Searcher {
     /// Notes that `object` is `name` in `dir`.
     pub(crate) fn seen(&self, object: ObjectId, dir: ObjectId, name: &[u8]) {
         lock(&self.table).insert(object, dir, name);
+    }
+
+    /// Notes where a search has found a file, and the directories above it.
+    fn found(&self, object: ObjectId, levels: &[Level], name: &[u8]) {
+        let mut table = lock(&self.table);
+        for pair in levels.windows(2) {
+            if let Some(name) = &pair[1].name {
+                table.insert(pair[1].dir, pair[0].dir, name.to_bytes());
+            }
+        }
+        if let Some(level) = levels.last() {
+            table.insert(object, level.dir, name);
+        }
     }
 
     /// Opens a file where it was last seen, or where a search finds it.
@@ -156,7 +167,8 @@ impl Searcher {
         let root = root.try_clone_to_owned().map_err(|_error| NfsStatus::Jukebox)?;
         let wanted = desk.asked.iter().filter(|(_, asked)| **asked == Asked::Waits);
         let wanted: HashSet<_> = wanted.map(|(object, _)| *object).collect();
-        let search = Search { searcher: Arc::downgrade(self), root, wanted, nr_seen: 0 };
+        let searcher = Arc::downgrade(self);
+        let search = Search { searcher, root, wanted, saw_all: true, began: Instant::now() };
         // It inherits the identity of this thread, which acts for the server.
         let builder = thread::Builder::new().name("nfs-search".to_owned());
         builder.spawn(move || search.run()).map_err(|_error| NfsStatus::Jukebox)?;
@@ -190,7 +202,7 @@ impl Desk {
     }
 
     fn check_pause(&self) -> NfsResult<()> {
-        let is_pause = self.in_vain.is_some_and(|then| then.elapsed() < PAUSE);
+        let is_pause = self.pause_until.is_some_and(|until| Instant::now() < until);
         if is_pause { Err(NfsStatus::Jukebox) } else { Ok(()) }
     }
 }
@@ -202,49 +214,123 @@ struct Search {
     root: OwnedFd,
     /// What has not been found.
     wanted: HashSet<ObjectId>,
-    nr_seen: usize,
+    /// Whether each directory was there when it was looked through. While directories move, what was
+    /// not found may still be there.
+    saw_all: bool,
+    began: Instant,
+}
+
+/// A directory that a search is in.
+///
+/// A search holds those on the way to where it is, and of each the directories in the entries that
+/// it read last: however large the tree is, that is little.
+struct Level {
+    dir: ObjectId,
+    /// The name in the directory above; none for the root.
+    name: Option<CString>,
+    /// Where to read on.
+    cookie: u64,
+    /// Directories to look through before that.
+    inner: Vec<(ObjectId, CString)>,
+    is_read: bool,
+}
+
+impl Level {
+    fn new(dir: ObjectId, name: Option<CString>) -> Self {
+        Self { dir, name, cookie: 0, inner: Vec::new(), is_read: false }
+    }
 }
 
 impl Search {
-    /// Looks through the export until all that is wanted is found, and notes all that it sees.
+    /// Looks through the export until all that is wanted is found, however long that takes.
     ///
     /// # Cost
     /// A few system calls for every file of the export, at worst.
     fn run(mut self) {
         let Some(root) = self.searcher.upgrade().map(|searcher| searcher.root) else { return };
-        let end = Instant::now() + MAX_DURATION;
-        let mut dirs = VecDeque::from([(root, 0)]);
+        let mut levels = vec![Level::new(root, None)];
         let mut buffer = Vec::with_capacity(BUFFER_BYTES);
-        while let Some((dir, depth)) = dirs.pop_front() {
+        while let Some(level) = levels.last_mut() {
+            if let Some((dir, name)) = level.inner.pop() {
+                levels.push(Level::new(dir, Some(name)));
+                continue;
+            }
+            if level.is_read {
+                levels.pop();
+                continue;
+            }
             let Some(searcher) = self.searcher.upgrade() else { return };
             #[cfg(test)]
             drop(lock(&searcher.brake));
-            let Some(path) = searcher.open_known(self.root.as_fd(), &dir) else { continue };
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let Ok(open) = openat2(&path, c".", flags, Mode::empty(), CONFINED) else { continue };
-            let mut entries = RawDir::new(&open, buffer.spare_capacity_mut());
-            while let Some(Ok(entry)) = entries.next() {
-                let name = entry.file_name();
-                if matches!(name.to_bytes(), b"." | b"..") {
-                    continue;
+            match self.read_on(&searcher, &mut levels, &mut buffer) {
+                Ok(()) => {}
+                // Nothing in there can be reached by this process.
+                Err(Errno::ACCESS | Errno::PERM) => drop(levels.pop()),
+                Err(_moved) => {
+                    self.saw_all = false;
+                    levels.pop();
                 }
-                if self.nr_seen >= MAX_NR_SEEN || Instant::now() >= end {
-                    tracing::warn!(self.nr_seen, "a search for moved files was given up");
-                    return;
+            }
+            if self.wanted.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Reads the next entries of the last directory.
+    fn read_on(
+        &mut self,
+        searcher: &Searcher,
+        levels: &mut [Level],
+        buffer: &mut Vec<u8>,
+    ) -> rustix::io::Result<()> {
+        let path = self.open_levels(searcher, levels)?;
+        let depth = levels.len();
+        let at = levels.len() - 1;
+        let (dir, cookie) = (levels[at].dir, levels[at].cookie);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = openat2(&path, c".", flags, Mode::empty(), CONFINED)?;
+        if cookie != 0 {
+            seek(&open, SeekFrom::Start(cookie))?;
+        }
+        let mut entries = RawDir::new(&open, buffer.spare_capacity_mut());
+        loop {
+            let Some(entry) = entries.next() else {
+                levels[at].is_read = true;
+                return Ok(());
+            };
+            let entry = entry?;
+            levels[at].cookie = entry.next_entry_cookie();
+            let name = entry.file_name();
+            if !matches!(name.to_bytes(), b"." | b"..")
+                && let Ok(object) = searcher.naming.name_of(path.as_fd(), name)
+            {
+                if self.wanted.remove(&object) {
+                    searcher.found(object, levels, name.to_bytes());
+                } else {
+                    lock(&searcher.table).insert_if_room(object, dir, name.to_bytes());
                 }
-                self.nr_seen += 1;
-                let Ok(object) = searcher.naming.name_of(path.as_fd(), name) else { continue };
-                searcher.seen(object, dir, name.to_bytes());
                 let may_be_dir =
                     matches!(entry.file_type(), FileType::Directory | FileType::Unknown);
                 if may_be_dir && depth < MAX_DEPTH {
-                    dirs.push_back((object, depth + 1));
-                }
-                if self.wanted.remove(&object) && self.wanted.is_empty() {
-                    return;
+                    levels[at].inner.push((object, name.to_owned()));
                 }
             }
+            if self.wanted.is_empty() || entries.is_buffer_empty() {
+                return Ok(());
+            }
         }
+    }
+
+    /// Opens the last directory, if it still is where it was found.
+    fn open_levels(&self, searcher: &Searcher, levels: &[Level]) -> rustix::io::Result<OwnedFd> {
+        let mut found = openat2(&self.root, c".", AS_PATH, Mode::empty(), CONFINED)?;
+        for name in levels.iter().filter_map(|level| level.name.as_ref()) {
+            found = open_path(found.as_fd(), name)?;
+        }
+        let dir = levels.last().map(|level| level.dir);
+        let same = searcher.naming.name_of(found.as_fd(), c"").ok() == dir;
+        if same { Ok(found) } else { Err(Errno::NOENT) }
     }
 }
 
@@ -258,11 +344,14 @@ impl Drop for Search {
         let mut desk = lock(&searcher.desk);
         desk.asked.retain(|object, asked| {
             if *asked == Asked::Sought && self.wanted.contains(object) {
-                *asked = Asked::Gone(now);
+                // What cannot be known yet is looked for again.
+                *asked = if self.saw_all { Asked::Gone(now) } else { Asked::Waits };
             }
             *asked != Asked::Sought
         });
-        desk.in_vain = (!self.wanted.is_empty()).then_some(now);
+        // At most half of the time is spent on searches in vain.
+        let pause = PAUSE.max(self.began.elapsed());
+        desk.pause_until = (!self.wanted.is_empty()).then_some(now + pause);
         desk.is_busy = false;
         desk.nr_ended += 1;
         drop(desk);

@@ -157,7 +157,13 @@ fn handles_survive_renames_and_restarts_until_the_file_is_gone() {
 
 /// A server of the world's export that may not open files by handle.
 fn searching(world: &World) -> Vfs {
-    let table = ExportTable::open_searching(rule(world.root_path(), world.options), &world.key);
+    searching_with_room(world, 1 << 20)
+}
+
+/// Such a server that remembers where it saw a few files at most.
+fn searching_with_room(world: &World, room: usize) -> Vfs {
+    let rule = rule(world.root_path(), world.options);
+    let table = ExportTable::open_searching(rule, &world.key, room);
     let vfs = vfs_of(world);
     vfs.replace_table(table);
     vfs
@@ -193,6 +199,80 @@ fn without_the_right_to_open_by_handle_files_are_searched_for() {
     searching.forget_all();
     fs::rename(world.root_path().join("moved"), world.dir.path().join("outside")).unwrap();
     assert_eq!(resolve_patiently(&searching, file.fh()).unwrap_err(), NfsStatus::Stale);
+}
+
+#[test]
+fn files_are_found_however_many_more_there_are_than_can_be_remembered() {
+    let world = World::server();
+    let (vfs, root) = (&world.vfs, world.root());
+    let mut fhs = Vec::new();
+    for outer in 0..20 {
+        let dir = vfs.mkdir(&root, &name(&format!("d{outer}")), &Sattr::default()).result.unwrap();
+        for inner in 0..20 {
+            let text = name(&format!("d{inner}"));
+            let dir = vfs.mkdir(&dir, &text, &Sattr::default()).result.unwrap();
+            fhs.push(*world.create(&dir, "f").fh());
+        }
+    }
+    let searching = searching_with_room(&world, 8);
+    for fh in fhs.iter().step_by(37) {
+        resolve_patiently(&searching, fh).unwrap();
+    }
+    // Names that are looked up drive out what was found; then it is searched for again.
+    for outer in 0..20 {
+        let dir = searching.lookup(&world_root(&world, &searching), &name(&format!("d{outer}")));
+        searching.lookup(&dir.unwrap(), &name("d7")).unwrap();
+    }
+    searching.forget_all();
+    resolve_patiently(&searching, &fhs[0]).unwrap();
+    fs::remove_file(world.root_path().join("d3/d3/f")).unwrap();
+    assert_eq!(resolve_patiently(&searching, &fhs[63]).unwrap_err(), NfsStatus::Stale);
+}
+
+#[test]
+fn a_directory_with_many_entries_is_searched_to_its_end() {
+    let world = World::server();
+    let dir = world.root_path().join("many");
+    fs::create_dir(&dir).unwrap();
+    for index in 0..3000 {
+        fs::create_dir(dir.join(format!("a directory with a long name {index}"))).unwrap();
+    }
+    let last = fs::read_dir(&dir).unwrap().last().unwrap().unwrap().path();
+    fs::write(last.join("f"), "").unwrap();
+    let last = last.file_name().unwrap().to_str().unwrap().to_owned();
+    let fh = *world.find(&format!("many/{last}/f")).unwrap().fh();
+    resolve_patiently(&searching_with_room(&world, 8), &fh).unwrap();
+}
+
+fn world_root(world: &World, vfs: &Vfs) -> Object {
+    let fh = vfs.mount(&world.root_path(), &caller(None)).unwrap();
+    vfs.resolve(fh.as_bytes(), &caller(None)).unwrap()
+}
+
+#[test]
+fn an_export_that_is_withdrawn_keeps_nothing_open() {
+    let world = World::server();
+    let path = world.root_path();
+    let held = || {
+        let links = fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| entry.ok());
+        links.filter_map(|link| fs::read_link(link.path()).ok()).filter(|to| to.starts_with(&path))
+    };
+    let file = world.create(&world.root(), "f");
+    world.write(&file, 0, b"x").unwrap();
+    let in_hand = Arc::clone(&file.node);
+    drop(file);
+    assert_ne!(held().count(), 0);
+    world.vfs.set_exports(Vec::new()).unwrap();
+    // A call that was under way keeps a file as long as it lasts, and leaves it behind.
+    assert_ne!(held().count(), 0);
+    let (fh, object) = (*in_hand.fh(), *in_hand.object());
+    drop(in_hand);
+    assert_eq!(held().count(), 0);
+    let opened = fs::File::open(path.join("f")).unwrap();
+    drop(world.vfs.keep(Node::new(fh, object, opened.into()).unwrap()));
+    assert_eq!(held().count(), 1);
+    world.vfs.sweep();
+    assert_eq!(held().count(), 0);
 }
 
 #[test]

@@ -2,7 +2,7 @@ use pagemill_rpc::SliceWriter;
 
 use super::*;
 use crate::attr::FileKind;
-use crate::fh::{ExportId, FhKey, ObjectId};
+use crate::fh::{ExportId, FhKey, FhParts, ObjectId, Stamp};
 
 fn attr() -> Fattr {
     Fattr {
@@ -75,12 +75,14 @@ fn changes_are_told_before_and_after() {
 #[test]
 fn handles_are_opaque_and_padded() {
     let object = ObjectId::new(0, 1, b"12345").unwrap();
-    let fh = Fh::new(&FhKey::new([0; 16]), ExportId(0x0a0b_0c0d), &object);
+    let parts = FhParts { export: ExportId(0x0a0b_0c0d), stamp: Stamp(0x0e0f_1011), object };
+    let fh = Fh::new(&FhKey::new([0; 16]), &parts);
     let out = written(|out| put_fh(out, &fh));
-    assert_eq!(out.len(), 4 + 21 + 3);
-    assert_eq!(out[..4], [0, 0, 0, 21]);
-    assert_eq!(out[4..17], [1, 0, 1, 5, 0x0a, 0x0b, 0x0c, 0x0d, b'1', b'2', b'3', b'4', b'5']);
-    assert_eq!(out[25..], [0; 3]);
+    assert_eq!(out.len(), 4 + 25 + 3);
+    assert_eq!(out[..4], [0, 0, 0, 25]);
+    assert_eq!(out[4..12], [2, 0, 1, 5, 0x0a, 0x0b, 0x0c, 0x0d]);
+    assert_eq!(out[12..21], [0x0e, 0x0f, 0x10, 0x11, b'1', b'2', b'3', b'4', b'5']);
+    assert_eq!(out[29..], [0; 3]);
     assert_eq!(written(|out| put_post_op_fh(out, None)), bytes(&[0]));
     let raw = RawFh::read(&mut XdrReader::new(&out)).unwrap();
     assert_eq!(raw.as_bytes(), fh.as_bytes());

@@ -1,0 +1,127 @@
+//! Which file system an export is on, and for how long the names of its files mean the same.
+//!
+//! A handle carries a [`Stamp`] of its file system. Another file system that is mounted at the
+//! export's path later has another stamp, so none of its files is taken for one of the first.
+
+use core::fmt;
+use core::hash::Hasher;
+use std::fs;
+use std::os::fd::BorrowedFd;
+use std::sync::OnceLock;
+
+use rustix::fs::{AtFlags, FsWord, StatxFlags, fstatfs, fstatvfs, makedev, statx};
+use rustix::io::Result;
+use siphasher::sip::SipHasher24;
+
+use crate::fh::Stamp;
+
+/// How long clients may use the handles of an export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HandleLife {
+    /// Until their files are removed: restarts and remounts leave them good.
+    File,
+    /// Until the file system is unmounted, and only as long as it remembers its files.
+    Mount,
+    /// Until the server stops.
+    Server,
+}
+
+impl fmt::Display for HandleLife {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::File => "survive restarts",
+            Self::Mount => {
+                "may not survive a restart: they end when the file system is unmounted or forgets a file"
+            }
+            Self::Server => "do not survive a restart",
+        })
+    }
+}
+
+/// A mounted file system.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mounted {
+    pub(crate) stamp: Stamp,
+    pub(crate) life: HandleLife,
+    /// The names that the kernel makes may come to mean other files.
+    pub(crate) reuses_names: bool,
+    /// Nothing of it is on a disk.
+    pub(crate) is_volatile: bool,
+    pub(crate) fsid: u64,
+}
+
+impl Mounted {
+    /// Asks which file system `root` is on.
+    pub(crate) fn of(root: BorrowedFd<'_>) -> Result<Self> {
+        let f_type = fstatfs(root)?.f_type;
+        let fsid = fstatvfs(root)?.f_fsid;
+        let at = Location::of(root)?;
+        let is_volatile = matches!(f_type, TMPFS_MAGIC | RAMFS_MAGIC);
+        let fuse = f_type == FUSE_SUPER_MAGIC;
+        // FUSE numbers the files of each mount anew, and says nothing of which file system it is.
+        let (words, life) = match (fuse, fsid) {
+            (true, _) => match unique_mount(root) {
+                Some([high, low, mount]) => ([high, low, mount], HandleLife::Mount),
+                None => ([0, 0, this_process()], HandleLife::Server),
+            },
+            (false, 0) => ([0, 0, at.place.0], HandleLife::File),
+            (false, fsid) => ([0, fsid, 0], HandleLife::File),
+        };
+        let mut hasher = SipHasher24::new();
+        hasher.write_i64(f_type);
+        words.into_iter().for_each(|word| hasher.write_u64(word));
+        let fsid = if fsid == 0 { at.place.0 } else { fsid };
+        let stamp = Stamp::of_hash(hasher.finish());
+        Ok(Self { stamp, life, reuses_names: fuse, is_volatile, fsid })
+    }
+}
+
+/// Where a file is: on which mount, and which of its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Location {
+    /// The number of the mount; that of the device where the kernel does not tell (before 5.8).
+    pub(crate) mount: u64,
+    /// Device and inode.
+    pub(crate) place: (u64, u64),
+}
+
+impl Location {
+    /// Asks where an open file is.
+    pub(crate) fn of(file: BorrowedFd<'_>) -> Result<Self> {
+        let wanted = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::MNT_ID;
+        let stat = statx(file, c"", AtFlags::EMPTY_PATH, wanted)?;
+        let device = makedev(stat.stx_dev_major, stat.stx_dev_minor);
+        let told = stat.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+        let mount = if told { stat.stx_mnt_id } else { device };
+        Ok(Self { mount, place: (device, stat.stx_ino) })
+    }
+}
+
+/// Returns a number of the mount that no other mount has or will have, in three words; `None`
+/// before Linux 6.8.
+fn unique_mount(root: BorrowedFd<'_>) -> Option<[u64; 3]> {
+    // The kernel counts mounts from its start on.
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let boot = u128::from_str_radix(&boot.trim().replace('-', ""), 16).ok()?;
+    let unique = StatxFlags::from_bits_retain(STATX_MNT_ID_UNIQUE);
+    let stat = statx(root, c"", AtFlags::EMPTY_PATH, unique).ok()?;
+    let told = stat.stx_mask & STATX_MNT_ID_UNIQUE != 0;
+    let [high, low] = [boot >> 64, boot & u128::from(u64::MAX)];
+    told.then_some([u64::try_from(high).ok()?, u64::try_from(low).ok()?, stat.stx_mnt_id])
+}
+
+/// Returns a number that no other process has, as far as anybody can tell.
+fn this_process() -> u64 {
+    static NUMBER: OnceLock<u64> = OnceLock::new();
+    *NUMBER.get_or_init(crate::vfs::fresh_verifier)
+}
+
+/// # Source
+/// `linux-7.0` `include/uapi/linux/stat.h`
+const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
+
+/// What `statfs` says of file systems that are in memory alone.
+const TMPFS_MAGIC: FsWord = 0x0102_1994;
+const RAMFS_MAGIC: FsWord = 0x8584_58f6;
+const FUSE_SUPER_MAGIC: FsWord = 0x6573_5546;

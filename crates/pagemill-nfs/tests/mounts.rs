@@ -1,0 +1,194 @@
+//! Exports on file systems that are mounted for the test: overlays, and others in their place.
+//!
+//! Each test runs itself again in a mount namespace of its own, which needs root and `unshare`.
+
+#![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
+#![expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+
+extern crate alloc;
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use pagemill_nfs::{
+    Access, Actors, Caller, ClientMatch, ClientRule, ExportOptions, ExportRule, Fh, FhKey,
+    HandleLife, HowToCreate, Name, NfsResult, NfsStatus, Object, Ports, Sattr, Squash, SquashWho,
+    Stability, Vfs, VfsConfig,
+};
+use rustix::io::pwrite;
+
+const INSIDE: &str = "PAGEMILL_TEST_IN_NAMESPACE";
+
+/// Runs `test` with a scratch directory, in a process whose mounts are its own.
+fn with_mounts(name: &str, test: impl FnOnce(&Path)) {
+    if env::var_os(INSIDE).is_some() {
+        let dir = tempfile::tempdir().unwrap();
+        sh(&format!("mount -t tmpfs scratch {}", dir.path().display())).unwrap();
+        test(dir.path());
+        sh(&format!("umount --lazy {}", dir.path().display())).unwrap();
+        return;
+    }
+    if !rustix::process::geteuid().is_root() || sh("unshare --mount true").is_err() {
+        return eprintln!("SKIPPED: {name}: needs root and unshare");
+    }
+    let mut again = Command::new("unshare");
+    again.args(["--mount", "--propagation", "private"]).arg(env::current_exe().unwrap());
+    again.args(["--exact", name, "--nocapture"]).env(INSIDE, "1");
+    assert!(again.status().unwrap().success());
+}
+
+fn sh(script: &str) -> Result<(), String> {
+    let done = Command::new("sh").args(["-ec", script]).output().unwrap();
+    if done.status.success() { Ok(()) } else { Err(String::from_utf8(done.stderr).unwrap()) }
+}
+
+const CALLER: fn() -> Caller<'static> =
+    || Caller { addr: "127.0.0.1:2000".parse().unwrap(), claims: Some((0, 0, &[])) };
+
+/// A server as after a start, with the same secret as all others.
+fn serve(path: &Path) -> Vfs {
+    let options = ExportOptions {
+        access: Access::ReadWrite,
+        ports: Ports::Any,
+        squash: Squash { who: SquashWho::Nobody, ..Squash::default() },
+        ..ExportOptions::default()
+    };
+    let clients = vec![ClientRule { client: ClientMatch::Any, options }];
+    let config = VfsConfig { key: FhKey::new([7; 16]), actors: Actors::Callers, max_nr_files: 64 };
+    let vfs = Vfs::new(config).unwrap();
+    vfs.set_exports(vec![ExportRule { path: path.to_owned(), clients }]).unwrap();
+    vfs
+}
+
+fn life(vfs: &Vfs) -> HandleLife {
+    vfs.exports().iter().next().unwrap().handle_life()
+}
+
+fn root(vfs: &Vfs, path: &Path) -> Object {
+    resolve(vfs, &vfs.mount(path, &CALLER()).unwrap()).unwrap()
+}
+
+/// Finds a file as clients do, who ask again as long as they are told to.
+fn resolve(vfs: &Vfs, fh: &Fh) -> NfsResult<Object> {
+    for _ in 0..600 {
+        match vfs.resolve(fh.as_bytes(), &CALLER()) {
+            Err(NfsStatus::Jukebox) => {
+                std::thread::sleep(core::time::Duration::from_millis(100));
+            }
+            found => return found,
+        }
+    }
+    Err(NfsStatus::Jukebox)
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text.as_bytes()).unwrap()
+}
+
+fn create(vfs: &Vfs, dir: &Object, text: &str) -> NfsResult<Object> {
+    vfs.create(dir, &name(text), &HowToCreate::Guarded(Sattr::default())).result
+}
+
+fn write(vfs: &Vfs, file: &Object, bytes: &[u8]) -> NfsResult<usize> {
+    let write = |file: std::os::fd::BorrowedFd<'_>| pwrite(file, bytes, 0);
+    let written = vfs.write(file, 0, bytes.len(), Stability::Unstable, write).0;
+    written.map(|done| done.nr_bytes)
+}
+
+/// Mounts an overlay whose layers are on two file systems, which numbers files of each apart.
+fn overlay(dir: &Path) -> PathBuf {
+    let script = "cd \"$1\"; mkdir low up ov; mount -t tmpfs low low; mount -t tmpfs up up; \
+         mkdir -p low/root/dir up/root up/work; echo low >low/root/file; echo low >low/root/dir/in; \
+         mount -t overlay ov -o lowerdir=low/root,upperdir=up/root,workdir=up/work ov";
+    sh(&script.replace("\"$1\"", &dir.display().to_string())).unwrap();
+    dir.join("ov")
+}
+
+#[test]
+fn files_of_all_layers_of_an_overlay_are_served() {
+    with_mounts("files_of_all_layers_of_an_overlay_are_served", |dir| {
+        let path = overlay(dir);
+        let vfs = serve(&path);
+        let top = root(&vfs, &path);
+        let low = vfs.lookup(&top, &name("file")).unwrap();
+        let made = create(&vfs, &top, "made").unwrap();
+        let sub = vfs.mkdir(&top, &name("sub"), &Sattr::default()).result.unwrap();
+        assert_eq!(vfs.lookup(&sub, &name("..")).unwrap().fh(), top.fh());
+        let inner = vfs.lookup(&top, &name("dir")).unwrap();
+        assert_eq!(vfs.lookup(&inner, &name("..")).unwrap().fh(), top.fh());
+        let inner = vfs.lookup(&inner, &name("in")).unwrap();
+        // Written to, a file of the lower layer moves to the upper one.
+        write(&vfs, &low, b"new").unwrap();
+        assert_eq!(fs::read(dir.join("up/root/file")).unwrap(), b"new\n");
+        assert_eq!(vfs.lookup(&top, &name("file")).unwrap().fh(), low.fh());
+        drop(vfs);
+        let again = serve(&path);
+        for (object, file) in [(&low, "file"), (&made, "made"), (&inner, "dir/in")] {
+            let found = resolve(&again, object.fh()).unwrap();
+            let fileid = again.attr(&found).unwrap().fileid;
+            use std::os::unix::fs::MetadataExt;
+            assert_eq!(fileid, fs::metadata(path.join(file)).unwrap().ino(), "{file}");
+        }
+    });
+}
+
+#[test]
+fn handles_of_a_file_system_are_stale_once_another_is_in_its_place() {
+    with_mounts("handles_of_a_file_system_are_stale_once_another_is_in_its_place", |dir| {
+        let path = dir.join("disk");
+        fs::create_dir(&path).unwrap();
+        let mount = || sh(&format!("mount -t tmpfs disk {}", path.display())).unwrap();
+        mount();
+        let vfs = serve(&path);
+        assert_eq!(life(&vfs), HandleLife::File);
+        let top = root(&vfs, &path);
+        let handles = [*top.fh(), *create(&vfs, &top, "a").unwrap().fh()];
+        handles.iter().for_each(|fh| drop(resolve(&serve(&path), fh).unwrap()));
+        drop((top, vfs));
+        sh(&format!("umount {}", path.display())).unwrap();
+        mount();
+        fs::write(path.join("b"), "").unwrap();
+        for fh in &handles {
+            assert_eq!(resolve(&serve(&path), fh).unwrap_err(), NfsStatus::Stale);
+        }
+    });
+}
+
+#[test]
+fn a_handle_of_a_fuse_mount_never_means_a_file_of_the_next() {
+    with_mounts("a_handle_of_a_fuse_mount_never_means_a_file_of_the_next", |dir| {
+        let [source, path] = ["source", "fuse"].map(|text| dir.join(text));
+        fs::create_dir(&source).unwrap();
+        fs::create_dir(&path).unwrap();
+        let mount = format!("bindfs {} {}", source.display(), path.display());
+        let unmount = format!("umount {}", path.display());
+        if let Err(error) = sh(&mount) {
+            return eprintln!("SKIPPED: bindfs does not mount: {error}");
+        }
+        for text in ["a", "b"] {
+            fs::write(source.join(text), text).unwrap();
+        }
+        let vfs = serve(&path);
+        assert_ne!(life(&vfs), HandleLife::File);
+        let top = root(&vfs, &path);
+        let fh = *vfs.lookup(&top, &name("a")).unwrap().fh();
+        drop(top);
+        // A restart leaves it good, as long as the file system stays.
+        drop(vfs);
+        let vfs = serve(&path);
+        drop(resolve(&vfs, &fh).unwrap());
+        drop(vfs);
+        sh(&unmount).unwrap();
+        sh(&mount).unwrap();
+        // The first file that is looked up gets the number that the other had.
+        let vfs = serve(&path);
+        let top = root(&vfs, &path);
+        let other = vfs.lookup(&top, &name("b")).unwrap();
+        assert_ne!(other.fh(), &fh);
+        assert_eq!(resolve(&vfs, &fh).unwrap_err(), NfsStatus::Stale);
+        drop((top, other, vfs));
+        sh(&unmount).unwrap();
+    });
+}

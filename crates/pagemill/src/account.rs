@@ -7,7 +7,7 @@ use core::fmt;
 
 use crate::gfp::Gfp;
 use crate::handle::AccountNumber;
-use crate::sync::{AtomicU32, AtomicU64, Ordering, StaticCounter};
+use crate::sync::{AtomicU32, AtomicU64, Lock, Ordering, StaticCounter};
 use crate::units::PFN_BITS;
 
 /// The limits of an account, in pages.
@@ -119,6 +119,9 @@ pub(crate) struct Entry {
     peak: AtomicU64,
     nr_high: AtomicU64,
     nr_max: AtomicU64,
+    /// Of an account without a parent: held while an account below it is charged, which takes
+    /// several steps. Nobody who could be refused for a charge that is then taken back sees one.
+    nested: Lock<()>,
 }
 
 /// Bits of a state that count users: room for 1023 children and 16 million requests at once.
@@ -153,19 +156,52 @@ impl Entry {
             peak: AtomicU64::new(0),
             nr_high: AtomicU64::new(0),
             nr_max: AtomicU64::new(0),
+            nested: Lock::new(()),
         }
     }
 
-    /// Adds `nr` pages and returns how many there are now.
+    /// Adds `nr` pages, whatever the limit, and returns how many there are now.
     fn add(&self, nr: u64) -> u64 {
         // Relaxed: a count that the charge itself does not order anything by.
         let before = self.current.fetch_add(nr, Ordering::Relaxed);
-        if before == 0 {
-            // Having pages is a use of the entry. Relaxed: who charges uses it, or a child of it
-            // does, so its last use does not end meanwhile.
+        self.use_if_first(before);
+        before + nr
+    }
+
+    /// Adds up to `nr` pages, at least `min`, as far as the limit leaves room; returns how many it
+    /// added, and how many there are now.
+    ///
+    /// In one step: adding first and comparing then would refuse others who fit.
+    fn add_up_to(&self, nr: u64, min: u64) -> Option<(u64, u64)> {
+        // Relaxed: a snapshot of a limit, and a count that orders nothing.
+        let max = self.max.load(Ordering::Relaxed);
+        let fits = |current: u64| nr.min(max.saturating_sub(current));
+        let add = |current| (fits(current) >= min.max(1)).then(|| current + fits(current));
+        let before = self.current.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok()?;
+        self.use_if_first(before);
+        Some((fits(before), before + fits(before)))
+    }
+
+    /// Counts the use that comes with the first page.
+    fn use_if_first(&self, nr_before: u64) {
+        if nr_before == 0 {
+            // Relaxed: who charges uses the entry, or a child of it does, so its last use does not
+            // end meanwhile.
             self.state.fetch_add(1, Ordering::Relaxed);
         }
-        before + nr
+    }
+
+    /// Returns how many more pages fit under the limit.
+    fn room(&self) -> u64 {
+        // Relaxed, both: a snapshot.
+        let (max, current) = (&self.max, &self.current);
+        max.load(Ordering::Relaxed).saturating_sub(current.load(Ordering::Relaxed))
+    }
+
+    /// Notes that a charge was cut short or refused here, or went past the limit.
+    fn note_limit(&self) {
+        // Relaxed: a statistic.
+        self.nr_max.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Notes that a charge went through and left `now` pages.
@@ -274,19 +310,75 @@ impl Accounts {
 
     /// Charges up to `nr` pages, at least `min`, to an account and those above it, and returns
     /// how many it charged: zero if `min` do not fit.
-    pub(crate) fn charge(&self, account: AccountNumber, nr: u64, min: u64) -> u64 {
+    ///
+    /// # Concurrency
+    /// A charge that fits is never refused for one that does not. An account without a parent is
+    /// charged in one step. For all others, the accounts of their tree are charged one after the
+    /// other under a lock, which is waited for by `relax`; the topmost is the last, since it can be
+    /// charged without the lock.
+    pub(crate) fn charge(
+        &self,
+        account: AccountNumber,
+        nr: u64,
+        min: u64,
+        relax: impl FnMut(u32),
+    ) -> u64 {
         if account.is_none() {
             return nr;
         }
-        let mut wanted = nr.min(MAX_CHARGE);
-        while wanted >= min && wanted > 0 {
-            match self.try_charge(account, wanted) {
-                Ok(()) => return wanted,
-                // What is left was seen a moment ago; less than before is asked in any case.
-                Err(left) => wanted = left.min(wanted - 1),
+        let nr = nr.min(MAX_CHARGE);
+        let entry = &self.entries[account.index()];
+        if !entry.parent().is_none() {
+            let root = self.up_from(account).last().unwrap_or(entry);
+            let _nested = root.nested.lock(relax);
+            return self.charge_nested(account, nr, min);
+        }
+        let added = entry.add_up_to(nr, min);
+        let (charged, now) = added.unwrap_or_default();
+        if charged < nr {
+            entry.note_limit();
+        }
+        if charged > 0 {
+            entry.note_level(now);
+        }
+        charged
+    }
+
+    /// As [`charge`](Self::charge), for an account with a parent, under the lock of its tree.
+    fn charge_nested(&self, account: AccountNumber, nr: u64, min: u64) -> u64 {
+        let mut wanted = nr;
+        let mut tightest = None;
+        loop {
+            for entry in self.up_from(account) {
+                let room = entry.room();
+                if room < wanted {
+                    (wanted, tightest) = (room, Some(entry));
+                }
+            }
+            let is_refused = wanted < min.max(1);
+            // The topmost account, and limits, change without the lock.
+            if is_refused || self.try_charge(account, wanted) {
+                if let Some(entry) = tightest {
+                    entry.note_limit();
+                }
+                if is_refused {
+                    return 0;
+                }
+                // Relaxed: for statistics.
+                let now = |entry: &Entry| entry.current.load(Ordering::Relaxed);
+                self.up_from(account).for_each(|entry| entry.note_level(now(entry)));
+                return wanted;
             }
         }
-        0
+    }
+
+    /// Yields the entries of an account in use and of those above it.
+    fn up_from(&self, account: AccountNumber) -> impl Iterator<Item = &'static Entry> + use<> {
+        let entries = self.entries;
+        let entry = move |account: AccountNumber| {
+            (!account.is_none()).then(|| &entries[account.index()])
+        };
+        core::iter::successors(entry(account), move |below| entry(below.parent()))
     }
 
     /// Charges `nr` pages to an account and those above it, past their limits if need be, and
@@ -300,9 +392,9 @@ impl Accounts {
         while !next.is_none() && nr > 0 {
             let entry = &self.entries[next.index()];
             let now = entry.add(nr);
-            // Relaxed: a snapshot of a limit, and a count that orders nothing.
+            // Relaxed: a snapshot of a limit.
             if now > entry.max.load(Ordering::Relaxed) {
-                entry.nr_max.fetch_add(1, Ordering::Relaxed);
+                entry.note_limit();
             }
             entry.note_level(now);
             next = entry.parent();
@@ -337,23 +429,21 @@ impl Accounts {
         }
     }
 
-    /// Charges exactly `nr`, or nothing and returns how many fitted at the limit that refused.
-    fn try_charge(&self, account: AccountNumber, nr: u64) -> Result<(), u64> {
-        let mut next = account;
+    /// Charges exactly `nr` pages to an account and those above it, or nothing; tells whether it did.
+    fn try_charge(&self, account: AccountNumber, nr: u64) -> bool {
+        let (mut next, mut last) = (account, None);
         while !next.is_none() {
             let entry = &self.entries[next.index()];
-            let now = entry.add(nr);
-            // Relaxed: a snapshot of a limit, and a count that orders nothing.
-            let max = entry.max.load(Ordering::Relaxed);
-            if now > max {
-                entry.nr_max.fetch_add(1, Ordering::Relaxed);
-                self.uncharge_up_to(account, Some(next), nr);
-                return Err(max.saturating_sub(now - nr));
+            if entry.add_up_to(nr, nr).is_none() {
+                if last.is_some() {
+                    self.uncharge_up_to(account, last, nr);
+                }
+                return false;
             }
-            entry.note_level(now);
+            last = Some(next);
             next = entry.parent();
         }
-        Ok(())
+        true
     }
 
     /// Gives `nr` pages back to `account` and those above it, up to and with `last`.
@@ -410,9 +500,15 @@ impl Payer {
     }
 
     /// Charges up to `nr` pages, at least `min`, and returns how many it charged: all of them,
-    /// past every limit, for a request that may not fail.
-    pub(crate) fn charge(&mut self, nr: u64, min: u64, gfp: Gfp) -> u64 {
-        let mut charged = self.accounts.charge(self.account, nr, min);
+    /// past every limit, for a request that may not fail. See [`Accounts::charge`] for `relax`.
+    pub(crate) fn charge(
+        &mut self,
+        nr: u64,
+        min: u64,
+        gfp: Gfp,
+        relax: impl FnMut(u32),
+    ) -> u64 {
+        let mut charged = self.accounts.charge(self.account, nr, min, relax);
         if charged < nr && gfp.contains(Gfp::NOFAIL) {
             charged += self.accounts.charge_past_limits(self.account, nr - charged);
         }
@@ -449,5 +545,8 @@ impl Drop for Payer {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod loom;
+
+#[cfg(all(test, not(loom)))]
 mod tests;

@@ -87,9 +87,15 @@ impl<P: Platform> PageAllocator<P> {
         is_faulted
     }
 
-    /// Charges who pays, as [`Payer::charge`] does, and tells if an account's limit is in the way.
+    /// Charges who pays, as [`Payer::charge`] does, and traces a charge that a limit cut short.
     pub(crate) fn charge(&self, payer: &mut Payer, nr: u64, min: u64, gfp: Gfp) -> u64 {
-        let charged = payer.charge(nr, min, gfp);
+        if payer.account().is_none() {
+            return payer.charge(nr, min, gfp, |_| {});
+        }
+        // With interrupts off: a handler that charges the same tree would wait for this CPU.
+        let irq_state = self.platform().irq_save();
+        let charged = payer.charge(nr, min, gfp, |spins| self.platform().relax(spins));
+        self.platform().irq_restore(irq_state);
         if charged < nr
             && let Some(account) = payer.id()
         {
@@ -187,16 +193,20 @@ impl<P: Platform> PageAllocator<P> {
         self.take_block_slowly(ask)
     }
 
-    /// Takes a block only if a zone has it above its low watermark.
+    /// Takes a block that a zone has above its low watermark, or a page that this CPU's lists hold.
+    ///
+    /// Below the low watermark, a page in a list still serves anybody: taking it leaves the zone as
+    /// it is.
     pub(crate) fn take_fast(&self, ask: &Ask<'_>) -> Result<RawPage, Shortage> {
         let pinned = self.pin();
         let request = self.request(&pinned, ask.gfp, ask.node).on(ask.nodes);
         let page = self.take_from_zones(&pinned, &request, ask.order, Mark::Low);
         drop(pinned);
-        if page.is_none() {
+        page.or_else(|| {
             self.wake_reclaim(ask.order, ask.gfp);
-        }
-        page.ok_or(Shortage::Memory)
+            self.take_own(ask)
+        })
+        .ok_or(Shortage::Memory)
     }
 
     /// Goes below the low watermark, reclaims, and waits, as far as the request may.

@@ -66,6 +66,27 @@ fn who_may_not_fail_is_charged_past_the_limit() {
     assert_eq!((account.usage().current, above.usage().current), (0, 0));
 }
 
+/// Below the low watermark, too, pages in the CPU's own list are there for everybody.
+#[test]
+fn what_the_cpus_own_list_holds_is_given_to_those_who_take_what_is_easy() {
+    let memory = [region(NORMAL, 4096, 0)];
+    let world = World::new(&Config::new(&memory, 1));
+    let frames = world.frames();
+    let mempool = Mempool::new(frames, 8, Gfp::KERNEL).expect("there is memory");
+    let mut taken: Vec<_> = core::iter::from_fn(|| frames.alloc_page(Gfp::KERNEL)).collect();
+    taken.truncate(taken.len() - 40);
+    let in_list = || frames.pcp_info().map(|list| list.count).sum::<usize>();
+    assert_eq!(in_list(), 40);
+    let fast = BulkRequest { effort: Effort::Fast, ..BulkRequest::new(Gfp::NOWAIT) };
+    let mut slots = holes(41);
+    let outcome = frames.bulk_fill(&fast, &mut slots);
+    assert_eq!((outcome.new, outcome.short), (40, Some(Shortage::Memory)));
+    frames.release_pages(&mut slots);
+    mempool.alloc_bulk(Gfp::NOWAIT, &mut slots[..8], None).expect("32 more are in the list");
+    assert_eq!(in_list(), 32, "the list's pages come before the reserve");
+    frames.release_pages(&mut slots);
+}
+
 #[test]
 fn a_mempool_that_cannot_be_filled_keeps_nothing() {
     let world = bare(64);

@@ -12,6 +12,10 @@ fn accounts(nr: usize) -> Accounts {
     Accounts::new(Box::leak(entries.into_boxed_slice()))
 }
 
+fn charge(accounts: Accounts, account: AccountNumber, nr: u64, min: u64) -> u64 {
+    accounts.charge(account, nr, min, |_| thread::yield_now())
+}
+
 fn limited(max: u64) -> AccountLimits {
     AccountLimits { max, high: max / 2 }
 }
@@ -123,7 +127,7 @@ fn random_charges_equal_the_naive_sums() {
                 }
                 3..6 if !all.is_empty() && all[which].is_open => {
                     let min = if nr.is_multiple_of(2) { nr } else { 1 };
-                    let charged = accounts.charge(all[which].number, nr, min);
+                    let charged = charge(accounts, all[which].number, nr, min);
                     let fits = fit(&all, which).min(nr);
                     assert_eq!(charged, if fits >= min { fits } else { 0 }, "seed {seed}");
                     all[which].pages += charged;
@@ -150,17 +154,18 @@ fn usage_tells_peak_and_how_often_marks_were_met() {
     let accounts = accounts(2);
     let top = accounts.open(AccountNumber::NONE, limited(100)).unwrap();
     let leaf = accounts.open(top, AccountLimits::NONE).unwrap();
-    assert_eq!(accounts.charge(leaf, 60, 60), 60);
-    assert_eq!(accounts.charge(leaf, 60, 60), 0, "the one above is at its limit");
-    assert_eq!(accounts.charge(leaf, 60, 1), 40);
+    assert_eq!(charge(accounts, leaf, 60, 60), 60);
+    assert_eq!(charge(accounts, leaf, 60, 60), 0, "the one above is at its limit");
+    assert_eq!(charge(accounts, leaf, 60, 1), 40);
+    assert_eq!(accounts.usage(leaf).peak, 100, "what was refused above was never charged");
     accounts.uncharge(leaf, 90);
     let usage = accounts.usage(top);
     assert_eq!((usage.current, usage.peak, usage.nr_high, usage.nr_max), (10, 100, 2, 2));
     accounts.set_limits(top, limited(5));
-    assert_eq!(accounts.charge(leaf, 1, 1), 0, "pages above a lower limit stay");
+    assert_eq!(charge(accounts, leaf, 1, 1), 0, "pages above a lower limit stay");
     assert_eq!(accounts.usage(leaf).current, 10);
     accounts.uncharge(leaf, 10);
-    assert_eq!(accounts.charge(leaf, 7, 1), 5);
+    assert_eq!(charge(accounts, leaf, 7, 1), 5);
     accounts.uncharge(leaf, 5);
 }
 
@@ -169,7 +174,7 @@ fn a_closed_account_keeps_its_place_until_its_last_page_is_back() {
     let accounts = accounts(2);
     let top = accounts.open(AccountNumber::NONE, AccountLimits::NONE).unwrap();
     let leaf = accounts.open(top, AccountLimits::NONE).unwrap();
-    assert_eq!(accounts.charge(leaf, 3, 3), 3);
+    assert_eq!(charge(accounts, leaf, 3, 3), 3);
     accounts.close(leaf);
     accounts.close(top);
     for left in [2, 1] {
@@ -190,7 +195,7 @@ fn a_closed_account_keeps_its_place_until_its_last_page_is_back() {
 fn giving_back_more_than_was_charged_is_refused() {
     let accounts = accounts(1);
     let account = accounts.open(AccountNumber::NONE, AccountLimits::NONE).unwrap();
-    accounts.charge(account, 1, 1);
+    charge(accounts, account, 1, 1);
     accounts.uncharge(account, 2);
 }
 
@@ -207,13 +212,13 @@ fn threads_charge_and_give_back_and_no_limit_is_exceeded() {
                     // Closed while it has pages, so that the last one frees its place.
                     let leaf = accounts.open(top, limited(30)).unwrap();
                     let nr = (random(&mut state) % 40) as u64;
-                    let charged = accounts.charge(leaf, nr, 1);
+                    let charged = charge(accounts, leaf, nr, 1);
                     assert!(charged <= 30 && accounts.usage(leaf).current == charged);
                     accounts.close(leaf);
                     let half = charged / 2;
                     accounts.uncharge(leaf, half);
                     accounts.uncharge(leaf, charged - half);
-                    let direct = accounts.charge(top, nr, nr);
+                    let direct = charge(accounts, top, nr, nr);
                     accounts.uncharge(top, direct);
                 }
             });
@@ -227,6 +232,33 @@ fn threads_charge_and_give_back_and_no_limit_is_exceeded() {
     assert!(all.iter().all(Result::is_ok), "every place is free again");
 }
 
+/// Adding first and comparing then refused others for as long as it took to take the pages back.
+#[test]
+fn a_charge_that_fits_is_not_refused_for_one_that_does_not() {
+    const ROUNDS: usize = if cfg!(miri) { 50 } else { 200_000 };
+    let accounts = accounts(3);
+    let top = accounts.open(AccountNumber::NONE, limited(1000)).unwrap();
+    let leaf = accounts.open(top, limited(5000)).unwrap();
+    let other = accounts.open(top, limited(5000)).unwrap();
+    thread::scope(|scope| {
+        for (account, nr) in [(top, 1001), (leaf, 4998), (other, 1001)] {
+            scope.spawn(move || {
+                for _ in 0..ROUNDS {
+                    assert_eq!(charge(accounts, account, nr, nr), 0);
+                }
+            });
+        }
+        for account in [top, leaf, other] {
+            scope.spawn(move || {
+                for _ in 0..ROUNDS {
+                    assert_eq!(charge(accounts, account, 4, 4), 4, "{account:?}");
+                    accounts.uncharge(account, 4);
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn a_name_is_good_until_the_account_is_closed() {
     let (accounts, others) = (accounts(1), accounts(1));
@@ -234,7 +266,7 @@ fn a_name_is_good_until_the_account_is_closed() {
     let id = accounts.id(account);
     let mut payer = accounts.pay_from(id).unwrap();
     assert!(others.pay_from(id).is_none(), "another table");
-    assert_eq!(payer.charge(5, 5, Gfp::KERNEL), 5);
+    assert_eq!(payer.charge(5, 5, Gfp::KERNEL, |_| {}), 5);
     payer.hand_over(2);
     accounts.close(account);
     assert!(accounts.pay_from(id).is_none(), "it is closed, and in its place");

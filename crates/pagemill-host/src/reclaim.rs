@@ -1,9 +1,11 @@
 //! Background reclaim: a thread that keeps an allocator's zones above their high watermarks.
 
 use core::fmt;
+use core::panic::AssertUnwindSafe;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 use std::io;
+use std::panic::catch_unwind;
 use std::thread::{self, JoinHandle};
 
 use alloc::sync::Arc;
@@ -16,14 +18,26 @@ use crate::platform::Host;
 /// watermark again, as Linux's kswapd does; dropping this ends it.
 ///
 /// Without one, memory is reclaimed only by those who wait for it.
+///
+/// A shrinker that panics costs the round of reclaim that asked it, not the thread: the panic hook
+/// reports it, [`nr_panics`](Self::nr_panics) counts it, and the next round begins as usual.
 pub struct ReclaimThread {
-    stop: Arc<StopFlag>,
+    shared: Arc<Shared>,
     allocator: SharedAllocator,
     thread: Option<JoinHandle<()>>,
 }
 
+/// What the thread shares with its handle.
+#[derive(Debug, Default)]
+struct Shared {
+    stop: StopFlag,
+    nr_panics: Count,
+}
+
 #[expect(clippy::disallowed_types, reason = "not part of the core: loom has no business here")]
 type StopFlag = core::sync::atomic::AtomicBool;
+#[expect(clippy::disallowed_types, reason = "not part of the core: loom has no business here")]
+type Count = core::sync::atomic::AtomicU64;
 
 /// How often the thread looks by itself, should nobody call.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -34,46 +48,63 @@ impl ReclaimThread {
     /// # Errors
     /// What the system says if there can be no more threads.
     pub fn spawn(allocator: SharedAllocator) -> io::Result<Self> {
-        let stop = Arc::new(StopFlag::new(false));
-        let (its_stop, its_allocator) = (Arc::clone(&stop), allocator.clone());
+        let shared = Arc::<Shared>::default();
+        let (its_shared, its_allocator) = (Arc::clone(&shared), allocator.clone());
         let thread = thread::Builder::new().name("pagemill-reclaim".into()).spawn(move || {
-            let host: &Host = its_allocator.allocator().platform();
+            let frames = its_allocator.allocator();
+            let host: &Host = frames.platform();
             // Relaxed: the flag is only a reason to look; the signal orders.
-            while !its_stop.load(Ordering::Relaxed) {
-                host.wait_for_reclaim(PERIOD, || !its_stop.load(Ordering::Relaxed));
-                // Whoever called may have been helped meanwhile; between low and high nothing is due.
-                if its_allocator.allocator().needs_balance() {
-                    its_allocator.allocator().balance();
+            let goes_on = || !its_shared.stop.load(Ordering::Relaxed);
+            while goes_on() {
+                host.wait_for_reclaim(PERIOD, goes_on);
+                let round = AssertUnwindSafe(|| {
+                    // Whoever called may have been helped meanwhile; between low and high nothing is due.
+                    if frames.needs_balance() {
+                        frames.balance();
+                    }
+                });
+                // The allocator's locks are let go by unwinding; the shrinker answers for its own.
+                if catch_unwind(round).is_err() {
+                    // Relaxed: a statistic.
+                    its_shared.nr_panics.fetch_add(1, Ordering::Relaxed);
                 }
-                its_allocator.allocator().look_for_tracers();
+                frames.look_for_tracers();
             }
         })?;
-        Ok(Self { stop, allocator, thread: Some(thread) })
+        Ok(Self { shared, allocator, thread: Some(thread) })
+    }
+
+    /// Returns how many rounds of reclaim ended because a shrinker panicked.
+    #[must_use]
+    pub fn nr_panics(&self) -> u64 {
+        // Relaxed: a statistic.
+        self.shared.nr_panics.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for ReclaimThread {
     fn drop(&mut self) {
         // Relaxed: as above.
-        self.stop.store(true, Ordering::Relaxed);
+        self.shared.stop.store(true, Ordering::Relaxed);
         self.allocator.allocator().platform().call_reclaim();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            // A shrinker panicked; its message is out, and there is nothing left to stop.
+            // Not by a shrinker, whose panics are caught. The panic hook reported it.
         }
     }
 }
 
 impl fmt::Debug for ReclaimThread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReclaimThread").finish_non_exhaustive()
+        f.debug_struct("ReclaimThread").field("nr_panics", &self.nr_panics()).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::time::Instant;
 
     use pagemill::{AllocPages, Gfp, Page, ShrinkControl, Shrinker};
 
@@ -116,7 +147,7 @@ mod tests {
         let frames = frames();
         let cache: &'static Cache = Box::leak(Box::default());
         let shrinker = frames.allocator().register_shrinker(cache).unwrap();
-        let _thread = ReclaimThread::spawn(frames.clone()).unwrap();
+        let _reclaim = ReclaimThread::spawn(frames.clone()).unwrap();
         let high = frames.allocator().zone_info().next().unwrap().watermarks.high;
         // Without direct reclaim: only the thread can make room.
         let mut got = 0;
@@ -144,5 +175,48 @@ mod tests {
         assert!(left > 0, "it stops at high, not at empty");
         drop(shrinker);
         cache.pages.lock().unwrap().clear();
+    }
+
+    /// Panics the first time that it is asked.
+    #[derive(Default)]
+    struct Panics {
+        cache: Cache,
+        has_panicked: StopFlag,
+    }
+
+    impl Shrinker for Panics {
+        fn count(&self, control: ShrinkControl) -> usize {
+            self.cache.count(control)
+        }
+
+        fn scan(&self, nr: usize, control: ShrinkControl) -> usize {
+            assert!(self.has_panicked.swap(true, Ordering::Relaxed), "a panic for the test");
+            self.cache.scan(nr, control)
+        }
+    }
+
+    #[test]
+    fn a_shrinker_that_panics_does_not_end_it() {
+        let frames = frames();
+        let panics: &'static Panics = Box::leak(Box::default());
+        let shrinker = frames.allocator().register_shrinker(panics).unwrap();
+        let reclaim = ReclaimThread::spawn(frames.clone()).unwrap();
+        assert_eq!(reclaim.nr_panics(), 0);
+        let mut got = 0;
+        let start = Instant::now();
+        // More than the arena has: the thread must go on to free some.
+        while got <= 4096 {
+            assert!(start.elapsed() < Duration::from_mins(2), "only {got} pages");
+            match frames.clone().alloc_page(Gfp::NOWAIT) {
+                Some(page) => {
+                    got += 1;
+                    panics.cache.pages.lock().unwrap().push(page);
+                }
+                None => thread::sleep(Duration::from_millis(1)),
+            }
+        }
+        assert_eq!(reclaim.nr_panics(), 1);
+        drop((reclaim, shrinker));
+        panics.cache.pages.lock().unwrap().clear();
     }
 }

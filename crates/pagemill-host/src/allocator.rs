@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::ptr::NonNull;
 
 use pagemill::{
-    Config, MAX_ORDER, MemoryRegion, NodeId, PAGE_SIZE, PageAllocator, PageSource, Pfn, PhysAddr,
+    Config, ConfigError, MAX_NR_NODES, MAX_ORDER, MemoryRegion, NodeId, PAGE_SIZE, PageAllocator, PageSource, Pfn, PhysAddr,
     Platform,
 };
 
@@ -103,7 +103,14 @@ pub(crate) unsafe fn allocator_on<P: Platform>(
     config: &AllocatorConfig,
     platform: impl FnOnce(Host) -> P,
 ) -> Result<PageAllocator<P>, HostError> {
+    check_nr_nodes(config)?;
     let memory = regions(config);
+    let max = Cpus::detect().nr_possible();
+    let nr_cpus = config.nr_cpus.unwrap_or(max);
+    // The allocator checks the number too, but by then the books for so many CPUs are mapped.
+    if nr_cpus > max {
+        return Err(ConfigError::BadNrCpus { nr_cpus, max }.into());
+    }
     let core = Config {
         movable_bytes: config.movable_bytes,
         min_free_bytes: config.min_free_bytes,
@@ -113,7 +120,7 @@ pub(crate) unsafe fn allocator_on<P: Platform>(
         pcp_high: config.pcp_high,
         pcp_batch: config.pcp_batch,
         nr_zone_shards: Some(config.nr_zone_shards.unwrap_or_else(|| nr_zone_shards(config))),
-        ..Config::new(&memory, config.nr_cpus.unwrap_or_else(|| Cpus::detect().nr_possible()))
+        ..Config::new(&memory, nr_cpus)
     };
     let books = PageAllocator::<P>::metadata_layout(&core)?;
     let host = Host::new(&HostConfig {
@@ -142,12 +149,22 @@ fn nr_zone_shards(config: &AllocatorConfig) -> u32 {
     nr_cpus.min(1 << room)
 }
 
+/// The bytes of a block of the largest order.
+const BLOCK_BYTES: u64 = (PAGE_SIZE << MAX_ORDER.value()) as u64;
+
+fn check_nr_nodes(config: &AllocatorConfig) -> Result<(), HostError> {
+    let nr_blocks = config.arena.len_bytes / BLOCK_BYTES;
+    let max = nr_blocks.clamp(1, MAX_NR_NODES as u64);
+    let max = u8::try_from(max).expect("a node's number has eight bits");
+    let nr_nodes = config.nr_nodes;
+    if (1..=max).contains(&nr_nodes) { Ok(()) } else { Err(HostError::NrNodes { nr_nodes, max }) }
+}
+
 /// Divides the arena into nodes of equal size, in whole blocks of the largest order.
 fn regions(config: &AllocatorConfig) -> Vec<MemoryRegion> {
     let len_bytes = config.arena.len_bytes;
-    let nr_nodes = u64::from(config.nr_nodes.max(1));
-    let block = (PAGE_SIZE << MAX_ORDER.value()) as u64;
-    let share = len_bytes / nr_nodes / block * block;
+    let nr_nodes = u64::from(config.nr_nodes);
+    let share = len_bytes / nr_nodes / BLOCK_BYTES * BLOCK_BYTES;
     let region = |node: u8| {
         let start = share * u64::from(node);
         let is_last = u64::from(node) + 1 == nr_nodes;
@@ -157,7 +174,7 @@ fn regions(config: &AllocatorConfig) -> Vec<MemoryRegion> {
             node: NodeId::new(node),
         }
     };
-    (0..config.nr_nodes.max(1)).map(region).collect()
+    (0..config.nr_nodes).map(region).collect()
 }
 
 /// A counted way to reach an allocator: the last one, or the last page, unmaps the arena.
@@ -278,8 +295,45 @@ mod tests {
     #[test]
     fn too_many_cpus_are_refused_with_both_numbers() {
         let config = AllocatorConfig { nr_cpus: Some(u32::MAX), ..small() };
-        let message = allocator(&config).unwrap_err().to_string();
-        assert!(message.contains(&u32::MAX.to_string()), "{message}");
+        let max = Cpus::detect().nr_possible();
+        let expected = ConfigError::BadNrCpus { nr_cpus: u32::MAX, max };
+        assert_eq!(allocator(&config).unwrap_err(), HostError::Config(expected));
+        let message = expected.to_string();
+        for number in [u32::MAX, max] {
+            assert!(message.contains(&number.to_string()), "{message}");
+        }
+    }
+
+    /// Books for 2^32 CPUs are more addresses than most machines let one process have.
+    #[test]
+    fn the_number_of_cpus_is_checked_before_anything_is_mapped() {
+        let arena = ArenaConfig::new(u64::MAX / MIB * MIB);
+        let config = AllocatorConfig { nr_cpus: Some(u32::MAX), ..AllocatorConfig::new(arena) };
+        let error = allocator(&config).unwrap_err();
+        assert!(matches!(error, HostError::Config(ConfigError::BadNrCpus { .. })), "{error}");
+    }
+
+    #[test]
+    fn a_number_of_nodes_that_the_arena_cannot_have_is_refused() {
+        for (nr_nodes, len_bytes, max) in
+            [(0, 16 * MIB, 4), (5, 16 * MIB, 4), (65, 512 * MIB, 64), (2, 2 * MIB, 1)]
+        {
+            let arena = ArenaConfig::new(len_bytes);
+            let config = AllocatorConfig { nr_nodes, ..AllocatorConfig::new(arena) };
+            let error = allocator(&config).unwrap_err();
+            assert_eq!(error, HostError::NrNodes { nr_nodes, max });
+            let message = error.to_string();
+            assert!(message.contains(&format!("{nr_nodes} nodes: allowed are 1 to {max},")));
+        }
+    }
+
+    #[test]
+    fn more_movable_memory_than_a_node_has_is_refused() {
+        let movable = |movable_bytes| AllocatorConfig { movable_bytes, nr_nodes: 2, ..small() };
+        let error = allocator(&movable(8 * MIB + 1)).unwrap_err();
+        let expected = ConfigError::BadMovable { movable_bytes: 8 * MIB + 1, max: 8 * MIB };
+        assert_eq!(error, HostError::Config(expected));
+        assert!(allocator(&movable(8 * MIB)).is_ok());
     }
 
     #[test]

@@ -59,6 +59,13 @@ pub enum HostError {
         /// What the system answered.
         os: OsError,
     },
+    /// An arena cannot be divided into so many nodes.
+    NrNodes {
+        /// The number asked for.
+        nr_nodes: u8,
+        /// The largest number allowed; the smallest is 1.
+        max: u8,
+    },
     /// An arena's first frame would not be aligned to the largest block.
     BasePfn {
         /// The frame asked for.
@@ -129,6 +136,11 @@ impl fmt::Display for HostError {
                 Bytes(len_bytes),
                 Limit(limit_bytes)
             ),
+            Self::NrNodes { nr_nodes, max } => write!(
+                f,
+                "the arena cannot be divided into {nr_nodes} nodes: allowed are 1 to {max}, \
+                 each with a block of 4 MiB at least"
+            ),
             Self::BasePfn { base_pfn, multiple_of } => write!(
                 f,
                 "an arena cannot begin at frame {base_pfn}: allowed are multiples of {multiple_of:#x}"
@@ -162,7 +174,10 @@ impl Error for HostError {
             | Self::PinTo { os, .. }
             | Self::AllowedCpus { os } => Some(os),
             Self::Config(error) => error.source(),
-            Self::ArenaLength { .. } | Self::BasePfn { .. } | Self::PfnRange { .. } => None,
+            Self::ArenaLength { .. }
+            | Self::NrNodes { .. }
+            | Self::BasePfn { .. }
+            | Self::PfnRange { .. } => None,
         }
     }
 }

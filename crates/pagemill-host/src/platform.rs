@@ -194,10 +194,17 @@ impl Platform for Host {
     #[inline]
     unsafe fn try_claim<'a>(&self, claim: &'a Claim) -> Option<Claimed<'a>> {
         match self.claims {
-            // SAFETY:
-            // 1. The claim is taken by these two methods only: the caller's obligation.
-            // 2. Registered, and `code-resident`: there is an area for claims. `try_visit` fences.
-            Some(area) => unsafe { area.try_claim(claim) },
+            Some(area) => {
+                // SAFETY:
+                // 1. The claim is taken by these two methods only: the caller's obligation.
+                // 2. Registered, and `code-resident`: there is an area for claims. `try_visit` fences,
+                //    or has the claim shared as `claim-switch` says.
+                let claimed = unsafe { area.try_claim(claim) };
+                if claimed.is_none() {
+                    rseq::share_if_here(area, claim);
+                }
+                claimed
+            }
             None => {
                 cold_path();
                 claim.try_take()
@@ -207,7 +214,18 @@ impl Platform for Host {
 
     unsafe fn try_visit<'a>(&self, claim: &'a Claim) -> Option<Claimed<'a>> {
         match self.claims {
-            Some(_) => claim.try_visit(|| rseq::fence(claim.cpu())),
+            Some(area) => {
+                let mut is_refused = claim.is_closed();
+                let claimed = claim.try_visit(|| {
+                    let is_fenced = rseq::fence(claim.cpu());
+                    is_refused = !is_fenced;
+                    is_fenced
+                });
+                if is_refused {
+                    rseq::switch(area, claim);
+                }
+                claimed
+            }
             None => claim.try_take(),
         }
     }

@@ -13,12 +13,18 @@
 //! it at the end of each would be one store more. So the kernel may read what describes a sequence at
 //! any later time, and that must stay mapped: `code-resident`.
 //!
+//! `claim-switch` ([`switch`]): how the claim of a CPU changes from plain stores to exchanges.
+//!
 //! # Source
 //! `linux-6.12` `include/uapi/linux/rseq.h`, `kernel/rseq.c`, `include/uapi/linux/membarrier.h`;
 //! `glibc` `manual/threads.texi` "Restartable Sequences", `sysdeps/unix/sysv/linux/x86/bits/rseq.h`
 //! `RSEQ_SIG`.
 
-use pagemill::CpuId;
+use std::sync::Once;
+
+use pagemill::{Claim, CpuId};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use tracing::warn;
 
 use crate::resident;
 
@@ -109,7 +115,7 @@ mod area {
         ///
         /// # Safety
         /// - The process is registered for fences of sequences: others take the claim with one
-        ///   ([`fence`](super::fence)), never by an exchange.
+        ///   ([`fence`](super::fence)), or by an exchange once it is shared as `claim-switch` says.
         /// - This code is never unmapped (`code-resident`).
         #[cfg(target_arch = "x86_64")]
         #[inline]
@@ -160,8 +166,8 @@ mod area {
             }
             // SAFETY:
             // 1. The sequence set the word, while the other named its CPU.
-            // 2. All others on this CPU do it in such sequences, and visits fence them: the caller's
-            //    obligation.
+            // 2. All others on this CPU do it in such sequences, and visits fence them or follow
+            //    `claim-switch`: the caller's obligation.
             Some(unsafe { claim.assume_taken() })
         }
 
@@ -286,6 +292,65 @@ pub(crate) fn fence(cpu: CpuId) -> bool {
     const ON_ONE_CPU: i32 = 1;
     let command = libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ;
     i32::try_from(cpu.value()).is_ok_and(|cpu| membarrier(command, ON_ONE_CPU, cpu))
+}
+
+/// Has a claim taken by exchanges from now on, since a [`fence`] was refused, and logs that once.
+///
+/// A program may forbid itself system calls at any time (seccomp), so that `membarrier` worked when the
+/// host was made says nothing about now.
+///
+/// `claim-switch`: closing the claim keeps sequences on its CPU from beginning; one that began before
+/// may still end in its store. Any such sequence has ended, or was broken off, once the CPU has run
+/// another thread of ours outside of a sequence, because the kernel breaks a sequence off where it
+/// takes the CPU away. So the claim is shared only by a thread that has closed it, or has seen it closed,
+/// and ran on the CPU after that: this one goes there for a moment, if it may. If it may not, the
+/// next thread that tries to take the lists there does it ([`share_if_here`]).
+#[cold]
+pub(crate) fn switch(area: Area, claim: &Claim) {
+    static LOGGED: Once = Once::new();
+    claim.close();
+    if !claim.is_closed() {
+        return;
+    }
+    let cpu = claim.cpu();
+    if area.cpu() == Some(cpu) || visit(cpu) {
+        claim.share();
+    }
+    LOGGED.call_once(|| {
+        warn!(
+            cpu = cpu.value(),
+            is_shared = !claim.is_closed(),
+            "membarrier is refused, as by a seccomp filter that was installed late: per-CPU lists are \
+             claimed by atomic exchanges from now on; allow membarrier to avoid their cost"
+        );
+    });
+}
+
+/// Completes a [`switch`] if the caller runs on the claim's CPU: see `claim-switch`.
+#[cold]
+#[inline(never)]
+pub(crate) fn share_if_here(area: Area, claim: &Claim) {
+    // In this order: that it is closed, and then where the caller runs.
+    if claim.is_closed() && area.cpu() == Some(claim.cpu()) {
+        claim.share();
+    }
+}
+
+/// Runs on `cpu` for a moment, outside of any sequence; false if the thread may not.
+fn visit(cpu: CpuId) -> bool {
+    let index = cpu.value() as usize;
+    if index >= CpuSet::MAX_CPU {
+        return false;
+    }
+    let Ok(before) = sched_getaffinity(None) else { return false };
+    let mut there = CpuSet::new();
+    there.set(index);
+    // The kernel has moved the thread before the call returns.
+    let was_there = sched_setaffinity(None, &there).is_ok();
+    if was_there && sched_setaffinity(None, &before).is_err() {
+        warn!(cpu = cpu.value(), "this thread stays bound to the CPU: its affinity was not restored");
+    }
+    was_there
 }
 
 fn membarrier(command: i32, flags: i32, cpu: i32) -> bool {

@@ -19,7 +19,8 @@ use crate::units::CpuId;
 /// that makes it otherwise answers for the exclusion: see [`assume_taken`](Self::assume_taken).
 #[repr(C, align(8))]
 pub struct Claim {
-    /// The CPU; [`NOBODY`] while a visitor waits for sequences on the CPU to be broken off.
+    /// The CPU; [`NOBODY`] while a visitor waits for sequences on the CPU to be broken off; [`CLOSED`]
+    /// or [`SHARED`] where no sequence may take the lists any more.
     owner: AtomicU32,
     /// One while the lists are held.
     held: AtomicU32,
@@ -29,6 +30,10 @@ pub struct Claim {
 /// No CPU has this number, and it is none of those (-1, -2) that a thread's area for restartable
 /// sequences shows before and instead of a CPU's.
 const NOBODY: u32 = 1 << 31;
+/// No sequence begins any more, but one that had begun before may still end in its plain store.
+const CLOSED: u32 = NOBODY + 1;
+/// The lists are taken by an atomic exchange alone, from whatever CPU.
+const SHARED: u32 = NOBODY + 2;
 
 /// The right to use one CPU's lists, until dropped.
 ///
@@ -55,7 +60,7 @@ impl Claim {
 
     /// Makes the claim of lists that several CPUs use: it can only be taken by an exchange.
     pub(crate) fn shared(cpu: CpuId) -> Self {
-        Self { owner: AtomicU32::new(NOBODY), ..Self::new(cpu) }
+        Self { owner: AtomicU32::new(SHARED), ..Self::new(cpu) }
     }
 
     /// Returns the CPU whose lists these are.
@@ -83,6 +88,40 @@ impl Claim {
         if was == 0 { Some(Claimed { held: &self.held }) } else { None }
     }
 
+    /// Tells whether the lists are taken by an atomic exchange alone.
+    #[inline]
+    pub(crate) fn is_shared(&self) -> bool {
+        // Acquire pairs with the Release in `share`: what sequences did is seen.
+        self.owner.load(Ordering::Acquire) == SHARED
+    }
+
+    /// Keeps sequences from beginning, for good: the first step from plain stores to exchanges, where
+    /// a fence turned out to be refused. Lists that are being visited stay as they are.
+    ///
+    /// Until [`share`](Self::share) is called, nobody can take the lists.
+    pub fn close(&self) {
+        let (cpu, none) = (self.cpu.value(), Ordering::Relaxed);
+        // AcqRel pairs with the Acquire in `is_closed`; an error says that somebody else is at it.
+        let _other = self.owner.compare_exchange(cpu, CLOSED, Ordering::AcqRel, none);
+    }
+
+    /// Tells whether [`close`](Self::close) was called, and [`share`](Self::share) not yet.
+    #[inline]
+    pub fn is_closed(&self) -> bool {
+        // Acquire pairs with the Release in `close`.
+        self.owner.load(Ordering::Acquire) == CLOSED
+    }
+
+    /// Lets everybody take a closed claim by an atomic exchange.
+    ///
+    /// That no sequence which began before [`close`](Self::close) can still end in its store is an
+    /// obligation of [`assume_taken`](Self::assume_taken); exchanges exclude each other in any case.
+    pub fn share(&self) {
+        let none = Ordering::Relaxed;
+        // AcqRel pairs with the Acquire in `is_shared`; an error says that it is shared, or not closed.
+        let _other = self.owner.compare_exchange(CLOSED, SHARED, Ordering::AcqRel, none);
+    }
+
     /// Returns the address of the two words, for who takes the lists without an atomic exchange:
     /// where the first one is the number of the CPU that runs the caller, and the second one zero,
     /// the second one is to be set to one.
@@ -99,9 +138,10 @@ impl Claim {
     ///   word named.
     /// - Nobody else did so at the same time: whoever sets it, for as long as the claim exists, does
     ///   so in a sequence of instructions that the platform breaks off where the CPU turns to another
-    ///   thread; no [`try_take`](Self::try_take) is used.
+    ///   thread; [`try_take`](Self::try_take) is used only once the claim is shared.
     /// - Others use [`try_visit`](Self::try_visit), with a fence that returns true only where it has
-    ///   broken such sequences off.
+    ///   broken such sequences off; or [`close`](Self::close) the claim, and [`share`](Self::share) it
+    ///   only once each sequence that began before that has ended or was broken off.
     #[inline]
     pub unsafe fn assume_taken(&self) -> Claimed<'_> {
         Claimed { held: &self.held }
@@ -217,6 +257,31 @@ mod tests {
     }
 
     #[test]
+    fn a_closed_claim_is_nobodys_until_it_is_shared() {
+        let claim = Claim::new(CpuId::new(7));
+        // SAFETY: 1. valid: the claim is alive. 2. nobody writes it meanwhile.
+        let owner = || unsafe { claim.as_ptr().read() }[0];
+        claim.share();
+        assert!(!claim.is_shared() && owner() == 7, "it must be closed first");
+        claim.close();
+        assert!(claim.is_closed() && !claim.is_shared() && owner() == CLOSED);
+        assert!(claim.try_visit(|| panic!("no fence was to be had")).is_none());
+        claim.share();
+        assert!(claim.is_shared() && !claim.is_closed() && owner() == SHARED);
+        claim.close();
+        assert!(claim.is_shared(), "for good");
+        assert!(claim.try_take().is_some());
+    }
+
+    #[test]
+    fn words_of_a_claim_without_an_owner_are_no_cpus() {
+        // Nor what the kernel shows in the area of a thread that is not registered.
+        for word in [NOBODY, CLOSED, SHARED] {
+            assert!(word.cast_signed() < -2);
+        }
+    }
+
+    #[test]
     fn a_fence_that_panics_leaves_the_claim_free() {
         let claim = Claim::new(CpuId::new(7));
         let visit = core::panic::AssertUnwindSafe(|| claim.try_visit(|| panic!("no fence")));
@@ -233,6 +298,58 @@ mod loom_tests {
     use loom::thread;
 
     use super::*;
+
+    /// A CPU's threads take the lists by a plain store, and a visitor whose fence is refused has the
+    /// claim change to exchanges.
+    ///
+    /// A sequence is broken off where its thread loses the CPU, so nobody else runs on that CPU
+    /// between its first and its last instruction: a mutex stands for the CPU. The visitor, which
+    /// runs elsewhere, may come between any two.
+    #[test]
+    fn who_took_it_by_a_plain_store_and_who_exchanges_exclude_each_other() {
+        loom::model(|| {
+            type Shared = (Claim, UnsafeCell<u32>, loom::sync::Mutex<()>);
+            let shared: Arc<Shared> =
+                Arc::new((Claim::new(CpuId::new(0)), UnsafeCell::new(0), Default::default()));
+            let count = |shared: &Shared, claimed: Option<Claimed<'_>>| {
+                if let Some(claimed) = claimed {
+                    // SAFETY: 1. exclusive: `claim-excludes`, which loom checks here.
+                    shared.1.with_mut(|value| unsafe { *value += 1 });
+                    drop(claimed);
+                }
+            };
+            let local = Arc::clone(&shared);
+            let local = thread::spawn(move || {
+                let Claim { owner, held, .. } = &local.0;
+                for _ in 0..2 {
+                    let cpu = local.2.lock().expect("no thread panics");
+                    let is_mine = owner.load(Ordering::Acquire) == 0;
+                    let is_taken = is_mine && held.load(Ordering::Acquire) == 0;
+                    if is_taken {
+                        held.store(1, Ordering::Release);
+                    }
+                    drop(cpu);
+                    // SAFETY: 1. the word was set where it was zero, in a sequence. 2. on its CPU,
+                    // `cpu` keeps others out. 3. the visitor was on the CPU before it shares.
+                    let claimed = is_taken.then(|| unsafe { local.0.assume_taken() });
+                    count(&local, claimed.or_else(|| exchange(&local.0)));
+                }
+            });
+            assert!(shared.0.try_visit(|| false).is_none(), "refused");
+            shared.0.close();
+            // It runs on the CPU for a moment.
+            drop(shared.2.lock().expect("no thread panics"));
+            shared.0.share();
+            count(&shared, exchange(&shared.0));
+            local.join().expect("it does not panic");
+            assert!(shared.0.try_take().is_some(), "free in the end");
+        });
+    }
+
+    /// Takes a shared claim.
+    fn exchange(claim: &Claim) -> Option<Claimed<'_>> {
+        if claim.is_shared() { claim.try_take() } else { None }
+    }
 
     #[test]
     fn of_a_taker_and_two_visitors_one_holds_it_at_a_time() {

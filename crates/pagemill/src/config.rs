@@ -203,6 +203,13 @@ impl<'a> Config<'a> {
         if min_free_bytes >= max {
             return Err(ConfigError::BadMinFree { min_free_bytes, max });
         }
+        let of_node = |node| self.memory.iter().filter(move |region| region.node == node);
+        let bytes = |node| of_node(node).fold(0_u64, |sum, r| sum.saturating_add(r.len_bytes));
+        let (movable_bytes, max) =
+            (self.movable_bytes, self.memory.iter().map(|r| bytes(r.node)).max().unwrap_or(0));
+        if movable_bytes > max {
+            return Err(ConfigError::BadMovable { movable_bytes, max });
+        }
         let (factor, max) = (self.watermark_scale_factor, Self::WATERMARK_SCALE_FACTOR_MAX);
         if factor > max {
             return Err(ConfigError::BadWatermarkScale { factor, max });

@@ -122,6 +122,13 @@ pub enum ConfigError {
         /// The memory of the map; the reserve must be smaller.
         max: u64,
     },
+    /// More memory is to be movable than any node has.
+    BadMovable {
+        /// The bytes of each node that are to be movable.
+        movable_bytes: u64,
+        /// The bytes of the largest node.
+        max: u64,
+    },
     /// The distance between watermarks is out of range.
     BadWatermarkScale {
         /// The distance asked for, in 1/10000.
@@ -227,6 +234,11 @@ impl fmt::Display for ConfigError {
                 f,
                 "a reserve of {min_free_bytes} bytes leaves nothing: it must be less than the {max} \
                  bytes of the map"
+            ),
+            Self::BadMovable { movable_bytes, max } => write!(
+                f,
+                "{movable_bytes} movable bytes for each node are not possible: the largest node has \
+                 {max}"
             ),
             Self::BadWatermarkScale { factor, max } => {
                 write!(f, "a watermark scale of {factor} is not possible: allowed are 0 to {max}")

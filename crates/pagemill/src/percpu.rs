@@ -22,8 +22,6 @@ use crate::zone::Home;
 pub(crate) struct PerCpu {
     /// Whose holder uses the lists and writes the counters.
     claim: Claim,
-    /// Whether several CPUs use these lists.
-    is_shared: bool,
     /// Which shards of zones are its own.
     pub(crate) home: Home,
     pub(crate) node: NodeId,
@@ -66,7 +64,7 @@ impl PerCpu {
         let Parts { id, home, node, is_shared, routes, slots, zone_events } = parts;
         let claim = if is_shared { Claim::shared(id) } else { Claim::new(id) };
         let usual = *routes.of(Self::USUAL);
-        Self { claim, is_shared, home, node, routes, usual, slots, zone_events }
+        Self { claim, home, node, routes, usual, slots, zone_events }
     }
 
     /// Takes the lists if nobody else is using them; the caller is pinned to this CPU.
@@ -88,10 +86,11 @@ impl PerCpu {
         }
     }
 
-    /// Takes the lists after all if several CPUs use them, which not every platform can tell apart.
+    /// Takes the lists after all if they are shared: by several CPUs, which not every platform can
+    /// tell apart, or because a fence was refused.
     #[cold]
     fn try_lock_shared<'a, P: Platform>(&'a self, platform: &'a P) -> Option<Lists<'a, P>> {
-        if !self.is_shared {
+        if !self.claim.is_shared() {
             return None;
         }
         self.claim.try_take().map(|claimed| self.lists(claimed, platform))

@@ -161,6 +161,41 @@ fn memfd_keeps_its_length() {
     assert_eq!(file.metadata().unwrap().len(), 4 * MIB);
 }
 
+/// Two processes must not own one page: neither a child nor a program that this one starts gets the
+/// file or the memory behind it.
+#[test]
+#[cfg_attr(miri, ignore = "forks")]
+fn a_memfd_arena_is_not_passed_on() {
+    let arena =
+        Arena::map(&ArenaConfig { backing: Backing::Memfd, ..ArenaConfig::new(4 * MIB) }).unwrap();
+    let flags = rustix::io::fcntl_getfd(arena.memfd().unwrap()).unwrap();
+    assert!(flags.contains(rustix::io::FdFlags::CLOEXEC), "a program that this one starts");
+    let is_mapped = |base: NonNull<u8>, len_bytes: usize| {
+        // SAFETY:
+        // 1. It reports ENOMEM where nothing is mapped, and changes nothing else.
+        unsafe { libc::msync(base.as_ptr().cast(), len_bytes, libc::MS_ASYNC) == 0 }
+    };
+    let (base, len_bytes) = (arena.base(), arena.len_bytes());
+    assert!(is_mapped(base, len_bytes), "in this process");
+    // SAFETY:
+    // 1. The child makes two system calls and ends, which is safe whatever other threads held.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let status = i32::from(is_mapped(base, len_bytes));
+        // SAFETY:
+        // 1. It ends the child at once, and runs nothing of the parent's.
+        unsafe { libc::_exit(status) };
+    }
+    assert!(child > 0, "fork: {}", std::io::Error::last_os_error());
+    let mut status = 0;
+    // SAFETY:
+    // 1. The pointer is to an integer of our own.
+    let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert_eq!(waited, child);
+    assert!(libc::WIFEXITED(status), "status {status:#x}");
+    assert_eq!(libc::WEXITSTATUS(status), 0, "the child has the memory");
+}
+
 #[test]
 fn locked_arena_says_so_or_its_error_names_the_limit() {
     for prefault in [false, true] {

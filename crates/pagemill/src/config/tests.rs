@@ -68,6 +68,10 @@ fn bad_policies_are_named() {
     assert!(matches!(check(Config { min_free_bytes, ..config }), ConfigError::BadMinFree { .. }));
     let scale = Config { watermark_scale_factor: 3001, ..config };
     assert!(matches!(check(scale), ConfigError::BadWatermarkScale { factor: 3001, max: 3000 }));
+    let (max, movable_bytes) = (MIB, MIB + 1);
+    let movable = Config { movable_bytes, ..config };
+    assert_eq!(check(movable), ConfigError::BadMovable { movable_bytes, max });
+    assert!(Config { movable_bytes: max, ..config }.validate().is_ok());
     let reserved = &[ReservedRange { start: PhysAddr::new(u64::MAX), len_bytes: 2 }];
     assert!(matches!(check(Config { reserved, ..config }), ConfigError::AddressTooHigh { .. }));
 }

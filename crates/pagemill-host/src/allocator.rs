@@ -4,8 +4,8 @@ use alloc::sync::Arc;
 use core::ptr::NonNull;
 
 use pagemill::{
-    Config, ConfigError, MAX_NR_NODES, MAX_ORDER, MemoryRegion, NodeId, PAGE_SIZE, PageAllocator, PageSource, Pfn, PhysAddr,
-    Platform,
+    Config, ConfigError, MAX_NR_NODES, MAX_ORDER, MemoryRegion, NodeId, PAGE_SIZE, PageAllocator,
+    PageSource, Pfn, PhysAddr, Platform,
 };
 
 use crate::arena::{Arena, ArenaConfig};

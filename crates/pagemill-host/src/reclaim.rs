@@ -97,7 +97,9 @@ impl Drop for ReclaimThread {
 
 impl fmt::Debug for ReclaimThread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReclaimThread").field("nr_panics", &self.nr_panics()).finish_non_exhaustive()
+        f.debug_struct("ReclaimThread")
+            .field("nr_panics", &self.nr_panics())
+            .finish_non_exhaustive()
     }
 }
 

@@ -348,7 +348,10 @@ fn visit(cpu: CpuId) -> bool {
     // The kernel has moved the thread before the call returns.
     let was_there = sched_setaffinity(None, &there).is_ok();
     if was_there && sched_setaffinity(None, &before).is_err() {
-        warn!(cpu = cpu.value(), "this thread stays bound to the CPU: its affinity was not restored");
+        warn!(
+            cpu = cpu.value(),
+            "this thread stays bound to the CPU: its affinity was not restored"
+        );
     }
     was_there
 }

@@ -246,7 +246,9 @@ impl Accounts {
             entry.state.fetch_update(Ordering::Acquire, Ordering::Relaxed, take).is_ok()
         };
         let Some(index) = (1..self.entries.len()).find(|&index| claim(&self.entries[index])) else {
-            return Err(AccountError::TableFull { nr_accounts: self.entries.len().saturating_sub(1) });
+            return Err(AccountError::TableFull {
+                nr_accounts: self.entries.len().saturating_sub(1),
+            });
         };
         let entry = &self.entries[index];
         if !parent.is_none() {
@@ -375,9 +377,8 @@ impl Accounts {
     /// Yields the entries of an account in use and of those above it.
     fn up_from(&self, account: AccountNumber) -> impl Iterator<Item = &'static Entry> + use<> {
         let entries = self.entries;
-        let entry = move |account: AccountNumber| {
-            (!account.is_none()).then(|| &entries[account.index()])
-        };
+        let entry =
+            move |account: AccountNumber| (!account.is_none()).then(|| &entries[account.index()]);
         core::iter::successors(entry(account), move |below| entry(below.parent()))
     }
 
@@ -501,13 +502,7 @@ impl Payer {
 
     /// Charges up to `nr` pages, at least `min`, and returns how many it charged: all of them,
     /// past every limit, for a request that may not fail. See [`Accounts::charge`] for `relax`.
-    pub(crate) fn charge(
-        &mut self,
-        nr: u64,
-        min: u64,
-        gfp: Gfp,
-        relax: impl FnMut(u32),
-    ) -> u64 {
+    pub(crate) fn charge(&mut self, nr: u64, min: u64, gfp: Gfp, relax: impl FnMut(u32)) -> u64 {
         let mut charged = self.accounts.charge(self.account, nr, min, relax);
         if charged < nr && gfp.contains(Gfp::NOFAIL) {
             charged += self.accounts.charge_past_limits(self.account, nr - charged);

@@ -2,11 +2,12 @@
 
 use core::fmt;
 
-use pagemill::{Carver, Fragment, OwnsBytes, PAGE_SIZE};
+use pagemill::{Carver, Fragment, NodeId, OwnsBytes, PAGE_SIZE, Pfn, Returning, TakeBack};
 
+use crate::dma::{DmaAddr, DmaBlock, DmaMapper};
 use crate::owner::PoolOwner;
-use crate::page::{Owned, PoolPage};
-use crate::pool::{Home, PoolRef};
+use crate::page::PoolPage;
+use crate::pool::PoolRef;
 
 /// Pieces begin at a multiple of this, so that no two share a cache line.
 ///
@@ -28,16 +29,62 @@ pub const FRAG_ALIGN: usize = 64;
 /// let mut one = frags.alloc(&mut owner, 1500).expect("there is memory");
 /// let two = frags.alloc(&mut owner, 1500).expect("there is memory");
 /// one.as_bytes_mut().fill(1);
-/// assert_eq!((one.block().pfn(), two.offset()), (two.block().pfn(), 1536));
+/// assert_eq!((one.pfn(), two.offset()), (two.pfn(), 1536));
 /// # Ok(()) }
+/// ```
+/// A piece does not lend its page, whose bytes are also those of other pieces:
+/// ```compile_fail,E0599
+/// # use pagemill::*;
+/// # use pagemill_pool::*;
+/// # fn example<S: PageSource<Platform: DirectMap>>(piece: PoolFrag<&PagePool<Page<S>>>) {
+/// let page = piece.block().as_bytes();
+/// # }
 /// ```
 ///
 /// # Source
 /// `linux-6.12` `net/core/page_pool.c` `page_pool_alloc_frag_netmem`
-pub struct PoolFrags<R: PoolRef<Block: OwnsBytes>>(Option<Carver<Owned<R>>>);
+pub struct PoolFrags<R: PoolRef<Block: OwnsBytes>>(
+    Option<Returning<Carver<R::Block>, FragHome<R>>>,
+);
 
 /// Some bytes of a page of a pool; dropping the last piece of a page recycles the page.
-pub struct PoolFrag<R: PoolRef<Block: OwnsBytes>>(Fragment<Owned<R>>);
+///
+/// Each piece has a clone of the [`PoolRef`] of its own: an `Arc` is counted for each.
+pub struct PoolFrag<R: PoolRef<Block: OwnsBytes>>(Returning<Fragment<R::Block>, FragHome<R>>);
+
+/// Where the page of some pieces returns to, once they are back.
+struct FragHome<R: PoolRef> {
+    pool: R,
+    mapping: <R::Mapper as DmaMapper>::Mapping,
+}
+
+impl<R: PoolRef> FragHome<R> {
+    fn put(&self, block: Option<R::Block>) {
+        if let Some(block) = block {
+            self.pool.pool().put((block, self.mapping));
+        }
+    }
+}
+
+impl<R: PoolRef> Clone for FragHome<R> {
+    #[inline]
+    fn clone(&self) -> Self {
+        Self { pool: self.pool.clone(), mapping: self.mapping }
+    }
+}
+
+impl<R: PoolRef<Block: OwnsBytes>> TakeBack<Fragment<R::Block>> for FragHome<R> {
+    #[inline]
+    fn take_back(&self, piece: Fragment<R::Block>) {
+        self.put(piece.into_owner());
+    }
+}
+
+impl<R: PoolRef<Block: OwnsBytes>> TakeBack<Carver<R::Block>> for FragHome<R> {
+    fn take_back(&self, carver: Carver<R::Block>) {
+        self.put(carver.into_owner());
+    }
+}
 
 impl<R: PoolRef<Block: OwnsBytes>> PoolFrags<R> {
     /// Has no page yet.
@@ -48,27 +95,50 @@ impl<R: PoolRef<Block: OwnsBytes>> PoolFrags<R> {
 
     /// Hands out `len` bytes: of the page at hand if they fit there, else of another.
     ///
-    /// A page whose pieces have all come back is begun anew, which counts as `cached` and `fast`.
+    /// A page that is used up and whose pieces have all come back is put back and may be taken again,
+    /// as by [`PoolOwner::put`] and [`PoolOwner::alloc`]. A page of another pool than the owner's, or
+    /// of another node than it takes pages from by now, is not handed out further.
     ///
     /// # Errors
     /// `None` if there is no memory, and for more bytes than a block of the pool has.
+    #[inline]
     #[track_caller]
     pub fn alloc(&mut self, owner: &mut PoolOwner<R>, len: usize) -> Option<PoolFrag<R>> {
+        if let Some(at_hand) = &mut self.0
+            && at_hand.home().pool.is_same(owner.pool())
+            && owner.wants(|| at_hand.node())
+            && let Some(piece) = carve(at_hand, len)
+        {
+            return Some(piece);
+        }
+        self.begin_anew(owner, len)
+    }
+
+    /// Hands out `len` bytes of another page than the one at hand, if there was one.
+    #[track_caller]
+    fn begin_anew(&mut self, owner: &mut PoolOwner<R>, len: usize) -> Option<PoolFrag<R>> {
         if len > PAGE_SIZE << owner.pool().pool().params().order.value() {
             return None;
         }
-        if let Some(carver) = &mut self.0 {
-            if let Some(frag) = carver.carve(len, FRAG_ALIGN) {
-                return Some(PoolFrag(frag));
-            }
-            if carver.reset() {
-                owner.count_reuse();
-                return carver.carve(len, FRAG_ALIGN).map(PoolFrag);
-            }
+        // If pieces of it are out, it stays at hand in case there is no other: fewer bytes may fit.
+        if let Some(at_hand) = self.0.take_if(|at_hand| at_hand.is_whole()) {
+            let (carver, home) = at_hand.into_parts();
+            owner.put_block(carver.into_owner(), home);
         }
-        let carver = self.0.insert(Carver::new(owner.alloc()?.into_owned()));
-        carver.carve(len, FRAG_ALIGN).map(PoolFrag)
+        let ((block, mapping), pool) = owner.alloc()?.into_owned().into_parts();
+        let home = FragHome { pool: pool.0, mapping };
+        carve(self.0.insert(Returning::new(Carver::new(block), home)), len)
     }
+}
+
+/// Hands out some bytes of a page.
+#[inline]
+fn carve<R: PoolRef<Block: OwnsBytes>>(
+    carver: &mut Returning<Carver<R::Block>, FragHome<R>>,
+    len: usize,
+) -> Option<PoolFrag<R>> {
+    let piece = carver.carve(len, FRAG_ALIGN)?;
+    Some(PoolFrag(Returning::new(piece, carver.home().clone())))
 }
 
 impl<R: PoolRef<Block: OwnsBytes>> Default for PoolFrags<R> {
@@ -78,10 +148,18 @@ impl<R: PoolRef<Block: OwnsBytes>> Default for PoolFrags<R> {
 }
 
 impl<R: PoolRef<Block: OwnsBytes>> PoolOwner<R> {
-    /// Lets go of a piece, and takes its page back directly if it was the last.
+    /// Takes a piece back, and its page directly if it was the last one.
+    #[inline]
     pub fn put_frag(&mut self, frag: PoolFrag<R>) {
-        if let Some(owned) = frag.0.into_owner() {
-            self.put(PoolPage::from_owned(owned));
+        let (piece, home) = frag.0.into_parts();
+        self.put_block(piece.into_owner(), home);
+    }
+
+    /// Takes back a page that was in pieces, if there is one.
+    #[inline]
+    fn put_block(&mut self, block: Option<R::Block>, home: FragHome<R>) {
+        if let Some(block) = block {
+            self.put(PoolPage::new((block, home.mapping), home.pool));
         }
     }
 }
@@ -108,28 +186,48 @@ impl<R: PoolRef<Block: OwnsBytes>> PoolFrag<R> {
         self.0.offset()
     }
 
-    /// Returns the page that they are of.
+    /// Returns the number of the first frame of the page that they are of.
     #[inline]
-    pub fn block(&self) -> &R::Block {
-        &self.0.owner().0
+    #[must_use]
+    pub fn pfn(&self) -> Pfn {
+        self.0.pfn()
+    }
+
+    /// Returns the node that the page is on.
+    #[inline]
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.0.node()
+    }
+
+    /// Returns the address of the first of the bytes.
+    ///
+    /// # Source
+    /// `linux-6.12` `include/net/page_pool/helpers.h` `page_pool_get_dma_addr`, with the offset that
+    /// its users add
+    pub fn dma_addr(&self) -> DmaAddr {
+        let pool = self.pool().pool();
+        let len_bytes = PAGE_SIZE << pool.params().order.value();
+        let block = DmaBlock { pfn: self.pfn(), len_bytes };
+        let first = pool.mapper().addr(block, self.0.home().mapping);
+        DmaAddr::new(first.value() + self.offset() as u64)
     }
 
     /// Returns how the pool is reached.
     #[inline]
     pub fn pool(&self) -> &R {
-        let Home(pool) = self.0.owner().home();
-        pool
+        &self.0.home().pool
     }
 }
 
 impl<R: PoolRef<Block: OwnsBytes>> fmt::Debug for PoolFrags<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PoolFrags").field(&self.0).finish()
+        f.debug_tuple("PoolFrags").field(&self.0.as_deref()).finish()
     }
 }
 
 impl<R: PoolRef<Block: OwnsBytes>> fmt::Debug for PoolFrag<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        (*self.0).fmt(f)
     }
 }

@@ -1,14 +1,20 @@
 //! What many threads do to a pool at once: pages come back, and are counted.
 
+use arrayvec::ArrayVec;
 use pagemill::{Ring, RingDrain};
 
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// The shared side of a pool: the ring, who is in flight, and what is unusual at the moment.
 ///
 /// Pages in flight are counted twice, as they come and as they go, so that the two ends write to
 /// cache lines of their own; the difference is taken as a signed number, for which it does not
 /// matter that both wrap around.
+///
+/// `ring-emptied`: once the pool has ended and nobody is returning a page, the ring is empty.
+/// Whoever puts a value into the ring looks afterwards whether the pool has ended meanwhile, and
+/// empties the ring then ([`scrub`](Self::scrub)). Whoever ends the pool empties it too. A fence
+/// on either side sees to it that one of the two finds the value.
 #[derive(Debug)]
 pub(crate) struct Intake<T> {
     ring: Ring<T>,
@@ -51,12 +57,48 @@ impl<T> Intake<T> {
 
     #[inline]
     pub(crate) fn special(&self) -> u32 {
-        // Relaxed: who still sees the old word does as if it had come a moment earlier.
+        // Relaxed: a returner that still sees the old word acts as if it had come a moment earlier;
+        // whether the pool has ended, it asks again: `has_closed`.
         self.special.load(Ordering::Relaxed)
     }
 
+    /// Ends the pool; the caller empties the ring afterwards.
+    pub(crate) fn close(&self) {
+        // Release pairs with the Acquire in `has_closed`: the owner is done with the ring.
+        self.special.fetch_or(CLOSING, Ordering::Release);
+        // Pairs with the fence in `has_closed`.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Tells whether the pool has ended; asked after a value was put into the ring, which must be
+    /// emptied then.
+    #[inline]
+    pub(crate) fn has_closed(&self) -> bool {
+        // Pairs with the fences in `close` and `scrub`: either this finds the pool ended and nobody
+        // at the ring, or they find the value.
+        fence(Ordering::SeqCst);
+        self.special.load(Ordering::Acquire) & CLOSING != 0
+    }
+
+    /// Empties the ring of a pool that has ended, `N` values at a time; returns early only where
+    /// another thread is doing it, which looks again before it stops.
+    pub(crate) fn scrub<const N: usize>(&self, mut give_up: impl FnMut(ArrayVec<T, N>)) {
+        while let Some(drain) = self.ring.drain() {
+            let values: ArrayVec<T, N> = drain.take(N).collect();
+            if values.is_empty() {
+                // Pairs with the fence in `has_closed`: a value that came while this held the ring
+                // is seen here, or its producer finds the ring free.
+                fence(Ordering::SeqCst);
+                if !self.ring.is_ready() {
+                    return;
+                }
+            }
+            give_up(values);
+        }
+    }
+
     pub(crate) fn set_special(&self, reason: u32) {
-        // Relaxed: as in `special`.
+        // Relaxed: reasons but CLOSING are the owner's, which tells returners by handing pages out.
         self.special.fetch_or(reason, Ordering::Relaxed);
     }
 
@@ -174,47 +216,50 @@ mod loom_tests {
 
     use super::*;
 
-    /// Empties the ring as a shutdown does.
-    fn drain(intake: &Intake<u32>, seen: &mut Vec<u32>) {
-        for value in intake.drain().into_iter().flatten() {
-            seen.push(value);
-            intake.release(1);
-        }
+    /// Gives up what is in the ring, as the pool does.
+    fn scrub(intake: &Intake<u32>, freed: &mut Vec<u32>) {
+        intake.scrub::<4>(|values| {
+            intake.release(u32::try_from(values.len()).unwrap());
+            freed.extend(values);
+        });
     }
 
     /// Returns a value as a returner does.
-    fn put(intake: &Intake<u32>, value: u32, freed: &mut Vec<u32>) {
+    fn put(intake: &Intake<u32>, value: u32) -> Vec<u32> {
+        let mut freed = Vec::new();
         let pushed = if intake.special() & CLOSING != 0 { Err(value) } else { intake.push(value) };
-        if let Err(value) = pushed {
-            freed.push(value);
-            intake.release(1);
+        match pushed {
+            Ok(()) if intake.has_closed() => scrub(intake, &mut freed),
+            Ok(()) => {}
+            Err(value) => {
+                freed.push(value);
+                intake.release(1);
+            }
         }
+        freed
     }
 
+    /// Nobody looks again later: the pool is in a static, and whoever ended it has left.
     #[test]
     fn pages_that_come_back_during_a_shutdown_are_all_found() {
-        loom::model(|| {
-            let intake = Arc::new(Intake::new(1));
-            intake.hold(2);
-            let threads = [1, 2].map(|value| {
-                let intake = Arc::clone(&intake);
-                thread::spawn(move || {
-                    let mut freed = Vec::new();
-                    put(&intake, value, &mut freed);
-                    freed
-                })
+        for ring_size in [1, 2] {
+            loom::model(move || {
+                let intake = Arc::new(Intake::new(ring_size));
+                intake.hold(2);
+                let threads = [1, 2].map(|value| {
+                    let intake = Arc::clone(&intake);
+                    thread::spawn(move || put(&intake, value))
+                });
+                intake.close();
+                let mut freed = Vec::new();
+                scrub(&intake, &mut freed);
+                assert!((0..=2).contains(&intake.inflight()));
+                for thread in threads {
+                    freed.extend(thread.join().unwrap());
+                }
+                freed.sort_unstable();
+                assert_eq!((freed, intake.inflight()), (Vec::from([1, 2]), 0));
             });
-            intake.set_special(CLOSING);
-            let mut seen = Vec::new();
-            drain(&intake, &mut seen);
-            let out = intake.inflight();
-            assert!((0..=2).contains(&out));
-            for thread in threads {
-                seen.extend(thread.join().unwrap());
-            }
-            drain(&intake, &mut seen);
-            seen.sort_unstable();
-            assert_eq!((seen, intake.inflight()), (Vec::from([1, 2]), 0));
-        });
+        }
     }
 }

@@ -6,24 +6,43 @@ use core::fmt;
 use core::panic::Location;
 
 use arrayvec::ArrayVec;
-use pagemill::Pfn;
+use pagemill::{Pfn, Platform};
 use spin::Mutex;
 
 /// Notes about pages that are out, by the number of their first frame.
 ///
 /// Looked at only while there is one: the hot paths read a word that says whether there is.
+///
+/// `ledger-irq`: the lock is held with interrupts off, so a handler that returns a page never waits
+/// for what it interrupted. A page that comes back neither allocates nor frees memory here, so that
+/// a handler need not be allowed to; only its owner, which takes pages, does.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger(Mutex<Pages>);
 
 #[derive(Debug, Default)]
 struct Pages {
-    holders: BTreeMap<u64, &'static Location<'static>>,
+    /// `None` for a page that came back: its entry is freed by the owner.
+    holders: BTreeMap<u64, Option<&'static Location<'static>>>,
+    /// How many of them are `None`.
+    nr_back: usize,
     reserve: ArrayVec<u64, MAX_RESERVE>,
 }
+
+/// Entries of pages that came back which are kept at least, before they are all freed.
+const NR_BACK_MIN: usize = 1024;
 
 /// Pages from the reserve that one pool may have out: as many as one refill brings. There is no heap
 /// to be asked for more where the reserve is needed.
 const MAX_RESERVE: usize = 64;
+
+/// Lets interrupts through again, also where what was done without them panics.
+struct IrqOff<'a, P: Platform>(&'a P, usize);
+
+impl<P: Platform> Drop for IrqOff<'_, P> {
+    fn drop(&mut self) {
+        self.0.irq_restore(self.1);
+    }
+}
 
 /// Who has pages of a pool, and how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,41 +61,71 @@ impl fmt::Display for Holder {
 }
 
 impl Ledger {
-    pub(crate) fn note_holder(&self, pfn: Pfn, site: &'static Location<'static>) {
-        self.0.lock().holders.insert(pfn.value(), site);
+    /// Notes who takes a page; the owner alone does.
+    pub(crate) fn note_holder(
+        &self,
+        platform: &impl Platform,
+        pfn: Pfn,
+        site: &'static Location<'static>,
+    ) {
+        self.with(platform, |pages| {
+            if pages.nr_back > NR_BACK_MIN.max(pages.holders.len() / 2) {
+                pages.holders.retain(|_, holder| holder.is_some());
+                pages.nr_back = 0;
+            }
+            if pages.holders.insert(pfn.value(), Some(site)) == Some(None) {
+                pages.nr_back -= 1;
+            }
+        });
     }
 
     /// Notes that a page came from the reserve; false if there are too many of them already.
     ///
     /// `then` is called before anybody can look at the ledger again, as in [`forget`](Self::forget):
     /// what is told elsewhere of the reserve follows what stands here.
-    pub(crate) fn note_reserve(&self, pfn: Pfn, then: impl FnOnce()) -> bool {
-        let mut pages = self.0.lock();
-        let noted = pages.reserve.try_push(pfn.value()).is_ok();
-        if noted {
-            then();
-        }
-        noted
+    pub(crate) fn note_reserve(
+        &self,
+        platform: &impl Platform,
+        pfn: Pfn,
+        then: impl FnOnce(),
+    ) -> bool {
+        self.with(platform, |pages| {
+            let noted = pages.reserve.try_push(pfn.value()).is_ok();
+            if noted {
+                then();
+            }
+            noted
+        })
     }
 
     /// Forgets a page that came back, and tells whether it came from the reserve; `if_whole` is
     /// called if no other one that did is out.
-    pub(crate) fn forget(&self, pfn: Pfn, if_whole: impl FnOnce()) -> bool {
-        let mut pages = self.0.lock();
-        pages.holders.remove(&pfn.value());
-        let position = pages.reserve.iter().position(|&reserved| reserved == pfn.value());
-        let Some(position) = position else { return false };
-        pages.reserve.swap_remove(position);
-        if pages.reserve.is_empty() {
-            if_whole();
-        }
-        true
+    pub(crate) fn forget(
+        &self,
+        platform: &impl Platform,
+        pfn: Pfn,
+        if_whole: impl FnOnce(),
+    ) -> bool {
+        self.with(platform, |pages| {
+            if let Some(holder) = pages.holders.get_mut(&pfn.value())
+                && holder.take().is_some()
+            {
+                pages.nr_back += 1;
+            }
+            let position = pages.reserve.iter().position(|&reserved| reserved == pfn.value());
+            let Some(position) = position else { return false };
+            pages.reserve.swap_remove(position);
+            if pages.reserve.is_empty() {
+                if_whole();
+            }
+            true
+        })
     }
 
     /// Returns who has pages, those with the most first.
-    pub(crate) fn holders(&self) -> Vec<Holder> {
+    pub(crate) fn holders(&self, platform: &impl Platform) -> Vec<Holder> {
         let mut sites = BTreeMap::new();
-        for &site in self.0.lock().holders.values() {
+        for site in self.sites(platform) {
             *sites.entry(site).or_insert(0) += 1;
         }
         let holder = |(site, nr_pages)| Holder { site, nr_pages };
@@ -84,25 +133,77 @@ impl Ledger {
         holders.sort_by_key(|holder| core::cmp::Reverse(holder.nr_pages));
         holders
     }
+
+    /// Returns the call that took each page that is out. Room for them is made without the lock.
+    fn sites(&self, platform: &impl Platform) -> Vec<&'static Location<'static>> {
+        let mut sites = Vec::new();
+        loop {
+            let missing = self.with(platform, |pages| {
+                let nr = pages.holders.len() - pages.nr_back;
+                if nr <= sites.capacity() {
+                    sites.extend(pages.holders.values().flatten());
+                    return 0;
+                }
+                nr
+            });
+            if missing == 0 {
+                return sites;
+            }
+            sites.reserve(missing);
+        }
+    }
+
+    /// Lets `body` at the notes: `ledger-irq`.
+    fn with<T>(&self, platform: &impl Platform, body: impl FnOnce(&mut Pages) -> T) -> T {
+        let _irq = IrqOff(platform, platform.irq_save());
+        let mut spins = 0;
+        let mut pages = loop {
+            if let Some(pages) = self.0.try_lock() {
+                break pages;
+            }
+            platform.relax(spins);
+            spins = spins.saturating_add(1);
+        };
+        body(&mut pages)
+    }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use pagemill_testkit::{Machine, interrupts_are_off};
+
     use super::*;
 
     #[test]
     fn what_is_told_of_the_reserve_follows_what_stands_in_the_ledger() {
-        let ledger = Ledger::default();
+        let (ledger, machine) = (Ledger::default(), Machine::without_memory(1));
         let one = Pfn::new(1);
-        let is_locked = || assert!(ledger.0.try_lock().is_none(), "another could come between");
-        assert!(ledger.note_reserve(one, is_locked));
-        assert!(!ledger.forget(Pfn::new(2), || panic!("it is out")));
+        let is_locked = || {
+            assert!(ledger.0.try_lock().is_none(), "another could come between");
+            assert!(interrupts_are_off(), "a handler could wait for what it interrupted");
+        };
+        assert!(ledger.note_reserve(&machine, one, is_locked));
+        assert!(!ledger.forget(&machine, Pfn::new(2), || panic!("it is out")));
         let mut told = false;
-        assert!(ledger.forget(one, || {
+        assert!(ledger.forget(&machine, one, || {
             is_locked();
             told = true;
         }));
-        assert!(told);
-        assert!(!ledger.forget(one, || panic!("that was told already")));
+        assert!(told && !interrupts_are_off());
+        assert!(!ledger.forget(&machine, one, || panic!("that was told already")));
+    }
+
+    #[test]
+    fn pages_that_came_back_have_no_holder_and_their_entries_go_in_the_end() {
+        let (ledger, machine) = (Ledger::default(), Machine::without_memory(1));
+        let site = Location::caller();
+        for pfn in 0..4 * NR_BACK_MIN as u64 {
+            ledger.note_holder(&machine, Pfn::new(pfn), site);
+            assert_eq!(ledger.holders(&machine), [Holder { site, nr_pages: 1 }]);
+            assert!(!ledger.forget(&machine, Pfn::new(pfn), || ()));
+            assert!(!ledger.forget(&machine, Pfn::new(pfn), || ()), "once more changes nothing");
+            assert!(ledger.0.lock().holders.len() <= NR_BACK_MIN + 1);
+        }
+        assert_eq!(ledger.holders(&machine), []);
     }
 }

@@ -9,10 +9,10 @@ use pagemill::{Gfp, NodeId, Order, PageSource, Stack};
 
 use crate::block::{Block, Request};
 use crate::dma::DmaMapper;
-use crate::intake::{CLOSING, RESERVE, TRACKED};
+use crate::intake::{RESERVE, TRACKED};
 use crate::page::PoolPage;
 use crate::params::{PP_ALLOC_CACHE_REFILL, PP_ALLOC_CACHE_SIZE};
-use crate::pool::{Item, PoolRef};
+use crate::pool::{Item, PoolRef, Unfit};
 use crate::returner::{self, Returner};
 use crate::shutdown::Draining;
 use crate::stats::{AllocStats, PoolStats};
@@ -52,8 +52,15 @@ use crate::stats::{AllocStats, PoolStats};
 /// ```
 pub struct PoolOwner<R: PoolRef> {
     cache: Stack<Item<R::Block, R::Mapper>, PP_ALLOC_CACHE_SIZE>,
-    /// Whether pages that come back must be looked at: some that are out came from the reserve.
+    /// Whether pages that come back must be looked at: some that are out came from the reserve, or
+    /// may be on another node than `node`. While it is false, `check_reuse` would let all of them
+    /// pass: nothing but this owner makes the pool special.
     is_special: bool,
+    /// Whether pages that are out may be on another node than pages are wanted on: that has changed,
+    /// or the allocator has helped out with pages of another. Stays so: they can be out for ever.
+    is_mixed: bool,
+    /// The node that the last refill wanted pages on, where there are several.
+    last_node: Option<NodeId>,
     tally: Tally,
     pool: R,
     node: Option<NodeId>,
@@ -90,6 +97,8 @@ impl<R: PoolRef> PoolOwner<R> {
         Some(Self {
             cache: Stack::new(),
             is_special: false,
+            is_mixed: false,
+            last_node: None,
             tally: Tally::default(),
             pool,
             node: params.node,
@@ -193,7 +202,8 @@ impl<R: PoolRef> PoolOwner<R> {
 
     /// Takes pages from another node from now on; `None` for that of the CPU which asks.
     ///
-    /// The cache is given up; pages in the ring are looked at as they come out.
+    /// The cache is given up; pages in the ring are looked at as they come out, those that are out
+    /// as they come back.
     ///
     /// # Source
     /// `linux-6.12` `net/core/page_pool.c` `page_pool_update_nid`
@@ -201,6 +211,7 @@ impl<R: PoolRef> PoolOwner<R> {
         if self.node != node {
             self.node = node;
             self.flush();
+            self.note_node();
         }
     }
 
@@ -237,9 +248,34 @@ impl<R: PoolRef> PoolOwner<R> {
         Draining::new(self.pool.clone())
     }
 
-    /// Counts a page that was handed out again in pieces without having been anywhere.
-    pub(crate) fn count_reuse(&mut self) {
-        self.tally.cached += 1;
+    /// Tells whether pages of a node are what the owner would take now.
+    #[inline]
+    pub(crate) fn wants(&self, node: impl FnOnce() -> NodeId) -> bool {
+        !self.is_mixed || self.wanted_node().is_none_or(|wanted| wanted == node())
+    }
+
+    /// Returns the node that pages are wanted on; `None` where there is only one.
+    fn wanted_node(&self) -> Option<NodeId> {
+        let allocator = self.pool.pool().source().allocator();
+        (allocator.nr_nodes() > 1).then(|| self.node.unwrap_or_else(|| allocator.local_node()))
+    }
+
+    /// Notes which node pages are wanted on now, and returns it.
+    fn note_node(&mut self) -> Option<NodeId> {
+        let wanted = self.wanted_node();
+        if self.last_node != wanted {
+            if self.last_node.is_some() {
+                self.mix();
+            }
+            self.last_node = wanted;
+        }
+        wanted
+    }
+
+    /// Has pages looked at from now on as they come back.
+    #[cold]
+    fn mix(&mut self) {
+        (self.is_mixed, self.is_special) = (true, true);
     }
 
     /// Puts a page that may be recycled into the cache, or into the ring.
@@ -264,6 +300,7 @@ impl<R: PoolRef> PoolOwner<R> {
         if let Err(item) = pool.intake().push(item) {
             pool.release(item);
         }
+        // The pool has not ended: its owner is here.
     }
 
     /// Takes back a page that must be looked at.
@@ -274,14 +311,23 @@ impl<R: PoolRef> PoolOwner<R> {
             return drop(page);
         }
         let item = page.into_item();
+        let node = if self.is_mixed { self.wanted_node() } else { None };
         let pool = self.pool.pool();
-        let may_recycle = pool.note_return(item.0.first());
-        self.is_special = pool.intake().special() & RESERVE != 0;
-        if may_recycle {
-            self.recycle(item, used);
-        } else {
-            self.pool.pool().release(item);
+        let check = pool.check_reuse(&item.0, node);
+        self.is_special = self.is_mixed || pool.intake().special() & RESERVE != 0;
+        match check {
+            Ok(()) => self.recycle(item, used),
+            Err(unfit) => self.give_up(item, unfit),
         }
+    }
+
+    /// Gives up a page that is not used again.
+    #[cold]
+    fn give_up(&mut self, item: Item<R::Block, R::Mapper>, unfit: Unfit) {
+        if unfit == Unfit::OtherNode {
+            self.tally.waive += 1;
+        }
+        self.pool.pool().release(item);
     }
 
     /// Fills the empty cache and takes a page.
@@ -303,18 +349,17 @@ impl<R: PoolRef> PoolOwner<R> {
             self.tally.empty += 1;
             return None;
         }
-        let allocator = pool.source().allocator();
-        // On a machine of one node there is nothing to be looked at.
-        let node =
-            (allocator.nr_nodes() > 1).then(|| self.node.unwrap_or_else(|| allocator.local_node()));
+        let node = self.note_node();
+        let pool = self.pool.pool();
         let mut stranger = None;
         if let Some(mut drain) = pool.intake().drain() {
             match node {
+                // Asked when it came back; on a machine of one node, nothing has changed since.
                 None => _ = drain.pop_into(PP_ALLOC_CACHE_REFILL, &mut self.cache),
-                Some(node) => {
+                Some(_) => {
                     for item in drain.take(PP_ALLOC_CACHE_REFILL) {
-                        if item.0.its_node() != node {
-                            stranger = Some(item);
+                        if let Err(unfit) = pool.check_reuse(&item.0, node) {
+                            stranger = Some((item, unfit));
                             break;
                         }
                         stock(&mut self.cache, item);
@@ -322,9 +367,8 @@ impl<R: PoolRef> PoolOwner<R> {
                 }
             }
         }
-        if let Some(item) = stranger {
-            self.tally.waive += 1;
-            pool.release(item);
+        if let Some((item, unfit)) = stranger {
+            self.give_up(item, unfit);
         } else if self.cache.is_empty() {
             self.tally.empty += 1;
         }
@@ -339,6 +383,7 @@ impl<R: PoolRef> PoolOwner<R> {
     /// # Source
     /// `linux-6.12` `net/core/page_pool.c` `__page_pool_alloc_pages_slow`
     fn refill_from_allocator(&mut self) -> Option<Item<R::Block, R::Mapper>> {
+        let node = self.note_node();
         let pool = self.pool.pool();
         let params = pool.params();
         let is_high = params.order > Order::ZERO;
@@ -353,13 +398,18 @@ impl<R: PoolRef> PoolOwner<R> {
         if filled == 0 {
             return self.alloc_from_reserve(request.gfp);
         }
+        let mut is_mixed = false;
         for block in self.slots[..filled].iter_mut().filter_map(Option::take) {
+            is_mixed |= node.is_some_and(|node| block.its_node() != node);
             if let Some(item) = pool.map(block) {
                 stock(&mut self.cache, item);
             }
         }
         // At most 64.
         pool.intake().hold(u32::try_from(self.cache.len()).unwrap_or(u32::MAX));
+        if is_mixed {
+            self.mix();
+        }
         let item = self.cache.pop()?;
         self.tally.stocked += self.cache.len() as u64;
         if is_high {
@@ -423,7 +473,7 @@ impl<R: PoolRef> Drop for PoolOwner<R> {
     fn drop(&mut self) {
         self.flush();
         let pool = self.pool.pool();
-        pool.intake().set_special(CLOSING);
+        pool.intake().close();
         pool.scrub();
     }
 }

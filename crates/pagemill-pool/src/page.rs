@@ -30,11 +30,6 @@ impl<R: PoolRef> PoolPage<R> {
     }
 
     #[inline]
-    pub(crate) fn from_owned(owned: Owned<R>) -> Self {
-        Self(owned)
-    }
-
-    #[inline]
     pub(crate) fn into_owned(self) -> Owned<R> {
         self.0
     }

@@ -9,7 +9,7 @@ use core::ops::Range;
 use core::panic::Location;
 
 use arrayvec::ArrayVec;
-use pagemill::{Folio, PAGE_SIZE, Page, PageSource, Pfn, TakeBack};
+use pagemill::{Folio, NodeId, PAGE_SIZE, Page, PageSource, Pfn, TakeBack};
 
 use crate::block::{Block, Request};
 use crate::dma::{DmaBlock, DmaMapper, NoDma};
@@ -42,6 +42,17 @@ pub(crate) type Item<B, M> = (B, <M as DmaMapper>::Mapping);
 
 /// Pages that return at once: as many as one claim in the ring is made for.
 pub(crate) type Batch<B, M> = ArrayVec<Item<B, M>, BATCH>;
+
+/// Why a page that came back is not used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// It came from the allocator's reserve, which needs it.
+    Reserve,
+    /// The pool has ended.
+    Closing,
+    /// It is on another node than pages are wanted on.
+    OtherNode,
+}
 
 /// One poll's budget. Differs: Linux returns 16 at a time.
 pub(crate) const BATCH: usize = 64;
@@ -272,7 +283,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
 
     /// Returns who has pages, if the owner is [`Tracked`].
     pub fn holders(&self) -> alloc::vec::Vec<Holder> {
-        self.ledger.holders()
+        self.ledger.holders(self.platform())
     }
 
     fn empty(params: &PoolParams, source: B::Source, mapper: M) -> Result<Self, PoolError> {
@@ -295,6 +306,11 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
 
     pub(crate) fn source(&self) -> &B::Source {
         &self.source
+    }
+
+    /// Returns the machine, which keeps interrupts away from the ledger.
+    fn platform(&self) -> &<B::Source as PageSource>::Platform {
+        self.source.allocator().platform()
     }
 
     pub(crate) fn intake(&self) -> &Intake<Item<B, M>> {
@@ -359,15 +375,38 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         }
     }
 
+    /// Decides whether a page that came back may be used again. Every way back asks here: through
+    /// the ring, directly to the owner, as the last of the pieces of a page; and the owner asks for
+    /// what it takes out of the ring.
+    ///
+    /// `node` is the one that pages are wanted on, where there are several. Only the owner knows it,
+    /// so pages that return through the ring are asked about it as they come out.
+    ///
+    /// # Source
+    /// `linux-6.12` `net/core/page_pool.c` `__page_pool_page_can_be_recycled`,
+    /// `page_pool_refill_alloc_cache`. Differs: a page that its user gives back directly is looked at
+    /// for its node, too.
+    #[inline]
+    pub(crate) fn check_reuse(&self, block: &B, node: Option<NodeId>) -> Result<(), Unfit> {
+        if self.intake.special() != 0 {
+            self.note_return(block.first())?;
+        }
+        match node {
+            Some(node) if block.its_node() != node => Err(Unfit::OtherNode),
+            _ => Ok(()),
+        }
+    }
+
     /// Takes a page back into the ring, or gives it up where it cannot be recycled.
     #[inline]
     pub(crate) fn put(&self, item: Item<B, M>) {
-        if self.intake.special() != 0 && !self.note_return(item.0.first()) {
+        if self.check_reuse(&item.0, None).is_err() {
             return self.release(item);
         }
         self.sync_for_device(&item, usize::MAX);
-        if let Err(item) = self.intake.push(item) {
-            self.release(item);
+        match self.intake.push(item) {
+            Ok(()) => self.look_again(),
+            Err(item) => self.release(item),
         }
     }
 
@@ -379,10 +418,9 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         if self.intake.special() != 0 {
             let mut kept = Batch::<B, M>::new();
             for item in batch.drain(..) {
-                if self.note_return(item.0.first()) {
-                    kept.push(item);
-                } else {
-                    self.release(item);
+                match self.check_reuse(&item.0, None) {
+                    Ok(()) => kept.push(item),
+                    Err(_) => self.release(item),
                 }
             }
             *batch = kept;
@@ -394,17 +432,35 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
             self.intake.count_ring_full();
             self.release_all(items);
         }
+        self.look_again();
     }
 
     /// Takes up to `nr` pages back into the ring by one claim, and returns how many: fewer if there
     /// is no room, none while there is anything unusual.
     #[inline]
     pub(crate) fn put_run(&self, nr: usize, items: &mut impl Iterator<Item = Item<B, M>>) -> usize {
+        /// Also where the iterator panics: others may have put pages behind the places it claimed.
+        struct LookAgain<'p, B: Block, M: DmaMapper>(&'p PagePool<B, M>);
+        impl<B: Block, M: DmaMapper> Drop for LookAgain<'_, B, M> {
+            #[inline]
+            fn drop(&mut self) {
+                self.0.look_again();
+            }
+        }
         if self.intake.special() != 0 {
             return 0;
         }
+        let _look = LookAgain(self);
         let mut synced = items.inspect(|item| self.sync_for_device(item, usize::MAX));
         self.intake.push_bulk(nr, &mut synced)
+    }
+
+    /// Empties the ring if the pool ended while the caller put something into it: `ring-emptied`.
+    #[inline]
+    pub(crate) fn look_again(&self) {
+        if self.intake.has_closed() {
+            self.scrub();
+        }
     }
 
     /// Gives pages back to where they came from, although they might be recycled.
@@ -415,34 +471,35 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         self.release_all(batch.drain(..));
     }
 
-    /// Notes that a page came back, and tells whether it may be recycled.
+    /// Notes that a page came back while there is anything unusual.
     #[cold]
     #[inline(never)]
-    pub(crate) fn note_return(&self, pfn: Pfn) -> bool {
+    fn note_return(&self, pfn: Pfn) -> Result<(), Unfit> {
         let special = self.intake.special();
         if special & (TRACKED | RESERVE) != 0 && self.forget(pfn) {
             self.intake.count_refcnt();
-            return false;
+            return Err(Unfit::Reserve);
         }
-        special & CLOSING == 0
+        if special & CLOSING != 0 { Err(Unfit::Closing) } else { Ok(()) }
     }
 
     /// Notes who takes a page.
     pub(crate) fn note_taken(&self, item: &Item<B, M>, site: &'static Location<'static>) {
-        self.ledger.note_holder(item.0.first(), site);
+        self.ledger.note_holder(self.platform(), item.0.first(), site);
     }
 
     /// Notes that a page came from the reserve; false if too many of them are out.
     #[cold]
     pub(crate) fn note_reserve(&self, block: &B) -> bool {
-        self.ledger.note_reserve(block.first(), || self.intake.set_special(RESERVE))
+        let then = || self.intake.set_special(RESERVE);
+        self.ledger.note_reserve(self.platform(), block.first(), then)
     }
 
     /// Forgets what was noted of a page that leaves the pool, and tells whether it came from the
     /// reserve.
     #[cold]
     pub(crate) fn forget(&self, pfn: Pfn) -> bool {
-        self.ledger.forget(pfn, || self.intake.clear_special(RESERVE))
+        self.ledger.forget(self.platform(), pfn, || self.intake.clear_special(RESERVE))
     }
 
     /// Takes a page out of the pool; it is its holder's alone from then on.
@@ -525,22 +582,18 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         }
     }
 
-    /// Empties the ring.
+    /// Empties the ring of a pool that has ended.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn scrub(&self) {
-        loop {
-            let batch: Batch<B, M> =
-                self.intake.drain().into_iter().flatten().take(BATCH).collect();
-            if batch.is_empty() {
-                return;
-            }
-            self.release_all(batch);
-        }
+        self.intake.scrub(|batch: Batch<B, M>| self.release_all(batch));
     }
 }
 
 impl<B: Block, M: DmaMapper> Drop for PagePool<B, M> {
     fn drop(&mut self) {
-        // What came back after the last shutdown looked.
+        // A pool that never had an owner has none; otherwise `ring-emptied` sees to it, unless the
+        // owner was leaked.
         self.scrub();
     }
 }

@@ -37,7 +37,7 @@ impl<R: PoolRef> Draining<R> {
     /// Gives up what has come back by now, and returns what is still out.
     pub fn poll(&mut self) -> Option<Outstanding> {
         let pool = self.pool.pool();
-        // Who began to return a page before the end may have put it into the ring after it.
+        // Left to do only where a mapper panicked while the ring was emptied.
         pool.scrub();
         match pool.inflight() {
             0 => None,

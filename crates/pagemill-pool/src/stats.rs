@@ -19,7 +19,8 @@ pub struct AllocStats {
     pub empty: u64,
     /// Times that the cache was refilled from the ring.
     pub refill: u64,
-    /// Pages from the ring that were of another node, and given up.
+    /// Pages of another node than pages are wanted on, and given up: from the ring, or as they came
+    /// back directly. Differs: Linux counts those from the ring, and keeps the others.
     pub waive: u64,
 }
 

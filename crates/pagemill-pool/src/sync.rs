@@ -2,7 +2,7 @@
 
 #[cfg(not(loom))]
 mod imp {
-    pub(crate) use core::sync::atomic::Ordering;
+    pub(crate) use core::sync::atomic::{Ordering, fence};
 
     #[expect(clippy::disallowed_types, reason = "the alias that all others go through")]
     pub(crate) type AtomicBool = core::sync::atomic::AtomicBool;
@@ -14,7 +14,7 @@ mod imp {
 
 #[cfg(loom)]
 mod imp {
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 }
 
-pub(crate) use imp::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+pub(crate) use imp::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};

@@ -11,30 +11,26 @@ mod common;
 use alloc::sync::Arc;
 use std::sync::Mutex;
 
-use common::World;
-use pagemill::{AllocPages, Folio, Gfp, NodeId, Order, Page, PageAllocator, PageSource};
-use pagemill_host::{
-    AllocatorConfig, ArenaConfig, Cpus, DEFAULT_BASE_PFN, Host, SharedAllocator, allocator,
-};
+use common::{Frames, world};
+use pagemill::{AllocPages, DirectMap, Folio, Gfp, NodeId, Order, Page};
 use pagemill_pool::{
-    ArenaOffsets, DmaParams, FaultyMapper, MemoryProvider, NoDma, PagePool, PoolError, PoolFrags,
-    PoolOwner, PoolPage, PoolParams, Tracked,
+    ArenaOffsets, DmaParams, FaultyMapper, MemoryProvider, NoDma, PagePool, PoolError, PoolOwner,
+    PoolPage, PoolParams, Tracked,
 };
-
-type Frames<'w> = &'w PageAllocator<Host>;
+use pagemill_testkit::{SharedWorld, World};
 
 fn pool(world: &World) -> PagePool<Page<Frames<'_>>> {
     PagePool::new(&PoolParams::new(), &**world, NoDma).expect("valid parameters")
 }
 
-fn offsets(world: &World) -> FaultyMapper<ArenaOffsets> {
-    FaultyMapper::new(ArenaOffsets::new(world.platform().base_pfn()))
+fn offsets() -> FaultyMapper<ArenaOffsets> {
+    FaultyMapper::new(ArenaOffsets::new(World::BASE))
 }
 
 /// 2.24: the refill ran although the cache was not empty, and overflowed it.
 #[test]
 fn the_cache_is_refilled_only_when_it_is_empty_and_never_overflows() {
-    let world = World::new();
+    let world = world();
     let pool = pool(&world);
     let mut owner = PoolOwner::claim(&pool).unwrap();
     let first = owner.alloc().unwrap();
@@ -63,8 +59,8 @@ fn the_cache_is_refilled_only_when_it_is_empty_and_never_overflows() {
 /// 2.23: an error path freed more, or less, than it had got.
 #[test]
 fn a_page_that_cannot_be_mapped_is_freed_and_only_that_one() {
-    let world = World::new();
-    let pool = PagePool::new(&PoolParams::new(), &*world, offsets(&world)).unwrap();
+    let world = world();
+    let pool = PagePool::new(&PoolParams::new(), &*world, offsets()).unwrap();
     let mut owner = PoolOwner::claim(&pool).unwrap();
     pool.mapper().fail(0b1011);
     let page = owner.alloc().unwrap();
@@ -79,18 +75,10 @@ fn a_page_that_cannot_be_mapped_is_freed_and_only_that_one() {
     drop((page, rest));
 }
 
-/// Returns a world, and keeps the caller on one CPU from now on: pages in the lists of a CPU it had left
-/// would be missing from what it takes until nothing is left.
-fn on_one_cpu() -> World {
-    let cpu = Cpus::allowed().expect("the kernel tells")[0];
-    Cpus::pin_to(cpu).expect("an allowed CPU");
-    World::new()
-}
-
 /// A partial result of the bulk allocator is taken as it is.
 #[test]
 fn a_refill_takes_what_the_allocator_can_spare() {
-    let world = on_one_cpu();
+    let world = world();
     let mut hog: Vec<_> = core::iter::from_fn(|| world.alloc_page(Gfp::KERNEL)).collect();
     hog.truncate(hog.len() - 100);
     let pool = pool(&world);
@@ -108,7 +96,7 @@ fn a_refill_takes_what_the_allocator_can_spare() {
 /// 2.10: with accounts, a bulk call brings one page at a time; the pool goes on with that.
 #[test]
 fn a_refill_of_one_serves_one() {
-    let world = World::new();
+    let world = world();
     let params = PoolParams { refill: 1, ..PoolParams::new() };
     let pool = PagePool::new(&params, &*world, NoDma).unwrap();
     let mut owner = PoolOwner::claim(&pool).unwrap();
@@ -119,7 +107,7 @@ fn a_refill_of_one_serves_one() {
 
 #[test]
 fn pages_from_the_reserve_are_not_recycled() {
-    let world = on_one_cpu();
+    let world = world();
     let gfp = Gfp::ATOMIC | Gfp::MEMALLOC;
     let pool = PagePool::new(&PoolParams { gfp, ..PoolParams::new() }, &*world, NoDma).unwrap();
     let mut owner = PoolOwner::claim(&pool).unwrap();
@@ -150,7 +138,7 @@ fn pages_from_the_reserve_are_not_recycled() {
 
 #[test]
 fn a_pool_whose_pages_may_not_come_from_the_reserve_gets_none() {
-    let world = on_one_cpu();
+    let world = world();
     let pool = pool(&world);
     let mut owner = PoolOwner::claim(&pool).unwrap();
     let hog: Vec<_> = core::iter::from_fn(|| world.alloc_page(Gfp::ATOMIC)).collect();
@@ -160,7 +148,7 @@ fn a_pool_whose_pages_may_not_come_from_the_reserve_gets_none() {
 
 #[test]
 fn pages_of_another_node_are_given_up_one_each_refill() {
-    let world = World::new();
+    let world = world();
     let params = PoolParams { node: Some(NodeId::new(0)), ..PoolParams::new() };
     let pool = PagePool::new(&params, &*world, NoDma).unwrap();
     let mut owner = PoolOwner::claim(&pool).unwrap();
@@ -181,9 +169,54 @@ fn pages_of_another_node_are_given_up_one_each_refill() {
     assert_eq!(owner.stats().alloc.refill, 0);
 }
 
+/// Linux looks at the node of pages from the ring alone, and keeps those that come back directly.
+#[test]
+fn pages_of_another_node_are_not_recycled_by_any_way_back() {
+    let world = world();
+    let params = PoolParams { node: Some(NodeId::new(0)), ..PoolParams::new() };
+    let pool = PagePool::new(&params, &*world, NoDma).unwrap();
+    let mut owner = PoolOwner::claim(&pool).unwrap();
+    let mut pages = Vec::new();
+    owner.alloc_bulk(4, &mut pages);
+    owner.put(pages.pop().unwrap());
+    assert_eq!((owner.stats().recycle.cached, owner.stats().alloc.waive), (1, 0));
+    owner.set_node(Some(NodeId::new(1)));
+    owner.put(pages.pop().unwrap());
+    owner.put_bulk(pages);
+    assert_eq!((owner.stats().recycle.cached, owner.stats().alloc.waive), (1, 3));
+    assert_eq!((owner.nr_cached(), pool.inflight()), (0, 0));
+    let page = owner.alloc().unwrap();
+    owner.put(page);
+    assert_eq!((owner.stats().recycle.cached, owner.stats().alloc.waive), (2, 3));
+    // Back on the first node, whose pages are welcome again.
+    owner.set_node(Some(NodeId::new(0)));
+    let page = owner.alloc().unwrap();
+    owner.put(page);
+    assert_eq!(owner.stats().recycle.cached, 3);
+}
+
+/// Where the pool's node has too few pages, the allocator helps out with those of another.
+#[test]
+fn pages_that_the_allocator_helped_out_with_are_given_up() {
+    let world = world();
+    let node = Some(NodeId::new(0));
+    let params = PoolParams { node, refill: 1, ..PoolParams::new() };
+    let pool = PagePool::new(&params, &*world, NoDma).unwrap();
+    let mut owner = PoolOwner::claim(&pool).unwrap();
+    let own = owner.alloc().unwrap();
+    let all = || world.alloc_page_node(NodeId::new(0), Gfp::KERNEL | Gfp::THISNODE);
+    let hog: Vec<_> = core::iter::from_fn(all).collect();
+    let other = owner.alloc().unwrap();
+    assert_eq!([own.node(), other.node()], [0, 1].map(NodeId::new));
+    owner.put(other);
+    owner.put(own);
+    assert_eq!((owner.stats().alloc.waive, owner.nr_cached()), (1, 1));
+    drop(hog);
+}
+
 #[test]
 fn a_shared_page_is_recycled_only_by_its_last_owner() {
-    let world = World::new();
+    let world = world();
     let pool = pool(&world);
     let mut owner = PoolOwner::claim(&pool).unwrap();
     let alone = owner.alloc().unwrap().share();
@@ -200,14 +233,14 @@ fn a_shared_page_is_recycled_only_by_its_last_owner() {
 
 #[test]
 fn folios_come_one_by_one_and_are_recycled() {
-    let world = World::new();
+    let world = world();
     let order = Order::new(2).unwrap();
     let params = PoolParams { order, ..PoolParams::new() };
     assert_eq!(
         PagePool::<Page<_>>::new(&params, &*world, NoDma).unwrap_err(),
         PoolError::Order { order }
     );
-    let pool = PagePool::of_folios(&params, &*world, offsets(&world)).unwrap();
+    let pool = PagePool::of_folios(&params, &*world, offsets()).unwrap();
     let mut owner = PoolOwner::claim(&pool).unwrap();
     let mut one = owner.alloc().unwrap();
     let two = owner.alloc().unwrap();
@@ -230,15 +263,15 @@ fn folios_come_one_by_one_and_are_recycled() {
 
 #[test]
 fn a_device_knows_pages_by_their_offset_and_gets_their_bytes_back() {
-    let world = World::new();
+    let world = world();
     let dma = DmaParams { sync_for_device: true, offset: 256, max_len: 1500, ..Default::default() };
     let params = PoolParams { dma, ..PoolParams::new() };
-    let pool = PagePool::new(&params, &*world, offsets(&world)).unwrap();
+    let pool = PagePool::new(&params, &*world, offsets()).unwrap();
     let mut owner = PoolOwner::claim(&pool).unwrap();
     let page = owner.alloc().unwrap();
     let mapped = pool.mapper().bytes_for_device();
     assert_eq!(mapped, 64 * 1500, "each page as it is mapped");
-    let base = world.platform().memory().base().addr().get();
+    let base = world.platform().frame_ptr(World::BASE).addr().get();
     let offset = page.as_bytes().as_ptr().addr() - base;
     assert_eq!(page.dma_addr().value(), (offset + 256) as u64);
     page.sync_for_cpu(0..60);
@@ -250,47 +283,8 @@ fn a_device_knows_pages_by_their_offset_and_gets_their_bytes_back() {
 }
 
 #[test]
-fn pieces_of_a_page_are_apart_and_the_last_one_recycles_it() {
-    let world = World::new();
-    let pool = pool(&world);
-    let mut owner = PoolOwner::claim(&pool).unwrap();
-    let mut frags = PoolFrags::new();
-    assert!(frags.alloc(&mut owner, 4097).is_none());
-    let mut pieces: Vec<_> = (0..4).map(|_| frags.alloc(&mut owner, 1000).unwrap()).collect();
-    for (piece, value) in pieces.iter_mut().zip(1..) {
-        piece.as_bytes_mut().fill(value);
-    }
-    for (piece, value) in pieces.iter().zip(1_u8..) {
-        assert!(piece.as_bytes().iter().all(|&byte| byte == value));
-        assert_eq!((piece.as_bytes().len(), piece.offset() % 64), (1000, 0));
-    }
-    let pfn = pieces[0].block().pfn();
-    assert!(pieces.iter().all(|piece| piece.block().pfn() == pfn));
-    // All come back, some from elsewhere: the page is begun anew, and was nowhere meanwhile.
-    let kept = pieces.split_off(2);
-    std::thread::scope(|scope| scope.spawn(move || drop(kept)).join().unwrap());
-    drop(pieces);
-    let before = owner.stats();
-    let again = frags.alloc(&mut owner, 1000).unwrap();
-    let after = owner.stats();
-    assert_eq!((again.block().pfn(), again.offset()), (pfn, 0));
-    assert_eq!(after.recycle.cached, before.recycle.cached + 1);
-    assert_eq!(after.alloc.fast, before.alloc.fast + 1);
-    // One stays out: the next pieces are of another page, and the last one recycles it.
-    let other = frags.alloc(&mut owner, 4000).unwrap();
-    assert_ne!(other.block().pfn(), pfn);
-    assert_eq!(owner.stats().recycle.ring, 0);
-    owner.put_frag(again);
-    assert_eq!(owner.stats().recycle.cached, after.recycle.cached + 1, "taken back directly");
-    drop(frags);
-    assert_eq!(owner.stats().recycle.ring, 0, "its piece is still out");
-    drop(other);
-    assert_eq!(owner.stats().recycle.ring, 1);
-}
-
-#[test]
 fn a_page_of_another_pool_returns_to_its_own() {
-    let world = World::new();
+    let world = world();
     let (one, two) = (pool(&world), pool(&world));
     let mut first = PoolOwner::claim(&one).unwrap();
     let mut second = PoolOwner::claim(&two).unwrap();
@@ -307,7 +301,7 @@ fn a_page_of_another_pool_returns_to_its_own() {
 
 #[test]
 fn a_pool_has_one_owner() {
-    let world = World::new();
+    let world = world();
     let pool = pool(&world);
     let owner = PoolOwner::claim(&pool).unwrap();
     assert!(PoolOwner::claim(&pool).is_none());
@@ -317,7 +311,7 @@ fn a_pool_has_one_owner() {
 
 #[test]
 fn a_shutdown_tells_who_has_the_pages_it_waits_for() {
-    let world = World::new();
+    let world = world();
     let pool = Arc::new(pool(&world));
     let mut owner = PoolOwner::claim(Tracked(Arc::clone(&pool))).unwrap();
     let (one, line) = (owner.alloc().unwrap(), line!());
@@ -342,7 +336,7 @@ fn a_shutdown_tells_who_has_the_pages_it_waits_for() {
 
 #[test]
 fn a_shutdown_waits_for_pages_on_other_threads() {
-    let world = World::new();
+    let world = world();
     let pool = pool(&world);
     let mut owner = PoolOwner::claim(&pool).unwrap();
     let mut pages = Vec::new();
@@ -375,19 +369,19 @@ fn a_shutdown_waits_for_pages_on_other_threads() {
 /// Lends pages that it has taken from the allocator long before.
 #[derive(Clone)]
 struct Lender {
-    pages: Arc<Mutex<Vec<Page<SharedAllocator>>>>,
+    pages: Arc<Mutex<Vec<Page<SharedWorld>>>>,
     /// Whether pages that come back are kept.
     keeps: bool,
 }
 
-impl MemoryProvider<Page<SharedAllocator>> for Lender {
-    fn alloc(&self, nr: usize, take: &mut dyn FnMut(Page<SharedAllocator>)) {
+impl MemoryProvider<Page<SharedWorld>> for Lender {
+    fn alloc(&self, nr: usize, take: &mut dyn FnMut(Page<SharedWorld>)) {
         let mut pages = self.pages.lock().expect("nobody panicked");
         let from = pages.len().saturating_sub(nr);
         pages.drain(from..).for_each(take);
     }
 
-    fn release(&self, page: Page<SharedAllocator>) -> Option<Page<SharedAllocator>> {
+    fn release(&self, page: Page<SharedWorld>) -> Option<Page<SharedWorld>> {
         if !self.keeps {
             return Some(page);
         }
@@ -399,11 +393,11 @@ impl MemoryProvider<Page<SharedAllocator>> for Lender {
 /// Has a page only for who asks twice.
 struct Moody {
     nr_asked: Arc<Mutex<u32>>,
-    page: Mutex<Option<Page<SharedAllocator>>>,
+    page: Mutex<Option<Page<SharedWorld>>>,
 }
 
-impl MemoryProvider<Page<SharedAllocator>> for Moody {
-    fn alloc(&self, _nr: usize, take: &mut dyn FnMut(Page<SharedAllocator>)) {
+impl MemoryProvider<Page<SharedWorld>> for Moody {
+    fn alloc(&self, _nr: usize, take: &mut dyn FnMut(Page<SharedWorld>)) {
         let mut nr_asked = self.nr_asked.lock().expect("nobody panicked");
         *nr_asked += 1;
         if *nr_asked > 1 {
@@ -411,17 +405,16 @@ impl MemoryProvider<Page<SharedAllocator>> for Moody {
         }
     }
 
-    fn release(&self, page: Page<SharedAllocator>) -> Option<Page<SharedAllocator>> {
+    fn release(&self, page: Page<SharedWorld>) -> Option<Page<SharedWorld>> {
         Some(page)
     }
 }
 
 #[test]
 fn memory_can_come_from_elsewhere() {
-    let frames = allocator(&AllocatorConfig::new(ArenaConfig::new(16 << 20))).unwrap();
-    let frames = SharedAllocator::new(frames);
-    let nr_free = frames.allocator().nr_free_pages();
-    let mapper = || FaultyMapper::new(ArenaOffsets::new(DEFAULT_BASE_PFN));
+    let frames = SharedWorld::new(world());
+    let nr_free = frames.nr_free_pages();
+    let mapper = || FaultyMapper::new(ArenaOffsets::new(World::BASE));
     let dma = DmaParams { sync_for_device: true, max_len: 4096, ..Default::default() };
     let params = PoolParams { dma, ..PoolParams::new() };
     for keeps in [true, false] {
@@ -452,8 +445,8 @@ fn memory_can_come_from_elsewhere() {
     assert_eq!(owner.nr_cached(), 1, "recycled like any other");
     assert!(owner.shutdown().is_complete());
     drop(pool);
-    frames.allocator().drain_all_pages();
-    assert_eq!(frames.allocator().nr_free_pages(), nr_free);
+    frames.drain_all_pages();
+    assert_eq!(frames.nr_free_pages(), nr_free);
     let lender = Lender { pages: Arc::default(), keeps: true };
     let provider = Box::new(lender);
     let refused = PagePool::with_provider(&PoolParams::new(), frames, mapper(), provider);
@@ -477,9 +470,9 @@ type Packet<'p, 'w> = PoolPage<&'p PagePool<Page<Frames<'w>>, FaultyMapper<Arena
 
 #[test]
 fn threads_return_pages_while_the_owner_takes_them_and_none_is_lost() {
-    let world = World::of(64 << 20);
+    let world = World::new(16_384, 1);
     let params = PoolParams { pool_size: 256, ..PoolParams::new() };
-    let pool = PagePool::new(&params, &*world, offsets(&world)).unwrap();
+    let pool = PagePool::new(&params, &*world, offsets()).unwrap();
     let mut owner = PoolOwner::claim(&pool).unwrap();
     std::thread::scope(|scope| {
         let senders: Vec<_> = (0..3)

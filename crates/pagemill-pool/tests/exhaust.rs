@@ -7,10 +7,10 @@ extern crate alloc;
 #[expect(dead_code, reason = "other tests use the rest")]
 mod common;
 
-use common::World;
 use common::player::{Op, Player};
 use pagemill::NodeId;
 use pagemill_pool::{ArenaOffsets, FaultyMapper, PagePool, PoolParams};
+use pagemill_testkit::World;
 
 /// Operations in a sequence.
 const LEN: u32 = 6;
@@ -37,7 +37,7 @@ fn choices(nr_out: usize) -> Vec<Op> {
 
 #[test]
 fn all_short_sequences_do_what_the_model_does() {
-    let world = World::new();
+    let world = common::world();
     let nr_sequences = extend(&world, &mut Vec::new());
     assert!(nr_sequences > 100_000, "{nr_sequences}");
 }
@@ -46,7 +46,7 @@ fn all_short_sequences_do_what_the_model_does() {
 fn extend(world: &World, ops: &mut Vec<Op>) -> usize {
     let params =
         PoolParams { pool_size: 2, refill: 2, node: Some(NodeId::new(0)), ..PoolParams::new() };
-    let mapper = FaultyMapper::new(ArenaOffsets::new(world.platform().base_pfn()));
+    let mapper = FaultyMapper::new(ArenaOffsets::new(World::BASE));
     let pool = PagePool::new(&params, &**world, mapper).expect("valid parameters");
     let mut player = Player::new(world, &pool);
     player.play(Op::SetRefill(2));

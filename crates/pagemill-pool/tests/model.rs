@@ -11,9 +11,10 @@ mod common;
 use std::panic::catch_unwind;
 
 use common::player::{Op, Player};
-use common::{Rng, World};
+use common::{Rng, world};
 use pagemill::NodeId;
 use pagemill_pool::{ArenaOffsets, FaultyMapper, PagePool, PoolParams};
+use pagemill_testkit::World;
 
 const NR_SEEDS: u64 = 60;
 const NR_STEPS: usize = 2_000;
@@ -34,11 +35,11 @@ fn a_pool_does_what_a_naive_one_does() {
 
 fn run(seed: u64) {
     let mut rng = Rng::new(seed);
-    let world = World::new();
+    let world = world();
     let pool_size = [1, 2, 7, 64, 100, 128][rng.below(6)];
     let node = Some(NodeId::new(0));
     let params = PoolParams { pool_size, node, ..PoolParams::new() };
-    let mapper = FaultyMapper::new(ArenaOffsets::new(world.platform().base_pfn()));
+    let mapper = FaultyMapper::new(ArenaOffsets::new(World::BASE));
     let pool = PagePool::new(&params, &*world, mapper).expect("valid parameters");
     let mut player = Player::new(&world, &pool);
     // Each run has its own liking.

@@ -1,94 +1,76 @@
 //! Pieces of a page, each with an owner of its own; the last one takes the page with it.
+//!
+//! While a page is in pieces, its owner does not exist: the carver and each piece hold the page's word
+//! and a clone of its source, and the last of them makes the owner again. So there is nothing that could
+//! be lent and that reaches all bytes, and nothing is duplicated but by its own `Clone`.
 
 use core::fmt;
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
-use core::ptr::{self, NonNull};
+use core::ptr::NonNull;
 
+use crate::handle::RawPage;
 use crate::memmap::RefCount;
 use crate::page::{Folio, Page};
 use crate::platform::DirectMap;
-use crate::returning::{Returning, TakeBack};
 use crate::source::PageSource;
 use crate::sync::{Ordering, fence_acquire};
-use crate::units::PAGE_SIZE;
+use crate::units::{NodeId, PAGE_SIZE, Pfn};
 
-/// What owns the bytes of a page or block: a [`Page`], a [`Folio`], or one of these with something
-/// beside it, also where it is [`Returning`].
-///
-/// # Safety
-/// The bytes are the value's own, always the same, initialised, and good for as long as it lives;
-/// so is the count, which nobody else uses meanwhile.
-pub unsafe trait OwnsBytes: sealed::Sealed {
-    /// Returns where the bytes are.
-    #[doc(hidden)]
-    fn bytes_ptr(&self) -> NonNull<[u8]>;
+/// A [`Page`] or a [`Folio`] whose bytes can be reached.
+pub trait OwnsBytes: Sized + sealed::Sealed {
+    /// How its allocator is reached.
+    type Source: PageSource<Platform: DirectMap>;
 
-    /// Returns the count of those who share the frame.
+    /// Gives up the ownership without freeing the frames.
     #[doc(hidden)]
-    fn share_count(&self) -> &RefCount;
+    fn take_apart(self) -> (RawPage, Self::Source);
+
+    /// Takes the ownership over again.
+    ///
+    /// # Safety
+    /// `raw` came from [`take_apart`](Self::take_apart), whose source reached the same allocator as
+    /// `source`, and is used for this once.
+    #[doc(hidden)]
+    unsafe fn put_together(raw: RawPage, source: Self::Source) -> Self;
 }
 
 mod sealed {
-    /// The bytes must be owned, which only this crate can vouch for.
+    /// Taken apart, a value must leave its frames to whoever has the word, which only this crate can
+    /// vouch for.
     #[expect(unnameable_types, reason = "sealed")]
     pub trait Sealed {}
 }
 
 impl<S: PageSource<Platform: DirectMap>> sealed::Sealed for Page<S> {}
 
-// SAFETY: 1. its own: a page is unique. 2. initialised, the same, alive: DirectMap. 3. the count is
-// used by SharedPage otherwise, of which there is none while there is a Page.
-unsafe impl<S: PageSource<Platform: DirectMap>> OwnsBytes for Page<S> {
-    fn bytes_ptr(&self) -> NonNull<[u8]> {
-        let first = self.source().allocator().platform().frame_ptr(self.pfn());
-        NonNull::slice_from_raw_parts(first, PAGE_SIZE)
+impl<S: PageSource<Platform: DirectMap>> OwnsBytes for Page<S> {
+    type Source = S;
+
+    #[inline]
+    fn take_apart(self) -> (RawPage, S) {
+        self.into_parts()
     }
 
-    fn share_count(&self) -> &RefCount {
-        let allocator = self.source().allocator();
-        allocator.frames().refs(allocator.frame_of(self.raw()))
+    #[inline]
+    unsafe fn put_together(raw: RawPage, source: S) -> Self {
+        Self::new(source, raw)
     }
 }
 
 impl<S: PageSource<Platform: DirectMap>> sealed::Sealed for Folio<S> {}
 
-// SAFETY: 1. to 3. as for Page; frames of a block follow each other in memory: DirectMap.
-unsafe impl<S: PageSource<Platform: DirectMap>> OwnsBytes for Folio<S> {
-    fn bytes_ptr(&self) -> NonNull<[u8]> {
-        let first = self.source().allocator().platform().frame_ptr(self.pfn());
-        NonNull::slice_from_raw_parts(first, PAGE_SIZE << self.order().value())
+impl<S: PageSource<Platform: DirectMap>> OwnsBytes for Folio<S> {
+    type Source = S;
+
+    #[inline]
+    fn take_apart(self) -> (RawPage, S) {
+        self.into_parts()
     }
 
-    fn share_count(&self) -> &RefCount {
-        let allocator = self.source().allocator();
-        allocator.frames().refs(allocator.frame_of(self.raw()))
-    }
-}
-
-impl<P: OwnsBytes, X> sealed::Sealed for (P, X) {}
-
-// SAFETY: 1. to 3. as for what it holds: nothing else is added.
-unsafe impl<P: OwnsBytes, X> OwnsBytes for (P, X) {
-    fn bytes_ptr(&self) -> NonNull<[u8]> {
-        self.0.bytes_ptr()
-    }
-
-    fn share_count(&self) -> &RefCount {
-        self.0.share_count()
-    }
-}
-
-impl<P: OwnsBytes, H: TakeBack<P>> sealed::Sealed for Returning<P, H> {}
-
-// SAFETY: 1. to 3. as for what it holds: its dereference is the same value each time.
-unsafe impl<P: OwnsBytes, H: TakeBack<P>> OwnsBytes for Returning<P, H> {
-    fn bytes_ptr(&self) -> NonNull<[u8]> {
-        (**self).bytes_ptr()
-    }
-
-    fn share_count(&self) -> &RefCount {
-        (**self).share_count()
+    #[inline]
+    unsafe fn put_together(raw: RawPage, source: S) -> Self {
+        Self::new(source, raw)
     }
 }
 
@@ -102,9 +84,10 @@ const BIAS: u32 = 1 << 30;
 /// A page that is handed out in pieces.
 ///
 /// `frag-count`: the frame's count is the number of fragments, plus `BIAS - nr_given` while the
-/// carver lives; each of them holds a copy of the owner, and who brings the count to zero drops it.
+/// carver lives. Whoever brings it to zero, or sees as the carver that no fragment is left, is the
+/// only one who has the page's word, and may make its owner again.
 /// `frag-disjoint`: since the count was last found to be the carver's alone, no byte was handed out
-/// twice.
+/// twice. Nothing else reaches the bytes: there is no owner meanwhile.
 ///
 /// # Examples
 /// ```
@@ -117,34 +100,69 @@ const BIAS: u32 = 1 << 30;
 /// assert_eq!(two.offset(), 128);
 /// # Some(()) }
 /// ```
+/// The page's bytes cannot be reached beside those of its pieces:
+/// ```compile_fail,E0599
+/// # use pagemill::*;
+/// # fn example<S: AllocPages<Platform: DirectMap>>(frames: S) -> Option<()> {
+/// let mut carver = Carver::new(frames.alloc_page(Gfp::KERNEL)?);
+/// let mut piece = carver.carve(100, 1)?;
+/// let all = carver.owner().as_bytes();
+/// piece.as_bytes_mut()[0] = all[0];
+/// # Some(()) }
+/// ```
+/// Only pages and blocks can be carved, not what somebody keeps beside them:
+/// ```compile_fail,E0277
+/// # use pagemill::*;
+/// # use core::cell::RefCell;
+/// # fn example<S: AllocPages<Platform: DirectMap>>(frames: S) -> Option<()> {
+/// let carver = Carver::new((frames.alloc_page(Gfp::KERNEL)?, RefCell::new(vec![1_u8])));
+/// # Some(()) }
+/// ```
+/// A fragment cannot leave the thread that its source is bound to:
+/// ```compile_fail,E0277
+/// # use pagemill::*;
+/// fn sent<T: Send>(_: T) {}
+/// # struct Bound<'a, P: Platform>(&'a PageAllocator<P>, core::marker::PhantomData<*mut ()>);
+/// # impl<P: Platform> Clone for Bound<'_, P> {
+/// #     fn clone(&self) -> Self { Self(self.0, self.1) }
+/// # }
+/// # unsafe impl<P: Platform> PageSource for Bound<'_, P> {
+/// #     type Platform = P;
+/// #     fn allocator(&self) -> &PageAllocator<P> { self.0 }
+/// # }
+/// # fn example<P: DirectMap>(fragment: Fragment<Page<Bound<'_, P>>>) {
+/// sent(fragment);
+/// # }
+/// ```
 pub struct Carver<P: OwnsBytes> {
-    owner: ManuallyDrop<P>,
+    raw: RawPage,
+    /// Taken out once: by `into_owner` or by the drop.
+    source: ManuallyDrop<P::Source>,
     used: usize,
     nr_given: u32,
+    /// It may free a `P`.
+    owner: PhantomData<P>,
 }
 
-/// Some bytes of a page, owned; dropping the last fragment lets go of the page.
+/// Some bytes of a page, owned; dropping the last fragment frees the page.
 pub struct Fragment<P: OwnsBytes> {
-    /// A copy; see `frag-count`.
-    owner: ManuallyDrop<P>,
+    raw: RawPage,
+    /// This fragment's own clone; taken out once: by `into_owner` or by the drop.
+    source: ManuallyDrop<P::Source>,
     offset: u32,
     len: u32,
-    /// Send and Sync are said below.
-    _owner: PhantomData<*mut P>,
+    /// It may free a `P`.
+    owner: PhantomData<P>,
 }
-
-// SAFETY: 1. fragments on several threads look at copies of one owner: P: Sync. 2. the last one
-// drops it, on whatever thread: P: Send.
-unsafe impl<P: OwnsBytes + Send + Sync> Send for Fragment<P> {}
-// SAFETY: 1. a shared fragment gives out shared references to bytes and owner only: P: Sync.
-unsafe impl<P: OwnsBytes + Send + Sync> Sync for Fragment<P> {}
 
 impl<P: OwnsBytes> Carver<P> {
     /// Begins to hand out the bytes of `owner`, from the first on.
     pub fn new(owner: P) -> Self {
+        let (raw, source) = owner.take_apart();
         // Relaxed: whoever else gets a claim gets it from this thread, by means that order.
-        owner.share_count().store(BIAS, Ordering::Relaxed);
-        Self { owner: ManuallyDrop::new(owner), used: 0, nr_given: 0 }
+        share_count(&source, raw).store(BIAS, Ordering::Relaxed);
+        let source = ManuallyDrop::new(source);
+        Self { raw, source, used: 0, nr_given: 0, owner: PhantomData }
     }
 
     /// Hands out the next `len` bytes from a multiple of `align` on; `None` if they do not fit.
@@ -157,51 +175,75 @@ impl<P: OwnsBytes> Carver<P> {
     pub fn carve(&mut self, len: usize, align: usize) -> Option<Fragment<P>> {
         let (offset, len) = (self.used.next_multiple_of(pow2(align)), len.max(1));
         let end = offset.checked_add(len)?;
-        if end > self.owner.bytes_ptr().len() {
+        if end > len_bytes(self.raw) {
             return None;
         }
+        // Before anything changes: it is the user's code, which may panic.
+        let source = ManuallyDrop::new(P::Source::clone(&self.source));
         self.used = end;
         // As many as there are bytes at most, which is less than BIAS.
         self.nr_given += 1;
-        // SAFETY: 1. valid to read: a reference. 2. dropped once in all: `frag-count`.
-        let owner = ManuallyDrop::new(unsafe { ptr::read(&raw const *self.owner) });
         #[expect(clippy::cast_possible_truncation, reason = "a block has at most 4 MiB")]
         let (offset, len) = (offset as u32, len as u32);
-        Some(Fragment { owner, offset, len, _owner: PhantomData })
+        Some(Fragment { raw: self.raw, source, offset, len, owner: PhantomData })
     }
 
     /// Returns how many bytes are left behind those that were handed out.
     #[must_use]
     pub fn left(&self) -> usize {
-        self.owner.bytes_ptr().len() - self.used
+        len_bytes(self.raw) - self.used
+    }
+
+    /// Tells whether no fragment is left. It stays so until the next one is carved.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        // Acquire pairs with the Release in `give_up`: what fragments did to the bytes is over.
+        share_count(&*self.source, self.raw).load(Ordering::Acquire) == BIAS - self.nr_given
     }
 
     /// Begins anew if no fragment is left, and tells whether it did.
     pub fn reset(&mut self) -> bool {
-        let count = self.owner.share_count();
-        // Acquire pairs with the Release in Fragment::drop: what they did to the bytes is over.
-        if count.load(Ordering::Acquire) != BIAS - self.nr_given {
-            return false;
+        let is_whole = self.is_whole();
+        if is_whole {
+            // Relaxed: as in `new`.
+            share_count(&*self.source, self.raw).store(BIAS, Ordering::Relaxed);
+            (self.used, self.nr_given) = (0, 0);
         }
-        // Relaxed: as in `new`.
-        count.store(BIAS, Ordering::Relaxed);
-        (self.used, self.nr_given) = (0, 0);
-        true
+        is_whole
     }
 
-    /// Returns the owner of the bytes.
-    pub fn owner(&self) -> &P {
-        &self.owner
+    /// Ends the handing out, and returns the owner of the page if no fragment is left; else the last
+    /// fragment has it.
+    #[must_use = "a page that is dropped is freed"]
+    pub fn into_owner(self) -> Option<P> {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: 1. taken once: `this` is never dropped.
+        let source = unsafe { ManuallyDrop::take(&mut this.source) };
+        // SAFETY: 1. these claims are the carver's, and it is gone after this: `frag-count`.
+        unsafe { give_up(this.raw, source, BIAS - this.nr_given) }
+    }
+
+    /// Returns the number of the page's first frame.
+    #[inline]
+    #[must_use]
+    pub fn pfn(&self) -> Pfn {
+        self.raw.pfn()
+    }
+
+    /// Returns the node that the page is on.
+    #[inline]
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.source.allocator().node_of(self.raw)
     }
 }
 
 impl<P: OwnsBytes> Drop for Carver<P> {
     fn drop(&mut self) {
+        // SAFETY: 1. taken once: this is the drop, and `into_owner` prevents it.
+        let source = unsafe { ManuallyDrop::take(&mut self.source) };
         // SAFETY: 1. these claims are the carver's, and it is gone after this: `frag-count`.
-        if unsafe { is_last(&*self.owner, BIAS - self.nr_given) } {
-            // SAFETY: 1. once: nobody else brings the count to zero (`frag-count`).
-            unsafe { ManuallyDrop::drop(&mut self.owner) };
-        }
+        drop(unsafe { give_up::<P>(self.raw, source, BIAS - self.nr_given) });
     }
 }
 
@@ -210,8 +252,9 @@ impl<P: OwnsBytes> Fragment<P> {
     #[inline]
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        // SAFETY: 1. initialised and alive: OwnsBytes; the owner lives while its count is not zero.
-        // 2. not written meanwhile: they are this fragment's (`frag-disjoint`), which is borrowed.
+        // SAFETY: 1. initialised and alive: DirectMap; the frame is not freed while its count is not
+        // zero (`frag-count`), and the platform lives as long as the source. 2. not written
+        // meanwhile: they are this fragment's (`frag-disjoint`), which is borrowed.
         unsafe { self.bytes_ptr().as_ref() }
     }
 
@@ -224,16 +267,15 @@ impl<P: OwnsBytes> Fragment<P> {
         unsafe { self.bytes_ptr().as_mut() }
     }
 
-    /// Lets go of the bytes, and returns the owner of the page if they were the last.
-    #[must_use]
+    /// Gives up the bytes, and returns the owner of the page if they were the last.
+    #[must_use = "a page that is dropped is freed"]
+    #[inline]
     pub fn into_owner(self) -> Option<P> {
         let mut this = ManuallyDrop::new(self);
-        // SAFETY: 1. this claim is the fragment's, which is never dropped: `frag-count`.
-        if !unsafe { is_last(&*this.owner, 1) } {
-            return None;
-        }
-        // SAFETY: 1. once: nobody else brings the count to zero (`frag-count`).
-        Some(unsafe { ManuallyDrop::take(&mut this.owner) })
+        // SAFETY: 1. taken once: `this` is never dropped.
+        let source = unsafe { ManuallyDrop::take(&mut this.source) };
+        // SAFETY: 1. this claim is the fragment's, which is gone after this: `frag-count`.
+        unsafe { give_up(this.raw, source, 1) }
     }
 
     /// Returns where in the page the bytes begin.
@@ -243,17 +285,25 @@ impl<P: OwnsBytes> Fragment<P> {
         self.offset as usize
     }
 
-    /// Returns the owner of the page's bytes, which all its fragments share.
+    /// Returns the number of the page's first frame.
     #[inline]
     #[must_use]
-    pub fn owner(&self) -> &P {
-        &self.owner
+    pub fn pfn(&self) -> Pfn {
+        self.raw.pfn()
+    }
+
+    /// Returns the node that the page is on.
+    #[inline]
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.source.allocator().node_of(self.raw)
     }
 
     #[inline]
     fn bytes_ptr(&self) -> NonNull<[u8]> {
-        let first = self.owner.bytes_ptr().cast::<u8>();
-        // SAFETY: 1. within the bytes: `carve` saw to it.
+        let first = self.source.allocator().platform().frame_ptr(self.raw.pfn());
+        // SAFETY: 1. within the page: `carve` saw to it. 2. frames of a block are one piece of
+        // memory: DirectMap.
         let first = unsafe { first.add(self.offset()) };
         NonNull::slice_from_raw_parts(first, self.len as usize)
     }
@@ -262,26 +312,40 @@ impl<P: OwnsBytes> Fragment<P> {
 impl<P: OwnsBytes> Drop for Fragment<P> {
     #[inline]
     fn drop(&mut self) {
+        // SAFETY: 1. taken once: this is the drop, and `into_owner` prevents it.
+        let source = unsafe { ManuallyDrop::take(&mut self.source) };
         // SAFETY: 1. this claim is the fragment's, and it is gone after this: `frag-count`.
-        if unsafe { is_last(&*self.owner, 1) } {
-            // SAFETY: 1. once: nobody else brings the count to zero (`frag-count`).
-            unsafe { ManuallyDrop::drop(&mut self.owner) };
-        }
+        drop(unsafe { give_up::<P>(self.raw, source, 1) });
     }
 }
 
-/// Gives `nr` claims up, and tells whether they were the last: then the caller has the owner.
+/// Gives `nr` claims up, and returns the owner if they were the last.
 ///
 /// # Safety
-/// The caller has these claims, and uses `owner` no more unless they were the last.
+/// The caller has these claims to a page that was taken apart to `raw`, and `source` reaches its
+/// allocator.
 #[inline]
-unsafe fn is_last<P: OwnsBytes>(owner: &P, nr: u32) -> bool {
-    // Release pairs with the fence of the last one, and with the load in `Carver::reset`.
-    let last = owner.share_count().fetch_sub(nr, Ordering::Release) == nr;
-    if last {
-        fence_acquire();
+unsafe fn give_up<P: OwnsBytes>(raw: RawPage, source: P::Source, nr: u32) -> Option<P> {
+    // Release pairs with the fence of the last one, and with the load in `Carver::is_whole`.
+    if share_count(&source, raw).fetch_sub(nr, Ordering::Release) != nr {
+        return None;
     }
-    last
+    fence_acquire();
+    // SAFETY: 1. of this allocator: the caller's obligation; clones of a source reach the same
+    // (PageSource). 2. once: nobody else brings the count to zero (`frag-count`).
+    Some(unsafe { P::put_together(raw, source) })
+}
+
+/// Returns the count of those who share a frame; while a page is in pieces, it is theirs alone.
+#[inline]
+fn share_count<S: PageSource>(source: &S, raw: RawPage) -> &RefCount {
+    let allocator = source.allocator();
+    allocator.frames().refs(allocator.frame_of(raw))
+}
+
+#[inline]
+fn len_bytes(raw: RawPage) -> usize {
+    PAGE_SIZE << raw.order().value()
 }
 
 fn pow2(align: usize) -> usize {

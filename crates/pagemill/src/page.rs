@@ -239,18 +239,14 @@ impl<S: PageSource> Folio<S> {
         Self { raw, source }
     }
 
-    #[inline]
-    pub(crate) fn raw(&self) -> RawPage {
-        self.raw
-    }
-
     /// Returns how the allocator is reached.
     #[inline]
     pub fn source(&self) -> &S {
         &self.source
     }
 
-    fn into_parts(self) -> (RawPage, S) {
+    #[inline]
+    pub(crate) fn into_parts(self) -> (RawPage, S) {
         let this = ManuallyDrop::new(self);
         // SAFETY: 1. valid to read: a reference. 2. not dropped twice: `this` never is.
         let source = unsafe { ptr::read(&raw const this.source) };

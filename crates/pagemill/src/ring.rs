@@ -112,6 +112,18 @@ impl<T> Ring<T> {
         self.len() == 0
     }
 
+    /// Tells whether a value, or a place that was left empty, is next to be taken; a snapshot.
+    ///
+    /// Unlike [`is_empty`](Self::is_empty) it does not count values that are still being put there.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        // Relaxed, both: a snapshot; whoever takes the value orders what follows.
+        let head = self.head.0.load(Ordering::Relaxed);
+        let now = self.slot(head).0.load(Ordering::Relaxed);
+        let expected = self.turn(head);
+        now == expected || now == expected ^ HOLE
+    }
+
     /// Returns how many values were ever put in.
     #[must_use]
     pub fn nr_pushed(&self) -> u64 {
@@ -477,7 +489,21 @@ mod tests {
         let push = AssertUnwindSafe(|| ring.push_bulk(2, &mut panics));
         assert!(std::panic::catch_unwind(push).is_err());
         ring.push(3).unwrap();
+        assert!(ring.is_ready());
         assert_eq!((ring.nr_pushed(), pop(&ring, 8)), (3, [1, 2, 3].into()));
+        assert!(!ring.is_ready());
+        assert_eq!(ring.push_bulk(1, &mut core::iter::empty()), 0);
+        assert!(ring.is_ready(), "a place to be passed over");
+        assert_eq!(pop(&ring, 1), []);
+        assert!(!ring.is_ready() && ring.is_empty());
+        let mut is_ready_meanwhile = true;
+        let mut late = core::iter::from_fn(|| {
+            is_ready_meanwhile = ring.is_ready();
+            Some(4)
+        });
+        assert_eq!(ring.push_bulk(1, &mut late), 1);
+        assert!(!is_ready_meanwhile && ring.is_ready());
+        assert_eq!(pop(&ring, 1), [4]);
         assert_eq!(ring.push_bulk(9, &mut (0..)), 8, "the places are free again");
     }
 

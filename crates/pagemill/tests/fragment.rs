@@ -6,11 +6,13 @@ extern crate alloc;
 #[expect(dead_code, reason = "other tests use the rest")]
 mod common;
 
+use alloc::rc::Rc;
+use core::cell::RefCell;
 use std::thread;
 
 use common::machine::Machine;
-use common::world::{World, order, region};
-use pagemill::{AllocPages, Carver, Config, Gfp, PAGE_SIZE};
+use common::world::{Frames, World, order, region};
+use pagemill::{AllocPages, Carver, Config, Gfp, PAGE_SIZE, PageAllocator, PageSource};
 
 /// First frame above 4 GiB.
 const NORMAL: u64 = 1 << 20;
@@ -89,6 +91,74 @@ fn threads_write_to_their_pieces_at_once_and_the_page_goes_back_once() {
     }
     let stat = world.frames().vmstat();
     assert_eq!((stat.pgfree, stat.pgalloc.iter().sum()), (rounds, rounds));
+}
+
+/// A source with something of its own, as an `Arc` or a logging handle has; how many there are is
+/// counted.
+struct Owning<'w> {
+    frames: Frames<'w>,
+    count: Rc<()>,
+    log: RefCell<Vec<u8>>,
+}
+
+impl<'w> Owning<'w> {
+    fn new(frames: Frames<'w>, count: &Rc<()>) -> Self {
+        Self { frames, count: Rc::clone(count), log: RefCell::new(vec![0; 64]) }
+    }
+}
+
+impl Clone for Owning<'_> {
+    fn clone(&self) -> Self {
+        self.log.borrow_mut().push(1);
+        Self::new(self.frames, &self.count)
+    }
+}
+
+// SAFETY: 1. the same allocator each time: a reference, which clones copy.
+unsafe impl PageSource for Owning<'_> {
+    type Platform = Machine;
+
+    fn allocator(&self) -> &PageAllocator<Machine> {
+        self.frames
+    }
+}
+
+/// Bit by bit, copies of a source would free its vector once each.
+#[test]
+fn every_piece_has_a_source_of_its_own() {
+    let world = world();
+    let count = Rc::new(());
+    let sources = || Rc::strong_count(&count) - 1;
+    let source = Owning::new(world.frames(), &count);
+    for nr_pieces in 0..5 {
+        let mut carver = Carver::new(source.clone().alloc_page(Gfp::KERNEL).unwrap());
+        let mut pieces: Vec<_> = (0..nr_pieces).map(|_| carver.carve(9, 4).unwrap()).collect();
+        assert_eq!(sources(), 2 + nr_pieces, "the first one, the carver's, one for each piece");
+        pieces.truncate(3);
+        assert_eq!(sources(), 2 + pieces.len());
+        drop(carver);
+        assert_eq!(sources(), 1 + pieces.len());
+        for (left, piece) in pieces.drain(..).enumerate() {
+            let page = piece.into_owner();
+            assert_eq!(page.is_some(), left + 1 == nr_pieces.min(3));
+        }
+        assert_eq!(sources(), 1, "all of them are dropped");
+    }
+}
+
+#[test]
+fn a_carver_gives_its_page_up_to_the_last_piece() {
+    let world = world();
+    let mut carver = Carver::new(world.frames().alloc_page(Gfp::KERNEL).unwrap());
+    let pfn = carver.pfn();
+    let piece = carver.carve(100, 1).unwrap();
+    assert!(!carver.is_whole());
+    assert_eq!((piece.pfn(), piece.node()), (pfn, carver.node()));
+    assert!(carver.into_owner().is_none(), "a piece is out");
+    let mut carver = Carver::new(piece.into_owner().expect("the last one"));
+    drop(carver.carve(4096, 1));
+    assert!(carver.is_whole() && carver.left() == 0);
+    assert_eq!(carver.into_owner().expect("no piece is out").pfn(), pfn);
 }
 
 #[test]

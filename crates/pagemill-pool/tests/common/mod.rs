@@ -3,64 +3,15 @@
 pub(crate) mod naive;
 pub(crate) mod player;
 
-use core::fmt;
-use core::ops::Deref;
+use pagemill::PageAllocator;
+use pagemill_testkit::{Machine, World};
 
-use pagemill::{FaultConfig, PageAllocator};
-use pagemill_host::{AllocatorConfig, ArenaConfig, Host, allocator};
+/// How the tests reach an allocator.
+pub(crate) type Frames<'w> = &'w PageAllocator<Machine>;
 
-/// An allocator of two nodes, which checks at its end that all pages came back.
-pub(crate) struct World {
-    frames: PageAllocator<Host>,
-    nr_free: u64,
-}
-
-impl World {
-    pub(crate) fn new() -> Self {
-        Self::of(16 << 20)
-    }
-
-    /// As [`new`](Self::new), with an arena of `len_bytes`.
-    pub(crate) fn of(len_bytes: u64) -> Self {
-        let arena = ArenaConfig::new(len_bytes);
-        let config = AllocatorConfig { nr_nodes: 2, ..AllocatorConfig::new(arena) };
-        let frames = allocator(&config).expect("there is memory");
-        let nr_free = frames.nr_free_pages();
-        Self { frames, nr_free }
-    }
-
-    /// Returns how many pages are out.
-    pub(crate) fn nr_out(&self) -> u64 {
-        self.frames.drain_all_pages();
-        self.nr_free - self.frames.nr_free_pages()
-    }
-
-    pub(crate) fn fail_all(&self, fail: bool) {
-        let config = if fail { FaultConfig::EVERY } else { FaultConfig::NEVER };
-        self.frames.inject_faults(&config);
-    }
-}
-
-impl Deref for World {
-    type Target = PageAllocator<Host>;
-
-    fn deref(&self) -> &PageAllocator<Host> {
-        &self.frames
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            assert_eq!(self.nr_out(), 0, "pages were lost");
-        }
-    }
-}
-
-impl fmt::Debug for World {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("World")
-    }
+/// Returns an allocator of two nodes of 8 MiB, which checks at its end that all pages came back.
+pub(crate) fn world() -> World {
+    World::new(4096, 2)
 }
 
 /// Random numbers that a seed repeats.

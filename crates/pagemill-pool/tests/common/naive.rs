@@ -114,7 +114,10 @@ impl Naive {
     }
 
     pub(crate) fn put(&mut self, page: Known) {
-        if self.cache.len() < CACHE {
+        if page.node != self.node {
+            self.counts.waive += 1;
+            self.release(1);
+        } else if self.cache.len() < CACHE {
             self.cache.push(page);
             self.counts.cached += 1;
         } else {
@@ -146,11 +149,15 @@ impl Naive {
     }
 
     pub(crate) fn put_bulk(&mut self, pages: &[Known]) {
-        let fits = pages.len().min(CACHE - self.cache.len());
-        self.cache.extend(&pages[..fits]);
-        self.counts.cached += fits as u64;
-        self.counts.cache_full += (pages.len() - fits) as u64;
-        self.put_ring_bulk(&pages[fits..]);
+        let mut pages = pages;
+        while self.cache.len() < CACHE
+            && let Some((&page, rest)) = pages.split_first()
+        {
+            self.put(page);
+            pages = rest;
+        }
+        self.counts.cache_full += pages.len() as u64;
+        self.put_ring_bulk(pages);
     }
 
     /// Pages go to the page allocator.

@@ -1,14 +1,12 @@
 //! The same operations on a pool and on the model, everything compared after each.
 
-use pagemill::{NodeId, Page, PageAllocator, SharedPage};
-use pagemill_host::Host;
+use pagemill::{NodeId, Page, SharedPage};
 use pagemill_pool::{ArenaOffsets, FaultyMapper, PagePool, PoolOwner, PoolPage};
+use pagemill_testkit::World;
 
-use super::World;
+use super::Frames;
 use super::naive::{Known, Naive};
-
-type Source<'w> = &'w PageAllocator<Host>;
-pub(crate) type Pool<'w> = PagePool<Page<Source<'w>>, FaultyMapper<ArenaOffsets>>;
+pub(crate) type Pool<'w> = PagePool<Page<Frames<'w>>, FaultyMapper<ArenaOffsets>>;
 
 /// What can be done to a pool. Pages that are out are named by where they are in the list of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +40,8 @@ pub(crate) struct Player<'p, 'w> {
     naive: Naive,
     out: Vec<PoolPage<&'p Pool<'w>>>,
     /// Shares that others hold of pages the pool has given up.
-    shares: Vec<SharedPage<Source<'w>>>,
-    detached: Vec<Page<Source<'w>>>,
+    shares: Vec<SharedPage<Frames<'w>>>,
+    detached: Vec<Page<Frames<'w>>>,
 }
 
 fn known(page: &PoolPage<&Pool<'_>>) -> Known {

@@ -351,10 +351,10 @@ fn a_shell_reads_the_path_in_the_command_that_mounts() {
     let arg = format!("{}:ro,insecure", export.display());
     let nfsd = Nfsd::start(&dir, &["--export", &arg, "--listen", "127.0.0.1:0"]);
     // The shell splits the line into words as it would for `mount`.
-    let script = format!("set -- {}; printf '%s\n' \"$5\" \"$6\" $#", nfsd.line.trim_end());
+    let script = format!("set -- {}; printf '%s\n' \"$6\" \"$7\" $#", nfsd.line.trim_end());
     let output = Command::new("sh").args(["-c", &script]).output().unwrap();
     let words = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(words, format!("127.0.0.1:{}\n/mnt\n6\n", export.display()));
+    assert_eq!(words, format!("127.0.0.1:{}\n/mnt\n7\n", export.display()));
 }
 
 #[test]

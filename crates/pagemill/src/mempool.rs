@@ -72,6 +72,16 @@ impl<S: AllocPages> Mempool<S> {
         self.min_nr
     }
 
+    /// Returns how many waits for pages succeeded without a wake-up, because the waiter looked again
+    /// by itself after [`Platform::wait`] returned.
+    ///
+    /// [`free_bulk`](Self::free_bulk) wakes those who wait; pages that are freed past the mempool do
+    /// not, and are found by looking again.
+    #[must_use]
+    pub fn nr_polled_waits(&self) -> u32 {
+        self.queue.nr_polled()
+    }
+
     /// Fills every empty slot: from the allocator as far as that is easy, from the reserve where it
     /// is not; reclaiming, and waiting for others to free, if `gfp` lets the caller wait.
     ///

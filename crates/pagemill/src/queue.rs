@@ -17,6 +17,8 @@ pub(crate) struct WaitQueue {
     nr_waiting: AtomicU32,
     /// Changes whenever there may be more memory, or a turn may have come.
     events: AtomicU32,
+    /// Waits that succeeded with no wake-up before the last attempt.
+    nr_polled: AtomicU32,
 }
 
 /// Number of tickets that can be out; whoever finds none left waits for one, in no order.
@@ -48,6 +50,7 @@ impl WaitQueue {
             state: Lock::new(Tickets { oldest: 0, next: 0, claims }),
             nr_waiting: AtomicU32::new(0),
             events: AtomicU32::new(0),
+            nr_polled: AtomicU32::new(0),
         }
     }
 
@@ -65,6 +68,7 @@ impl WaitQueue {
     ) -> Option<T> {
         let _waiter = Waiter::new(self);
         let mut ticket = None;
+        let mut is_polled = false;
         loop {
             // Read before the attempt, so that what happens after it ends the wait.
             let seen = self.event();
@@ -73,13 +77,25 @@ impl WaitQueue {
             }
             let is_turn = claims.is_empty() || ticket.as_ref().is_some_and(Ticket::is_served);
             if is_turn && let Some(success) = attempt() {
+                if is_polled {
+                    // Relaxed: a count for tests and people.
+                    self.nr_polled.fetch_add(1, Ordering::Relaxed);
+                }
                 return Some(success);
             }
             if stop.is_some_and(|stop| stop()) {
                 return None;
             }
             platform.wait(&|| self.event() == seen);
+            is_polled = self.event() == seen;
         }
+    }
+
+    /// Returns the number of waits that succeeded because the waiter looked again by itself: no
+    /// wake-up came between its last two attempts.
+    pub(crate) fn nr_polled(&self) -> u32 {
+        // Relaxed: as where it is counted.
+        self.nr_polled.load(Ordering::Relaxed)
     }
 
     /// Takes a place at the end; `None` if all tickets are out.

@@ -101,6 +101,16 @@ impl<P: Platform> PageAllocator<P> {
         node_kinds().any(|(node, kind)| self.missing(node, kind, |marks| marks.low) > 0)
     }
 
+    /// Returns how many waits for memory succeeded without a wake-up, because the waiter looked
+    /// again by itself after [`Platform::wait`] returned.
+    ///
+    /// A wake-up can be missed where a page is freed at the moment at which a wait begins; a number
+    /// that keeps growing means that wake-ups are lost. Waits for a [`Mempool`](crate::Mempool) are
+    /// counted by [`Mempool::nr_polled_waits`](crate::Mempool::nr_polled_waits).
+    pub fn nr_polled_waits(&self) -> u32 {
+        self.queue.nr_polled()
+    }
+
     /// Returns how many pages the best zone of `node` lacks to be above `mark` for requests that
     /// may use zones up to `kind`; zero if there is no zone.
     fn missing(&self, node: NodeId, kind: ZoneKind, mark: impl Fn(&Watermarks) -> u64) -> u64 {

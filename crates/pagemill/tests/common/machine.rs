@@ -8,7 +8,7 @@ use core::alloc::Layout;
 use core::cell::{Cell, RefCell};
 use core::ptr::NonNull;
 use core::time::Duration;
-use std::time::Instant;
+use std::sync::{Condvar, Mutex};
 
 use pagemill::{AccountId, CpuId, DirectMap, Event, Gfp, PAGE_SIZE, Pfn, Platform};
 
@@ -45,7 +45,24 @@ pub(crate) enum Traces {
 pub(crate) struct Machine {
     nr_cpus: u32,
     memory: Option<Memory>,
+    /// How long a wait lasts that no wake-up ends.
+    wait_at_most: Duration,
+    sleep: Mutex<Sleep>,
+    woken: Condvar,
 }
+
+/// The threads that wait for memory.
+#[derive(Debug, Default)]
+struct Sleep {
+    /// How often all of them were woken.
+    nr_wakes: u64,
+    nr_asleep: usize,
+    /// Waits that no wake-up ended.
+    nr_late: usize,
+}
+
+/// As the host has it.
+const WAIT_AT_MOST: Duration = Duration::from_millis(10);
 
 /// Makes this thread run on CPU `cpu` from now on.
 pub(crate) fn set_cpu(cpu: u32) {
@@ -125,12 +142,34 @@ pub(crate) fn interrupted_by<R>(handler: &mut dyn FnMut(), body: impl FnOnce() -
 
 impl Machine {
     pub(crate) fn new(nr_cpus: u32) -> Self {
-        Self { nr_cpus, memory: None }
+        Self {
+            nr_cpus,
+            memory: None,
+            wait_at_most: WAIT_AT_MOST,
+            sleep: Mutex::default(),
+            woken: Condvar::new(),
+        }
+    }
+
+    /// Makes a machine on which a wait lasts for a minute unless a wake-up ends it: a test that
+    /// needs [`nr_late`](Self::nr_late) to be zero sees every wake-up that is missing.
+    pub(crate) fn patient(nr_cpus: u32) -> Self {
+        Self { wait_at_most: Duration::from_mins(1), ..Self::new(nr_cpus) }
+    }
+
+    /// Returns how many threads wait for memory at the moment.
+    pub(crate) fn nr_asleep(&self) -> usize {
+        self.sleep.lock().expect("nobody panics with it").nr_asleep
+    }
+
+    /// Returns how many waits lasted until their limit.
+    pub(crate) fn nr_late(&self) -> usize {
+        self.sleep.lock().expect("nobody panics with it").nr_late
     }
 
     /// Adds bytes for `nr_frames` frames from `start` on.
     pub(crate) fn with_memory(nr_cpus: u32, start: u64, nr_frames: usize) -> Self {
-        Self { nr_cpus, memory: Some(Memory::new(start, nr_frames)) }
+        Self { memory: Some(Memory::new(start, nr_frames)), ..Self::new(nr_cpus) }
     }
 }
 
@@ -196,10 +235,22 @@ impl Platform for Machine {
 
     fn wait(&self, still: &dyn Fn() -> bool) {
         NR_WAITS.set(NR_WAITS.get() + 1);
-        let start = Instant::now();
-        while still() && start.elapsed() < Duration::from_millis(10) {
-            std::thread::yield_now();
+        let mut sleep = self.sleep.lock().expect("nobody panics with it");
+        // Asked while nobody can wake, so no wake-up is lost between the two.
+        if still() {
+            sleep.nr_asleep += 1;
+            let before = sleep.nr_wakes;
+            let is_asleep = |sleep: &mut Sleep| sleep.nr_wakes == before;
+            let woken = self.woken.wait_timeout_while(sleep, self.wait_at_most, is_asleep);
+            let (mut sleep, limit) = woken.expect("nobody panics with it");
+            sleep.nr_asleep -= 1;
+            sleep.nr_late += usize::from(limit.timed_out());
         }
+    }
+
+    fn wake(&self) {
+        self.sleep.lock().expect("nobody panics with it").nr_wakes += 1;
+        self.woken.notify_all();
     }
 
     fn trace(&self, event: Event) {

@@ -79,6 +79,7 @@ mod tests {
     fn a_quotient_is_the_one_of_a_division() {
         let close_to = |number: u32| [number.wrapping_sub(1), number, number.wrapping_add(1)];
         let numbers: alloc::vec::Vec<u32> = (0..32)
+            .step_by(if cfg!(miri) { 8 } else { 1 })
             .flat_map(|bit| close_to(1 << bit))
             .chain([3, 641, 1_000_003, u32::MAX])
             .collect();

@@ -196,7 +196,7 @@ fn packets_are_dropped_and_kept_for_a_time_that_ends() {
         while child.try_wait().unwrap().is_none() {
             sender.send(&packets).unwrap();
             std::thread::sleep(Duration::from_millis(1));
-            assert!(start.elapsed() < Duration::from_secs(30), "{command} does not end");
+            assert!(start.elapsed() < Duration::from_mins(3), "{command} does not end");
         }
         let output = child.wait_with_output().unwrap();
         let notes = String::from_utf8(output.stderr).unwrap();

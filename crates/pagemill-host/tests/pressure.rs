@@ -32,8 +32,10 @@ const ARENA_BYTES: u64 = 8 << 20;
 /// Pages of one waiter; all waiters together want more than there is.
 const NR_WAITED: usize = 256;
 const NR_RESERVED: usize = 64;
+/// How long the threads may take to have had a hard time, on a machine with other work to do.
+const TIME_AT_MOST: Duration = Duration::from_mins(5);
 /// How long nothing at all may be finished.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Pages that a thread keeps for as long as nobody else needs them.
 #[derive(Default)]
@@ -236,13 +238,21 @@ fn note(scene: &Scene, short: Option<Shortage>) {
     count.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Waits until `time` has passed and then until the threads have ended; aborts if they stand still.
+/// Tells whether enough has happened for the test to mean something.
+fn is_hard(scene: &Scene) -> bool {
+    let Scene { steps, waits, short, faults, .. } = scene;
+    let counts = [(steps, 100), (waits, 10), (short, 10), (faults, 10)];
+    counts.iter().all(|(count, least)| count.load(Ordering::Relaxed) > *least)
+}
+
+/// Waits until `time` has passed and the threads have had a hard time, and then until they have
+/// ended; aborts if they stand still.
 fn watch(scene: &Scene, time: Duration, threads: &[thread::JoinHandle<()>]) {
     let start = Instant::now();
     let (mut last, mut since) = (0, Instant::now());
     while !threads.iter().all(thread::JoinHandle::is_finished) {
         thread::sleep(Duration::from_millis(20));
-        if start.elapsed() >= time {
+        if start.elapsed() >= time && (is_hard(scene) || start.elapsed() >= TIME_AT_MOST) {
             scene.over.store(true, Ordering::Relaxed);
         }
         let steps = scene.steps.load(Ordering::Relaxed);
@@ -313,8 +323,7 @@ fn at_the_edge_nobody_starves_and_nothing_is_lost() {
     allocator.inject_faults(&FaultConfig::NEVER);
     let counts = [&scene.steps, &scene.waits, &scene.short, &scene.faults, &scene.stopped];
     let counts = counts.map(|count| count.load(Ordering::Relaxed));
-    let [steps, waits, short, faults, _] = counts;
-    assert!(steps > 100 && waits > 10 && short > 10 && faults > 10, "an easy time: {counts:?}");
+    assert!(is_hard(&scene), "an easy time: {counts:?}");
     let scene = Arc::into_inner(scene).expect("all threads have ended");
     check_end(scene, &at_start, counts);
 }

@@ -34,7 +34,7 @@ fn every_call_is_answered_rightly_while_pages_are_short() {
                     scope.spawn(move || work(world, root, &format!("{seed}-{who}")));
                 }
             });
-            assert!(since.elapsed() < Duration::from_secs(20), "seed {seed} took too long");
+            assert!(since.elapsed() < Duration::from_mins(3), "seed {seed} took too long");
         }
         world.frames.allocator().inject_faults(&FaultConfig::NEVER);
         world.assert_alive();

@@ -267,7 +267,7 @@ fn datagrams_are_answered() {
     let file = file_of(&(0..9000).map(pattern).collect::<Vec<_>>());
     let world = World::with(small_config(), TestProgram { file: Some(file), ..Default::default() });
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_mins(3))).unwrap();
     socket.connect(world.udp_addr()).unwrap();
     let mut room = vec![0; 65_536];
     let mut exchange = |xid, proc, args: &[u8]| {
@@ -311,7 +311,7 @@ fn a_stop_finishes_what_has_begun() {
     client.send(&record(&message(1, GATE, &[])));
     world.program.gate.wait_for(1);
     std::thread::scope(|scope| {
-        let stop = scope.spawn(|| world.server.stop(Duration::from_secs(5)));
+        let stop = scope.spawn(|| world.server.stop(Duration::from_mins(3)));
         world.program.gate.open();
         assert_eq!(results(&client.receive().unwrap(), 1).unwrap(), words(&[0, 0]));
         assert!(stop.join().unwrap());

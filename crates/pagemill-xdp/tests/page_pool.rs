@@ -363,7 +363,7 @@ fn packets_of_the_kernel_are_kept_by_another_thread_and_none_is_lost() {
         while worker.counters().passed < NR {
             let counters = worker.input_counters();
             assert_eq!(counters.lost(), 0, "{counters:?}");
-            assert!(start.elapsed() < Duration::from_secs(60), "packets are missing: {counters:?}");
+            assert!(start.elapsed() < Duration::from_mins(3), "packets are missing: {counters:?}");
             // No more under way than the ring of the socket holds.
             if sent - worker.counters().passed < 64 && sent < NR {
                 let batch: Vec<_> = (sent..NR.min(sent + 64)).map(packet_of).collect();

@@ -31,7 +31,7 @@ use pagemill_xdp::{
 type F<'a> = Page<&'a Frames>;
 
 /// How long a packet may take before the test fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 fn attach(name: Name, mode: AttachMode) -> Port {
     Port::attach(name, PortConfig { mode, ..PortConfig::default() }).unwrap()

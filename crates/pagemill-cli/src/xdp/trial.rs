@@ -189,7 +189,7 @@ impl Meter<'_> {
                 let bulk = slice(Refill::Bulk)?;
                 (slice(Refill::Single)?, bulk)
             };
-            // A slice without a packet says nothing: another process had the CPU.
+            // A slice without a packet says nothing.
             if let (Some(single), Some(bulk)) = (single, bulk) {
                 pairs.push(Pair { single, bulk });
             }
@@ -228,6 +228,13 @@ impl Meter<'_> {
         let (start, before, slow_before) = (Instant::now(), worker.counters(), slow(worker));
         let (own_start, theirs_start) = (own.ns(), self.clock.ns());
         self.spin(worker, self.config.slice)?;
+        // Other processes may have had the CPUs all the time: the slice goes on until a packet comes.
+        while worker.counters().received == before.received
+            && start.elapsed() < SLICE_AT_MOST
+            && !self.interrupt.is_asked()
+        {
+            self.spin(worker, self.config.slice)?;
+        }
         let elapsed = start.elapsed();
         let own_ns = own.ns().saturating_sub(own_start) as f64;
         let their_ns = self.clock.ns().saturating_sub(theirs_start) as f64;
@@ -258,6 +265,8 @@ impl Drop for AskOnDrop<'_> {
 
 /// Before the first slice.
 const WARM_UP: Duration = Duration::from_millis(300);
+/// How long a slice goes on without any packet.
+const SLICE_AT_MOST: Duration = Duration::from_mins(1);
 /// Between two slices, beside the time for which packets are kept.
 const SETTLE: Duration = Duration::from_millis(2);
 /// Batches on their way to the thread that keeps packets.

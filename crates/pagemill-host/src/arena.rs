@@ -221,11 +221,14 @@ impl Arena {
 
     /// Returns the file behind a [`Backing::Memfd`] arena, which begins at its offset zero.
     ///
-    /// It can be mapped elsewhere, and is sealed against growing and shrinking. Like
-    /// `/proc/self/mem` it goes past all ownership: whoever writes to it, here or in the process
-    /// it was passed to, must own the pages that are hit.
+    /// It can be mapped elsewhere, and is sealed against growing and shrinking.
+    ///
+    /// # Safety
+    /// Writing to the file, here or in a process that it was passed to, and punching holes into it
+    /// change the bytes of pages past all ownership, and safe code can do both. For as long as
+    /// anybody has the file, in whatever way, they only change bytes of frames that they own.
     #[must_use]
-    pub fn memfd(&self) -> Option<BorrowedFd<'_>> {
+    pub unsafe fn memfd(&self) -> Option<BorrowedFd<'_>> {
         self.memfd.as_ref().map(AsFd::as_fd)
     }
 

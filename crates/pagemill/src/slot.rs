@@ -18,8 +18,8 @@ pub(crate) struct Slot {
 }
 
 // SAFETY: 1. a shared slot hands out its list to one holder of the claim at a time
-// (`claim-excludes`), so it is sent between threads, never shared: PcpList is Send.
-unsafe impl Sync for Slot {}
+// (`claim-excludes`), so it is sent between threads, never shared: Send is enough.
+unsafe impl Sync for Slot where PcpList: Send {}
 
 /// One of a CPU's lists, for who holds its claim.
 pub(crate) struct ListMut<'a> {

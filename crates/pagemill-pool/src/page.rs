@@ -56,6 +56,9 @@ impl<R: PoolRef> PoolPage<R> {
 
     /// Hands some bytes to the CPU, counted from where the device's begin: after the device has
     /// written them, and before they are read.
+    ///
+    /// # Panics
+    /// If the page has no such bytes.
     pub fn sync_for_cpu(&self, bytes: Range<usize>) {
         self.pool().pool().sync_for_cpu(&self.0, bytes);
     }

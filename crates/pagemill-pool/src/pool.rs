@@ -367,11 +367,15 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
 
     /// Hands some bytes of a page to the CPU.
     pub(crate) fn sync_for_cpu(&self, item: &Item<B, M>, bytes: Range<usize>) {
+        let Range { start, end } = bytes;
+        let (block, offset) = (item.0.dma_block(), self.params.dma.offset);
+        let available = block.len_bytes.saturating_sub(offset);
+        assert!(
+            start <= end && end <= available,
+            "cannot hand bytes {start}..{end} to the CPU: the device has 0..{available} of a page"
+        );
         if M::MAPS {
-            let Range { start, end } = bytes;
-            let offset = self.params.dma.offset;
-            let bytes = offset + start..offset + end;
-            self.mapper.sync_for_cpu(item.0.dma_block(), item.1, bytes);
+            self.mapper.sync_for_cpu(block, item.1, offset + start..offset + end);
         }
     }
 

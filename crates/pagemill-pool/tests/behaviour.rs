@@ -283,6 +283,17 @@ fn a_device_knows_pages_by_their_offset_and_gets_their_bytes_back() {
 }
 
 #[test]
+#[should_panic(expected = "bytes 0..4096 to the CPU: the device has 0..3840 of a page")]
+fn bytes_that_a_page_has_not_are_not_handed_to_the_cpu() {
+    let world = world();
+    let dma = DmaParams { offset: 256, ..Default::default() };
+    let pool = PagePool::new(&PoolParams { dma, ..PoolParams::new() }, &*world, NoDma).unwrap();
+    let page = PoolOwner::claim(&pool).unwrap().alloc().unwrap();
+    page.sync_for_cpu(0..3840);
+    page.sync_for_cpu(0..4096);
+}
+
+#[test]
 fn a_page_of_another_pool_returns_to_its_own() {
     let world = world();
     let (one, two) = (pool(&world), pool(&world));

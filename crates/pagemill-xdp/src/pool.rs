@@ -87,6 +87,10 @@ pub struct AllocatorPool<S: PageSource> {
 /// Pages in one call to the page allocator at most.
 const BATCH: usize = 64;
 
+/// How the page allocator is asked: without waiting for memory, because a thread that waits loses
+/// packets. A page pool asks in the same way.
+const GFP: Gfp = Gfp::ATOMIC.union(Gfp::NOWARN);
+
 impl<S: PageSource<Platform = Host>> AllocatorPool<S> {
     /// Takes frames from the allocator of `source`, as `refill` says.
     pub fn new(source: S, refill: Refill) -> Self {
@@ -106,15 +110,14 @@ impl<S: PageSource<Platform = Host>> FramePool for AllocatorPool<S> {
         let before = frames.len();
         match self.refill {
             Refill::Single => {
-                let page = || self.source.clone().alloc_page(Gfp::KERNEL);
+                let page = || self.source.clone().alloc_page(GFP);
                 frames.extend(core::iter::repeat_with(page).take(nr).map_while(|page| page));
             }
             Refill::Bulk => {
                 let mut left = nr;
                 while left > 0 {
                     let nr = left.min(BATCH);
-                    let got =
-                        self.source.clone().alloc_pages_bulk_vec(Gfp::KERNEL, nr, &mut self.batch);
+                    let got = self.source.clone().alloc_pages_bulk_vec(GFP, nr, &mut self.batch);
                     frames.extend(core::iter::from_fn(|| self.batch.pop()));
                     if got == 0 {
                         break;
@@ -139,6 +142,49 @@ impl<S: PageSource<Platform = Host>> FramePool for AllocatorPool<S> {
                 }
                 self.batch.clear();
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pagemill::{PageAllocator, ShrinkControl, Shrinker};
+    use pagemill_host::{AllocatorConfig, ArenaConfig, allocator};
+
+    use super::*;
+    use crate::sync::{AtomicU32, Ordering};
+
+    /// A cache that counts how often it was asked, and has nothing.
+    struct Asked(AtomicU32);
+
+    impl Shrinker for Asked {
+        fn count(&self, _control: ShrinkControl) -> usize {
+            // Relaxed: read by the thread that allocates, which is the one that asks.
+            self.0.fetch_add(1, Ordering::Relaxed);
+            1000
+        }
+
+        fn scan(&self, _nr: usize, _control: ShrinkControl) -> usize {
+            0
+        }
+    }
+
+    #[test]
+    fn an_empty_allocator_is_neither_waited_for_nor_reclaimed_from() {
+        static ASKED: Asked = Asked(AtomicU32::new(0));
+
+        for refill in [Refill::Single, Refill::Bulk] {
+            let frames: PageAllocator<Host> =
+                allocator(&AllocatorConfig::new(ArenaConfig::new(4 << 20))).unwrap();
+            let guard = frames.register_shrinker(&ASKED).unwrap();
+            let mut pool = AllocatorPool::new(&frames, refill);
+            let mut taken = Vec::new();
+            assert!(pool.allocate(&mut taken, 2048) <= 1024);
+            assert_eq!(pool.allocate(&mut taken, 1), 0, "{refill}: nothing is left");
+            assert_eq!(ASKED.0.load(Ordering::Relaxed), 0, "{refill}: a shrinker was asked");
+            pool.recycle(&mut taken);
+            drop((pool, guard));
+            assert_eq!(frames.nr_free_pages(), 1024);
         }
     }
 }

@@ -8,6 +8,7 @@ use pagemill_host::OsError;
 
 use crate::capability::{self, Capabilities};
 use crate::name::Name;
+use crate::operation::Operation;
 
 /// Why a device cannot be had, or does not go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,15 +128,17 @@ pub enum XdpError {
     /// The system refused something else.
     System {
         /// What was to be done.
-        doing: &'static str,
+        operation: Operation,
+        /// The interface that it concerns, if it concerns one.
+        name: Option<Name>,
         /// The system's answer.
         os: OsError,
     },
 }
 
 impl XdpError {
-    /// Tells what the system answered when it was to do what `doing` says.
-    pub(crate) fn system(doing: &'static str, error: &io::Error) -> Self {
+    /// Tells what the system answered to `operation`.
+    pub(crate) fn system(operation: Operation, error: &io::Error) -> Self {
         let os = os_error(error);
         if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES)) {
             let missing = Capabilities::NEEDED.without(Capabilities::effective());
@@ -147,7 +150,17 @@ impl XdpError {
                 return Self::UserNamespace { missing };
             }
         }
-        Self::System { doing, os }
+        Self::System { operation, name: None, os }
+    }
+
+    /// Adds the interface that a refused operation concerns.
+    pub(crate) fn on(self, interface: Name) -> Self {
+        match self {
+            Self::System { operation, os, .. } => {
+                Self::System { operation, name: Some(interface), os }
+            }
+            other => other,
+        }
     }
 }
 
@@ -172,24 +185,10 @@ impl XdpError {
     }
 }
 
-/// Returns the error number behind `error` as the host's type.
-pub(crate) fn os_error(error: &io::Error) -> OsError {
-    OsError::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
-}
-
-impl fmt::Display for XdpError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl XdpError {
+    /// Writes which size does not fit.
+    fn fmt_size(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::NoInterface { name } => {
-                write!(f, "there is no interface {name} in this network namespace")
-            }
-            Self::InterfaceDown { name } => {
-                write!(f, "interface {name} is down: take it up first")
-            }
-            Self::NoQueue { name, queue, nr_queues } => write!(
-                f,
-                "interface {name} has no queue {queue}: it has {nr_queues}, counted from 0"
-            ),
             Self::Mtu { name, mtu, mtu_max } => write!(
                 f,
                 "interface {name} has an MTU of {mtu}, and packets above {mtu_max} do not fit \
@@ -208,6 +207,33 @@ impl fmt::Display for XdpError {
                 "an arena of {nr_frames} frames is too small for rings that take {nr_needed}: \
                  use a larger arena or smaller rings"
             ),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Returns the error number behind `error` as the host's type.
+pub(crate) fn os_error(error: &io::Error) -> OsError {
+    OsError::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+impl fmt::Display for XdpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::NoInterface { name } => {
+                write!(f, "there is no interface {name} in this network namespace")
+            }
+            Self::InterfaceDown { name } => {
+                write!(f, "interface {name} is down: take it up first")
+            }
+            Self::NoQueue { name, queue, nr_queues } => write!(
+                f,
+                "interface {name} has no queue {queue}: it has {nr_queues}, counted from 0"
+            ),
+            Self::Mtu { .. }
+            | Self::RingSize { .. }
+            | Self::Headroom { .. }
+            | Self::ArenaTooSmall { .. } => self.fmt_size(f),
             Self::ProgramAttached { name, program: 0 } => {
                 write!(f, "interface {name} has an XDP program already: detach it first")
             }
@@ -235,9 +261,11 @@ impl fmt::Display for XdpError {
                 f,
                 "queue {queue} of interface {name} has no zero-copy: {os}; use the copy mode"
             ),
-            Self::QueueBusy { name, queue } => {
-                write!(f, "queue {queue} of interface {name} belongs to another AF_XDP socket")
-            }
+            Self::QueueBusy { name, queue } => write!(
+                f,
+                "queue {queue} of interface {name} belongs to another AF_XDP socket: \
+                 end the program that opened it, or use another queue"
+            ),
             Self::RingBroken => {
                 f.write_str("the kernel's side of a ring shows more entries than the ring has")
             }
@@ -245,9 +273,39 @@ impl fmt::Display for XdpError {
                 f,
                 "the device did not let go of its queue: {nr_frames} frames are left to it"
             ),
-            Self::System { doing, os } => write!(f, "cannot {doing}: {os}"),
+            Self::System { operation, name, os } => {
+                write!(f, "cannot {operation}")?;
+                if let Some(name) = name {
+                    write!(f, " (interface {name})")?;
+                }
+                write!(f, ": {} ({os})", operation.reason(os.raw()))
+            }
         }
     }
 }
 
 impl Error for XdpError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_step_the_interface_the_reason_and_the_answer() {
+        let name = Name::new("eth0").unwrap();
+        let answer = |errno| io::Error::from_raw_os_error(errno);
+        let told = XdpError::system(Operation::Bind, &answer(libc::EOPNOTSUPP)).on(name);
+        assert_eq!(
+            told.to_string(),
+            "cannot bind a socket to its queue (interface eth0): the driver cannot do what was \
+             asked for: use the copy mode, and packets of one frame (Operation not supported (os \
+             error 95))"
+        );
+        let told = XdpError::system(Operation::OpenSocket, &answer(libc::EMFILE));
+        assert_eq!(
+            told.to_string(),
+            "cannot open an AF_XDP socket: this process has as many files open as it may: raise \
+             the limit (ulimit -n) (Too many open files (os error 24))"
+        );
+    }
+}

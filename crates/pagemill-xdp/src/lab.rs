@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use crate::error::XdpError;
 use crate::name::Name;
-use crate::rim::{namespace, netlink};
+use crate::operation::Operation;
+use crate::rim::{ethtool, namespace, netlink};
 
 /// Gives the calling thread a network of its own, without any interface that is up.
 ///
@@ -21,7 +22,7 @@ pub fn enter_private_network() -> Result<(), XdpError> {
         let missing = crate::capability::Capabilities::SYS_ADMIN;
         match error.raw_os_error() {
             Some(libc::EPERM) => XdpError::Capability { missing },
-            _ => XdpError::system("make a network namespace", &error),
+            _ => XdpError::system(Operation::MakeNamespace, &error),
         }
     })?;
     // The interfaces of a lab say nothing by themselves; where this cannot be had, they do.
@@ -45,11 +46,11 @@ impl VethPair {
     /// What the system refuses: names that are taken, a missing `CAP_NET_ADMIN`.
     pub fn new(one: Name, other: Name, nr_queues: u32) -> Result<Self, XdpError> {
         netlink::add_veth(&one, &other, nr_queues)
-            .map_err(|error| XdpError::system("make a pair of virtual interfaces", &error))?;
+            .map_err(|error| XdpError::system(Operation::MakePair, &error))?;
         let index = |name: &Name| {
             netlink::link(name)
                 .map(|info| info.index)
-                .map_err(|error| XdpError::system("find a virtual interface", &error))
+                .map_err(|error| XdpError::system(Operation::FindInterface, &error))
         };
         let pair = Self { names: [one, other], indices: [index(&one)?, index(&other)?] };
         for end in 0..2 {
@@ -91,11 +92,21 @@ impl VethPair {
     /// What the system refuses.
     pub fn set_up(&self, end: usize, up: bool) -> Result<(), XdpError> {
         netlink::set_up(self.indices[end], up)
-            .map_err(|error| XdpError::system("take an interface up or down", &error))?;
+            .map_err(|error| XdpError::system(Operation::SetUp, &error).on(self.names[end]))?;
         if up {
             self.wait_until_running();
         }
         Ok(())
+    }
+
+    /// Has the stack leave checksums out of packets that it sends from an end, as it does at first,
+    /// or compute them.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn set_checksum_offload(&self, end: usize, leaves: bool) -> Result<(), XdpError> {
+        ethtool::set_leaves_checksums(self.indices[end], leaves)
+            .map_err(|error| XdpError::system(Operation::SetChecksums, &error).on(self.names[end]))
     }
 
     /// Sets the MTU of both ends.
@@ -105,7 +116,7 @@ impl VethPair {
     pub fn set_mtu(&self, mtu: u32) -> Result<(), XdpError> {
         for index in self.indices {
             netlink::set_mtu(index, mtu)
-                .map_err(|error| XdpError::system("set the MTU of an interface", &error))?;
+                .map_err(|error| XdpError::system(Operation::SetMtu, &error))?;
         }
         Ok(())
     }
@@ -119,4 +130,4 @@ impl Drop for VethPair {
 }
 
 /// How long the stack may take to notice that an interface is up.
-const RUNNING_PATIENCE: Duration = Duration::from_secs(3);
+const RUNNING_PATIENCE: Duration = Duration::from_secs(60);

@@ -9,9 +9,12 @@ use pagemill_host::OsError;
 
 use crate::error::{XdpError, os_error};
 use crate::name::Name;
+use crate::operation::Operation;
 use crate::packet::mtu_max;
+use crate::peer::{self, PeerChecksums};
 use crate::program;
 use crate::rim::bpf::{self, LinkMode};
+use crate::rim::ethtool;
 use crate::rim::netlink::{self, LinkInfo};
 
 /// Where the program is to run.
@@ -55,6 +58,28 @@ pub enum Notice {
         /// Its queue.
         queue: u32,
     },
+    /// Packets of other queues go on into the network stack.
+    OtherQueues {
+        /// The interface.
+        name: Name,
+        /// The queue that is served.
+        queue: u32,
+        /// How many queues receive.
+        nr_queues: u32,
+    },
+    /// Packets come from the other end of a virtual pair without checksums.
+    NoChecksums {
+        /// The interface.
+        name: Name,
+        /// The other end, unless its name cannot be had.
+        peer: Option<Name>,
+    },
+    /// Packets may come from the other end of a virtual pair without checksums: it is in a network
+    /// namespace that cannot be looked into.
+    ChecksumsUnknown {
+        /// The interface.
+        name: Name,
+    },
 }
 
 impl fmt::Display for Notice {
@@ -67,6 +92,30 @@ impl fmt::Display for Notice {
             Self::Copies { name, queue } => {
                 write!(f, "{name}: no zero-copy on queue {queue}, the kernel copies packets")
             }
+            Self::OtherQueues { name, queue, nr_queues } => write!(
+                f,
+                "{name}: packets that arrive on other queues than {queue} bypass this program: \
+                 {nr_queues} queues receive; reduce them to one (ethtool -L {name} combined 1, or \
+                 rx 1), or steer packets to queue {queue} (ethtool -X or -N)"
+            ),
+            Self::NoChecksums { name, peer: Some(peer) } => write!(
+                f,
+                "{name}: its peer {peer} does not fill in checksums (TX checksum offload is on), \
+                 so receivers may drop packets that leave this program: turn it off at the peer \
+                 (ethtool -K {peer} tx off)"
+            ),
+            Self::NoChecksums { name, peer: None } => write!(
+                f,
+                "{name}: its peer does not fill in checksums (TX checksum offload is on), so \
+                 receivers may drop packets that leave this program: turn it off at the peer \
+                 (ethtool -K ... tx off)"
+            ),
+            Self::ChecksumsUnknown { name } => write!(
+                f,
+                "{name}: its peer may not fill in checksums (it is in a network namespace that \
+                 cannot be looked into); if receivers drop packets that leave this program, turn \
+                 TX checksum offload off at the peer (ethtool -K ... tx off)"
+            ),
         }
     }
 }
@@ -161,6 +210,30 @@ impl Port {
         self.shared.attachment.as_ref()?.notice
     }
 
+    /// Returns a notice if packets of queues other than `queue` go elsewhere, for a program that
+    /// opens only that queue.
+    #[must_use]
+    pub fn other_queues(&self, queue: u32) -> Option<Notice> {
+        let nr_queues = self.nr_queues().filter(|&nr_queues| nr_queues > 1)?;
+        Some(Notice::OtherQueues { name: self.name(), queue, nr_queues })
+    }
+
+    /// Returns a notice if the interface is one end of a virtual pair, and packets come from the
+    /// other end without checksums, or may do so.
+    ///
+    /// # Cost
+    /// Where the other end is in another network namespace, this looks for it among those with a
+    /// name and those of all processes.
+    #[must_use]
+    pub fn checksums(&self) -> Option<Notice> {
+        let name = self.name();
+        match peer::checksums(&self.shared.info) {
+            PeerChecksums::Fine => None,
+            PeerChecksums::LeftOut(peer) => Some(Notice::NoChecksums { name, peer }),
+            PeerChecksums::Unknown => Some(Notice::ChecksumsUnknown { name }),
+        }
+    }
+
     pub(crate) fn config(&self) -> PortConfig {
         self.shared.config
     }
@@ -181,13 +254,13 @@ impl Port {
     fn look(name: Name, config: PortConfig) -> Result<Shared, XdpError> {
         let info = netlink::link(&name).map_err(|error| match error.raw_os_error() {
             Some(libc::ENODEV) => XdpError::NoInterface { name },
-            _ => XdpError::system("ask for an interface", &error),
+            _ => XdpError::system(Operation::FindInterface, &error).on(name),
         })?;
         if !info.is_up {
             return Err(XdpError::InterfaceDown { name });
         }
-        let nr_queues = netlink::nr_rx_queues(&name)
-            .map_err(|error| XdpError::system("ask for the queues of an interface", &error))?
+        let nr_queues = ethtool::nr_rx_queues(name.as_array())
+            .map_err(|error| XdpError::system(Operation::CountQueues, &error).on(name))?
             .or(info.nr_rx_queues);
         Ok(Shared { name, info, config, nr_queues, attachment: None })
     }
@@ -205,10 +278,10 @@ impl Shared {
     fn attach(&self) -> Result<Attachment, XdpError> {
         // Without an answer there may be any number; a map of this size is small.
         let map = bpf::socket_map(self.nr_queues.unwrap_or(64).max(1))
-            .map_err(|error| XdpError::system("make a map for sockets", &error))?;
+            .map_err(|error| XdpError::system(Operation::MakeMap, &error))?;
         let flags = if self.config.multi_buffer { HAS_FRAGMENTS } else { 0 };
         let program = bpf::load(&program::to_sockets(map.as_raw_fd()), flags)
-            .map_err(|error| XdpError::system("load the XDP program", &error))?;
+            .map_err(|error| XdpError::system(Operation::LoadProgram, &error))?;
         let try_mode = |mode| bpf::attach(program.as_fd(), self.info.index, mode);
         let (link, mode, notice) = match self.config.mode {
             AttachMode::Native => {
@@ -243,7 +316,7 @@ impl Shared {
             {
                 XdpError::NoNativeMode { name, os: os_error(error) }
             }
-            _ => XdpError::system("attach the XDP program", error),
+            _ => XdpError::system(Operation::AttachProgram, error).on(name),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::capability::{self, Capabilities};
 use crate::device::{Device, DeviceCounters};
 use crate::error::{XdpError, os_error};
 use crate::frame::Frame;
+use crate::operation::Operation;
 use crate::outbox::NR_FRAMES_MAX;
 use crate::packet::{DEFAULT_HEADROOM, PAGE_BYTES, Packet, mtu_max};
 use crate::port::{Notice, Port};
@@ -164,13 +165,13 @@ impl<F: Frame> Socket<F> {
         };
         let nr_frames_max = if port.config().multi_buffer { NR_FRAMES_MAX } else { 1 };
         let queue = Queue::open(&region, sizes, nr_frames_max)
-            .map_err(|(doing, error)| refused(region.len_bytes, doing, &error))?;
+            .map_err(|(operation, error)| refused(region.len_bytes, operation, &error))?;
         bind(&queue, port, number, config)?;
         let zero_copy = queue
             .is_zero_copy()
-            .map_err(|error| XdpError::system("ask a socket for its options", &error))?;
+            .map_err(|error| XdpError::system(Operation::AskCopies, &error).on(name))?;
         port.route(number, queue.fd())
-            .map_err(|error| XdpError::system("route packets to a socket", &error))?;
+            .map_err(|error| XdpError::system(Operation::Route, &error).on(name))?;
         let copies = config.copy == CopyMode::Auto && !zero_copy;
         Ok(Self {
             queue,
@@ -285,7 +286,7 @@ impl<F: Frame> Device for Socket<F> {
         let is_ready = self
             .queue
             .wait(timeout)
-            .map_err(|error| XdpError::system("wait for packets", &error))?;
+            .map_err(|error| XdpError::system(Operation::Wait, &error).on(self.port.name()))?;
         if !is_ready {
             self.is_there()?;
         }
@@ -334,7 +335,7 @@ impl<F: Frame> Socket<F> {
                 self.counters.down += 1;
                 self.is_there()
             }
-            _ => Err(XdpError::system("wake the kernel", &error)),
+            _ => Err(XdpError::system(Operation::Wake, &error).on(self.port.name())),
         }
     }
 
@@ -363,7 +364,7 @@ impl From<Broken> for XdpError {
 }
 
 /// Makes an error of what the system answered while a socket was opened over so many bytes.
-fn refused(len_bytes: usize, doing: &'static str, error: &io::Error) -> XdpError {
+fn refused(len_bytes: usize, operation: Operation, error: &io::Error) -> XdpError {
     // The answer to memory beyond the limit, which is one of many to who may have more.
     if error.raw_os_error() == Some(libc::ENOBUFS)
         && !(Capabilities::effective().has(Capabilities::IPC_LOCK)
@@ -372,7 +373,7 @@ fn refused(len_bytes: usize, doing: &'static str, error: &io::Error) -> XdpError
     {
         return XdpError::LockedMemory { len_bytes, limit_bytes };
     }
-    XdpError::system(doing, error)
+    XdpError::system(operation, error)
 }
 
 fn bind<F: Frame>(
@@ -408,7 +409,7 @@ fn bind<F: Frame>(
                 XdpError::NoZeroCopy { name, queue: number, os: os_error(&error) }
             }
             Some(libc::ENETDOWN) => XdpError::InterfaceDown { name },
-            _ => XdpError::system("bind a socket to its queue", &error),
+            _ => XdpError::system(Operation::Bind, &error).on(name),
         });
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use crate::error::XdpError;
+use crate::operation::Operation;
 use crate::program;
 use crate::rim::bpf;
 use crate::rim::clock;
@@ -27,7 +28,7 @@ impl LiveFrames {
     /// [`XdpError::Capability`], and what the system refuses otherwise.
     pub fn to(index: u32) -> Result<Self, XdpError> {
         let program = bpf::load(&program::to_interface(index), 0)
-            .map_err(|error| XdpError::system("load the program that makes packets", &error))?;
+            .map_err(|error| XdpError::system(Operation::LoadGenerator, &error))?;
         Ok(Self { program })
     }
 
@@ -42,7 +43,7 @@ impl LiveFrames {
         match bpf::run_live(self.program.as_fd(), bytes, nr_packets) {
             // A signal ends it early, which is as good.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            result => result.map_err(|error| XdpError::system("make packets", &error)),
+            result => result.map_err(|error| XdpError::system(Operation::Generate, &error)),
         }
     }
 }
@@ -60,7 +61,7 @@ impl PacketSender {
     /// [`XdpError::Capability`] without `CAP_NET_RAW`; what the system refuses otherwise.
     pub fn to(index: u32) -> Result<Self, XdpError> {
         let socket = PacketSocket::sender(index)
-            .map_err(|error| XdpError::system("open a packet socket", &error))?;
+            .map_err(|error| XdpError::system(Operation::OpenPacketSocket, &error))?;
         Ok(Self { socket })
     }
 
@@ -79,7 +80,7 @@ impl PacketSender {
             {
                 Ok(0)
             }
-            result => result.map_err(|error| XdpError::system("send packets", &error)),
+            result => result.map_err(|error| XdpError::system(Operation::SendPackets, &error)),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Network namespaces.
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::sys;
 
@@ -16,4 +17,14 @@ pub(crate) fn unshare() -> io::Result<()> {
     // SAFETY:
     // 1. The call changes which interfaces this thread sees, and no memory.
     sys::answer(unsafe { libc::unshare(libc::CLONE_NEWNET) }).map(drop)
+}
+
+/// Takes the calling thread to the network namespace behind `namespace`.
+///
+/// # Errors
+/// `EPERM` without `CAP_SYS_ADMIN`, here and there.
+pub(crate) fn enter(namespace: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY:
+    // 1. The call changes which interfaces this thread sees, and no memory.
+    sys::answer(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) }).map(drop)
 }

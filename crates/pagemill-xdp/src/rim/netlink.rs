@@ -1,12 +1,12 @@
-//! Interfaces: what they are, and virtual pairs of them, by rtnetlink and ethtool.
+//! Interfaces: what they are, and virtual pairs of them, by rtnetlink.
 //!
 //! # Source
 //! `linux-6.12` `include/uapi/linux/rtnetlink.h`, `include/uapi/linux/if_link.h`,
-//! `include/uapi/linux/ethtool.h`
+//! `include/uapi/linux/net_namespace.h`
 
 use core::ffi::c_int;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use super::sys;
 use crate::name::Name;
@@ -26,6 +26,12 @@ pub(crate) struct LinkInfo {
     pub(crate) address: [u8; 6],
     /// The number of the XDP program that is attached, or zero.
     pub(crate) program: u32,
+    /// Whether it is one end of a virtual pair.
+    pub(crate) is_veth: bool,
+    /// The number of the other end, in its own namespace.
+    pub(crate) peer_index: Option<u32>,
+    /// The namespace of the other end; `None` if both are in the same.
+    pub(crate) peer_namespace: Option<u32>,
 }
 
 /// Asks for the interface called `name`.
@@ -53,6 +59,12 @@ pub(crate) fn link(name: &Name) -> io::Result<LinkInfo> {
                     info.address = address;
                 }
             }
+            libc::IFLA_LINKINFO => {
+                let kind = attributes(value).find(|(kind, _)| *kind == libc::IFLA_INFO_KIND);
+                info.is_veth = kind.is_some_and(|(_, kind)| kind.starts_with(b"veth\0"));
+            }
+            libc::IFLA_LINK => info.peer_index = number(value, 0),
+            libc::IFLA_LINK_NETNSID => info.peer_namespace = number(value, 0),
             IFLA_XDP => {
                 let program = attributes(value).find(|(kind, _)| *kind == IFLA_XDP_PROG_ID);
                 info.program = program.and_then(|(_, id)| number(id, 0)).unwrap_or(0);
@@ -119,53 +131,39 @@ pub(crate) fn delete(index: u32) -> io::Result<()> {
     Message::new(libc::RTM_DELLINK, ack, index, 0, 0).exchange().map(drop)
 }
 
-/// Asks how many queues receive; `None` where the driver does not say.
-pub(crate) fn nr_rx_queues(name: &Name) -> io::Result<Option<u32>> {
-    /// `struct ethtool_channels`
-    #[derive(Default)]
-    #[repr(C)]
-    struct Channels {
-        command: u32,
-        max_rx: u32,
-        max_tx: u32,
-        max_other: u32,
-        max_combined: u32,
-        rx: u32,
-        tx: u32,
-        other: u32,
-        combined: u32,
-    }
+/// Returns the number that this namespace has for the network namespace behind `namespace`, if it
+/// has one.
+///
+/// # Errors
+/// `EINVAL` if the descriptor is of something else.
+pub(crate) fn namespace_id(namespace: BorrowedFd<'_>) -> io::Result<Option<u32>> {
+    let mut request = Message::with_body(libc::RTM_GETNSID, 0, &[0; GENERAL_LEN]);
+    request.attribute(NETNSA_FD, &namespace.as_raw_fd().to_ne_bytes());
+    let reply = request.exchange()?;
+    let body = reply.get(HEADER_LEN + GENERAL_LEN..).unwrap_or_default();
+    let id = attributes(body).find(|(kind, _)| *kind == NETNSA_NSID);
+    // A negative number says that there is none.
+    Ok(id.and_then(|(_, id)| number(id, 0)).filter(|id| id.cast_signed() >= 0))
+}
 
-    /// `struct ifreq`, with the pointer as what follows the name.
-    #[repr(C)]
-    struct Request {
-        name: [u8; libc::IFNAMSIZ],
-        data: *mut Channels,
-        _rest: [u64; 2],
-    }
-
-    /// `ETHTOOL_GCHANNELS`
-    const GET_CHANNELS: u32 = 0x3c;
-    const SIOCETHTOOL: libc::c_ulong = 0x8946;
-
-    let socket = sys::socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
-    let mut channels = Channels { command: GET_CHANNELS, ..Channels::default() };
-    let mut request = Request { name: *name.as_array(), data: &raw mut channels, _rest: [0; 2] };
-    // SAFETY:
-    // 1. The kernel reads a request of this size, and reads and writes the channels behind it:
-    //    both are ours and outlive the call.
-    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
-    match sys::answer(answer) {
-        Ok(_) => Ok(Some(channels.rx.saturating_add(channels.combined))),
-        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(None),
-        Err(error) => Err(error),
-    }
+/// Moves an interface to the network namespace behind `namespace`.
+///
+/// # Errors
+/// As [`set_up`].
+#[cfg(test)]
+pub(crate) fn move_to(index: u32, namespace: BorrowedFd<'_>) -> io::Result<()> {
+    let ack = libc::NLM_F_ACK.unsigned_abs();
+    let mut request = Message::new(libc::RTM_NEWLINK, ack, index, 0, 0);
+    request.attribute(libc::IFLA_NET_NS_FD, &namespace.as_raw_fd().to_ne_bytes());
+    request.exchange().map(drop)
 }
 
 /// Length of `struct nlmsghdr`.
 const HEADER_LEN: usize = 16;
 /// Length of `struct ifinfomsg`.
 const IFINFO_LEN: usize = 16;
+/// Length of `struct rtgenmsg`, with the gap before attributes.
+const GENERAL_LEN: usize = 4;
 /// Length of `struct rtattr`.
 const ATTRIBUTE_LEN: usize = 4;
 
@@ -174,6 +172,8 @@ const OPERSTATE_UP: u8 = 6;
 const IFLA_XDP: u16 = 43;
 const IFLA_XDP_PROG_ID: u16 = 4;
 const VETH_INFO_PEER: u16 = 1;
+const NETNSA_NSID: u16 = 1;
+const NETNSA_FD: u16 = 3;
 
 /// A request that is being written.
 struct Message {
@@ -183,16 +183,22 @@ struct Message {
 impl Message {
     /// Begins a request about the interface with number `index`; zero leaves it to a name.
     fn new(kind: u16, flags: u32, index: u32, values: u32, mask: u32) -> Self {
+        // Family, padding and type are zero.
+        let mut body = [0; IFINFO_LEN];
+        for (place, word) in body.chunks_exact_mut(4).skip(1).zip([index, values, mask]) {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
+        Self::with_body(kind, flags, &body)
+    }
+
+    /// Begins a request that consists of a header, `body` and attributes.
+    fn with_body(kind: u16, flags: u32, body: &[u8]) -> Self {
         let flags = flags | libc::NLM_F_REQUEST.unsigned_abs();
         let mut bytes = vec![0; 4];
         bytes.extend(kind.to_ne_bytes());
         bytes.extend(u16::try_from(flags).expect("the flags have 16 bits").to_ne_bytes());
         bytes.extend([0; 8]);
-        // Family, padding and type are zero.
-        bytes.extend([0; 4]);
-        for word in [index, values, mask] {
-            bytes.extend(word.to_ne_bytes());
-        }
+        bytes.extend(body);
         Self { bytes }
     }
 

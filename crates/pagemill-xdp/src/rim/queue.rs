@@ -10,6 +10,7 @@ use super::socket::{RawSocket, Region, RingSizes, Statistics};
 use crate::descriptor::RawDescriptor;
 use crate::frame::Frame;
 use crate::intake::Intake;
+use crate::operation::Operation;
 use crate::outbox::Outbox;
 use crate::packet::Packet;
 use crate::ring::Broken;
@@ -38,7 +39,7 @@ impl<F: Frame> Queue<F> {
         region: &Region,
         sizes: RingSizes,
         nr_frames_max: usize,
-    ) -> Result<Self, (&'static str, io::Error)> {
+    ) -> Result<Self, (Operation, io::Error)> {
         let base = region.base.addr().get();
         let nr_chunks = region.len_bytes / pagemill::PAGE_SIZE;
         // A packet leaves and comes back as a whole, or never.

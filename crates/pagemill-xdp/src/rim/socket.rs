@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::mapping::{Offsets, RingMemory};
 use super::sys::{self, AnyBits};
 use crate::descriptor::RawDescriptor;
+use crate::operation::Operation;
 use crate::ring::{Broken, Consumer, Producer};
 use crate::sync::Ordering;
 
@@ -88,12 +89,9 @@ impl RawSocket {
     ///
     /// # Errors
     /// The step that was refused, and what the system answered.
-    pub(crate) fn open(
-        region: &Region,
-        sizes: &RingSizes,
-    ) -> Result<Self, (&'static str, io::Error)> {
+    pub(crate) fn open(region: &Region, sizes: &RingSizes) -> Result<Self, (Operation, io::Error)> {
         let socket = sys::socket(libc::AF_XDP, libc::SOCK_RAW, 0)
-            .map_err(|error| ("open an AF_XDP socket", error))?;
+            .map_err(|error| (Operation::OpenSocket, error))?;
         let registration = libc::xdp_umem_reg {
             addr: region.base.expose_provenance().get() as u64,
             len: region.len_bytes as u64,
@@ -104,13 +102,13 @@ impl RawSocket {
         };
         let set = |name, value: &u32| sys::set_option(socket.as_fd(), libc::SOL_XDP, name, value);
         sys::set_option(socket.as_fd(), libc::SOL_XDP, libc::XDP_UMEM_REG, &registration)
-            .map_err(|error| ("register the arena with the kernel", error))?;
+            .map_err(|error| (Operation::RegisterArena, error))?;
         set(libc::XDP_UMEM_FILL_RING, &sizes.fill)
             .and_then(|()| set(libc::XDP_UMEM_COMPLETION_RING, &sizes.completion))
             .and_then(|()| set(libc::XDP_RX_RING, &sizes.rx))
             .and_then(|()| set(libc::XDP_TX_RING, &sizes.tx))
-            .map_err(|error| ("make the rings of a socket", error))?;
-        Self::map_rings(socket, sizes).map_err(|error| ("map the rings of a socket", error))
+            .map_err(|error| (Operation::MakeRings, error))?;
+        Self::map_rings(socket, sizes).map_err(|error| (Operation::MapRings, error))
     }
 
     fn map_rings(socket: OwnedFd, sizes: &RingSizes) -> io::Result<Self> {

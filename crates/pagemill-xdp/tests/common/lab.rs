@@ -1,5 +1,7 @@
 //! What the tests on real sockets share: a network of their own, and pairs of interfaces in it.
 
+use core::time::Duration;
+
 use pagemill_xdp::{Name, SocketConfig, VethPair, XdpError, enter_private_network};
 
 pub(crate) fn name(text: &str) -> Name {
@@ -31,6 +33,8 @@ pub(crate) fn small() -> SocketConfig {
         rx_size: 256,
         tx_size: 256,
         completion_size: 256,
+        // On a busy machine, the kernel takes its time to let go of a queue.
+        patience: Duration::from_secs(120),
         ..SocketConfig::new()
     }
 }

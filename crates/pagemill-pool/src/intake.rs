@@ -119,6 +119,11 @@ impl<T> Intake<T> {
         self.ring.push_bulk(nr, values)
     }
 
+    /// Returns how many values are in the ring, or are being put there; a snapshot.
+    pub(crate) fn nr_in_ring(&self) -> usize {
+        self.ring.len()
+    }
+
     /// Tells whether there is nothing in the ring.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {

@@ -200,6 +200,18 @@ impl<R: PoolRef> PoolOwner<R> {
         self.cache.len()
     }
 
+    /// Returns the number of pages that are out of the pool: those that were taken and have not
+    /// been returned, whichever thread has them.
+    ///
+    /// # Concurrency
+    /// Approximate while other threads return pages: those on their way count as out or not.
+    #[must_use]
+    pub fn nr_out(&self) -> usize {
+        let pool = self.pool.pool();
+        let kept = pool.nr_in_ring() + self.cache.len();
+        usize::try_from(pool.inflight()).unwrap_or(0).saturating_sub(kept)
+    }
+
     /// Takes pages from another node from now on; `None` for that of the CPU which asks.
     ///
     /// The cache is given up; pages in the ring are looked at as they come out, those that are out

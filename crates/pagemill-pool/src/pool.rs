@@ -273,6 +273,11 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         self.intake.inflight()
     }
 
+    /// Returns how many pages are in the ring; a snapshot.
+    pub(crate) fn nr_in_ring(&self) -> usize {
+        self.intake.nr_in_ring()
+    }
+
     /// Returns what was counted where pages return; the rest is counted by
     /// [`PoolOwner::stats`](crate::PoolOwner::stats).
     pub fn stats(&self) -> PoolStats {

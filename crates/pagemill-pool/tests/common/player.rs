@@ -178,6 +178,7 @@ impl<'p, 'w> Player<'p, 'w> {
         assert_eq!(stats, self.naive.counts.in_order(), "after {op:?}");
         assert_eq!(self.owner.nr_cached(), self.naive.cache.len(), "after {op:?}");
         assert!(self.owner.nr_cached() <= 128);
+        assert_eq!(self.owner.nr_out(), self.out.len(), "after {op:?}");
         let held = self.naive.cache.len() + self.naive.ring.len() + self.out.len();
         let held = i32::try_from(held).expect("few pages");
         assert_eq!((self.pool.inflight(), self.naive.inflight), (held, held), "after {op:?}");

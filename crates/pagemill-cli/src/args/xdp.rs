@@ -111,6 +111,9 @@ pub(crate) struct RunArgs {
     /// Entries of each ring, a power of two up to 65536
     #[arg(long, value_name = "N", default_value_t = 2048)]
     pub(crate) ring: u32,
+    /// Poll all the time, which uses a whole CPU; without it, sleep when packets are rare
+    #[arg(long)]
+    pub(crate) busy: bool,
     /// Size of the memory that pages are allocated from: 64M, 1G; all of it is pinned
     #[arg(long = "arena", value_name = "SIZE", default_value = "128M")]
     pub(crate) size: Size,

@@ -1,11 +1,14 @@
 //! `pagemill xdp`: packets through pages of an arena.
 
+use core::time::Duration;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 
+use anyhow::anyhow;
 use pagemill::{PageAllocator, PageSource};
 use pagemill_host::Host;
 use pagemill_xdp::{
-    AllocatorPool, Device, Discard, Forward, Port, Refill, Sink, Socket, Worker, handover,
+    AllocatorPool, Device, Discard, Forward, Port, Refill, Sink, Socket, Worker, XdpError, handover,
 };
 
 use super::bench::{progress_bar, warn_of_debug_build};
@@ -14,9 +17,9 @@ use crate::args::xdp::{XdpArgs, XdpCommand};
 use crate::bench::frames;
 use crate::interrupt::Interrupt;
 use crate::output::{self, Output};
-use crate::plan::xdp::{self as plan, BenchPlan, Fate, RunPlan};
+use crate::plan::xdp::{self as plan, BenchPlan, Fate, Polling, RunPlan};
 use crate::report::xdp::{RunReport, TrialReport};
-use crate::xdp::drive::{Totals, drain, drive};
+use crate::xdp::drive::{Ended, LatestTotals, Totals, drive};
 use crate::xdp::supply::{Source, Supply, TakeBack, page_pool};
 use crate::xdp::{holder, trial};
 
@@ -66,9 +69,15 @@ fn move_from<P: Supply>(
     let socket = open(input, plan.input.queue)?;
     let output = output.map(|(port, queue)| open(&port, queue)).transpose()?;
     // Now that nothing is in the way: an error is to be the only line.
-    let notices = [input.notice(), socket.notice(), output.as_ref().and_then(Socket::notice)];
+    let notices = [
+        input.notice(),
+        socket.notice(),
+        output.as_ref().and_then(Socket::notice),
+        input.other_queues(plan.input.queue),
+        input.checksums(),
+    ];
     notices.iter().flatten().for_each(|notice| output::note(&notice.to_string()));
-    let (pool, report) = match (plan.fate, output) {
+    let run = match (plan.fate, output) {
         (Fate::Redirect(_), Some(output)) => {
             watch(Worker::new(socket, pool, Forward::new(output))?, &plan, interrupt)
         }
@@ -84,50 +93,126 @@ fn move_from<P: Supply>(
         }
     }?;
     // Now that nobody has packets.
-    conclude(pool, report, plan.json)
+    conclude(run, plan.json)
 }
 
-/// Runs until it is over, with a line each second, and returns the pool and what was seen.
+/// A run that has ended, whatever ended it.
+struct Run<P> {
+    /// The pool, unless the thread that had it panicked.
+    pool: Option<P>,
+    report: RunReport,
+    result: anyhow::Result<()>,
+}
+
+/// Moves packets on a thread of their own until it is over, and writes a line each second.
+///
+/// # Errors
+/// Only what keeps the run from beginning.
 fn watch<D, P, S>(
-    mut worker: Worker<D, P, S>,
+    worker: Worker<D, P, S>,
     plan: &RunPlan,
     interrupt: &Interrupt,
-) -> anyhow::Result<(P, RunReport)>
+) -> anyhow::Result<Run<P>>
+where
+    D: Device + Send,
+    P: Supply<Frame = D::Frame>,
+    S: Sink<D::Frame> + Send,
+{
+    let for_people = is_for_people(plan.json.as_ref());
+    if for_people {
+        output::print(&RunReport::heading())?;
+    }
+    let mut report = RunReport::new(plan.refill);
+    let latest = LatestTotals::default();
+    let (running, ended) = channel::<()>();
+    thread::scope(|scope| {
+        let (polling, duration, latest) = (plan.polling, plan.duration, &latest);
+        let mover =
+            thread::Builder::new().name("packets".into()).spawn_scoped(scope, move || {
+                let _until_this_ends = running;
+                move_until_over(worker, duration, polling, interrupt, latest)
+            })?;
+        // Writing may take long, or fail: packets do not wait for it, and the report is for later.
+        let mut printed = Ok(());
+        loop {
+            let is_running = ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout);
+            if let Some(totals) = latest.take() {
+                let line = report.sample(totals);
+                if for_people && printed.is_ok() {
+                    printed = output::print(&line);
+                }
+            }
+            if printed.is_err() {
+                interrupt.ask();
+            }
+            if !is_running {
+                break;
+            }
+        }
+        let (pool, moved) = match mover.join() {
+            Ok((pool, totals, moved)) => {
+                report.end(totals);
+                (Some(pool), moved.map_err(anyhow::Error::from))
+            }
+            Err(_panic) => (None, Err(anyhow!("the thread that moves packets panicked"))),
+        };
+        Ok(Run { pool, report, result: moved.and(printed.map_err(anyhow::Error::from)) })
+    })
+}
+
+/// Moves packets until it is over, and returns the pool with all frames back in it.
+fn move_until_over<D, P, S>(
+    mut worker: Worker<D, P, S>,
+    duration: Option<Duration>,
+    polling: Polling,
+    interrupt: &Interrupt,
+    latest: &LatestTotals,
+) -> (P, Totals, Result<(), XdpError>)
 where
     D: Device,
     P: Supply<Frame = D::Frame>,
     S: Sink<D::Frame>,
 {
-    let for_people = is_for_people(plan.json.as_ref());
-    let mut report = RunReport::new(plan.refill);
-    if for_people {
-        output::print(&RunReport::heading())?;
-    }
-    let each = |totals: &Totals| {
-        let line = report.sample(*totals);
-        if for_people { Ok(output::print(&line)?) } else { Ok(()) }
-    };
-    let ended = drive(&mut worker, plan.duration, interrupt, each);
-    let drained = drain(&mut worker);
+    let Ended { totals, result } = drive(&mut worker, duration, polling, interrupt, latest);
     let (pool, closed) = worker.close();
-    let totals = ended?;
-    drained.and(closed)?;
-    report.end(totals);
-    Ok((pool, report))
+    (pool, totals, result.and(closed))
 }
 
-/// Ends the pool, and reports.
-fn conclude<P: Supply>(pool: P, mut report: RunReport, json: Option<Output>) -> anyhow::Result<()> {
+/// Ends the pool, and reports, also where an error ended the run.
+fn conclude<P: Supply>(run: Run<P>, json: Option<Output>) -> anyhow::Result<()> {
+    let Run { pool, mut report, mut result } = run;
     let for_people = is_for_people(json.as_ref());
-    let ended = pool.end();
-    report.end_pool(ended.as_ref().err().map_or(0, |out| out.inflight));
+    if let Some(pool) = pool {
+        let ended = pool.end();
+        report.end_pool(ended.as_ref().err().map_or(0, |out| out.inflight));
+        result = first(result, ended.map_err(anyhow::Error::from));
+    }
+    if let Err(error) = &result {
+        report.end_by(error);
+    }
     if let Some(output) = json {
-        output.write(&report.to_json()?)?;
+        let written = report.to_json().and_then(|text| output.write(&text));
+        result = first(result, written);
     }
     if for_people {
-        output::print(&report.to_string())?;
+        result = first(result, output::print(&report.to_string()).map_err(anyhow::Error::from));
     }
-    Ok(ended?)
+    result
+}
+
+/// Returns the first error of two; one that follows another gets a line of its own.
+fn first(one: anyhow::Result<()>, other: anyhow::Result<()>) -> anyhow::Result<()> {
+    match (one, other) {
+        (Ok(()), other) => other,
+        (Err(first), Ok(())) => Err(first),
+        (Err(first), Err(second)) => {
+            // Nobody reads any more: that is neither news nor worth a line.
+            if !output::is_broken_pipe(&second) {
+                output::note(&output::one_line(&second));
+            }
+            Err(first)
+        }
+    }
 }
 
 /// Tells whether the standard output is for people.
@@ -148,14 +233,19 @@ fn bench(plan: BenchPlan) -> anyhow::Result<()> {
         trial::run(&plan.trial, pool, &interrupt, || progress.inc(1))
     };
     progress.finish_and_clear();
-    let report = TrialReport::new(plan.trial, plan.pool_ring, results?);
-    let for_people = is_for_people(plan.json.as_ref());
-    if let Some(output) = plan.json {
-        output.write(&report.to_json()?)?;
+    let (results, mut result) = results?;
+    if !results.pairs.is_empty() {
+        // Also of a trial that was cut short: what was measured is good.
+        let report = TrialReport::new(plan.trial, plan.pool_ring, results);
+        let for_people = is_for_people(plan.json.as_ref());
+        if let Some(output) = plan.json {
+            result = first(result, report.to_json().and_then(|text| output.write(&text)));
+        }
+        if for_people {
+            result = first(result, output::print(&report.to_string()).map_err(Into::into));
+        }
     }
-    if for_people {
-        output::print(&report.to_string())?;
-    }
+    result?;
     whole(source)
 }
 
@@ -167,5 +257,7 @@ fn whole(source: Source) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How often to look for totals to report.
+const LOOK: Duration = Duration::from_millis(100);
 /// Batches on their way to the thread that keeps packets.
 const HANDOVER_BATCHES: usize = 256;

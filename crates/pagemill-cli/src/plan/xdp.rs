@@ -45,8 +45,19 @@ pub(crate) struct RunPlan {
     pub(crate) pool_ring: Option<u32>,
     /// How long it lasts; `None` until it is stopped.
     pub(crate) duration: Option<Duration>,
+    /// What the thread that moves packets does when there are none.
+    pub(crate) polling: Polling,
     /// Where the figures go.
     pub(crate) json: Option<Output>,
+}
+
+/// What the thread that moves packets does when there are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Polling {
+    /// It polls for a while that depends on recent traffic, then sleeps.
+    Adaptive,
+    /// It polls and never sleeps.
+    Busy,
 }
 
 /// What makes the packets of the benchmark.
@@ -96,6 +107,14 @@ pub(crate) struct TrialConfig {
     pub(crate) holder_cpu: CpuId,
     /// Rings.
     pub(crate) socket: SocketConfig,
+}
+
+impl TrialConfig {
+    /// Tells whether the CPU that receives packets also makes or keeps them.
+    pub(crate) fn shares_cpu(&self) -> bool {
+        let keeps = !self.hold.is_zero() && self.holder_cpu == self.worker_cpu;
+        self.generator_cpu == self.worker_cpu || keeps
+    }
 }
 
 /// Finds out what the options of `xdp redirect` mean.
@@ -207,6 +226,7 @@ fn run(input: Endpoint, fate: Fate, args: &RunArgs) -> anyhow::Result<RunPlan> {
             AllocArg::Bulk => Refill::Bulk,
         },
         duration: args.duration.map(Duration::from_secs),
+        polling: if args.busy { Polling::Busy } else { Polling::Adaptive },
         pool_ring: pool_ring(args.pool, args.pool_ring, args.ring),
         json: Output::open("--json", args.json.as_deref())?,
     })

@@ -9,6 +9,7 @@ use pagemill_xdp::{Malformed, Refill};
 use serde::Serialize;
 
 use super::json::{JsonMachine, rounded};
+use crate::output::one_line;
 use crate::plan::xdp::TrialConfig;
 use crate::xdp::drive::Totals;
 use crate::xdp::trial::{Pair, Slice, TrialResults};
@@ -24,6 +25,8 @@ pub(crate) struct RunReport {
     samples: Vec<Sample>,
     /// Pages that were out of the page allocator when the page pool had ended.
     inflight: Option<i32>,
+    /// What ended the run, if that was neither the time nor a signal.
+    error: Option<String>,
 }
 
 /// One second, or what there is of it.
@@ -66,7 +69,7 @@ const SHOWN: [&str; 7] = [
 impl RunReport {
     /// Begins a report.
     pub(crate) fn new(refill: Refill) -> Self {
-        Self { refill, last: Totals::default(), samples: Vec::new(), inflight: None }
+        Self { refill, last: Totals::default(), samples: Vec::new(), inflight: None, error: None }
     }
 
     /// Returns the line above the samples.
@@ -104,7 +107,7 @@ impl RunReport {
             malformed_pps: rate(|totals| totals.worker.malformed.total()).round(),
             cpu_ns_per_packet: (nr_packets > 0).then(|| rounded(cpu_ns / nr_packets as f64)),
             alloc_share: alloc_ns.filter(|_| cpu_ns > 0.0).map(|ns| rounded(ns / cpu_ns)),
-            held_frames: totals.nr_held,
+            held_frames: totals.nr_out,
             short_refills: totals.worker.short - last.worker.short,
             pool: totals.pool.map(|now| counted(now, last.pool.unwrap_or_default())),
         };
@@ -119,6 +122,11 @@ impl RunReport {
             self.sample(totals);
         }
         self.last = totals;
+    }
+
+    /// Notes an error that ended the run.
+    pub(crate) fn end_by(&mut self, error: &anyhow::Error) {
+        self.error = Some(one_line(error));
     }
 
     /// Notes how many pages were out when the pool had ended.
@@ -150,6 +158,7 @@ impl RunReport {
             malformed_packets: malformed.into_iter().collect(),
             pool: pool.map(|stats| stats.counters().collect()),
             inflight: self.inflight,
+            error: self.error.as_deref(),
             samples: &self.samples,
         };
         let mut text = serde_json::to_string_pretty(&document)?;
@@ -175,6 +184,7 @@ struct RunDocument<'a> {
     malformed_packets: BTreeMap<String, u64>,
     pool: Option<Counters>,
     inflight: Option<i32>,
+    error: Option<&'a str>,
     samples: &'a [Sample],
 }
 

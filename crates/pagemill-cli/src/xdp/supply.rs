@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use anyhow::anyhow;
-use pagemill::{Page, Static};
+use pagemill::{Page, PageSource as _, Static};
 use pagemill_pool::{
     Named, NamedPool, NoDma, Outstanding, PagePool, PoolOwner, PoolParams, PoolStats, Returner,
 };
@@ -25,6 +25,9 @@ pub(crate) trait Supply: FramePool<Frame: Frame<Source = Source> + Send> + Send 
 
     /// Asks the page allocator for one page or for many from now on.
     fn set_refill(&mut self, refill: Refill);
+
+    /// Returns how many frames are out of it, whichever device or thread has them.
+    fn nr_out(&self) -> usize;
 
     /// Returns what the page pool has counted, if there is one.
     fn stats(&self) -> Option<PoolStats>;
@@ -88,6 +91,10 @@ impl Supply for PoolOwner<Named<Rx>> {
         Self::set_refill(self, refill.nr_pages());
     }
 
+    fn nr_out(&self) -> usize {
+        Self::nr_out(self)
+    }
+
     fn stats(&self) -> Option<PoolStats> {
         Some(Self::stats(self))
     }
@@ -117,6 +124,14 @@ impl Supply for AllocatorPool<Source> {
 
     fn set_refill(&mut self, refill: Refill) {
         Self::set_refill(self, refill);
+    }
+
+    fn nr_out(&self) -> usize {
+        // Nothing else in this process allocates pages.
+        let source = Source::new();
+        let allocator = source.allocator();
+        let nr_out = allocator.platform().nr_pages().saturating_sub(allocator.nr_free_pages());
+        usize::try_from(nr_out).unwrap_or(usize::MAX)
     }
 
     fn stats(&self) -> Option<PoolStats> {

@@ -55,19 +55,26 @@ pub(crate) struct TrialResults {
     pub(crate) device: DeviceCounters,
 }
 
+/// What was measured, and an error if one cut the trial short.
+pub(crate) type Measured = (TrialResults, anyhow::Result<()>);
+
 /// Runs the trial in a network of its own, and calls `step` after each pair.
 ///
 /// # Errors
-/// What the system refuses. Whatever happens, the network vanishes with the thread that made it.
+/// What the system refuses before anything is measured. Whatever happens, the network vanishes with
+/// the thread that made it.
 pub(crate) fn run<P: Supply>(
     config: &TrialConfig,
     pool: P,
     interrupt: &Interrupt,
-    step: impl FnMut() + Send,
-) -> anyhow::Result<TrialResults> {
+    mut step: impl FnMut(),
+) -> anyhow::Result<Measured> {
     // A thread of its own, because a network belongs to a thread.
     thread::scope(|scope| {
-        let lab = scope.spawn(|| in_lab(config, pool, interrupt, step));
+        let (say, hear) = mpsc::channel();
+        let lab = scope.spawn(move || in_lab(config, pool, interrupt, &say));
+        // Here rather than there: writing to a terminal may wait, and packets do not.
+        hear.iter().for_each(|()| step());
         lab.join().map_err(|_panic| anyhow!("the measuring thread panicked"))?
     })
 }
@@ -76,8 +83,8 @@ fn in_lab<P: Supply>(
     config: &TrialConfig,
     pool: P,
     interrupt: &Interrupt,
-    step: impl FnMut(),
-) -> anyhow::Result<TrialResults> {
+    step: &mpsc::Sender<()>,
+) -> anyhow::Result<Measured> {
     enter_private_network()?;
     let pair = VethPair::new(Name::new("pagemill0")?, Name::new("pagemill1")?, 1)?;
     let port = Port::attach(pair.name(1), PortConfig::default())?;
@@ -97,12 +104,13 @@ fn in_lab<P: Supply>(
         });
         let clock = clock.recv().map_err(|_ended| anyhow!("no packets could be made"))?;
         Cpus::pin_to(config.worker_cpu)?;
-        let meter = Meter { config, clock, interrupt };
+        let is_making = || !making.is_finished();
+        let meter = Meter { config, clock, tsc: Tsc::detect(), interrupt, is_making: &is_making };
         let measured = if config.hold.is_zero() {
             let mut worker = Worker::new(socket, pool, Discard)?;
             let set = |worker: &mut Worker<_, P, _>, refill| worker.pool_mut().set_refill(refill);
-            let pairs = meter.run(&mut worker, set, step);
-            finish(worker, pairs)
+            let measured = meter.run(&mut worker, set, step);
+            finish(worker, measured)
         } else {
             let (to, inbox) = handover(HANDOVER_BATCHES);
             let mut back = pool.back();
@@ -121,23 +129,29 @@ fn in_lab<P: Supply>(
                 worker.pool_mut().set_refill(refill);
                 let _ignored_if_it_failed = say.send(refill);
             };
-            let pairs = meter.run(&mut worker, set, step);
-            let finished = finish(worker, pairs);
+            let measured = meter.run(&mut worker, set, step);
+            let finished = finish(worker, measured);
             holding.join().map_err(|_panic| anyhow!("the keeping thread panicked"))??;
             finished
         };
         drop(stopper);
-        making.join().map_err(|_panic| anyhow!("the making thread panicked"))??;
-        let (pool, pairs, device) = measured?;
-        pool.end()?;
-        Ok(TrialResults { pairs, traffic, is_native: port.is_native() == Some(true), device })
+        let made = making.join().map_err(|_panic| anyhow!("the making thread panicked"));
+        let (pool, pairs, device, result) = measured;
+        // If no packets came because none were made, that is what went wrong.
+        let result = made.and_then(|made| made).and(result);
+        let result = result.and(pool.end().map_err(anyhow::Error::from));
+        let is_native = port.is_native() == Some(true);
+        Ok((TrialResults { pairs, traffic, is_native, device }, result))
     })
 }
 
+/// What has come out of a trial: the pool, the pairs, what the device counted, and an error.
+type Finished<P> = (P, Vec<Pair>, DeviceCounters, anyhow::Result<()>);
+
 fn finish<D, P, S>(
     worker: Worker<D, P, S>,
-    pairs: anyhow::Result<Vec<Pair>>,
-) -> anyhow::Result<(P, Vec<Pair>, DeviceCounters)>
+    (pairs, result): (Vec<Pair>, anyhow::Result<()>),
+) -> Finished<P>
 where
     D: Device,
     P: Supply<Frame = D::Frame>,
@@ -145,36 +159,59 @@ where
 {
     let counters = worker.input_counters();
     let (pool, closed) = worker.close();
-    closed?;
-    Ok((pool, pairs?, counters))
+    (pool, pairs, counters, result.and(closed.map_err(anyhow::Error::from)))
 }
 
 /// The measuring itself.
 struct Meter<'a> {
     config: &'a TrialConfig,
+    /// Of the thread that makes packets.
     clock: ThreadClock,
+    tsc: Option<Tsc>,
     interrupt: &'a Interrupt,
+    /// Whether the thread that makes packets still runs.
+    is_making: &'a dyn Fn() -> bool,
 }
 
 impl Meter<'_> {
+    /// Returns what was measured, and an error if one ended it early.
     fn run<D, P, S>(
         &self,
         worker: &mut Worker<D, P, S>,
         set: impl Fn(&mut Worker<D, P, S>, Refill),
-        mut step: impl FnMut(),
-    ) -> anyhow::Result<Vec<Pair>>
+        step: &mpsc::Sender<()>,
+    ) -> (Vec<Pair>, anyhow::Result<()>)
     where
         D: Device,
         P: Supply<Frame = D::Frame>,
         S: Sink<D::Frame>,
     {
-        // Until packets flow and everything has been touched once.
-        self.spin(worker, WARM_UP)?;
         let mut pairs = Vec::new();
-        for nth in 0..self.config.nr_pairs {
-            if self.interrupt.is_asked() {
-                break;
-            }
+        let result = self.measure(worker, set, &mut pairs, step);
+        (pairs, result)
+    }
+
+    fn measure<D, P, S>(
+        &self,
+        worker: &mut Worker<D, P, S>,
+        set: impl Fn(&mut Worker<D, P, S>, Refill),
+        pairs: &mut Vec<Pair>,
+        step: &mpsc::Sender<()>,
+    ) -> anyhow::Result<()>
+    where
+        D: Device,
+        P: Supply<Frame = D::Frame>,
+        S: Sink<D::Frame>,
+    {
+        let start = Instant::now();
+        while self.goes_on() && worker.counters().received == 0 {
+            anyhow::ensure!(start.elapsed() < PATIENCE, NO_PACKETS);
+            self.spin(worker, SETTLE)?;
+        }
+        // Until everything has been touched once.
+        self.spin(worker, WARM_UP)?;
+        let mut last = Instant::now();
+        while self.goes_on() && pairs.len() < self.config.nr_pairs as usize {
             let mut slice = |refill| {
                 set(worker, refill);
                 // What was taken in the other way goes back first.
@@ -182,23 +219,29 @@ impl Meter<'_> {
                 self.slice(worker)
             };
             // Every second pair the other way round, so that none always comes first.
-            let (single, bulk) = if nth % 2 == 0 {
+            let (single, bulk) = if pairs.len().is_multiple_of(2) {
                 let single = slice(Refill::Single)?;
                 (single, slice(Refill::Bulk)?)
             } else {
                 let bulk = slice(Refill::Bulk)?;
                 (slice(Refill::Single)?, bulk)
             };
-            // A slice without a packet says nothing.
-            if let (Some(single), Some(bulk)) = (single, bulk) {
-                pairs.push(Pair { single, bulk });
-            }
-            step();
+            // A slice without a packet says nothing, because another process had the CPU: the pair
+            // is measured again.
+            let (Some(single), Some(bulk)) = (single, bulk) else {
+                anyhow::ensure!(last.elapsed() < PATIENCE, NO_PACKETS);
+                continue;
+            };
+            last = Instant::now();
+            pairs.push(Pair { single, bulk });
+            let _ignored_if_nobody_counts = step.send(());
         }
-        if pairs.is_empty() && !self.interrupt.is_asked() {
-            return Err(anyhow!("no packets came in: nothing was measured"));
-        }
-        Ok(pairs)
+        Ok(())
+    }
+
+    /// Tells whether there is more to measure: nobody asked to end, and packets are being made.
+    fn goes_on(&self) -> bool {
+        !self.interrupt.is_asked() && (self.is_making)()
     }
 
     fn spin<D, P, S>(&self, worker: &mut Worker<D, P, S>, time: Duration) -> Result<(), XdpError>
@@ -209,9 +252,15 @@ impl Meter<'_> {
     {
         let start = Instant::now();
         while start.elapsed() < time && !self.interrupt.is_asked() {
-            if worker.step()? == 0 {
-                // To whoever makes packets, or keeps them.
+            if worker.step()? > 0 {
+                continue;
+            }
+            if self.config.shares_cpu() {
+                // To the thread that makes packets, or the one that keeps them.
                 thread::yield_now();
+            } else {
+                // Whoever had the CPU after a yield would keep it while the ring overflows.
+                core::hint::spin_loop();
             }
         }
         Ok(())
@@ -228,13 +277,6 @@ impl Meter<'_> {
         let (start, before, slow_before) = (Instant::now(), worker.counters(), slow(worker));
         let (own_start, theirs_start) = (own.ns(), self.clock.ns());
         self.spin(worker, self.config.slice)?;
-        // Other processes may have had the CPUs all the time: the slice goes on until a packet comes.
-        while worker.counters().received == before.received
-            && start.elapsed() < SLICE_AT_MOST
-            && !self.interrupt.is_asked()
-        {
-            self.spin(worker, self.config.slice)?;
-        }
         let elapsed = start.elapsed();
         let own_ns = own.ns().saturating_sub(own_start) as f64;
         let their_ns = self.clock.ns().saturating_sub(theirs_start) as f64;
@@ -246,7 +288,7 @@ impl Meter<'_> {
             pps: nr_packets / elapsed.as_secs_f64(),
             worker_ns: own_ns / nr_packets,
             total_ns: (own_ns + their_ns) / nr_packets,
-            alloc_ns: Tsc::detect().map(alloc_ns),
+            alloc_ns: self.tsc.map(alloc_ns),
             slow: slow(worker)
                 .zip(slow_before)
                 .map(|(after, before)| (after - before) as f64 / nr_packets),
@@ -265,9 +307,11 @@ impl Drop for AskOnDrop<'_> {
 
 /// Before the first slice.
 const WARM_UP: Duration = Duration::from_millis(300);
-/// How long a slice goes on without any packet.
-const SLICE_AT_MOST: Duration = Duration::from_mins(1);
 /// Between two slices, beside the time for which packets are kept.
 const SETTLE: Duration = Duration::from_millis(2);
+/// How long to wait for packets in vain: a machine that is busy with other work makes some at last.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// What a trial without packets ends with.
+const NO_PACKETS: &str = "no packets came in for two minutes: nothing was measured meanwhile";
 /// Batches on their way to the thread that keeps packets.
 const HANDOVER_BATCHES: usize = 256;

@@ -92,6 +92,13 @@ pub enum HostError {
         /// What the system answered.
         os: OsError,
     },
+    /// The calling thread could not get a network and files of its own.
+    Sandbox {
+        /// The step that failed, as a verb phrase.
+        step: &'static str,
+        /// What the system answered.
+        os: OsError,
+    },
 }
 
 impl fmt::Display for HostError {
@@ -159,6 +166,11 @@ impl fmt::Display for HostError {
             Self::AllowedCpus { os } => {
                 write!(f, "cannot read this thread's affinity mask: {os}")
             }
+            Self::Sandbox { step, os } => write!(
+                f,
+                "cannot {step} for a private network and private files: {os}; \
+                 this needs CAP_SYS_ADMIN or user namespaces"
+            ),
         }
     }
 }
@@ -172,7 +184,8 @@ impl Error for HostError {
             | Self::Prefault { os, .. }
             | Self::Lock { os, .. }
             | Self::PinTo { os, .. }
-            | Self::AllowedCpus { os } => Some(os),
+            | Self::AllowedCpus { os }
+            | Self::Sandbox { os, .. } => Some(os),
             Self::Config(error) => error.source(),
             Self::ArenaLength { .. }
             | Self::NrNodes { .. }

@@ -71,6 +71,12 @@ pub(crate) struct NfsdArgs {
     /// Port, or address and port, to offer statistics on in Prometheus' text format
     #[arg(long, value_name = "[ADDR:]PORT", value_parser = local_addr)]
     pub(crate) metrics: Option<SocketAddr>,
+    /// Process to end with, which must be the parent of this one
+    ///
+    /// For programs that start a server for themselves: it is killed when they end, however they do.
+    #[arg(long, value_name = "PID", hide = true)]
+    #[arg(value_parser = clap::value_parser!(i32).range(1..))]
+    pub(crate) die_with: Option<i32>,
     /// How much to log to the standard error
     #[arg(long, value_enum, default_value_t = LogArg::Info)]
     pub(crate) log: LogArg,

@@ -1,5 +1,7 @@
 //! `pagemill bench`: measures, and reports in the ways that were asked for.
 
+use std::path::Path;
+
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pagemill::{PageAllocator, PageSource};
 use pagemill_host::{Cpus, Host, Machine};
@@ -84,7 +86,8 @@ fn latency(plan: LatencyPlan) -> anyhow::Result<()> {
 
 fn nfs(plan: NfsPlan) -> anyhow::Result<()> {
     let NfsPlan { experiment, mut targets, credential, with_sinks, json } = plan;
-    // Dropped at the end, which ends the servers.
+    // Dropped at the end, which ends the servers. Before any thread is started, because the sandbox
+    // is for threads and processes that are started in it.
     let _own =
         if targets.is_empty() { Some(own_servers(&credential, &mut targets)?) } else { None };
     let source = load::source(experiment.source_len())?;
@@ -140,11 +143,12 @@ fn own_servers(
     credential: &Credential,
     targets: &mut Vec<Target>,
 ) -> anyhow::Result<(Vec<OwnServer>, OwnFolder)> {
-    let folder = OwnFolder::make()?;
-    let program = std::env::current_exe()?;
+    let folder = OwnFolder::in_sandbox()?;
+    // Not by its path, which the sandbox may hide.
+    let program = Path::new("/proc/self/exe");
     let mut servers = Vec::new();
     for refill in ["bulk", "single"] {
-        let server = OwnServer::start(&program, &folder, refill)?;
+        let server = OwnServer::start(program, &folder, refill)?;
         targets.push(server.target(refill, &folder, credential)?);
         servers.push(server);
     }

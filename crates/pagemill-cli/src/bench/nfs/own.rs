@@ -1,19 +1,25 @@
-//! Our own server, started for a measurement and ended with it.
+//! Our own servers, started for a measurement and ended with it.
+//!
+//! They serve without root squashing and on any port, so nobody else may reach them: they and the
+//! load run in a network of their own, over a file system of their own. Both vanish with the last
+//! process, and the servers are killed when the process that started them ends, however it ends.
 
 use core::net::SocketAddr;
-use std::env;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail};
+use pagemill_host::enter_sandbox;
 
 use super::meter::Meter;
 use super::proto::Credential;
 use super::target::{Target, TargetKind};
 
-/// A folder for the servers of one measurement, in memory where the system has such a place.
+/// The folder that the servers of one measurement export, in memory: it is the server that is
+/// measured and not a disk.
 #[derive(Debug)]
 pub(crate) struct OwnFolder(PathBuf);
 
@@ -24,32 +30,28 @@ pub(crate) struct OwnServer {
     address: SocketAddr,
 }
 
-/// A file system in memory: it is the server that is measured and not a disk.
-const MEMORY: &str = "/dev/shm";
-
 impl OwnFolder {
-    /// Makes the folder.
+    /// Moves the calling thread to a sandbox and makes the folder there.
     ///
     /// # Errors
     /// What the system answers.
-    pub(crate) fn make() -> anyhow::Result<Self> {
-        let parent = Some(PathBuf::from(MEMORY)).filter(|path| path.is_dir());
-        let name = format!("pagemill-bench-{}", std::process::id());
-        let path = parent.unwrap_or_else(env::temp_dir).join(name);
-        fs::create_dir_all(path.join("export"))
-            .with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self(path))
+    pub(crate) fn in_sandbox() -> anyhow::Result<Self> {
+        let place = enter_sandbox().context(
+            "without a network of their own, every user of this machine could change the files of \
+             the servers; start servers as you like and name them with --server",
+        )?;
+        Self::under(place)
+    }
+
+    fn under(place: &Path) -> anyhow::Result<Self> {
+        let folder = Self(place.to_owned());
+        let export = folder.export();
+        fs::create_dir(&export).with_context(|| format!("cannot make {}", export.display()))?;
+        Ok(folder)
     }
 
     fn export(&self) -> PathBuf {
         self.0.join("export")
-    }
-}
-
-impl Drop for OwnFolder {
-    fn drop(&mut self) {
-        // What is left if this fails is a folder with a few files in it.
-        let _stays = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -62,7 +64,9 @@ impl OwnServer {
         let mut export = folder.export().into_os_string();
         export.push(":rw,no_root_squash,insecure");
         let mut child = Command::new(program)
+            .arg0("pagemill")
             .args(["nfsd", "--listen", "127.0.0.1:0", "--log", "warn", "--refill", refill])
+            .args(["--die-with", &std::process::id().to_string()])
             .arg("--key-file")
             .arg(folder.0.join("secret/key"))
             .arg("--export")
@@ -75,8 +79,11 @@ impl OwnServer {
         let mut server = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
         // The command that mounts the export is printed once it can be.
         let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
-        ensure!(!line.is_empty(), "our own server does not start");
+        BufReader::new(stdout).read_line(&mut line).context("cannot read from our own server")?;
+        if line.is_empty() {
+            let status = server.child.wait().context("cannot wait for our own server")?;
+            bail!("our own server did not start ({status}); what it wrote is above");
+        }
         let port = port(&line).with_context(|| format!("no port in {line:?}"))?;
         server.address.set_port(port);
         Ok(server)
@@ -132,22 +139,16 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_goes_with_its_owner() {
-        let folder = OwnFolder::make().unwrap();
-        let path = folder.export();
-        assert!(path.is_dir());
-        drop(folder);
-        assert!(!path.exists());
-    }
-
-    #[test]
     fn a_program_that_is_no_server_is_told() {
-        let folder = OwnFolder::make().unwrap();
+        let place = std::env::temp_dir().join(format!("pagemill-own-{}", std::process::id()));
+        fs::create_dir(&place).unwrap();
+        let folder = OwnFolder::under(&place).unwrap();
         let start = |program: &str| {
             OwnServer::start(Path::new(program), &folder, "bulk").unwrap_err().to_string()
         };
-        assert!(start("/bin/true").contains("does not start"));
+        assert!(start("/bin/true").contains("did not start (exit status: 0)"));
         assert!(start("/bin/echo").contains("no port in"));
         assert!(start("/nowhere").contains("cannot start /nowhere"));
+        fs::remove_dir_all(place).unwrap();
     }
 }

@@ -320,11 +320,38 @@ fn statistics_are_offered_to_prometheus() {
         stream.read_to_string(&mut text).unwrap();
         text
     };
-    let text = ask("GET /metrics HTTP/1.1");
+    let no_such_name = [opaque(&fh), opaque(b"nobody")].concat();
+    assert_eq!(nfsd.call(100_003, 3, &no_such_name)[0], 2);
+    // Clients that ask nothing delay nobody.
+    let idle: Vec<_> = (0..6).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    let text = ask("GET /metrics?all HTTP/1.1");
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
-    let getattr = "pagemill_nfs_call_seconds_count{procedure=\"GETATTR\"} 1\n";
-    assert!(text.contains(getattr), "{text}");
-    assert!(text.contains("\npagemill_refill_pages_total "), "{text}");
+    let path = dir.join("export").display().to_string();
+    for wanted in [
+        "pagemill_nfs_call_seconds_count{procedure=\"GETATTR\"} 1\n".to_owned(),
+        "pagemill_nfs_call_seconds_bucket{le=\"+Inf\",procedure=\"GETATTR\"} 1\n".to_owned(),
+        "pagemill_nfs_refused_total{procedure=\"LOOKUP\",status=\"NFS3ERR_NOENT\"} 1\n".to_owned(),
+        format!("pagemill_nfs_export_calls_total{{export=\"{path}\"}} 2\n"),
+        "# TYPE pagemill_refill_pages counter\npagemill_refill_pages_total ".to_owned(),
+        "# HELP pagemill_rpc_connections Connections now.\n".to_owned(),
+        "# TYPE pagemill_rpc_connections gauge\npagemill_rpc_connections ".to_owned(),
+    ] {
+        assert!(text.contains(&wanted), "no {wanted:?} in {text}");
+    }
+    assert!(text.ends_with("\n# EOF\n"), "{text}");
+    drop(idle);
+    // Each metric is described once, before its samples, and has samples of no other name.
+    let (_, body) = text.split_once("\r\n\r\n").unwrap();
+    let described = body.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let mut names: Vec<_> = described.collect();
+    for line in body.lines().filter(|line| !line.starts_with('#')) {
+        assert!(names.iter().any(|name| line.starts_with(name)), "{line}");
+    }
+    let nr = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!((names.len(), body.matches("# HELP ").count()), (nr, nr));
+    assert!(ask("HEAD /metrics HTTP/1.1").ends_with("\r\n\r\n"));
     assert!(ask("GET /elsewhere HTTP/1.1").starts_with("HTTP/1.1 404"));
 }
 

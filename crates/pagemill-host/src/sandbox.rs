@@ -109,6 +109,7 @@ fn take_loopback_up() -> Result<()> {
 }
 
 #[cfg(test)]
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::thread;

@@ -56,6 +56,7 @@ pub use service::{NfsConfig, ReadPath};
 pub use status::{NfsResult, NfsStatus};
 pub use vfs::{
     ACCESS_ALL, Actors, Caller, Changed, Committed, Created, DataRange, Device, Export,
-    ExportTable, FsInfo, FsStat, HandleLife, HowToCreate, Listed, MAX_DESCRIPTORS_PER_FILE,
-    MAX_LIST_BYTES, Object, PathConf, Stability, Vfs, VfsConfig, VfsError,
+    ExportStats, ExportTable, FsInfo, FsStat, HandleLife, HowToCreate, Listed,
+    MAX_DESCRIPTORS_PER_FILE, MAX_LIST_BYTES, Object, PathConf, Stability, Vfs, VfsConfig,
+    VfsError,
 };

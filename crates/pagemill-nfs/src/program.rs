@@ -7,6 +7,7 @@ use tracing::debug;
 
 use crate::proc::{NFS_V3, carry_out};
 use crate::service::{NfsConfig, Service};
+use crate::status::NfsStatus;
 use crate::vfs::Vfs;
 
 /// The program's number.
@@ -19,8 +20,8 @@ pub const NR_PROCEDURES: usize = 22;
 #[derive(Debug)]
 pub struct NfsProgram {
     service: Service,
-    /// Calls of each procedure that ended with a reason why not.
-    refused: [Counter; NR_PROCEDURES],
+    /// Calls of each procedure that ended with a reason why not, by procedure and reason.
+    refused: [[Counter; NfsStatus::ALL.len()]; NR_PROCEDURES],
 }
 
 impl NfsProgram {
@@ -32,7 +33,24 @@ impl NfsProgram {
 
     /// Returns, for each procedure, how many calls ended with a reason why not.
     pub fn refused(&self) -> impl Iterator<Item = u64> {
-        self.refused.iter().map(Counter::value)
+        self.refused.iter().map(|of| of.iter().map(Counter::value).sum())
+    }
+
+    /// Returns the same by reason: the number of the procedure, the reason, and how many calls ended
+    /// with it, where any did.
+    pub fn refused_by_status(&self) -> impl Iterator<Item = (usize, NfsStatus, u64)> + '_ {
+        let procedures = self.refused.iter().enumerate();
+        let all = procedures.flat_map(|(procedure, of)| {
+            let reasons = NfsStatus::ALL.into_iter().zip(of);
+            reasons.map(move |(status, counter)| (procedure, status, counter.value()))
+        });
+        all.filter(|(.., count)| *count > 0)
+    }
+
+    fn count_refusal(&self, procedure: usize, status: NfsStatus) {
+        let place = NfsStatus::ALL.iter().position(|&other| other == status);
+        let counter = self.refused.get(procedure).zip(place).map(|(of, place)| &of[place]);
+        counter.inspect(|counter| counter.add(1));
     }
 }
 
@@ -56,9 +74,7 @@ impl<S: Frames> Program<S> for NfsProgram {
         match answered {
             Ok(Ok(())) => Ok(()),
             Ok(Err(status)) => {
-                if let Some(refused) = self.refused.get(index) {
-                    refused.add(1);
-                }
+                self.count_refusal(index, status);
                 debug!(client = %call.peer.addr, xid = call.header.xid, procedure, %status);
                 Ok(())
             }

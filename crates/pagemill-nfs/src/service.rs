@@ -85,7 +85,9 @@ impl Service {
 
     /// Finds the file that a call is about.
     pub(crate) fn resolve<S: Frames>(&self, call: &Call<'_, S>, fh: &RawFh) -> NfsResult<Object> {
-        self.vfs.resolve(fh.as_bytes(), &caller_of(call))
+        let object = self.vfs.resolve(fh.as_bytes(), &caller_of(call))?;
+        object.export.stats().calls.add(1);
+        Ok(object)
     }
 
     /// Returns the most bytes of data in the call or its reply.

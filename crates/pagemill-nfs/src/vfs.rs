@@ -14,6 +14,7 @@ mod mounted;
 mod names;
 mod node;
 mod search;
+mod stats;
 mod table;
 
 use crate::sync::{AtomicU64, Ordering};
@@ -42,6 +43,7 @@ pub use list::{Listed, MAX_LIST_BYTES};
 pub use mounted::HandleLife;
 pub use names::{ACCESS_ALL, FsInfo, FsStat, PathConf};
 pub use node::MAX_DESCRIPTORS_PER_FILE;
+pub use stats::ExportStats;
 
 /// On whose behalf files are touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

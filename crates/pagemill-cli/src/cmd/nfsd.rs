@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use pagemill_nfs::{Access, Actors, Export, HandleLife};
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::iterator::Signals;
@@ -25,6 +26,7 @@ use crate::interrupt::Interrupt;
 use crate::nfsd::{Service, metrics, statistics};
 use crate::output;
 use crate::plan::{self, nfsd::ExportSources};
+use crate::usage::UsageError;
 
 /// How often files that are not needed any more are let go of.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -40,6 +42,7 @@ pub(crate) fn run(args: &NfsdArgs) -> anyhow::Result<()> {
         .with_target(false)
         .with_ansi(wants_colour(io::stderr().is_terminal(), env::var_os("NO_COLOR").as_deref()))
         .init();
+    args.die_with.map(die_with).transpose()?;
     let mut plan = plan::nfsd::nfsd(args)?;
     let stopping = Interrupt::end_when_asked()?;
     // Before anything is served: a signal that comes early must not be lost.
@@ -51,9 +54,7 @@ pub(crate) fn run(args: &NfsdArgs) -> anyhow::Result<()> {
     if let Some(listener) = plan.metrics.take() {
         info!(addr = %listener.local_addr()?, "statistics for Prometheus");
         let service = Arc::clone(&service);
-        thread::Builder::new().name("metrics".into()).spawn(move || {
-            metrics::serve(&listener, || statistics::prometheus(&service));
-        })?;
+        metrics::start(listener, Arc::new(move || statistics::prometheus(&service)))?;
     }
     let ticker = tick(Arc::clone(&service), plan.stats_every)?;
     notify(&[NotifyState::Ready]);
@@ -77,10 +78,24 @@ pub(crate) fn run(args: &NfsdArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Has the kernel kill this process when the thread that started it ends.
+///
+/// # Errors
+/// A [`UsageError`] if `parent` is not the parent, as when it has ended already.
+fn die_with(parent: i32) -> anyhow::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL)).context("cannot end with the parent")?;
+    // It may have ended before the call: then this process belongs to another by now.
+    if getppid() != Pid::from_raw(parent) {
+        let line = format!("--die-with {parent}: this is not the parent process, or it has ended");
+        return Err(UsageError::new(line).into());
+    }
+    Ok(())
+}
+
 /// Tells whether the log is in colour: on a terminal, unless `NO_COLOR` is set and not empty.
 ///
 /// # Source
-/// <https://no-color.org>
+/// `no-color`
 fn wants_colour(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
     is_terminal && no_color.is_none_or(OsStr::is_empty)
 }

@@ -1,8 +1,15 @@
 //! What the server has done so far, as text for people and for Prometheus.
 
-use core::fmt::Write as _;
+use alloc::sync::Arc;
+use core::fmt::{self, Write as _};
 
+use pagemill_nfs::ExportStats;
 use pagemill_rpc::{Counter, ProcedureStats, Stats};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
 
 use super::Service;
 
@@ -44,47 +51,126 @@ pub(crate) fn table(service: &Service) -> String {
             let _ = writeln!(text, "{name:11} {calls:9} {refused:8} {mean:10.1} {half:9} {most:9}");
         }
     }
-    for (name, value) in counters(service) {
+    for (name, _, value) in counters(service) {
         let _ = writeln!(text, "{name} {value}");
     }
     text
 }
 
-/// Everything in Prometheus' text format.
-pub(crate) fn prometheus(service: &Service) -> String {
+/// Everything in the `OpenMetrics` format, which Prometheus reads.
+///
+/// # Errors
+/// None that is known of: a string takes all that is written.
+pub(crate) fn prometheus(service: &Arc<Service>) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("pagemill");
+    registry.register_collector(Box::new(Statistics(Arc::clone(service))));
     let mut text = String::new();
-    let _ = writeln!(text, "# TYPE pagemill_nfs_refused_total counter");
-    for ((name, _), refused) in procedures(service).zip(service.nfs.refused()) {
-        let _ = writeln!(text, "pagemill_nfs_refused_total{{procedure=\"{name}\"}} {refused}");
-    }
-    let _ = writeln!(text, "# TYPE pagemill_nfs_call_seconds histogram");
-    for (name, stats) in procedures(service) {
-        histogram(&mut text, name, stats);
-    }
-    for (name, value) in counters(service) {
-        let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
-        let _ = writeln!(text, "# TYPE pagemill_{name} {kind}\npagemill_{name} {value}");
-    }
-    text
+    encode(&mut text, &registry)?;
+    Ok(text)
 }
 
-fn histogram(text: &mut String, name: &str, stats: &ProcedureStats) {
-    let mut sum = 0;
-    for (class, count) in stats.latency.iter().map(Counter::value).enumerate() {
-        sum += count;
-        let last = class + 1 == stats.latency.len();
-        let bound = match last {
-            true => "+Inf".to_owned(),
-            false => format!("{}", (1_u64 << class) as f64 / 1e6),
-        };
-        let _ = writeln!(
-            text,
-            "pagemill_nfs_call_seconds_bucket{{procedure=\"{name}\",le=\"{bound}\"}} {sum}"
-        );
+/// Reads the counters when it is asked to.
+#[derive(Debug)]
+struct Statistics(Arc<Service>);
+
+impl Collector for Statistics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Self(service) = self;
+        encode_build(&mut encoder)?;
+        encode_procedures(&mut encoder, service)?;
+        encode_exports(&mut encoder, service)?;
+        for (name, help, value) in counters(service) {
+            let kind = match name.ends_with("_total") {
+                true => MetricType::Counter,
+                false => MetricType::Gauge,
+            };
+            // The encoder writes the ending of counters itself.
+            let name = name.trim_end_matches("_total");
+            let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+            match kind {
+                MetricType::Counter => count(&mut metric, value)?,
+                _ => metric.encode_gauge(&value)?,
+            }
+        }
+        Ok(())
     }
-    let seconds = stats.busy_us.value() as f64 / 1e6;
-    let _ = writeln!(text, "pagemill_nfs_call_seconds_sum{{procedure=\"{name}\"}} {seconds}");
-    let _ = writeln!(text, "pagemill_nfs_call_seconds_count{{procedure=\"{name}\"}} {sum}");
+}
+
+fn encode_build(encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let help = "The version of the program; the value is 1.";
+    let mut metric = encoder.encode_descriptor("build_info", help, None, MetricType::Gauge)?;
+    metric.encode_family(&[("version", env!("CARGO_PKG_VERSION"))])?.encode_gauge(&1_u64)
+}
+
+fn encode_procedures(encoder: &mut DescriptorEncoder<'_>, service: &Service) -> fmt::Result {
+    let names: Vec<_> = procedures(service).map(|(name, _)| name).collect();
+    let help = "Calls that NFS answered with a status other than NFS3_OK.";
+    let mut refused = encoder.encode_descriptor("nfs_refused", help, None, MetricType::Counter)?;
+    for (procedure, status, value) in service.nfs.refused_by_status() {
+        let (procedure, status) = (names.get(procedure).copied().unwrap_or(""), status.to_string());
+        let labels = [("procedure", procedure), ("status", &status)];
+        count(&mut refused.encode_family(&labels)?, value)?;
+    }
+    let help = "Time from a call's arrival at a thread to its reply.";
+    let mut latency =
+        encoder.encode_descriptor("nfs_call_seconds", help, None, MetricType::Histogram)?;
+    for (name, stats) in procedures(service) {
+        let counts = stats.latency.iter().map(Counter::value).enumerate();
+        let last = stats.latency.len() - 1;
+        let buckets: Vec<_> = counts
+            .map(|(class, count)| {
+                // The library's word for infinity.
+                let bound = if class == last { f64::MAX } else { (1_u64 << class) as f64 / 1e6 };
+                (bound, count)
+            })
+            .collect();
+        let all = buckets.iter().map(|(_, count)| count).sum();
+        let seconds = stats.busy_us.value() as f64 / 1e6;
+        latency
+            .encode_family(&[("procedure", name)])?
+            .encode_histogram::<NoLabelSet>(seconds, all, &buckets, None)?;
+    }
+    Ok(())
+}
+
+/// A counter of an export: its name, its help, and how it is read.
+type ExportCounter = (&'static str, &'static str, fn(&ExportStats) -> &Counter);
+
+const EXPORT_COUNTERS: [ExportCounter; 3] = [
+    (
+        "nfs_export_calls",
+        "Handles of the export that calls were carried out on; RENAME and LINK have two.",
+        |stats| &stats.calls,
+    ),
+    ("nfs_export_read_bytes", "Bytes read from files of the export.", |stats| &stats.read_bytes),
+    ("nfs_export_written_bytes", "Bytes written to files of the export.", |stats| {
+        &stats.written_bytes
+    }),
+];
+
+fn encode_exports(encoder: &mut DescriptorEncoder<'_>, service: &Service) -> fmt::Result {
+    let exports = service.vfs.exports();
+    for (name, help, counter) in EXPORT_COUNTERS {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for export in exports.iter() {
+            let path = label(&export.rule().path.to_string_lossy());
+            let labels = [("export", path.as_str())];
+            count(&mut metric.encode_family(&labels)?, counter(export.stats()).value())?;
+        }
+    }
+    Ok(())
+}
+
+fn count(metric: &mut MetricEncoder<'_>, value: u64) -> fmt::Result {
+    metric.encode_counter::<NoLabelSet, _, f64>(&value, None)
+}
+
+/// Escapes a label's value, which the library does not do.
+///
+/// # Source
+/// `openmetrics` "Text format"
+fn label(value: &str) -> String {
+    value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
 }
 
 /// Returns the procedures of NFS in the order of their numbers.
@@ -97,37 +183,77 @@ fn procedures(service: &Service) -> impl Iterator<Item = (&'static str, &Procedu
         .map(|(_, _, procedure, stats)| (procedure, stats))
 }
 
-fn counters(service: &Service) -> impl Iterator<Item = (&'static str, u64)> {
+/// Returns the name, the help and the value of each number that has no label.
+fn counters(service: &Service) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
     let stats: &Stats = service.server.dispatcher().stats();
     let of_server = [
-        ("rpc_calls_total", &stats.calls),
-        ("rpc_refused_total", &stats.refused),
-        ("rpc_ignored_total", &stats.ignored),
-        ("rpc_received_bytes_total", &stats.received_bytes),
-        ("rpc_aside_bytes_total", &stats.aside_bytes),
-        ("rpc_sent_bytes_total", &stats.sent_bytes),
-        ("rpc_accepted_total", &stats.accepted),
-        ("rpc_turned_away_total", &stats.turned_away),
-        ("rpc_timed_out_total", &stats.timed_out),
-        ("rpc_misbehaved_total", &stats.misbehaved),
-        ("rpc_accept_failures_total", &stats.accept_failures),
-        ("rpc_parked_total", &stats.parked),
-        ("rpc_backlogged_total", &stats.backlogged),
-        ("refill_calls_total", &stats.refills.calls),
-        ("refill_pages_total", &stats.refills.pages),
-        ("refill_single_total", &stats.refills.single_fallbacks),
-        ("refill_waits_total", &stats.refills.waits),
+        ("rpc_calls_total", "Calls that could be read, of any program.", &stats.calls),
+        (
+            "rpc_refused_total",
+            "Calls whose header, program, version or procedure was refused.",
+            &stats.refused,
+        ),
+        (
+            "rpc_ignored_total",
+            "Messages that were no calls or too short, and got no reply.",
+            &stats.ignored,
+        ),
+        ("rpc_received_bytes_total", "Bytes received.", &stats.received_bytes),
+        (
+            "rpc_aside_bytes_total",
+            "Bytes received that went to a file past the pages.",
+            &stats.aside_bytes,
+        ),
+        ("rpc_sent_bytes_total", "Bytes sent.", &stats.sent_bytes),
+        ("rpc_accepted_total", "Connections accepted.", &stats.accepted),
+        ("rpc_turned_away_total", "Connections refused because of the limit.", &stats.turned_away),
+        ("rpc_timed_out_total", "Connections closed for being too slow.", &stats.timed_out),
+        ("rpc_misbehaved_total", "Connections closed for what they sent.", &stats.misbehaved),
+        (
+            "rpc_accept_failures_total",
+            "Times that no connection could be accepted for want of descriptors or memory.",
+            &stats.accept_failures,
+        ),
+        ("rpc_parked_total", "Times that a connection waited for pages.", &stats.parked),
+        (
+            "rpc_backlogged_total",
+            "Replies that did not fit into the socket at once.",
+            &stats.backlogged,
+        ),
+        ("refill_calls_total", "Calls to the page allocator.", &stats.refills.calls),
+        ("refill_pages_total", "Pages that the allocator returned.", &stats.refills.pages),
+        (
+            "refill_single_total",
+            "Bulk calls for several pages that returned one.",
+            &stats.refills.single_fallbacks,
+        ),
+        ("refill_waits_total", "Times that a thread waited for pages.", &stats.refills.waits),
     ]
-    .map(|(name, counter)| (name, counter.value()));
+    .map(|(name, help, counter)| (name, help, counter.value()));
     let now = [
-        ("rpc_connections", service.server.nr_connections() as u64),
-        ("rpc_parked_bytes", service.server.parked_bytes() as u64),
-        ("rpc_threads", service.server.nr_threads() as u64),
-        ("nfs_open_files", service.vfs.nr_files() as u64),
+        ("rpc_connections", "Connections now.", service.server.nr_connections() as u64),
+        (
+            "rpc_parked_bytes",
+            "Bytes of pages that idle connections keep now.",
+            service.server.parked_bytes() as u64,
+        ),
+        ("rpc_threads", "Threads that carry out calls now.", service.server.nr_threads() as u64),
+        ("nfs_open_files", "Files that are kept open now.", service.vfs.nr_files() as u64),
     ];
     of_server.into_iter().chain(now)
 }
 
 fn mean_us(stats: &ProcedureStats) -> f64 {
     stats.busy_us.value() as f64 / stats.served.value().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_escaped_in_labels() {
+        assert_eq!(label("/srv/a b"), "/srv/a b");
+        assert_eq!(label("/a\"b\\c\nd"), r#"/a\"b\\c\nd"#);
+    }
 }

@@ -31,6 +31,7 @@ pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered
     };
     put_status(call.reply, &Ok(()))?;
     put_post_op_attr(call.reply, Some(&attr))?;
+    object.export.stats().read_bytes.add(range.len as u64);
     let sent = match nfs.config.read_path {
         ReadPath::File { min_bytes }
             if range.len >= min_bytes && (object.export.is_volatile() || nfs.fetch(&range)) =>

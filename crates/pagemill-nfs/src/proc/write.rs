@@ -39,6 +39,7 @@ pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered
     put_status(call.reply, &written)?;
     put_wcc(call.reply, &wcc)?;
     if let Ok(committed) = &written {
+        object.export.stats().written_bytes.add(committed.nr_bytes as u64);
         // No more than `count`, which is a word.
         call.reply.u32(u32::try_from(committed.nr_bytes).unwrap_or(count))?;
         call.reply.u32(committed.stability as u32)?;

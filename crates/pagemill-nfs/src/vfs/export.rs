@@ -16,6 +16,7 @@ use crate::fh::{ExportId, Fh, FhKey, FhParts, ObjectId, Stamp};
 use crate::status::NfsStatus;
 use crate::vfs::finder::Finder;
 use crate::vfs::mounted::{HandleLife, Location, Mounted};
+use crate::vfs::stats::ExportStats;
 
 /// Why trees cannot be served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +89,7 @@ pub struct Export {
     at: Location,
     fs: Mounted,
     pub(crate) finder: Arc<Finder>,
+    stats: Arc<ExportStats>,
 }
 
 impl Export {
@@ -104,6 +106,7 @@ impl Export {
             Some(export) => Arc::clone(&export.finder),
             None => Arc::new(Finder::probe(root.as_fd(), &fs).map_err(failed)?),
         };
+        let stats = before.by_id(id).map(|export| Arc::clone(&export.stats)).unwrap_or_default();
         let refused = |_status: NfsStatus| failed(Errno::STALE);
         let root_object = finder.name_of(root.as_fd(), c"").map_err(refused)?;
         Ok(Self {
@@ -114,6 +117,7 @@ impl Export {
             at,
             fs,
             finder,
+            stats,
             rule,
         })
     }
@@ -128,6 +132,12 @@ impl Export {
     #[must_use]
     pub fn rule(&self) -> &ExportRule {
         &self.rule
+    }
+
+    /// Returns what was counted.
+    #[must_use]
+    pub fn stats(&self) -> &ExportStats {
+        &self.stats
     }
 
     /// Returns the root's handle.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, bail};
-use pagemill_host::enter_sandbox;
+use pagemill_host::{HostError, enter_sandbox};
 
 use super::meter::Meter;
 use super::proto::Credential;
@@ -36,11 +36,12 @@ impl OwnFolder {
     /// # Errors
     /// What the system answers.
     pub(crate) fn in_sandbox() -> anyhow::Result<Self> {
-        let place = enter_sandbox().context(
-            "without a network of their own, every user of this machine could change the files of \
-             the servers; start servers as you like and name them with --server",
-        )?;
-        Self::under(place)
+        let refused = |error: HostError| {
+            let hint = "without them, every user of this machine could change the files of the \
+                        servers; start servers as you like and name them with --server";
+            anyhow::Error::new(error).context(format!("{error}; {hint}"))
+        };
+        Self::under(enter_sandbox().map_err(refused)?)
     }
 
     fn under(place: &Path) -> anyhow::Result<Self> {

@@ -2,6 +2,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use core::net::IpAddr;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -155,6 +156,10 @@ impl<S: Frames> Program<S> for MountProgram {
 
     fn versions(&self) -> &'static [Version] {
         const { &[MOUNT_V3] }
+    }
+
+    fn knows(&self, addr: IpAddr) -> bool {
+        self.vfs.serves(addr)
     }
 
     fn call(&self, call: &mut Call<'_, S>) -> Result<(), CallError> {

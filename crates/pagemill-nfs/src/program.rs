@@ -1,6 +1,7 @@
 //! The program NFS, version 3, as an RPC server serves it.
 
 use alloc::sync::Arc;
+use core::net::IpAddr;
 
 use pagemill_rpc::{Call, CallError, Counter, Frames, Program, Version};
 use tracing::debug;
@@ -65,6 +66,10 @@ impl<S: Frames> Program<S> for NfsProgram {
 
     fn versions(&self) -> &'static [Version] {
         const { &[NFS_V3] }
+    }
+
+    fn knows(&self, addr: IpAddr) -> bool {
+        self.service.vfs.serves(addr)
     }
 
     fn call(&self, call: &mut Call<'_, S>) -> Result<(), CallError> {

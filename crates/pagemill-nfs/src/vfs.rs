@@ -206,6 +206,12 @@ impl Vfs {
         Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Tells whether any export is for clients at `addr`.
+    #[must_use]
+    pub fn serves(&self, addr: IpAddr) -> bool {
+        self.exports().iter().any(|export| export.rule().options_for(addr).is_some())
+    }
+
     /// Finds the file that a client means by `fh`, if it may reach it.
     ///
     /// # Errors

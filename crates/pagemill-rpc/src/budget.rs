@@ -1,71 +1,150 @@
-//! How many bytes of pages connections may keep: calls that are not complete, replies that nobody
-//! has read.
+//! Bytes of pages that connections keep: calls that are not complete, replies that are not read.
+//!
+//! The bytes are shared by client. Of those that wait, the client that holds least is served
+//! first, so that a client with many connections delays its own calls and not those of others.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, BTreeSet};
 use core::fmt;
 
+use crate::client::ClientKey;
 use crate::sync::{AtomicUsize, Mutex, Ordering, lock};
 
-/// A number of bytes, and those who wait for a part of it, served in their order.
+/// What a connection asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request {
+    /// Whose share it counts against.
+    pub(crate) client: ClientKey,
+    /// Whether the connection has completed a call; such requests pass others of their client.
+    pub(crate) is_proven: bool,
+    /// The bytes that are needed now.
+    pub(crate) bytes: usize,
+    /// The bytes that are needed in all: what a request that must wait is given in the end, so
+    /// that it need not wait again.
+    pub(crate) rest: usize,
+    /// The bytes that the connection has, and keeps while it waits.
+    pub(crate) held: usize,
+}
+
+/// Names a request that waits. Never zero.
+pub(crate) type Ticket = u64;
+
+/// A number of bytes, shared by clients.
+///
+/// A request is granted while less than the limit is used, so the limit is exceeded by at most one
+/// request; or while all that is used belongs to requests that wait, because nobody else would
+/// return any. Hence either nobody waits or a connection that does not wait holds bytes.
 pub(crate) struct Budget<T> {
     limit: usize,
-    /// Guards what is used, and the queue of those who wait.
+    /// Guards what is used, and the queues of those that wait.
     state: Mutex<State<T>>,
-    /// The length of the queue, for those who only look.
+    /// How many wait, for threads that only look.
     nr_waiting: AtomicUsize,
 }
 
 struct State<T> {
     used: usize,
-    waiting: VecDeque<(usize, T)>,
+    /// Bytes held by connections that wait.
+    held_waiting: usize,
+    /// Clients that hold bytes or wait.
+    shares: BTreeMap<ClientKey, Share<T>>,
+    /// Clients that wait, in the order in which they are served.
+    turns: BTreeSet<Turn>,
+    last_ticket: Ticket,
+    nr_waiting: usize,
+}
+
+/// Whether the client is a stranger, what it holds, and its key.
+type Turn = (bool, usize, ClientKey);
+
+struct Share<T> {
+    used: usize,
+    /// Requests in the order in which they are served: those of proven connections first.
+    waiting: BTreeMap<(bool, Ticket), Waiting<T>>,
+}
+
+struct Waiting<T> {
+    bytes: usize,
+    held: usize,
+    waiter: T,
 }
 
 impl<T> Budget<T> {
     pub(crate) fn new(limit: usize) -> Self {
-        let state = State { used: 0, waiting: VecDeque::new() };
+        let state = State {
+            used: 0,
+            held_waiting: 0,
+            shares: BTreeMap::new(),
+            turns: BTreeSet::new(),
+            last_ticket: 0,
+            nr_waiting: 0,
+        };
         Self { limit, state: Mutex::new(state), nr_waiting: AtomicUsize::new(0) }
     }
 
-    /// Takes `bytes` if they can be had and nobody waits; else `waiter` makes one who waits.
-    ///
-    /// What is more than the whole budget is given when nothing else is used.
-    pub(crate) fn reserve(&self, bytes: usize, waiter: impl FnOnce() -> T) -> bool {
+    /// Takes the bytes if they can be had; otherwise `waiter` makes what waits, and the result is
+    /// its ticket.
+    pub(crate) fn reserve(&self, request: &Request, waiter: impl FnOnce() -> T) -> Option<Ticket> {
         let mut state = lock(&self.state);
-        if state.waiting.is_empty() && state.fits(bytes, self.limit) {
-            state.used += bytes;
-            return true;
+        if state.has_room(self.limit, request.held) {
+            state.add(request.client, request.bytes);
+            return None;
         }
-        let waiter = waiter();
-        state.waiting.push_back((bytes, waiter));
-        // Relaxed: a look at the number decides nothing that must be exact.
-        self.nr_waiting.store(state.waiting.len(), Ordering::Relaxed);
-        false
+        let ticket = state.push(request, waiter());
+        self.note(&state);
+        Some(ticket)
     }
 
     /// Takes `bytes` whether they can be had or not.
-    pub(crate) fn charge(&self, bytes: usize) {
-        lock(&self.state).used += bytes;
+    pub(crate) fn charge(&self, client: ClientKey, bytes: usize) {
+        lock(&self.state).add(client, bytes);
     }
 
-    /// Gives `bytes` back, and hands those who can be served now what they waited for.
-    pub(crate) fn release(&self, bytes: usize, mut serve: impl FnMut(usize, T)) {
+    /// Returns `bytes` of `client`, and passes what can be granted now to `serve`.
+    pub(crate) fn release(
+        &self,
+        client: ClientKey,
+        bytes: usize,
+        serve: impl FnMut(ClientKey, usize, T),
+    ) {
         let mut state = lock(&self.state);
-        state.used -= bytes;
-        while state.waiting.front().is_some_and(|&(wanted, _)| state.fits(wanted, self.limit)) {
-            let Some((wanted, waiter)) = state.waiting.pop_front() else { break };
-            state.used += wanted;
-            serve(wanted, waiter);
-        }
-        self.nr_waiting.store(state.waiting.len(), Ordering::Relaxed);
+        state.subtract(client, bytes);
+        state.serve(self.limit, serve);
+        self.note(&state);
     }
 
-    /// Tells whether all is used, or more.
-    pub(crate) fn is_over(&self) -> bool {
-        lock(&self.state).used > self.limit
+    /// Removes a request that waits, if it still does; others may be granted in its stead.
+    pub(crate) fn cancel(
+        &self,
+        client: ClientKey,
+        ticket: Ticket,
+        serve: impl FnMut(ClientKey, usize, T),
+    ) {
+        let mut state = lock(&self.state);
+        let removed = [false, true].iter().find_map(|&late| state.take(client, (late, ticket)));
+        state.serve(self.limit, serve);
+        self.note(&state);
+        drop(state);
+        drop(removed);
+    }
+
+    /// Tells whether a client that comes before `client` waits: one with less, or one that is
+    /// known where `client` is not.
+    pub(crate) fn is_beyond_its_share(&self, client: ClientKey) -> bool {
+        let state = lock(&self.state);
+        let used = state.shares.get(&client).map_or(0, |share| share.used);
+        state.turns.first().is_some_and(|&(is_stranger, least, _)| {
+            (is_stranger, least) < (client.is_stranger(), used)
+        })
+    }
+
+    /// Tells whether a request would have to wait.
+    pub(crate) fn is_full(&self) -> bool {
+        !lock(&self.state).has_room(self.limit, 0)
     }
 
     /// Returns how many wait.
     pub(crate) fn nr_waiting(&self) -> usize {
+        // Relaxed: the number is a moment old either way.
         self.nr_waiting.load(Ordering::Relaxed)
     }
 
@@ -74,17 +153,99 @@ impl<T> Budget<T> {
         lock(&self.state).used
     }
 
-    /// Sends those away who wait.
+    /// Returns how many bytes `client` holds.
+    pub(crate) fn used_by(&self, client: ClientKey) -> usize {
+        lock(&self.state).shares.get(&client).map_or(0, |share| share.used)
+    }
+
+    /// Removes all requests that wait.
     pub(crate) fn clear(&self) {
-        let waiting = core::mem::take(&mut lock(&self.state).waiting);
-        self.nr_waiting.store(0, Ordering::Relaxed);
+        let mut state = lock(&self.state);
+        let mut waiting = Vec::new();
+        for share in state.shares.values_mut() {
+            waiting.extend(core::mem::take(&mut share.waiting));
+        }
+        state.shares.retain(|_, share| share.used > 0);
+        state.turns.clear();
+        (state.held_waiting, state.nr_waiting) = (0, 0);
+        self.note(&state);
+        drop(state);
         drop(waiting);
+    }
+
+    fn note(&self, state: &State<T>) {
+        // Relaxed: a look at the number decides nothing that must be exact.
+        self.nr_waiting.store(state.nr_waiting, Ordering::Relaxed);
     }
 }
 
 impl<T> State<T> {
-    fn fits(&self, bytes: usize, limit: usize) -> bool {
-        self.used == 0 || self.used.saturating_add(bytes) <= limit
+    /// Tells whether a request of a connection that holds `held` can be granted, if it is the next.
+    fn has_room(&self, limit: usize, held: usize) -> bool {
+        self.used < limit || self.used <= self.held_waiting + held
+    }
+
+    fn add(&mut self, client: ClientKey, bytes: usize) {
+        self.used += bytes;
+        self.change(client, |share| share.used += bytes);
+    }
+
+    fn subtract(&mut self, client: ClientKey, bytes: usize) {
+        self.used -= bytes;
+        self.change(client, |share| share.used -= bytes);
+    }
+
+    fn push(&mut self, request: &Request, waiter: T) -> Ticket {
+        self.last_ticket += 1;
+        let ticket = self.last_ticket;
+        let waiting = Waiting { bytes: request.rest, held: request.held, waiter };
+        self.held_waiting += request.held;
+        self.nr_waiting += 1;
+        self.change(request.client, |share| {
+            share.waiting.insert((!request.is_proven, ticket), waiting);
+        });
+        ticket
+    }
+
+    fn take(&mut self, client: ClientKey, place: (bool, Ticket)) -> Option<Waiting<T>> {
+        let mut taken = None;
+        self.change(client, |share| taken = share.waiting.remove(&place));
+        if let Some(waiting) = &taken {
+            self.held_waiting -= waiting.held;
+            self.nr_waiting -= 1;
+        }
+        taken
+    }
+
+    fn serve(&mut self, limit: usize, mut serve: impl FnMut(ClientKey, usize, T)) {
+        while let Some(&(_, _, client)) = self.turns.first()
+            // What the first one holds is part of what those that wait hold.
+            && self.has_room(limit, 0)
+        {
+            let place = self.shares.get(&client).and_then(|share| share.waiting.keys().next());
+            let Some(waiting) = place.copied().and_then(|place| self.take(client, place)) else {
+                break;
+            };
+            self.add(client, waiting.bytes);
+            serve(client, waiting.bytes, waiting.waiter);
+        }
+    }
+
+    /// Changes a client's share; its place in the order follows.
+    fn change(&mut self, client: ClientKey, change: impl FnOnce(&mut Share<T>)) {
+        let share = self
+            .shares
+            .entry(client)
+            .or_insert_with(|| Share { used: 0, waiting: BTreeMap::new() });
+        if !share.waiting.is_empty() {
+            self.turns.remove(&(client.is_stranger(), share.used, client));
+        }
+        change(share);
+        if !share.waiting.is_empty() {
+            self.turns.insert((client.is_stranger(), share.used, client));
+        } else if share.used == 0 {
+            self.shares.remove(&client);
+        }
     }
 }
 
@@ -100,56 +261,56 @@ impl<T> fmt::Debug for Budget<T> {
 
 #[cfg(test)]
 #[cfg(not(loom))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn those_who_wait_are_served_in_their_order() {
-        let budget = Budget::new(10);
-        assert!(budget.reserve(6, || 0));
-        assert!(!budget.reserve(8, || 1));
-        assert!(!budget.reserve(1, || 2), "nobody overtakes");
-        let mut served = Vec::new();
-        budget.release(4, |bytes, who| served.push((bytes, who)));
-        assert_eq!(served, [(8, 1)], "2 in use and 8 served are the limit");
-        budget.release(8, |bytes, who| served.push((bytes, who)));
-        assert_eq!(served, [(8, 1), (1, 2)]);
-        budget.release(3, |_, _| unreachable!("nobody waits"));
-        assert_eq!(budget.used(), 0);
-    }
-
-    #[test]
-    fn too_much_is_given_when_nothing_else_is_used() {
-        let budget = Budget::new(10);
-        assert!(budget.reserve(11, || ()));
-        assert!(!budget.reserve(0, || ()), "over the limit");
-        let mut served = 0;
-        budget.release(11, |_, ()| served += 1);
-        assert_eq!((served, budget.used(), budget.nr_waiting()), (1, 0, 0));
-    }
-}
+mod tests;
 
 #[cfg(test)]
 #[cfg(loom)]
 mod loom_tests {
+    use core::net::Ipv4Addr;
+
     use loom::sync::Arc;
 
     use super::*;
+
+    fn request(bytes: usize) -> Request {
+        let client = ClientKey::V4(Ipv4Addr::LOCALHOST);
+        Request { client, is_proven: true, bytes, rest: bytes, held: 0 }
+    }
 
     #[test]
     fn who_waits_is_served_by_a_release() {
         loom::model(|| {
             let budget = Arc::new(Budget::new(1));
-            assert!(budget.reserve(1, || 0));
+            assert!(budget.reserve(&request(1), || 0).is_none());
             let waiter = {
                 let budget = Arc::clone(&budget);
-                loom::thread::spawn(move || budget.reserve(1, || 1))
+                loom::thread::spawn(move || budget.reserve(&request(1), || 1).is_none())
             };
             let mut served = 0;
-            budget.release(1, |_, _| served += 1);
+            budget.release(request(1).client, 1, |_, _, _| served += 1);
             let at_once = waiter.join().unwrap();
             assert!(at_once != (served == 1));
             assert_eq!(budget.used(), 1);
+        });
+    }
+
+    #[test]
+    fn a_request_is_granted_or_cancelled_but_not_both() {
+        loom::model(|| {
+            let budget = Arc::new(Budget::new(1));
+            assert!(budget.reserve(&request(1), || 0).is_none());
+            let ticket = budget.reserve(&request(1), || 1).unwrap();
+            let other = {
+                let budget = Arc::clone(&budget);
+                loom::thread::spawn(move || {
+                    let mut served = 0;
+                    budget.release(request(1).client, 1, |_, _, _| served += 1);
+                    served
+                })
+            };
+            budget.cancel(request(1).client, ticket, |_, _, _| unreachable!("it alone waited"));
+            let served = other.join().unwrap();
+            assert_eq!((budget.used(), budget.nr_waiting()), (served, 0));
         });
     }
 }

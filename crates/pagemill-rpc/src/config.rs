@@ -24,7 +24,9 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// Most bytes of pages in calls that have not come whole and replies that have not been read.
     ///
-    /// Whoever needs more waits. Replies of calls that are being carried out may exceed it.
+    /// A connection that needs more waits. Of those that wait, the client that holds least is
+    /// served first. A client is an IPv4 address, an IPv6 network of 64 bits, or all addresses
+    /// that no program knows. Replies of calls that are being carried out may exceed the limit.
     pub parked_bytes: usize,
     /// After how long a connection without calls is closed.
     ///
@@ -38,6 +40,11 @@ pub struct ServerConfig {
     pub reply_timeout: Duration,
     /// The same for both while others wait for the memory that they hold.
     pub pressure_timeout: Duration,
+    /// After how long without a byte a connection is closed while others wait for the memory that
+    /// it holds.
+    pub stall_timeout: Duration,
+    /// For how long a connection may hold memory while a client that holds less waits for it.
+    pub share_timeout: Duration,
     /// How request pages are refilled.
     pub refill: Refill,
     /// Whether pages of replies that went out at once stay with their thread for the next one.
@@ -60,6 +67,8 @@ impl Default for ServerConfig {
             record_timeout: Duration::from_secs(60),
             reply_timeout: Duration::from_secs(60),
             pressure_timeout: Duration::from_secs(2),
+            stall_timeout: Duration::from_millis(500),
+            share_timeout: Duration::from_millis(200),
             refill: Refill::default(),
             keep_reply_pages: true,
             replies: ReplyCacheLimits::default(),
@@ -74,6 +83,9 @@ impl ServerConfig {
         self.nr_thread_pages(self.nr_threads) + self.parked_bytes.div_ceil(PAGE_SIZE)
             // A page of a call's beginning for each connection, without a part of the budget.
             + self.max_connections
+            // By which the budget may be exceeded: a call that was granted below the limit, and
+            // one that goes on so that others need not wait for each other.
+            + 2 * self.max_record_bytes().div_ceil(PAGE_SIZE)
     }
 
     /// Returns how many pages `nr_threads` hold: their requests, and a reply beyond the budget each.

@@ -4,8 +4,7 @@
 
 use alloc::sync::Arc;
 use core::fmt;
-use core::panic::AssertUnwindSafe;
-use std::panic::catch_unwind;
+use core::net::IpAddr;
 use std::time::Instant;
 
 use pagemill::PAGE_SIZE;
@@ -14,6 +13,7 @@ use crate::auth::Credential;
 use crate::error::CallError;
 use crate::msg::{CallHeader, Message, ReplyStatus};
 use crate::pages::Frames;
+use crate::panics::caught;
 use crate::program::{Call, Data, Pace, Peer, Procedure, Program, Replies};
 use crate::record::MARK_BYTES;
 use crate::reply::Body;
@@ -44,7 +44,8 @@ pub enum Route {
     },
     /// It is not answered.
     Ignore,
-    /// It is not answered, and what follows it in its stream is not believed either.
+    /// It is not answered, and its connection is closed: nothing that follows can be believed, or
+    /// the program panicked.
     Close,
 }
 
@@ -56,6 +57,13 @@ impl Route {
             Self::Run(target) => target.procedure.pace,
             _ => Pace::Quick,
         }
+    }
+}
+
+impl Route {
+    /// Tells whether a procedure other than `NULL` is run.
+    pub(crate) fn is_useful(&self) -> bool {
+        matches!(self, Self::Run(target) if target.header.proc != 0)
     }
 }
 
@@ -79,6 +87,8 @@ pub enum Verdict {
     Reply,
     /// Nothing is to be sent.
     Silence,
+    /// Nothing is to be sent, and the connection is to be closed: the procedure panicked.
+    Close,
 }
 
 struct Served<S: Frames> {
@@ -147,6 +157,19 @@ impl<S: Frames> Dispatcher<S> {
         })
     }
 
+    /// Tells whether any program serves callers at `addr`.
+    pub(crate) fn knows(&self, addr: IpAddr) -> bool {
+        self.programs.iter().any(|served| {
+            let program = served.program.name();
+            let report = |message: &str| {
+                self.stats.panicked.bump();
+                tracing::error!(program, client = %addr, message, "a look at a client panicked");
+            };
+            // Whether it serves them is said for each call, so a panic here decides nothing.
+            caught(|| served.program.knows(addr), report).unwrap_or(true)
+        })
+    }
+
     /// Tells whether data of the call that begins in the request's pages may be set aside.
     pub(crate) fn may_set_aside(&self, rqst: &mut Rqst<S>) -> bool {
         let (mut reader, _) = rqst.parts();
@@ -166,6 +189,7 @@ impl<S: Frames> Dispatcher<S> {
             }
             Message::Short => {
                 self.stats.ignored.bump();
+                self.stats.misbehaved.bump();
                 return Route::Close;
             }
         };
@@ -179,7 +203,8 @@ impl<S: Frames> Dispatcher<S> {
                 let args_len = reader.remaining();
                 Route::Run(Target { header, cred, program, version, procedure, args_len })
             }
-            Err(status) => self.refuse(header.xid, status),
+            Err(Some(status)) => self.refuse(header.xid, status),
+            Err(None) => Route::Close,
         }
     }
 
@@ -197,17 +222,19 @@ impl<S: Frames> Dispatcher<S> {
         Route::Refuse { xid, status }
     }
 
+    /// Returns which procedure is called, or the status to refuse the call with; none after a
+    /// panic.
     fn find(
         &self,
         header: &CallHeader,
         peer: &Peer,
         cred: &Credential,
-    ) -> Result<(usize, usize, &'static Procedure), ReplyStatus> {
+    ) -> Result<(usize, usize, &'static Procedure), Option<ReplyStatus>> {
         let (program, version, procedure) = self.procedure(header)?;
         if header.proc != 0 {
             let served = &self.programs[program].program;
-            caught(&**served, header, peer, || served.authorize(peer, cred))
-                .ok_or(ReplyStatus::SystemErr)?
+            self.guarded(&**served, procedure, header, peer, || served.authorize(peer, cred))
+                .ok_or(None)?
                 .map_err(ReplyStatus::AuthError)?;
         }
         Ok((program, version, procedure))
@@ -278,8 +305,9 @@ impl<S: Frames> Dispatcher<S> {
         let (header, peer_of, cred) = (target.header, *peer, target.cred);
         let mut call = Call { header, peer: peer_of, cred, args, reply, behind };
         let program = &*self.programs[target.program].program;
-        let done = caught(program, &target.header, peer, || program.call(&mut call));
-        let status = match done.unwrap_or(Err(CallError::SystemErr)) {
+        let done = self
+            .guarded(program, target.procedure, &target.header, peer, || program.call(&mut call));
+        let status = match done.ok_or(Verdict::Close)? {
             Ok(()) => return Ok(Verdict::Reply),
             Err(CallError::GarbageArgs(_)) => ReplyStatus::GarbageArgs,
             Err(CallError::ProcUnavail) => ReplyStatus::ProcUnavail,
@@ -289,6 +317,28 @@ impl<S: Frames> Dispatcher<S> {
         };
         rqst.reply().truncate(before);
         Err(answer(rqst, xid, status))
+    }
+
+    /// Runs `work` of a program; `None` if it panics.
+    fn guarded<T>(
+        &self,
+        program: &dyn Program<S>,
+        procedure: &Procedure,
+        header: &CallHeader,
+        peer: &Peer,
+        work: impl FnOnce() -> T,
+    ) -> Option<T> {
+        caught(work, |message| {
+            self.stats.panicked.bump();
+            tracing::error!(
+                program = program.name(),
+                procedure = procedure.name,
+                xid = header.xid,
+                client = %peer.addr,
+                message,
+                "a call panicked"
+            );
+        })
     }
 
     fn key(&self, rqst: &mut Rqst<S>, peer: &Peer, target: &Target) -> CallKey {
@@ -311,23 +361,6 @@ impl<S: Frames> Dispatcher<S> {
         let bytes: Vec<u8> = reply.pages().slices(MARK_BYTES, head).flatten().copied().collect();
         self.replies.finish(key, bytes.into_boxed_slice());
     }
-}
-
-/// Lets a program do what it does; `None` if it panics, which is an answer as good as another.
-///
-/// What it wrote is taken back, as with any error; for its own state it must answer itself.
-fn caught<S: Frames, T>(
-    program: &dyn Program<S>,
-    header: &CallHeader,
-    peer: &Peer,
-    work: impl FnOnce() -> T,
-) -> Option<T> {
-    let done = catch_unwind(AssertUnwindSafe(work));
-    if done.is_err() {
-        let (program, CallHeader { xid, proc, .. }) = (program.name(), header);
-        tracing::error!(program, proc, xid, client = %peer.addr, "a call panicked");
-    }
-    done.ok()
 }
 
 fn answer<S: Frames>(rqst: &mut Rqst<S>, xid: u32, status: ReplyStatus) -> Verdict {

@@ -1,10 +1,9 @@
 //! What the threads of a server share: sockets, connections, limits.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::cmp::Reverse;
 use core::fmt;
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 use core::time::Duration;
 use std::io;
 use std::net::{TcpListener, TcpStream};
@@ -13,6 +12,7 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::budget::Budget;
+use crate::client::ClientKey;
 use crate::config::ServerConfig;
 use crate::crew::Crew;
 use crate::dispatch::Dispatcher;
@@ -20,6 +20,7 @@ use crate::listener::Socket;
 use crate::pages::Frames;
 use crate::program::{Peer, Transport};
 use crate::ready::Ready;
+use crate::roster::{MIN_USELESS_MS, Roster};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
 use crate::transport::poller::{Interest, Poller};
 use crate::transport::tcp::{Connection, Gate};
@@ -28,8 +29,6 @@ use crate::transport::tcp::{Connection, Gate};
 const FIRST_TOKEN: u64 = 1;
 /// Most connections that one thread accepts before others may.
 const ACCEPT_BATCH: usize = 16;
-/// How long a connection is left alone when there are too many.
-const MIN_EVICTED_MS: u64 = 1000;
 
 /// Which connection a worker holds, and since when; see [`Hold`](crate::hold::Hold).
 ///
@@ -62,8 +61,8 @@ pub(crate) struct Hub<S: Frames> {
     pub(crate) gate: Arc<Gate<S>>,
     pub(crate) crew: Crew,
     sockets: Vec<Socket>,
-    /// Guards which connections there are, oldest first.
-    table: Mutex<BTreeMap<u64, Arc<Connection<S>>>>,
+    /// Guards which connections there are.
+    table: Mutex<Roster<Arc<Connection<S>>>>,
     next_token: AtomicU64,
     /// Guards which workers there are.
     pub(crate) desks: Mutex<Vec<Arc<Desk>>>,
@@ -92,7 +91,7 @@ impl<S: Frames> Hub<S> {
             gate: Arc::new(Gate { budget, ready, poller }),
             crew: Crew::new(),
             sockets,
-            table: Mutex::new(BTreeMap::new()),
+            table: Mutex::new(Roster::new()),
             next_token: AtomicU64::new(token),
             desks: Mutex::new(Vec::new()),
             stopping: AtomicBool::new(false),
@@ -119,12 +118,12 @@ impl<S: Frames> Hub<S> {
 
     /// Returns the connections of now.
     pub(crate) fn connections(&self) -> Vec<Arc<Connection<S>>> {
-        lock(&self.table).values().cloned().collect()
+        lock(&self.table).iter().cloned().collect()
     }
 
     /// Returns the connection that `token` stands for, if it is still there.
     pub(crate) fn connection(&self, token: u64) -> Option<Arc<Connection<S>>> {
-        lock(&self.table).get(&token).cloned()
+        lock(&self.table).get(token).cloned()
     }
 
     /// Waits for an event.
@@ -168,10 +167,12 @@ impl<S: Frames> Hub<S> {
                     // The client was gone before it was let in.
                     io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
                     _ => {
-                        // Out of descriptors or memory. The next try is the supervisor's: the
-                        // event would come again at once.
+                        // Out of descriptors or memory. A connection that is of no use gives its
+                        // descriptor up. The next try is the supervisor's: the event would come
+                        // again at once.
                         self.dispatcher.stats().accept_failures.bump();
                         tracing::debug!(%error, "no connection can be accepted");
+                        self.close_useless();
                         parked.store(true, Ordering::Release);
                         return;
                     }
@@ -194,7 +195,8 @@ impl<S: Frames> Hub<S> {
 
     fn admit(&self, stream: TcpStream, addr: SocketAddr) {
         let stats = self.dispatcher.stats();
-        if self.nr_connections() >= self.config.max_connections && !self.evict_one() {
+        let client = ClientKey::of(addr.ip(), self.dispatcher.knows(addr.ip()));
+        if self.nr_connections() >= self.config.max_connections && !self.evict_for(client) {
             stats.turned_away.bump();
             tracing::debug!(%addr, "turned away: there are too many connections");
             return;
@@ -207,46 +209,55 @@ impl<S: Frames> Hub<S> {
         let peer = Peer { addr, transport: Transport::Tcp };
         let max = self.config.max_record_bytes();
         let gate = Arc::clone(&self.gate);
-        let connection = Connection::new(stream, peer, token, max, gate, self.now());
+        let connection = Connection::new(stream, (peer, client), token, max, gate, self.now());
         let connection = Arc::new(connection);
         let mut table = lock(&self.table);
         if self.gate.poller.add(connection.stream(), token).is_ok() {
-            table.insert(token, connection);
+            table.insert(token, client, connection);
             stats.accepted.bump();
         }
     }
 
-    /// Closes a connection for a new one: the one that has been idle longest, or else one that has
-    /// not sent the whole of a call; either only after a second.
-    ///
-    /// Of the latter, it is the oldest of the address that has most connections.
-    ///
-    /// # Source
-    /// `linux-7.0` `net/sunrpc/svc_xprt.c` `svc_check_conn_limits`. Differs: one with work to do
-    /// stays.
-    fn evict_one(&self) -> bool {
-        let connections = self.connections();
+    /// Closes the connection that is least useful for a new one of `client`; false if all are of
+    /// more use.
+    fn evict_for(&self, client: ClientKey) -> bool {
         let now = self.now();
-        let is_over = |since: u64| since != 0 && now.saturating_sub(since) >= MIN_EVICTED_MS;
-        let active =
-            |connection: &&Arc<Connection<S>>| connection.times.active.load(Ordering::Relaxed);
-        let idle = connections.iter().filter(|connection| connection.is_idle());
-        let idlest = idle.min_by_key(active).filter(|connection| is_over(active(connection)));
-        let unfinished = || {
-            let mut nr_of = BTreeMap::<IpAddr, usize>::new();
-            for connection in &connections {
-                *nr_of.entry(connection.peer.addr.ip()).or_default() += 1;
-            }
-            let since = |connection: &Connection<S>| connection.unfinished_since().unwrap_or(0);
-            let overdue = connections.iter().filter(|connection| is_over(since(connection)));
-            overdue.min_by_key(|connection| {
-                (Reverse(nr_of.get(&connection.peer.addr.ip()).copied()), since(connection))
+        let table = lock(&self.table);
+        let victim = table.least_useful(client, now, |connection| connection.standing()).cloned();
+        drop(table);
+        victim.is_some_and(|connection| self.evict(&connection, "a new connection needs its place"))
+    }
+
+    /// Closes a connection of no use, if there is one: its descriptor is needed for one whose
+    /// client is not known before it is accepted.
+    fn close_useless(&self) {
+        let now = self.now();
+        let standing = |connection: &Arc<Connection<S>>| connection.standing();
+        let is_useless = |connection: &&Arc<Connection<S>>| {
+            connection.standing().since.is_some_and(|since| {
+                connection.client.is_stranger() || now.saturating_sub(since) >= MIN_USELESS_MS
             })
         };
-        let Some(connection) = idlest.or_else(unfinished) else { return false };
-        tracing::debug!(peer = %connection.peer.addr, "closed a connection for a new one");
-        self.close(connection);
-        true
+        let table = lock(&self.table);
+        let rank = |connection: &&Arc<Connection<S>>| {
+            let is_known = !connection.client.is_stranger();
+            (is_known, Reverse(table.nr_of(connection.client)), standing(connection).useful)
+        };
+        let victim = table.iter().filter(is_useless).min_by_key(rank).cloned();
+        drop(table);
+        if let Some(connection) = victim {
+            self.evict(&connection, "a descriptor is needed");
+        }
+    }
+
+    /// Closes a connection for the sake of others; false if it was closed before.
+    pub(crate) fn evict(&self, connection: &Connection<S>, why: &'static str) -> bool {
+        let is_first = self.close(connection);
+        if is_first {
+            self.dispatcher.stats().evicted.bump();
+            tracing::debug!(peer = %connection.peer.addr, why, "closed a connection for another");
+        }
+        is_first
     }
 
     /// Closes a connection; true unless it was closed before.
@@ -255,7 +266,7 @@ impl<S: Frames> Hub<S> {
             return false;
         }
         self.gate.poller.remove(connection.stream());
-        let gone = lock(&self.table).remove(&connection.token);
+        let gone = lock(&self.table).remove(connection.token);
         drop(gone);
         true
     }

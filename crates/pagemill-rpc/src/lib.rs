@@ -13,12 +13,23 @@
 //! Everything up to [`Dispatcher`] takes bytes and gives bytes: [`XdrReader`], [`RecordReader`],
 //! [`Message`], [`ReplyCache`]. Sockets and threads are above it.
 //!
-//! # What a client can take
+//! # Limits on clients
 //! Every length is compared with a limit before memory is taken for it. A connection may hold pages
-//! in two places, for a call that has not come whole and for replies that have not been read, and
-//! both are part of one budget ([`ServerConfig::parked_bytes`]); who finds it used up waits in
-//! turn, and those who dawdle are closed. A connection with unread replies is not read from. Pages
-//! that calls are being carried out with belong to threads, whose number is fixed.
+//! in two places, for a call that has not come whole and for replies that have not been read. Both
+//! count against one budget ([`ServerConfig::parked_bytes`]), a call with the bytes that have come
+//! and not with those announced. A connection with unread replies is not read from. Pages that
+//! calls are being carried out with belong to threads, whose number is fixed.
+//!
+//! The budget and the places for connections are shared by client, which is an IPv4 address or an
+//! IPv6 network of 64 bits. Addresses that no program knows ([`Program::knows`]) count as one
+//! client together. When the budget is used up, the client that holds least is served first, and
+//! connections are closed that hold more than their client's share, stand still or take long. When
+//! all places are taken, the connection that is least useful is closed for a new one.
+//!
+//! # Panics in procedures
+//! A panic in a procedure costs the connection that the call came on. It is counted
+//! ([`Stats::panicked`]) and logged; the thread, its pages and all others go on. The same holds for
+//! a panic anywhere else in a worker thread. Where panics abort, one ends the process.
 //!
 //! # Threads
 //! All threads wait on one set of events. One that finds a call reads on from the same connection
@@ -28,8 +39,7 @@
 //! turns out to be slow has its connection taken away after 10 ms.
 //!
 //! # Not there
-//! `RPCSEC_GSS`, RPC over TLS and RDMA, calls from the server to its clients, and datagrams that
-//! leave from the address that they were sent to.
+//! `RPCSEC_GSS`, RPC over TLS and RDMA, and calls from the server to its clients.
 //!
 //! # Examples
 //! ```no_run
@@ -96,6 +106,7 @@ extern crate alloc;
 mod aside;
 mod auth;
 mod budget;
+mod client;
 mod config;
 mod crew;
 mod dispatch;
@@ -106,12 +117,14 @@ mod listener;
 mod msg;
 mod outbox;
 mod pages;
+mod panics;
 mod payload;
 mod program;
 mod ready;
 mod record;
 mod reply;
 mod reply_cache;
+mod roster;
 mod rpcbind;
 mod rqst;
 mod server;

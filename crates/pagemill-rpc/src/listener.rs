@@ -5,7 +5,12 @@ use std::io;
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::sync::AtomicBool;
+use crate::sync::{AtomicBool, AtomicUsize};
+use crate::transport::udp;
+
+/// Most connections that wait to be accepted: as many as Linux allows unless told otherwise. Beyond
+/// it, a client tries again only after a second.
+const MAX_BACKLOG: i32 = 4096;
 
 /// A socket that calls come to.
 #[derive(Debug)]
@@ -13,10 +18,7 @@ use crate::sync::AtomicBool;
 pub enum Listener {
     /// Connections.
     Tcp(TcpListener),
-    /// Datagrams.
-    ///
-    /// Bind it to one address on machines with several: a reply leaves from the address that the
-    /// system picks.
+    /// Datagrams. A reply leaves from the address that its call was sent to.
     Udp(UdpSocket),
 }
 
@@ -25,7 +27,8 @@ pub enum Listener {
 pub(crate) enum Socket {
     /// Connections; true while none can be accepted for lack of file descriptors.
     Tcp(TcpListener, AtomicBool),
-    Udp(UdpSocket),
+    /// Datagrams, and how many threads carry out calls that came as one.
+    Udp(UdpSocket, AtomicUsize),
 }
 
 impl Socket {
@@ -33,13 +36,16 @@ impl Socket {
         match listener {
             Listener::Tcp(socket) => {
                 socket.set_nonblocking(true)?;
+                // A second call changes the length alone.
+                rustix::net::listen(&socket, MAX_BACKLOG)?;
                 let addr = socket.local_addr()?;
                 Ok((Self::Tcp(socket, AtomicBool::new(false)), addr))
             }
             Listener::Udp(socket) => {
                 socket.set_nonblocking(true)?;
                 let addr = socket.local_addr()?;
-                Ok((Self::Udp(socket), addr))
+                udp::ask_for_addresses(&socket, addr)?;
+                Ok((Self::Udp(socket, AtomicUsize::new(0)), addr))
             }
         }
     }
@@ -49,7 +55,7 @@ impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Tcp(socket, _) => socket.as_fd(),
-            Self::Udp(socket) => socket.as_fd(),
+            Self::Udp(socket, _) => socket.as_fd(),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! procedure gets.
 
 use core::fmt;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use pagemill::PageSource;
 
@@ -131,8 +131,9 @@ impl<S: PageSource> fmt::Debug for Call<'_, S> {
 
 /// A program that a server serves.
 ///
-/// Where panics unwind, one in [`authorize`](Self::authorize) or [`call`](Self::call) is answered as
-/// [`CallError::SystemErr`] is, and the thread goes on; where they abort, it ends the process.
+/// Where panics unwind, one in [`authorize`](Self::authorize) or [`call`](Self::call) closes the
+/// connection without an answer, and the thread goes on; a datagram is not answered. Where panics
+/// abort, one ends the process.
 ///
 /// # Concurrency
 /// Called from many threads at once.
@@ -145,6 +146,15 @@ pub trait Program<S: Frames>: Send + Sync {
 
     /// Returns the versions, lowest first.
     fn versions(&self) -> &'static [Version];
+
+    /// Tells whether any caller at this address is served. Asked once for each connection.
+    ///
+    /// Connections from addresses that no program knows are served, but share the memory and the
+    /// places of one client, and give way to all others.
+    fn knows(&self, addr: IpAddr) -> bool {
+        let _ = addr;
+        true
+    }
 
     /// Says whether this caller is served at all.
     ///

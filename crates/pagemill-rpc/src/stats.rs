@@ -130,10 +130,14 @@ pub struct Stats {
     pub accepted: Counter,
     /// Connections that were turned away because there were too many.
     pub turned_away: Counter,
+    /// Connections that were closed because others needed their place, memory or descriptor.
+    pub evicted: Counter,
     /// Connections that were closed because their client did not go on in time.
     pub timed_out: Counter,
     /// Connections that were closed because of what their client sent.
     pub misbehaved: Counter,
+    /// Panics in procedures and elsewhere in the server's threads.
+    pub panicked: Counter,
     /// Times that no connection could be accepted for lack of file descriptors or memory.
     pub accept_failures: Counter,
     /// Times that a connection had to wait until others gave pages back.

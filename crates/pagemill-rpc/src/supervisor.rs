@@ -1,11 +1,12 @@
 //! The thread that looks after time limits: of calls, replies, idle connections and long holds.
 
-use alloc::sync::Arc;
+use core::cmp::Reverse;
 use core::time::Duration;
 use std::thread;
 
 use crate::hub::Hub;
 use crate::pages::Frames;
+use crate::panics::caught;
 use crate::sync::{Ordering, lock};
 use crate::transport::tcp::Connection;
 
@@ -13,7 +14,7 @@ use crate::transport::tcp::Connection;
 const TICK: Duration = Duration::from_millis(10);
 /// How often an idle one is.
 const IDLE_TICK: Duration = Duration::from_millis(100);
-/// How often all connections are looked at, in ticks of either length.
+/// How often the time limits of all connections are looked at, in ticks of either length.
 const SWEEP_TICKS: u32 = 10;
 
 /// Looks after time limits until the server stops.
@@ -21,14 +22,29 @@ pub(crate) fn run<S: Frames>(hub: &Hub<S>) {
     let (mut calls, mut tick) = (0, 0_u32);
     while !hub.is_stopping() {
         let now_calls = hub.dispatcher.stats().calls.value();
-        thread::park_timeout(if now_calls == calls { IDLE_TICK } else { TICK });
+        let is_quiet = now_calls == calls && hub.gate.budget.nr_waiting() == 0;
+        thread::park_timeout(if is_quiet { IDLE_TICK } else { TICK });
         calls = now_calls;
         tick = tick.wrapping_add(1);
-        take_over(hub);
-        hub.retry_accept();
-        if tick.is_multiple_of(SWEEP_TICKS) {
-            sweep(hub);
-        }
+        // After a panic, what is due is looked at again with the next tick.
+        let _done = caught(
+            || look(hub, tick.is_multiple_of(SWEEP_TICKS)),
+            |message| {
+                hub.dispatcher.stats().panicked.bump();
+                tracing::error!(message, "the supervisor thread panicked");
+            },
+        );
+    }
+}
+
+fn look<S: Frames>(hub: &Hub<S>, sweeps: bool) {
+    take_over(hub);
+    hub.retry_accept();
+    if hub.gate.budget.nr_waiting() > 0 {
+        relieve(hub);
+    }
+    if sweeps {
+        sweep(hub);
     }
 }
 
@@ -55,12 +71,63 @@ fn take_over<S: Frames>(hub: &Hub<S>) {
     }
 }
 
+/// Closes connections that are in the way of those that wait for memory, until nobody waits.
+///
+/// First go those of strangers, then those of the client that holds most, then those that have
+/// never completed a call, then those that hold most.
+fn relieve<S: Frames>(hub: &Hub<S>) {
+    let (now, budget) = (hub.now(), &hub.gate.budget);
+    let mut holders: Vec<_> =
+        hub.connections().into_iter().filter(|connection| connection.holding() > 0).collect();
+    holders.sort_by_cached_key(|connection| {
+        let used = Reverse(budget.used_by(connection.client));
+        let is_known = !connection.client.is_stranger();
+        let is_proven = connection.times.useful.load(Ordering::Relaxed) != 0;
+        (is_known, used, is_proven, Reverse(connection.holding()))
+    });
+    for connection in holders {
+        if budget.nr_waiting() == 0 {
+            break;
+        }
+        if let Some(why) = in_the_way(hub, &connection, now) {
+            hub.evict(&connection, why);
+        }
+        // With its last owner, what it held goes to those that wait.
+        drop(connection);
+    }
+}
+
+/// Tells why a connection that holds memory is closed while others wait for it; `None` if it is
+/// not.
+fn in_the_way<S: Frames>(
+    hub: &Hub<S>,
+    connection: &Connection<S>,
+    now: u64,
+) -> Option<&'static str> {
+    let since = |time: u64| Duration::from_millis(now.saturating_sub(time));
+    let began = connection.began()?;
+    let is_beyond = || hub.gate.budget.is_beyond_its_share(connection.client);
+    if since(began) >= hub.config.share_timeout && is_beyond() {
+        return Some("a client that holds less memory needs it");
+    }
+    // The server keeps it waiting itself.
+    if connection.is_waiting() {
+        return None;
+    }
+    if since(connection.times.active.load(Ordering::Relaxed)) >= hub.config.stall_timeout {
+        return Some("it holds memory that others need, and nothing comes or goes");
+    }
+    if since(began) >= hub.config.pressure_timeout {
+        return Some("it holds memory that others need for too long");
+    }
+    None
+}
+
 /// Closes connections whose time is up.
 fn sweep<S: Frames>(hub: &Hub<S>) {
     let now = hub.now();
-    let pressed = hub.gate.budget.nr_waiting() > 0;
     for connection in hub.connections() {
-        if let Some(why) = overdue(hub, &connection, now, pressed)
+        if let Some(why) = overdue(hub, &connection, now)
             && hub.close(&connection)
         {
             hub.dispatcher.stats().timed_out.bump();
@@ -69,26 +136,16 @@ fn sweep<S: Frames>(hub: &Hub<S>) {
     }
 }
 
-fn overdue<S: Frames>(
-    hub: &Hub<S>,
-    connection: &Arc<Connection<S>>,
-    now: u64,
-    pressed: bool,
-) -> Option<&'static str> {
+fn overdue<S: Frames>(hub: &Hub<S>, connection: &Connection<S>, now: u64) -> Option<&'static str> {
     let config = &hub.config;
     let since = |time: u64| Duration::from_millis(now.saturating_sub(time));
-    // Looked at before the times: those that waited for their part begin when they get it.
-    let is_in_the_way = pressed && connection.holds_budget();
-    let limit = |usual: Duration| {
-        if is_in_the_way { usual.min(config.pressure_timeout) } else { usual }
-    };
     let times = &connection.times;
     let record = times.record.load(Ordering::Relaxed);
-    if record != 0 && since(record) >= limit(config.record_timeout) {
+    if record != 0 && since(record) >= config.record_timeout {
         return Some("a call did not come whole in time");
     }
     let backlog = times.backlog.load(Ordering::Relaxed);
-    if backlog != 0 && since(backlog) >= limit(config.reply_timeout) {
+    if backlog != 0 && since(backlog) >= config.reply_timeout {
         return Some("replies were not read in time");
     }
     let active = times.active.load(Ordering::Relaxed);

@@ -1,6 +1,9 @@
 //! What a worker thread does: it takes whatever is ready, a call at a time.
 
 use alloc::sync::Arc;
+use core::time::Duration;
+use std::net::UdpSocket;
+use std::thread;
 
 use pagemill::PAGE_SIZE;
 use rustix::event::Timespec;
@@ -9,13 +12,15 @@ use crate::dispatch::{Route, Verdict};
 use crate::hub::{Desk, Happening, Hub};
 use crate::listener::Socket;
 use crate::pages::Frames;
+use crate::panics::caught;
 use crate::program::{Pace, Peer, Transport};
+use crate::ready::Ready;
 use crate::record::MARK_BYTES;
 use crate::reply::Body;
 use crate::rqst::Rqst;
-use crate::sync::{Ordering, lock};
+use crate::sync::{AtomicUsize, Ordering, lock};
 use crate::transport::tcp::{Connection, Received, Scratch};
-use crate::transport::udp;
+use crate::transport::udp::{self, Origin};
 
 /// Replies are sent when this many bytes of them have gathered.
 const BATCH_BYTES: usize = 32 << 10;
@@ -24,35 +29,80 @@ const MAX_TURN: u32 = 64;
 /// After so many connections from the queue, a thread looks for events.
 const QUEUE_TURN: u32 = 16;
 
-/// Takes calls until the server stops, or has too many threads.
+/// How long a thread pauses after a panic, so that one that happens at once again does not take a
+/// processor.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Takes calls until the server stops, or has too many threads. After a panic the thread begins
+/// anew, with pages of its own.
 pub(crate) fn run<S: Frames>(hub: &Hub<S>) {
+    let has_left = loop {
+        let done = caught(
+            || work(hub),
+            |message| {
+                hub.dispatcher.stats().panicked.bump();
+                tracing::error!(message, "a worker thread panicked outside of a procedure");
+            },
+        );
+        match done {
+            Some(has_left) => break has_left,
+            None => thread::sleep(PAUSE),
+        }
+    };
+    if !has_left {
+        hub.crew.left();
+    }
+}
+
+/// Takes calls; returns true if the crew has stopped counting the thread.
+fn work<S: Frames>(hub: &Hub<S>) -> bool {
     let desk = Arc::new(Desk::new());
-    let mut place = Place { hub, desk: Arc::clone(&desk), counted: true };
+    let _place = Place { hub, desk: Arc::clone(&desk) };
     lock(&hub.desks).push(Arc::clone(&desk));
     let rqst = Rqst::new(hub.source.clone(), hub.config.max_payload_bytes);
     let mut worker =
         Worker { hub, rqst, scratch: Scratch::default(), batch: Vec::new(), desk, turn: 0 };
-    while let Some(left) = worker.turn() {
-        if left {
-            place.counted = false;
-            return;
+    loop {
+        match worker.turn() {
+            Some(false) => {}
+            Some(true) => return true,
+            None => return false,
         }
     }
 }
 
-/// Gives a thread's place up, also while it panics, so that another can be started.
+/// Removes a thread's desk, also while it panics.
 struct Place<'a, S: Frames> {
     hub: &'a Hub<S>,
     desk: Arc<Desk>,
-    /// Whether the crew counts the thread.
-    counted: bool,
 }
 
 impl<S: Frames> Drop for Place<'_, S> {
     fn drop(&mut self) {
         lock(&self.hub.desks).retain(|desk| !Arc::ptr_eq(desk, &self.desk));
-        if self.counted {
-            self.hub.crew.left();
+    }
+}
+
+/// Takes a thread's announcement that it sleeps back, also while it panics.
+struct Asleep<'a, T>(&'a Ready<T>);
+
+impl<T> Drop for Asleep<'_, T> {
+    fn drop(&mut self) {
+        self.0.awake();
+    }
+}
+
+/// Asks for the next event of a socket if the thread panics before it has done so: nothing would
+/// come from the socket any more.
+struct Socketed<'a, S: Frames> {
+    hub: &'a Hub<S>,
+    token: u64,
+}
+
+impl<S: Frames> Drop for Socketed<'_, S> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.hub.arm_socket(self.token);
         }
     }
 }
@@ -65,7 +115,7 @@ struct InHand<'a, S: Frames> {
 
 impl<S: Frames> Drop for InHand<'_, S> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if thread::panicking() {
             self.hub.close(self.connection);
         }
     }
@@ -105,11 +155,14 @@ impl<S: Frames> Worker<'_, S> {
         }
         match self.next() {
             Some(Happening::Connection(connection)) => self.serve(&connection),
-            Some(Happening::Socket(token)) => match self.hub.socket(token) {
-                Some(Socket::Tcp(listener, parked)) => self.hub.accept(token, listener, parked),
-                Some(Socket::Udp(socket)) => self.datagram(token, socket),
-                None => {}
-            },
+            Some(Happening::Socket(token)) => {
+                let _socketed = Socketed { hub: self.hub, token };
+                match self.hub.socket(token) {
+                    Some(Socket::Tcp(listener, parked)) => self.hub.accept(token, listener, parked),
+                    Some(Socket::Udp(socket, running)) => self.datagram(token, socket, running),
+                    None => {}
+                }
+            }
             None => {}
         }
         Some(false)
@@ -132,9 +185,8 @@ impl<S: Frames> Worker<'_, S> {
             return Some(Happening::Connection(connection));
         }
         let happening = if gate.ready.sleep() {
-            let happening = self.hub.wait(None);
-            gate.ready.awake();
-            happening
+            let _asleep = Asleep(&gate.ready);
+            self.hub.wait(None)
         } else {
             self.hub.wait(Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))
         };
@@ -148,6 +200,7 @@ impl<S: Frames> Worker<'_, S> {
 
     /// Sends what waits for room; true if the thread is to receive.
     fn event(&self, connection: &Arc<Connection<S>>) -> bool {
+        let _in_hand = InHand { hub: self.hub, connection };
         if connection.is_backlogged() {
             match connection.flush(self.hub.now()) {
                 Ok((bytes, all)) => {
@@ -216,12 +269,11 @@ impl<S: Frames> Worker<'_, S> {
         stats.aside_bytes.add(self.rqst.aside().len() as u64);
         let route = self.hub.dispatcher.route(&mut self.rqst, &connection.peer);
         if matches!(route, Route::Close) {
-            stats.misbehaved.bump();
             return Then::Close;
         }
         match route.pace() {
             Pace::Quick => self.quick(connection, &route, more, now),
-            Pace::Slow => self.slow(connection, &route, more),
+            Pace::Slow => self.slow(connection, &route, more, now),
         }
     }
 
@@ -246,9 +298,15 @@ impl<S: Frames> Worker<'_, S> {
         self.desk.token.store(connection.token, Ordering::Relaxed);
         connection.hold.take();
         let verdict = self.hub.dispatcher.run(&mut self.rqst, &connection.peer, route);
+        note(connection, route, verdict, now);
         let held = connection.hold.end();
         self.desk.token.store(0, Ordering::Relaxed);
-        if verdict == Verdict::Reply && self.send(connection).is_err() {
+        let sent = match verdict {
+            Verdict::Reply => self.send(connection).is_ok(),
+            Verdict::Silence => true,
+            Verdict::Close => false,
+        };
+        if !sent {
             return Then::Close;
         }
         match (held, more) {
@@ -264,10 +322,16 @@ impl<S: Frames> Worker<'_, S> {
 
     /// Carries out a call that may take long; others go on with the connection, as long as it
     /// leaves a thread to other connections.
-    fn slow(&mut self, connection: &Arc<Connection<S>>, route: &Route, more: bool) -> Then {
+    fn slow(
+        &mut self,
+        connection: &Arc<Connection<S>>,
+        route: &Route,
+        more: bool,
+        now: u64,
+    ) -> Then {
         // What asks for much with few bytes waits while others do not read what they asked for.
         let len = self.rqst.call_len();
-        if len <= PAGE_SIZE && self.hub.gate.budget.is_over() {
+        if len <= PAGE_SIZE && self.hub.gate.budget.is_full() {
             self.hub.dispatcher.stats().parked.bump();
             if connection.postpone(&mut self.rqst, len) {
                 return Then::LetGo;
@@ -289,13 +353,18 @@ impl<S: Frames> Worker<'_, S> {
             self.hub.arm(connection, true);
         }
         let verdict = self.hub.dispatcher.run(&mut self.rqst, &connection.peer, route);
-        let sent = if verdict == Verdict::Reply { self.send_now(connection) } else { Ok(()) };
+        note(connection, route, verdict, now);
+        let sent = match verdict {
+            Verdict::Reply => self.send_now(connection).is_ok(),
+            Verdict::Silence => true,
+            Verdict::Close => false,
+        };
         connection.running.fetch_sub(1, Ordering::Relaxed);
         match sent {
-            Err(_) => Then::Close,
-            Ok(()) if !kept => Then::LetGo,
-            Ok(()) if more => Then::GoOn,
-            Ok(()) => self.rest(connection),
+            false => Then::Close,
+            true if !kept => Then::LetGo,
+            true if more => Then::GoOn,
+            true => self.rest(connection),
         }
     }
 
@@ -347,20 +416,55 @@ impl<S: Frames> Worker<'_, S> {
         Ok(())
     }
 
-    fn datagram(&mut self, token: u64, socket: &std::net::UdpSocket) {
-        let from = udp::receive(socket, &mut self.rqst);
-        self.hub.arm_socket(token);
-        let Ok(Some(addr)) = from else { return };
-        let peer = Peer { addr, transport: Transport::Udp };
+    /// Carries out a call that came as a datagram. Others may receive meanwhile, as long as the
+    /// socket's calls leave a thread to connections.
+    fn datagram(&mut self, token: u64, socket: &UdpSocket, running: &AtomicUsize) {
+        let received = udp::receive(socket, &mut self.rqst);
+        // Relaxed: it bounds how many threads the socket has; only the one that holds the socket
+        // adds to it.
+        let nr_running = running.fetch_add(1, Ordering::Relaxed) + 1;
+        let _running = Running(running);
+        let kept = !self.hub.crew.may_have(nr_running + 1);
+        if !kept {
+            self.hub.arm_socket(token);
+        }
+        if let Ok(Some(from)) = received {
+            self.answer(socket, &from);
+        }
+        if kept {
+            self.hub.arm_socket(token);
+        }
+    }
+
+    fn answer(&mut self, socket: &UdpSocket, from: &Origin) {
+        let peer = Peer { addr: from.addr, transport: Transport::Udp };
         let stats = self.hub.dispatcher.stats();
         stats.received_bytes.add(self.rqst.args_len() as u64);
         let route = self.hub.dispatcher.route(&mut self.rqst, &peer);
         self.rqst.reply().limit_to(udp::MAX_DATAGRAM_BYTES);
         if self.hub.dispatcher.run(&mut self.rqst, &peer, &route) == Verdict::Reply {
-            match udp::send(socket, addr, self.rqst.reply()) {
+            match udp::send(socket, from, self.rqst.reply()) {
                 Ok(sent) => stats.sent_bytes.add(sent as u64),
-                Err(error) => tracing::debug!(%addr, %error, "a reply could not be sent"),
+                Err(error) => {
+                    tracing::debug!(addr = %from.addr, %error, "a reply could not be sent");
+                }
             }
         }
+    }
+}
+
+/// Counts a thread less, also while it panics.
+struct Running<'a>(&'a AtomicUsize);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Notes that a connection has completed a call, if that was not `NULL`.
+fn note<S: Frames>(connection: &Connection<S>, route: &Route, verdict: Verdict, now: u64) {
+    if verdict == Verdict::Reply && route.is_useful() {
+        connection.times.useful.store(now, Ordering::Relaxed);
     }
 }

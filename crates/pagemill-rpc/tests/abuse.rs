@@ -2,7 +2,6 @@
 //! allocated on the word of a length, and every page comes back.
 
 #![expect(clippy::cast_possible_truncation, reason = "the numbers are small")]
-#![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
 
 #[expect(
     dead_code,
@@ -15,19 +14,17 @@ mod common;
 
 extern crate alloc;
 
-use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Instant;
 
 use common::{
-    Client, ECHO, PROG, READ_FILE, READ_PAGES, SUM, TestProgram, VERS, World, assert_read, message,
-    opaque, read_args, record, results, small_config, words,
+    ECHO, PROG, READ_FILE, READ_PAGES, SUM, TestProgram, VERS, World, assert_read, message, opaque,
+    read_args, record, results, small_config, words,
 };
 use pagemill::{FaultConfig, PageSource};
 use pagemill_rpc::ServerConfig;
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
 fn raw(bytes: &[u8]) -> Vec<u8> {
     bytes.to_vec()
@@ -44,16 +41,6 @@ fn auth_sys(machinename: usize, nr_gids: usize) -> Vec<u8> {
     body.extend(words(&[1000, 1000, nr_gids as u32]));
     body.extend(words(&vec![7; nr_gids]));
     [words(&[1]), opaque(&body)].concat()
-}
-
-/// Connects from an address of this host other than the usual one.
-fn client_from(world: &World, from: Ipv4Addr) -> Client {
-    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-    bind(&socket, &SocketAddr::from((from, 0))).unwrap();
-    connect(&socket, &world.addr()).unwrap();
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(Duration::from_mins(3))).unwrap();
-    Client { stream, xid: 1 }
 }
 
 #[test]
@@ -212,7 +199,7 @@ fn many_unfinished_calls_do_not_use_up_the_pages() {
         .collect();
     world
         .await_that("some must wait", |world| world.server.dispatcher().stats().parked.value() > 0);
-    assert!(world.server.parked_bytes() <= 8 << 20);
+    assert!(world.server.parked_bytes() <= (8 << 20) + 2 * small_config().max_record_bytes());
     // Small calls are served at once, large ones when those who dawdle are gone.
     world.assert_alive();
     let mut client = world.client();
@@ -285,60 +272,6 @@ fn connections_opened_and_dropped_leave_nothing() {
     }
     world.assert_alive();
     world.await_that("all are gone", |world| world.server.nr_connections() == 0);
-}
-
-#[test]
-fn above_the_limit_the_idlest_goes_or_the_new_one() {
-    let config = ServerConfig { max_connections: 3, ..small_config() };
-    let world = World::with(config, TestProgram::default());
-    let mut clients: Vec<_> = (0..3).map(|_| world.client()).collect();
-    for client in &mut clients {
-        assert_eq!(client.call(0, &[]).unwrap(), []);
-    }
-    // All three have just been active, so the fourth is turned away.
-    world.client().assert_closed();
-    assert_eq!(world.server.dispatcher().stats().turned_away.value(), 1);
-    // A second later the first is the idlest.
-    std::thread::sleep(Duration::from_millis(1100));
-    for client in &mut clients[1..] {
-        assert_eq!(client.call(0, &[]).unwrap(), []);
-    }
-    world.assert_alive();
-    clients[0].assert_closed();
-}
-
-#[test]
-fn above_the_limit_one_that_sends_no_whole_call_goes_when_none_is_idle() {
-    let config = ServerConfig { max_connections: 5, ..small_config() };
-    let world = World::with(config, TestProgram::default());
-    let part = &record(&message(1, ECHO, &opaque(b"slow")))[..10];
-    // One of another address, which is the oldest, and four of this one.
-    let mut alone = client_from(&world, [127, 0, 0, 2].into());
-    alone.send(part);
-    let mut many: Vec<_> = (0..4).map(|_| world.client()).collect();
-    for client in &mut many {
-        assert_eq!(client.call(0, &[]).unwrap(), []);
-        client.send(part);
-        // Threads take them in any order; the first is to be the oldest for the server too.
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    // A second later the fourth finishes its call, and begins another.
-    std::thread::sleep(Duration::from_millis(1100));
-    let rest = &record(&message(1, ECHO, &opaque(b"slow")))[10..];
-    many[3].send(rest);
-    many[3].receive().unwrap();
-    many[3].send(part);
-    world.await_that("a new connection is served", |world| {
-        let mut client = world.client();
-        let sent = client.stream.write_all(&record(&message(1, 0, &[])));
-        sent.is_ok() && client.receive().is_ok()
-    });
-    many[0].assert_closed();
-    // Whoever has few connections keeps them, and so does who finishes calls.
-    for client in [&mut alone, &mut many[3]] {
-        client.send(rest);
-        client.receive().unwrap();
-    }
 }
 
 #[test]

@@ -13,14 +13,15 @@ mod common;
 
 extern crate alloc;
 
+use core::net::{Ipv6Addr, SocketAddr};
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 use std::net::UdpSocket;
 
 use common::{
     COUNT, Client, ECHO, FAIL, GATE, LONG_HEAD, PANIC, PROG, QUICK_GATE, READ_FILE, READ_OWN,
-    READ_PAGES, SUM, TestProgram, VERS, World, assert_read, file_of, message, opaque, pattern,
-    read_args, record, results, small_config, to_words, words,
+    READ_PAGES, SLOW_PANIC, SUM, TestProgram, VERS, World, assert_read, file_of, message, opaque,
+    pattern, read_args, record, results, small_config, to_words, words,
 };
 use pagemill_rpc::ServerConfig;
 
@@ -189,26 +190,96 @@ fn one_connection_leaves_a_thread_to_others() {
 }
 
 #[test]
-fn a_call_that_panics_is_answered_and_costs_no_thread() {
+fn a_call_that_panics_costs_its_connection_and_nothing_else() {
     let world = World::new();
-    let mut client = world.client();
-    for xid in 1..=8 {
-        let panics = message(xid, PANIC, &[]);
-        assert_eq!(client.exchange(&panics), [xid, 1, 0, 0, 0, 5], "SYSTEM_ERR");
+    let stats = world.server.dispatcher().stats();
+    let mut other = world.client();
+    for (nr, proc) in [PANIC, SLOW_PANIC, PANIC, SLOW_PANIC, PANIC, SLOW_PANIC].iter().enumerate() {
+        let mut client = world.client();
+        // What was carried out before is answered. The number is the same each time: the end of the
+        // call is known, so that it is carried out again.
+        client.send(&record(&message(7, ECHO, &opaque(b"before"))));
+        assert_eq!(results(&client.receive().unwrap(), 7), Ok(opaque(b"before")));
+        client.send(&record(&message(8, *proc, &[])));
+        client.assert_closed();
+        assert_eq!(stats.panicked.value(), nr as u64 + 1);
+        assert_eq!(other.call(ECHO, &opaque(b"on")).unwrap(), opaque(b"on"));
     }
-    // Its end is known, so that the next call of this number is carried out.
-    assert_eq!(client.exchange(&message(8, PANIC, &[])), [8, 1, 0, 0, 0, 5]);
-    assert_eq!(world.program.count.load(Ordering::SeqCst), 9);
     assert_eq!(world.server.nr_threads(), 4);
-    assert_eq!(client.call(ECHO, &opaque(b"on")).unwrap(), opaque(b"on"));
+    world.await_that("only the other is left", |world| world.server.nr_connections() == 1);
 
     let panics = TestProgram { panics: true, ..TestProgram::default() };
     let world = World::with(small_config(), panics);
-    let mut client = world.client();
-    for xid in 1..=8 {
-        assert_eq!(client.exchange(&message(xid, ECHO, &[])), [xid, 1, 0, 0, 0, 5]);
+    for _ in 1..=8 {
+        let mut client = world.client();
+        client.send(&record(&message(1, ECHO, &[])));
+        client.assert_closed();
     }
-    assert_eq!(client.call(0, &[]).unwrap(), []);
+    assert_eq!(world.client().call(0, &[]).unwrap(), []);
+    assert_eq!(world.server.dispatcher().stats().panicked.value(), 8);
+    assert_eq!(world.server.dispatcher().stats().misbehaved.value(), 0);
+}
+
+#[test]
+fn a_datagram_whose_call_panics_is_not_answered_and_the_next_is() {
+    let world = World::new();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(world.udp_addr()).unwrap();
+    socket.set_read_timeout(Some(common::PATIENCE)).unwrap();
+    let panicked = &world.server.dispatcher().stats().panicked;
+    for nr in 0..10 {
+        let proc = if nr % 2 == 0 { PANIC } else { SLOW_PANIC };
+        socket.send(&message(nr, proc, &[])).unwrap();
+        // Sent once the first is over: a thread that holds the socket may be any.
+        world.await_that("it panicked", |_| panicked.value() == u64::from(nr) + 1);
+        socket.send(&message(100 + nr, ECHO, &opaque(b"on"))).unwrap();
+        let mut reply = [0; 100];
+        let len = socket.recv(&mut reply).unwrap();
+        assert_eq!(results(&reply[..len], 100 + nr), Ok(opaque(b"on")));
+    }
+    assert_eq!(world.server.nr_threads(), 4);
+}
+
+/// Sends a call to `to` from a socket at `from`, and returns where the reply comes from.
+fn answered_from(from: &str, to: SocketAddr) -> SocketAddr {
+    let socket = UdpSocket::bind(from).expect("loopback works");
+    socket.set_read_timeout(Some(common::PATIENCE)).expect("loopback works");
+    socket.send_to(&message(1, ECHO, &opaque(b"text")), to).expect("loopback works");
+    let mut reply = [0; 100];
+    let (len, from) = socket.recv_from(&mut reply).expect("loopback works");
+    assert_eq!(results(&reply[..len], 1), Ok(opaque(b"text")));
+    from
+}
+
+#[test]
+fn a_datagram_is_answered_from_the_address_that_was_asked() {
+    let udp = UdpSocket::bind("0.0.0.0:0").unwrap();
+    let world = World::with_udp(small_config(), TestProgram::default(), udp);
+    let port = world.udp_addr().port();
+    for host in [1, 2, 3] {
+        let to = SocketAddr::from(([127, 0, 0, host], port));
+        assert_eq!(answered_from("127.0.0.1:0", to), to);
+    }
+    // One socket for IPv6 and IPv4.
+    let Ok(udp) = UdpSocket::bind("[::]:0") else { return };
+    let world = World::with_udp(small_config(), TestProgram::default(), udp);
+    let port = world.udp_addr().port();
+    let to = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+    assert_eq!(answered_from("[::1]:0", to), to);
+    let to = SocketAddr::from(([127, 0, 0, 2], port));
+    assert_eq!(answered_from("127.0.0.1:0", to), to);
+}
+
+#[test]
+fn calls_that_come_as_datagrams_leave_a_thread_to_connections() {
+    let world = World::new();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for xid in 0..20 {
+        socket.send_to(&message(xid, GATE, &[]), world.udp_addr()).unwrap();
+    }
+    // Of four threads.
+    world.program.gate.wait_for(3);
+    assert_eq!(world.client().call(ECHO, &opaque(b"on")).unwrap(), opaque(b"on"));
 }
 
 #[test]

@@ -41,7 +41,7 @@ pub(crate) struct NfsdArgs {
     #[arg(long, value_name = "T", default_value_t = 8)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: u16,
-    /// Most connections at a time
+    /// Most connections at a time; fewer where the limit on descriptors does not allow as many
     #[arg(long, value_name = "N", default_value_t = 1024)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     pub(crate) connections: u32,

@@ -3,6 +3,7 @@
 use alloc::borrow::Cow;
 use alloc::sync::Arc;
 use core::net::SocketAddr;
+use core::panic::AssertUnwindSafe;
 use core::time::Duration;
 use std::env;
 use std::ffi::OsStr;
@@ -60,8 +61,10 @@ pub(crate) fn run(args: &NfsdArgs) -> anyhow::Result<()> {
     notify(&[NotifyState::Ready]);
     for signal in signals.forever() {
         match signal {
-            SIGHUP => reload(&service, &plan.exports),
-            SIGUSR1 => print(statistics::table(&service).as_bytes()),
+            SIGHUP => survive("reading the exports again", || reload(&service, &plan.exports)),
+            SIGUSR1 => survive("showing statistics", || {
+                print(statistics::table(&service).as_bytes());
+            }),
             // A client wanted a file to grow beyond the limit of this process; it has been told.
             SIGXFSZ => {}
             _ => break,
@@ -195,16 +198,24 @@ fn reload(service: &Service, sources: &ExportSources) {
     notify(&[NotifyState::Ready]);
 }
 
+/// Does `work`; a panic in it is logged, and costs nothing else.
+fn survive(what: &str, work: impl FnOnce()) {
+    // What it leaves half done is behind locks that hold whole values.
+    if std::panic::catch_unwind(AssertUnwindSafe(work)).is_err() {
+        error!("{what} panicked; the server goes on");
+    }
+}
+
 /// Starts the thread that does what is due from time to time; it ends when the result is dropped.
 fn tick(service: Arc<Service>, stats_every: Option<Duration>) -> io::Result<Sender<()>> {
     let (sender, stopped) = channel::<()>();
     thread::Builder::new().name("ticker".into()).spawn(move || {
         let mut told = Instant::now();
         while stopped.recv_timeout(SWEEP_EVERY) == Err(RecvTimeoutError::Timeout) {
-            service.vfs.sweep();
+            survive("closing files that nobody uses", || service.vfs.sweep());
             if stats_every.is_some_and(|every| told.elapsed() >= every) {
                 told = Instant::now();
-                info!("{}", statistics::line(&service));
+                survive("showing statistics", || info!("{}", statistics::line(&service)));
             }
         }
     })?;

@@ -207,6 +207,8 @@ fn counters(service: &Service) -> impl Iterator<Item = (&'static str, &'static s
         ("rpc_sent_bytes_total", "Bytes sent.", &stats.sent_bytes),
         ("rpc_accepted_total", "Connections accepted.", &stats.accepted),
         ("rpc_turned_away_total", "Connections refused because of the limit.", &stats.turned_away),
+        ("rpc_evicted_total", "Connections closed for the sake of others.", &stats.evicted),
+        ("rpc_panicked_total", "Panics in calls and in threads.", &stats.panicked),
         ("rpc_timed_out_total", "Connections closed for being too slow.", &stats.timed_out),
         ("rpc_misbehaved_total", "Connections closed for what they sent.", &stats.misbehaved),
         (

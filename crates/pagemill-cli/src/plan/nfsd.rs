@@ -19,6 +19,7 @@ use pagemill_nfs::{
 use pagemill_rpc::{Listener, Refill, RefillCalls, ServerConfig};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::level_filters::LevelFilter;
+use tracing::warn;
 
 use crate::args::nfsd::{LogArg, NfsdArgs, ReadArg, RefillArg};
 use crate::usage::UsageError;
@@ -67,6 +68,8 @@ const NFS_PORT: u16 = 2049;
 const HIGH_PORT: u16 = 20490;
 /// Descriptors for all that is neither a file nor a connection.
 const OTHER_DESCRIPTORS: u64 = 64;
+/// Most connections for MOUNT where it has a server of its own.
+pub(crate) const MAX_NR_MOUNT_CONNECTIONS: usize = 64;
 /// Most files that are kept open unless told otherwise.
 const MAX_NR_FILES: u64 = 16384;
 /// Fewest files, however few descriptors there are.
@@ -82,10 +85,11 @@ const SPARE_BYTES: u64 = 16 << 20;
 pub(crate) fn nfsd(args: &NfsdArgs) -> anyhow::Result<NfsdPlan> {
     let actors = Actors::detect();
     let exports = ExportSources::new(args, actors)?;
+    let descriptors = Descriptors::plan(args);
     let rpc = ServerConfig {
         nr_threads: args.threads.into(),
         max_payload_bytes: usize::from(args.max_payload) << 10,
-        max_connections: usize::try_from(args.connections)?,
+        max_connections: usize::try_from(descriptors.connections)?,
         refill: Refill {
             calls: match args.refill {
                 RefillArg::Bulk => RefillCalls::Bulk,
@@ -119,7 +123,7 @@ pub(crate) fn nfsd(args: &NfsdArgs) -> anyhow::Result<NfsdPlan> {
             ..ArenaConfig::new(len_bytes.next_multiple_of(2 << 20))
         },
         key_file: key_file(args, actors)?,
-        max_nr_files: max_nr_files(args)?,
+        max_nr_files: usize::try_from(descriptors.files)?,
         stats_every: (args.stats_every > 0).then(|| Duration::from_secs(args.stats_every.into())),
         metrics: args.metrics.map(|addr| bind("--metrics", addr)).transpose()?,
         rpcbind: args.rpcbind,
@@ -280,25 +284,46 @@ fn key_file(args: &NfsdArgs, actors: Actors) -> anyhow::Result<PathBuf> {
     Ok(state.join("pagemill/nfsd.key"))
 }
 
-/// Allows as many descriptors as this process may have, and says how many files that is.
-fn max_nr_files(args: &NfsdArgs) -> anyhow::Result<usize> {
-    let limit = getrlimit(Resource::Nofile);
-    let most = limit.maximum.unwrap_or(u64::MAX).min(1 << 20);
-    // Where it is refused, what there is has to do.
-    let _kept = setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: limit.maximum });
-    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(most);
-    // Each thread has a pipe, and each connection a socket.
-    let others = u64::from(args.connections) + 2 * u64::from(args.threads);
-    let fitting = fitting_nr_files(allowed, others);
-    let nr = args.max_files.map_or(fitting, |asked| u64::from(asked).max(1));
-    Ok(usize::try_from(nr)?)
+/// How the descriptors that this process may have are divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Descriptors {
+    connections: u64,
+    files: u64,
 }
 
-/// Returns how many files can be kept open with so many descriptors, `others` of which are for
-/// other things.
-fn fitting_nr_files(allowed: u64, others: u64) -> u64 {
-    let left = allowed.saturating_sub(others + OTHER_DESCRIPTORS);
-    (left / MAX_DESCRIPTORS_PER_FILE as u64).clamp(MIN_NR_FILES, MAX_NR_FILES)
+impl Descriptors {
+    /// Raises the limit on descriptors as far as this process may, and divides them.
+    fn plan(args: &NfsdArgs) -> Self {
+        let limit = getrlimit(Resource::Nofile);
+        let most = limit.maximum.unwrap_or(u64::MAX).min(1 << 20);
+        // Where it is refused, what there is has to do.
+        let _kept =
+            setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: limit.maximum });
+        let allowed = getrlimit(Resource::Nofile).current.unwrap_or(most);
+        let mount = if args.mount_listen.is_empty() { 0 } else { MAX_NR_MOUNT_CONNECTIONS as u64 };
+        // Each thread has a pipe.
+        let others = OTHER_DESCRIPTORS + mount + 2 * u64::from(args.threads);
+        let asked = u64::from(args.connections);
+        let fitting = Self::divide(allowed, others, asked);
+        if fitting.connections < asked {
+            warn!(
+                "serving at most {} connections and not {asked}: this process may have {allowed} \
+                 descriptors; allow more with ulimit -n or LimitNOFILE=",
+                fitting.connections
+            );
+        }
+        let files = args.max_files.map_or(fitting.files, |asked| u64::from(asked).max(1));
+        Self { files, ..fitting }
+    }
+
+    /// Divides `allowed` descriptors, `others` of which are for neither: connections get what was
+    /// asked for, but leave a quarter to files.
+    fn divide(allowed: u64, others: u64, asked: u64) -> Self {
+        let left = allowed.saturating_sub(others);
+        let connections = asked.min(left / 4 * 3).max(1);
+        let files = left.saturating_sub(connections) / MAX_DESCRIPTORS_PER_FILE as u64;
+        Self { connections, files: files.clamp(MIN_NR_FILES, MAX_NR_FILES) }
+    }
 }
 
 #[cfg(test)]
@@ -306,13 +331,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_that_are_kept_open_leave_descriptors_for_connections() {
-        for allowed in [2048, 4096, 65536, 1 << 20] {
-            let nr = fitting_nr_files(allowed, 1024);
-            let taken = nr * MAX_DESCRIPTORS_PER_FILE as u64 + 1024 + OTHER_DESCRIPTORS;
-            assert!(taken <= allowed, "{nr} files of {allowed} descriptors");
+    fn connections_and_files_together_fit_into_the_limit() {
+        for allowed in [500, 1024, 2048, 4096, 65536, 1 << 20] {
+            for asked in [1, 100, 1024, 100_000] {
+                let Descriptors { connections, files } = Descriptors::divide(allowed, 80, asked);
+                let taken = files * MAX_DESCRIPTORS_PER_FILE as u64 + connections + 80;
+                assert!(taken <= allowed, "{connections} and {files} files of {allowed}");
+                assert!(connections == asked || connections >= (allowed - 80) / 4 * 3);
+            }
         }
-        assert_eq!(fitting_nr_files(1 << 20, 1024), MAX_NR_FILES);
-        assert_eq!(fitting_nr_files(1024, 1024), MIN_NR_FILES);
+        assert_eq!(Descriptors::divide(1 << 20, 80, 1024).files, MAX_NR_FILES);
+        // However few there are, something is served.
+        let few = Descriptors { connections: 1, files: MIN_NR_FILES };
+        assert_eq!(Descriptors::divide(64, 80, 1024), few);
     }
 }

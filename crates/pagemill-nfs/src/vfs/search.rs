@@ -337,6 +337,10 @@ impl Search {
 impl Drop for Search {
     fn drop(&mut self) {
         let Some(searcher) = self.searcher.upgrade() else { return };
+        if thread::panicking() {
+            // It did not look everywhere, so nothing is known to be gone.
+            self.wanted.clear();
+        }
         // What was renamed meanwhile may have been where the search was not at the time.
         let is_gone = |object: &ObjectId| searcher.open_known(self.root.as_fd(), object).is_none();
         self.wanted.retain(is_gone);

@@ -9,7 +9,8 @@ use std::os::fd::AsFd;
 use pagemill::{PAGE_SIZE, Page};
 use rustix::io::{Errno, ioctl_fionread};
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Request, Ticket};
+use crate::client::ClientKey;
 use crate::hold::Hold;
 use crate::outbox::Outbox;
 use crate::pages::Frames;
@@ -17,6 +18,7 @@ use crate::program::Peer;
 use crate::ready::Ready;
 use crate::record::{Expect, RecordError, RecordReader};
 use crate::reply::Reply;
+use crate::roster::Standing;
 use crate::rqst::Rqst;
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 
@@ -93,6 +95,14 @@ struct Input<S: Frames> {
     reserved: usize,
 }
 
+impl<S: Frames> Input<S> {
+    /// Returns how many bytes of the record may be kept while the connection waits for more: those
+    /// in a page that each connection has, and those reserved.
+    fn room(&self) -> usize {
+        PAGE_SIZE + self.reserved
+    }
+}
+
 struct Output<S: Frames> {
     outbox: Outbox<S>,
     /// Whether the next event is the input's: nobody is receiving.
@@ -124,20 +134,37 @@ impl<S: Frames> Gate<S> {
         }
     }
 
-    /// Gives bytes of the budget back; connections that waited for them become ready.
-    fn release(&self, bytes: usize) {
-        let mut bytes = bytes;
-        while bytes > 0 {
-            let mut unclaimed = 0;
-            self.budget.release(bytes, |granted, waiter| match waiter.upgrade() {
-                Some(connection) => {
-                    // Release: pairs with the Acquire in `receive`.
-                    connection.granted.fetch_add(granted, Ordering::Release);
-                    self.push(connection);
-                }
-                None => unclaimed += granted,
-            });
-            bytes = unclaimed;
+    /// Returns bytes of `client` to the budget; connections that waited for them become ready.
+    fn release(&self, client: ClientKey, bytes: usize) {
+        let mut unclaimed = Vec::new();
+        self.budget.release(client, bytes, self.server(&mut unclaimed));
+        // Grants of connections that were closed meanwhile.
+        while let Some((client, bytes)) = unclaimed.pop() {
+            self.budget.release(client, bytes, self.server(&mut unclaimed));
+        }
+    }
+
+    /// Removes a connection's request from those that wait.
+    fn cancel(&self, client: ClientKey, ticket: Ticket) {
+        let mut unclaimed = Vec::new();
+        self.budget.cancel(client, ticket, self.server(&mut unclaimed));
+        for (client, bytes) in unclaimed {
+            self.release(client, bytes);
+        }
+    }
+
+    /// Returns what passes grants of the budget to their connections.
+    fn server(
+        &self,
+        unclaimed: &mut Vec<(ClientKey, usize)>,
+    ) -> impl FnMut(ClientKey, usize, Weak<Connection<S>>) {
+        move |client, bytes, waiter| match waiter.upgrade() {
+            Some(connection) => {
+                // Release: pairs with the Acquire in `receive`.
+                connection.granted.fetch_add(bytes, Ordering::Release);
+                self.push(connection);
+            }
+            None => unclaimed.push((client, bytes)),
         }
     }
 }
@@ -146,6 +173,8 @@ impl<S: Frames> Gate<S> {
 pub(crate) struct Connection<S: Frames> {
     pub(crate) token: u64,
     pub(crate) peer: Peer,
+    /// Whose share of the server's limits the connection counts against.
+    pub(crate) client: ClientKey,
     stream: TcpStream,
     /// Guards what comes. Locked by whoever receives: one thread at a time.
     input: Mutex<Input<S>>,
@@ -156,6 +185,10 @@ pub(crate) struct Connection<S: Frames> {
     gate: Arc<Gate<S>>,
     /// Bytes of the budget that were handed over while the connection waited.
     granted: AtomicUsize,
+    /// The ticket of the request that waits for a part of the budget, or zero.
+    ///
+    /// Relaxed: written with `input` locked; the supervisor only looks at it.
+    ticket: AtomicU64,
     /// Bytes of the budget that the connection has, for those who only look.
     holding: AtomicUsize,
     pub(crate) times: Times,
@@ -168,8 +201,10 @@ pub(crate) struct Connection<S: Frames> {
 /// Relaxed throughout: the supervisor looks at these now and then.
 #[derive(Debug)]
 pub(crate) struct Times {
-    /// The last call or byte.
+    /// The last call or byte, in either direction.
     pub(crate) active: AtomicU64,
+    /// The last call that was carried out, other than `NULL`.
+    pub(crate) useful: AtomicU64,
     /// The first byte of a call that is not complete, or when it got memory that it waited for.
     pub(crate) record: AtomicU64,
     /// The first byte of a reply that did not fit into the socket.
@@ -179,7 +214,7 @@ pub(crate) struct Times {
 impl<S: Frames> Connection<S> {
     pub(crate) fn new(
         stream: TcpStream,
-        peer: Peer,
+        (peer, client): (Peer, ClientKey),
         token: u64,
         max_record_bytes: usize,
         gate: Arc<Gate<S>>,
@@ -188,6 +223,7 @@ impl<S: Frames> Connection<S> {
         Self {
             token,
             peer,
+            client,
             stream,
             input: Mutex::new(Input {
                 record: RecordReader::new(max_record_bytes),
@@ -202,9 +238,11 @@ impl<S: Frames> Connection<S> {
             closed: AtomicBool::new(false),
             gate,
             granted: AtomicUsize::new(0),
+            ticket: AtomicU64::new(0),
             holding: AtomicUsize::new(0),
             times: Times {
                 active: AtomicU64::new(now),
+                useful: AtomicU64::new(0),
                 record: AtomicU64::new(0),
                 backlog: AtomicU64::new(0),
             },
@@ -235,6 +273,7 @@ impl<S: Frames> Connection<S> {
         {
             return Received::Closed;
         }
+        self.ticket.store(0, Ordering::Relaxed);
         // Acquire: pairs with the Release of whoever granted it.
         let granted = self.granted.swap(0, Ordering::Acquire);
         if granted > 0 {
@@ -261,6 +300,7 @@ impl<S: Frames> Connection<S> {
                 self.times.record.store(0, Ordering::Relaxed);
             }
             Received::Partly | Received::Parked => {
+                self.account_for(input);
                 rqst.save_args(input.record.len(), &mut input.saved);
                 if !idle && self.times.record.load(Ordering::Relaxed) == 0 {
                     self.times.record.store(now, Ordering::Relaxed);
@@ -286,21 +326,18 @@ impl<S: Frames> Connection<S> {
         loop {
             match self.take_ahead(input, rqst) {
                 Ok(true) => return Received::Call { more: !input.ahead.is_empty() },
+                Ok(false) if !input.ahead.is_empty() => return Received::Parked,
                 Ok(false) => {}
                 Err(error) => return Received::Bad(error),
-            }
-            if !self.may_grow(input) {
-                return Received::Parked;
-            }
-            if !input.ahead.is_empty() {
-                continue;
             }
             match self.set_aside(input, rqst, may_set_aside) {
                 SetAside::Some => continue,
                 SetAside::Waits => return Received::Partly,
                 SetAside::None => {}
             }
-            match self.read(input, rqst) {
+            let has_aside = rqst.aside().len() > 0;
+            let Some(direct) = self.nr_direct(input, has_aside) else { return Received::Parked };
+            match self.read(input, rqst, direct) {
                 Ok(0) => return Received::Closed,
                 Ok(_) => {}
                 // All had come before a part was set aside, so there is nothing to wait for.
@@ -311,25 +348,29 @@ impl<S: Frames> Connection<S> {
         }
     }
 
-    /// Moves bytes that are there already to the record, up to its end, which returns true, or to
-    /// where pages must be asked for.
-    fn take_ahead(&self, input: &mut Input<S>, rqst: &mut Rqst<S>) -> Result<bool, RecordError> {
+    /// Moves bytes that are there already to the record, up to its end, which returns true. Leaves
+    /// some where the budget does not allow the connection to keep them.
+    fn take_ahead(
+        self: &Arc<Self>,
+        input: &mut Input<S>,
+        rqst: &mut Rqst<S>,
+    ) -> Result<bool, RecordError> {
         loop {
             match input.record.expect() {
                 Expect::Nothing => return Ok(true),
                 Expect::Mark(_) if input.ahead.is_empty() => return Ok(false),
                 Expect::Mark(_) => {
                     input.ahead.at += input.record.take_mark(input.ahead.rest())?;
-                    if input.record.known_len() > PAGE_SIZE + input.reserved {
-                        return Ok(false);
-                    }
                 }
                 Expect::Data(left) => {
-                    let from = input.ahead.rest();
-                    let from = &from[..left.min(from.len())];
-                    if from.is_empty() {
+                    let nr = left.min(input.ahead.rest().len());
+                    // What follows data that was set aside has come, and nothing of it is kept.
+                    let may_take =
+                        nr > 0 && (rqst.aside().len() > 0 || self.may_take(input, nr, left));
+                    if !may_take {
                         return Ok(false);
                     }
+                    let from = &input.ahead.rest()[..nr];
                     let at = input.record.len() - rqst.aside().len();
                     let mut copied = 0;
                     for room in rqst.arg_pages().slices_mut(at, at + from.len()) {
@@ -343,19 +384,68 @@ impl<S: Frames> Connection<S> {
         }
     }
 
-    /// Sees to it that a call of more than a page has its part of the budget.
-    fn may_grow(self: &Arc<Self>, input: &mut Input<S>) -> bool {
-        let known = input.record.known_len();
-        if known <= PAGE_SIZE + input.reserved {
+    /// Tells whether `nr` bytes of the `left` that a fragment still has may be received: either the
+    /// connection may keep them while it waits for more, or the record ends with bytes that have
+    /// come, so that nothing is kept.
+    fn may_take(self: &Arc<Self>, input: &mut Input<S>, nr: usize, left: usize) -> bool {
+        let kept = input.record.len() + nr;
+        if kept <= input.room() {
             return true;
         }
-        let missing = known - input.reserved;
-        if !self.gate.budget.reserve(missing, || Arc::downgrade(self)) {
+        if input.record.is_last() && self.nr_readable() + input.ahead.rest().len() >= left {
+            return true;
+        }
+        let missing = |kept: usize| (kept - input.room()).next_multiple_of(PAGE_SIZE);
+        let request = Request {
+            client: self.client,
+            is_proven: self.times.useful.load(Ordering::Relaxed) != 0,
+            bytes: missing(kept),
+            rest: missing(input.record.known_len()),
+            held: input.reserved,
+        };
+        if let Some(ticket) = self.gate.budget.reserve(&request, || Arc::downgrade(self)) {
+            self.ticket.store(ticket, Ordering::Relaxed);
             return false;
         }
-        self.hold_more(missing);
-        input.reserved += missing;
+        self.hold_more(request.bytes);
+        input.reserved += request.bytes;
         true
+    }
+
+    /// Charges for what the connection keeps without having reserved it: less came than the system
+    /// had said.
+    fn account_for(&self, input: &mut Input<S>) {
+        let missing = input.record.len().saturating_sub(input.room());
+        if missing > 0 {
+            let missing = missing.next_multiple_of(PAGE_SIZE);
+            self.gate.budget.charge(self.client, missing);
+            self.hold_more(missing);
+            input.reserved += missing;
+        }
+    }
+
+    /// Returns how many bytes the socket has, as far as that is known.
+    fn nr_readable(&self) -> usize {
+        let nr = ioctl_fionread(self.stream.as_fd()).unwrap_or(0);
+        usize::try_from(nr).unwrap_or(usize::MAX)
+    }
+
+    /// Returns how many bytes are to be read into the pages of the record; zero if what comes goes
+    /// through the bytes ahead, and `None` if the connection must wait for a part of the budget.
+    fn nr_direct(self: &Arc<Self>, input: &mut Input<S>, has_aside: bool) -> Option<usize> {
+        let left = match input.record.expect() {
+            Expect::Data(left) if left >= DIRECT_BYTES => left,
+            _ => return Some(0),
+        };
+        // What follows data that was set aside has come, and nothing of it is kept.
+        if has_aside || input.record.len() + left <= input.room() {
+            return Some(left);
+        }
+        let nr = left.min(self.nr_readable());
+        if nr < DIRECT_BYTES {
+            return Some(0);
+        }
+        self.may_take(input, nr, left).then_some(nr)
     }
 
     /// Sets data of a call aside, once all that is missing of the call has come: what a pipe does
@@ -377,14 +467,14 @@ impl<S: Frames> Connection<S> {
         if !may_set_aside(rqst) {
             return SetAside::None;
         }
-        let socket = self.stream.as_fd();
-        if ioctl_fionread(socket).is_ok_and(|nr| nr >= left as u64) {
-            let nr = rqst.aside().receive(socket, at, left);
+        if self.nr_readable() >= left {
+            let nr = rqst.aside().receive(self.stream.as_fd(), at, left);
             input.record.take_data(nr);
             return if nr > 0 { SetAside::Some } else { SetAside::None };
         }
         // Once: who is woken and does not find all of it has a socket with less room.
-        if mem::replace(&mut input.has_waited, true) || set_receive_low_water(socket, left).is_err()
+        if mem::replace(&mut input.has_waited, true)
+            || set_receive_low_water(self.stream.as_fd(), left).is_err()
         {
             return SetAside::None;
         }
@@ -392,14 +482,18 @@ impl<S: Frames> Connection<S> {
         SetAside::Waits
     }
 
-    fn read(&self, input: &mut Input<S>, rqst: &mut Rqst<S>) -> Result<usize, Errno> {
+    /// Reads up to `direct` bytes into the pages of the record, and what follows them if they are
+    /// the rest of a fragment.
+    fn read(
+        &self,
+        input: &mut Input<S>,
+        rqst: &mut Rqst<S>,
+        direct: usize,
+    ) -> Result<usize, Errno> {
+        let is_all = input.record.expect() == Expect::Data(direct);
         let ahead = &mut input.ahead;
         ahead.at = 0;
         ahead.bytes.resize(AHEAD_BYTES, 0);
-        let direct = match input.record.expect() {
-            Expect::Data(left) if left >= DIRECT_BYTES => left,
-            _ => 0,
-        };
         let at = input.record.len() - rqst.aside().len();
         let result = retry(|| {
             if direct == 0 {
@@ -407,7 +501,9 @@ impl<S: Frames> Connection<S> {
             }
             let pages = rqst.arg_pages().slices_mut(at, at + direct).map(IoSliceMut::new);
             let mut room: Vec<_> = pages.collect();
-            room.push(IoSliceMut::new(&mut ahead.bytes));
+            if is_all {
+                room.push(IoSliceMut::new(&mut ahead.bytes));
+            }
             rustix::io::readv(&self.stream, &mut room)
         });
         let nr = *result.as_ref().unwrap_or(&0);
@@ -423,7 +519,7 @@ impl<S: Frames> Connection<S> {
 
     fn hold_more(&self, bytes: usize) {
         if bytes > 0 {
-            // Release: pairs with the Acquire in `holds_budget`.
+            // Release: pairs with the Acquire in `holding`.
             self.holding.fetch_add(bytes, Ordering::Release);
         }
     }
@@ -431,7 +527,7 @@ impl<S: Frames> Connection<S> {
     fn hold_less(&self, bytes: usize) {
         if bytes > 0 {
             self.holding.fetch_sub(bytes, Ordering::Relaxed);
-            self.gate.release(bytes);
+            self.gate.release(self.client, bytes);
         }
     }
 
@@ -441,8 +537,12 @@ impl<S: Frames> Connection<S> {
         let mut input = lock(&self.input);
         rqst.save_args(len, &mut input.saved);
         input.record.recall(len);
-        drop(input);
-        !self.gate.budget.reserve(0, || Arc::downgrade(self))
+        let is_proven = self.times.useful.load(Ordering::Relaxed) != 0;
+        let request = Request { client: self.client, is_proven, bytes: 0, rest: 0, held: 0 };
+        let ticket = self.gate.budget.reserve(&request, || Arc::downgrade(self));
+        // With the input locked: who goes on with the connection takes the ticket away.
+        self.ticket.store(ticket.unwrap_or(0), Ordering::Relaxed);
+        ticket.is_some()
     }
 
     /// Sends whole replies, and then a reply; true if all of it went out.
@@ -462,6 +562,9 @@ impl<S: Frames> Connection<S> {
     pub(crate) fn flush(&self, now: u64) -> io::Result<(usize, bool)> {
         let mut output = lock(&self.output);
         let sent = output.outbox.flush(self.stream.as_fd())?;
+        if sent.bytes > 0 {
+            self.times.active.store(now, Ordering::Relaxed);
+        }
         self.settle(&mut output, now);
         Ok((sent.bytes, sent.all))
     }
@@ -470,21 +573,22 @@ impl<S: Frames> Connection<S> {
     fn settle(&self, output: &mut Output<S>, now: u64) {
         let holds = output.outbox.nr_pages() * PAGE_SIZE;
         if holds > output.charged {
-            self.gate.budget.charge(holds - output.charged);
+            self.gate.budget.charge(self.client, holds - output.charged);
             self.hold_more(holds - output.charged);
         } else {
             self.hold_less(output.charged - holds);
         }
         output.charged = holds;
-        let since = if output.outbox.is_empty() {
-            0
-        } else {
-            match self.times.backlog.load(Ordering::Relaxed) {
-                0 => now.max(1),
-                since => since,
-            }
+        let before = self.times.backlog.load(Ordering::Relaxed);
+        let since = match before {
+            _ if output.outbox.is_empty() => 0,
+            0 => now.max(1),
+            since => since,
         };
         self.times.backlog.store(since, Ordering::Relaxed);
+        if before == 0 && since != 0 {
+            tracing::trace!(peer = %self.peer.addr, "replies wait for room in the socket");
+        }
     }
 
     /// Tells whether replies wait for room in the socket.
@@ -513,19 +617,33 @@ impl<S: Frames> Connection<S> {
             && times.backlog.load(Ordering::Relaxed) == 0
     }
 
-    /// Tells since when the connection has owed the rest of a call, if it owes nothing else and is
-    /// owed nothing.
-    pub(crate) fn unfinished_since(&self) -> Option<u64> {
+    /// Returns what decides whether the connection is closed for another.
+    pub(crate) fn standing(&self) -> Standing {
         let times = &self.times;
-        let is_alone =
-            self.running.load(Ordering::Relaxed) == 0 && times.backlog.load(Ordering::Relaxed) == 0;
-        Some(times.record.load(Ordering::Relaxed)).filter(|&since| is_alone && since != 0)
+        let since = match (self.running.load(Ordering::Relaxed), self.began()) {
+            (0, Some(since)) => Some(since),
+            (0, None) => Some(times.active.load(Ordering::Relaxed)),
+            _ => None,
+        };
+        Standing { useful: times.useful.load(Ordering::Relaxed), since }
     }
 
-    /// Tells whether others may be waiting for memory that this connection keeps.
-    pub(crate) fn holds_budget(&self) -> bool {
+    /// Returns when what is not over began: a call that has not come whole, or replies that have
+    /// not been read.
+    pub(crate) fn began(&self) -> Option<u64> {
+        let times = [&self.times.record, &self.times.backlog];
+        times.map(|time| time.load(Ordering::Relaxed)).into_iter().filter(|&time| time != 0).min()
+    }
+
+    /// Tells whether the connection waits for a part of the budget.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.ticket.load(Ordering::Relaxed) != 0
+    }
+
+    /// Returns how many bytes of the budget the connection has.
+    pub(crate) fn holding(&self) -> usize {
         // Acquire: who sees it hold what it waited for sees the call begin anew.
-        self.holding.load(Ordering::Acquire) > 0
+        self.holding.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -549,10 +667,14 @@ impl<S: Frames> Connection<S> {
 
 impl<S: Frames> Drop for Connection<S> {
     fn drop(&mut self) {
+        let ticket = self.ticket.swap(0, Ordering::Relaxed);
+        if ticket != 0 {
+            self.gate.cancel(self.client, ticket);
+        }
         let granted = self.granted.swap(0, Ordering::Acquire);
         let reserved = mem::take(&mut lock(&self.input).reserved);
         let charged = mem::take(&mut lock(&self.output).charged);
-        self.gate.release(granted + reserved + charged);
+        self.gate.release(self.client, granted + reserved + charged);
     }
 }
 

@@ -1,7 +1,7 @@
 //! A program to call, a client that says what it likes, and a server that must give every page back.
 
 use alloc::sync::Arc;
-use core::net::SocketAddr;
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::io::{self, Read, Write};
@@ -17,6 +17,10 @@ use pagemill_rpc::{
     Procedure, Program, Replies, Server, ServerConfig, Version, XdrError, XdrReader, XdrWrite,
     mark_of,
 };
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+
+/// How long something is waited for that happens soon unless it never does.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 
 pub(crate) const PROG: u32 = 0x2000_0001;
 pub(crate) const VERS: u32 = 3;
@@ -34,6 +38,7 @@ pub(crate) const QUICK_GATE: u32 = 9;
 pub(crate) const LONG_HEAD: u32 = 10;
 pub(crate) const PANIC: u32 = 11;
 pub(crate) const STORE: u32 = 12;
+pub(crate) const SLOW_PANIC: u32 = 13;
 
 const fn procedure(name: &'static str, pace: Pace, replies: Replies) -> Procedure {
     Procedure { name, pace, replies, data: Data::InPages }
@@ -53,6 +58,7 @@ const PROCEDURES: &[Procedure] = &[
     procedure("LONG_HEAD", Pace::Slow, Replies::Forgotten),
     procedure("PANIC", Pace::Quick, Replies::Kept),
     Procedure { data: Data::MayBeAside, ..procedure("STORE", Pace::Slow, Replies::Forgotten) },
+    procedure("SLOW_PANIC", Pace::Slow, Replies::Kept),
 ];
 
 /// The byte at `offset` of whatever is read.
@@ -101,6 +107,8 @@ pub(crate) struct TestProgram {
     pub(crate) full: Option<Arc<OwnedFd>>,
     /// Whether it panics when asked whom it serves.
     pub(crate) panics: bool,
+    /// The only address whose callers it serves, or all.
+    pub(crate) known: Option<IpAddr>,
 }
 
 impl<S: Frames> Program<S> for TestProgram {
@@ -114,6 +122,10 @@ impl<S: Frames> Program<S> for TestProgram {
 
     fn versions(&self) -> &'static [Version] {
         &[Version { number: 2, procedures: &[] }, Version { number: VERS, procedures: PROCEDURES }]
+    }
+
+    fn knows(&self, addr: IpAddr) -> bool {
+        self.known.is_none_or(|known| known == addr)
     }
 
     fn authorize(&self, _peer: &Peer, _cred: &Credential) -> Result<(), AuthStat> {
@@ -145,7 +157,7 @@ impl<S: Frames> Program<S> for TestProgram {
                 call.reply.u32(bytes.len() as u32)?;
                 call.reply.u64(sum)?;
             }
-            PANIC => {
+            PANIC | SLOW_PANIC => {
                 call.reply.u32(7)?;
                 self.count.fetch_add(1, Ordering::SeqCst);
                 panic!("a call that panics, as a test wants it");
@@ -245,13 +257,17 @@ impl World {
     }
 
     pub(crate) fn with(config: ServerConfig, program: TestProgram) -> Self {
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        Self::with_udp(config, program, udp)
+    }
+
+    pub(crate) fn with_udp(config: ServerConfig, program: TestProgram, udp: UdpSocket) -> Self {
         let bytes = (config.nr_pages() as u64 * 4096 * 5 / 4).next_multiple_of(4 << 20);
         let arena = ArenaConfig::new(bytes + (16 << 20));
         let frames = SharedAllocator::new(allocator(&AllocatorConfig::new(arena)).unwrap());
         let free = frames.allocator().nr_free_pages();
         let program = Arc::new(program);
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
         let programs: Vec<Arc<dyn Program<SharedAllocator>>> =
             vec![Arc::clone(&program) as Arc<dyn Program<SharedAllocator>>];
         let listeners = vec![Listener::Tcp(tcp), Listener::Udp(udp)];
@@ -271,11 +287,22 @@ impl World {
         Client::new(self.addr())
     }
 
+    /// Connects from an address of this host other than the usual one.
+    pub(crate) fn client_from(&self, from: Ipv4Addr) -> Client {
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        bind(&socket, &SocketAddr::from((from, 0))).unwrap();
+        connect(&socket, &self.addr()).unwrap();
+        let stream = TcpStream::from(socket);
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Client { stream, xid: 1 }
+    }
+
     /// Waits until `done`, which something that is under way will make true.
     pub(crate) fn await_that(&self, what: &str, mut done: impl FnMut(&Self) -> bool) {
-        let deadline = Instant::now() + Duration::from_mins(3);
+        let deadline = Instant::now() + PATIENCE;
         while !done(self) {
-            assert!(Instant::now() < deadline, "in 20 s it did not happen that {what}");
+            assert!(Instant::now() < deadline, "in {PATIENCE:?} it did not happen that {what}");
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -342,7 +369,7 @@ impl Client {
     pub(crate) fn new(addr: SocketAddr) -> Self {
         let stream = TcpStream::connect(addr).unwrap();
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(Duration::from_mins(3))).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Self { stream, xid: 1 }
     }
 

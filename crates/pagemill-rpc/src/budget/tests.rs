@@ -1,0 +1,213 @@
+//! The budget against lists that are searched from end to end.
+
+use core::net::Ipv4Addr;
+
+use super::*;
+
+const LIMIT: usize = 100;
+const MAX_BYTES: u64 = 30;
+
+fn client(number: u64) -> ClientKey {
+    match number {
+        0 => ClientKey::Strangers,
+        _ => ClientKey::V4(Ipv4Addr::from_bits(u32::try_from(number).unwrap())),
+    }
+}
+
+fn request(number: u64, bytes: usize) -> Request {
+    Request { client: client(number), is_proven: false, bytes, rest: bytes, held: 0 }
+}
+
+/// Releases, and returns who was served with how much.
+fn release(budget: &Budget<u32>, number: u64, bytes: usize) -> Vec<(usize, u32)> {
+    let mut served = Vec::new();
+    budget.release(client(number), bytes, |_, bytes, who| served.push((bytes, who)));
+    served
+}
+
+#[test]
+fn the_client_that_holds_least_is_served_first() {
+    let budget = Budget::new(10);
+    assert!(budget.reserve(&request(1, 10), || 0).is_none());
+    assert!(budget.reserve(&request(1, 1), || 1).is_some());
+    assert!(budget.reserve(&request(0, 1), || 2).is_some());
+    assert!(!budget.is_beyond_its_share(client(1)), "nobody waits who has less, but strangers");
+    assert!(budget.reserve(&request(2, 10), || 3).is_some());
+    assert!(budget.is_beyond_its_share(client(1)));
+    assert_eq!(release(&budget, 1, 4), [(10, 3)], "6 are used and 10 fit: below the limit");
+    assert_eq!(release(&budget, 1, 6), [], "client 2 has 10");
+    assert_eq!(release(&budget, 2, 10), [(1, 1), (1, 2)], "strangers come last");
+    assert_eq!((budget.used(), budget.nr_waiting()), (2, 0));
+}
+
+#[test]
+fn a_proven_connection_passes_others_of_its_client() {
+    let budget = Budget::new(1);
+    assert!(budget.reserve(&request(1, 1), || 0).is_none());
+    assert!(budget.reserve(&request(1, 1), || 1).is_some());
+    let proven = Request { is_proven: true, ..request(1, 1) };
+    assert!(budget.reserve(&proven, || 2).is_some());
+    assert_eq!(release(&budget, 1, 1), [(1, 2)]);
+    assert_eq!(release(&budget, 1, 1), [(1, 1)]);
+}
+
+#[test]
+fn connections_that_all_hold_a_part_and_wait_do_not_wait_for_each_other() {
+    let budget = Budget::new(10);
+    let more = |held| Request { bytes: 1, rest: 5, held, ..request(1, 0) };
+    assert!(budget.reserve(&request(1, 5), || 0).is_none());
+    assert!(budget.reserve(&request(1, 5), || 0).is_none());
+    assert!(budget.reserve(&more(5), || 1).is_some());
+    // The other would be the last that returns anything, so it goes on.
+    assert!(budget.reserve(&more(5), || 2).is_none());
+    assert_eq!(budget.used(), 11);
+    assert_eq!(release(&budget, 1, 6), [(5, 1)]);
+}
+
+#[test]
+fn a_cancelled_request_is_not_served() {
+    let budget = Budget::new(1);
+    assert!(budget.reserve(&request(1, 1), || 0).is_none());
+    let ticket = budget.reserve(&request(2, 1), || 1).unwrap();
+    budget.cancel(client(2), ticket, |_, _, _| unreachable!("nobody else waits"));
+    assert_eq!(release(&budget, 1, 1), []);
+    budget.cancel(client(2), ticket, |_, _, _| unreachable!("it is gone"));
+    assert_eq!((budget.used(), budget.nr_waiting()), (0, 0));
+}
+
+struct Connection {
+    client: u64,
+    is_proven: bool,
+    held: usize,
+    /// Its ticket, and the bytes that it waits for.
+    waits: Option<(Ticket, usize)>,
+}
+
+struct Naive {
+    connections: Vec<Connection>,
+}
+
+impl Naive {
+    fn used(&self) -> usize {
+        self.connections.iter().map(|connection| connection.held).sum()
+    }
+
+    fn used_by(&self, client: u64) -> usize {
+        let of_client = |connection: &&Connection| connection.client == client;
+        self.connections.iter().filter(of_client).map(|connection| connection.held).sum()
+    }
+
+    /// What connections hold that do not wait.
+    fn is_moving(&self) -> bool {
+        self.connections.iter().any(|connection| connection.waits.is_none() && connection.held > 0)
+    }
+
+    fn has_room(&self) -> bool {
+        self.used() < LIMIT || !self.is_moving()
+    }
+
+    /// Returns the place of the one to be served next.
+    fn next(&self) -> Option<usize> {
+        let waiting = self.connections.iter().enumerate().filter_map(|(at, connection)| {
+            let (ticket, _) = connection.waits?;
+            let client = connection.client;
+            let turn = (client == 0, self.used_by(client), client);
+            Some((turn, !connection.is_proven, ticket, at))
+        });
+        waiting.min().map(|(.., at)| at)
+    }
+
+    fn serve(&mut self) -> Vec<(usize, u32)> {
+        let mut served = Vec::new();
+        while let Some(at) = self.next()
+            && self.has_room()
+        {
+            let (_, bytes) = self.connections[at].waits.take().unwrap();
+            self.connections[at].held += bytes;
+            served.push((bytes, u32::try_from(at).unwrap()));
+        }
+        served
+    }
+}
+
+fn assert_equal(budget: &Budget<u32>, model: &Naive, place: &str) {
+    let waiting = model.connections.iter().filter(|connection| connection.waits.is_some()).count();
+    assert_eq!((budget.used(), budget.nr_waiting()), (model.used(), waiting), "{place}");
+    assert!(waiting == 0 || model.is_moving(), "{place}: all wait");
+    for number in 0..4 {
+        let used = model.used_by(number);
+        assert_eq!(budget.used_by(client(number)), used, "{place}");
+        let first = model.next().map(|at| model.connections[at].client);
+        let first = first.map(|first| (first == 0, model.used_by(first)));
+        let is_beyond = first.is_some_and(|first| first < (number == 0, used));
+        assert_eq!(budget.is_beyond_its_share(client(number)), is_beyond, "{place}");
+    }
+    let is_full = !model.has_room() || (model.used() >= LIMIT && waiting == 0);
+    assert_eq!(budget.is_full(), is_full, "{place}");
+}
+
+#[test]
+fn random_requests_are_served_as_the_naive_budget_serves_them() {
+    for seed in 1..200_u64 {
+        let mut state = seed;
+        let mut next = move |limit: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % limit
+        };
+        let budget = Budget::new(LIMIT);
+        let connections = (0..12)
+            .map(|_| Connection { client: next(4), is_proven: next(2) == 0, held: 0, waits: None })
+            .collect();
+        let mut model = Naive { connections };
+        for step in 0..400 {
+            let at = usize::try_from(next(12)).unwrap();
+            let who = u32::try_from(at).unwrap();
+            let bytes = usize::try_from(next(MAX_BYTES)).unwrap();
+            let mut served = Vec::new();
+            let connection = &mut model.connections[at];
+            let number = connection.client;
+            let key = client(number);
+            match (connection.waits, next(3)) {
+                // It is closed.
+                (Some((ticket, _)), 0) => {
+                    let held = connection.held;
+                    (connection.waits, connection.held) = (None, 0);
+                    budget.cancel(key, ticket, |_, bytes, who| served.push((bytes, who)));
+                    budget.release(key, held, |_, bytes, who| served.push((bytes, who)));
+                    let expected = model.serve();
+                    assert_eq!(served, expected, "seed {seed}, step {step}");
+                }
+                (Some(_), _) => {}
+                (None, 0 | 1) => {
+                    let rest = bytes + usize::try_from(next(MAX_BYTES)).unwrap();
+                    let (held, is_proven) = (connection.held, connection.is_proven);
+                    let request = Request { client: key, is_proven, bytes, rest, held };
+                    let ticket = budget.reserve(&request, || who);
+                    // As if it waited: is there another that returns anything?
+                    connection.waits = Some((u64::MAX, rest));
+                    if model.has_room() {
+                        assert_eq!(ticket, None, "seed {seed}, step {step}");
+                        model.connections[at].held += bytes;
+                        model.connections[at].waits = None;
+                    } else {
+                        let ticket = ticket.expect("there is no room");
+                        model.connections[at].waits = Some((ticket, rest));
+                    }
+                }
+                (None, _) => {
+                    let less = bytes.min(connection.held);
+                    connection.held -= less;
+                    let got = release(&budget, number, less);
+                    assert_eq!(got, model.serve(), "seed {seed}, step {step}");
+                }
+            }
+            assert_equal(&budget, &model, &format!("seed {seed}, step {step}"));
+        }
+        budget.clear();
+        for connection in &model.connections {
+            assert_eq!(release(&budget, connection.client, connection.held), []);
+        }
+        assert_eq!(budget.used(), 0);
+        assert!(lock(&budget.state).shares.is_empty(), "nothing is kept for nobody");
+    }
+}

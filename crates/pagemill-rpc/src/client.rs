@@ -1,0 +1,61 @@
+//! The unit among which the server shares memory and connections.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Clients that share one part of the server's limits.
+///
+/// Ordered so that strangers come last: they are served when nobody else waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum ClientKey {
+    /// One IPv4 address.
+    V4(Ipv4Addr),
+    /// One IPv6 network of 64 bits: a host can have any address of its network.
+    V6(u64),
+    /// All addresses that no program serves, together.
+    Strangers,
+}
+
+impl ClientKey {
+    /// Returns the key of the clients at `addr`.
+    pub(crate) fn of(addr: IpAddr, is_known: bool) -> Self {
+        match addr.to_canonical() {
+            _ if !is_known => Self::Strangers,
+            IpAddr::V4(addr) => Self::V4(addr),
+            IpAddr::V6(addr) => Self::V6(prefix(addr)),
+        }
+    }
+
+    pub(crate) fn is_stranger(self) -> bool {
+        self == Self::Strangers
+    }
+}
+
+fn prefix(addr: Ipv6Addr) -> u64 {
+    let [a, b, c, d, ..] = addr.segments().map(u64::from);
+    a << 48 | b << 32 | c << 16 | d
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    fn key(addr: &str) -> ClientKey {
+        ClientKey::of(addr.parse().unwrap(), true)
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_client_and_a_mapped_address_is_ipv4() {
+        assert_eq!(key("fd00::1"), key("fd00::ffff:2:3:4"));
+        assert_ne!(key("fd00::1"), key("fd00:0:0:1::1"));
+        assert_eq!(key("::ffff:10.0.0.1"), key("10.0.0.1"));
+        assert_ne!(key("10.0.0.1"), key("10.0.0.2"));
+    }
+
+    #[test]
+    fn strangers_are_one_client_and_come_last() {
+        let stranger = |addr: &str| ClientKey::of(addr.parse().unwrap(), false);
+        assert_eq!(stranger("10.0.0.1"), stranger("fd00::1"));
+        assert!(stranger("0.0.0.0") > key("ffff::"));
+    }
+}

@@ -1,0 +1,237 @@
+//! What one client takes does not keep others waiting: memory, places, descriptors.
+//!
+//! Time limits that a test does not mean are far longer than the test may take.
+
+#![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
+
+#[expect(
+    dead_code,
+    clippy::cast_possible_truncation,
+    clippy::disallowed_types,
+    clippy::unwrap_used,
+    reason = "what tests share, of which each uses a part"
+)]
+mod common;
+
+extern crate alloc;
+
+use core::net::Ipv4Addr;
+use core::time::Duration;
+use std::io::Write;
+
+use common::{
+    Client, ECHO, PATIENCE, READ_PAGES, SUM, TestProgram, World, assert_read, message, opaque,
+    read_args, record, results, small_config,
+};
+use pagemill_rpc::ServerConfig;
+
+const NEVER: Duration = PATIENCE.saturating_mul(10);
+const SOON: Duration = Duration::from_millis(100);
+const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+/// Closes nothing for want of memory.
+fn patient() -> ServerConfig {
+    ServerConfig {
+        pressure_timeout: NEVER,
+        stall_timeout: NEVER,
+        share_timeout: NEVER,
+        record_timeout: NEVER,
+        reply_timeout: NEVER,
+        ..small_config()
+    }
+}
+
+fn sum_call(xid: u32) -> Vec<u8> {
+    record(&message(xid, SUM, &opaque(&vec![1; 1 << 20])))
+}
+
+/// Opens connections from `from` that begin a call of 1 MiB and send `len` bytes of it.
+fn half_open(world: &World, from: Ipv4Addr, nr: usize, len: usize) -> Vec<Client> {
+    let whole = sum_call(1);
+    let open = |_| {
+        let client = world.client_from(from);
+        client.stream.set_nonblocking(true).unwrap();
+        // The server stops reading where the budget ends.
+        let _part = (&client.stream).write(&whole[..len]);
+        client
+    };
+    (0..nr).map(open).collect()
+}
+
+/// Makes a call of 1 MiB in two parts, so that the server must keep the first.
+fn slow_sum(client: &mut Client) {
+    let whole = sum_call(9);
+    let (first, second) = whole.split_at(whole.len() / 2);
+    client.send(first);
+    client.send(second);
+    results(&client.receive().unwrap(), 9).unwrap();
+}
+
+#[test]
+fn memory_is_reserved_for_bytes_that_came_and_not_for_bytes_announced() {
+    let world = World::with(patient(), TestProgram::default());
+    // Together they announce 40 MiB; the budget is 8 MiB.
+    let clients = half_open(&world, Ipv4Addr::LOCALHOST, 40, 6000);
+    world.await_that("all have begun", |world| world.server.nr_connections() == 40);
+    slow_sum(&mut world.client());
+    assert_eq!(world.server.dispatcher().stats().parked.value(), 0, "nobody had to wait");
+    assert!(world.server.parked_bytes() <= 40 * 8192);
+    drop(clients);
+}
+
+#[test]
+fn a_client_that_fills_the_budget_gives_way_to_one_that_holds_less() {
+    let config = ServerConfig { share_timeout: SOON, ..patient() };
+    let world = World::with(config, TestProgram::default());
+    let clients = half_open(&world, OTHER, 40, 700_000);
+    let stats = world.server.dispatcher().stats();
+    world.await_that("the budget is used up", |_| stats.parked.value() > 0);
+    assert_eq!(stats.evicted.value(), 0, "they wait for each other, and nobody is closed for that");
+    slow_sum(&mut world.client());
+    assert!(stats.evicted.value() > 0);
+    drop(clients);
+}
+
+#[test]
+fn connections_that_stand_still_give_way_to_others_of_their_client() {
+    let config = ServerConfig { stall_timeout: SOON, ..patient() };
+    let world = World::with(config, TestProgram::default());
+    let clients = half_open(&world, Ipv4Addr::LOCALHOST, 40, 700_000);
+    let stats = world.server.dispatcher().stats();
+    world.await_that("the budget is used up", |_| stats.parked.value() > 0);
+    slow_sum(&mut world.client());
+    drop(clients);
+}
+
+#[test]
+fn connections_that_all_wait_for_memory_all_go_on() {
+    // Each sends all of its call, in pieces that come at the same time: no one may wait for another
+    // for ever, and nobody is closed.
+    let world = World::with(patient(), TestProgram::default());
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..40)
+            .map(|_| {
+                let mut client = world.client();
+                scope.spawn(move || {
+                    for piece in sum_call(1).chunks(100_000) {
+                        client.send(piece);
+                        std::thread::yield_now();
+                    }
+                    results(&client.receive().unwrap(), 1).unwrap();
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+    assert_eq!(world.server.dispatcher().stats().evicted.value(), 0);
+}
+
+#[test]
+fn replies_that_a_client_does_not_read_do_not_keep_another_waiting() {
+    let config = ServerConfig { share_timeout: SOON, ..patient() };
+    let world = World::with(config, TestProgram::default());
+    let clients: Vec<_> = (0..20)
+        .map(|_| {
+            let client = world.client_from(OTHER);
+            client.stream.set_nonblocking(true).unwrap();
+            for xid in 0..40 {
+                let call = record(&message(xid, READ_PAGES, &read_args(0, 1 << 20)));
+                let _part = (&client.stream).write(&call);
+            }
+            client
+        })
+        .collect();
+    world.await_that("the budget is used up", |world| world.server.parked_bytes() > 8 << 20);
+    let mut client = world.client();
+    for _ in 0..10 {
+        assert_read(&client.call(READ_PAGES, &read_args(5, 1 << 20)).unwrap(), 5, 1 << 20);
+    }
+    drop(clients);
+}
+
+#[test]
+fn connections_that_only_send_null_give_way_to_new_ones() {
+    let world =
+        World::with(ServerConfig { max_connections: 8, ..patient() }, TestProgram::default());
+    let mut useful = world.client();
+    assert_eq!(useful.call(ECHO, &opaque(b"a")).unwrap(), opaque(b"a"));
+    let mut chatty: Vec<_> = (0..7).map(|_| world.client()).collect();
+    for _ in 0..20 {
+        for client in &mut chatty {
+            // Those that were closed are no longer heard.
+            if client.stream.write_all(&record(&message(1, 0, &[]))).is_ok() {
+                let _gone = client.receive();
+            }
+        }
+        let mut new = world.client();
+        assert_eq!(new.call(0, &[]).unwrap(), []);
+        chatty.remove(0);
+        chatty.push(new);
+    }
+    assert_eq!(useful.call(ECHO, &opaque(b"b")).unwrap(), opaque(b"b"), "it is of use");
+    assert_eq!(world.server.dispatcher().stats().turned_away.value(), 0);
+}
+
+#[test]
+fn a_client_with_many_connections_in_use_gives_way_to_one_with_fewer() {
+    let world =
+        World::with(ServerConfig { max_connections: 6, ..patient() }, TestProgram::default());
+    let mut many: Vec<_> = (0..6).map(|_| world.client_from(OTHER)).collect();
+    for client in &mut many {
+        assert_eq!(client.call(ECHO, &opaque(b"a")).unwrap(), opaque(b"a"));
+    }
+    // Its own seventh is turned away: all are in use.
+    world.client_from(OTHER).assert_closed();
+    assert_eq!(world.server.dispatcher().stats().turned_away.value(), 1);
+    let mut others: Vec<_> = (0..3).map(|_| world.client()).collect();
+    for client in &mut others {
+        assert_eq!(client.call(ECHO, &opaque(b"a")).unwrap(), opaque(b"a"));
+    }
+    // Three each: neither takes more from the other.
+    world.client().assert_closed();
+    for client in many.iter_mut().skip(3).chain(&mut others) {
+        assert_eq!(client.call(ECHO, &opaque(b"b")).unwrap(), opaque(b"b"));
+    }
+}
+
+#[test]
+fn strangers_give_way_to_clients_that_are_known() {
+    let known = TestProgram { known: Some(Ipv4Addr::LOCALHOST.into()), ..Default::default() };
+    let config = ServerConfig { max_connections: 4, share_timeout: SOON, ..patient() };
+    let world = World::with(config, known);
+    let mut strangers: Vec<_> =
+        (2..6).map(|host| world.client_from([127, 0, 0, host].into())).collect();
+    for client in &mut strangers {
+        assert_eq!(client.call(ECHO, &opaque(b"a")).unwrap(), opaque(b"a"));
+    }
+    let mut known: Vec<_> = (0..4).map(|_| world.client()).collect();
+    for client in &mut known {
+        assert_eq!(client.call(ECHO, &opaque(b"a")).unwrap(), opaque(b"a"));
+    }
+    strangers.iter_mut().for_each(Client::assert_closed);
+    world.client_from(OTHER).assert_closed();
+    for client in &mut known {
+        assert_eq!(client.call(ECHO, &opaque(b"b")).unwrap(), opaque(b"b"));
+    }
+}
+
+#[test]
+fn one_that_does_not_finish_its_call_gives_way_after_a_second() {
+    let world =
+        World::with(ServerConfig { max_connections: 2, ..patient() }, TestProgram::default());
+    let mut clients = [world.client(), world.client()];
+    for client in &mut clients {
+        assert_eq!(client.call(ECHO, &opaque(b"a")).unwrap(), opaque(b"a"));
+    }
+    clients[1].send(&record(&message(2, ECHO, &opaque(b"slow")))[..10]);
+    // The other stays in use.
+    let [used, unfinished] = &mut clients;
+    world.await_that("a new connection is served", |world| {
+        assert_eq!(used.call(ECHO, &opaque(b"b")).unwrap(), opaque(b"b"));
+        let mut new = world.client();
+        let sent = new.stream.write_all(&record(&message(1, 0, &[])));
+        sent.is_ok() && new.receive().is_ok()
+    });
+    unfinished.assert_closed();
+    assert_eq!(used.call(ECHO, &opaque(b"c")).unwrap(), opaque(b"c"));
+}

@@ -1,7 +1,8 @@
 //! Registration with rpcbind, so that clients find a server without being told its port.
 //!
 //! # Source
-//! `rfc1833` section 3, version 2 of the protocol
+//! `rfc1833` section 3, version 2 of the protocol, which knows IPv4 alone, and section 2, version 4,
+//! for IPv6
 
 use core::fmt;
 use core::hash::BuildHasher;
@@ -11,7 +12,12 @@ use core::time::Duration;
 use std::collections::hash_map::RandomState;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 
+use rustix::net::sockopt;
+
+use crate::error::XdrError;
+use crate::listener::Listener;
 use crate::msg::RPC_VERSION;
 use crate::program::Transport;
 use crate::record::{MARK_BYTES, mark_of};
@@ -20,10 +26,13 @@ use crate::xdr::{XdrReader, XdrWrite};
 /// Where rpcbind listens.
 pub const RPCBIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 111);
 
-const PMAP_PROG: u32 = 100_000;
+const RPCB_PROG: u32 = 100_000;
 const PMAP_VERS: u32 = 2;
-const PMAPPROC_SET: u32 = 1;
-const PMAPPROC_UNSET: u32 = 2;
+const RPCB_VERS: u32 = 4;
+/// The same number in both versions.
+const SET: u32 = 1;
+/// The same number in both versions.
+const UNSET: u32 = 2;
 const PMAPPROC_GETPORT: u32 = 3;
 
 /// Ports that only the superuser gets, less those that services are known by.
@@ -45,8 +54,41 @@ pub struct Mapping {
     pub vers: u32,
     /// The way that calls come.
     pub transport: Transport,
-    /// The port that they come to.
-    pub port: u16,
+    /// The address that they come to. Of an IPv4 address, rpcbind is told the port alone.
+    pub addr: SocketAddr,
+}
+
+impl Mapping {
+    /// Returns what a version of a program that is served by `listener` is registered as: with an
+    /// IPv4 address, an IPv6 address, or both if a socket of the latter takes both.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn of(prog: u32, vers: u32, listener: &Listener) -> io::Result<Vec<Self>> {
+        let (transport, addr, fd) = match listener {
+            Listener::Tcp(listener) => (Transport::Tcp, listener.local_addr()?, listener.as_fd()),
+            Listener::Udp(socket) => (Transport::Udp, socket.local_addr()?, socket.as_fd()),
+        };
+        let mut addrs = vec![addr];
+        if addr.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !sockopt::ipv6_v6only(fd)? {
+            addrs.push((Ipv4Addr::UNSPECIFIED, addr.port()).into());
+        }
+        Ok(addrs.into_iter().map(|addr| Self { prog, vers, transport, addr }).collect())
+    }
+
+    /// Returns what rpcbind calls the transport.
+    ///
+    /// # Source
+    /// `rfc5665` section 5.1
+    #[must_use]
+    pub fn netid(&self) -> &'static str {
+        match (self.transport, self.addr) {
+            (Transport::Tcp, SocketAddr::V4(_)) => "tcp",
+            (Transport::Tcp, SocketAddr::V6(_)) => "tcp6",
+            (Transport::Udp, SocketAddr::V4(_)) => "udp",
+            (Transport::Udp, SocketAddr::V6(_)) => "udp6",
+        }
+    }
 }
 
 /// Why a mapping could not be made or asked for.
@@ -57,6 +99,8 @@ pub enum RpcbindError {
     Io(io::Error),
     /// The answer is none.
     BadAnswer,
+    /// It does not speak the version of its protocol that the mapping takes.
+    NoIpv6(Mapping),
     /// The program is registered already, or the caller may not register it.
     Refused(Mapping),
 }
@@ -66,10 +110,16 @@ impl fmt::Display for RpcbindError {
         match self {
             Self::Io(error) => write!(f, "rpcbind cannot be asked: {error}; is it running?"),
             Self::BadAnswer => f.write_str("what rpcbind answered cannot be read"),
-            Self::Refused(Mapping { prog, vers, transport, port }) => write!(
+            Self::NoIpv6(Mapping { addr, .. }) => write!(
                 f,
-                "rpcbind refused to register program {prog} version {vers} over {transport:?} at \
-                 port {port}: somebody else has registered it, or it takes the superuser"
+                "rpcbind cannot register {addr}: it does not speak version 4 of its protocol, \
+                 which IPv6 takes; listen on IPv4 alone, or use a newer rpcbind"
+            ),
+            Self::Refused(mapping @ Mapping { prog, vers, addr, .. }) => write!(
+                f,
+                "rpcbind refused to register program {prog} version {vers} over {} at {addr}: \
+                 somebody else has registered it, or it takes the superuser",
+                mapping.netid()
             ),
         }
     }
@@ -100,9 +150,9 @@ impl Registration {
     pub fn new(rpcbind: SocketAddr, mappings: &[Mapping]) -> Result<Self, RpcbindError> {
         let mut registration = Self { rpcbind, mappings: Vec::new() };
         for mapping in mappings {
-            if !ask(rpcbind, PMAPPROC_SET, mapping)? {
-                ask(rpcbind, PMAPPROC_UNSET, mapping)?;
-                if !ask(rpcbind, PMAPPROC_SET, mapping)? {
+            if !ask(rpcbind, SET, mapping)? {
+                ask(rpcbind, UNSET, mapping)?;
+                if !ask(rpcbind, SET, mapping)? {
                     return Err(RpcbindError::Refused(*mapping));
                 }
             }
@@ -115,7 +165,7 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         for mapping in &self.mappings {
-            if let Err(error) = ask(self.rpcbind, PMAPPROC_UNSET, mapping) {
+            if let Err(error) = ask(self.rpcbind, UNSET, mapping) {
                 tracing::warn!(%error, ?mapping, "a mapping stays with rpcbind");
                 return;
             }
@@ -123,7 +173,7 @@ impl Drop for Registration {
     }
 }
 
-/// Asks at which port a program is served; `None` if it is not registered.
+/// Asks at which port a program is served over IPv4; `None` if it is not registered.
 ///
 /// # Errors
 /// What the system says, or an answer that is none.
@@ -133,13 +183,18 @@ pub fn port_of(
     vers: u32,
     transport: Transport,
 ) -> Result<Option<u16>, RpcbindError> {
-    let mapping = Mapping { prog, vers, transport, port: 0 };
+    let mapping = Mapping { prog, vers, transport, addr: (Ipv4Addr::UNSPECIFIED, 0).into() };
     let port = by_tcp(rpcbind, PMAPPROC_GETPORT, &mapping)?;
     Ok(u16::try_from(port).ok().filter(|&port| port != 0))
 }
 
 fn ask(rpcbind: SocketAddr, proc: u32, mapping: &Mapping) -> Result<bool, RpcbindError> {
-    Ok(by_udp(rpcbind, proc, mapping)? != 0)
+    match by_udp(rpcbind, proc, mapping) {
+        Err(RpcbindError::BadAnswer) if mapping.addr.is_ipv6() => {
+            Err(RpcbindError::NoIpv6(*mapping))
+        }
+        answer => Ok(answer? != 0),
+    }
 }
 
 fn by_udp(rpcbind: SocketAddr, proc: u32, mapping: &Mapping) -> Result<u32, RpcbindError> {
@@ -193,20 +248,39 @@ fn by_tcp(rpcbind: SocketAddr, proc: u32, mapping: &Mapping) -> Result<u32, Rpcb
 }
 
 fn call(xid: u32, proc: u32, mapping: &Mapping) -> Vec<u8> {
-    const IPPROTO_TCP: u32 = 6;
-    const IPPROTO_UDP: u32 = 17;
-    let protocol = match mapping.transport {
-        Transport::Tcp => IPPROTO_TCP,
-        Transport::Udp => IPPROTO_UDP,
-    };
-    let header = [xid, 0, RPC_VERSION, PMAP_PROG, PMAP_VERS, proc, 0, 0, 0, 0];
-    let arguments = [mapping.prog, mapping.vers, protocol, u32::from(mapping.port)];
-    let mut call = Vec::with_capacity(64);
-    for word in header.into_iter().chain(arguments) {
-        // A vector takes whatever it is given.
-        let _written = call.u32(word);
+    let vers = if mapping.addr.is_ipv4() { PMAP_VERS } else { RPCB_VERS };
+    let header =
+        [xid, 0, RPC_VERSION, RPCB_PROG, vers, proc, 0, 0, 0, 0, mapping.prog, mapping.vers];
+    let mut call = Vec::with_capacity(128);
+    for word in header {
+        put(call.u32(word));
+    }
+    match mapping.addr {
+        SocketAddr::V4(addr) => {
+            put(call.u32(match mapping.transport {
+                Transport::Tcp => IPPROTO_TCP,
+                Transport::Udp => IPPROTO_UDP,
+            }));
+            put(call.u32(u32::from(addr.port())));
+        }
+        SocketAddr::V6(addr) => {
+            put(call.opaque(mapping.netid().as_bytes()));
+            // RFC 5665 section 5.2.3.3: the port's two bytes, in decimal, behind the address.
+            let [high, low] = addr.port().to_be_bytes();
+            put(call.opaque(format!("{}.{high}.{low}", addr.ip()).as_bytes()));
+            // The owner: rpcbind finds out itself who asks.
+            put(call.opaque(b""));
+        }
     }
     call
+}
+
+const IPPROTO_TCP: u32 = 6;
+const IPPROTO_UDP: u32 = 17;
+
+/// A vector takes whatever it is given.
+fn put(written: Result<(), XdrError>) {
+    debug_assert!(written.is_ok());
 }
 
 fn answer(reply: &[u8], xid: u32) -> Result<u32, RpcbindError> {

@@ -14,6 +14,7 @@ extern crate alloc;
 
 use alloc::sync::Arc;
 
+use core::net::{Ipv4Addr, SocketAddr};
 use std::collections::HashMap;
 use std::net::{TcpListener, UdpSocket};
 use std::process::Command;
@@ -30,6 +31,10 @@ use pagemill_rpc::{
 #[derive(Default)]
 struct Portmapper {
     map: Mutex<HashMap<[u32; 3], u32>>,
+    /// What version 4 of the protocol keeps: addresses by program, version and transport.
+    addrs: Mutex<HashMap<(u32, u32, String), String>>,
+    /// Whether it speaks that version.
+    knows_ipv6: bool,
     /// The ports that changes were asked for from.
     ports: Mutex<Vec<u16>>,
 }
@@ -50,10 +55,17 @@ impl<S: Frames> Program<S> for Portmapper {
     fn versions(&self) -> &'static [Version] {
         const PROCEDURES: &[Procedure] =
             &[procedure("NULL"), procedure("SET"), procedure("UNSET"), procedure("GETPORT")];
-        &[Version { number: 2, procedures: PROCEDURES }]
+        const BOTH: &[Version] = &[
+            Version { number: 2, procedures: PROCEDURES },
+            Version { number: 4, procedures: PROCEDURES },
+        ];
+        if self.knows_ipv6 { BOTH } else { &BOTH[..1] }
     }
 
     fn call(&self, call: &mut Call<'_, S>) -> Result<(), CallError> {
+        if call.header.vers == 4 {
+            return self.change_addr(call);
+        }
         let key = [call.args.u32()?, call.args.u32()?, call.args.u32()?];
         let port = call.args.u32()?;
         if call.header.proc < 3 {
@@ -70,18 +82,49 @@ impl<S: Frames> Program<S> for Portmapper {
     }
 }
 
+impl Portmapper {
+    /// `RPCBPROC_SET` and `RPCBPROC_UNSET`.
+    fn change_addr<S: Frames>(&self, call: &mut Call<'_, S>) -> Result<(), CallError> {
+        let (prog, vers) = (call.args.u32()?, call.args.u32()?);
+        let mut texts = [(); 3].map(|()| String::new());
+        for text in &mut texts {
+            let mut room = [0; 128];
+            *text = String::from_utf8(call.args.opaque_into(&mut room)?.to_vec()).expect("ASCII");
+        }
+        let [netid, addr, _owner] = texts;
+        let mut addrs = self.addrs.lock().expect("nobody panics with it");
+        let key = (prog, vers, netid);
+        let done = match call.header.proc {
+            1 if addrs.contains_key(&key) => false,
+            1 => addrs.insert(key, addr).is_none(),
+            _ => addrs.remove(&key).is_some(),
+        };
+        Ok(call.reply.u32(done.into())?)
+    }
+}
+
+/// Starts a portmapper.
+fn serve(program: &Arc<Portmapper>) -> (Server<SharedAllocator>, SocketAddr) {
+    let arena = ArenaConfig::new(64 << 20);
+    let frames = SharedAllocator::new(allocator(&AllocatorConfig::new(arena)).expect("it starts"));
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("it starts");
+    let at = tcp.local_addr().expect("it starts");
+    let listeners =
+        vec![Listener::Tcp(tcp), Listener::Udp(UdpSocket::bind(at).expect("it starts"))];
+    let programs = vec![Arc::clone(program) as Arc<dyn Program<SharedAllocator>>];
+    (Server::start(small_config(), frames, programs, listeners).expect("it starts"), at)
+}
+
+/// The address of a socket that takes calls for all addresses.
+fn any(port: u16) -> SocketAddr {
+    (Ipv4Addr::UNSPECIFIED, port).into()
+}
+
 #[test]
 fn mappings_are_there_until_the_registration_is_dropped() {
-    let arena = ArenaConfig::new(64 << 20);
-    let frames = SharedAllocator::new(allocator(&AllocatorConfig::new(arena)).unwrap());
-    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-    let at = tcp.local_addr().unwrap();
-    let listeners = vec![Listener::Tcp(tcp), Listener::Udp(UdpSocket::bind(at).unwrap())];
     let program = Arc::new(Portmapper::default());
-    let programs = vec![Arc::clone(&program) as Arc<dyn Program<SharedAllocator>>];
-    let _server = Server::start(small_config(), frames, programs, listeners).unwrap();
-
-    let mapping = |prog, transport| Mapping { prog, vers: 3, transport, port: 2049 };
+    let (_server, at) = serve(&program);
+    let mapping = |prog, transport| Mapping { prog, vers: 3, transport, addr: any(2049) };
     let both = [mapping(100_003, Transport::Tcp), mapping(100_003, Transport::Udp)];
     assert_eq!(port_of(at, 100_003, 3, Transport::Tcp).unwrap(), None);
     let registration = Registration::new(at, &both).unwrap();
@@ -89,7 +132,7 @@ fn mappings_are_there_until_the_registration_is_dropped() {
         assert_eq!(port_of(at, 100_003, 3, transport).unwrap(), Some(2049));
     }
     // What is there already is replaced.
-    let later = [Mapping { port: 4000, ..both[0] }];
+    let later = [Mapping { addr: any(4000), ..both[0] }];
     let again = Registration::new(at, &later).unwrap();
     assert_eq!(port_of(at, 100_003, 3, Transport::Tcp).unwrap(), Some(4000));
     drop((registration, again));
@@ -108,9 +151,43 @@ fn mappings_are_there_until_the_registration_is_dropped() {
 }
 
 #[test]
+fn sockets_for_ipv6_are_registered_for_ipv6_and_for_ipv4_if_they_take_both() {
+    let program = Arc::new(Portmapper { knows_ipv6: true, ..Portmapper::default() });
+    let (_server, at) = serve(&program);
+    let Ok(tcp) = TcpListener::bind("[::]:0") else {
+        use std::io::Write;
+        std::io::stderr().write_all(b"\nSKIPPED: rpcbind.rs: no IPv6 here\n").unwrap();
+        return;
+    };
+    let port = tcp.local_addr().unwrap().port();
+    let [high, low] = port.to_be_bytes();
+    let udp = UdpSocket::bind("[::1]:0").unwrap();
+    let udp_port = udp.local_addr().unwrap().port();
+    let mut mappings = Mapping::of(9, 3, &Listener::Tcp(tcp)).unwrap();
+    mappings.extend(Mapping::of(9, 3, &Listener::Udp(udp)).unwrap());
+    let registration = Registration::new(at, &mappings).unwrap();
+    // And again, as after a server that was killed.
+    let again = Registration::new(at, &mappings).unwrap();
+    let addr = |netid: &str| program.addrs.lock().unwrap().get(&(9, 3, netid.into())).cloned();
+    assert_eq!(addr("tcp6"), Some(format!("::.{high}.{low}")));
+    let [high, low] = udp_port.to_be_bytes();
+    assert_eq!(addr("udp6"), Some(format!("::1.{high}.{low}")));
+    // The first takes calls over IPv4 too, the second does not.
+    assert_eq!(port_of(at, 9, 3, Transport::Tcp).unwrap(), Some(port));
+    assert_eq!(port_of(at, 9, 3, Transport::Udp).unwrap(), None);
+    drop((registration, again));
+    assert!(program.addrs.lock().unwrap().is_empty());
+    assert_eq!(port_of(at, 9, 3, Transport::Tcp).unwrap(), None);
+
+    let (_server, at) = serve(&Arc::new(Portmapper::default()));
+    let error = Registration::new(at, &mappings).unwrap_err().to_string();
+    assert!(error.contains("version 4") && error.contains("IPv4 alone"), "{error}");
+}
+
+#[test]
 fn without_rpcbind_the_error_says_so() {
     let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mapping = Mapping { prog: 1, vers: 1, transport: Transport::Tcp, port: 1 };
+    let mapping = Mapping { prog: 1, vers: 1, transport: Transport::Tcp, addr: any(1) };
     let error = Registration::new(nobody, &[mapping]).unwrap_err().to_string();
     assert!(error.contains("is it running?"), "{error}");
 }

@@ -8,13 +8,11 @@ use anyhow::Context as _;
 use pagemill::{OnceAllocator, PageAllocator, Static, StaticAllocator};
 use pagemill_host::Host;
 use pagemill_nfs::{FhKey, MOUNT_PROGRAM, MountProgram, NFS_PROGRAM, NfsProgram, Vfs, VfsConfig};
-use pagemill_rpc::{
-    Listener, Mapping, Program, RPCBIND, Registration, Server, ServerConfig, Transport,
-};
+use pagemill_rpc::{Listener, Mapping, Program, RPCBIND, Registration, Server, ServerConfig};
 use rustix::fs::Mode;
 use rustix::process::umask;
 
-use crate::plan::nfsd::NfsdPlan;
+use crate::plan::nfsd::{MAX_NR_MOUNT_CONNECTIONS, NfsdPlan};
 
 static FRAMES: OnceAllocator<Host> = OnceAllocator::new();
 
@@ -81,6 +79,7 @@ impl Service {
                 nr_threads: NR_MOUNT_THREADS,
                 max_payload_bytes: 64 << 10,
                 parked_bytes: 1 << 20,
+                max_connections: MAX_NR_MOUNT_CONNECTIONS.min(plan.rpc.max_connections),
                 ..plan.rpc
             };
             Some(Server::start(config, source, vec![mount], mount_listeners)?)
@@ -109,12 +108,15 @@ impl Service {
 
 /// Returns where a program's third version is served, for rpcbind.
 fn mappings(prog: u32, listeners: &[Listener]) -> anyhow::Result<Vec<Mapping>> {
-    let mapping = |listener: &Listener| {
-        let (transport, addr) = match listener {
-            Listener::Tcp(listener) => (Transport::Tcp, listener.local_addr()?),
-            Listener::Udp(socket) => (Transport::Udp, socket.local_addr()?),
-        };
-        Ok(Mapping { prog, vers: 3, transport, port: addr.port() })
-    };
-    listeners.iter().map(mapping).collect()
+    let mut mappings = Vec::new();
+    for listener in listeners {
+        for mapping in Mapping::of(prog, 3, listener)? {
+            // Of two sockets for one transport, rpcbind keeps one: the first.
+            let is_same = |other: &Mapping| other.netid() == mapping.netid();
+            if !mappings.iter().any(is_same) {
+                mappings.push(mapping);
+            }
+        }
+    }
+    Ok(mappings)
 }

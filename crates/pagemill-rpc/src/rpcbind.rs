@@ -265,7 +265,7 @@ fn call(xid: u32, proc: u32, mapping: &Mapping) -> Vec<u8> {
         }
         SocketAddr::V6(addr) => {
             put(call.opaque(mapping.netid().as_bytes()));
-            // RFC 5665 section 5.2.3.3: the port's two bytes, in decimal, behind the address.
+            // RFC 5665 section 5.2.3: the port's two bytes, in decimal, behind the address.
             let [high, low] = addr.port().to_be_bytes();
             put(call.opaque(format!("{}.{high}.{low}", addr.ip()).as_bytes()));
             // The owner: rpcbind finds out itself who asks.

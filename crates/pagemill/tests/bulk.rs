@@ -270,6 +270,7 @@ fn nobody_pays_for_what_there_is_not_or_while_waiting() {
 /// A batch of odd size left part of a word in the CPU's list, and all batches that followed were made of
 /// parts of two words: they came back as such, and cost twice as much.
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn an_odd_batch_does_not_cut_those_that_follow() {
     const WORD: usize = 64;
     let world = World::new(&Config::new(&[region(NORMAL, 1 << 14, 0)], 1));

@@ -39,9 +39,16 @@ fn take_until<'w>(
     nr_free: u64,
 ) -> Vec<Page<Frames<'w>>> {
     let mut taken = Vec::new();
-    while world.zone(0, kind).nr_free_pages > nr_free {
-        let page = world.frames().alloc_page(gfp | Gfp::MEMALLOC);
-        taken.push(page.expect("the reserves may be used"));
+    loop {
+        // Asked seldom: it is a walk over the zone. A page from a list leaves the zone as it is.
+        let surplus = world.zone(0, kind).nr_free_pages.saturating_sub(nr_free);
+        if surplus == 0 {
+            break;
+        }
+        for _ in 0..surplus {
+            let page = world.frames().alloc_page(gfp | Gfp::MEMALLOC);
+            taken.push(page.expect("the reserves may be used"));
+        }
     }
     assert_eq!(world.zone(0, kind).nr_free_pages, nr_free);
     taken
@@ -124,7 +131,8 @@ fn holes_are_filled_in_one_call_and_what_was_there_stays() {
 fn bulk_needs_strictly_more_than_low_and_the_length_of_the_slice() {
     let world = exact_world();
     let low = world.zone(0, ZoneKind::Normal).watermarks.low;
-    for nr in [2_usize, 7, 64, 300] {
+    let lens: &[usize] = if cfg!(miri) { &[7] } else { &[2, 7, 64, 300] };
+    for &nr in lens {
         let at = low + nr as u64;
         for (nr_free, expected) in [(at, 1), (at + 1, nr)] {
             let taken = take_until(&world, ZoneKind::Normal, Gfp::KERNEL, nr_free);

@@ -36,7 +36,7 @@ fn play_all(config: &Config<'_>, first: &[Op], alphabet: &[Op], len: u32) -> (us
 
 #[test]
 fn pages_blocks_and_bulk_on_two_cpus_and_in_two_zones() {
-    const LEN: u32 = if cfg!(miri) { 2 } else { 5 };
+    const LEN: u32 = if cfg!(miri) { 1 } else { 5 };
     let memory = [region(START, 16, 0)];
     let config = Config {
         pcp_high: Some(2),
@@ -64,7 +64,7 @@ fn pages_blocks_and_bulk_on_two_cpus_and_in_two_zones() {
 
 #[test]
 fn owners_and_lists_of_shared_pages() {
-    const LEN: u32 = if cfg!(miri) { 2 } else { 6 };
+    const LEN: u32 = if cfg!(miri) { 1 } else { 6 };
     let memory = [region(START, 8, 0)];
     let config = Config { pcp_high: Some(1), ..Config::new(&memory, 1) };
     let first = [Op::Single { gfp: Gfp::NOWAIT, node: None }, Op::Share(0), Op::CloneShared(0)];

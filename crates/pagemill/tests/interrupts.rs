@@ -134,6 +134,7 @@ fn a_handler_drains_and_passes_over_the_lists_in_use() {
 
 /// Only what interrupted work left behind can be missing; what was moved stays moved.
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn a_zone_that_runs_dry_in_the_middle_gives_a_partial_result() {
     let memory = [region(NORMAL, 512, 0)];
     let config = Config { pcp_high: Some(16), pcp_batch: Some(4), ..Config::new(&memory, 1) };

@@ -30,6 +30,7 @@ fn world_of(nr_frames: u64, nr_cpus: u32) -> World {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn flags_decide_how_many_pages_can_be_had() {
     let memory = [region(NORMAL, 1024, 0)];
     let pcp_high = Some(1);
@@ -233,6 +234,7 @@ fn locks_are_held_for_a_bounded_number_of_frames_whatever_the_request() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn a_shattered_zone_is_held_for_a_bounded_number_of_words() {
     /// Frames that share a word, and words that are touched while a zone lock is held.
     const WORD: u64 = 64;

@@ -18,7 +18,7 @@ use common::world::{World, order, pages, region, reserved};
 use pagemill::{Config, Gfp, NodeId};
 
 const RUNS: u64 = if cfg!(miri) { 1 } else { 24 };
-const STEPS: usize = if cfg!(miri) { 40 } else { 2_000 };
+const STEPS: usize = if cfg!(miri) { 12 } else { 2_000 };
 /// First frame above 4 GiB.
 const NORMAL: u64 = 1 << 20;
 /// First frame above 16 MiB.
@@ -187,12 +187,14 @@ fn check_coverage(tally: Tally) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn one_zone() {
     let memory = [region(NORMAL, 2048, 0)];
     play("one zone", &Config::new(&memory, 2));
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn one_zone_with_tiny_lists() {
     let memory = [region(NORMAL, 1024, 0)];
     for high in 1..=4 {
@@ -203,6 +205,7 @@ fn one_zone_with_tiny_lists() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn one_zone_with_lists_that_could_hold_it_all() {
     let memory = [region(NORMAL, 1536, 0)];
     let config = Config {
@@ -216,6 +219,7 @@ fn one_zone_with_lists_that_could_hold_it_all() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn all_four_kinds_of_zones() {
     let memory = [region(DMA32 - 1024, 2048, 0), region(NORMAL - 512, 2560, 0)];
     let config = Config {
@@ -229,6 +233,7 @@ fn all_four_kinds_of_zones() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn two_nodes() {
     let memory = [region(NORMAL, 1024, 0), region(NORMAL + 1024, 1024, 1)];
     let cpu_nodes = [0, 1, 1].map(NodeId::new);
@@ -237,6 +242,7 @@ fn two_nodes() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn three_nodes_with_distances_and_a_fourth_without_memory() {
     let memory =
         [region(NORMAL - 1024, 1024, 0), region(NORMAL, 1024, 2), region(NORMAL + 2048, 1024, 3)];
@@ -252,6 +258,7 @@ fn three_nodes_with_distances_and_a_fourth_without_memory() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn holes_and_reserved_ranges() {
     // The second region begins in the pageblock in which the first one ends.
     let memory = [
@@ -272,6 +279,7 @@ fn holes_and_reserved_ranges() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn shards_that_begin_inside_of_pairs() {
     // From an odd pageblock on; the second begins where the first ends; the third shares a pageblock.
     let memory = [

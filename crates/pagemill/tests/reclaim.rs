@@ -111,6 +111,7 @@ fn who_comes_while_a_cache_is_being_emptied_waits_for_that() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn a_block_that_cannot_be_had_is_given_up_however_much_is_drained() {
     let memory = [region(NORMAL, 1024, 0)];
     let world: &'static World = Box::leak(Box::new(World::new(&Config::new(&memory, 4))));
@@ -143,6 +144,7 @@ fn a_block_that_cannot_be_had_is_given_up_however_much_is_drained() {
 /// A zone Movable without room is no reason to empty caches while zone Normal has plenty; but the
 /// other way round it is.
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn balance_asks_for_what_some_request_lacks_and_no_more() {
     let memory = [region(NORMAL, 4096, 0)];
     let world: &'static World = Box::leak(Box::new(World::new(&Config {
@@ -173,6 +175,7 @@ fn balance_asks_for_what_some_request_lacks_and_no_more() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn one_page_of_the_reserve_opens_it_to_nobody_else() {
     let memory = [region(NORMAL, 16384, 0)];
     let config = Config { min_free_bytes: Some(pages(500)), ..Config::new(&memory, 1) };

@@ -16,7 +16,7 @@ use pagemill::{AllocPages, Config, Gfp, NodeId, Page, PageList, SharedPage, free
 /// First frame above 4 GiB.
 const NORMAL: u64 = 1 << 20;
 const NR_THREADS: u32 = 4;
-const STEPS: usize = if cfg!(miri) { 30 } else { 100_000 };
+const STEPS: usize = if cfg!(miri) { 10 } else { 100_000 };
 
 type Slots<'w> = Vec<Option<Page<Frames<'w>>>>;
 

@@ -313,7 +313,7 @@ fn play(regions: &[Range<u64>], reserved: &[Range<u64>], seed: u64) {
     pair.check();
     let start = pair.totals();
     // More is taken than put for a while, then less.
-    for step in 0..if cfg!(miri) { 20 } else { 1_500 } {
+    for step in 0..if cfg!(miri) { 4 } else { 1_500 } {
         let filling = step / 100 % 2 == 0;
         let kind = MigrateType::ALL[pair.below(NR_MIGRATE_TYPES)];
         match pair.below(10) {

@@ -26,7 +26,7 @@ use shape::{Place, Shape, Sink};
 use tally::Tally;
 
 const RUNS: u64 = if cfg!(miri) { 1 } else { 12 };
-const STEPS: usize = if cfg!(miri) { 40 } else { 1_500 };
+const STEPS: usize = if cfg!(miri) { 8 } else { 1_500 };
 /// First frame above 4 GiB.
 const NORMAL: u64 = 1 << 20;
 const NR_ACCOUNTS: u32 = 5;
@@ -239,6 +239,7 @@ fn play(name: &str, config: &Config<'_>) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn one_zone_with_lists_of_one_page() {
     let memory = [region(NORMAL, 1024, 0)];
     let (pcp_high, min_free_bytes) = (Some(1), Some(pages(100)));
@@ -248,6 +249,7 @@ fn one_zone_with_lists_of_one_page() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn two_nodes() {
     let memory = [region(NORMAL, 1024, 0), region(NORMAL + 1024, 1024, 1)];
     let cpu_nodes = [0, 1, 1].map(NodeId::new);
@@ -256,6 +258,7 @@ fn two_nodes() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn three_nodes_with_low_and_movable_memory() {
     let memory = [
         region(NORMAL - 1024, 2048, 0),

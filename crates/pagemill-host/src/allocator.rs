@@ -128,14 +128,18 @@ pub(crate) unsafe fn allocator_on<P: Platform>(
         metadata_bytes: books.size() as u64,
         base_pfn: config.base_pfn,
     })?;
-    let metadata = bytes_of(host.metadata());
+    let (metadata, entry) = (bytes_of(host.metadata()), host.fork_entry());
     // SAFETY:
     // 1. The books are initialised, readable and writable (`arena-initialised`), and used by
     //    nobody else: the platform keeps the host that owns them (the caller's obligation) and
     //    moves into the allocator, which hands out no way to write them and drops its tables first
     //    (`arena-outlives-pages`).
     // 2. Likewise the frames, which are the whole of the host's other arena.
-    Ok(unsafe { PageAllocator::new(&core, metadata, platform(host)) }?)
+    let frames = unsafe { PageAllocator::new(&core, metadata, platform(host)) }?;
+    // SAFETY:
+    // 1. On this host, which leaves the entry before it unmaps the books.
+    unsafe { entry.set(frames.list_closer()) };
+    Ok(frames)
 }
 
 /// Returns into how many shards zones are divided unless it is said.

@@ -2,7 +2,7 @@
 
 use pagemill::CpuId;
 use rustix::io::Errno;
-use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::error::HostError;
 use crate::rseq::Area;
@@ -84,12 +84,17 @@ impl Cpus {
     }
 }
 
-/// Reads the CPU's number by `getcpu`.
+/// Reads the CPU's number by `getcpu`; zero where that is refused.
+///
+/// Any number will do then: threads that are told the same one share its lists. Where there is no vDSO,
+/// it is a system call, which a seccomp filter may refuse at any time.
 #[cold]
 #[inline(never)]
 fn ask_the_kernel() -> CpuId {
-    let cpu = sched_getcpu();
-    CpuId::new(u32::try_from(cpu).expect("the kernel numbers CPUs in 32 bits"))
+    // SAFETY:
+    // 1. The call takes nothing and returns a number, or -1.
+    let cpu = unsafe { libc::sched_getcpu() };
+    CpuId::new(u32::try_from(cpu).unwrap_or(0))
 }
 
 /// Returns how many CPUs are online, if the system says.

@@ -13,6 +13,12 @@
 //! its own thread. (In a kernel, the zone lock keeps interrupts off; a process cannot do that
 //! cheaply.)
 //!
+//! # Fork
+//! An allocator belongs to the process that made it. In a child of `fork`, its requests fail with
+//! [`Shortage::Abandoned`](pagemill::Shortage::Abandoned), and dropping its pages does nothing; the child
+//! makes an allocator of its own. What needs a lock that another thread held panics with that message.
+//! Not supported: `vfork`, `_Fork` and `clone`, unless the child does nothing but call `exec` or `_exit`.
+//!
 //! # Invariants
 //! The proofs beside unsafe code cite these by name.
 //!
@@ -33,6 +39,7 @@
 //! - `rseq-sequence` (`rseq.rs`): which instructions the kernel breaks off where it takes the CPU.
 //! - `code-resident` (`resident.rs`): the object that made a host is never unmapped, nor is, as [`Host::new`]
 //!   asks, another one that uses it: the kernel may look up what is there for a thread long after it ran.
+//! - `claim-switch` (`rseq.rs`): how a claim changes from plain stores to exchanges where fences are refused.
 //! - `rseq-registered`: an offset of the restartable-sequence area is kept only where the C library
 //!   says that it keeps such an area for each thread.
 
@@ -45,6 +52,7 @@ mod cpu;
 mod credentials;
 mod error;
 mod file_handle;
+mod fork;
 mod machine;
 mod mapping;
 mod owners;

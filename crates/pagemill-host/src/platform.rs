@@ -1,18 +1,20 @@
 //! The platform that a process is: frames in an arena, CPU numbers from the C library.
 
 use core::hint::cold_path;
+use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 use core::time::Duration;
 use std::thread;
 
 use pagemill::{
     AccountId, Claim, Claimed, CpuId, DirectMap, Event, Gfp, MAX_ORDER, PAGE_SHIFT, PAGE_SIZE, Pfn,
-    Platform,
+    Platform, Shortage,
 };
 
 use crate::arena::{Arena, ArenaConfig};
 use crate::cpu::Cpus;
 use crate::error::HostError;
+use crate::fork::{self, Registration};
 use crate::rseq::{self, Area};
 use crate::scope;
 use crate::signal::Signal;
@@ -73,6 +75,10 @@ pub struct Host {
     memory_freed: Signal,
     /// For background reclaim.
     reclaim_due: Signal,
+    /// The process that made this; see [`fork`].
+    generation: u32,
+    /// Dropped before the books are unmapped: [`fork`] reaches them.
+    registration: ManuallyDrop<Registration>,
 }
 
 impl Host {
@@ -97,6 +103,8 @@ impl Host {
             metadata: Arena::metadata(config.metadata_bytes)?,
             memory_freed: Signal::default(),
             reclaim_due: Signal::default(),
+            generation: fork::generation(),
+            registration: ManuallyDrop::new(Registration::new()),
         })
     }
 
@@ -135,8 +143,17 @@ impl Host {
         self.reclaim_due.wait(timeout, still);
     }
 
+    /// Returns where an allocator on this host is entered for [`fork`].
+    pub(crate) fn fork_entry(&self) -> fork::Entry {
+        self.registration.entry()
+    }
+
     /// Calls for background reclaim.
     pub(crate) fn call_reclaim(&self) {
+        // A lock that another thread held when the process was forked stays held in the child.
+        if self.is_abandoned() {
+            return;
+        }
         self.reclaim_due.give();
     }
 
@@ -177,7 +194,20 @@ impl Host {
     }
 }
 
+impl Drop for Host {
+    fn drop(&mut self) {
+        // SAFETY:
+        // 1. Dropped here alone, and not used again.
+        unsafe { ManuallyDrop::drop(&mut self.registration) };
+    }
+}
+
 impl Platform for Host {
+    #[inline]
+    fn is_abandoned(&self) -> bool {
+        self.generation != fork::generation()
+    }
+
     #[inline]
     fn nr_cpus(&self) -> u32 {
         self.cpus.nr_possible()
@@ -235,6 +265,8 @@ impl Platform for Host {
         if spins < SPINS_BEFORE_YIELD {
             core::hint::spin_loop();
         } else {
+            // Else whoever holds the lock is not there to let it go.
+            assert!(!self.is_abandoned(), "{}", Shortage::Abandoned);
             thread::yield_now();
         }
     }
@@ -260,11 +292,14 @@ impl Platform for Host {
     }
 
     fn wait(&self, still: &dyn Fn() -> bool) {
+        assert!(!self.is_abandoned(), "{}", Shortage::Abandoned);
         self.memory_freed.wait(WAIT_AT_MOST, still);
     }
 
     fn wake(&self) {
-        self.memory_freed.give();
+        if !self.is_abandoned() {
+            self.memory_freed.give();
+        }
     }
 
     // Always: see `trace::tell`.

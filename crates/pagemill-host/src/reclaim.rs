@@ -9,7 +9,7 @@ use std::panic::catch_unwind;
 use std::thread::{self, JoinHandle};
 
 use alloc::sync::Arc;
-use pagemill::PageSource;
+use pagemill::{PageSource, Platform};
 
 use crate::allocator::SharedAllocator;
 use crate::platform::Host;
@@ -84,12 +84,15 @@ impl ReclaimThread {
 
 impl Drop for ReclaimThread {
     fn drop(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        if self.allocator.allocator().platform().is_abandoned() {
+            // The thread is not in this process: joining it would wait for ever.
+            return;
+        }
         // Relaxed: as above.
         self.shared.stop.store(true, Ordering::Relaxed);
         self.allocator.allocator().platform().call_reclaim();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
+        if thread.join().is_err() {
             // Not by a shrinker, whose panics are caught. The panic hook reported it.
         }
     }

@@ -71,6 +71,10 @@ impl<T: Tracer> Platform for Traced<T> {
         self.host.pin()
     }
 
+    fn is_abandoned(&self) -> bool {
+        self.host.is_abandoned()
+    }
+
     #[inline]
     unsafe fn try_claim<'a>(&self, claim: &'a Claim) -> Option<Claimed<'a>> {
         // SAFETY:

@@ -52,6 +52,24 @@ pub struct PageAllocator<P: Platform> {
     platform: P,
 }
 
+/// Takes the per-CPU lists away from an allocator, so that every call comes to where it is asked
+/// whether the allocator [is abandoned](Platform::is_abandoned).
+#[derive(Clone, Copy, Debug)]
+pub struct ListCloser(&'static [PerCpu]);
+
+impl ListCloser {
+    /// Takes the lists away, for good, whoever has them.
+    ///
+    /// Never waits, and stores two words for each CPU: a signal handler may do this.
+    ///
+    /// # Safety
+    /// - The allocator is alive.
+    /// - No other thread uses it, and the caller is not within a call of it.
+    pub unsafe fn close(&self) {
+        self.0.iter().for_each(PerCpu::seize);
+    }
+}
+
 /// What a request comes down to.
 #[derive(Clone, Copy)]
 pub(crate) struct Request {
@@ -173,6 +191,12 @@ impl<P: Platform> PageAllocator<P> {
                 panic!("unknown CPU {cpu}: this allocator has CPUs 0 to {}", self.nr_cpus() - 1)
             }
         }
+    }
+
+    /// Returns what takes the per-CPU lists away from this allocator, wherever it is moved to.
+    #[must_use]
+    pub fn list_closer(&self) -> ListCloser {
+        ListCloser(self.tables.cpus)
     }
 
     /// Asks the platform whether every page is to be traced, and does so from now on if it is.
@@ -406,6 +430,9 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Takes a block from `zone`, past the lists.
     fn take_from_zone(&self, request: &Request, zone: &Zone, order: Order) -> Option<RawPage> {
+        if self.platform.is_abandoned() {
+            return None;
+        }
         let Request { home, migratetype, .. } = *request;
         let count = |events: &_| self.count_alloc(events, request, zone, 0, 1);
         let page = zone.rmqueue(&self.platform, home, migratetype, order, count)?;

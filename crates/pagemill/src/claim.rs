@@ -34,6 +34,8 @@ const NOBODY: u32 = 1 << 31;
 const CLOSED: u32 = NOBODY + 1;
 /// The lists are taken by an atomic exchange alone, from whatever CPU.
 const SHARED: u32 = NOBODY + 2;
+/// Nobody takes the lists any more.
+const SEIZED: u32 = NOBODY + 3;
 
 /// The right to use one CPU's lists, until dropped.
 ///
@@ -110,6 +112,15 @@ impl Claim {
     pub fn is_closed(&self) -> bool {
         // Acquire pairs with the Release in `close`.
         self.owner.load(Ordering::Acquire) == CLOSED
+    }
+
+    /// Takes the lists away from everybody, for good.
+    ///
+    /// Whoever holds them is not waited for, and does not bring them back.
+    pub(crate) fn seize(&self) {
+        // Relaxed, both: for a process whose other threads are gone.
+        self.owner.store(SEIZED, Ordering::Relaxed);
+        self.held.store(1, Ordering::Relaxed);
     }
 
     /// Lets everybody take a closed claim by an atomic exchange.
@@ -274,9 +285,20 @@ mod tests {
     }
 
     #[test]
+    fn a_seized_claim_is_nobodys() {
+        for claim in [Claim::new(CpuId::new(7)), Claim::shared(CpuId::new(7))] {
+            claim.seize();
+            claim.close();
+            claim.share();
+            assert!(claim.try_take().is_none() && claim.try_visit(|| true).is_none());
+            assert!(!claim.is_closed() && !claim.is_shared());
+        }
+    }
+
+    #[test]
     fn words_of_a_claim_without_an_owner_are_no_cpus() {
         // Nor what the kernel shows in the area of a thread that is not registered.
-        for word in [NOBODY, CLOSED, SHARED] {
+        for word in [NOBODY, CLOSED, SHARED, SEIZED] {
             assert!(word.cast_signed() < -2);
         }
     }

@@ -68,6 +68,9 @@ impl<P: Platform> PageAllocator<P> {
     /// If a frame of it is free in its zone already.
     #[cold]
     fn free_block(&self, page: RawPage) {
+        if self.platform().is_abandoned() {
+            return;
+        }
         self.zone(page.list().zone()).free(self.platform(), page.pfn(), page.order());
     }
 
@@ -92,6 +95,9 @@ impl<P: Platform> PageAllocator<P> {
     /// Takes back one block, and does all that may have to be done with it besides.
     #[cold]
     fn free_unusual(&self, page: RawPage) {
+        if self.platform().is_abandoned() {
+            return;
+        }
         self.note_freed(page);
         self.accounts().uncharge(page.class().account(), page.order().nr_pages() as u64);
         self.free_unfinished(page.charged_to(AccountNumber::NONE));
@@ -202,6 +208,10 @@ impl<P: Platform> PageAllocator<P> {
         nr: usize,
         mut next: impl FnMut(&mut [MaybeUninit<RawPage>]),
     ) {
+        if self.platform().is_abandoned() {
+            // SAFETY: 1. `next` initialises: the caller's obligation.
+            return unsafe { self.free_to_zone(class, nr, &mut next) };
+        }
         let uncharged = class.charged_to(AccountNumber::NONE);
         let mut left = nr;
         while left > 0 {
@@ -287,9 +297,13 @@ impl<P: Platform> PageAllocator<P> {
             let nr = left.min(Batch::CAPACITY);
             // SAFETY: 1. `next` initialises: the caller's obligation.
             unsafe { batch.fill(nr, &mut *next) };
+            left -= nr;
+            if self.platform().is_abandoned() {
+                // Taken out of where the caller had them, and left where they are.
+                continue;
+            }
             zone.free_pages(self.platform(), batch.as_slice());
             zone.count(self.platform(), |events| events.pgfree.add(nr as u64));
-            left -= nr;
         }
     }
 

@@ -108,7 +108,7 @@ mod zonelist;
 
 pub use account::{AccountError, AccountId, AccountLimits, AccountUsage};
 pub use alloc_pages::{AllocPages, free_pages_bulk};
-pub use allocator::PageAllocator;
+pub use allocator::{ListCloser, PageAllocator};
 pub use bulk::request::{BulkItem, BulkOutcome, BulkRequest, Effort};
 pub use claim::{Claim, Claimed};
 pub use config::{Config, MemoryRegion, ReservedRange};

@@ -106,6 +106,7 @@ impl<S: AllocPages> Mempool<S> {
             self.min_nr,
             slots.len()
         );
+        self.source.allocator().check_usable()?;
         let site = Location::caller();
         let missing = slots.iter().filter(|slot| slot.is_none()).count();
         let easy = easy(gfp);
@@ -180,6 +181,10 @@ impl<S: AllocPages> Mempool<S> {
 
     /// Moves pages into the reserve until it is full, and frees the others.
     fn put(&self, pages: &mut PageList<Page<S>>) {
+        if self.source.allocator().check_usable().is_err() {
+            crate::alloc_pages::free_pages_bulk(pages);
+            return;
+        }
         let room = usize::try_from(self.nr_lacking.get()).unwrap_or(usize::MAX).min(pages.len());
         let mut kept = PageList::new(self.source.clone());
         for page in pages.take(room) {

@@ -67,6 +67,11 @@ impl PerCpu {
         Self { claim, home, node, routes, usual, slots, zone_events }
     }
 
+    /// Takes the lists away from everybody, for good.
+    pub(crate) fn seize(&self) {
+        self.claim.seize();
+    }
+
     /// Takes the lists if nobody else is using them; the caller is pinned to this CPU.
     #[inline]
     pub(crate) fn try_lock<'a, P: Platform>(&'a self, platform: &'a P) -> Option<Lists<'a, P>> {

@@ -51,6 +51,16 @@ pub trait Platform {
         claim.try_take()
     }
 
+    /// Tells whether the allocator is a copy that must not be used: in a process, that of a child
+    /// which was forked.
+    ///
+    /// Asked only off the fast paths, so whoever makes the copy takes its per-CPU lists away with a
+    /// [`ListCloser`](crate::ListCloser). Requests fail then with
+    /// [`Shortage::Abandoned`](crate::Shortage::Abandoned), and what is freed stays where it is.
+    fn is_abandoned(&self) -> bool {
+        false
+    }
+
     /// Keeps interrupts away from this CPU and returns what was in force before.
     ///
     /// Called just before a zone lock is taken.

@@ -12,6 +12,9 @@ pub enum Shortage {
     Stopped,
     /// A fault was injected.
     Fault,
+    /// The allocator is a copy that must not be used; see
+    /// [`Platform::is_abandoned`](crate::Platform::is_abandoned).
+    Abandoned,
 }
 
 impl core::fmt::Display for Shortage {
@@ -21,6 +24,9 @@ impl core::fmt::Display for Shortage {
             Self::Account => "the account, or one above it, is at its limit",
             Self::Stopped => "the request was stopped by its caller",
             Self::Fault => "a fault was injected",
+            Self::Abandoned => {
+                "this process was forked from the one that owns the allocator: make one of its own"
+            }
         })
     }
 }

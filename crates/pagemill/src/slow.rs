@@ -64,6 +64,7 @@ impl<P: Platform> PageAllocator<P> {
     /// `linux-6.12` `mm/page_alloc.c` `__alloc_frozen_pages_noprof`
     #[cold]
     pub(crate) fn alloc_block(&self, ask: &Ask<'_>) -> Result<RawPage, Shortage> {
+        self.check_usable()?;
         if self.is_faulted(ask.gfp, ask.order) {
             return Err(Shortage::Fault);
         }
@@ -75,6 +76,12 @@ impl<P: Platform> PageAllocator<P> {
         let page = self.finish(self.take_block(ask)?, payer.account(), ask.gfp, ask.site);
         payer.hand_over(nr_pages);
         Ok(page)
+    }
+
+    /// Refuses requests of an allocator that must not be used.
+    #[inline]
+    pub(crate) fn check_usable(&self) -> Result<(), Shortage> {
+        if self.platform().is_abandoned() { Err(Shortage::Abandoned) } else { Ok(()) }
     }
 
     /// Tells whether fault injection lets a request fail.

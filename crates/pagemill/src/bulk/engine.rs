@@ -229,6 +229,9 @@ impl<P: Platform> PageAllocator<P> {
         nr: usize,
         sink: &mut impl Sink,
     ) -> usize {
+        if self.platform().is_abandoned() {
+            return 0;
+        }
         let class = Class::new(zone.list(request.migratetype()), Order::ZERO);
         let mut done = 0;
         while done < nr {
@@ -305,6 +308,7 @@ impl<P: Platform> PageAllocator<P> {
         sink: &mut impl Sink,
         site: Site,
     ) -> Result<usize, Shortage> {
+        self.check_usable()?;
         let told = |got, short| self.trace_bulk(gfp, Order::ZERO, wanted.new, got, Some(short));
         if self.is_faulted(gfp, Order::ZERO) {
             told(0, Shortage::Fault);

@@ -334,6 +334,9 @@ fn run<S: PageSource>(
     if nr == 0 {
         return outcome(0, None);
     }
+    if let Err(short) = allocator.check_usable() {
+        return outcome(0, Some(short));
+    }
     if allocator.is_faulted(request.gfp, request.order) {
         return outcome(0, Some(Shortage::Fault));
     }

@@ -1,0 +1,156 @@
+//! What a `fork` does to allocators: the child's copies must not be used.
+//!
+//! Only the thread that called `fork` exists in the child. What other threads held at that moment stays
+//! held there for ever, and what they were changing may be copied half changed. So the child takes its
+//! copies of all per-CPU lists away, before `fork` returns there. Every call then leaves the fast path,
+//! which has nothing to check, and finds that its host is of another [`generation`].
+//!
+//! Only `fork` of the C library runs the handler. Not supported: `vfork`, `_Fork` and `clone`, unless
+//! the child does nothing but call `exec` or `_exit`.
+
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
+
+use pagemill::ListCloser;
+
+#[expect(clippy::disallowed_types, reason = "not part of the core: loom has no business here")]
+type Generation = core::sync::atomic::AtomicU32;
+#[expect(clippy::disallowed_types, reason = "not part of the core: loom has no business here")]
+type Flag = core::sync::atomic::AtomicBool;
+
+/// How many forks there are between this process and the first one.
+static GENERATION: Generation = Generation::new(0);
+
+/// The first of all places; they are added and never removed.
+static FIRST: Place = Place::new();
+
+/// Room for the lists of one host's allocator.
+///
+/// A child must never wait for what another thread of its parent held, so places are taken and added
+/// without locks. The lists' lock is used by the place's host, and tried by the handler.
+#[derive(Debug)]
+struct Place {
+    lists: Mutex<Option<ListCloser>>,
+    is_taken: Flag,
+    /// Null, or the next place, which lives for ever.
+    next: AtomicPtr<Place>,
+}
+
+/// A host's entry, removed on drop.
+#[derive(Debug)]
+pub(crate) struct Registration(&'static Place);
+
+/// Returns the number of this process among its ancestors that forked.
+#[inline]
+pub(crate) fn generation() -> u32 {
+    // Relaxed: it changes only before a child has any thread that could look.
+    GENERATION.load(Ordering::Relaxed)
+}
+
+impl Place {
+    const fn new() -> Self {
+        let next = AtomicPtr::new(ptr::null_mut());
+        Self { lists: Mutex::new(None), is_taken: Flag::new(false), next }
+    }
+
+    fn try_take(&self) -> bool {
+        // Acquire pairs with the Release in the drop of the registration that had it before.
+        !self.is_taken.swap(true, Ordering::Acquire)
+    }
+
+    fn next(&self) -> Option<&'static Self> {
+        // Acquire pairs with the Release in `next_or_new`.
+        let next = self.next.load(Ordering::Acquire);
+        // SAFETY:
+        // 1. Null, or made from a box that nobody drops.
+        unsafe { next.as_ref() }
+    }
+
+    fn next_or_new(&self) -> &'static Self {
+        if let Some(next) = self.next() {
+            return next;
+        }
+        let new = Box::into_raw(Box::new(Self::new()));
+        let (null, acquire) = (ptr::null_mut(), Ordering::Acquire);
+        // AcqRel pairs with the Acquire in `next`, and with itself where another thread was faster.
+        match self.next.compare_exchange(null, new, Ordering::AcqRel, acquire) {
+            // SAFETY:
+            // 1. Made from a box above, which nobody drops.
+            Ok(_) => unsafe { &*new },
+            Err(other) => {
+                // SAFETY:
+                // 1. Made from a box above, which nobody else has seen.
+                drop(unsafe { Box::from_raw(new) });
+                // SAFETY:
+                // 1. Made from a box that nobody drops.
+                unsafe { &*other }
+            }
+        }
+    }
+}
+
+impl Registration {
+    /// Makes an entry for a host.
+    pub(crate) fn new() -> Self {
+        static HANDLER: Once = Once::new();
+        HANDLER.call_once(|| {
+            // SAFETY:
+            // 1. The handler takes nothing, and stays mapped: `code-resident`.
+            // 2. It does only what a handler in the child may do: see there.
+            let error = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+            assert!(error == 0, "pthread_atfork: no memory for a handler (error {error})");
+        });
+        let mut place = &FIRST;
+        while !place.try_take() {
+            place = place.next_or_new();
+        }
+        Self(place)
+    }
+
+    /// Returns how an allocator on this host is entered.
+    pub(crate) fn entry(&self) -> Entry {
+        Entry(self.0)
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        *self.0.lists.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        // Release pairs with the Acquire in `try_take`.
+        self.0.is_taken.store(false, Ordering::Release);
+    }
+}
+
+/// Where an allocator is entered that was built on a host.
+pub(crate) struct Entry(&'static Place);
+
+impl Entry {
+    /// Enters an allocator's lists.
+    ///
+    /// # Safety
+    /// The allocator is on the host of this entry, which it drops before its lists.
+    pub(crate) unsafe fn set(&self, lists: ListCloser) {
+        *self.0.lists.lock().unwrap_or_else(PoisonError::into_inner) = Some(lists);
+    }
+}
+
+/// Takes the per-CPU lists of all allocators away from a child of this process.
+///
+/// Runs in the child's only thread, where it may only do what a signal handler may: it never waits.
+extern "C" fn in_child() {
+    // Relaxed: no other thread.
+    GENERATION.fetch_add(1, Ordering::Relaxed);
+    let mut place = Some(&FIRST);
+    while let Some(here) = place {
+        // What another thread was entering or removing, the one that forked cannot have.
+        if let Ok(lists) = here.lists.try_lock()
+            && let Some(lists) = &*lists
+        {
+            // SAFETY:
+            // 1. Its host is alive, and so is the allocator: it would have been removed before.
+            unsafe { lists.close() };
+        }
+        place = here.next();
+    }
+}

@@ -4,14 +4,17 @@ use core::fmt;
 
 use crate::allocator::PageAllocator;
 use crate::gfp::{Gfp, ZoneKind};
+use crate::migratetype::NR_MIGRATE_TYPES;
+use crate::percpu::PerCpu;
 use crate::platform::Platform;
 use crate::policy::NodeMask;
 use crate::shortage::Shortage;
-use crate::shrinker::{MAX_NR_SHRINKERS, ShrinkControl, Shrinker};
+use crate::shrinker::{MAX_NR_SHRINKERS, Meter, ShrinkControl, Shrinker};
 use crate::special::WAITERS;
 use crate::trace::Event;
 use crate::units::{NodeId, Order};
 use crate::watermark::Watermarks;
+use crate::zone::Zone;
 
 /// No more shrinkers can be registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +74,9 @@ impl<P: Platform> PageAllocator<P> {
     /// # Source
     /// `linux-6.12` `mm/vmscan.c` `balance_pgdat`, `pgdat_balanced`
     pub fn balance(&self) -> u64 {
+        if self.platform().is_abandoned() {
+            return 0;
+        }
         let high = |marks: &Watermarks| marks.high;
         let nr_missing = node_kinds().map(|(node, kind)| self.missing(node, kind, high)).max();
         let Some(nr_missing @ 1..) = nr_missing else { return 0 };
@@ -140,7 +146,7 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Asks the shrinkers for `nr` pages and empties the per-CPU lists into the zones; returns the
-    /// number of pages that shrinkers freed, whoever asked them.
+    /// number of pages that came free by shrinkers, whoever asked them, and help.
     ///
     /// What was in lists is no progress: others fill them as fast as they are emptied.
     pub(crate) fn reclaim(&self, nr: usize, gfp: Gfp, nodes: NodeMask) -> u64 {
@@ -148,7 +154,8 @@ impl<P: Platform> PageAllocator<P> {
         let freed = if gfp.contains(Gfp::MEMALLOC) {
             0
         } else {
-            self.shrinkers.shrink(nr, ShrinkControl { gfp, nodes }, self.platform())
+            let mut meter = FreedPages { allocator: self, of: None };
+            self.shrinkers.shrink(nr, ShrinkControl { gfp, nodes }, self.platform(), &mut meter)
         };
         // What the shrinkers freed is among what is drained.
         self.drain_all_pages();
@@ -174,6 +181,65 @@ impl<P: Platform> PageAllocator<P> {
         });
         self.platform().trace(Event::WaitEnd { is_served: result.as_ref().is_some_and(is_served) });
         result.ok_or(Shortage::Stopped)
+    }
+}
+
+/// Counts pages that come free while a shrinker is asked.
+struct FreedPages<'a, P: Platform> {
+    allocator: &'a PageAllocator<P>,
+    of: Option<Freed>,
+}
+
+/// What was counted at the beginning.
+struct Freed {
+    control: ShrinkControl,
+    /// The CPU that the shrinker began on.
+    cpu: &'static PerCpu,
+    level: Level,
+}
+
+/// The counters of zones that help a request.
+struct Level {
+    /// Pages that were freed to the lists of one CPU.
+    to_lists: u64,
+    /// Pages that were freed past all lists, by anybody.
+    past_lists: u64,
+    nr_free: u64,
+}
+
+impl<P: Platform> FreedPages<'_, P> {
+    fn level(&self, control: ShrinkControl, cpu: &PerCpu) -> Level {
+        let highest = control.gfp.highest_zone();
+        let helps =
+            |zone: &&Zone| control.nodes.contains(zone.facts.node) && zone.facts.kind <= highest;
+        let zones = || self.allocator.zones().iter().filter(helps);
+        let sum = |sum: u64, count: u64| sum.wrapping_add(count);
+        let lists = cpu.list_events().enumerate();
+        let lists = lists.filter(|&(list, _)| helps(&self.allocator.zone(list / NR_MIGRATE_TYPES)));
+        let past_lists = zones().flat_map(Zone::events).map(|events| events.pgfree.get());
+        Level {
+            to_lists: lists.map(|(_, events)| events.free.get()).fold(0, sum),
+            past_lists: past_lists.fold(0, sum),
+            nr_free: zones().map(Zone::nr_free).sum(),
+        }
+    }
+}
+
+/// A shrinker frees on the CPU that it runs on, mostly to that CPU's lists, so what others free on
+/// other CPUs is left out. Past the lists, pages count as far as the zones have more than before: what
+/// others take and free again meanwhile does not add up.
+impl<P: Platform> Meter for FreedPages<'_, P> {
+    fn start(&mut self, control: ShrinkControl) {
+        let cpu = self.allocator.pin().cpu();
+        self.of = Some(Freed { control, cpu, level: self.level(control, cpu) });
+    }
+
+    fn nr_freed(&self) -> u64 {
+        let Some(Freed { control, cpu, level: before }) = &self.of else { return 0 };
+        let now = self.level(*control, cpu);
+        let past_lists = now.past_lists.wrapping_sub(before.past_lists);
+        let more = now.nr_free.saturating_sub(before.nr_free);
+        now.to_lists.wrapping_sub(before.to_lists).saturating_add(past_lists.min(more))
     }
 }
 

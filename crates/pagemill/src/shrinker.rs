@@ -1,6 +1,6 @@
 //! Those who hold pages that they could give back: caches register here.
 
-use crate::gfp::Gfp;
+use crate::gfp::{Gfp, NR_ZONE_KINDS};
 use crate::platform::Platform;
 use crate::policy::NodeMask;
 use crate::sync::{AtomicU32, Counter, Lock, LockGuard, Ordering};
@@ -41,6 +41,11 @@ pub trait Shrinker: Sync {
     fn count(&self, control: ShrinkControl) -> usize;
 
     /// Frees up to `nr` pages and returns how many it freed.
+    ///
+    /// The allocator counts for itself how many pages of the nodes and zones that `control` names
+    /// came free during the call; the smaller number is the progress. A shrinker that reports pages
+    /// of which none helped, or panics, is passed over the next times that it would be asked for the
+    /// same nodes and zones: 4 times, then 16, then 64 each time.
     fn scan(&self, nr: usize, control: ShrinkControl) -> usize;
 }
 
@@ -50,14 +55,66 @@ pub const MAX_NR_SHRINKERS: usize = 16;
 /// The registered shrinkers.
 pub(crate) struct Shrinkers {
     /// Each guards its shrinker while that is being asked, so removal waits for it to end.
-    slots: [Lock<Option<&'static dyn Shrinker>>; MAX_NR_SHRINKERS],
+    slots: [Lock<Slot>; MAX_NR_SHRINKERS],
     /// Held by the one who is asking them. So a shrinker that allocates does not come back to any
     /// of them, however deep it is in, and no two callers ask for the same pages.
     turn: Lock<()>,
     /// How many wait for the end of a turn.
     nr_waiting: AtomicU32,
-    /// Pages freed so far; written by the one whose turn it is.
+    /// Pages freed so far that helped; written by the one whose turn it is.
     nr_freed: Counter,
+}
+
+/// The place of a shrinker.
+#[derive(Default)]
+struct Slot {
+    shrinker: Option<&'static dyn Shrinker>,
+    /// By the highest kind of zone that helps.
+    misses: [Misses; NR_ZONE_KINDS],
+}
+
+/// How often in a row a shrinker was asked in vain.
+#[derive(Clone, Copy)]
+struct Misses {
+    /// For pages of these nodes.
+    nodes: NodeMask,
+    times: u32,
+    /// How often it is still passed over where others do not help.
+    skips: u32,
+}
+
+impl Default for Misses {
+    fn default() -> Self {
+        Self { nodes: NodeMask::NONE, times: 0, skips: 0 }
+    }
+}
+
+impl Misses {
+    /// How often it is passed over at most.
+    const MAX_SKIPS: u32 = 64;
+
+    /// Tells whether the shrinker is passed over this time.
+    fn skip(&mut self, nodes: NodeMask) -> bool {
+        let is_skipped = self.skips > 0 && nodes.and(self.nodes) == nodes;
+        self.skips -= u32::from(is_skipped);
+        is_skipped
+    }
+
+    /// Returns what there is to note after one more time.
+    fn and(self, nodes: NodeMask) -> Self {
+        let times = self.times.saturating_add(1);
+        let skips = 4_u32.saturating_pow(times).min(Self::MAX_SKIPS);
+        Self { nodes: nodes.iter().fold(self.nodes, NodeMask::with), times, skips }
+    }
+}
+
+/// Counts pages that come free, for the one who asks.
+pub(crate) trait Meter {
+    /// Begins to count those that help a request.
+    fn start(&mut self, control: ShrinkControl);
+
+    /// Returns how many came free since, other threads' as far as they cannot be told apart.
+    fn nr_freed(&self) -> u64;
 }
 
 /// The right to ask; its end wakes those who wait for it, also where a shrinker panics.
@@ -82,7 +139,7 @@ impl<P: Platform> Drop for Turn<'_, P> {
 impl Shrinkers {
     pub(crate) fn new() -> Self {
         Self {
-            slots: core::array::from_fn(|_| Lock::new(None)),
+            slots: core::array::from_fn(|_| Lock::new(Slot::default())),
             turn: Lock::new(()),
             nr_waiting: AtomicU32::new(0),
             nr_freed: Counter::new(),
@@ -92,8 +149,8 @@ impl Shrinkers {
     /// Registers a shrinker and returns its place; `None` if all are taken.
     pub(crate) fn add(&self, shrinker: &'static dyn Shrinker) -> Option<usize> {
         self.slots.iter().position(|slot| match slot.try_lock() {
-            Some(mut slot) if slot.is_none() => {
-                *slot = Some(shrinker);
+            Some(mut slot) if slot.shrinker.is_none() => {
+                *slot = Slot { shrinker: Some(shrinker), ..Slot::default() };
                 true
             }
             _ => false,
@@ -102,29 +159,31 @@ impl Shrinkers {
 
     /// Removes the shrinker at `place`, waiting until nobody is asking it.
     pub(crate) fn remove(&self, place: usize, platform: &impl Platform) {
-        *self.slots[place].lock(|spins| platform.relax(spins)) = None;
+        *self.slots[place].lock(|spins| platform.relax(spins)) = Slot::default();
     }
 
     /// Tells whether asking may bring something: one is registered, or they are being asked now.
     pub(crate) fn any(&self) -> bool {
-        let is_registered = |slot: &Lock<Option<_>>| slot.try_lock().is_none_or(|s| s.is_some());
+        let is_registered =
+            |slot: &Lock<Slot>| slot.try_lock().is_none_or(|slot| slot.shrinker.is_some());
         self.turn.is_taken() || self.slots.iter().any(is_registered)
     }
 
     /// Asks each shrinker in turn for its share of `nr` pages, at least [`BATCH`], and returns how
-    /// many were freed. If somebody is asking them already, waits a while for the end of that and
+    /// many came free. If somebody is asking them already, waits a while for the end of that and
     /// returns how many were freed meanwhile.
     pub(crate) fn shrink(
         &self,
         nr: usize,
         control: ShrinkControl,
         platform: &impl Platform,
+        meter: &mut impl Meter,
     ) -> u64 {
         let before = self.nr_freed.get();
         if let Some(guard) = self.turn.try_lock() {
             platform.enter_reclaim();
             let turn = Turn { shrinkers: self, platform, guard: Some(guard) };
-            self.ask(nr as u64, control, platform);
+            self.ask(nr as u64, control, platform, meter);
             drop(turn);
         } else {
             // Relaxed: a hint for whose turn it is; nobody waits for it longer than a while.
@@ -136,26 +195,59 @@ impl Shrinkers {
     }
 
     /// Asks each shrinker; the caller has the turn.
-    fn ask(&self, nr: u64, control: ShrinkControl, platform: &impl Platform) {
-        let gfp = control.gfp;
+    fn ask(
+        &self,
+        nr: u64,
+        control: ShrinkControl,
+        platform: &impl Platform,
+        meter: &mut impl Meter,
+    ) {
         let mut freed = 0;
         for (place, slot) in self.slots.iter().enumerate() {
-            let Some(slot) = slot.try_lock() else { continue };
-            let Some(shrinker) = *slot else { continue };
+            let Some(mut slot) = slot.try_lock() else { continue };
+            let Some(shrinker) = slot.shrinker else { continue };
+            let kind = control.gfp.highest_zone().index();
+            if slot.misses[kind].skip(control.nodes) {
+                continue;
+            }
+            let misses = slot.misses[kind];
+            // Stays so if it panics.
+            slot.misses[kind] = misses.and(control.nodes);
             let count = shrinker.count(control);
-            if count > 0 {
-                let wanted = nr.saturating_sub(freed).max(BATCH);
-                let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
-                let nr_to_scan = wanted.min(count);
+            let mut left = nr.saturating_sub(freed).max(BATCH).min(count as u64);
+            slot.misses[kind] = misses;
+            while left > 0 {
+                let nr_to_scan = usize::try_from(left.min(SCAN_AT_ONCE)).unwrap_or(usize::MAX);
+                left -= nr_to_scan as u64;
+                let gfp = control.gfp;
                 platform.trace(Event::ShrinkSlabStart { place, gfp, nr_to_scan, count });
+                slot.misses[kind] = misses.and(control.nodes);
+                meter.start(control);
                 let nr_freed = shrinker.scan(nr_to_scan, control);
+                let helped = meter.nr_freed().min(nr_freed as u64);
                 platform.trace(Event::ShrinkSlabEnd { place, nr_freed });
-                self.nr_freed.add(nr_freed as u64);
-                freed = freed.saturating_add(nr_freed as u64);
+                self.nr_freed.add(helped);
+                freed += helped;
+                match (nr_freed, helped) {
+                    // It has nothing just now, and says so.
+                    (0, _) => slot.misses[kind] = misses,
+                    (_, 0) => {}
+                    _ => {
+                        slot.misses[kind] = Misses::default();
+                        continue;
+                    }
+                }
+                break;
             }
         }
     }
 }
+
+/// Pages that a shrinker is asked for at a time: no more are lost if they turn out not to help.
+///
+/// # Source
+/// `linux-6.12` `mm/shrinker.c` `SHRINK_BATCH`
+const SCAN_AT_ONCE: u64 = 128;
 
 /// Pages that a shrinker is asked for at least.
 ///

@@ -16,7 +16,7 @@ use std::thread;
 use common::machine::{Machine, interrupts_are_off, nr_wakes, set_account, set_cpu};
 use common::world::{Frames, World, order, pages, region};
 use pagemill::{
-    Account, AccountLimits, AllocPages, BulkRequest, Config, Effort, Gfp, Mempool, Page,
+    Account, AccountLimits, AllocPages, BulkRequest, Config, Effort, Gfp, Mempool, NodeId, Page,
     PageAllocator, PageSource, Shortage, ShrinkControl, Shrinker, ZoneKind,
 };
 
@@ -220,6 +220,92 @@ fn a_shrinker_that_panics_leaves_nothing_locked() {
     let guard = frames.register_shrinker(cache).expect("there is room");
     assert!(frames.alloc_page(Gfp::KERNEL | Gfp::NORETRY).is_some(), "it is this one's turn");
     drop(guard);
+}
+
+/// Where it panics each time, what is behind it would never be asked.
+#[test]
+fn a_shrinker_that_panics_is_passed_over_then() {
+    let frames = bare(64).frames();
+    let taken = take_all(frames);
+    let panics =
+        frames.register_shrinker(Cache::leak(frames, Vec::new(), |_| panic!("on purpose")));
+    let cache = Cache::leak(frames, taken, |_| ());
+    let guard = frames.register_shrinker(cache).expect("there is room");
+    let asking = AssertUnwindSafe(|| frames.alloc_page(Gfp::KERNEL));
+    assert!(catch_unwind(asking).is_err());
+    assert!(frames.alloc_page(Gfp::KERNEL).is_some());
+    drop((panics, guard));
+}
+
+/// Reports a page with each scan and frees none, for a long time.
+struct Useless(Count);
+
+impl Shrinker for Useless {
+    fn count(&self, _control: ShrinkControl) -> usize {
+        1
+    }
+
+    fn scan(&self, _nr: usize, _control: ShrinkControl) -> usize {
+        usize::from(self.0.fetch_add(1, Ordering::Relaxed) < 100_000)
+    }
+}
+
+#[test]
+fn what_a_shrinker_reports_and_does_not_free_is_no_progress() {
+    let frames = bare(64).frames();
+    let taken = take_all(frames);
+    let useless: &'static Useless = Box::leak(Box::new(Useless(Count::new(0))));
+    let guard = frames.register_shrinker(useless).expect("there is room");
+    for gfp in [Gfp::KERNEL, Gfp::KERNEL | Gfp::RETRY_MAYFAIL] {
+        assert!(frames.alloc_page(gfp).is_none());
+    }
+    let nr_scans = useless.0.load(Ordering::Relaxed);
+    assert!(nr_scans <= 16, "asked {nr_scans} times");
+    // Nor what others take and free meanwhile.
+    let over = Flag::new(false);
+    let mut taken = taken;
+    taken.truncate(60);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            set_cpu(1);
+            while !over.load(Ordering::Relaxed) {
+                let mut slots = holes(4);
+                frames.alloc_pages_bulk(Gfp::KERNEL | Gfp::MEMALLOC, &mut slots);
+                frames.release_pages(&mut slots);
+            }
+        });
+        assert!(frames.alloc_pages(Gfp::KERNEL | Gfp::RETRY_MAYFAIL, order(4)).is_none());
+        over.store(true, Ordering::Relaxed);
+    });
+    drop((guard, taken));
+}
+
+/// A cache that does not look at what nodes it is asked for.
+#[test]
+fn a_cache_of_another_node_is_not_emptied_in_vain() {
+    let memory = [region(NORMAL, 4096, 0), region(NORMAL + 4096, 4096, 1)];
+    let config = Config { pcp_high: Some(16), ..Config::new(&memory, 1) };
+    let world: &'static World = Box::leak(Box::new(World::new(&config)));
+    let frames = world.frames();
+    let (here, there) = (NodeId::new(0), NodeId::new(1));
+    let one = |node, gfp| frames.alloc_page_node(node, gfp | Gfp::THISNODE);
+    let all = |node| core::iter::from_fn(move || one(node, Gfp::KERNEL | Gfp::NORETRY));
+    let mut held: Vec<_> = all(here).collect();
+    let cache = Cache::leak(frames, all(there).take(2000).collect(), |_| ());
+    let guard = frames.register_shrinker(cache).expect("there is room");
+    for gfp in [Gfp::KERNEL, Gfp::KERNEL | Gfp::RETRY_MAYFAIL] {
+        assert!(one(here, gfp).is_none());
+    }
+    assert!(cache.len() >= 1800, "{} pages of 2000 are left", cache.len());
+    for _ in 0..30 {
+        assert!(one(here, Gfp::KERNEL).is_none());
+        frames.balance();
+    }
+    assert!(cache.len() >= 1000, "{} pages of 2000 are left", cache.len());
+    // Now some of the pages help.
+    cache.pages.lock().expect("not poisoned").extend(held.drain(..100));
+    assert!((0..10).any(|_| one(here, Gfp::KERNEL).is_some()), "it is asked again some time");
+    drop((guard, held));
 }
 
 /// As Linux marks a task that reclaims: what a shrinker needs, it takes from the reserves.

@@ -9,6 +9,9 @@
 //! - `ring-bulk`: likewise, but back by one claim for a batch, as a poll loop returns them;
 //! - `slow`: from the page allocator by refills of 64, and back to it, each page by itself;
 //! - `slow-bulk`: likewise, but back in batches;
+//! - `frag`: two pieces of a page from the cache, the last of which takes it back there; 1,500 bytes
+//!   each, and each counted as a page;
+//! - `frag-ring`: likewise, but the pieces are dropped, so that the page returns through the ring;
 //! - `none`, `none-bulk`: no pool; a page goes the same way through the loop.
 //!
 //! The program's total for twice the rounds, less its total for the rounds, is what the path itself
@@ -25,7 +28,10 @@ use std::sync::OnceLock;
 
 use pagemill::{OnceAllocator, Page, Static, StaticAllocator};
 use pagemill_host::{AllocatorConfig, ArenaConfig, Host, allocator};
-use pagemill_pool::{Named, NamedPool, NoDma, PagePool, PoolOwner, PoolPage, PoolParams, Returner};
+use pagemill_pool::{
+    Named, NamedPool, NoDma, PagePool, PoolFrag, PoolFrags, PoolOwner, PoolPage, PoolParams,
+    Returner,
+};
 
 static ALLOCATOR: OnceAllocator<Host> = OnceAllocator::new();
 static POOL: OnceLock<PagePool<Page<Static<Frames>>>> = OnceLock::new();
@@ -76,6 +82,8 @@ fn main() -> ExitCode {
         "fast" => one_by_one(rounds, &mut owner, |owner, page| owner.put(page)),
         "ring" => one_by_one(rounds, &mut owner, |_, page| drop(page)),
         "slow" => one_by_one(rounds, &mut owner, |_, page| drop(page.detach())),
+        "frag" => in_pieces(rounds, &mut owner, |owner, piece| owner.put_frag(piece)),
+        "frag-ring" => in_pieces(rounds, &mut owner, |_, piece| drop(piece)),
         "ring-bulk" => in_batches(rounds, &mut owner, |pages| returner.put_bulk(pages)),
         "slow-bulk" => in_batches(rounds, &mut owner, |pages| returner.release_bulk(pages)),
         _ => return ExitCode::from(2),
@@ -119,5 +127,19 @@ fn in_batches(rounds: usize, owner: &mut Owner, mut put: impl FnMut(Drain<'_, Pa
     for _ in 0..rounds {
         pages.extend((0..BUDGET).map(|_| take(owner)));
         put(pages.drain(..));
+    }
+}
+
+#[inline]
+fn in_pieces(
+    rounds: usize,
+    owner: &mut Owner,
+    mut put: impl FnMut(&mut Owner, PoolFrag<Named<Rx>>),
+) {
+    let mut frags = PoolFrags::new();
+    for _ in 0..rounds * BUDGET / 2 {
+        let [one, two] = [(); 2].map(|()| black_box(frags.alloc(owner, 1500).expect("as above")));
+        put(owner, one);
+        put(owner, two);
     }
 }

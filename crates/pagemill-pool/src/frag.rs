@@ -59,6 +59,11 @@ struct FragHome<R: PoolRef> {
 }
 
 impl<R: PoolRef> FragHome<R> {
+    /// Returns what a device is told of the page whose first frame is `pfn`.
+    fn dma_block(&self, pfn: Pfn) -> DmaBlock {
+        DmaBlock { pfn, len_bytes: PAGE_SIZE << self.pool.pool().params().order.value() }
+    }
+
     fn put(&self, block: Option<R::Block>) {
         if let Some(block) = block {
             self.pool.pool().put((block, self.mapping));
@@ -95,9 +100,9 @@ impl<R: PoolRef<Block: OwnsBytes>> PoolFrags<R> {
 
     /// Hands out `len` bytes: of the page at hand if they fit there, else of another.
     ///
-    /// A page that is used up and whose pieces have all come back is put back and may be taken again,
-    /// as by [`PoolOwner::put`] and [`PoolOwner::alloc`]. A page of another pool than the owner's, or
-    /// of another node than it takes pages from by now, is not handed out further.
+    /// A page that is used up and whose pieces have all come back is recycled as by
+    /// [`PoolOwner::put`] and [`PoolOwner::alloc`], and counted so. A page of another pool than the
+    /// owner's, or of another node than it takes pages from by now, is not handed out further.
     ///
     /// # Errors
     /// `None` if there is no memory, and for more bytes than a block of the pool has.
@@ -120,11 +125,19 @@ impl<R: PoolRef<Block: OwnsBytes>> PoolFrags<R> {
         if len > PAGE_SIZE << owner.pool().pool().params().order.value() {
             return None;
         }
-        // If pieces of it are out, it stays at hand in case there is no other: fewer bytes may fit.
-        if let Some(at_hand) = self.0.take_if(|at_hand| at_hand.is_whole()) {
-            let (carver, home) = at_hand.into_parts();
-            owner.put_block(carver.into_owner(), home);
+        if let Some(at_hand) = &mut self.0
+            && at_hand.reset()
+        {
+            let home = at_hand.home();
+            if owner.recycle_in_place(&home.pool, home.dma_block(at_hand.pfn()), home.mapping) {
+                return carve(at_hand, len);
+            }
+            let whole = self.0.take().map(Returning::into_parts);
+            if let Some((carver, home)) = whole {
+                owner.put_block(carver.into_owner(), home);
+            }
         }
+        // If pieces of it are out, it stays at hand in case there is no other: fewer bytes may fit.
         let ((block, mapping), pool) = owner.alloc()?.into_owned().into_parts();
         let home = FragHome { pool: pool.0, mapping };
         carve(self.0.insert(Returning::new(Carver::new(block), home)), len)
@@ -206,10 +219,8 @@ impl<R: PoolRef<Block: OwnsBytes>> PoolFrag<R> {
     /// `linux-6.12` `include/net/page_pool/helpers.h` `page_pool_get_dma_addr`, with the offset that
     /// its users add
     pub fn dma_addr(&self) -> DmaAddr {
-        let pool = self.pool().pool();
-        let len_bytes = PAGE_SIZE << pool.params().order.value();
-        let block = DmaBlock { pfn: self.pfn(), len_bytes };
-        let first = pool.mapper().addr(block, self.0.home().mapping);
+        let home = self.0.home();
+        let first = home.pool.pool().mapper().addr(home.dma_block(self.pfn()), home.mapping);
         DmaAddr::new(first.value() + self.offset() as u64)
     }
 

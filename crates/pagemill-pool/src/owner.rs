@@ -8,7 +8,7 @@ use core::panic::Location;
 use pagemill::{Gfp, NodeId, Order, PageSource, Stack};
 
 use crate::block::{Block, Request};
-use crate::dma::DmaMapper;
+use crate::dma::{DmaBlock, DmaMapper};
 use crate::intake::{RESERVE, TRACKED};
 use crate::page::PoolPage;
 use crate::params::{PP_ALLOC_CACHE_REFILL, PP_ALLOC_CACHE_SIZE};
@@ -164,10 +164,36 @@ impl<R: PoolRef> PoolOwner<R> {
     /// `linux-6.12` `include/net/page_pool/helpers.h` `page_pool_put_page`, its `dma_sync_size`
     #[inline]
     pub fn put_used(&mut self, page: PoolPage<R>, used: usize) {
-        if R::TRACKS || self.is_special || !page.pool().is_same(&self.pool) {
+        if !self.takes_unseen(page.pool()) {
             return self.put_special(page, used);
         }
         self.recycle(page.into_item(), used);
+    }
+
+    /// Tells whether a page of `pool` may be used again without asking `check_reuse`, which would say
+    /// yes: see `is_special`.
+    #[inline]
+    fn takes_unseen(&self, pool: &R) -> bool {
+        !R::TRACKS && !self.is_special && pool.is_same(&self.pool)
+    }
+
+    /// Takes back a page that stays where it is, to be handed out in pieces again, and tells whether
+    /// it may stay. Where not, it is to be put back as any other.
+    #[inline]
+    pub(crate) fn recycle_in_place(
+        &mut self,
+        pool: &R,
+        block: DmaBlock,
+        mapping: <R::Mapper as DmaMapper>::Mapping,
+    ) -> bool {
+        let may_stay = self.takes_unseen(pool);
+        if may_stay {
+            if R::Mapper::MAPS {
+                self.pool.pool().sync_block_for_device(block, mapping, usize::MAX);
+            }
+            self.tally.cached = self.tally.cached.wrapping_add(1);
+        }
+        may_stay
     }
 
     /// Takes pages back directly, as many as the cache has room for; the others through the ring,
@@ -274,14 +300,11 @@ impl<R: PoolRef> PoolOwner<R> {
 
     /// Notes which node pages are wanted on now, and returns it.
     fn note_node(&mut self) -> Option<NodeId> {
-        let wanted = self.wanted_node();
-        if self.last_node != wanted {
-            if self.last_node.is_some() {
-                self.mix();
-            }
-            self.last_node = wanted;
+        let wanted = self.wanted_node()?;
+        if self.last_node.replace(wanted).is_some_and(|last| last != wanted) {
+            self.mix();
         }
-        wanted
+        Some(wanted)
     }
 
     /// Has pages looked at from now on as they come back.

@@ -9,9 +9,10 @@ use pagemill_testkit::{Machine, World};
 /// How the tests reach an allocator.
 pub(crate) type Frames<'w> = &'w PageAllocator<Machine>;
 
-/// Returns an allocator of two nodes of 8 MiB, which checks at its end that all pages came back.
+/// Returns an allocator of two nodes of 8 MiB, which checks at its end that all pages came back; of
+/// 2 MiB under Miri, where tests that take all of them would run for minutes.
 pub(crate) fn world() -> World {
-    World::new(4096, 2)
+    World::new(if cfg!(miri) { 1024 } else { 4096 }, 2)
 }
 
 /// Random numbers that a seed repeats.

@@ -81,7 +81,7 @@ impl Nfsd {
         socket.connect(self.addr).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
         let mut reply = vec![0; 64 << 10];
-        for _ in 0..10 {
+        for _ in 0..90 {
             socket.send(&message(prog, proc, args)).unwrap();
             if let Ok(len) = socket.recv(&mut reply) {
                 return results(&reply[..len]);

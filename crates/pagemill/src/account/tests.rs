@@ -201,7 +201,7 @@ fn giving_back_more_than_was_charged_is_refused() {
 
 #[test]
 fn threads_charge_and_give_back_and_no_limit_is_exceeded() {
-    const ROUNDS: usize = if cfg!(miri) { 50 } else { 20_000 };
+    const ROUNDS: usize = if cfg!(miri) { 15 } else { 20_000 };
     let accounts = accounts(8);
     let top = accounts.open(AccountNumber::NONE, limited(50)).unwrap();
     thread::scope(|scope| {
@@ -235,7 +235,7 @@ fn threads_charge_and_give_back_and_no_limit_is_exceeded() {
 /// Adding first and comparing then refused others for as long as it took to take the pages back.
 #[test]
 fn a_charge_that_fits_is_not_refused_for_one_that_does_not() {
-    const ROUNDS: usize = if cfg!(miri) { 50 } else { 200_000 };
+    const ROUNDS: usize = if cfg!(miri) { 15 } else { 200_000 };
     let accounts = accounts(3);
     let top = accounts.open(AccountNumber::NONE, limited(1000)).unwrap();
     let leaf = accounts.open(top, limited(5000)).unwrap();

@@ -1,13 +1,14 @@
 //! Replies that are kept for clients that ask again: a call that must not be carried out twice is
 //! answered twice.
 //!
-//! Bounded in entries and in bytes. A call looks at its own entry, and at the oldest ones that it
-//! makes room by forgetting; never at all of them.
+//! Bounded in entries and in bytes. A call looks at its own entry, and at those that it makes room
+//! by forgetting; never at all of them. Room is made at the expense of the client that has most, so
+//! that a client with many calls forgets its own replies and not those of others.
 //!
 //! # Source
 //! `linux-7.0` `fs/nfsd/nfscache.c`. Differs: replies with a body are not kept.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use core::fmt;
 use core::hash::BuildHasher;
 use core::net::SocketAddr;
@@ -15,6 +16,7 @@ use core::time::Duration;
 use std::collections::hash_map::{Entry, HashMap, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::client::ClientKey;
 use crate::msg::CallHeader;
 use crate::stats::Counter;
 use crate::xdr::XdrReader;
@@ -61,6 +63,12 @@ pub struct CallKey {
     checksum: u64,
 }
 
+impl CallKey {
+    fn client(&self) -> ClientKey {
+        ClientKey::of(self.addr.ip(), true)
+    }
+}
+
 /// What is known of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -88,10 +96,21 @@ struct Kept {
 #[derive(Default)]
 struct Table {
     kept: HashMap<CallKey, Kept>,
-    /// All entries, oldest first, and some that are no more.
-    order: VecDeque<(CallKey, u64, Duration)>,
+    /// Clients that have entries.
+    shares: BTreeMap<ClientKey, Share>,
+    /// The same clients by the bytes that they have.
+    sizes: BTreeSet<(usize, ClientKey)>,
     bytes: usize,
     serial: u64,
+}
+
+/// What a client has.
+#[derive(Default)]
+struct Share {
+    /// Its entries, oldest first, and some that are no more.
+    order: VecDeque<(CallKey, u64, Duration)>,
+    nr_kept: usize,
+    bytes: usize,
 }
 
 /// The kept replies.
@@ -145,7 +164,8 @@ impl ReplyCache {
     /// `now` is the time since some moment, the same for all calls.
     pub fn begin(&self, key: &CallKey, now: Duration) -> Seen {
         let mut table = self.table();
-        table.expire(now);
+        let client = key.client();
+        table.expire(client, now);
         match table.kept.entry(*key) {
             Entry::Occupied(entry) => match &entry.get().state {
                 State::InProgress => {
@@ -163,9 +183,13 @@ impl ReplyCache {
         table.serial += 1;
         let serial = table.serial;
         table.kept.insert(*key, Kept { serial, state: State::InProgress });
-        table.order.push_back((*key, serial, now));
+        table.change(client, |share| {
+            share.order.push_back((*key, serial, now));
+            share.nr_kept += 1;
+            share.bytes += ENTRY_BYTES;
+        });
         table.bytes += ENTRY_BYTES;
-        table.compact();
+        table.compact(client);
         Seen::New
     }
 
@@ -177,6 +201,7 @@ impl ReplyCache {
         if let Some(kept) = table.kept.get_mut(key) {
             kept.state = State::Done(reply);
             table.bytes += len;
+            table.change(key.client(), |share| share.bytes += len);
         }
     }
 
@@ -199,50 +224,81 @@ impl ReplyCache {
 
 impl Table {
     fn remove(&mut self, key: &CallKey) {
-        if let Some(kept) = self.kept.remove(key) {
-            self.bytes -= ENTRY_BYTES
-                + match kept.state {
-                    State::InProgress => 0,
-                    State::Done(reply) => reply.len(),
-                };
+        let Some(kept) = self.kept.remove(key) else { return };
+        let bytes = ENTRY_BYTES
+            + match kept.state {
+                State::InProgress => 0,
+                State::Done(reply) => reply.len(),
+            };
+        self.bytes -= bytes;
+        self.change(key.client(), |share| {
+            share.nr_kept -= 1;
+            share.bytes -= bytes;
+        });
+    }
+
+    /// Changes a client's share; its place in the order of sizes follows.
+    fn change(&mut self, client: ClientKey, change: impl FnOnce(&mut Share)) {
+        let share = self.shares.entry(client).or_default();
+        let before = share.bytes;
+        change(share);
+        if share.bytes != before {
+            self.sizes.remove(&(before, client));
+            self.sizes.insert((share.bytes, client));
+        }
+        if share.nr_kept == 0 {
+            self.sizes.remove(&(share.bytes, client));
+            self.shares.remove(&client);
         }
     }
 
-    /// Forgets what is too old: entries stand in the order of their age.
-    fn expire(&mut self, now: Duration) {
-        while let Some(&(key, serial, begun)) = self.order.front() {
+    /// Forgets what is too old of a client's entries, which stand in the order of their age. Those
+    /// of clients that no longer call stay until room is needed.
+    fn expire(&mut self, client: ClientKey, now: Duration) {
+        while let Some(share) = self.shares.get_mut(&client)
+            && let Some(&(key, serial, begun)) = share.order.front()
+        {
             if now.saturating_sub(begun) < REPLY_LIFETIME || self.is_in_progress(&key, serial) {
                 break;
             }
-            self.order.pop_front();
+            if let Some(share) = self.shares.get_mut(&client) {
+                share.order.pop_front();
+            }
             self.remove_entry(&key, serial);
         }
     }
 
-    /// Forgets the oldest finished entries until there is room.
+    /// Forgets finished entries until there is room: the oldest of the client that has most.
     fn make_room(&mut self, limits: &ReplyCacheLimits, bytes: usize, entries: usize) {
-        // Entries in progress move to the end: as many as there are threads at most. Two turns see
-        // all of them.
-        let mut turns = 2 * self.order.len();
-        while turns > 0
-            && (self.bytes + bytes > limits.max_bytes
-                || self.kept.len() + entries > limits.max_entries)
+        while self.bytes + bytes > limits.max_bytes
+            || self.kept.len() + entries > limits.max_entries
         {
-            let Some((key, serial, begun)) = self.order.pop_front() else { return };
-            if self.is_in_progress(&key, serial) {
-                self.order.push_back((key, serial, begun));
-            } else {
+            // Clients whose entries are all in progress are at most as many as there are threads.
+            let mut largest = self.sizes.iter().rev().map(|&(_, client)| client);
+            let finished = largest.find_map(|client| {
+                let mut order = self.shares.get(&client)?.order.iter();
+                let place =
+                    order.position(|(key, serial, _)| !self.is_in_progress(key, *serial))?;
+                Some((client, place))
+            });
+            let Some((client, place)) = finished else { return };
+            let Some(share) = self.shares.get_mut(&client) else { return };
+            // Those in progress become the youngest: they are not passed over again soon.
+            share.order.rotate_left(place);
+            if let Some((key, serial, _)) = share.order.pop_front() {
                 self.remove_entry(&key, serial);
             }
-            turns -= 1;
         }
     }
 
-    /// Drops the places of entries that are no more, once there are more of them than of others.
-    fn compact(&mut self) {
-        if self.order.len() > 2 * self.kept.len() + 64 {
+    /// Drops the places of a client's entries that are no more, once there are more of them than
+    /// of others.
+    fn compact(&mut self, client: ClientKey) {
+        let Some(share) = self.shares.get_mut(&client) else { return };
+        if share.order.len() > 2 * share.nr_kept + 64 {
             let kept = &self.kept;
-            self.order
+            share
+                .order
                 .retain(|(key, serial, _)| kept.get(key).is_some_and(|k| k.serial == *serial));
         }
     }

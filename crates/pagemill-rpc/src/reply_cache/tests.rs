@@ -14,6 +14,11 @@ fn addr(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
 
+/// Two ports of each of three clients.
+fn any_addr(number: u64) -> SocketAddr {
+    ([127, 0, 0, 1 + (number / 2) as u8], (number % 2) as u16).into()
+}
+
 /// What a naive cache remembers of a call; `None` while it runs.
 type Naive = Vec<(CallKey, Duration, Option<Vec<u8>>)>;
 
@@ -23,10 +28,27 @@ fn size(model: &Naive) -> usize {
 
 fn make_room(model: &mut Naive, bytes: usize, entries: usize) {
     while size(model) + bytes > LIMITS.max_bytes || model.len() + entries > LIMITS.max_entries {
+        let client = |entry: &(CallKey, Duration, Option<Vec<u8>>)| entry.0.client();
+        let size_of = |wanted| {
+            let own: Naive =
+                model.iter().filter(|entry| client(entry) == wanted).cloned().collect();
+            (size(&own), wanted)
+        };
+        // Of the client that has most among those with a call that is over.
+        let over = model.iter().filter(|entry| entry.2.is_some());
+        let Some(most) = over.map(client).max_by_key(|&client| size_of(client)) else { return };
         // The oldest that is over; what runs becomes the youngest when it is passed over.
-        let Some(at) = model.iter().position(|entry| entry.2.is_some()) else { return };
-        model.rotate_left(at);
-        model.remove(0);
+        let is_it = |entry: &(CallKey, Duration, Option<Vec<u8>>)| client(entry) == most;
+        let at = model.iter().position(|entry| is_it(entry) && entry.2.is_some());
+        let at = at.expect("it has one");
+        model.remove(at);
+        let passed: Naive = model[..at].iter().filter(|entry| is_it(entry)).cloned().collect();
+        let mut index = 0;
+        model.retain(|entry| {
+            index += 1;
+            index > at || !is_it(entry)
+        });
+        model.extend(passed);
     }
 }
 
@@ -46,17 +68,15 @@ fn random_calls_are_known_as_the_naive_cache_knows_them() {
             // At most three run: what runs is never forgotten, so it must fit.
             if running.len() < 3 && next(3) > 0 {
                 let args = [next(2) as u8; 8];
-                let key = cache.key(
-                    addr(next(2) as u16),
-                    header(next(6) as u32),
-                    XdrReader::new(&args),
-                    0,
-                );
-                while let Some(first) = model.first()
-                    && now - first.1 >= REPLY_LIFETIME
-                    && first.2.is_some()
+                let key =
+                    cache.key(any_addr(next(6)), header(next(6) as u32), XdrReader::new(&args), 0);
+                let is_own =
+                    |entry: &(CallKey, Duration, Option<Vec<u8>>)| entry.0.client() == key.client();
+                while let Some(first) = model.iter().position(is_own)
+                    && now - model[first].1 >= REPLY_LIFETIME
+                    && model[first].2.is_some()
                 {
-                    model.remove(0);
+                    model.remove(first);
                 }
                 let wanted = match model.iter().find(|entry| entry.0 == key) {
                     Some((_, _, None)) => Seen::InProgress,
@@ -83,8 +103,12 @@ fn random_calls_are_known_as_the_naive_cache_knows_them() {
             }
             assert_eq!(cache.usage(), (model.len(), size(&model)), "seed {seed}, step {step}");
             assert!(model.len() <= LIMITS.max_entries && size(&model) <= LIMITS.max_bytes);
-            let places = cache.table().order.len();
-            assert!(places <= 2 * model.len() + 65, "places do not pile up: {places}");
+            let table = cache.table();
+            let places: usize = table.shares.values().map(|share| share.order.len()).sum();
+            let most = 2 * model.len() + 65 * table.shares.len();
+            assert!(places <= most, "places do not pile up: {places}");
+            let sizes = table.shares.iter().map(|(&client, share)| (share.bytes, client));
+            assert_eq!(sizes.collect::<BTreeSet<_>>(), table.sizes);
         }
     }
 }
@@ -108,6 +132,23 @@ fn calls_differ_in_each_part_of_their_key() {
     ] {
         assert_ne!(base, other);
     }
+}
+
+#[test]
+fn a_client_with_many_calls_forgets_its_own_replies() {
+    let cache = ReplyCache::new(LIMITS);
+    let now = Duration::ZERO;
+    let key = |number, xid| cache.key(any_addr(number), header(xid), XdrReader::new(&[]), 0);
+    let ours = key(0, 1);
+    assert_eq!(cache.begin(&ours, now), Seen::New);
+    cache.finish(&ours, vec![1; 20].into());
+    for xid in 0..100 {
+        assert_eq!(cache.begin(&key(2, xid), now), Seen::New);
+        cache.finish(&key(2, xid), vec![0; 20].into());
+    }
+    assert_eq!(cache.begin(&ours, now), Seen::Done(vec![1; 20].into()));
+    assert_eq!(cache.begin(&key(2, 99), now), Seen::Done(vec![0; 20].into()));
+    assert_eq!(cache.begin(&key(2, 90), now), Seen::New, "the oldest of client 2 are forgotten");
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Bench {
         fs::write(dir.path().join("outside"), "untouched").expect("a file beside it");
         symlink("..", export.join("l")).expect("a link in it");
         let key = FhKey::new([1; 16]);
-        let config = VfsConfig { key, actors: Actors::Server, max_nr_files: 64 };
+        let config = VfsConfig { key, actors: Actors::Server, max_nr_files: 64, nr_threads: 0 };
         let vfs = Arc::new(Vfs::new(config).expect("/proc is there"));
         let options = ExportOptions {
             access: Access::ReadWrite,

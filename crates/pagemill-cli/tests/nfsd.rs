@@ -223,6 +223,66 @@ fn line_with(log: &mut impl BufRead, wanted: &str) -> String {
 }
 
 #[test]
+fn good_exports_are_served_and_the_rest_is_told_with_file_and_line() {
+    let dir = scratch("partly");
+    let exports = dir.join("exports");
+    let [good, gone] = ["export", "gone"].map(|name| dir.join(name));
+    let text =
+        format!("{} *(ro,insecure)\n/bad *(nonsense)\n{} *(ro)\n", good.display(), gone.display());
+    fs::write(&exports, text).unwrap();
+    let file = exports.to_str().unwrap();
+    let mut command = command(&dir, &["--exports-file", file, "--listen", "127.0.0.1:0"]);
+    command.stderr(Stdio::piped());
+    let mut nfsd = Nfsd::spawn(command);
+    let mut log = BufReader::new(nfsd.child.stderr.take().unwrap());
+    line_with(&mut log, "exports, line 2: nonsense is no option");
+    line_with(&mut log, "gone");
+    nfsd.mount(&good).unwrap();
+    // A reload keeps what is exported while there are lines that cannot be read.
+    fs::create_dir(&gone).unwrap();
+    fs::write(&exports, format!("{} *(ro,insecure)\nnonsense\n", gone.display())).unwrap();
+    nfsd.signal("-HUP");
+    await_that("the other directory is exported", || nfsd.mount(&gone).is_ok());
+    nfsd.mount(&good).unwrap();
+}
+
+#[test]
+fn a_check_of_exports_is_strict_and_serves_nothing() {
+    let dir = scratch("check");
+    let exports = dir.join("exports");
+    let check = |text: &str| {
+        fs::write(&exports, text).unwrap();
+        let args = ["--check", "--exports-file", exports.to_str().unwrap()];
+        let Output { status, stdout, stderr } = command(&dir, &args).output().unwrap();
+        (status.code(), String::from_utf8([stdout, stderr].concat()).unwrap())
+    };
+    let good = format!("{} *(ro)\n", dir.join("export").display());
+    assert_eq!(check(&good), (Some(0), "1 exports are in order\n".to_owned()));
+    let (code, told) = check(&format!("{good}/bad *(nonsense)\n/nowhere/at/all *\n"));
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("line 2: nonsense") && told.contains("/nowhere/at/all"), "{told}");
+    let (code, told) = check(&format!("{good}/tmp host.invalid(ro)\n"));
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("line 2: the host host.invalid has no address"), "{told}");
+    assert!(!dir.join("secret").exists(), "no secret is made for a check");
+}
+
+#[test]
+fn a_refused_mount_is_one_line_with_reason_and_remedy() {
+    let dir = scratch("refusal");
+    let export = export_arg(&dir, "ro,insecure,client=10.9.8.7");
+    let mut command = command(&dir, &["--export", &export, "--listen", "127.0.0.1:0"]);
+    command.stderr(Stdio::piped());
+    let mut nfsd = Nfsd::spawn(command);
+    let mut log = BufReader::new(nfsd.child.stderr.take().unwrap());
+    assert_eq!(nfsd.mount(&dir.join("export")), Err(13));
+    let line = line_with(&mut log, "mount refused");
+    for part in ["WARN", "client=127.0.0.1:", "/export", "127.0.0.1 is not among", "remedy="] {
+        assert!(line.contains(part), "{line}");
+    }
+}
+
+#[test]
 fn a_server_whose_output_nobody_takes_goes_on() {
     let dir = scratch("full");
     let export = export_arg(&dir, "ro,insecure");

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use pagemill_host::FsIdentity;
 
 pub use client::ClientMatch;
-pub use parse::{ExportsError, parse_export_arg, parse_exports};
+pub use parse::{ExportsError, parse_export_arg, parse_exports, parse_good_exports};
 
 /// Who nobody is, unless told otherwise.
 pub const ANONYMOUS: u32 = 65534;

@@ -46,7 +46,7 @@ mod wire;
 pub use attr::{Fattr, FileKind, MODE_BITS, NfsTime, Sattr, SetTime, Wcc, WccAttr};
 pub use export::{
     ANONYMOUS, Access, ClientMatch, ClientRule, Commit, ExportOptions, ExportRule, ExportsError,
-    Ports, Squash, SquashWho, parse_export_arg, parse_exports,
+    Ports, Squash, SquashWho, parse_export_arg, parse_exports, parse_good_exports,
 };
 pub use fh::{ExportId, Fh, FhKey, FhParts, MAX_FH_BYTES, MAX_OBJECT_BYTES, ObjectId, Stamp};
 pub use mount::{MOUNT_PROGRAM, MountProgram};
@@ -57,6 +57,6 @@ pub use status::{NfsResult, NfsStatus};
 pub use vfs::{
     ACCESS_ALL, Actors, Caller, Changed, Committed, Created, DataRange, Device, Export,
     ExportStats, ExportTable, FsInfo, FsStat, HandleLife, HowToCreate, Listed,
-    MAX_DESCRIPTORS_PER_FILE, MAX_LIST_BYTES, Object, PathConf, Stability, Vfs, VfsConfig,
-    VfsError,
+    MAX_DESCRIPTORS_PER_FILE, MAX_LIST_BYTES, MountRefusal, Object, PathConf, Stability, Vfs,
+    VfsConfig, VfsError,
 };

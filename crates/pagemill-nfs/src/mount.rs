@@ -12,11 +12,11 @@ use pagemill_rpc::{
     AUTH_SYS, Call, CallError, Data, Frames, Pace, Procedure, Program, Replies, Version, XdrError,
     XdrWrite,
 };
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::service::caller_of;
 use crate::status::{NfsResult, NfsStatus};
-use crate::vfs::Vfs;
+use crate::vfs::{MountRefusal, Vfs};
 use crate::wire::{OK, put_fh};
 
 /// The program's number.
@@ -87,7 +87,9 @@ impl MountProgram {
                 call.reply.u32(AUTH_SYS)?;
             }
             Err(status) => {
-                debug!(%client, path = ?shown, %status, "mount refused");
+                let why = self.vfs.mount_refusal(shown, &caller_of(call), status);
+                let MountRefusal { reason, remedy } = &why;
+                warn!(%client, path = ?shown, ?reason, ?remedy, "mount refused");
                 call.reply.u32(mount_code(status))?;
             }
         }

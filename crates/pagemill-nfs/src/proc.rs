@@ -71,8 +71,26 @@ const fn procedure(name: &'static str, pace: Pace, replies: Replies) -> Procedur
     Procedure { name, pace, replies, data: Data::InPages }
 }
 
-/// Carries out a call of the version, by the number of its procedure.
+/// How many words follow the status where all that may follow it is absent, by the number of the
+/// procedure: one for the attributes of a file, two for those before and after a change.
+const NR_ABSENT: [usize; 22] = [0, 0, 2, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 4, 3, 1, 1, 1, 1, 1, 2];
+
+/// Carries out a call of the version, by the number of its procedure, once a thread may work on the
+/// export that it is about.
 pub(crate) fn carry_out<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered {
+    match nfs.enter(call) {
+        Ok(_turn) => run(nfs, call),
+        Err(status) => {
+            let index = usize::try_from(call.header.proc).unwrap_or(usize::MAX);
+            let nr_absent = NR_ABSENT.get(index).ok_or(CallError::ProcUnavail)?;
+            call.reply.u32(status.code())?;
+            (0..*nr_absent).try_for_each(|_| call.reply.bool(false))?;
+            Ok(Err(status))
+        }
+    }
+}
+
+fn run<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered {
     match call.header.proc {
         0 => null::call(),
         1 => getattr::call(nfs, call),
@@ -136,4 +154,14 @@ pub(crate) fn answer_created<S: Frames>(
     }
     put_wcc(reply, &created.wcc)?;
     Ok(created.result.as_ref().map(|_| ()).map_err(|status| *status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_procedure_has_its_absent_words() {
+        assert_eq!(NR_ABSENT.len(), NFS_V3.procedures.len());
+    }
 }

@@ -8,7 +8,7 @@ use rustix::fs::{Mode, OFlags, open, sendfile};
 use rustix::io::Errno;
 
 use crate::status::NfsResult;
-use crate::vfs::{Caller, DataRange, Object, Vfs};
+use crate::vfs::{Caller, DataRange, Object, Turn, Vfs};
 use crate::wire::RawFh;
 
 /// The most bytes of data in a datagram: with the headers around it, it must fit into 64 KiB.
@@ -88,6 +88,33 @@ impl Service {
         let object = self.vfs.resolve(fh.as_bytes(), &caller_of(call))?;
         object.export.stats().calls.add(1);
         Ok(object)
+    }
+
+    /// Finds the second file that a call is about.
+    pub(crate) fn resolve_beside<S: Frames>(
+        &self,
+        call: &Call<'_, S>,
+        first: &Object,
+        fh: &RawFh,
+    ) -> NfsResult<Object> {
+        self.vfs.resolve_beside(first, fh.as_bytes(), &caller_of(call))
+    }
+
+    /// Lets this thread work on the export that a call is about: all arguments but those of NULL
+    /// begin with a handle. `None` for a call that touches no export.
+    ///
+    /// # Errors
+    /// [`Jukebox`](crate::NfsStatus::Jukebox) if the export's file system does not respond.
+    pub(crate) fn enter<S: Frames>(&self, call: &Call<'_, S>) -> NfsResult<Option<Turn<'_>>> {
+        if call.header.proc == 0 {
+            return Ok(None);
+        }
+        // A copy, to look ahead.
+        let mut args = call.args;
+        match RawFh::read(&mut args) {
+            Ok(fh) => self.vfs.enter(fh.as_bytes()),
+            Err(_garbage) => Ok(None),
+        }
     }
 
     /// Returns the most bytes of data in the call or its reply.

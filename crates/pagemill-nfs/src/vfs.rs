@@ -13,9 +13,11 @@ mod list;
 mod mounted;
 mod names;
 mod node;
+mod refusal;
 mod search;
 mod stats;
 mod table;
+mod turns;
 
 use crate::sync::{AtomicU64, Ordering};
 use alloc::sync::Arc;
@@ -35,6 +37,7 @@ use crate::export::{ExportOptions, ExportRule, Ports};
 use crate::fh::{BuildSpreadAlready, Fh, FhKey};
 use crate::status::{NfsResult, NfsStatus};
 use crate::vfs::node::Node;
+use crate::vfs::turns::Turns;
 
 pub use change::{Changed, Created, Device, HowToCreate};
 pub use data::{Committed, DataRange, Stability};
@@ -43,7 +46,9 @@ pub use list::{Listed, MAX_LIST_BYTES};
 pub use mounted::HandleLife;
 pub use names::{ACCESS_ALL, FsInfo, FsStat, PathConf};
 pub use node::MAX_DESCRIPTORS_PER_FILE;
+pub use refusal::MountRefusal;
 pub use stats::ExportStats;
+pub(crate) use turns::Turn;
 
 /// On whose behalf files are touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +80,9 @@ pub struct VfsConfig {
     pub actors: Actors,
     /// The most files that are held by descriptors between calls; each may need two more.
     pub max_nr_files: usize,
+    /// The threads that serve calls, of which one export gets three quarters at most; 0 for no
+    /// limit.
+    pub nr_threads: usize,
 }
 
 /// The exported trees.
@@ -94,6 +102,8 @@ pub struct Vfs {
     table: RwLock<Arc<ExportTable>>,
     /// The one `Node` of each file: two would not keep each other's changes apart.
     nodes: Cache<Fh, Arc<Node>, quick_cache::UnitWeighter, BuildSpreadAlready, KeepUsed>,
+    /// How many threads are at work on which export.
+    turns: Turns,
     /// What tells clients that unstable writes may have been lost.
     verifier: AtomicU64,
     /// How often [`sweep`](Self::sweep) has been called.
@@ -173,6 +183,7 @@ impl Vfs {
                 BuildSpreadAlready::default(),
                 KeepUsed::default(),
             ),
+            turns: Turns::new(config.nr_threads),
             verifier: AtomicU64::new(fresh_verifier()),
             nr_sweeps: AtomicU64::new(0),
         })
@@ -186,10 +197,30 @@ impl Vfs {
     /// The first directory that cannot be exported; then all stays as it was.
     pub fn set_exports(&self, rules: Vec<ExportRule>) -> Result<(), VfsError> {
         self.act_as_server().map_err(|_refused| VfsError::NoProc(rustix::io::Errno::PERM))?;
-        let table = ExportTable::open(rules, &self.key, &self.exports())?;
+        let table = ExportTable::open(rules, &self.key, &self.exports(), Err)?;
+        self.replace_exports(table);
+        Ok(())
+    }
+
+    /// Exports those of these directories that can be, and no others any more. Returns why the rest
+    /// cannot.
+    ///
+    /// # Errors
+    /// That the process may not act for itself.
+    pub fn set_good_exports(&self, rules: Vec<ExportRule>) -> Result<Vec<VfsError>, VfsError> {
+        self.act_as_server().map_err(|_refused| VfsError::NoProc(rustix::io::Errno::PERM))?;
+        let mut bad = Vec::new();
+        let table = ExportTable::open(rules, &self.key, &self.exports(), |error| {
+            bad.push(error);
+            Ok(())
+        })?;
+        self.replace_exports(table);
+        Ok(bad)
+    }
+
+    fn replace_exports(&self, table: ExportTable) {
         *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
         self.forget_withdrawn();
-        Ok(())
     }
 
     /// Closes what is held of exports that are gone, or on another file system by now.
@@ -210,6 +241,33 @@ impl Vfs {
     #[must_use]
     pub fn serves(&self, addr: IpAddr) -> bool {
         self.exports().iter().any(|export| export.rule().options_for(addr).is_some())
+    }
+
+    /// Lets this thread work on the export that a handle says to be of, before anybody has checked
+    /// it; `None` if there is none such.
+    ///
+    /// # Errors
+    /// [`Jukebox`](NfsStatus::Jukebox) if the export's file system does not respond.
+    pub(crate) fn enter(&self, fh: &[u8]) -> NfsResult<Option<Turn<'_>>> {
+        let export = Fh::alleged(fh).and_then(|(export, _)| self.exports().by_id(export));
+        export.map(|export| self.turns.enter(export.id())).transpose()
+    }
+
+    /// Finds the file that a client means by `fh`, beside another one in the same call.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve); [`Xdev`](NfsStatus::Xdev) for a file of another export, which
+    /// is not touched.
+    pub(crate) fn resolve_beside(
+        &self,
+        other: &Object,
+        fh: &[u8],
+        caller: &Caller<'_>,
+    ) -> NfsResult<Object> {
+        match Fh::parse(&self.key, fh)?.1.export == other.export.id() {
+            true => self.resolve(fh, caller),
+            false => Err(NfsStatus::Xdev),
+        }
     }
 
     /// Finds the file that a client means by `fh`, if it may reach it.
@@ -260,7 +318,7 @@ impl Vfs {
         for (fh, index) in fhs.iter().zip(0..) {
             let Some(node) = self.nodes.peek(fh) else { continue };
             node.close_idle();
-            if index % NR_TURNS == turn && node.stat().is_err() {
+            if index % NR_TURNS == turn && node.is_gone() {
                 self.nodes.remove(node.fh());
             }
         }

@@ -1,48 +1,24 @@
 //! Exports on file systems that are mounted for the test: overlays, and others in their place.
-//!
-//! Each test runs itself again in a mount namespace of its own, which needs root and `unshare`.
 
 #![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
 #![expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 extern crate alloc;
 
-use std::env;
+#[cfg(test)]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use common::namespace::{sh, with_mounts};
 use pagemill_nfs::{
     Access, Actors, Caller, ClientMatch, ClientRule, ExportOptions, ExportRule, Fh, FhKey,
     HandleLife, HowToCreate, Name, NfsResult, NfsStatus, Object, Ports, Sattr, Squash, SquashWho,
     Stability, Vfs, VfsConfig,
 };
 use rustix::io::pwrite;
-
-const INSIDE: &str = "PAGEMILL_TEST_IN_NAMESPACE";
-
-/// Runs `test` with a scratch directory, in a process whose mounts are its own.
-fn with_mounts(name: &str, test: impl FnOnce(&Path)) {
-    if env::var_os(INSIDE).is_some() {
-        let dir = tempfile::tempdir().unwrap();
-        sh(&format!("mount -t tmpfs scratch {}", dir.path().display())).unwrap();
-        test(dir.path());
-        sh(&format!("umount --lazy {}", dir.path().display())).unwrap();
-        return;
-    }
-    if !rustix::process::geteuid().is_root() || sh("unshare --mount true").is_err() {
-        return eprintln!("SKIPPED: {name}: needs root and unshare");
-    }
-    let mut again = Command::new("unshare");
-    again.args(["--mount", "--propagation", "private"]).arg(env::current_exe().unwrap());
-    again.args(["--exact", name, "--nocapture"]).env(INSIDE, "1");
-    assert!(again.status().unwrap().success());
-}
-
-fn sh(script: &str) -> Result<(), String> {
-    let done = Command::new("sh").args(["-ec", script]).output().unwrap();
-    if done.status.success() { Ok(()) } else { Err(String::from_utf8(done.stderr).unwrap()) }
-}
 
 const CALLER: fn() -> Caller<'static> =
     || Caller { addr: "127.0.0.1:2000".parse().unwrap(), claims: Some((0, 0, &[])) };
@@ -56,7 +32,12 @@ fn serve(path: &Path) -> Vfs {
         ..ExportOptions::default()
     };
     let clients = vec![ClientRule { client: ClientMatch::Any, options }];
-    let config = VfsConfig { key: FhKey::new([7; 16]), actors: Actors::Callers, max_nr_files: 64 };
+    let config = VfsConfig {
+        key: FhKey::new([7; 16]),
+        actors: Actors::Callers,
+        max_nr_files: 64,
+        nr_threads: 0,
+    };
     let vfs = Vfs::new(config).unwrap();
     vfs.set_exports(vec![ExportRule { path: path.to_owned(), clients }]).unwrap();
     vfs

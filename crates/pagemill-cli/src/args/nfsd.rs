@@ -22,6 +22,11 @@ pub(crate) struct NfsdArgs {
     /// server read it again.
     #[arg(long, value_name = "FILE")]
     pub(crate) exports_file: Vec<PathBuf>,
+    /// Check the exports and end: everything must be in order, hosts' names included
+    ///
+    /// A server leaves out what is not in order, with a warning, and serves the rest.
+    #[arg(long)]
+    pub(crate) check: bool,
     /// Address and port to listen on; may be repeated
     ///
     /// [default: 127.0.0.1:2049 for root, 127.0.0.1:20490 for others; sockets that systemd passes

@@ -24,7 +24,7 @@ use tracing::{error, info, warn};
 use super::fresh_allocator;
 use crate::args::nfsd::NfsdArgs;
 use crate::interrupt::Interrupt;
-use crate::nfsd::{Service, metrics, statistics};
+use crate::nfsd::{FIRST_RETRY, LAST_RETRY, Service, metrics, statistics};
 use crate::output;
 use crate::plan::{self, nfsd::ExportSources};
 use crate::usage::UsageError;
@@ -44,6 +44,11 @@ pub(crate) fn run(args: &NfsdArgs) -> anyhow::Result<()> {
         .with_ansi(wants_colour(io::stderr().is_terminal(), env::var_os("NO_COLOR").as_deref()))
         .init();
     args.die_with.map(die_with).transpose()?;
+    if args.check {
+        let nr_exports = plan::nfsd::check(args)?;
+        print(format!("{nr_exports} exports are in order\n").as_bytes());
+        return Ok(());
+    }
     let mut plan = plan::nfsd::nfsd(args)?;
     let stopping = Interrupt::end_when_asked()?;
     // Before anything is served: a signal that comes early must not be lost.
@@ -185,15 +190,16 @@ fn host(addr: SocketAddr) -> String {
     }
 }
 
-/// Reads the exports again; what cannot be read or exported leaves all as it is.
+/// Reads the exports again. While something cannot be read, what is exported already stays.
 fn reload(service: &Service, sources: &ExportSources) {
     if let Ok(now) = NotifyState::monotonic_usec_now() {
         notify(&[NotifyState::Reloading, now]);
     }
-    let exported = sources.read().and_then(|rules| Ok(service.vfs.set_exports(rules)?));
-    match exported {
-        Ok(()) => info!(exports = service.vfs.exports().iter().count(), "exports read again"),
-        Err(error) => error!("exports stay as they were: {}", output::one_line(&error)),
+    match service.exports.set_again(sources.read()) {
+        Ok(_left_out) => {
+            info!(exports = service.vfs.exports().iter().count(), "exports read again")
+        }
+        Err(error) => error!("exports stay as they were: {}", output::one_line(&error.into())),
     }
     notify(&[NotifyState::Ready]);
 }
@@ -209,6 +215,18 @@ fn survive(what: &str, work: impl FnOnce()) {
 /// Starts the thread that does what is due from time to time; it ends when the result is dropped.
 fn tick(service: Arc<Service>, stats_every: Option<Duration>) -> io::Result<Sender<()>> {
     let (sender, stopped) = channel::<()>();
+    let names = Arc::downgrade(&service);
+    // On a thread of its own: a name server may take its time.
+    thread::Builder::new().name("names".into()).spawn(move || {
+        let mut wait = FIRST_RETRY;
+        loop {
+            thread::sleep(wait);
+            let Some(service) = names.upgrade() else { return };
+            let is_missing = service.exports.look_up_again();
+            // Names that are fine cost nothing, and HUP may bring others.
+            wait = if is_missing { (wait * 2).min(LAST_RETRY) } else { FIRST_RETRY };
+        }
+    })?;
     thread::Builder::new().name("ticker".into()).spawn(move || {
         let mut told = Instant::now();
         while stopped.recv_timeout(SWEEP_EVERY) == Err(RecvTimeoutError::Timeout) {

@@ -12,6 +12,7 @@ use pagemill_rpc::{Listener, Mapping, Program, RPCBIND, Registration, Server, Se
 use rustix::fs::Mode;
 use rustix::process::umask;
 
+use crate::nfsd::exports::Exports;
 use crate::plan::nfsd::{MAX_NR_MOUNT_CONNECTIONS, NfsdPlan};
 
 static FRAMES: OnceAllocator<Host> = OnceAllocator::new();
@@ -33,6 +34,8 @@ pub(crate) type Source = Static<Frames>;
 pub(crate) struct Service {
     /// The exported trees.
     pub(crate) vfs: Arc<Vfs>,
+    /// What is exported.
+    pub(crate) exports: Exports,
     /// The program NFS.
     pub(crate) nfs: Arc<NfsProgram>,
     /// Serves NFS, and MOUNT unless that has a server of its own.
@@ -60,8 +63,16 @@ impl Service {
         // before.
         umask(Mode::empty());
         let max_nr_files = plan.max_nr_files;
-        let vfs = Arc::new(Vfs::new(VfsConfig { key, actors: plan.actors, max_nr_files })?);
-        vfs.set_exports(plan.exports.read()?)?;
+        let nr_threads = plan.rpc.nr_threads;
+        let config = VfsConfig { key, actors: plan.actors, max_nr_files, nr_threads };
+        let vfs = Arc::new(Vfs::new(config)?);
+        let exports = Exports::new(Arc::clone(&vfs));
+        let bad = exports.set(core::mem::take(&mut plan.first))?;
+        // Somebody has just typed these.
+        if let Some(error) = bad.into_iter().find(|error| plan.exports.is_typed(error)) {
+            return Err(error.into());
+        }
+        anyhow::ensure!(vfs.exports().iter().next().is_some(), "no export can be served");
         FRAMES.set(frames).ok().context("this process serves already")?;
         let source = Source::new();
         let nfs = Arc::new(NfsProgram::new(Arc::clone(&vfs), plan.nfs));
@@ -90,7 +101,7 @@ impl Service {
         let told = told
             .transpose()
             .context("cannot register with rpcbind; start it, or do without --rpcbind")?;
-        Ok(Self { vfs, nfs, server, mount_server, _registration: told })
+        Ok(Self { vfs, exports, nfs, server, mount_server, _registration: told })
     }
 
     /// Returns where MOUNT is served.

@@ -13,8 +13,8 @@ use listenfd::ListenFd;
 use pagemill::PAGE_SIZE;
 use pagemill_host::{ArenaConfig, HugePages};
 use pagemill_nfs::{
-    Access, Actors, ExportOptions, ExportRule, MAX_DESCRIPTORS_PER_FILE, NfsConfig, Ports,
-    ReadPath, parse_export_arg, parse_exports,
+    Access, Actors, ExportOptions, ExportRule, FhKey, MAX_DESCRIPTORS_PER_FILE, NfsConfig, Ports,
+    ReadPath, Vfs, VfsConfig, VfsError, parse_export_arg, parse_good_exports,
 };
 use pagemill_rpc::{Listener, Refill, RefillCalls, ServerConfig};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -29,6 +29,8 @@ use crate::usage::UsageError;
 pub(crate) struct NfsdPlan {
     /// Where exports are written down.
     pub(crate) exports: ExportSources,
+    /// What they said at the start.
+    pub(crate) first: LoadedExports,
     /// On whose behalf files are touched.
     pub(crate) actors: Actors,
     /// Sockets for NFS, and for MOUNT unless that has its own.
@@ -51,6 +53,15 @@ pub(crate) struct NfsdPlan {
     pub(crate) metrics: Option<TcpListener>,
     /// Whether rpcbind is told.
     pub(crate) rpcbind: bool,
+}
+
+/// What is to be exported, and what of it cannot be.
+#[derive(Debug, Default)]
+pub(crate) struct LoadedExports {
+    /// What can be read. Hosts whose names have no address match no client.
+    pub(crate) rules: Vec<ExportRule>,
+    /// What is wrong, with file and line.
+    pub(crate) problems: Vec<String>,
 }
 
 /// Where exports are written down: read at the start, and again when asked to.
@@ -85,6 +96,7 @@ const SPARE_BYTES: u64 = 16 << 20;
 pub(crate) fn nfsd(args: &NfsdArgs) -> anyhow::Result<NfsdPlan> {
     let actors = Actors::detect();
     let exports = ExportSources::new(args, actors)?;
+    let first = exports.read_first()?;
     let descriptors = Descriptors::plan(args);
     let rpc = ServerConfig {
         nr_threads: args.threads.into(),
@@ -112,6 +124,7 @@ pub(crate) fn nfsd(args: &NfsdArgs) -> anyhow::Result<NfsdPlan> {
     let len_bytes = (rpc.nr_pages() * PAGE_SIZE) as u64 * 5 / 4 + SPARE_BYTES;
     Ok(NfsdPlan {
         exports,
+        first,
         actors,
         listeners: listeners(args, actors)?,
         mount_listeners: bind_all("--mount-listen", &args.mount_listen, args.udp)?,
@@ -172,34 +185,82 @@ impl ExportSources {
             })?;
             typed.push(rule);
         }
-        let sources = Self { typed, files: args.exports_file.clone(), defaults: in_files };
-        if sources.read()?.is_empty() {
-            return Err(
-                UsageError::new("nothing to serve: name a directory with --export DIR").into()
-            );
-        }
-        Ok(sources)
+        Ok(Self { typed, files: args.exports_file.clone(), defaults: in_files })
     }
 
-    /// Reads what is to be exported now.
-    ///
-    /// # Errors
-    /// A [`UsageError`] with the file and the line that cannot be read.
-    pub(crate) fn read(&self) -> anyhow::Result<Vec<ExportRule>> {
-        let mut rules = self.typed.clone();
+    /// Reads what is to be exported now, as far as it can be read.
+    pub(crate) fn read(&self) -> LoadedExports {
+        let mut loaded = LoadedExports { rules: self.typed.clone(), problems: Vec::new() };
+        let mut hosts: Vec<_> = self.typed.iter().map(|_| "--export".to_owned()).collect();
         for file in &self.files {
             let shown = file.display();
-            let text = fs::read_to_string(file)
-                .map_err(|error| UsageError::new(format!("cannot read {shown}: {error}")))?;
-            let more = parse_exports(&text, self.defaults)
-                .map_err(|error| UsageError::new(format!("{shown}, {error}")))?;
-            rules.extend(more);
+            let text = match fs::read_to_string(file) {
+                Ok(text) => text,
+                Err(error) => {
+                    loaded.problems.push(format!("cannot read {shown}: {error}"));
+                    continue;
+                }
+            };
+            let (rules, errors) = parse_good_exports(&text, self.defaults);
+            loaded.problems.extend(errors.iter().map(|error| format!("{shown}, {error}")));
+            for (line, rule) in rules {
+                hosts.push(format!("{shown}, line {line}"));
+                loaded.rules.push(rule);
+            }
         }
-        for client in rules.iter_mut().flat_map(|rule| &mut rule.clients) {
-            client.client.look_up().map_err(UsageError::new)?;
+        for (rule, at) in loaded.rules.iter_mut().zip(hosts) {
+            for client in &mut rule.clients {
+                if let Err(error) = client.client.look_up() {
+                    loaded.problems.push(format!("{at}: {error}"));
+                }
+            }
         }
-        Ok(rules)
+        loaded
     }
+
+    /// Returns whether an error is about an export that was named on the command line.
+    pub(crate) fn is_typed(&self, error: &VfsError) -> bool {
+        match error {
+            VfsError::Root { path, .. }
+            | VfsError::Twice { path }
+            | VfsError::SameId { path, .. } => self.typed.iter().any(|rule| rule.path == *path),
+            _ => false,
+        }
+    }
+
+    /// Reads what is to be exported at the start.
+    ///
+    /// # Errors
+    /// A [`UsageError`] if there is nothing, with the reasons.
+    pub(crate) fn read_first(&self) -> anyhow::Result<LoadedExports> {
+        let loaded = self.read();
+        if loaded.rules.is_empty() {
+            let why = match &loaded.problems[..] {
+                [] => "name a directory with --export DIR".to_owned(),
+                problems => problems.join("; "),
+            };
+            return Err(UsageError::new(format!("nothing to serve: {why}")).into());
+        }
+        Ok(loaded)
+    }
+}
+
+/// Checks what `--check` checks: that all that is asked for can be exported.
+///
+/// # Errors
+/// A [`UsageError`] with everything that cannot.
+pub(crate) fn check(args: &NfsdArgs) -> anyhow::Result<usize> {
+    let actors = Actors::detect();
+    let loaded = ExportSources::new(args, actors)?.read_first()?;
+    let nr_exports = loaded.rules.len();
+    let config = VfsConfig { key: FhKey::random()?, actors, max_nr_files: 1, nr_threads: 0 };
+    let bad = Vfs::new(config)?.set_good_exports(loaded.rules)?;
+    let mut problems = loaded.problems;
+    problems.extend(bad.iter().map(ToString::to_string));
+    if problems.is_empty() {
+        return Ok(nr_exports);
+    }
+    Err(UsageError::new(problems.join("; ")).into())
 }
 
 /// Returns what is behind the colon of a path that is not there, if what is before it is.

@@ -50,7 +50,21 @@ impl Error for ExportsError {}
 /// # Errors
 /// The first line that cannot be read. A path may be named once.
 pub fn parse_exports(text: &str, defaults: ExportOptions) -> Result<Vec<ExportRule>, ExportsError> {
-    let mut rules: Vec<ExportRule> = Vec::new();
+    let (rules, mut errors) = parse_good_exports(text, defaults);
+    if errors.is_empty() {
+        return Ok(rules.into_iter().map(|(_, rule)| rule).collect());
+    }
+    Err(errors.swap_remove(0))
+}
+
+/// Reads such a text as far as it can be read: returns the rules with their lines, and what is wrong
+/// with each of the other lines.
+#[must_use]
+pub fn parse_good_exports(
+    text: &str,
+    defaults: ExportOptions,
+) -> (Vec<(usize, ExportRule)>, Vec<ExportsError>) {
+    let (mut rules, mut errors) = (Vec::<(usize, ExportRule)>::new(), Vec::new());
     let mut lines = text.lines().zip(1..);
     while let Some((first, line)) = lines.next() {
         let mut joined = first.to_owned();
@@ -59,14 +73,18 @@ pub fn parse_exports(text: &str, defaults: ExportOptions) -> Result<Vec<ExportRu
             joined.push_str(lines.next().map_or("", |(next, _)| next));
         }
         let at_line = |what| ExportsError { line: Some(line), what };
-        let Some(rule) = parse_line(&joined, defaults).map_err(at_line)? else { continue };
-        if rules.iter().any(|other| other.path == rule.path) {
-            let path = rule.path.display();
-            return Err(at_line(format!("{path} is exported twice: put all clients on one line")));
+        match parse_line(&joined, defaults) {
+            Ok(None) => {}
+            Ok(Some(rule)) if rules.iter().any(|(_, other)| other.path == rule.path) => {
+                let path = rule.path.display();
+                let what = format!("{path} is exported twice: put all clients on one line");
+                errors.push(at_line(what));
+            }
+            Ok(Some(rule)) => rules.push((line, rule)),
+            Err(what) => errors.push(at_line(what)),
         }
-        rules.push(rule);
     }
-    Ok(rules)
+    (rules, errors)
 }
 
 /// Reads `DIR[:ro|rw][,options]` from a command line.

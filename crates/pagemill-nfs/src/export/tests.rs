@@ -155,3 +155,15 @@ fn a_file_begins_with_the_defaults_that_it_is_given() {
     assert_eq!(rules[0].clients[0].options, defaults);
     assert_eq!(rules[1].clients[0].options, ExportOptions::default());
 }
+
+#[test]
+fn good_lines_are_read_beside_bad_ones() {
+    let text = "/one *(rw)\n/two *(nonsense)\nthree *\n/four 10.0.0.1 \\\n  10.0.0.2\n/one *\n";
+    let (rules, errors) = parse_good_exports(text, ExportOptions::default());
+    let read: Vec<_> =
+        rules.iter().map(|(line, rule)| (*line, rule.path.to_str().unwrap())).collect();
+    assert_eq!(read, [(1, "/one"), (4, "/four")]);
+    let lines: Vec<_> = errors.iter().map(|error| error.line).collect();
+    assert_eq!(lines, [Some(2), Some(3), Some(6)]);
+    assert_eq!(parse_exports(text, ExportOptions::default()).unwrap_err(), errors[0]);
+}

@@ -13,7 +13,7 @@ pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered
     let file = RawFh::read(&mut call.args)?;
     let (dir, name) = read_dirop(&mut call.args)?;
     let found = nfs.resolve(call, &file).and_then(|file| {
-        let dir = nfs.resolve(call, &dir)?;
+        let dir = nfs.resolve_beside(call, &file, &dir)?;
         Ok((file, dir, name?))
     });
     let (result, attr, wcc) = match found {

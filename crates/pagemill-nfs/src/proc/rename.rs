@@ -13,7 +13,7 @@ pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered
     let (from_fh, from_name) = read_dirop(&mut call.args)?;
     let (to_fh, to_name) = read_dirop(&mut call.args)?;
     let found = nfs.resolve(call, &from_fh).and_then(|from| {
-        let to = nfs.resolve(call, &to_fh)?;
+        let to = nfs.resolve_beside(call, &from, &to_fh)?;
         Ok((from, from_name?, to, to_name?))
     });
     let (from, from_name, to, to_name) = match found {

@@ -201,24 +201,33 @@ pub struct ExportTable {
 }
 
 impl ExportTable {
-    /// Opens the directory of each rule.
+    /// Opens the directory of each rule. What `refuse` lets pass is left out.
     pub(crate) fn open(
         rules: Vec<ExportRule>,
         key: &FhKey,
         before: &Self,
+        mut refuse: impl FnMut(VfsError) -> Result<(), VfsError>,
     ) -> Result<Self, VfsError> {
         let mut table = Self::default();
         for mut rule in rules {
             // The same export with or without a slash at its end.
             rule.path = rule.path.components().collect();
-            let export = Arc::new(Export::open(rule, key, before)?);
-            if let Some(other) = table.by_id.insert(export.id, Arc::clone(&export)) {
-                let [path, other] = [&export, &other].map(|export| export.rule.path.clone());
-                return Err(match path == other {
+            let export = match Export::open(rule, key, before) {
+                Ok(export) => Arc::new(export),
+                Err(error) => {
+                    refuse(error)?;
+                    continue;
+                }
+            };
+            if let Some(other) = table.by_id.get(&export.id) {
+                let [path, other] = [&export, other].map(|export| export.rule.path.clone());
+                refuse(match path == other {
                     true => VfsError::Twice { path },
                     false => VfsError::SameId { path, other },
-                });
+                })?;
+                continue;
             }
+            table.by_id.insert(export.id, Arc::clone(&export));
             table.exports.push(export);
         }
         Ok(table)

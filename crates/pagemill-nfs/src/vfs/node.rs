@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use pagemill_host::FsIdentity;
-use rustix::fs::{Stat, fstat};
+use rustix::fs::{AtFlags, Stat, StatxFlags, fstat, statx};
 use rustix::path::DecInt;
 
 use crate::attr::FileKind;
@@ -100,6 +100,13 @@ impl Node {
     pub(crate) fn stat(&self) -> NfsResult<Stat> {
         let stat = fstat(&self.path)?;
         if stat.st_nlink == 0 { Err(NfsStatus::Stale) } else { Ok(stat) }
+    }
+
+    /// Returns whether the kernel knows that the file has no name any more. The file system is not
+    /// asked: it may hang.
+    pub(crate) fn is_gone(&self) -> bool {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        statx(&self.path, c"", flags, StatxFlags::NLINK).is_ok_and(|stat| stat.stx_nlink == 0)
     }
 
     /// Checks that this is a directory.

@@ -45,7 +45,8 @@ fn caller(claims: Option<(u32, u32, &[u32])>) -> Caller<'_> {
 }
 
 fn vfs(key: &FhKey, actors: Actors) -> Vfs {
-    Vfs::new(VfsConfig { key: key.clone(), actors, max_nr_files: MAX_NR_FILES }).unwrap()
+    Vfs::new(VfsConfig { key: key.clone(), actors, max_nr_files: MAX_NR_FILES, nr_threads: 0 })
+        .unwrap()
 }
 
 fn vfs_of(world: &World) -> Vfs {
@@ -467,6 +468,51 @@ fn only_listed_clients_from_allowed_ports_are_served() {
     rule.clients[0].client = ClientMatch::parse("10.0.0.0/8").unwrap();
     world.vfs.set_exports(vec![rule]).unwrap();
     assert_eq!(world.vfs.resolve(fh.as_bytes(), &low).unwrap_err(), NfsStatus::Acces);
+}
+
+#[test]
+fn a_refused_mount_has_a_reason_and_a_remedy() {
+    let world = World::new(ExportOptions { ports: Ports::Privileged, ..rw() }, Actors::Server);
+    fs::write(world.root_path().join("file"), "").unwrap();
+    symlink("..", world.root_path().join("up")).unwrap();
+    let low = Caller { addr: "10.0.0.9:700".parse().unwrap(), claims: None };
+    let high = Caller { addr: "10.0.0.9:50000".parse().unwrap(), claims: None };
+    let root = world.root_path();
+    let why = |path: &Path, caller: &Caller<'_>| {
+        let status = world.vfs.mount(path, caller).unwrap_err();
+        let why = world.vfs.mount_refusal(path, caller, status);
+        assert!(!why.remedy.is_empty());
+        why.reason
+    };
+    assert!(why(Path::new("/not/exported"), &low).contains("neither exported nor below"));
+    assert!(why(&root.join("../x"), &low).contains("'..'"));
+    assert!(why(&root, &high).contains("port 50000 is above 1023"));
+    assert!(why(&root.join("gone"), &low).contains("no directory gone in"));
+    assert!(why(&root.join("file"), &low).contains("file in"));
+    assert!(why(&root.join("up"), &low).contains("up in"));
+    let listed = |text: &str| {
+        let mut rule = rule(root.clone(), rw());
+        rule.clients[0].client = ClientMatch::parse(text).unwrap();
+        world.vfs.set_exports(vec![rule]).unwrap();
+    };
+    listed("192.168.0.0/16");
+    assert!(why(&root, &low).starts_with("10.0.0.9 is not among the clients of"));
+    listed("a-host-without-address");
+    assert!(why(&root, &low).contains("a-host-without-address has no address yet"));
+}
+
+#[test]
+fn what_can_be_exported_is_when_something_else_cannot() {
+    let world = World::server();
+    let rules = || {
+        let gone = world.dir.path().join("gone");
+        let paths = [gone, world.root_path(), world.root_path()];
+        paths.map(|path| rule(path, rw())).to_vec()
+    };
+    world.vfs.set_exports(rules()).unwrap_err();
+    let bad = world.vfs.set_good_exports(rules()).unwrap();
+    assert!(matches!(bad[..], [VfsError::Root { .. }, VfsError::Twice { .. }]), "{bad:?}");
+    world.vfs.mount(&world.root_path(), &caller(None)).unwrap();
 }
 
 #[test]

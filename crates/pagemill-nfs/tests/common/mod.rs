@@ -1,5 +1,7 @@
 //! A server over a scratch directory, a client that is not ours, and one that says what it likes.
 
+pub(crate) mod namespace;
+
 use alloc::sync::Arc;
 use core::net::SocketAddr;
 use core::pin::pin;
@@ -64,7 +66,8 @@ impl World {
         fs::set_permissions(&export, fs::Permissions::from_mode(0o777)).unwrap();
         rustix::process::umask(rustix::fs::Mode::empty());
         let key = FhKey::random().unwrap();
-        let config = VfsConfig { key, actors: Actors::detect(), max_nr_files: 256 };
+        let (actors, max_nr_files) = (Actors::detect(), 256);
+        let config = VfsConfig { key, actors, max_nr_files, nr_threads: 4 };
         let vfs = Arc::new(Vfs::new(config).unwrap());
         let clients = vec![ClientRule { client: ClientMatch::Any, options }];
         vfs.set_exports(vec![ExportRule { path: export, clients }]).unwrap();

@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 here=$PWD/ci
 cache=${CARGO_TARGET_DIR:-$PWD/target}/nfs-clients
 logs=$cache/logs
-all_checks=(rpcinfo showmount libnfs fsx pjdfstest together exports restart)
+all_checks=(mounts rpcinfo showmount libnfs everyday fsx pjdfstest together exports restart)
 SERVER=${SERVER:-}
 . ci/nfs/tools.sh
 
@@ -21,6 +21,15 @@ SERVER=${SERVER:-}
 skip() {
     echo "SKIPPED: nfs-clients.sh: $*"
     skipped+=("$1")
+}
+
+# Tells whether one of these checks is to run.
+wants() {
+    local wanted=" ${CHECKS:-${all_checks[*]}} " name
+    for name in "$@"; do
+        [[ $wanted != *" $name "* ]] || return 0
+    done
+    return 1
 }
 
 # Gets whatever is missing. What cannot be had leads to checks that are skipped by name.
@@ -39,7 +48,9 @@ prepare() {
         command -v cpio >/dev/null || vm="qemu, busybox or cpio is not installed"
     [[ $vm != yes ]] || ! ldd "$(command -v busybox)" >/dev/null 2>&1 || vm="busybox is not static"
     [[ $vm != yes ]] || fetch_kernel || vm="no Debian kernel could be had"
-    [[ $vm != yes ]] || build_suites || vm="cargo could not install fsx and pjdfstest"
+    if [[ $vm = yes ]] && wants fsx pjdfstest together; then
+        build_suites || vm="cargo could not install fsx and pjdfstest"
+    fi
     echo "$vm" >"$cache/vm"
 }
 
@@ -89,6 +100,14 @@ check_libnfs() {
     sha256sum "$work/up" "$export/big" "$work/down" "$work/cat" | tee "$work/sums"
     [[ $(awk '{ print $1 }' "$work/sums" | sort -u | wc -l) -eq 1 ]] || return
     rm "$export/big" "$work"/{up,down,cat}
+}
+
+# The same operations through the mount and on a file system of the guest's own.
+check_everyday() {
+    vm_run everyday 400
+    local code=$?
+    [[ $code = 0 ]] || { tail -n 5 "$logs/everyday.log"; return 1; }
+    ci/nfs/compare "$server_name" ci/nfs/everyday.expected <(tr -d '\r' <"$logs/everyday.log")
 }
 
 check_fsx() {
@@ -188,6 +207,8 @@ run_all() {
     [[ $vm != yes ]] || vm_build || vm="the guest could not be packed"
     for name in ${CHECKS:-"${all_checks[@]}"}; do
         case $name in
+            # It has run already.
+            mounts) continue ;;
             rpcinfo | showmount) needed=$name ;;
             libnfs) needed=nfs-cp ;;
             *) [[ $vm = yes ]] || { skip "$name: $vm"; continue; } ;;
@@ -210,6 +231,12 @@ if ! unshare --net --mount --pid --fork true 2>/dev/null; then
     echo "SKIPPED: nfs-clients.sh: needs the right to make namespaces: run it as root"
     exit 0
 fi
+# File systems that tests mount in namespaces of their own: overlays, FUSE, one that hangs.
+if wants mounts && [[ $SERVER != ganesha ]]; then
+    echo "--- mounts"
+    install_packages bindfs=bindfs mkfs.ext4=e2fsprogs || true
+    cargo test --quiet --package pagemill-nfs --test mounts --test hang -- --nocapture
+fi
 export SERVER CHECKS="${CHECKS:-}"
-exec timeout --kill-after=10 900 unshare --net --mount --pid --fork --kill-child --mount-proc \
+exec timeout --kill-after=10 1200 unshare --net --mount --pid --fork --kill-child --mount-proc \
     "$PWD/ci/nfs-clients.sh" --inside

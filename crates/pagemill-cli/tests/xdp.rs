@@ -52,8 +52,11 @@ fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
+/// Returns a path at which there is no file, as an earlier run may have left one.
 fn scratch(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _none_there = fs::remove_file(&path);
+    path
 }
 
 fn json(text: &[u8]) -> Value {
@@ -170,7 +173,6 @@ fn packets_are_redirected_until_ctrl_c_and_the_program_is_detached() {
     );
     for name in ["INT", "TERM", "HUP", "KILL"] {
         let path = scratch(&format!("redirect-{name}.json"));
-        let _none_there = fs::remove_file(&path);
         let path_text = path.to_str().unwrap();
         let args = ["redirect", "--in", "a1", "--out", "b0", "--arena", "32M", "--json", path_text];
         let (mut child, mut lines) = start(&args, Stdio::null());
@@ -443,8 +445,9 @@ fn frames_that_another_thread_keeps_are_out_of_the_pool() {
         let sender = PacketSender::to(pair.index(0)).unwrap();
         let packets = vec![Datagram::example().packet(&[7; 22]); 64];
         // More than there are pages, until almost all of them are kept.
-        let mut nr_out = 0;
+        let (begin, mut nr_out) = (Instant::now(), 0);
         while nr_out < 3500 {
+            assert!(begin.elapsed() < PATIENCE, "{pool}: {nr_out} frames are out");
             for _ in 0..100 {
                 send_all(&sender, &packets);
             }

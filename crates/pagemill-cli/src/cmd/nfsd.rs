@@ -197,7 +197,7 @@ fn reload(service: &Service, sources: &ExportSources) {
     }
     match service.exports.set_again(sources.read()) {
         Ok(_left_out) => {
-            info!(exports = service.vfs.exports().iter().count(), "exports read again")
+            info!(exports = service.vfs.exports().iter().count(), "exports read again");
         }
         Err(error) => error!("exports stay as they were: {}", output::one_line(&error.into())),
     }

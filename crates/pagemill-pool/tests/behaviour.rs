@@ -505,7 +505,7 @@ fn threads_return_pages_while_the_owner_takes_them_and_none_is_lost() {
                 send
             })
             .collect();
-        for round in 0..2_000 {
+        for round in 0..if cfg!(miri) { 20 } else { 2_000 } {
             let mut pages = Vec::new();
             owner.alloc_bulk(1 + round % 100, &mut pages);
             pages.truncate(pages.len() - round % 2);
@@ -516,7 +516,7 @@ fn threads_return_pages_while_the_owner_takes_them_and_none_is_lost() {
         }
     });
     let stats = owner.stats();
-    assert!(stats.recycle.ring > 0 && stats.alloc.refill > 0);
+    assert!(cfg!(miri) || stats.recycle.ring > 0 && stats.alloc.refill > 0);
     owner.shutdown().wait(|out| panic!("{out}")).unwrap();
     assert_eq!((pool.inflight(), pool.mapper().nr_mapped()), (0, 0));
 }

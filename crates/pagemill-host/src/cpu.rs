@@ -84,10 +84,21 @@ impl Cpus {
     }
 }
 
+/// Reads the CPU's number by `getcpu`.
+#[cfg(target_arch = "x86_64")]
+#[cold]
+#[inline(never)]
+fn ask_the_kernel() -> CpuId {
+    // In the vDSO, so no filter can refuse it; a call of the C library's would take longer.
+    let cpu = rustix::thread::sched_getcpu();
+    CpuId::new(u32::try_from(cpu).expect("the kernel numbers CPUs in 32 bits"))
+}
+
 /// Reads the CPU's number by `getcpu`; zero where that is refused.
 ///
 /// Any number will do then: threads that are told the same one share its lists. Where there is no vDSO,
 /// it is a system call, which a seccomp filter may refuse at any time.
+#[cfg(not(target_arch = "x86_64"))]
 #[cold]
 #[inline(never)]
 fn ask_the_kernel() -> CpuId {

@@ -378,10 +378,12 @@ impl Descriptors {
     }
 
     /// Divides `allowed` descriptors, `others` of which are for neither: connections get what was
-    /// asked for, but leave a quarter to files.
+    /// asked for, but leave files a quarter, and what [`MIN_NR_FILES`] take.
     fn divide(allowed: u64, others: u64, asked: u64) -> Self {
         let left = allowed.saturating_sub(others);
-        let connections = asked.min(left / 4 * 3).max(1);
+        let fewest = MIN_NR_FILES * MAX_DESCRIPTORS_PER_FILE as u64;
+        let most = (left / 4 * 3).min(left.saturating_sub(fewest));
+        let connections = asked.min(most).max(1);
         let files = left.saturating_sub(connections) / MAX_DESCRIPTORS_PER_FILE as u64;
         Self { connections, files: files.clamp(MIN_NR_FILES, MAX_NR_FILES) }
     }
@@ -398,7 +400,7 @@ mod tests {
                 let Descriptors { connections, files } = Descriptors::divide(allowed, 80, asked);
                 let taken = files * MAX_DESCRIPTORS_PER_FILE as u64 + connections + 80;
                 assert!(taken <= allowed, "{connections} and {files} files of {allowed}");
-                assert!(connections == asked || connections >= (allowed - 80) / 4 * 3);
+                assert!(connections == asked || connections >= (allowed - 80) / 2);
             }
         }
         assert_eq!(Descriptors::divide(1 << 20, 80, 1024).files, MAX_NR_FILES);

@@ -53,12 +53,30 @@ pub(crate) struct Args {
     /// Write all figures to FILE; - for the standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Draw the cost of a page against the pages per call to FILE, as SVG
+    /// Draw the cost of a page against the pages per call to FILE, as SVG; - for the standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
 }
 
 impl Args {
+    /// Checks what the parser does not.
+    ///
+    /// # Errors
+    /// A line for the person at the keyboard.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.json.is_some() && self.json == self.svg {
+            return Err(
+                "--json and --svg name the same output: give each a file of its own".to_owned()
+            );
+        }
+        let mut cpus = self.cpus.clone();
+        cpus.sort_unstable();
+        match cpus.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(format!("--cpus names CPU {} twice: name each once", pair[0])),
+            None => Ok(()),
+        }
+    }
+
     /// Returns what is to be done.
     ///
     /// # Errors
@@ -157,6 +175,17 @@ mod tests {
         let plan = args.plan().unwrap();
         assert_eq!((plan.scenarios, plan.sizes), (vec![Scenario::Steady], vec![64]));
         assert_eq!(plan.nr_pages, 16_384);
+    }
+
+    #[test]
+    fn one_output_for_two_things_and_one_cpu_for_two_threads_are_refused() {
+        let check = |words: &[&str]| Args::parse_from([&["peers"], words].concat()).check();
+        assert!(check(&["--json", "-", "--svg", "-"]).unwrap_err().contains("same output"));
+        assert!(check(&["--json", "a", "--svg", "a"]).is_err());
+        assert!(check(&["--cpus", "0,1,0"]).unwrap_err().contains("CPU 0 twice"));
+        for fine in [&[][..], &["--json", "-", "--svg", "a"], &["--cpus", "1,0"]] {
+            assert_eq!(check(fine), Ok(()));
+        }
     }
 
     #[test]

@@ -22,16 +22,21 @@ mod seat;
 use alloc::sync::Arc;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser};
 
 use crate::args::Args;
 use crate::crew::Crew;
 use crate::report::Context;
-use crate::rows::Rows;
+use crate::rows::{Key, Rows, Spread};
 use crate::scenario::Run;
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    let args = Args::parse();
+    if let Err(line) = args.check() {
+        Args::command().error(ErrorKind::ArgumentConflict, line).exit();
+    }
+    match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::note(&format!("{error:#}"));
@@ -67,5 +72,29 @@ fn run(args: &Args) -> anyhow::Result<()> {
     if !is_stdout(&args.json) && !is_stdout(&args.svg) {
         output::print(&report::table::tables(&context, &rows))?;
     }
+    warn_of_spreads(&rows);
     Ok(())
 }
+
+/// Warns where the middle half of the figures differs so much that their median says little.
+fn warn_of_spreads(rows: &Rows) {
+    let is_wide = |(_, spread): &(Key, Spread)| spread.relative() > RELATIVE_MAX;
+    let widest = rows
+        .iter()
+        .filter(is_wide)
+        .max_by(|(_, one), (_, other)| one.relative().total_cmp(&other.relative()));
+    if let Some((Key { scenario, peer, n, what, .. }, spread)) = widest {
+        output::note(&format!(
+            "warning: {} of {} figures have quartiles apart by more than {:.0} % of their median, \
+             {scenario} {peer} {n} {what} by {:.0} %: other work disturbed the measurement; \
+             measure again on a quiet machine, or for longer",
+            rows.iter().filter(is_wide).count(),
+            rows.iter().count(),
+            100.0 * RELATIVE_MAX,
+            100.0 * spread.relative(),
+        ));
+    }
+}
+
+/// The widest distance between quartiles that passes without a warning, as a share of the median.
+const RELATIVE_MAX: f64 = 0.5;

@@ -43,6 +43,11 @@ impl Spread {
         let (median, lower, upper) = (at(2), at(1), at(3));
         Self { median, min: at(0), lower, upper, max: at(4), nr: sorted.len() }
     }
+
+    /// Returns the distance between the quartiles as a share of the median.
+    pub(crate) fn relative(&self) -> f64 {
+        if self.median > 0.0 { (self.upper - self.lower) / self.median } else { 0.0 }
+    }
 }
 
 /// All figures of a run.
@@ -87,6 +92,7 @@ mod tests {
         let spread = rows.get("s", "p", 1, "both").unwrap();
         let expected = Spread { median: 3.0, min: 1.0, lower: 2.0, upper: 4.0, max: 5.0, nr: 5 };
         assert_eq!(spread, expected);
+        assert!((spread.relative() - 2.0 / 3.0).abs() < 1e-9);
         assert_eq!(rows.iter().count(), 2);
         assert_eq!(rows.get("s", "q", 1, "both"), None);
     }

@@ -77,6 +77,7 @@ fn a_page_that_cannot_be_mapped_is_freed_and_only_that_one() {
 
 /// A partial result of the bulk allocator is taken as it is.
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: it takes every page of a world")]
 fn a_refill_takes_what_the_allocator_can_spare() {
     let world = world();
     let mut hog: Vec<_> = core::iter::from_fn(|| world.alloc_page(Gfp::KERNEL)).collect();
@@ -106,6 +107,7 @@ fn a_refill_of_one_serves_one() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: it takes every page of a world")]
 fn pages_from_the_reserve_are_not_recycled() {
     let world = world();
     let gfp = Gfp::ATOMIC | Gfp::MEMALLOC;
@@ -137,6 +139,7 @@ fn pages_from_the_reserve_are_not_recycled() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: it takes every page of a world")]
 fn a_pool_whose_pages_may_not_come_from_the_reserve_gets_none() {
     let world = world();
     let pool = pool(&world);

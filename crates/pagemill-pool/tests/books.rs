@@ -179,6 +179,7 @@ fn reserved() -> PoolParams {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: it takes every page of a world")]
 fn a_page_from_the_reserve_that_cannot_be_mapped_leaves_no_entry() {
     let world = world();
     let pool = pool(&world, reserved());
@@ -207,6 +208,7 @@ fn a_page_from_the_reserve_that_cannot_be_mapped_leaves_no_entry() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: it takes every page of a world")]
 fn a_page_from_the_reserve_is_forgotten_whichever_way_it_leaves() {
     for index in 0..5 {
         leaves_and_comes_again(index);

@@ -110,6 +110,7 @@ fn pieces_are_of_pages_that_the_device_was_handed() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: it takes every page of a world")]
 fn a_page_of_the_reserve_is_not_begun_anew() {
     let world = world();
     let gfp = Gfp::ATOMIC | Gfp::MEMALLOC;

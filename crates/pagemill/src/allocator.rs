@@ -28,8 +28,9 @@ use crate::shrinker::Shrinkers;
 use crate::span::Span;
 use crate::special::{OWNERS, POISON, Special, TRACE};
 use crate::stats::ZoneEvents;
+use crate::sync::Lock;
 use crate::units::{CpuId, NodeId, Order, Pfn};
-use crate::watermark::Mark;
+use crate::watermark::{Mark, MarkPolicy};
 use crate::zone::{Home, Zone};
 use crate::zonelist::{ZoneList, position};
 
@@ -49,6 +50,8 @@ pub struct PageAllocator<P: Platform> {
     pub(crate) faults: Faults,
     pub(crate) shrinkers: Shrinkers,
     pub(crate) queue: WaitQueue,
+    /// Held while watermarks are written.
+    mark_policy: Lock<MarkPolicy>,
     platform: P,
 }
 
@@ -104,7 +107,7 @@ impl<P: Platform> PageAllocator<P> {
     /// What is wrong with the configuration.
     ///
     /// # Cost
-    /// 12 bytes for each frame and 84 for each pageblock that a region touches, so at most 13 bytes
+    /// 12 bytes for each frame and 148 for each pageblock that a region touches, so at most 13 bytes
     /// per frame where regions are large; 24 for each region; and for each CPU and zone three lists
     /// of [`pcp_high`](Config::pcp_high) x 8 bytes, rounded up to cache lines; 384 for each shard of a zone.
     pub fn metadata_layout(config: &Config<'_>) -> Result<Layout, ConfigError> {
@@ -138,7 +141,8 @@ impl<P: Platform> PageAllocator<P> {
         let on = |reason, is_on: bool| if is_on { reason } else { 0 };
         let special = Special::new(on(OWNERS, config.page_owner) | on(POISON, config.poison));
         let (faults, shrinkers, queue) = (Faults::new(), Shrinkers::new(), WaitQueue::new());
-        let allocator = Self { tables, special, faults, shrinkers, queue, platform };
+        let mark_policy = Lock::new(setup::mark_policy(config));
+        let allocator = Self { tables, special, faults, shrinkers, queue, mark_policy, platform };
         if config.poison {
             for zone in allocator.zones() {
                 // SAFETY: 1. owned: free frames are the allocator's, which nobody has been given.
@@ -273,6 +277,22 @@ impl<P: Platform> PageAllocator<P> {
         Some(Class::new(zone.list(MigrateType::Movable), order).at(pfn))
     }
 
+    /// Has the watermarks follow a frame whose owner knows only its number, if it was reserved so far.
+    pub(crate) fn hand_in(&self, page: RawPage) {
+        let zone = self.zone(page.list().zone());
+        if !zone.reserved.take(self.span_of(page), page.pfn().value()) {
+            return;
+        }
+        let irq_state = self.platform.irq_save();
+        let policy = self.mark_policy.lock(|spins| self.platform.relax(spins));
+        zone.managed.add(1);
+        if setup::set_watermarks(&policy, self.zones()) {
+            self.cpus().iter().for_each(PerCpu::renew_routes);
+        }
+        drop(policy);
+        self.platform.irq_restore(irq_state);
+    }
+
     #[inline]
     pub(crate) fn pin(&self) -> Pinned<'_, P> {
         let number = self.platform.pin().value() as usize;
@@ -327,7 +347,7 @@ impl<P: Platform> PageAllocator<P> {
         mark: Mark,
     ) -> Option<RawPage> {
         for zone in self.eligible(request) {
-            let marks = &zone.facts.watermarks;
+            let marks = &zone.marks;
             if !marks.ok(zone.nr_free(), order, mark, request.highest) {
                 continue;
             }
@@ -371,7 +391,7 @@ impl<P: Platform> PageAllocator<P> {
     pub(crate) fn most(&self, request: &Request, order: Order, mark: Mark) -> u64 {
         let spare = |zone: &Zone| {
             // Reserved frames may be handed in.
-            zone.facts.watermarks.spare(zone.facts.present, mark, request.highest)
+            zone.marks.spare(zone.facts.present, mark, request.highest)
         };
         self.eligible(request).map(|zone| spare(zone) >> order.value()).sum()
     }
@@ -452,7 +472,7 @@ impl<P: Platform> PageAllocator<P> {
         let mut lists = pinned.lists()?;
         self.eligible(request).find_map(|zone| {
             // What a zone keeps from requests that could use a higher one, it keeps here too.
-            if zone.nr_free() < zone.facts.watermarks.lowmem_reserve[request.highest.index()] {
+            if zone.nr_free() < zone.marks.reserve(request.highest) {
                 return None;
             }
             let id = zone.list(request.migratetype);
@@ -529,7 +549,7 @@ impl<P: Platform> PageAllocator<P> {
         let mut zones = self.eligible(request).peekable();
         let node = zones.peek()?.facts.node;
         zones.take_while(|zone| zone.facts.node == node).find(|zone| {
-            let limit = zone.facts.watermarks.bulk_limit(request.highest);
+            let limit = zone.marks.bulk_limit(request.highest);
             zone.has_more_than(limit.saturating_add(nr_pages as u64), request.home)
         })
     }

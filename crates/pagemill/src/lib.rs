@@ -80,6 +80,7 @@ mod policy;
 mod put;
 mod queue;
 mod reclaim;
+mod reserved;
 mod returning;
 #[cfg(feature = "alloc")]
 mod ring;

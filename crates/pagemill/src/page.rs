@@ -81,10 +81,12 @@ impl<S: PageSource> Page<S> {
     ///
     /// # Safety
     /// The caller owns the frame: it was given up by [`into_raw`](Self::into_raw), or it is one of
-    /// the reserved frames, which the allocator then takes in.
+    /// the reserved frames, which the allocator then takes in: they count as managed from now on, and
+    /// the watermarks of all zones follow.
     #[track_caller]
     pub unsafe fn from_pfn(source: S, pfn: Pfn) -> Option<Self> {
         let raw = source.allocator().handle_of(pfn, Order::ZERO)?;
+        source.allocator().hand_in(raw);
         source.allocator().adopt(raw, Location::caller());
         Some(Self { raw, source })
     }

@@ -63,8 +63,14 @@ impl PerCpu {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { id, home, node, is_shared, routes, slots, zone_events } = parts;
         let claim = if is_shared { Claim::shared(id) } else { Claim::new(id) };
-        let usual = *routes.of(Self::USUAL);
+        let usual = routes.of(Self::USUAL).clone();
         Self { claim, home, node, routes, usual, slots, zone_events }
+    }
+
+    /// Follows the watermarks of the zones; the caller is the only one that does.
+    pub(crate) fn renew_routes(&self) {
+        self.usual.renew();
+        self.routes.renew();
     }
 
     /// Takes the lists away from everybody, for good.
@@ -120,7 +126,7 @@ impl PerCpu {
     /// frees, and not charged.
     #[inline]
     pub(crate) fn usual_slot(&self, page: RawPage) -> Option<&'static Slot> {
-        let Route { class, slot, .. } = self.usual;
+        let &Route { class, slot, .. } = &self.usual;
         class.difference(Some(page)).is_none().then_some(slot)
     }
 
@@ -151,7 +157,7 @@ impl<P: Platform> Lists<'_, P> {
     /// Returns the list that pages of a class return to.
     #[inline]
     pub(crate) fn list_for(&mut self, class: Class) -> ListMut<'_> {
-        let Route { class: usual, slot, .. } = self.cpu.usual;
+        let &Route { class: usual, slot, .. } = &self.cpu.usual;
         if class != usual {
             cold_path();
             return self.list(class.list().index());

@@ -123,8 +123,8 @@ impl<P: Platform> PageAllocator<P> {
         let zones = self.zones().iter();
         let zones = zones.filter(|zone| zone.facts.node == node && zone.facts.kind <= kind);
         let missing = zones.map(|zone| {
-            let marks = &zone.facts.watermarks;
-            (mark(marks) + marks.lowmem_reserve[kind.index()] + 1).saturating_sub(zone.nr_free())
+            let marks = zone.marks.get();
+            (mark(&marks) + marks.lowmem_reserve[kind.index()] + 1).saturating_sub(zone.nr_free())
         });
         missing.min().unwrap_or(0)
     }

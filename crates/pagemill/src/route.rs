@@ -1,15 +1,16 @@
 //! Where ordinary requests of a node go first, worked out beforehand.
 
-use crate::gfp::Gfp;
+use crate::gfp::{Gfp, ZoneKind};
 use crate::handle::Class;
 use crate::shard::Shard;
 use crate::slot::Slot;
+use crate::sync::Counter;
 use crate::units::{NodeId, Order};
 use crate::zone::{Home, Zone};
 use crate::zonelist::ZoneList;
 
 /// The list of the zone that a request prefers, and what it must leave in the zone.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Route {
     zone: &'static Zone,
     /// The class of the pages in the list.
@@ -19,8 +20,25 @@ pub(crate) struct Route {
     /// The CPU's own shard of the zone.
     own: &'static Shard,
     home: Home,
-    /// The low watermark, with what the zone keeps from such requests.
-    limit: u64,
+    /// The highest kind of zone that such requests admit.
+    highest: ZoneKind,
+    /// Whether requests may go there at all.
+    is_open: bool,
+    limit: Limit,
+}
+
+/// The low watermark of a route's zone, with what the zone keeps from its requests.
+///
+/// Beside what else a request looks at: the zone's own copy would be another cache line.
+#[derive(Debug)]
+struct Limit(Counter);
+
+impl Clone for Limit {
+    fn clone(&self) -> Self {
+        let limit = Self(Counter::new());
+        limit.0.set(self.0.get());
+        limit
+    }
 }
 
 /// The routes of one CPU, by the flags that decide about zone and kind of page.
@@ -52,16 +70,24 @@ impl Routes {
             let zone = &zones[first.map_or(0, |&index| usize::from(index))];
             let list = zone.list(gfp.migratetype());
             let is_open = first.is_some() && zone.facts.node == node;
-            let limit = if is_open { zone.facts.watermarks.bulk_limit(highest) } else { CLOSED };
-            Route {
+            let route = Route {
                 zone,
                 class: Class::new(list, Order::ZERO),
                 slot: &slots[list.index()],
                 own: zone.home(home),
                 home,
-                limit,
-            }
+                highest,
+                is_open,
+                limit: Limit(Counter::new()),
+            };
+            route.renew();
+            route
         }))
+    }
+
+    /// Follows the watermarks of the zones; the caller is the only one that does.
+    pub(crate) fn renew(&self) {
+        self.0.iter().for_each(Route::renew);
     }
 
     /// Returns the route of a request.
@@ -72,10 +98,16 @@ impl Routes {
 }
 
 impl Route {
+    /// Follows the watermarks of its zone; the caller is the only one that does.
+    pub(crate) fn renew(&self) {
+        let limit = if self.is_open { self.zone.marks.bulk_limit(self.highest) } else { CLOSED };
+        self.limit.0.set(limit);
+    }
+
     /// Tells whether the zone can give `nr_pages` and stay above its low watermark.
     #[inline]
     pub(crate) fn admits(&self, nr_pages: usize) -> bool {
-        let nr = self.limit.saturating_add(nr_pages as u64);
+        let nr = self.limit.0.get().saturating_add(nr_pages as u64);
         // A closed one is not worth a walk over the zone's shards.
         self.own.nr_free() > nr || nr != CLOSED && self.zone.has_more_than(nr, self.home)
     }

@@ -20,13 +20,14 @@ use crate::owner::{self, Owners};
 use crate::pageblock::Bitmap;
 use crate::pcp::PcpList;
 use crate::percpu::{Parts, PerCpu};
+use crate::reserved::{Reserved, ReservedBlock};
 use crate::route::Routes;
 use crate::shard::{Place, Shard};
 use crate::slot::Slot;
 use crate::span::{Span, Spans, block_base};
 use crate::stats::ZoneEvents;
 use crate::units::{CpuId, NodeId, PAGE_SHIFT};
-use crate::watermark::{Watermarks, default_min_free_pages, lowmem_reserve};
+use crate::watermark::{MarkPolicy, Watermarks, default_min_free_pages, lowmem_reserve};
 use crate::zone::{Home, Zone, ZoneFacts};
 use crate::zonelist::{ZoneList, zone_order};
 
@@ -229,6 +230,7 @@ struct Raw {
     routes: &'static mut [MaybeUninit<Routes>],
     accounts: &'static mut [MaybeUninit<account::Entry>],
     owners: &'static mut [MaybeUninit<owner::Entry>],
+    reserved: &'static mut [MaybeUninit<ReservedBlock>],
 }
 
 /// Takes the tables' memory in order; `None` if the carver only counts.
@@ -252,6 +254,7 @@ fn carve(config: &Config<'_>, counts: &Counts, carver: &mut Carver) -> Option<Ra
     // Entry zero stands for no account.
     let accounts = carver.take(config.nr_accounts as usize + 1);
     let owners = carver.take(if config.page_owner { counts.frames } else { 0 });
+    let reserved = carver.take(counts.blocks);
     Some(Raw {
         zones: zones?,
         shards: shards?,
@@ -268,6 +271,7 @@ fn carve(config: &Config<'_>, counts: &Counts, carver: &mut Carver) -> Option<Ra
         routes: routes?,
         accounts: accounts?,
         owners: owners?,
+        reserved: reserved?,
     })
 }
 
@@ -284,8 +288,15 @@ fn zone_order_len(config: &Config<'_>, counts: &Counts) -> usize {
 
 impl Raw {
     fn fill(self, config: &Config<'_>, is_shared: bool) -> Tables {
-        let zones =
-            fill_zones(config, self.zones, self.shards, self.spans, self.blocks, self.bitmaps);
+        let zones = fill_zones(
+            config,
+            self.zones,
+            self.shards,
+            self.spans,
+            self.blocks,
+            self.bitmaps,
+            self.reserved,
+        );
         let zonelists = fill_zonelists(config, zones, self.zonelists, self.zone_indexes);
         let mut routes = Pieces(self.routes);
         let mut slots = Pieces(self.slots);
@@ -329,9 +340,12 @@ fn fill_zones(
     spans: &'static mut [MaybeUninit<Span>],
     blocks: &'static mut [MaybeUninit<Block>],
     bitmaps: &'static mut [MaybeUninit<Bitmap>],
+    reserved: &'static mut [MaybeUninit<ReservedBlock>],
 ) -> &'static [Zone] {
     let (mut shards, mut spans) = (Pieces(shards), Pieces(spans));
     let (mut blocks, mut bitmaps) = (Pieces(blocks), Pieces(bitmaps));
+    let mut reserved = Pieces(reserved);
+    let ranges = || config.reserved.iter().map(crate::config::ReservedRange::pfns);
     let mut first_frame = 0;
     let mut names = zone_names(config.nr_nodes())
         .filter(|&(node, kind)| ZoneCounts::of(config, node, kind).spans > 0);
@@ -370,7 +384,7 @@ fn fill_zones(
             let blocks = write_all(blocks.next(nr_blocks), |_| Block::new());
             let bitmaps = write_all(bitmaps.next(nr_blocks), |_| Bitmap::EMPTY);
             let mut buddy = Buddy::new(blocks, bitmaps, spans, first);
-            buddy.free_all_except(config.reserved.iter().map(crate::config::ReservedRange::pfns));
+            buddy.free_all_except(ranges());
             let shard = u16::try_from(shard).expect("64 at most");
             Shard::new(Place { node, zone: number, shard }, buddy)
         });
@@ -379,38 +393,52 @@ fn fill_zones(
             kind,
             node,
             spans,
-            managed: shards.iter().map(Shard::nr_free).sum(),
             present: counts.frames,
-            watermarks: Watermarks::default(),
             division: Division::new(shard_nr_blocks, counts.shards, first_block),
         };
-        Zone::new(shards, facts)
+        let table = write_all(reserved.next(counts.blocks), |_| ReservedBlock::new());
+        Zone::new(shards, facts, Reserved::new(table, spans, ranges()))
     });
-    set_watermarks(config, zones);
+    set_watermarks(&mark_policy(config), zones);
     zones
 }
 
-/// Divides the reserve among the zones by size; zone Movable lends none of its own to the kernel,
-/// but keeps a share like the others, since its pages are freed and taken in the same way.
-fn set_watermarks(config: &Config<'_>, zones: &mut [Zone]) {
-    let total: u64 = zones.iter().map(|zone| zone.facts.managed).sum();
-    let min_free = match config.min_free_bytes {
-        Some(bytes) => bytes >> PAGE_SHIFT,
-        None => default_min_free_pages(total),
-    };
-    for index in 0..zones.len() {
-        let ZoneFacts { node, kind, managed, .. } = zones[index].facts;
-        let mut managed_by_kind = [0; NR_ZONE_KINDS];
-        for zone in zones.iter().filter(|zone| zone.facts.node == node) {
-            managed_by_kind[zone.facts.kind.index()] = zone.facts.managed;
-        }
-        let share = u128::from(min_free) * u128::from(managed);
-        let min = share.checked_div(u128::from(total)).unwrap_or(0);
-        let min = u64::try_from(min).unwrap_or(u64::MAX).min(managed);
-        let mut marks = Watermarks::new(min, managed, config.watermark_scale_factor);
-        marks.lowmem_reserve = lowmem_reserve(kind, &managed_by_kind, &config.lowmem_reserve_ratio);
-        zones[index].facts.watermarks = marks;
+/// Returns what the zones' watermarks are derived from.
+pub(crate) fn mark_policy(config: &Config<'_>) -> MarkPolicy {
+    MarkPolicy {
+        min_free: config.min_free_bytes.map(|bytes| bytes >> PAGE_SHIFT),
+        scale_factor: config.watermark_scale_factor,
+        lowmem_reserve_ratio: config.lowmem_reserve_ratio,
     }
+}
+
+/// Divides the reserve among the zones by size, and tells whether a watermark is new; the caller is the
+/// only one that does.
+///
+/// Zone Movable lends none of its own to the kernel, but keeps a share like the others, since its
+/// pages are freed and taken in the same way.
+pub(crate) fn set_watermarks(policy: &MarkPolicy, zones: &[Zone]) -> bool {
+    let total: u64 = zones.iter().map(|zone| zone.managed.get()).sum();
+    let min_free = policy.min_free.unwrap_or_else(|| default_min_free_pages(total));
+    let mut is_new = false;
+    // Zones are sorted by node.
+    for of_node in zones.chunk_by(|one, next| one.facts.node == next.facts.node) {
+        let mut managed_by_kind = [0; NR_ZONE_KINDS];
+        for zone in of_node {
+            managed_by_kind[zone.facts.kind.index()] = zone.managed.get();
+        }
+        for zone in of_node {
+            let (kind, managed) = (zone.facts.kind, zone.managed.get());
+            let share = u128::from(min_free) * u128::from(managed);
+            let min = share.checked_div(u128::from(total)).unwrap_or(0);
+            let min = u64::try_from(min).unwrap_or(u64::MAX).min(managed);
+            let mut marks = Watermarks::new(min, managed, policy.scale_factor);
+            marks.lowmem_reserve =
+                lowmem_reserve(kind, &managed_by_kind, &policy.lowmem_reserve_ratio);
+            is_new |= zone.marks.set(&marks);
+        }
+    }
+    is_new
 }
 
 fn fill_zonelists(

@@ -32,7 +32,7 @@ pub struct ZoneInfo {
     pub spanned: u64,
     /// Pages of the memory map, reserved ones included.
     pub present: u64,
-    /// Pages that the allocator hands out.
+    /// Pages that the allocator hands out: all but the reserved ones that nobody has handed in.
     pub managed: u64,
     /// Number of the first frame.
     pub start_pfn: u64,
@@ -169,10 +169,10 @@ impl<P: Platform> PageAllocator<P> {
             node: facts.node,
             kind: facts.kind,
             nr_free_pages: zone.nr_free(),
-            watermarks: facts.watermarks,
+            watermarks: zone.marks.get(),
             spanned: end_pfn - start_pfn,
             present: facts.present,
-            managed: facts.managed,
+            managed: zone.managed.get(),
             start_pfn,
             free_blocks: view.free_blocks,
             pageblocks: view.pageblocks,

@@ -1,6 +1,7 @@
 //! How much of a zone a request must leave free: pure arithmetic.
 
 use crate::gfp::{Gfp, NR_ZONE_KINDS, ZoneKind};
+use crate::sync::Counter;
 use crate::units::Order;
 
 /// The limits of one zone, in pages.
@@ -26,6 +27,49 @@ impl Watermarks {
         let step = (min / 4).max(managed * u64::from(scale_factor) / 10_000);
         Self { min, low: min + step, high: min + 2 * step, lowmem_reserve: [0; NR_ZONE_KINDS] }
     }
+}
+
+/// The limits of a zone in use. They change where reserved memory is handed in.
+///
+/// A request that runs beside a change may see some limits from before it and some from after it.
+#[derive(Debug)]
+pub(crate) struct Marks {
+    min: Counter,
+    low: Counter,
+    high: Counter,
+    lowmem_reserve: [Counter; NR_ZONE_KINDS],
+}
+
+impl Marks {
+    pub(crate) fn new() -> Self {
+        let [min, low, high] = core::array::from_fn(|_| Counter::new());
+        Self { min, low, high, lowmem_reserve: core::array::from_fn(|_| Counter::new()) }
+    }
+
+    /// Sets all limits and tells whether one is new; the caller is the only one that does.
+    pub(crate) fn set(&self, marks: &Watermarks) -> bool {
+        let is_new = self.get() != *marks;
+        self.min.set(marks.min);
+        self.low.set(marks.low);
+        self.high.set(marks.high);
+        for (reserve, &nr_pages) in self.lowmem_reserve.iter().zip(&marks.lowmem_reserve) {
+            reserve.set(nr_pages);
+        }
+        is_new
+    }
+
+    /// Returns all limits.
+    pub(crate) fn get(&self) -> Watermarks {
+        let [min, low, high] = [&self.min, &self.low, &self.high].map(Counter::get);
+        let lowmem_reserve = core::array::from_fn(|kind| self.lowmem_reserve[kind].get());
+        Watermarks { min, low, high, lowmem_reserve }
+    }
+
+    /// Returns what the zone keeps from requests that could have used a zone of kind `highest`.
+    #[inline]
+    pub(crate) fn reserve(&self, highest: ZoneKind) -> u64 {
+        self.lowmem_reserve[highest.index()].get()
+    }
 
     /// Tells whether `nr_pages` single pages can be taken from `free` without going to low.
     ///
@@ -42,7 +86,7 @@ impl Watermarks {
     /// Returns what [`bulk_ok`](Self::bulk_ok) leaves.
     #[inline]
     pub(crate) fn bulk_limit(&self, highest: ZoneKind) -> u64 {
-        self.low + self.lowmem_reserve[highest.index()]
+        self.low.get() + self.reserve(highest)
     }
 
     /// Tells whether a block of `order` can be taken from `free` without going to `mark`.
@@ -65,12 +109,15 @@ impl Watermarks {
     #[inline]
     fn limit(&self, mark: Mark, highest: ZoneKind) -> Option<u64> {
         let limit = match mark {
-            Mark::Low => self.low,
-            Mark::Min => self.min,
-            Mark::MinHigh => self.min - self.min / 2,
+            Mark::Low => self.low.get(),
+            Mark::Min => self.min.get(),
+            Mark::MinHigh => {
+                let min = self.min.get();
+                min - min / 2
+            }
             Mark::None => return None,
         };
-        Some(limit + self.lowmem_reserve[highest.index()])
+        Some(limit + self.reserve(highest))
     }
 }
 
@@ -114,6 +161,15 @@ impl Mark {
     }
 }
 
+/// What the limits of all zones are derived from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MarkPolicy {
+    /// What the min watermarks add up to, in pages; `None` for Linux's rule.
+    pub(crate) min_free: Option<u64>,
+    pub(crate) scale_factor: u32,
+    pub(crate) lowmem_reserve_ratio: [u32; NR_ZONE_KINDS],
+}
+
 /// Returns what the min watermarks of all zones add up to, in pages, by Linux's rule.
 ///
 /// # Source
@@ -152,11 +208,19 @@ pub(crate) fn lowmem_reserve(
 mod tests {
     use super::*;
 
+    fn marks(marks: &Watermarks) -> Marks {
+        let cells = Marks::new();
+        assert!(cells.set(marks) || *marks == Watermarks::default());
+        assert!(!cells.set(marks) && cells.get() == *marks);
+        cells
+    }
+
     #[test]
     fn bulk_needs_strictly_more_than_low_and_the_whole_request_and_the_reserve() {
-        let mut marks = Watermarks::new(100, 10_000, 10);
-        marks.lowmem_reserve[ZoneKind::Normal.index()] = 7;
-        assert_eq!((marks.min, marks.low, marks.high), (100, 125, 150));
+        let mut limits = Watermarks::new(100, 10_000, 10);
+        limits.lowmem_reserve[ZoneKind::Normal.index()] = 7;
+        assert_eq!((limits.min, limits.low, limits.high), (100, 125, 150));
+        let marks = marks(&limits);
         assert!(!marks.bulk_ok(125 + 64 + 7, 64, ZoneKind::Normal));
         assert!(marks.bulk_ok(125 + 64 + 7 + 1, 64, ZoneKind::Normal));
         assert!(marks.bulk_ok(125 + 64 + 1, 64, ZoneKind::Dma32));
@@ -164,7 +228,7 @@ mod tests {
 
     #[test]
     fn an_order_counts_with_all_its_pages_but_one() {
-        let marks = Watermarks::new(0, 0, 10);
+        let marks = marks(&Watermarks::new(0, 0, 10));
         let order = Order::new(3).unwrap();
         assert!(!marks.ok(7, order, Mark::Low, ZoneKind::Normal));
         assert!(marks.ok(8, order, Mark::Low, ZoneKind::Normal));
@@ -172,7 +236,7 @@ mod tests {
 
     #[test]
     fn who_may_use_the_reserve() {
-        let marks = Watermarks::new(100, 0, 10);
+        let marks = marks(&Watermarks::new(100, 0, 10));
         let order = Order::ZERO;
         let lowest = |gfp| {
             let mark = Mark::last(gfp);

@@ -8,12 +8,14 @@ use crate::migratetype::{MigrateType, NR_MIGRATE_TYPES};
 use crate::pageblock::{Runs, WORD_NR_PAGES, nr_ones};
 use crate::platform::Platform;
 use crate::put::{Put, Puts};
+use crate::reserved::Reserved;
 use crate::shard::Shard;
 use crate::span::{Span, Spans};
 use crate::stats::ZoneEvents;
+use crate::sync::Counter;
 use crate::trace::Event;
 use crate::units::{MAX_ORDER, NodeId, Order, PAGEBLOCK_ORDER, Pfn};
-use crate::watermark::Watermarks;
+use crate::watermark::Marks;
 
 /// A range of a node's memory with one purpose.
 ///
@@ -23,6 +25,10 @@ pub(crate) struct Zone {
     /// A power of two of them.
     shards: &'static [Shard],
     pub(crate) facts: ZoneFacts,
+    /// Frames that were free at the start or have been handed in; written with the marks.
+    pub(crate) managed: Counter,
+    pub(crate) marks: Marks,
+    pub(crate) reserved: Reserved,
 }
 
 /// What does not change about a zone.
@@ -32,11 +38,8 @@ pub(crate) struct ZoneFacts {
     pub(crate) kind: ZoneKind,
     pub(crate) node: NodeId,
     pub(crate) spans: Spans,
-    /// Frames that were free at the start.
-    pub(crate) managed: u64,
     /// Frames of the memory map, reserved ones included.
     pub(crate) present: u64,
-    pub(crate) watermarks: Watermarks,
     /// Where its shards begin.
     pub(crate) division: Division,
 }
@@ -48,9 +51,12 @@ pub(crate) struct Home(pub(crate) u32);
 impl Zone {
     /// # Panics
     /// If the number of shards is no power of two.
-    pub(crate) fn new(shards: &'static [Shard], facts: ZoneFacts) -> Self {
+    pub(crate) fn new(shards: &'static [Shard], facts: ZoneFacts, reserved: Reserved) -> Self {
         assert!(shards.len().is_power_of_two(), "{} shards", shards.len());
-        Self { shards, facts }
+        let (managed, marks) = (Counter::new(), Marks::new());
+        let zone = Self { shards, facts, managed, marks, reserved };
+        zone.managed.set(zone.nr_free());
+        zone
     }
 
     /// Returns the number of free frames.

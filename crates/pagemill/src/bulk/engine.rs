@@ -149,7 +149,7 @@ impl<P: Platform> PageAllocator<P> {
                 break;
             }
             let left = nr - done;
-            if zone.facts.watermarks.bulk_ok(zone.nr_free(), 0, request.highest()) {
+            if zone.marks.bulk_ok(zone.nr_free(), 0, request.highest()) {
                 done += if sink.is_slow() {
                     self.alloc_bulk_slowly(&request, zone, left, sink)
                 } else {
@@ -206,7 +206,7 @@ impl<P: Platform> PageAllocator<P> {
             if left == 0 {
                 break;
             }
-            let marks = &zone.facts.watermarks;
+            let marks = &zone.marks;
             let spare = marks.spare(zone.nr_free(), Mark::Low, request.highest());
             if self.refill(&mut lists, zone, request.migratetype(), spare) == 0 {
                 if kept == 0 {
@@ -236,7 +236,7 @@ impl<P: Platform> PageAllocator<P> {
         let mut done = 0;
         while done < nr {
             // As a refill does, it leaves what the request must leave.
-            let marks = &zone.facts.watermarks;
+            let marks = &zone.marks;
             let spare = marks.spare(zone.nr_free(), Mark::Low, request.highest());
             let spare = usize::try_from(spare).unwrap_or(usize::MAX);
             let wanted = (nr - done).min(Batch::CAPACITY).min(spare);

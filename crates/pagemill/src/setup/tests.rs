@@ -276,6 +276,41 @@ fn watermarks_divide_the_reserve_by_size() {
     assert_eq!(mins, [256, 768]);
 }
 
+#[test]
+fn watermarks_follow_memory_that_is_handed_in() {
+    let memory = [region(0, 4096, 0), region(GIB, 8 * MIB, 0), region(4 * GIB, 8 * MIB, 0)];
+    let all = Config { zone_dma: true, pcp_high: Some(64), ..Config::new(&memory, 2) };
+    let reserved = [ReservedRange { start: PhysAddr::new(0), len_bytes: 2 * GIB }];
+    let some = Config { reserved: &reserved, ..all };
+    let books = [all, some].map(|config| Memory::filled(metadata_layout(&config).unwrap(), 0xff));
+    let build =
+        |config, books: &Memory| new_allocator(config, books.part(0..books.layout.size())).unwrap();
+    let (all, some) = (build(&all, &books[0]), build(&some, &books[1]));
+    let facts = |allocator: &PageAllocator<Machine>| -> Vec<_> {
+        allocator.zone_info().map(|zone| (zone.managed, zone.watermarks)).collect()
+    };
+    assert_eq!(facts(&some)[1].0, 0);
+    for pfn in (1 << 18..(1 << 18) + 2048).chain(0..1) {
+        // SAFETY: 1. owned: a reserved frame that was not handed in before.
+        let page = unsafe { Page::from_pfn(&some, Pfn::new(pfn)) }.unwrap();
+        let pfn = page.into_raw().pfn();
+        // SAFETY: 1. owned: given up by `into_raw` just now.
+        drop(unsafe { Page::from_pfn(&some, pfn) });
+    }
+    assert_eq!(facts(&some), facts(&all));
+    // What each CPU remembers of them follows, too.
+    let mut slots = [const { None }; 16];
+    let mut taken = Vec::new();
+    while some.alloc_pages_bulk(Gfp::KERNEL | Gfp::DMA32, &mut slots) > 1 {
+        taken.extend(slots.iter_mut().filter_map(Option::take));
+    }
+    let (low, nr_free) = (facts(&some)[1].1.low, some.zone_info().nth(1).unwrap().nr_free_pages);
+    assert!(low > 0 && nr_free + 17 >= low, "{nr_free} pages are left of {low}");
+    slots.iter_mut().for_each(|slot| drop(slot.take()));
+    drop(taken);
+    some.drain_all_pages();
+}
+
 /// Gives `zone` back what was never taken, in a zone of two regions and two shards.
 fn give_back(give: impl FnOnce(&'static Zone, Class, &Machine)) {
     let memory = [region(4 * GIB, 3 * MIB, 0), region(4 * GIB + 16 * MIB, 4 * MIB, 0)];

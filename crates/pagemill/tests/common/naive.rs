@@ -280,6 +280,16 @@ impl Naive {
         assert!(self.reserved.remove(&pfn), "the test handed in {pfn} twice");
     }
 
+    /// Takes over the watermarks, after a frame was handed in.
+    pub(crate) fn follow_marks(&mut self, allocator: &PageAllocator<Machine>) {
+        for (index, info) in allocator.zone_info().enumerate() {
+            let pfns = self.zone_of.iter().filter(|&(_, &of)| of == index).map(|(pfn, _)| pfn);
+            let managed = pfns.filter(|pfn| !self.reserved.contains(pfn)).count();
+            assert_eq!(info.managed, managed as u64);
+            self.zones[index].marks = info.watermarks;
+        }
+    }
+
     /// Counts `events` allocations of `pages` pages together.
     pub(crate) fn count(&mut self, want: Want, zone: usize, pages: usize, events: usize) {
         let (pages, events) = (pages as u64, events as u64);

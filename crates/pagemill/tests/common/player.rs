@@ -526,6 +526,7 @@ impl<'w> Player<'w> {
                     // SAFETY: 1. owned: a reserved frame that was not handed in before.
                     let page = unsafe { Page::from_pfn(frames, Pfn::new(pfn)) };
                     self.pages.push(page.expect("a frame of the map"));
+                    self.naive.follow_marks(frames);
                 }
             }
             Op::FromForeignPfn(pfn) if !self.naive.has_frame(pfn) => {

@@ -220,7 +220,8 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `__alloc_pages_slowpath`. Differs: there is no compaction and
-    /// no killing of tasks; a request that may not fail waits for others to free.
+    /// no killing of tasks; a request that may not fail and finds nothing in the part of the reserve
+    /// that [`Gfp::HIGH`] may use waits for others to free.
     #[cold]
     fn take_block_slowly(&self, ask: &Ask<'_>) -> Result<RawPage, Shortage> {
         let gfp = self.platform().gfp_context(ask.gfp);
@@ -246,15 +247,17 @@ impl<P: Platform> PageAllocator<P> {
             if self.is_worth_a_round(ask.order, gfp, rounds) {
                 continue;
             }
+            // What may not fail has some claim to the reserve, but never to all of it.
+            let last = if gfp.contains(Gfp::NOFAIL) { gfp | Gfp::HIGH } else { gfp };
             let request = self.request(&self.pin(), ask.gfp, ask.node).on(ask.nodes);
-            let is_possible = self.most(&request, ask.order, Mark::last(gfp)) > 0;
+            let is_possible = self.most(&request, ask.order, Mark::last(last)) > 0;
             if !gfp.contains(Gfp::NOFAIL) || !is_possible {
                 return self.take_own(ask).ok_or(Shortage::Memory);
             }
             let attempt = || {
-                self.try_last(ask, gfp).or_else(|| {
+                self.try_last(ask, last).or_else(|| self.take_own(ask)).or_else(|| {
                     self.reclaim_directly(ask.order, gfp, nodes);
-                    self.try_last(ask, gfp)
+                    self.try_last(ask, last)
                 })
             };
             return self.in_turn(self.claims(ask), ask.stop, attempt, |_| true);

@@ -326,6 +326,28 @@ fn a_shrinker_that_allocates_may_use_the_reserves() {
     drop(guard);
 }
 
+/// Where no more than the reserve is left, waiting could last for ever.
+#[test]
+fn a_page_that_may_not_fail_comes_from_half_of_the_reserve() {
+    let memory = [region(NORMAL, 256, 0)];
+    let config = Config {
+        min_free_bytes: Some(pages(32)),
+        watermark_scale_factor: 0,
+        ..Config::new(&memory, 1)
+    };
+    let world = World::new(&config);
+    let frames = world.frames();
+    let mut held: Vec<_> =
+        core::iter::from_fn(|| frames.alloc_page(Gfp::KERNEL | Gfp::NORETRY)).collect();
+    frames.drain_all_pages();
+    assert_eq!(frames.nr_free_pages(), 32);
+    for left in (16..32).rev() {
+        held.extend(frames.alloc_page(Gfp::KERNEL | Gfp::NOFAIL));
+        frames.drain_all_pages();
+        assert_eq!(frames.nr_free_pages(), left, "one page and no more, at once");
+    }
+}
+
 #[test]
 fn a_page_from_a_mempool_is_zero_if_it_was_asked_for_so() {
     let memory = [region(NORMAL, 64, 0)];

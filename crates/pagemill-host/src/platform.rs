@@ -224,21 +224,21 @@ impl Platform for Host {
     #[inline]
     unsafe fn try_claim<'a>(&self, claim: &'a Claim) -> Option<Claimed<'a>> {
         match self.claims {
-            Some(area) => {
-                // SAFETY:
-                // 1. The claim is taken by these two methods only: the caller's obligation.
-                // 2. Registered, and `code-resident`: there is an area for claims. `try_visit` fences,
-                //    or has the claim shared as `claim-switch` says.
-                let claimed = unsafe { area.try_claim(claim) };
-                if claimed.is_none() {
-                    rseq::share_if_here(area, claim);
-                }
-                claimed
-            }
+            // SAFETY:
+            // 1. The claim is taken by these two methods only: the caller's obligation.
+            // 2. Registered, and `code-resident`: there is an area for claims. `try_visit` fences,
+            //    or has the claim shared as `claim-switch` says.
+            Some(area) => unsafe { area.try_claim(claim) },
             None => {
                 cold_path();
                 claim.try_take()
             }
+        }
+    }
+
+    fn claim_failed(&self, claim: &Claim) {
+        if let Some(area) = self.claims {
+            rseq::share_if_here(area, claim);
         }
     }
 

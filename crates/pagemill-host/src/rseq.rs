@@ -329,8 +329,6 @@ pub(crate) fn switch(area: Area, claim: &Claim) {
 }
 
 /// Completes a [`switch`] if the caller runs on the claim's CPU: see `claim-switch`.
-#[cold]
-#[inline(never)]
 pub(crate) fn share_if_here(area: Area, claim: &Claim) {
     // In this order: that it is closed, and then where the caller runs.
     if claim.is_closed() && area.cpu() == Some(claim.cpu()) {

@@ -71,6 +71,10 @@ impl<T: Tracer> Platform for Traced<T> {
         self.host.pin()
     }
 
+    fn claim_failed(&self, claim: &Claim) {
+        self.host.claim_failed(claim);
+    }
+
     fn is_abandoned(&self) -> bool {
         self.host.is_abandoned()
     }

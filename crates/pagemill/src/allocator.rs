@@ -574,6 +574,12 @@ impl<'a, P: Platform> Pinned<'a, P> {
         self.cpu.try_lock(&self.allocator.platform)
     }
 
+    /// Takes the CPU's lists as [`lists`](Self::lists) does, unless they are shared.
+    #[inline]
+    pub(crate) fn lists_at_once(&self) -> Option<Lists<'a, P>> {
+        self.cpu.try_lock_at_once(&self.allocator.platform)
+    }
+
     /// Returns where a request goes first that prefers `node`, or the CPU's own; `None` if it is not
     /// the CPU's.
     #[inline]

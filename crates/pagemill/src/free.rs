@@ -25,7 +25,10 @@ impl<P: Platform> PageAllocator<P> {
             drop(pinned);
             return self.free_other(page);
         };
-        let Some(mut lists) = pinned.lists() else { return self.free_block(page) };
+        let Some(mut lists) = pinned.lists_at_once() else {
+            drop(pinned);
+            return self.free_to_list(page);
+        };
         let is_added = {
             // SAFETY: 1. of this CPU: both are of `pinned`.
             let mut list = unsafe { lists.list_at(slot) };

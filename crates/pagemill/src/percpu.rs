@@ -88,6 +88,18 @@ impl PerCpu {
         }
     }
 
+    /// Takes the lists as [`try_lock`](Self::try_lock) does, unless they are shared: for fast paths,
+    /// which need no stack frame if nothing is called that returns.
+    #[inline]
+    pub(crate) fn try_lock_at_once<'a, P: Platform>(
+        &'a self,
+        platform: &'a P,
+    ) -> Option<Lists<'a, P>> {
+        // SAFETY: 1. taken through the platform only, or never without an exchange.
+        let claimed = unsafe { platform.try_claim(&self.claim) }?;
+        Some(self.lists(claimed, platform))
+    }
+
     /// Takes the lists if nobody else is using them, from any CPU.
     pub(crate) fn try_visit<'a, P: Platform>(&'a self, platform: &'a P) -> Option<Lists<'a, P>> {
         // SAFETY: 1. taken through the platform only, or never without an exchange.
@@ -100,7 +112,9 @@ impl PerCpu {
     /// Takes the lists after all if they are shared: by several CPUs, which not every platform can
     /// tell apart, or because a fence was refused.
     #[cold]
+    #[inline(never)]
     fn try_lock_shared<'a, P: Platform>(&'a self, platform: &'a P) -> Option<Lists<'a, P>> {
+        platform.claim_failed(&self.claim);
         if !self.claim.is_shared() {
             return None;
         }

@@ -61,6 +61,12 @@ pub trait Platform {
         false
     }
 
+    /// Called where [`try_claim`](Self::try_claim) or [`try_visit`](Self::try_visit) returned `None`.
+    ///
+    /// A platform that changes how a claim is taken can complete the change here; others do nothing.
+    /// Off the fast paths, unlike the two methods.
+    fn claim_failed(&self, _claim: &Claim) {}
+
     /// Keeps interrupts away from this CPU and returns what was in force before.
     ///
     /// Called just before a zone lock is taken.

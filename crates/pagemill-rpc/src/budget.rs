@@ -53,8 +53,12 @@ struct State<T> {
     nr_waiting: usize,
 }
 
-/// Whether the client is a stranger, what it holds, and its key.
-type Turn = (bool, usize, ClientKey);
+/// Whether the client is a stranger, what it holds, the ticket of its request that is served next,
+/// and its key.
+///
+/// Of clients that hold the same, the one whose request has waited longest is served first. The
+/// key alone would starve the client with the highest address.
+type Turn = (bool, usize, Ticket, ClientKey);
 
 struct Share<T> {
     used: usize,
@@ -132,7 +136,7 @@ impl<T> Budget<T> {
     pub(crate) fn is_beyond_its_share(&self, client: ClientKey) -> bool {
         let state = lock(&self.state);
         let used = state.shares.get(&client).map_or(0, |share| share.used);
-        state.turns.first().is_some_and(|&(is_stranger, least, _)| {
+        state.turns.first().is_some_and(|&(is_stranger, least, ..)| {
             (is_stranger, least) < (client.is_stranger(), used)
         })
     }
@@ -218,7 +222,7 @@ impl<T> State<T> {
     }
 
     fn serve(&mut self, limit: usize, mut serve: impl FnMut(ClientKey, usize, T)) {
-        while let Some(&(_, _, client)) = self.turns.first()
+        while let Some(&(.., client)) = self.turns.first()
             // What the first one holds is part of what those that wait hold.
             && self.has_room(limit, 0)
         {
@@ -237,15 +241,23 @@ impl<T> State<T> {
             .shares
             .entry(client)
             .or_insert_with(|| Share { used: 0, waiting: BTreeMap::new() });
-        if !share.waiting.is_empty() {
-            self.turns.remove(&(client.is_stranger(), share.used, client));
+        if let Some(turn) = share.turn(client) {
+            self.turns.remove(&turn);
         }
         change(share);
-        if !share.waiting.is_empty() {
-            self.turns.insert((client.is_stranger(), share.used, client));
+        if let Some(turn) = share.turn(client) {
+            self.turns.insert(turn);
         } else if share.used == 0 {
             self.shares.remove(&client);
         }
+    }
+}
+
+impl<T> Share<T> {
+    /// Returns the client's place among those that wait; `None` if it does not wait.
+    fn turn(&self, client: ClientKey) -> Option<Turn> {
+        let &(_, ticket) = self.waiting.keys().next()?;
+        Some((client.is_stranger(), self.used, ticket, client))
     }
 }
 

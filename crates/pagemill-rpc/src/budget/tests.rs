@@ -75,6 +75,37 @@ fn a_cancelled_request_is_not_served() {
     assert_eq!((budget.used(), budget.nr_waiting()), (0, 0));
 }
 
+#[test]
+fn of_clients_that_hold_the_same_the_one_that_waits_longest_is_served_first() {
+    let budget = Budget::new(1);
+    assert!(budget.reserve(&request(9, 1), || 9).is_none());
+    // Clients with lower addresses ask again whenever they were served.
+    assert!(budget.reserve(&request(8, 1), || 8).is_some());
+    assert!(budget.reserve(&request(1, 1), || 1).is_some());
+    assert!(budget.reserve(&request(2, 1), || 2).is_some());
+    let mut holder = 9;
+    for expected in [8, 1, 2, 8, 1, 2] {
+        let served = release(&budget, holder, 1);
+        assert_eq!(served, [(1, u32::try_from(expected).unwrap())]);
+        holder = expected;
+        let again = u32::try_from(holder).unwrap();
+        assert!(budget.reserve(&request(holder, 1), || again).is_some());
+    }
+}
+
+#[test]
+fn an_old_request_that_others_of_its_client_pass_does_not_let_the_client_pass_others() {
+    let budget = Budget::new(1);
+    let proven = |number| Request { is_proven: true, ..request(number, 1) };
+    assert!(budget.reserve(&request(3, 1), || 0).is_none());
+    assert!(budget.reserve(&request(1, 1), || 1).is_some());
+    assert!(budget.reserve(&request(2, 1), || 2).is_some());
+    assert!(budget.reserve(&proven(1), || 3).is_some());
+    assert_eq!(release(&budget, 3, 1), [(1, 2)], "client 1 goes on with what came last");
+    assert_eq!(release(&budget, 2, 1), [(1, 3)]);
+    assert_eq!(release(&budget, 1, 1), [(1, 1)]);
+}
+
 struct Connection {
     client: u64,
     is_proven: bool,
@@ -108,13 +139,16 @@ impl Naive {
 
     /// Returns the place of the one to be served next.
     fn next(&self) -> Option<usize> {
-        let waiting = self.connections.iter().enumerate().filter_map(|(at, connection)| {
-            let (ticket, _) = connection.waits?;
-            let client = connection.client;
-            let turn = (client == 0, self.used_by(client), client);
-            Some((turn, !connection.is_proven, ticket, at))
-        });
-        waiting.min().map(|(.., at)| at)
+        // The request that each client has served next, and of those the first.
+        let of_client = |client: u64| {
+            let waiting = self.connections.iter().enumerate().filter_map(|(at, connection)| {
+                let (ticket, _) = connection.waits.filter(|_| connection.client == client)?;
+                Some((!connection.is_proven, ticket, at))
+            });
+            let (_, ticket, at) = waiting.min()?;
+            Some(((client == 0, self.used_by(client), ticket), at))
+        };
+        (0..4).filter_map(of_client).min().map(|(_, at)| at)
     }
 
     fn serve(&mut self) -> Vec<(usize, u32)> {

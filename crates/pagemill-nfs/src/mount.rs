@@ -32,6 +32,9 @@ const MAX_NR_MOUNTS: usize = 1024;
 /// The most bytes of the list that EXPORT and DUMP answer with.
 const MAX_LIST_BYTES: usize = 64 << 10;
 
+/// The number of the procedure that returns a handle.
+const MNT: u32 = 1;
+
 const MOUNT_V3: Version = Version {
     number: 3,
     procedures: &[
@@ -91,6 +94,7 @@ impl MountProgram {
                 let MountRefusal { reason, remedy } = &why;
                 warn!(%client, path = ?shown, ?reason, ?remedy, "mount refused");
                 call.reply.u32(mount_code(status))?;
+                call.mark_useless();
             }
         }
         Ok(())
@@ -165,9 +169,13 @@ impl<S: Frames> Program<S> for MountProgram {
     }
 
     fn call(&self, call: &mut Call<'_, S>) -> Result<(), CallError> {
+        // Anyone may make calls other than MNT.
+        if call.header.proc != MNT {
+            call.mark_useless();
+        }
         match call.header.proc {
             0 => Ok(()),
-            1 => self.mnt(call),
+            MNT => self.mnt(call),
             2 => self.dump(call),
             3 => self.umnt(call),
             4 => {

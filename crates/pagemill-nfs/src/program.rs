@@ -80,6 +80,7 @@ impl<S: Frames> Program<S> for NfsProgram {
             Ok(Ok(())) => Ok(()),
             Ok(Err(status)) => {
                 self.count_refusal(index, status);
+                call.mark_useless();
                 debug!(client = %call.peer.addr, xid = call.header.xid, procedure, %status);
                 Ok(())
             }

@@ -60,13 +60,6 @@ impl Route {
     }
 }
 
-impl Route {
-    /// Tells whether a procedure other than `NULL` is run.
-    pub(crate) fn is_useful(&self) -> bool {
-        matches!(self, Self::Run(target) if target.header.proc != 0)
-    }
-}
-
 /// A procedure and who calls it.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
@@ -89,6 +82,21 @@ pub enum Verdict {
     Silence,
     /// Nothing is to be sent, and the connection is to be closed: the procedure panicked.
     Close,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) verdict: Verdict,
+    /// Whether a procedure other than `NULL` was run for the message and succeeded, also in the
+    /// program's own terms. Such a call shows that the client is of use.
+    pub(crate) is_useful: bool,
+}
+
+impl From<Verdict> for Outcome {
+    fn from(verdict: Verdict) -> Self {
+        Self { verdict, is_useful: false }
+    }
 }
 
 struct Served<S: Frames> {
@@ -210,10 +218,15 @@ impl<S: Frames> Dispatcher<S> {
 
     /// Does what was decided; what is to be sent is the request's reply.
     pub fn run(&self, rqst: &mut Rqst<S>, peer: &Peer, route: &Route) -> Verdict {
+        self.judge(rqst, peer, route).verdict
+    }
+
+    /// As [`run`](Self::run), and tells whether the call was of use.
+    pub(crate) fn judge(&self, rqst: &mut Rqst<S>, peer: &Peer, route: &Route) -> Outcome {
         match route {
             Route::Run(target) => self.carry_out(rqst, peer, target),
-            &Route::Refuse { xid, status } => answer(rqst, xid, status),
-            Route::Ignore | Route::Close => Verdict::Silence,
+            &Route::Refuse { xid, status } => answer(rqst, xid, status).into(),
+            Route::Ignore | Route::Close => Verdict::Silence.into(),
         }
     }
 
@@ -262,18 +275,20 @@ impl<S: Frames> Dispatcher<S> {
         Ok((program, version, procedure))
     }
 
-    fn carry_out(&self, rqst: &mut Rqst<S>, peer: &Peer, target: &Target) -> Verdict {
+    fn carry_out(&self, rqst: &mut Rqst<S>, peer: &Peer, target: &Target) -> Outcome {
         let begun = Instant::now();
         let key = (target.procedure.replies == Replies::Kept).then(|| self.key(rqst, peer, target));
         if let Some(key) = &key {
             match self.replies.begin(key, self.start.elapsed()) {
                 Seen::New => {}
-                Seen::InProgress => return Verdict::Silence,
+                Seen::InProgress => return Verdict::Silence.into(),
+                // Not of use: the call was judged when it was carried out.
                 Seen::Done(reply) => {
-                    return match rqst.reply().put(&reply) {
+                    let verdict = match rqst.reply().put(&reply) {
                         Ok(()) => Verdict::Reply,
                         Err(_) => Verdict::Silence,
                     };
+                    return verdict.into();
                 }
             }
         }
@@ -286,11 +301,11 @@ impl<S: Frames> Dispatcher<S> {
         if let Some(stats) = served.stats[target.version].get(index) {
             stats.ran(begun.elapsed(), status.is_ok());
         }
-        status.unwrap_or_else(|verdict| verdict)
+        status.unwrap_or_else(Outcome::from)
     }
 
     /// Runs the procedure; an error is a call without results, answered or not.
-    fn invoke(&self, rqst: &mut Rqst<S>, peer: &Peer, target: &Target) -> Result<Verdict, Verdict> {
+    fn invoke(&self, rqst: &mut Rqst<S>, peer: &Peer, target: &Target) -> Result<Outcome, Verdict> {
         let xid = target.header.xid;
         let (mut args, behind, reply) = rqst.all_parts();
         let before = reply.mark();
@@ -300,15 +315,15 @@ impl<S: Frames> Dispatcher<S> {
             return Err(Verdict::Silence);
         }
         if target.header.proc == 0 {
-            return Ok(Verdict::Reply);
+            return Ok(Verdict::Reply.into());
         }
         let (header, peer_of, cred) = (target.header, *peer, target.cred);
-        let mut call = Call { header, peer: peer_of, cred, args, reply, behind };
+        let mut call = Call { header, peer: peer_of, cred, args, reply, behind, is_useful: true };
         let program = &*self.programs[target.program].program;
         let done = self
             .guarded(program, target.procedure, &target.header, peer, || program.call(&mut call));
         let status = match done.ok_or(Verdict::Close)? {
-            Ok(()) => return Ok(Verdict::Reply),
+            Ok(()) => return Ok(Outcome { verdict: Verdict::Reply, is_useful: call.is_useful }),
             Err(CallError::GarbageArgs(_)) => ReplyStatus::GarbageArgs,
             Err(CallError::ProcUnavail) => ReplyStatus::ProcUnavail,
             Err(CallError::SystemErr) => ReplyStatus::SystemErr,

@@ -106,6 +106,8 @@ pub struct Call<'a, S: PageSource> {
     pub reply: &'a mut Reply<S>,
     /// What follows `args`, for a procedure that takes it from there.
     pub(crate) behind: Option<Behind<'a>>,
+    /// Whether the call shows that its client is of use, if it succeeds.
+    pub(crate) is_useful: bool,
 }
 
 impl<'a, S: PageSource> Call<'a, S> {
@@ -115,6 +117,15 @@ impl<'a, S: PageSource> Call<'a, S> {
     /// As [`XdrReader::opaque`].
     pub fn payload(&mut self, max: usize) -> Result<Payload<'a>, XdrError> {
         Payload::read(&mut self.args, self.behind.take(), max)
+    }
+
+    /// Says that the call does not show that its client is of use, although it is answered: the
+    /// answer is a refusal in the program's own terms, or anyone may make the call.
+    ///
+    /// Of connections that have completed no other calls, the server closes one for a new
+    /// connection when all places are taken.
+    pub fn mark_useless(&mut self) {
+        self.is_useful = false;
     }
 }
 

@@ -8,7 +8,7 @@ use crate::client::ClientKey;
 /// What of a connection decides whether it is closed for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Standing {
-    /// When its last call was carried out other than `NULL`, in milliseconds; zero for never.
+    /// When its last useful call was carried out, in milliseconds; zero for never.
     pub(crate) useful: u64,
     /// Since when it has been of no use: it has been idle, has not completed a call, or has not
     /// read its replies. `None` while a call is being carried out.
@@ -69,7 +69,7 @@ impl<T> Roster<T> {
     /// may be closed for it.
     ///
     /// That is one of strangers; else one of the client that has most; among those, one that has
-    /// never completed a call but `NULL`; among those, the one whose last call is longest ago.
+    /// never completed a useful call; among those, the one whose last call is longest ago.
     ///
     /// Only a stranger's is closed for a stranger. One that is in use is closed only for a client
     /// with fewer connections, or if it is a stranger's.

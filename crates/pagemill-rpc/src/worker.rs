@@ -8,7 +8,7 @@ use std::thread;
 use pagemill::PAGE_SIZE;
 use rustix::event::Timespec;
 
-use crate::dispatch::{Route, Verdict};
+use crate::dispatch::{Outcome, Route, Verdict};
 use crate::hub::{Desk, Happening, Hub};
 use crate::listener::Socket;
 use crate::pages::Frames;
@@ -297,8 +297,11 @@ impl<S: Frames> Worker<'_, S> {
         self.desk.since.store(now, Ordering::Relaxed);
         self.desk.token.store(connection.token, Ordering::Relaxed);
         connection.hold.take();
-        let verdict = self.hub.dispatcher.run(&mut self.rqst, &connection.peer, route);
-        note(connection, route, verdict, now);
+        let Outcome { verdict, is_useful } =
+            self.hub.dispatcher.judge(&mut self.rqst, &connection.peer, route);
+        if is_useful {
+            connection.times.useful.store(now, Ordering::Relaxed);
+        }
         let held = connection.hold.end();
         self.desk.token.store(0, Ordering::Relaxed);
         let sent = match verdict {
@@ -352,8 +355,11 @@ impl<S: Frames> Worker<'_, S> {
         } else {
             self.hub.arm(connection, true);
         }
-        let verdict = self.hub.dispatcher.run(&mut self.rqst, &connection.peer, route);
-        note(connection, route, verdict, now);
+        let Outcome { verdict, is_useful } =
+            self.hub.dispatcher.judge(&mut self.rqst, &connection.peer, route);
+        if is_useful {
+            connection.times.useful.store(now, Ordering::Relaxed);
+        }
         let sent = match verdict {
             Verdict::Reply => self.send_now(connection).is_ok(),
             Verdict::Silence => true,
@@ -459,12 +465,5 @@ struct Running<'a>(&'a AtomicUsize);
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Notes that a connection has completed a call, if that was not `NULL`.
-fn note<S: Frames>(connection: &Connection<S>, route: &Route, verdict: Verdict, now: u64) {
-    if verdict == Verdict::Reply && route.is_useful() {
-        connection.times.useful.store(now, Ordering::Relaxed);
     }
 }

@@ -20,8 +20,8 @@ use core::time::Duration;
 use std::io::Write;
 
 use common::{
-    Client, ECHO, PATIENCE, READ_PAGES, SUM, TestProgram, World, assert_read, message, opaque,
-    read_args, record, results, small_config,
+    Client, ECHO, FAIL, PATIENCE, READ_PAGES, REFUSE, SUM, TestProgram, World, assert_read,
+    message, opaque, read_args, record, results, small_config, words,
 };
 use pagemill_rpc::ServerConfig;
 
@@ -168,6 +168,34 @@ fn connections_that_only_send_null_give_way_to_new_ones() {
         chatty.remove(0);
         chatty.push(new);
     }
+    assert_eq!(useful.call(ECHO, &opaque(b"b")).unwrap(), opaque(b"b"), "it is of use");
+    assert_eq!(world.server.dispatcher().stats().turned_away.value(), 0);
+}
+
+/// Every kind of call that succeeds at nothing, each made on a connection of its own.
+#[test]
+fn calls_that_are_refused_do_not_make_a_connection_useful() {
+    let world =
+        World::with(ServerConfig { max_connections: 8, ..patient() }, TestProgram::default());
+    let mut useful = world.client();
+    assert_eq!(useful.call(ECHO, &opaque(b"a")).unwrap(), opaque(b"a"));
+    let mut junk: Vec<_> = (0..7).map(|_| world.client()).collect();
+    let no_such_procedure = 99;
+    assert_eq!(junk[0].call(REFUSE, &[]).unwrap(), words(&[7]), "refused by the program");
+    // The call again, whose reply was kept.
+    junk[0].xid -= 1;
+    assert_eq!(junk[0].call(REFUSE, &[]).unwrap(), words(&[7]));
+    assert!(junk[1].call(ECHO, &[]).is_err(), "GARBAGE_ARGS");
+    assert!(junk[2].call(FAIL, &[]).is_err(), "SYSTEM_ERR");
+    assert!(junk[3].call(no_such_procedure, &[]).is_err(), "PROC_UNAVAIL");
+    assert!(junk[4].call(SUM, &[0xff; 4]).is_err(), "GARBAGE_ARGS of a slow procedure");
+    assert_eq!(junk[5].call(0, &[]).unwrap(), [], "NULL");
+    // Each new one takes the place of one that is of no use, however recent its calls are.
+    let mut new: Vec<_> = (0..7).map(|_| world.client()).collect();
+    for client in &mut new {
+        assert_eq!(client.call(ECHO, &opaque(b"new")).unwrap(), opaque(b"new"));
+    }
+    junk.iter_mut().for_each(Client::assert_closed);
     assert_eq!(useful.call(ECHO, &opaque(b"b")).unwrap(), opaque(b"b"), "it is of use");
     assert_eq!(world.server.dispatcher().stats().turned_away.value(), 0);
 }

@@ -203,7 +203,7 @@ pub(crate) struct Connection<S: Frames> {
 pub(crate) struct Times {
     /// The last call or byte, in either direction.
     pub(crate) active: AtomicU64,
-    /// The last call that was carried out, other than `NULL`.
+    /// The last call that succeeded, other than `NULL` and those that the program marks as useless.
     pub(crate) useful: AtomicU64,
     /// The first byte of a call that is not complete, or when it got memory that it waited for.
     pub(crate) record: AtomicU64,

@@ -39,6 +39,7 @@ pub(crate) const LONG_HEAD: u32 = 10;
 pub(crate) const PANIC: u32 = 11;
 pub(crate) const STORE: u32 = 12;
 pub(crate) const SLOW_PANIC: u32 = 13;
+pub(crate) const REFUSE: u32 = 14;
 
 const fn procedure(name: &'static str, pace: Pace, replies: Replies) -> Procedure {
     Procedure { name, pace, replies, data: Data::InPages }
@@ -59,6 +60,7 @@ const PROCEDURES: &[Procedure] = &[
     procedure("PANIC", Pace::Quick, Replies::Kept),
     Procedure { data: Data::MayBeAside, ..procedure("STORE", Pace::Slow, Replies::Forgotten) },
     procedure("SLOW_PANIC", Pace::Slow, Replies::Kept),
+    procedure("REFUSE", Pace::Slow, Replies::Kept),
 ];
 
 /// The byte at `offset` of whatever is read.
@@ -180,6 +182,10 @@ impl<S: Frames> Program<S> for TestProgram {
                     written
                         .map_or_else(|errno| errno.raw_os_error().cast_unsigned(), |nr| nr as u32),
                 )?;
+            }
+            REFUSE => {
+                call.reply.u32(7)?;
+                call.mark_useless();
             }
             LONG_HEAD => {
                 for word in 0..call.args.u32()? {

@@ -102,11 +102,7 @@ impl Vfs {
         let made = fstat(&file)?;
         let taken = self.take_new(dir, name, sattr, file);
         if taken.is_err() {
-            let at = || statat(dir.node.fd(), name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW);
-            let same = |at: Stat| (at.st_dev, at.st_ino) == (made.st_dev, made.st_ino);
-            if self.act_for(dir).is_ok() && at().is_ok_and(same) {
-                self.unmake(dir, name, AtFlags::empty());
-            }
+            self.unmake(dir, name, &made, AtFlags::empty());
         }
         taken
     }
@@ -314,27 +310,36 @@ impl Vfs {
 
     /// Finds what was just made, and sets what could not be set with it; if either fails, removes it.
     fn made(&self, dir: &Object, name: &Name, sattr: &Sattr, flags: AtFlags) -> NfsResult<Object> {
+        let made = Self::stat_entry(dir, name)?;
         let found = self.child(&dir.node, &dir.export, name).and_then(|node| {
-            let made = dir.sibling(node);
-            self.apply_to_new(&made, sattr)?;
-            Ok(made)
+            let object = dir.sibling(node);
+            self.apply_to_new(&object, sattr)?;
+            Ok(object)
         });
         if found.is_err() {
-            self.unmake(dir, name, flags);
+            self.unmake(dir, name, &made, flags);
         }
         found
     }
 
     /// Removes what this call has made: a call that fails leaves nothing.
     ///
-    /// The directory is locked against other calls. Another process on this machine might exchange
-    /// what has the name; it would have to do so within microseconds.
-    fn unmake(&self, dir: &Object, name: &Name, flags: AtFlags) {
-        let removed =
-            self.act_for(dir).and_then(|()| Ok(unlinkat(dir.node.fd(), name.as_c_str(), flags)?));
+    /// The name stays if another process has given it to another file.
+    pub(super) fn unmake(&self, dir: &Object, name: &Name, made: &Stat, flags: AtFlags) {
+        let removed = self.act_for(dir).and_then(|()| {
+            let at = Self::stat_entry(dir, name)?;
+            match (at.st_dev, at.st_ino) == (made.st_dev, made.st_ino) {
+                true => Ok(unlinkat(dir.node.fd(), name.as_c_str(), flags)?),
+                false => Err(NfsStatus::Stale),
+            }
+        });
         if let Err(status) = removed {
             tracing::warn!(%status, "a call that failed has left what it had made");
         }
+    }
+
+    fn stat_entry(dir: &Object, name: &Name) -> NfsResult<Stat> {
+        Ok(statat(dir.node.fd(), name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
     /// Sets the attributes of a new file. Who it belongs to is the caller, unless that is root.
@@ -350,23 +355,18 @@ impl Vfs {
         if sattr.is_empty() { Ok(()) } else { self.apply(object, &sattr) }
     }
 
-    /// Sets attributes for the caller, all of them or none.
+    /// Sets attributes for the caller.
     ///
-    /// What can be undone (owner, mode, times) is set before the size, which cannot: a file keeps its
-    /// data if any of the rest is refused.
+    /// Everything that the kernel is known to refuse is checked first. Whatever it refuses later
+    /// keeps the earlier parts of the change, which RFC 1813 allows: undoing them would write values
+    /// that another process may have changed meanwhile. The size is set last because it alone
+    /// destroys data.
     ///
     /// # Source
-    /// `linux-7.0` `fs/nfsd/vfs.c` `nfsd_setattr`. Differs: a SETATTR that is refused changes nothing,
-    /// where the kernel's server may have set the size.
+    /// `rfc1813` section 3.3.2: "A failed SETATTR may partially change a file's attributes."
     fn apply(&self, object: &Object, sattr: &Sattr) -> NfsResult<()> {
-        let before = object.node.stat()?;
         let change = self.check_change(object, sattr)?;
-        let mut done = Done::default();
-        let applied = self.apply_checked(object, &change, &mut done);
-        if applied.is_err() {
-            self.undo(object, &done, &before);
-        }
-        applied
+        self.apply_checked(object, &change)
     }
 
     /// Checks what can be checked without changing anything.
@@ -387,32 +387,35 @@ impl Vfs {
             Some(size) => Some((self.open_to_resize(object, size)?, size)),
             None => None,
         };
+        // These times are set after the size. The descriptor may be older than the present mode, so
+        // that it proves no right to set them.
+        if size.is_some() && times.are_now && object.node.stat()?.st_uid != object.who.uid() {
+            self.check(object, Rights::WRITE_OK)?;
+        }
         let is_dir = object.node.kind() == FileKind::Directory;
         let changes_hands = !is_dir && (uid.is_some() || gid.is_some());
-        let mode = sattr.mode.map(|mode| match mode & MODE_BITS {
+        // A symbolic link has no mode of its own: as in `nfsd_setattr`, it is ignored.
+        let is_link = object.node.kind() == FileKind::Link;
+        let mode = sattr.mode.filter(|_| !is_link).map(|mode| match mode & MODE_BITS {
             mode if changes_hands => without_set_ids(mode),
             mode => mode,
         });
         Ok(Change { uid, gid, mode, size, times })
     }
 
-    /// Carries out a change, and notes which parts of it can be undone.
-    fn apply_checked(&self, object: &Object, change: &Change, done: &mut Done) -> NfsResult<()> {
+    /// Carries out a change that was checked.
+    fn apply_checked(&self, object: &Object, change: &Change) -> NfsResult<()> {
         self.act_for(object)?;
         if change.uid.is_some() || change.gid.is_some() {
             self.set_owner(object, change.uid, change.gid)?;
-            done.owner = true;
+            self.forget_permissions(object);
         }
         if let Some(mode) = change.mode {
             self.set_mode(object, mode)?;
-            done.mode = true;
-        }
-        if self.can_override() && (done.owner || done.mode) {
-            object.node.forget_opens();
+            self.forget_permissions(object);
         }
         if change.size.is_none() || change.times.are_given {
             self.set_times(object, &change.times)?;
-            done.times = change.times.stamps.is_some();
         }
         if let Some((file, size)) = &change.size {
             ftruncate(&**file, *size)?;
@@ -452,24 +455,10 @@ impl Vfs {
         }
     }
 
-    /// Undoes what was set before the rest was refused.
-    fn undo(&self, object: &Object, done: &Done, before: &Stat) {
-        let undone = (|| {
-            self.act_as_server()?;
-            if done.owner {
-                self.set_owner(object, Some(before.st_uid), Some(before.st_gid))?;
-            }
-            if done.owner || done.mode {
-                self.set_mode(object, before.st_mode)?;
-            }
-            if done.times {
-                let times = times_of(before);
-                utimensat(self.descriptors(), object.node.fd_name(), &times, AtFlags::empty())?;
-            }
-            Ok::<_, NfsStatus>(())
-        })();
-        if let Err(status) = undone {
-            tracing::warn!(%status, "a SETATTR that failed could not be undone");
+    /// Forgets descriptors that were opened under an earlier owner or mode.
+    fn forget_permissions(&self, object: &Object) {
+        if self.can_override() {
+            object.node.forget_opens();
         }
     }
 
@@ -518,14 +507,6 @@ struct Change {
     times: Times,
 }
 
-/// What of a change was made and can be undone.
-#[derive(Default)]
-struct Done {
-    owner: bool,
-    mode: bool,
-    times: bool,
-}
-
 /// The times to be set.
 struct Times {
     /// As the system takes them; `None` to leave both.
@@ -548,14 +529,6 @@ impl Times {
             are_given,
             are_now: !are_kept && !are_given,
         })
-    }
-}
-
-fn times_of(stat: &Stat) -> Timestamps {
-    let time = |tv_sec, nsec| Timespec { tv_sec, tv_nsec: i64::try_from(nsec).unwrap_or(0) };
-    Timestamps {
-        last_access: time(stat.st_atime, stat.st_atime_nsec),
-        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
     }
 }
 

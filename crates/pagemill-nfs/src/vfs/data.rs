@@ -3,8 +3,11 @@
 use alloc::sync::Arc;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Access as Rights, Mode, OFlags, fdatasync, fsync, ftruncate, openat};
+use rustix::fs::{
+    Access as Rights, Mode, OFlags, SeekFrom, fdatasync, fstat, fsync, ftruncate, openat, seek,
+};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use crate::attr::{Fattr, FileKind, Wcc};
 use crate::export::Access;
@@ -173,7 +176,11 @@ impl Vfs {
         if size > MAX_OFFSET {
             return Err(NfsStatus::Fbig);
         }
-        self.open(object, Need::Write)
+        let file = self.open(object, Need::Write)?;
+        if size > u64::try_from(fstat(&*file)?.st_size).unwrap_or(0) {
+            check_growth(&file, size)?;
+        }
+        Ok(file)
     }
 
     /// Returns a descriptor for the data of a regular file, open for the caller.
@@ -216,6 +223,19 @@ impl Vfs {
     fn is_overridden(&self, object: &Object, need: Need) -> NfsResult<bool> {
         let is_owner = object.node.stat()?.st_uid == object.who.uid();
         Ok(is_owner || (need == Need::Read && self.check(object, Rights::EXEC_OK).is_ok()))
+    }
+}
+
+/// Checks that neither the file system nor this process's limit keeps a file from growing to `size`.
+fn check_growth(file: &OwnedFd, size: u64) -> NfsResult<()> {
+    if getrlimit(Resource::Fsize).current.is_some_and(|limit| size > limit) {
+        return Err(NfsStatus::Fbig);
+    }
+    // The kernel compares with the file system's largest size. Nothing uses the descriptor's
+    // position: all reads and writes name an offset.
+    match seek(file, SeekFrom::Start(size)) {
+        Err(Errno::INVAL) => Err(NfsStatus::Fbig),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

@@ -106,28 +106,58 @@ fn what_is_refused_in_part_changes_nothing() {
     });
 }
 
-/// A size that passes every check and that the kernel refuses at last: beyond this process's limit.
+/// Changing the mode and back would leave a moment for another process, whose change it would undo.
 #[test]
-fn what_the_kernel_refuses_at_last_is_undone() {
-    with_file(0o640, |world, file| {
-        let (dir, fh) = (world.root_path(), *file.fh());
+fn a_size_that_the_file_system_does_not_take_changes_nothing() {
+    with_file(0o4755, |world, file| {
         let before = world.vfs.attr(file).unwrap();
-        // No file system has files of this size, tmpfs apart, which has them without bytes.
-        let largest = i64::MAX.unsigned_abs();
-        let sattr = Sattr { mode: Some(0o600), mtime: GIVEN, ..sized(largest) };
-        let changed = set(world, OWNER, &sattr);
-        let after = fs::metadata(dir.join("shared")).unwrap();
-        match changed.result {
-            Ok(()) => assert_eq!((after.len(), after.mode() & 0o7777), (largest, 0o600)),
-            Err(status) => {
-                assert_eq!(status, NfsStatus::Fbig);
-                assert_eq!((after.len(), after.mode() & 0o7777), (8, 0o640));
-                let attr = world.vfs.attr(file).unwrap();
-                assert_eq!((attr.mtime, attr.uid), (before.mtime, before.uid));
+        let much = Sattr { mode: Some(0o4755), gid: Some(OWNER), ..sized(1 << 62) };
+        match set(world, OWNER, &much).result {
+            // tmpfs has files of any size.
+            Ok(()) => assert_eq!(world.vfs.attr(file).unwrap().size, 1 << 62),
+            // The time of the last change too is what it was.
+            refused => {
+                assert_eq!(refused, Err(NfsStatus::Fbig));
+                assert_eq!(world.vfs.attr(file).unwrap(), before);
             }
         }
-        assert_eq!(world.find("shared").unwrap().fh(), &fh);
     });
+}
+
+#[test]
+fn a_descriptor_of_before_does_not_truncate_where_times_are_refused() {
+    with_file(0o666, |world, file| {
+        let path = world.root_path().join("shared");
+        let sattr = Sattr { atime: SetTime::Now, ..sized(0) };
+        let written = set(world, OTHER, &sized(4));
+        assert_eq!(written.result, Ok(()));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(set(world, OTHER, &sattr).result, Err(NfsStatus::Acces));
+        assert_eq!(world.read_all(file), b"prec");
+    });
+}
+
+#[test]
+fn the_mode_of_a_symbolic_link_is_ignored() {
+    let world = World::server();
+    symlink("target", world.root_path().join("link")).unwrap();
+    let link = world.find("link").unwrap();
+    let sattr = Sattr { mode: Some(0o600), mtime: GIVEN, ..Sattr::default() };
+    assert_eq!(world.vfs.setattr(&link, &sattr, None).result, Ok(()));
+    assert_eq!(world.vfs.attr(&link).unwrap().mtime.secs, 5);
+}
+
+#[test]
+fn a_name_that_was_given_to_another_file_is_not_removed() {
+    let world = World::server();
+    let root = world.root();
+    let made = world.create(&root, "f").node.stat().unwrap();
+    fs::rename(world.root_path().join("f"), world.root_path().join("g")).unwrap();
+    fs::write(world.root_path().join("f"), b"other").unwrap();
+    world.vfs.unmake(&root, &name("f"), &made, rustix::fs::AtFlags::empty());
+    assert_eq!(world.names(&root), ["f", "g"]);
+    world.vfs.unmake(&root, &name("g"), &made, rustix::fs::AtFlags::empty());
+    assert_eq!(world.names(&root), ["f"]);
 }
 
 #[test]

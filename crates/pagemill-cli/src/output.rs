@@ -130,7 +130,7 @@ pub(crate) fn print(text: &str) -> Result<(), StdoutError> {
 /// Writes text of any encoding, such as the path of a file, to the standard output.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub(crate) fn print_bytes(text: &[u8]) -> Result<(), StdoutError> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text).and_then(|()| stdout.flush()).map_err(StdoutError)

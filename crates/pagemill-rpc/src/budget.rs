@@ -1,20 +1,22 @@
 //! Bytes of pages that connections keep: calls that are not complete, replies that are not read.
 //!
-//! The bytes are shared by client. Of those that wait, the client that holds least is served
-//! first, so that a client with many connections delays its own calls and not those of others.
+//! The bytes are shared by client, and those of a client by address. Of those that wait, the client
+//! that holds least is served first, and its address that holds least, so that a client with many
+//! connections delays its own calls and not those of others.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::fmt;
+use core::net::IpAddr;
 
-use crate::client::ClientKey;
+use crate::client::{Client, ClientKey};
 use crate::sync::{AtomicUsize, Mutex, Ordering, lock};
 
 /// What a connection asks for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request {
     /// Whose share it counts against.
-    pub(crate) client: ClientKey,
-    /// Whether the connection has completed a call; such requests pass others of their client.
+    pub(crate) client: Client,
+    /// Whether the connection has completed a call; such requests pass others of their address.
     pub(crate) is_proven: bool,
     /// The bytes that are needed now.
     pub(crate) bytes: usize,
@@ -60,7 +62,20 @@ struct State<T> {
 /// key alone would starve the client with the highest address.
 type Turn = (bool, usize, Ticket, ClientKey);
 
+/// What a client holds, and its requests that wait.
 struct Share<T> {
+    used: usize,
+    /// Its addresses that hold bytes or wait.
+    hosts: BTreeMap<IpAddr, Host<T>>,
+    /// Its addresses that wait, in the order in which they are served.
+    turns: BTreeSet<HostTurn>,
+}
+
+/// What the address holds, the ticket of its request that is served next, and the address.
+type HostTurn = (usize, Ticket, IpAddr);
+
+/// What an address holds, and its requests that wait.
+struct Host<T> {
     used: usize,
     /// Requests in the order in which they are served: those of proven connections first.
     waiting: BTreeMap<(bool, Ticket), Waiting<T>>,
@@ -99,16 +114,16 @@ impl<T> Budget<T> {
     }
 
     /// Takes `bytes` whether they can be had or not.
-    pub(crate) fn charge(&self, client: ClientKey, bytes: usize) {
+    pub(crate) fn charge(&self, client: Client, bytes: usize) {
         lock(&self.state).add(client, bytes);
     }
 
     /// Returns `bytes` of `client`, and passes what can be granted now to `serve`.
     pub(crate) fn release(
         &self,
-        client: ClientKey,
+        client: Client,
         bytes: usize,
-        serve: impl FnMut(ClientKey, usize, T),
+        serve: impl FnMut(Client, usize, T),
     ) {
         let mut state = lock(&self.state);
         state.subtract(client, bytes);
@@ -119,9 +134,9 @@ impl<T> Budget<T> {
     /// Removes a request that waits, if it still does; others may be granted in its stead.
     pub(crate) fn cancel(
         &self,
-        client: ClientKey,
+        client: Client,
         ticket: Ticket,
-        serve: impl FnMut(ClientKey, usize, T),
+        serve: impl FnMut(Client, usize, T),
     ) {
         let mut state = lock(&self.state);
         let removed = [false, true].iter().find_map(|&late| state.take(client, (late, ticket)));
@@ -132,13 +147,15 @@ impl<T> Budget<T> {
     }
 
     /// Tells whether a client that comes before `client` waits: one with less, or one that is
-    /// known where `client` is not.
-    pub(crate) fn is_beyond_its_share(&self, client: ClientKey) -> bool {
+    /// known where `client` is not; or another address of the client, with less.
+    pub(crate) fn is_beyond_its_share(&self, client: Client) -> bool {
         let state = lock(&self.state);
-        let used = state.shares.get(&client).map_or(0, |share| share.used);
-        state.turns.first().is_some_and(|&(is_stranger, least, ..)| {
+        let share = state.shares.get(&client.key);
+        let used = share.map_or(0, |share| share.used);
+        let is_client_beyond = state.turns.first().is_some_and(|&(is_stranger, least, ..)| {
             (is_stranger, least) < (client.is_stranger(), used)
-        })
+        });
+        is_client_beyond || share.is_some_and(|share| share.is_beyond(client.addr))
     }
 
     /// Tells whether a request would have to wait.
@@ -157,9 +174,11 @@ impl<T> Budget<T> {
         lock(&self.state).used
     }
 
-    /// Returns how many bytes `client` holds.
-    pub(crate) fn used_by(&self, client: ClientKey) -> usize {
-        lock(&self.state).shares.get(&client).map_or(0, |share| share.used)
+    /// Returns how many bytes `client` holds, and how many of them its address does.
+    pub(crate) fn used_by(&self, client: Client) -> (usize, usize) {
+        let state = lock(&self.state);
+        let share = state.shares.get(&client.key);
+        share.map_or((0, 0), |share| (share.used, share.used_at(client.addr)))
     }
 
     /// Removes all requests that wait.
@@ -167,7 +186,11 @@ impl<T> Budget<T> {
         let mut state = lock(&self.state);
         let mut waiting = Vec::new();
         for share in state.shares.values_mut() {
-            waiting.extend(core::mem::take(&mut share.waiting));
+            share.turns.clear();
+            for host in share.hosts.values_mut() {
+                waiting.extend(core::mem::take(&mut host.waiting));
+            }
+            share.hosts.retain(|_, host| host.used > 0);
         }
         state.shares.retain(|_, share| share.used > 0);
         state.turns.clear();
@@ -189,14 +212,14 @@ impl<T> State<T> {
         self.used < limit || self.used <= self.held_waiting + held
     }
 
-    fn add(&mut self, client: ClientKey, bytes: usize) {
+    fn add(&mut self, client: Client, bytes: usize) {
         self.used += bytes;
-        self.change(client, |share| share.used += bytes);
+        self.change(client, |host| host.used += bytes);
     }
 
-    fn subtract(&mut self, client: ClientKey, bytes: usize) {
+    fn subtract(&mut self, client: Client, bytes: usize) {
         self.used -= bytes;
-        self.change(client, |share| share.used -= bytes);
+        self.change(client, |host| host.used -= bytes);
     }
 
     fn push(&mut self, request: &Request, waiter: T) -> Ticket {
@@ -205,15 +228,15 @@ impl<T> State<T> {
         let waiting = Waiting { bytes: request.rest, held: request.held, waiter };
         self.held_waiting += request.held;
         self.nr_waiting += 1;
-        self.change(request.client, |share| {
-            share.waiting.insert((!request.is_proven, ticket), waiting);
+        self.change(request.client, |host| {
+            host.waiting.insert((!request.is_proven, ticket), waiting);
         });
         ticket
     }
 
-    fn take(&mut self, client: ClientKey, place: (bool, Ticket)) -> Option<Waiting<T>> {
+    fn take(&mut self, client: Client, place: (bool, Ticket)) -> Option<Waiting<T>> {
         let mut taken = None;
-        self.change(client, |share| taken = share.waiting.remove(&place));
+        self.change(client, |host| taken = host.waiting.remove(&place));
         if let Some(waiting) = &taken {
             self.held_waiting -= waiting.held;
             self.nr_waiting -= 1;
@@ -221,43 +244,84 @@ impl<T> State<T> {
         taken
     }
 
-    fn serve(&mut self, limit: usize, mut serve: impl FnMut(ClientKey, usize, T)) {
-        while let Some(&(.., client)) = self.turns.first()
+    fn serve(&mut self, limit: usize, mut serve: impl FnMut(Client, usize, T)) {
+        while let Some((client, place)) = self.next()
             // What the first one holds is part of what those that wait hold.
             && self.has_room(limit, 0)
         {
-            let place = self.shares.get(&client).and_then(|share| share.waiting.keys().next());
-            let Some(waiting) = place.copied().and_then(|place| self.take(client, place)) else {
-                break;
-            };
+            let Some(waiting) = self.take(client, place) else { break };
             self.add(client, waiting.bytes);
             serve(client, waiting.bytes, waiting.waiter);
         }
     }
 
-    /// Changes a client's share; its place in the order follows.
-    fn change(&mut self, client: ClientKey, change: impl FnOnce(&mut Share<T>)) {
-        let share = self
-            .shares
-            .entry(client)
-            .or_insert_with(|| Share { used: 0, waiting: BTreeMap::new() });
-        if let Some(turn) = share.turn(client) {
+    /// Returns whose request is served next, and its place among those of its address.
+    fn next(&self) -> Option<(Client, (bool, Ticket))> {
+        let &(.., key) = self.turns.first()?;
+        let share = self.shares.get(&key)?;
+        let &(.., addr) = share.turns.first()?;
+        let &place = share.hosts.get(&addr)?.waiting.keys().next()?;
+        Some((Client { key, addr }, place))
+    }
+
+    /// Changes what an address of a client holds or waits for; the client's place in the order
+    /// follows.
+    fn change(&mut self, client: Client, change: impl FnOnce(&mut Host<T>)) {
+        let share = self.shares.entry(client.key).or_insert_with(|| Share {
+            used: 0,
+            hosts: BTreeMap::new(),
+            turns: BTreeSet::new(),
+        });
+        if let Some(turn) = share.turn(client.key) {
             self.turns.remove(&turn);
         }
-        change(share);
-        if let Some(turn) = share.turn(client) {
+        share.change(client.addr, change);
+        if let Some(turn) = share.turn(client.key) {
             self.turns.insert(turn);
-        } else if share.used == 0 {
-            self.shares.remove(&client);
+        } else if share.hosts.is_empty() {
+            self.shares.remove(&client.key);
         }
     }
 }
 
 impl<T> Share<T> {
     /// Returns the client's place among those that wait; `None` if it does not wait.
-    fn turn(&self, client: ClientKey) -> Option<Turn> {
+    fn turn(&self, key: ClientKey) -> Option<Turn> {
+        let &(_, ticket, _) = self.turns.first()?;
+        Some((key.is_stranger(), self.used, ticket, key))
+    }
+
+    fn used_at(&self, addr: IpAddr) -> usize {
+        self.hosts.get(&addr).map_or(0, |host| host.used)
+    }
+
+    /// Tells whether an address waits that holds less than `addr`.
+    fn is_beyond(&self, addr: IpAddr) -> bool {
+        self.turns.first().is_some_and(|&(least, ..)| least < self.used_at(addr))
+    }
+
+    fn change(&mut self, addr: IpAddr, change: impl FnOnce(&mut Host<T>)) {
+        let host =
+            self.hosts.entry(addr).or_insert_with(|| Host { used: 0, waiting: BTreeMap::new() });
+        if let Some(turn) = host.turn(addr) {
+            self.turns.remove(&turn);
+        }
+        self.used -= host.used;
+        change(host);
+        self.used += host.used;
+        if let Some(turn) = host.turn(addr) {
+            self.turns.insert(turn);
+        } else if host.used == 0 {
+            self.hosts.remove(&addr);
+        }
+    }
+}
+
+impl<T> Host<T> {
+    /// Returns the address's place among those that wait; `None` if it does not wait.
+    fn turn(&self, addr: IpAddr) -> Option<HostTurn> {
         let &(_, ticket) = self.waiting.keys().next()?;
-        Some((client.is_stranger(), self.used, ticket, client))
+        Some((self.used, ticket, addr))
     }
 }
 
@@ -285,7 +349,7 @@ mod loom_tests {
     use super::*;
 
     fn request(bytes: usize) -> Request {
-        let client = ClientKey::V4(Ipv4Addr::LOCALHOST);
+        let client = Client::of(Ipv4Addr::LOCALHOST.into(), true);
         Request { client, is_proven: true, bytes, rest: bytes, held: 0 }
     }
 

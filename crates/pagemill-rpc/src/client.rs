@@ -1,4 +1,4 @@
-//! The unit among which the server shares memory and connections.
+//! The units among which the server shares memory and connections, on two levels.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,6 +13,28 @@ pub(crate) enum ClientKey {
     V6(u64),
     /// All addresses that no program serves, together.
     Strangers,
+}
+
+/// An address, and the client that it belongs to.
+///
+/// Limits are shared among clients, and what a client may have among its addresses: an IPv6 network
+/// may hold many hosts, and one of them must not keep the others waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Client {
+    pub(crate) key: ClientKey,
+    /// In its canonical form: an IPv4 address is never mapped to IPv6.
+    pub(crate) addr: IpAddr,
+}
+
+impl Client {
+    /// Returns the client at `addr`.
+    pub(crate) fn of(addr: IpAddr, is_known: bool) -> Self {
+        Self { key: ClientKey::of(addr, is_known), addr: addr.to_canonical() }
+    }
+
+    pub(crate) fn is_stranger(self) -> bool {
+        self.key.is_stranger()
+    }
 }
 
 impl ClientKey {

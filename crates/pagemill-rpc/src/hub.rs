@@ -12,7 +12,7 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::budget::Budget;
-use crate::client::ClientKey;
+use crate::client::Client;
 use crate::config::ServerConfig;
 use crate::crew::Crew;
 use crate::dispatch::Dispatcher;
@@ -195,7 +195,7 @@ impl<S: Frames> Hub<S> {
 
     fn admit(&self, stream: TcpStream, addr: SocketAddr) {
         let stats = self.dispatcher.stats();
-        let client = ClientKey::of(addr.ip(), self.dispatcher.knows(addr.ip()));
+        let client = Client::of(addr.ip(), self.dispatcher.knows(addr.ip()));
         if self.nr_connections() >= self.config.max_connections && !self.evict_for(client) {
             stats.turned_away.bump();
             tracing::debug!(%addr, "turned away: there are too many connections");
@@ -220,7 +220,7 @@ impl<S: Frames> Hub<S> {
 
     /// Closes the connection that is least useful for a new one of `client`; false if all are of
     /// more use.
-    fn evict_for(&self, client: ClientKey) -> bool {
+    fn evict_for(&self, client: Client) -> bool {
         let now = self.now();
         let table = lock(&self.table);
         let victim = table.least_useful(client, now, |connection| connection.standing()).cloned();

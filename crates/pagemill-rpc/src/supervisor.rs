@@ -73,8 +73,8 @@ fn take_over<S: Frames>(hub: &Hub<S>) {
 
 /// Closes connections that are in the way of those that wait for memory, until nobody waits.
 ///
-/// First go those of strangers, then those of the client that holds most, then those that have
-/// never completed a call, then those that hold most.
+/// First go those of strangers, then those of the client that holds most, of its address that
+/// holds most, then those that have never completed a useful call, then those that hold most.
 fn relieve<S: Frames>(hub: &Hub<S>) {
     let (now, budget) = (hub.now(), &hub.gate.budget);
     let mut holders: Vec<_> =

@@ -1,17 +1,30 @@
 //! The budget against lists that are searched from end to end.
 
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use super::*;
 
 const LIMIT: usize = 100;
 const MAX_BYTES: u64 = 30;
 
-fn client(number: u64) -> ClientKey {
-    match number {
-        0 => ClientKey::Strangers,
-        _ => ClientKey::V4(Ipv4Addr::from_bits(u32::try_from(number).unwrap())),
+fn client(number: u64) -> Client {
+    let (network, host) = (number / 10, number % 10);
+    match network {
+        0 => Client::of(Ipv4Addr::from_bits(u32::try_from(host).unwrap()).into(), host != 0),
+        _ => {
+            let bits = u128::from(network) << 64 | u128::from(host);
+            Client::of(Ipv6Addr::from_bits(bits).into(), true)
+        }
     }
+}
+
+/// Numbers of clients: strangers, two IPv4 addresses, and two IPv6 networks with three addresses
+/// and one.
+const NUMBERS: [u64; 7] = [0, 1, 2, 10, 11, 12, 20];
+
+/// Returns what stands for the client that a number belongs to.
+fn client_of(number: u64) -> u64 {
+    if number < 10 { number } else { number / 10 * 10 }
 }
 
 fn request(number: u64, bytes: usize) -> Request {
@@ -94,6 +107,28 @@ fn of_clients_that_hold_the_same_the_one_that_waits_longest_is_served_first() {
 }
 
 #[test]
+fn within_a_network_the_address_that_holds_least_is_served_first() {
+    let budget = Budget::new(10);
+    assert!(budget.reserve(&request(10, 10), || 0).is_none());
+    assert!(budget.reserve(&request(10, 1), || 1).is_some());
+    assert!(budget.reserve(&Request { is_proven: true, ..request(10, 1) }, || 2).is_some());
+    assert!(!budget.is_beyond_its_share(client(10)), "only it waits");
+    assert!(budget.reserve(&request(11, 3), || 3).is_some());
+    assert!(budget.is_beyond_its_share(client(10)), "another address of the network has less");
+    assert!(!budget.is_beyond_its_share(client(11)));
+    assert_eq!(release(&budget, 10, 2), [(3, 3)]);
+    assert_eq!(budget.used_by(client(11)), (11, 3));
+    assert_eq!(release(&budget, 10, 8), [(1, 2), (1, 1)]);
+    // The network is one client: what all its addresses hold counts against others.
+    assert!(budget.reserve(&request(12, 9), || 4).is_none());
+    assert!(budget.reserve(&request(12, 1), || 5).is_some());
+    assert!(budget.reserve(&request(20, 1), || 6).is_some());
+    assert!(budget.is_beyond_its_share(client(11)));
+    assert_eq!(release(&budget, 12, 5), [(1, 6)]);
+    assert_eq!(release(&budget, 12, 4), [(1, 5)]);
+}
+
+#[test]
 fn an_old_request_that_others_of_its_client_pass_does_not_let_the_client_pass_others() {
     let budget = Budget::new(1);
     let proven = |number| Request { is_proven: true, ..request(number, 1) };
@@ -123,9 +158,13 @@ impl Naive {
         self.connections.iter().map(|connection| connection.held).sum()
     }
 
-    fn used_by(&self, client: u64) -> usize {
-        let of_client = |connection: &&Connection| connection.client == client;
-        self.connections.iter().filter(of_client).map(|connection| connection.held).sum()
+    /// Returns what the client of `number` holds, and what its address does.
+    fn used_by(&self, number: u64) -> (usize, usize) {
+        let held = |is_of: &dyn Fn(u64) -> bool| {
+            let connections = self.connections.iter().filter(|of| is_of(of.client));
+            connections.map(|connection| connection.held).sum()
+        };
+        (held(&|other| client_of(other) == client_of(number)), held(&|other| other == number))
     }
 
     /// What connections hold that do not wait.
@@ -139,16 +178,28 @@ impl Naive {
 
     /// Returns the place of the one to be served next.
     fn next(&self) -> Option<usize> {
-        // The request that each client has served next, and of those the first.
-        let of_client = |client: u64| {
+        // The request that each address has served next, of those the first of each client, and of
+        // those the first.
+        let of_client = |number: u64| {
+            let (_, ticket, at) = self.next_of(number)?;
+            Some(((number == 0, self.used_by(number).0, ticket), at))
+        };
+        NUMBERS.into_iter().filter_map(of_client).min().map(|(_, at)| at)
+    }
+
+    /// Returns what the address holds that is served next of the client of `number`, its ticket,
+    /// and the place of the connection.
+    fn next_of(&self, number: u64) -> Option<(usize, Ticket, usize)> {
+        let of_address = |address: u64| {
             let waiting = self.connections.iter().enumerate().filter_map(|(at, connection)| {
-                let (ticket, _) = connection.waits.filter(|_| connection.client == client)?;
+                let (ticket, _) = connection.waits.filter(|_| connection.client == address)?;
                 Some((!connection.is_proven, ticket, at))
             });
             let (_, ticket, at) = waiting.min()?;
-            Some(((client == 0, self.used_by(client), ticket), at))
+            Some((self.used_by(address).1, ticket, at))
         };
-        (0..4).filter_map(of_client).min().map(|(_, at)| at)
+        let addresses = NUMBERS.into_iter().filter(|&of| client_of(of) == client_of(number));
+        addresses.filter_map(of_address).min()
     }
 
     fn serve(&mut self) -> Vec<(usize, u32)> {
@@ -168,12 +219,13 @@ fn assert_equal(budget: &Budget<u32>, model: &Naive, place: &str) {
     let waiting = model.connections.iter().filter(|connection| connection.waits.is_some()).count();
     assert_eq!((budget.used(), budget.nr_waiting()), (model.used(), waiting), "{place}");
     assert!(waiting == 0 || model.is_moving(), "{place}: all wait");
-    for number in 0..4 {
-        let used = model.used_by(number);
-        assert_eq!(budget.used_by(client(number)), used, "{place}");
+    for number in NUMBERS {
+        let (used, used_at) = model.used_by(number);
+        assert_eq!(budget.used_by(client(number)), (used, used_at), "{place}");
         let first = model.next().map(|at| model.connections[at].client);
-        let first = first.map(|first| (first == 0, model.used_by(first)));
-        let is_beyond = first.is_some_and(|first| first < (number == 0, used));
+        let first = first.map(|first| (first == 0, model.used_by(first).0));
+        let is_beyond = first.is_some_and(|first| first < (number == 0, used))
+            || model.next_of(number).is_some_and(|(least, ..)| least < used_at);
         assert_eq!(budget.is_beyond_its_share(client(number)), is_beyond, "{place}");
     }
     let is_full = !model.has_room() || (model.used() >= LIMIT && waiting == 0);
@@ -190,7 +242,10 @@ fn random_requests_are_served_as_the_naive_budget_serves_them() {
         };
         let budget = Budget::new(LIMIT);
         let connections = (0..12)
-            .map(|_| Connection { client: next(4), is_proven: next(2) == 0, held: 0, waits: None })
+            .map(|_| {
+                let client = NUMBERS[usize::try_from(next(7)).unwrap()];
+                Connection { client, is_proven: next(2) == 0, held: 0, waits: None }
+            })
             .collect();
         let mut model = Naive { connections };
         for step in 0..400 {

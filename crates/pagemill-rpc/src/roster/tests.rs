@@ -1,14 +1,27 @@
 //! The roster against a list that is searched from end to end.
 
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use super::*;
 
-fn client(number: u64) -> ClientKey {
-    match number {
-        0 => ClientKey::Strangers,
-        _ => ClientKey::V4(Ipv4Addr::from_bits(u32::try_from(number).unwrap())),
+fn client(number: u64) -> Client {
+    let (network, host) = (number / 10, number % 10);
+    match network {
+        0 => Client::of(Ipv4Addr::from_bits(u32::try_from(host).unwrap()).into(), host != 0),
+        _ => {
+            let bits = u128::from(network) << 64 | u128::from(host);
+            Client::of(Ipv6Addr::from_bits(bits).into(), true)
+        }
     }
+}
+
+/// Numbers of clients: strangers, two IPv4 addresses, and two IPv6 networks with three addresses
+/// and one.
+const NUMBERS: [u64; 7] = [0, 1, 2, 10, 11, 12, 20];
+
+/// Returns what stands for the client that a number belongs to.
+fn client_of(number: u64) -> u64 {
+    if number < 10 { number } else { number / 10 * 10 }
 }
 
 const NOW: u64 = 100_000;
@@ -61,9 +74,22 @@ fn the_client_with_most_connections_gives_way_first() {
     assert_eq!(replaced(&two_clients, 3), Some(1), "client 2 has two");
 }
 
+#[test]
+fn within_a_network_the_address_with_most_connections_gives_way() {
+    let three = [(10, busy()), (10, busy()), (11, busy()), (12, busy())];
+    assert_eq!(replaced(&three, 20), Some(0), "the network has four, and its first address two");
+    assert_eq!(replaced(&three, 13), Some(0), "a new address has none");
+    assert_eq!(replaced(&three, 11), None, "it has one");
+    let mixed = [(11, idle(1)), (10, unproven()), (10, idle(NOW))];
+    assert_eq!(replaced(&mixed, 12), Some(1), "before the idle one of an address with one");
+}
+
 /// The rules one by one, as the documentation says them.
 fn naive(entries: &[(u64, u64, Standing)], newcomer: u64) -> Option<u64> {
-    let nr_of = |number| entries.iter().filter(|entry| entry.1 == number).count();
+    let nr_at = |number| entries.iter().filter(|entry| entry.1 == number).count();
+    let nr_of = |number: u64| {
+        entries.iter().filter(|entry| client_of(entry.1) == client_of(number)).count()
+    };
     let mut left: Vec<_> = entries
         .iter()
         .copied()
@@ -72,7 +98,10 @@ fn naive(entries: &[(u64, u64, Standing)], newcomer: u64) -> Option<u64> {
             let useless = aged || (standing.useful == 0 && standing.since.is_some());
             (number == 0 || newcomer != 0)
                 && (useless
-                    || nr_of(number) > nr_of(newcomer) + 1
+                    || (client_of(number) != client_of(newcomer)
+                        && nr_of(number) > nr_of(newcomer) + 1)
+                    || (client_of(number) == client_of(newcomer)
+                        && nr_at(number) > nr_at(newcomer) + 1)
                     || (number == 0 && newcomer != 0))
         })
         .collect();
@@ -81,6 +110,8 @@ fn naive(entries: &[(u64, u64, Standing)], newcomer: u64) -> Option<u64> {
     }
     let most = left.iter().map(|entry| nr_of(entry.1)).max()?;
     left.retain(|entry| nr_of(entry.1) == most);
+    let most = left.iter().map(|entry| nr_at(entry.1)).max()?;
+    left.retain(|entry| nr_at(entry.1) == most);
     let earliest = left.iter().map(|entry| entry.2.useful).min()?;
     left.retain(|entry| entry.2.useful == earliest);
     left.iter().map(|entry| entry.0).min()
@@ -97,7 +128,7 @@ fn random_rosters_lose_the_one_that_the_naive_rules_name() {
         let mut roster = Roster::new();
         let mut model: Vec<(u64, u64, Standing)> = Vec::new();
         for token in 0..200 {
-            let number = next(5);
+            let number = NUMBERS[usize::try_from(next(7)).unwrap()];
             if model.len() >= 20 {
                 let wanted = naive(&model, number);
                 let victim = roster.least_useful(client(number), NOW, |&(_, standing)| standing);
@@ -115,9 +146,13 @@ fn random_rosters_lose_the_one_that_the_naive_rules_name() {
             assert_eq!(roster.len(), model.len());
             let tokens: Vec<u64> = roster.iter().map(|entry| entry.0).collect();
             assert!(tokens.is_sorted() && tokens.len() == model.len());
-            for number in 0..5 {
-                let nr = model.iter().filter(|entry| entry.1 == number).count();
-                assert_eq!(roster.nr_of(client(number)), nr);
+            for number in NUMBERS {
+                let nr = |is_of: &dyn Fn(u64) -> bool| {
+                    model.iter().filter(|entry| is_of(entry.1)).count()
+                };
+                let of_client = nr(&|other| client_of(other) == client_of(number));
+                let at_address = nr(&|other| other == number);
+                assert_eq!(roster.nr_of(client(number)), (of_client, at_address));
             }
         }
     }

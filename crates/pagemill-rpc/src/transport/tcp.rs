@@ -10,7 +10,7 @@ use pagemill::{PAGE_SIZE, Page};
 use rustix::io::{Errno, ioctl_fionread};
 
 use crate::budget::{Budget, Request, Ticket};
-use crate::client::ClientKey;
+use crate::client::Client;
 use crate::hold::Hold;
 use crate::outbox::Outbox;
 use crate::pages::Frames;
@@ -135,7 +135,7 @@ impl<S: Frames> Gate<S> {
     }
 
     /// Returns bytes of `client` to the budget; connections that waited for them become ready.
-    fn release(&self, client: ClientKey, bytes: usize) {
+    fn release(&self, client: Client, bytes: usize) {
         let mut unclaimed = Vec::new();
         self.budget.release(client, bytes, self.server(&mut unclaimed));
         // Grants of connections that were closed meanwhile.
@@ -145,7 +145,7 @@ impl<S: Frames> Gate<S> {
     }
 
     /// Removes a connection's request from those that wait.
-    fn cancel(&self, client: ClientKey, ticket: Ticket) {
+    fn cancel(&self, client: Client, ticket: Ticket) {
         let mut unclaimed = Vec::new();
         self.budget.cancel(client, ticket, self.server(&mut unclaimed));
         for (client, bytes) in unclaimed {
@@ -156,8 +156,8 @@ impl<S: Frames> Gate<S> {
     /// Returns what passes grants of the budget to their connections.
     fn server(
         &self,
-        unclaimed: &mut Vec<(ClientKey, usize)>,
-    ) -> impl FnMut(ClientKey, usize, Weak<Connection<S>>) {
+        unclaimed: &mut Vec<(Client, usize)>,
+    ) -> impl FnMut(Client, usize, Weak<Connection<S>>) {
         move |client, bytes, waiter| match waiter.upgrade() {
             Some(connection) => {
                 // Release: pairs with the Acquire in `receive`.
@@ -174,7 +174,7 @@ pub(crate) struct Connection<S: Frames> {
     pub(crate) token: u64,
     pub(crate) peer: Peer,
     /// Whose share of the server's limits the connection counts against.
-    pub(crate) client: ClientKey,
+    pub(crate) client: Client,
     stream: TcpStream,
     /// Guards what comes. Locked by whoever receives: one thread at a time.
     input: Mutex<Input<S>>,
@@ -214,7 +214,7 @@ pub(crate) struct Times {
 impl<S: Frames> Connection<S> {
     pub(crate) fn new(
         stream: TcpStream,
-        (peer, client): (Peer, ClientKey),
+        (peer, client): (Peer, Client),
         token: u64,
         max_record_bytes: usize,
         gate: Arc<Gate<S>>,

@@ -16,7 +16,7 @@ use crate::client::Client;
 use crate::config::ServerConfig;
 use crate::crew::Crew;
 use crate::dispatch::Dispatcher;
-use crate::listener::Socket;
+use crate::listener::{Accepted, Room, Socket, accept_batch};
 use crate::pages::Frames;
 use crate::program::{Peer, Transport};
 use crate::ready::Ready;
@@ -27,8 +27,6 @@ use crate::transport::tcp::{Connection, Gate};
 
 /// The token of the first socket; connections have those after the last socket.
 const FIRST_TOKEN: u64 = 1;
-/// Most connections that one thread accepts before others may.
-const ACCEPT_BATCH: usize = 16;
 
 /// Which connection a worker holds, and since when; see [`Hold`](crate::hold::Hold).
 ///
@@ -159,27 +157,17 @@ impl<S: Frames> Hub<S> {
 
     /// Accepts connections, as many as wait and one thread may.
     pub(crate) fn accept(&self, token: u64, listener: &TcpListener, parked: &AtomicBool) {
-        for _ in 0..ACCEPT_BATCH {
-            match listener.accept() {
-                Ok((stream, addr)) => self.admit(stream, addr),
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => break,
-                    // The client was gone before it was let in.
-                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
-                    _ => {
-                        // Out of descriptors or memory. A connection that is of no use gives its
-                        // descriptor up. The next try is the supervisor's: the event would come
-                        // again at once.
-                        self.dispatcher.stats().accept_failures.bump();
-                        tracing::debug!(%error, "no connection can be accepted");
-                        self.close_useless();
-                        parked.store(true, Ordering::Release);
-                        return;
-                    }
-                },
-            }
+        let make_room = |error: &io::Error, room: Room| {
+            self.dispatcher.stats().accept_failures.bump();
+            tracing::debug!(%error, "no connection can be accepted");
+            room == Room::Descriptors && self.close_useless()
+        };
+        let admit = |(stream, addr)| self.admit(stream, addr);
+        match accept_batch(|| listener.accept(), admit, make_room) {
+            Accepted::All => self.arm_socket(token),
+            // The next try is the supervisor's: the event would come again at once.
+            Accepted::UpToAFailure => parked.store(true, Ordering::Release),
         }
-        self.arm_socket(token);
     }
 
     /// Goes on to accept where it was given up.
@@ -228,9 +216,9 @@ impl<S: Frames> Hub<S> {
         victim.is_some_and(|connection| self.evict(&connection, "a new connection needs its place"))
     }
 
-    /// Closes a connection of no use, if there is one: its descriptor is needed for one whose
+    /// Closes a connection of no use; false if there is none. Its descriptor is needed for one whose
     /// client is not known before it is accepted.
-    fn close_useless(&self) {
+    fn close_useless(&self) -> bool {
         let now = self.now();
         let standing = |connection: &Arc<Connection<S>>| connection.standing();
         let is_useless = |connection: &&Arc<Connection<S>>| {
@@ -245,9 +233,7 @@ impl<S: Frames> Hub<S> {
         };
         let victim = table.iter().filter(is_useless).min_by_key(rank).cloned();
         drop(table);
-        if let Some(connection) = victim {
-            self.evict(&connection, "a descriptor is needed");
-        }
+        victim.is_some_and(|connection| self.evict(&connection, "a descriptor is needed"))
     }
 
     /// Closes a connection for the sake of others; false if it was closed before.

@@ -250,7 +250,7 @@ impl Vfs {
     /// [`Jukebox`](NfsStatus::Jukebox) if the export's file system does not respond.
     pub(crate) fn enter(&self, fh: &[u8]) -> NfsResult<Option<Turn<'_>>> {
         let export = Fh::alleged(fh).and_then(|(export, _)| self.exports().by_id(export));
-        export.map(|export| self.turns.enter(export.id())).transpose()
+        export.map(|export| self.turns.enter(export.id(), &export.rule().path)).transpose()
     }
 
     /// Finds the file that a client means by `fh`, beside another one in the same call.

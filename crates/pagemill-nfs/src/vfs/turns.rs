@@ -1,30 +1,35 @@
-//! Threads at work on each export: a file system that hangs leaves some for the others.
+//! Worker threads per export: a file system that hangs or is slow leaves some to other exports.
 //!
 //! An export may have three quarters of the threads that no other export has, and always one. A call
-//! that finds its export at this limit waits while calls of the export end, as behind a slow disk.
-//! If none ends for [`GRACE`], the export counts as hung: its calls are answered at once with
-//! `NFS3ERR_JUKEBOX`, after which clients ask again, until one of those under way ends.
+//! that finds its export at this limit waits for another call of the export to end. It gets
+//! `NFS3ERR_JUKEBOX`, after which clients ask again, once it has waited for [`GRACE`] and fewer calls
+//! have ended meanwhile than the export may have threads: then the export is slow. Calls of a slow
+//! export do not wait: those beyond the limit get `NFS3ERR_JUKEBOX` at once, so that the remaining
+//! threads stay free for other exports.
 
 use core::time::Duration;
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::fh::{BuildSpreadAlready, ExportId};
 use crate::status::{NfsResult, NfsStatus};
 
-/// How long no call of an export ends before the export counts as hung. Others may have to wait as
+/// Longest wait for a turn before the export may count as slow. Other exports may have to wait as
 /// long for a thread, once.
 const GRACE: Duration = Duration::from_millis(400);
+/// Shortest time between two warnings about one export.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 
-/// The threads that are at work.
+/// Worker threads by export.
 #[derive(Debug)]
 pub(crate) struct Turns {
     /// All threads of the server; 0 for no limit.
     nr_threads: usize,
-    /// Locked for a few instructions.
+    /// Held for a few instructions.
     busy: Mutex<Busy>,
-    /// Tells those who wait that a call has ended.
+    /// Notified when a call ends.
     ended: Condvar,
 }
 
@@ -34,14 +39,24 @@ struct Busy {
     nr_threads: usize,
     /// Exports with threads at work.
     exports: HashMap<ExportId, AtWork, BuildSpreadAlready>,
+    /// When each slow export was last warned of.
+    warned: HashMap<ExportId, Instant, BuildSpreadAlready>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct AtWork {
     nr_threads: usize,
-    /// When the last call ended or, if that was later, the limit was reached.
-    progress: Instant,
-    is_hung: bool,
+    /// Calls that have ended since the entry was made.
+    nr_ended: u64,
+    /// Set while the export is slow: the start of the present measurement, and `nr_ended` then.
+    slow: Option<Span>,
+}
+
+/// The start of a time in which ended calls are counted.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    since: Instant,
+    nr_ended: u64,
 }
 
 /// A thread's permission to work on an export, until it is dropped.
@@ -51,15 +66,14 @@ pub(crate) struct Turn<'a> {
     export: ExportId,
 }
 
-/// What an export at its limit is told.
-enum Full {
-    /// To wait this long for a call to end.
-    Wait(Duration),
-    /// That none has ended for too long.
-    Hung {
-        /// Whether nobody knew.
-        is_news: bool,
-    },
+/// What a call finds.
+enum Found {
+    /// A turn, which it has now.
+    Turn,
+    /// The export at its limit.
+    Full,
+    /// The export at its limit, and slow.
+    Slow,
 }
 
 impl Turns {
@@ -67,29 +81,38 @@ impl Turns {
         Self { nr_threads, busy: Mutex::default(), ended: Condvar::new() }
     }
 
-    /// Lets this thread work on an export.
+    /// Lets this thread work on an export, whose path is for the log.
     ///
     /// # Errors
-    /// [`Jukebox`](NfsStatus::Jukebox) if the export has hung with as many threads as it may have.
-    pub(crate) fn enter(&self, export: ExportId) -> NfsResult<Turn<'_>> {
+    /// [`Jukebox`](NfsStatus::Jukebox) if the export is slow and has as many threads as it may have.
+    pub(crate) fn enter(&self, export: ExportId, path: &Path) -> NfsResult<Turn<'_>> {
         let mut busy = self.lock();
+        let mut waiting: Option<Span> = None;
         loop {
             match busy.try_enter(export, self.nr_threads) {
-                Ok(()) => return Ok(Turn { turns: self, export }),
-                Err(Full::Wait(rest)) => {
-                    let waited = self.ended.wait_timeout(busy, rest);
-                    (busy, _) = waited.unwrap_or_else(PoisonError::into_inner);
+                Found::Turn => return Ok(Turn { turns: self, export }),
+                Found::Slow => return Err(NfsStatus::Jukebox),
+                Found::Full => {}
+            }
+            let span = *waiting.get_or_insert_with(|| busy.span(export));
+            let rest = GRACE.saturating_sub(span.since.elapsed());
+            if !rest.is_zero() {
+                let waited = self.ended.wait_timeout(busy, rest);
+                (busy, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            } else if busy.is_slow_since(export, &span, self.nr_threads) {
+                let is_news = busy.mark_slow(export);
+                drop(busy);
+                if is_news {
+                    tracing::warn!(
+                        path = ?path,
+                        "an export is slow or does not respond: its calls take longer than \
+                         {GRACE:?}; those beyond its share of the threads are told to ask again"
+                    );
                 }
-                Err(Full::Hung { is_news }) => {
-                    drop(busy);
-                    if is_news {
-                        tracing::warn!(
-                            "an export does not respond: no call has ended for {GRACE:?}; its \
-                             clients are told to ask again"
-                        );
-                    }
-                    return Err(NfsStatus::Jukebox);
-                }
+                return Err(NfsStatus::Jukebox);
+            } else {
+                // Many calls ended, and others were faster to take their places.
+                waiting = None;
             }
         }
     }
@@ -100,40 +123,73 @@ impl Turns {
 }
 
 impl Busy {
-    fn try_enter(&mut self, export: ExportId, nr_threads: usize) -> Result<(), Full> {
-        let now = Instant::now();
-        let fresh = AtWork { nr_threads: 0, progress: now, is_hung: false };
-        let at_work = self.exports.entry(export).or_insert(fresh);
-        let limit = limit(nr_threads, self.nr_threads - at_work.nr_threads);
+    fn try_enter(&mut self, export: ExportId, nr_threads: usize) -> Found {
+        let limit = self.limit(export, nr_threads);
+        let at_work = self.exports.entry(export).or_default();
         if at_work.nr_threads < limit {
             at_work.nr_threads += 1;
             self.nr_threads += 1;
-            if at_work.nr_threads == limit {
-                at_work.progress = now;
-            }
-            return Ok(());
+            return Found::Turn;
         }
-        match GRACE.checked_sub(now.duration_since(at_work.progress)) {
-            Some(rest) if !at_work.is_hung && !rest.is_zero() => Err(Full::Wait(rest)),
-            _ => Err(Full::Hung { is_news: !core::mem::replace(&mut at_work.is_hung, true) }),
-        }
+        if at_work.slow.is_some() { Found::Slow } else { Found::Full }
     }
 
-    fn leave(&mut self, export: ExportId) {
+    /// Returns how many threads an export may have now.
+    fn limit(&self, export: ExportId, nr_threads: usize) -> usize {
+        let own = self.exports.get(&export).map_or(0, |at_work| at_work.nr_threads);
+        limit(nr_threads, self.nr_threads - own)
+    }
+
+    /// Begins to count the calls of an export that end.
+    fn span(&self, export: ExportId) -> Span {
+        let nr_ended = self.exports.get(&export).map_or(0, |at_work| at_work.nr_ended);
+        Span { since: Instant::now(), nr_ended }
+    }
+
+    /// Returns whether fewer calls have ended than the export may have threads.
+    fn is_slow_since(&self, export: ExportId, span: &Span, nr_threads: usize) -> bool {
+        let limit = self.limit(export, nr_threads) as u64;
+        self.exports
+            .get(&export)
+            .is_some_and(|at_work| at_work.nr_ended.saturating_sub(span.nr_ended) <= limit)
+    }
+
+    /// Notes that an export is slow. Returns whether it is worth a warning.
+    fn mark_slow(&mut self, export: ExportId) -> bool {
+        let span = self.span(export);
+        let Some(at_work) = self.exports.get_mut(&export) else { return false };
+        at_work.slow = Some(span);
+        let warned = self.warned.get(&export);
+        let is_news = warned.is_none_or(|warned| warned.elapsed() >= WARN_EVERY);
+        if is_news {
+            self.warned.retain(|_, warned| warned.elapsed() < WARN_EVERY);
+            self.warned.insert(export, span.since);
+        }
+        is_news
+    }
+
+    fn leave(&mut self, export: ExportId, nr_threads: usize) {
+        let limit = self.limit(export, nr_threads) as u64;
         self.nr_threads -= 1;
         let Some(at_work) = self.exports.get_mut(&export) else { return };
         at_work.nr_threads -= 1;
-        at_work.progress = Instant::now();
-        at_work.is_hung = false;
+        at_work.nr_ended += 1;
         if at_work.nr_threads == 0 {
             self.exports.remove(&export);
+            return;
+        }
+        let Some(span) = &mut at_work.slow else { return };
+        if span.since.elapsed() >= GRACE {
+            *span = Span { since: Instant::now(), nr_ended: at_work.nr_ended };
+        } else if at_work.nr_ended - span.nr_ended > limit {
+            at_work.slow = None;
         }
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.turns.lock().leave(self.export);
+        self.turns.lock().leave(self.export, self.turns.nr_threads);
         self.turns.ended.notify_all();
     }
 }
@@ -155,10 +211,16 @@ mod tests {
     const HUNG: ExportId = ExportId(1);
     const OTHER: ExportId = ExportId(2);
 
+    impl Turns {
+        fn take(&self, export: ExportId) -> NfsResult<Turn<'_>> {
+            self.enter(export, Path::new("/export"))
+        }
+    }
+
     /// Takes what an export may have, as calls do that never end.
     fn hang<'a>(turns: &'a Turns, export: ExportId, nr: usize) -> Vec<Turn<'a>> {
-        let taken: Vec<_> = (0..nr).map(|_| turns.enter(export).unwrap()).collect();
-        assert_eq!(turns.enter(export).unwrap_err(), NfsStatus::Jukebox);
+        let taken: Vec<_> = (0..nr).map(|_| turns.take(export).unwrap()).collect();
+        assert_eq!(turns.take(export).unwrap_err(), NfsStatus::Jukebox);
         taken
     }
 
@@ -166,9 +228,9 @@ mod tests {
     fn a_hung_export_leaves_threads_for_others_and_these_for_yet_others() {
         let turns = Turns::new(8);
         let first = hang(&turns, HUNG, 6);
-        drop(turns.enter(OTHER).unwrap());
+        drop(turns.take(OTHER).unwrap());
         let second = hang(&turns, OTHER, 1);
-        let third = turns.enter(ExportId(3)).unwrap();
+        let third = turns.take(ExportId(3)).unwrap();
         drop((first, second, third));
         drop(hang(&turns, OTHER, 6));
     }
@@ -179,11 +241,11 @@ mod tests {
         let mut taken = hang(&turns, HUNG, 6);
         let since = Instant::now();
         for _ in 0..1000 {
-            assert_eq!(turns.enter(HUNG).unwrap_err(), NfsStatus::Jukebox);
+            assert_eq!(turns.take(HUNG).unwrap_err(), NfsStatus::Jukebox);
         }
         assert!(since.elapsed() < 1000 * GRACE, "none of them waited");
         taken.pop();
-        drop(turns.enter(HUNG).unwrap());
+        drop(turns.take(HUNG).unwrap());
     }
 
     #[test]
@@ -194,7 +256,7 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..10 {
-                        let turn = turns.enter(HUNG).unwrap();
+                        let turn = turns.take(HUNG).unwrap();
                         thread::sleep(GRACE / 20);
                         drop(turn);
                     }
@@ -203,6 +265,49 @@ mod tests {
         });
         assert_eq!(turns.lock().nr_threads, 0);
         assert!(turns.lock().exports.is_empty());
+    }
+
+    /// Calls longer than `GRACE`, of which one ends every now and then: none of those that come
+    /// meanwhile may keep a thread for longer than `GRACE`, once.
+    #[test]
+    fn a_slow_export_does_not_keep_the_threads_of_those_who_wait() {
+        let turns = Turns::new(8);
+        let mut taken = hang(&turns, HUNG, 6);
+        for _ in 0..10 {
+            taken.remove(0);
+            taken.push(turns.take(HUNG).unwrap());
+            let since = Instant::now();
+            for _ in 0..100 {
+                assert_eq!(turns.take(HUNG).unwrap_err(), NfsStatus::Jukebox);
+            }
+            assert!(since.elapsed() < 100 * GRACE, "none of them waited");
+        }
+    }
+
+    #[test]
+    fn an_export_is_not_slow_because_others_took_threads() {
+        let turns = Turns::new(8);
+        let mut first: Vec<_> = (0..6).map(|_| turns.take(HUNG).unwrap()).collect();
+        thread::sleep(GRACE);
+        let second = turns.take(OTHER).unwrap();
+        // The limit is 5 by now. Calls end: who waits gets a turn.
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| turns.take(HUNG).map(drop));
+            thread::sleep(GRACE / 20);
+            first.truncate(4);
+            assert_eq!(waits.join().unwrap(), Ok(()));
+        });
+        drop(second);
+    }
+
+    #[test]
+    fn an_export_that_is_fast_again_is_not_slow() {
+        let turns = Turns::new(8);
+        let mut taken = hang(&turns, HUNG, 6);
+        while turns.lock().exports[&HUNG].slow.is_some() {
+            taken.pop();
+            taken.push(turns.take(HUNG).unwrap());
+        }
     }
 
     #[test]

@@ -5,11 +5,10 @@ use core::fmt;
 use crate::allocator::PageAllocator;
 use crate::gfp::{Gfp, ZoneKind};
 use crate::migratetype::NR_MIGRATE_TYPES;
-use crate::percpu::PerCpu;
 use crate::platform::Platform;
 use crate::policy::NodeMask;
 use crate::shortage::Shortage;
-use crate::shrinker::{MAX_NR_SHRINKERS, Meter, ShrinkControl, Shrinker};
+use crate::shrinker::{MAX_NR_SHRINKERS, Meter, ShrinkControl, Shrinker, Whom};
 use crate::special::WAITERS;
 use crate::trace::Event;
 use crate::units::{NodeId, Order};
@@ -88,7 +87,7 @@ impl<P: Platform> PageAllocator<P> {
             while before > 0 {
                 let wanted = usize::try_from(before).unwrap_or(usize::MAX);
                 let gfp = Gfp::KERNEL | up_to(kind);
-                freed += self.reclaim(wanted, gfp, NodeMask::of(&[node]));
+                freed += self.reclaim(wanted, gfp, NodeMask::of(&[node]), Whom::Due);
                 let after = missing();
                 // What the shrinkers freed, if anything, was of no use here.
                 if after >= before {
@@ -138,9 +137,15 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// As [`reclaim`](Self::reclaim), by a request for a block for itself.
-    pub(crate) fn reclaim_directly(&self, order: Order, gfp: Gfp, nodes: NodeMask) -> u64 {
+    pub(crate) fn reclaim_directly(
+        &self,
+        order: Order,
+        gfp: Gfp,
+        nodes: NodeMask,
+        whom: Whom,
+    ) -> u64 {
         self.platform().trace(Event::VmscanDirectReclaimBegin { gfp, order });
-        let nr_reclaimed = self.reclaim(order.nr_pages(), gfp, nodes);
+        let nr_reclaimed = self.reclaim(order.nr_pages(), gfp, nodes, whom);
         self.platform().trace(Event::VmscanDirectReclaimEnd { nr_reclaimed });
         nr_reclaimed
     }
@@ -149,13 +154,14 @@ impl<P: Platform> PageAllocator<P> {
     /// number of pages that came free by shrinkers, whoever asked them, and help.
     ///
     /// What was in lists is no progress: others fill them as fast as they are emptied.
-    pub(crate) fn reclaim(&self, nr: usize, gfp: Gfp, nodes: NodeMask) -> u64 {
+    pub(crate) fn reclaim(&self, nr: usize, gfp: Gfp, nodes: NodeMask, whom: Whom) -> u64 {
         // Who frees memory soon does not come back to the shrinkers from within one.
         let freed = if gfp.contains(Gfp::MEMALLOC) {
             0
         } else {
             let mut meter = FreedPages { allocator: self, of: None };
-            self.shrinkers.shrink(nr, ShrinkControl { gfp, nodes }, self.platform(), &mut meter)
+            let control = ShrinkControl { gfp, nodes };
+            self.shrinkers.shrink(nr, control, whom, self.platform(), &mut meter)
         };
         // What the shrinkers freed is among what is drained.
         self.drain_all_pages();
@@ -193,14 +199,12 @@ struct FreedPages<'a, P: Platform> {
 /// What was counted at the beginning.
 struct Freed {
     control: ShrinkControl,
-    /// The CPU that the shrinker began on.
-    cpu: &'static PerCpu,
     level: Level,
 }
 
 /// The counters of zones that help a request.
 struct Level {
-    /// Pages that were freed to the lists of one CPU.
+    /// Pages that were freed to per-CPU lists.
     to_lists: u64,
     /// Pages that were freed past all lists, by anybody.
     past_lists: u64,
@@ -208,13 +212,14 @@ struct Level {
 }
 
 impl<P: Platform> FreedPages<'_, P> {
-    fn level(&self, control: ShrinkControl, cpu: &PerCpu) -> Level {
+    fn level(&self, control: ShrinkControl) -> Level {
         let highest = control.gfp.highest_zone();
         let helps =
             |zone: &&Zone| control.nodes.contains(zone.facts.node) && zone.facts.kind <= highest;
         let zones = || self.allocator.zones().iter().filter(helps);
         let sum = |sum: u64, count: u64| sum.wrapping_add(count);
-        let lists = cpu.list_events().enumerate();
+        let cpus = self.allocator.cpus().iter();
+        let lists = cpus.flat_map(|cpu| cpu.list_events().enumerate());
         let lists = lists.filter(|&(list, _)| helps(&self.allocator.zone(list / NR_MIGRATE_TYPES)));
         let past_lists = zones().flat_map(Zone::events).map(|events| events.pgfree.get());
         Level {
@@ -225,18 +230,18 @@ impl<P: Platform> FreedPages<'_, P> {
     }
 }
 
-/// A shrinker frees on the CPU that it runs on, mostly to that CPU's lists, so what others free on
-/// other CPUs is left out. Past the lists, pages count as far as the zones have more than before: what
-/// others take and free again meanwhile does not add up.
+/// Counts on all CPUs: a shrinker may have its pages freed by other threads. So pages that others free
+/// at the same time count as the shrinker's, and so do pages that it has just allocated itself; who
+/// relies on the number must not do so without end. Past the lists, pages count as far as the zones
+/// have more than before.
 impl<P: Platform> Meter for FreedPages<'_, P> {
     fn start(&mut self, control: ShrinkControl) {
-        let cpu = self.allocator.pin().cpu();
-        self.of = Some(Freed { control, cpu, level: self.level(control, cpu) });
+        self.of = Some(Freed { control, level: self.level(control) });
     }
 
     fn nr_freed(&self) -> u64 {
-        let Some(Freed { control, cpu, level: before }) = &self.of else { return 0 };
-        let now = self.level(*control, cpu);
+        let Some(Freed { control, level: before }) = &self.of else { return 0 };
+        let now = self.level(*control);
         let past_lists = now.past_lists.wrapping_sub(before.past_lists);
         let more = now.nr_free.saturating_sub(before.nr_free);
         now.to_lists.wrapping_sub(before.to_lists).saturating_add(past_lists.min(more))

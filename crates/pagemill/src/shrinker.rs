@@ -45,7 +45,9 @@ pub trait Shrinker: Sync {
     /// The allocator counts for itself how many pages of the nodes and zones that `control` names
     /// came free during the call; the smaller number is the progress. A shrinker that reports pages
     /// of which none helped, or panics, is passed over the next times that it would be asked for the
-    /// same nodes and zones: 4 times, then 16, then 64 each time.
+    /// same nodes and zones: 4 times, then 16, then 64 each time. Before a request fails, those that
+    /// were passed over are asked once more, for no more pages than the request needs; those that
+    /// panicked are not.
     fn scan(&self, nr: usize, control: ShrinkControl) -> usize;
 }
 
@@ -81,11 +83,13 @@ struct Misses {
     times: u32,
     /// How often it is still passed over where others do not help.
     skips: u32,
+    /// Whether it panicked the last time.
+    has_panicked: bool,
 }
 
 impl Default for Misses {
     fn default() -> Self {
-        Self { nodes: NodeMask::NONE, times: 0, skips: 0 }
+        Self { nodes: NodeMask::NONE, times: 0, skips: 0, has_panicked: false }
     }
 }
 
@@ -94,18 +98,33 @@ impl Misses {
     const MAX_SKIPS: u32 = 64;
 
     /// Tells whether the shrinker is passed over this time.
-    fn skip(&mut self, nodes: NodeMask) -> bool {
-        let is_skipped = self.skips > 0 && nodes.and(self.nodes) == nodes;
-        self.skips -= u32::from(is_skipped);
-        is_skipped
+    fn skip(&mut self, nodes: NodeMask, whom: Whom) -> bool {
+        let is_due = self.skips == 0 || nodes.and(self.nodes) != nodes;
+        match whom {
+            Whom::Due => {
+                self.skips -= u32::from(!is_due);
+                !is_due
+            }
+            Whom::PassedOver => is_due || self.has_panicked,
+        }
     }
 
-    /// Returns what there is to note after one more time.
+    /// Returns what there is to note while it is asked, which stays so if it panics.
     fn and(self, nodes: NodeMask) -> Self {
         let times = self.times.saturating_add(1);
         let skips = 4_u32.saturating_pow(times).min(Self::MAX_SKIPS);
-        Self { nodes: nodes.iter().fold(self.nodes, NodeMask::with), times, skips }
+        let nodes = nodes.iter().fold(self.nodes, NodeMask::with);
+        Self { nodes, times, skips, has_panicked: true }
     }
+}
+
+/// Which shrinkers are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whom {
+    /// Those that are not passed over.
+    Due,
+    /// The others, before a request fails.
+    PassedOver,
 }
 
 /// Counts pages that come free, for the one who asks.
@@ -169,13 +188,24 @@ impl Shrinkers {
         self.turn.is_taken() || self.slots.iter().any(is_registered)
     }
 
-    /// Asks each shrinker in turn for its share of `nr` pages, at least [`BATCH`], and returns how
-    /// many came free. If somebody is asking them already, waits a while for the end of that and
-    /// returns how many were freed meanwhile.
+    /// Tells whether a shrinker is passed over where such pages are asked for.
+    pub(crate) fn passes_over(&self, control: ShrinkControl) -> bool {
+        let kind = control.gfp.highest_zone().index();
+        self.slots.iter().any(|slot| {
+            slot.try_lock().is_some_and(|mut slot| {
+                slot.shrinker.is_some() && !slot.misses[kind].skip(control.nodes, Whom::PassedOver)
+            })
+        })
+    }
+
+    /// Asks each shrinker in turn for its share of `nr` pages, at least [`BATCH`] where it is due, and
+    /// returns how many came free. If somebody is asking them already, waits a while for the end of
+    /// that and returns how many were freed meanwhile.
     pub(crate) fn shrink(
         &self,
         nr: usize,
         control: ShrinkControl,
+        whom: Whom,
         platform: &impl Platform,
         meter: &mut impl Meter,
     ) -> u64 {
@@ -183,7 +213,7 @@ impl Shrinkers {
         if let Some(guard) = self.turn.try_lock() {
             platform.enter_reclaim();
             let turn = Turn { shrinkers: self, platform, guard: Some(guard) };
-            self.ask(nr as u64, control, platform, meter);
+            self.ask(nr as u64, control, whom, platform, meter);
             drop(turn);
         } else {
             // Relaxed: a hint for whose turn it is; nobody waits for it longer than a while.
@@ -199,22 +229,23 @@ impl Shrinkers {
         &self,
         nr: u64,
         control: ShrinkControl,
+        whom: Whom,
         platform: &impl Platform,
         meter: &mut impl Meter,
     ) {
         let mut freed = 0;
+        let at_least = if whom == Whom::Due { BATCH } else { 1 };
         for (place, slot) in self.slots.iter().enumerate() {
             let Some(mut slot) = slot.try_lock() else { continue };
             let Some(shrinker) = slot.shrinker else { continue };
             let kind = control.gfp.highest_zone().index();
-            if slot.misses[kind].skip(control.nodes) {
+            if slot.misses[kind].skip(control.nodes, whom) {
                 continue;
             }
             let misses = slot.misses[kind];
-            // Stays so if it panics.
             slot.misses[kind] = misses.and(control.nodes);
             let count = shrinker.count(control);
-            let mut left = nr.saturating_sub(freed).max(BATCH).min(count as u64);
+            let mut left = nr.saturating_sub(freed).max(at_least).min(count as u64);
             slot.misses[kind] = misses;
             while left > 0 {
                 let nr_to_scan = usize::try_from(left.min(SCAN_AT_ONCE)).unwrap_or(usize::MAX);
@@ -231,7 +262,7 @@ impl Shrinkers {
                 match (nr_freed, helped) {
                     // It has nothing just now, and says so.
                     (0, _) => slot.misses[kind] = misses,
-                    (_, 0) => {}
+                    (_, 0) => slot.misses[kind].has_panicked = false,
                     _ => {
                         slot.misses[kind] = Misses::default();
                         continue;

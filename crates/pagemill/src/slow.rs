@@ -9,6 +9,7 @@ use crate::handle::{AccountNumber, RawPage};
 use crate::platform::Platform;
 use crate::policy::NodeMask;
 use crate::shortage::Shortage;
+use crate::shrinker::{ShrinkControl, Whom};
 use crate::special::{FAULTS, OWNERS, POISON, TRACE};
 use crate::trace::Event;
 use crate::units::{NodeId, Order};
@@ -41,6 +42,10 @@ pub(crate) const COSTLY_ORDER: Order = match Order::new(3) {
 /// # Source
 /// `linux-6.12` `mm/internal.h` `MAX_RECLAIM_RETRIES`
 const MAX_RECLAIM_RETRIES: u32 = 16;
+
+/// Rounds of reclaim in all before a request is given up. Pages that were freed may be pages that a
+/// shrinker had just allocated, or others may take them each time.
+const MAX_ROUNDS: u32 = 16 * MAX_RECLAIM_RETRIES;
 
 impl Ask<'_> {
     pub(crate) const fn new(
@@ -228,7 +233,7 @@ impl<P: Platform> PageAllocator<P> {
         self.wake_reclaim(ask.order, gfp);
         self.look_for_tracers();
         let nodes = self.request(&self.pin(), ask.gfp, ask.node).on(ask.nodes).nodes();
-        let mut rounds = 0;
+        let (mut rounds, mut rounds_in_all) = (0, 0);
         loop {
             if let Some(page) = self.try_last(ask, gfp) {
                 return Ok(page);
@@ -239,13 +244,22 @@ impl<P: Platform> PageAllocator<P> {
             if ask.is_stopped() {
                 return Err(Shortage::Stopped);
             }
-            let freed = self.reclaim_directly(ask.order, gfp, nodes);
+            let passes_over = self.shrinkers.passes_over(ShrinkControl { gfp, nodes });
+            let freed = self.reclaim_directly(ask.order, gfp, nodes, Whom::Due);
             if let Some(page) = self.try_last(ask, gfp) {
                 return Ok(page);
             }
             rounds = if freed > 0 && ask.order == Order::ZERO { 0 } else { rounds + 1 };
-            if self.is_worth_a_round(ask.order, gfp, rounds) {
+            rounds_in_all += 1;
+            if rounds_in_all < MAX_ROUNDS && self.is_worth_a_round(ask.order, gfp, rounds) {
                 continue;
+            }
+            // Nothing fails because a shrinker that has pages by now was passed over.
+            if passes_over
+                && self.reclaim_directly(ask.order, gfp, nodes, Whom::PassedOver) > 0
+                && let Some(page) = self.try_last(ask, gfp)
+            {
+                return Ok(page);
             }
             // What may not fail has some claim to the reserve, but never to all of it.
             let last = if gfp.contains(Gfp::NOFAIL) { gfp | Gfp::HIGH } else { gfp };
@@ -256,7 +270,7 @@ impl<P: Platform> PageAllocator<P> {
             }
             let attempt = || {
                 self.try_last(ask, last).or_else(|| self.take_own(ask)).or_else(|| {
-                    self.reclaim_directly(ask.order, gfp, nodes);
+                    self.reclaim_directly(ask.order, gfp, nodes, Whom::Due);
                     self.try_last(ask, last)
                 })
             };

@@ -280,6 +280,103 @@ fn what_a_shrinker_reports_and_does_not_free_is_no_progress() {
     drop((guard, taken));
 }
 
+/// Frees no more than it has just allocated, and reports that, for a long time.
+struct Churns(Frames<'static>, Count);
+
+impl Shrinker for Churns {
+    fn count(&self, _control: ShrinkControl) -> usize {
+        1
+    }
+
+    fn scan(&self, _nr: usize, _control: ShrinkControl) -> usize {
+        drop(self.0.alloc_page(Gfp::NOWAIT).expect("it may use the reserve"));
+        usize::from(self.1.fetch_add(1, Ordering::Relaxed) < 100_000)
+    }
+}
+
+/// The request went on as long as the shrinker did, which could be for ever.
+#[test]
+fn a_request_ends_although_a_shrinker_frees_what_it_allocates() {
+    let memory = [region(NORMAL, 256, 0)];
+    let config = Config { min_free_bytes: Some(pages(32)), ..Config::new(&memory, 1) };
+    let world: &'static World = Box::leak(Box::new(World::new(&config)));
+    let frames = world.frames();
+    let taken: Vec<_> =
+        core::iter::from_fn(|| frames.alloc_page(Gfp::KERNEL | Gfp::NORETRY)).collect();
+    let churns: &'static Churns = Box::leak(Box::new(Churns(frames, Count::new(0))));
+    let guard = frames.register_shrinker(churns).expect("there is room");
+    assert!(frames.alloc_page(Gfp::KERNEL).is_none());
+    let nr_scans = churns.1.load(Ordering::Relaxed);
+    assert!(nr_scans <= 300, "asked {nr_scans} times");
+    drop((guard, taken));
+}
+
+/// A cache whose pages are freed on another CPU.
+struct Elsewhere(&'static Cache);
+
+impl Shrinker for Elsewhere {
+    fn count(&self, control: ShrinkControl) -> usize {
+        self.0.count(control)
+    }
+
+    fn scan(&self, nr: usize, control: ShrinkControl) -> usize {
+        set_cpu(1);
+        let nr_freed = self.0.scan(nr, control);
+        set_cpu(0);
+        nr_freed
+    }
+}
+
+/// They were taken for useless, and passed over while requests failed.
+#[test]
+fn pages_that_a_shrinker_frees_on_another_cpu_count() {
+    let memory = [region(NORMAL, 2048, 0)];
+    let config = Config { pcp_high: Some(512), ..Config::new(&memory, 2) };
+    let world: &'static World = Box::leak(Box::new(World::new(&config)));
+    let frames = world.frames();
+    let cached = core::iter::from_fn(|| frames.alloc_page(Gfp::NOWAIT)).collect();
+    let cache = Cache::leak(frames, cached, |_| ());
+    let elsewhere: &'static Elsewhere = Box::leak(Box::new(Elsewhere(cache)));
+    let guard = frames.register_shrinker(elsewhere).expect("there is room");
+    let mut held = Vec::new();
+    while cache.len() > 100 {
+        let page = frames.alloc_page(Gfp::KERNEL | Gfp::NORETRY);
+        held.push(page.expect("there are pages in the cache"));
+    }
+    drop((guard, held));
+    cache.pages.lock().expect("not poisoned").clear();
+}
+
+/// Reports pages and keeps them as long as it is told to.
+struct Late(&'static Cache, Flag);
+
+impl Shrinker for Late {
+    fn count(&self, control: ShrinkControl) -> usize {
+        self.0.count(control)
+    }
+
+    fn scan(&self, nr: usize, control: ShrinkControl) -> usize {
+        if self.1.load(Ordering::Relaxed) { nr } else { self.0.scan(nr, control) }
+    }
+}
+
+#[test]
+fn no_request_fails_because_a_shrinker_is_passed_over() {
+    let frames = bare(64).frames();
+    let cache = Cache::leak(frames, take_all(frames), |_| ());
+    let late: &'static Late = Box::leak(Box::new(Late(cache, Flag::new(true))));
+    let guard = frames.register_shrinker(late).expect("there is room");
+    for gfp in [Gfp::KERNEL, Gfp::KERNEL | Gfp::NORETRY] {
+        late.1.store(true, Ordering::Relaxed);
+        assert!((0..20).all(|_| frames.alloc_page(gfp).is_none()));
+        late.1.store(false, Ordering::Relaxed);
+        assert!(frames.alloc_page(gfp).is_some());
+        cache.pages.lock().expect("not poisoned").extend(take_all(frames));
+    }
+    drop(guard);
+    cache.pages.lock().expect("not poisoned").clear();
+}
+
 /// A cache that does not look at what nodes it is asked for.
 #[test]
 fn a_cache_of_another_node_is_not_emptied_in_vain() {

@@ -6,6 +6,7 @@
 //! caller's identity for each operation, where the process has the right to.
 
 mod change;
+mod closer;
 mod data;
 mod export;
 mod finder;
@@ -228,7 +229,12 @@ impl Vfs {
     /// What a call has in hand at this time is closed by the next sweep.
     fn forget_withdrawn(&self) {
         let table = self.exports();
-        self.nodes.retain(|fh, _| table.is_current(fh));
+        let is_gone = |fh: &Fh| !table.is_current(fh);
+        let gone: Vec<_> = self.nodes.iter().map(|(fh, _)| fh).filter(is_gone).collect();
+        // One by one: what is removed is dropped, and closed, outside of the cache's locks.
+        for fh in gone {
+            self.nodes.remove(&fh);
+        }
     }
 
     /// Returns what is exported.

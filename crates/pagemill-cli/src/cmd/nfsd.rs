@@ -9,7 +9,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::Instant;
 
@@ -31,6 +31,9 @@ use crate::usage::UsageError;
 
 /// How often files that are not needed any more are let go of.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Longest wait for calls to end when the server stops.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
 
 /// Serves until TERM or INT; the second of them ends it at once, whatever is under way.
 ///
@@ -63,10 +66,11 @@ pub(crate) fn run(args: &NfsdArgs) -> anyhow::Result<()> {
         metrics::start(listener, Arc::new(move || statistics::prometheus(&service)))?;
     }
     let ticker = tick(Arc::clone(&service), plan.stats_every)?;
+    let reloads = reload_when_asked(&service, plan.exports)?;
     notify(&[NotifyState::Ready]);
     for signal in signals.forever() {
         match signal {
-            SIGHUP => survive("reading the exports again", || reload(&service, &plan.exports)),
+            SIGHUP => ask_to_reload(&reloads),
             SIGUSR1 => survive("showing statistics", || {
                 print(statistics::table(&service).as_bytes());
             }),
@@ -79,11 +83,31 @@ pub(crate) fn run(args: &NfsdArgs) -> anyhow::Result<()> {
     notify(&[NotifyState::Stopping]);
     info!("stopping");
     drop(ticker);
-    if !service.stop() {
-        warn!("some replies did not go out in time");
+    match stop(&service) {
+        Some(true) => {}
+        Some(false) => warn!("some replies did not go out in time"),
+        None => warn!("some calls still wait for a file system; the server ends without them"),
     }
     info!("{}", statistics::line(&service));
     Ok(())
+}
+
+/// Stops the server on a thread of its own: a call on a file system that hangs does not end. Returns
+/// whether all replies went out; `None` if calls did not end for [`STOP_LIMIT`].
+fn stop(service: &Arc<Service>) -> Option<bool> {
+    let (sender, stopped) = channel();
+    let stopping = Arc::clone(service);
+    let started = thread::Builder::new().name("stop".into()).spawn(move || {
+        let is_drained = stopping.stop();
+        // The last to drop the service is the main thread, which waits for its parts to end.
+        drop(stopping);
+        // Nobody listens after the limit.
+        let _ended = sender.send(is_drained);
+    });
+    match started {
+        Ok(_detached) => stopped.recv_timeout(STOP_LIMIT).ok(),
+        Err(_no_thread) => Some(service.stop()),
+    }
 }
 
 /// Has the kernel kill this process when the thread that started it ends.
@@ -187,6 +211,30 @@ fn host(addr: SocketAddr) -> String {
     match addr {
         SocketAddr::V4(addr) => addr.ip().to_string(),
         SocketAddr::V6(addr) => format!("[{}]", addr.ip()),
+    }
+}
+
+/// Starts the thread that reads the exports again whenever it is asked to: a directory that hangs
+/// must not keep the server from taking other signals.
+fn reload_when_asked(service: &Arc<Service>, sources: ExportSources) -> io::Result<SyncSender<()>> {
+    let service = Arc::downgrade(service);
+    // One request may wait for the end of a reload: it covers all that was written until then.
+    let (sender, asked) = sync_channel(1);
+    thread::Builder::new().name("reload".into()).spawn(move || {
+        for () in asked {
+            let Some(service) = service.upgrade() else { return };
+            survive("reading the exports again", || reload(&service, &sources));
+        }
+    })?;
+    Ok(sender)
+}
+
+fn ask_to_reload(reloads: &SyncSender<()>) {
+    if reloads.try_send(()).is_err() {
+        warn!(
+            "the exports are being read again already, and will be once more: a directory may be \
+             on a file system that does not respond"
+        );
     }
 }
 

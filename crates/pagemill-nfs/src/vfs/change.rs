@@ -127,8 +127,8 @@ impl Vfs {
         let created = dir.sibling(self.keep(Node::new(fh, object, path)?));
         // Who has made a file may write to it once, whatever its mode: the descriptor says so.
         let file = Arc::new(file);
-        created.node.keep_open(dir.who, Need::Read, Arc::clone(&file));
-        created.node.keep_open(dir.who, Need::Write, file);
+        created.node.keep_open(dir.who, Need::Read, Arc::clone(&file), &dir.export.closer);
+        created.node.keep_open(dir.who, Need::Write, file, &dir.export.closer);
         self.apply_to_new(&created, &Sattr { mode: None, ..*sattr })?;
         Ok(created)
     }

@@ -207,7 +207,7 @@ impl Vfs {
             opened => opened,
         };
         let file = Arc::new(opened?);
-        object.node.keep_open(object.who, need, Arc::clone(&file));
+        object.node.keep_open(object.who, need, Arc::clone(&file), &object.export.closer);
         Ok(file)
     }
 

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use crate::export::ExportRule;
 use crate::fh::{ExportId, Fh, FhKey, FhParts, ObjectId, Stamp};
 use crate::status::NfsStatus;
+use crate::vfs::closer::Closer;
 use crate::vfs::finder::Finder;
 use crate::vfs::mounted::{HandleLife, Location, Mounted};
 use crate::vfs::stats::ExportStats;
@@ -82,7 +83,7 @@ impl Error for VfsError {
 pub struct Export {
     id: ExportId,
     rule: ExportRule,
-    root: OwnedFd,
+    root: Arc<OwnedFd>,
     root_fh: Fh,
     pub(crate) root_object: ObjectId,
     /// Where the root is.
@@ -90,6 +91,8 @@ pub struct Export {
     fs: Mounted,
     pub(crate) finder: Arc<Finder>,
     stats: Arc<ExportStats>,
+    /// Closes the descriptors of files for their data.
+    pub(crate) closer: Arc<Closer>,
 }
 
 impl Export {
@@ -106,18 +109,21 @@ impl Export {
             Some(export) => Arc::clone(&export.finder),
             None => Arc::new(Finder::probe(root.as_fd(), &fs).map_err(failed)?),
         };
-        let stats = before.by_id(id).map(|export| Arc::clone(&export.stats)).unwrap_or_default();
+        let known = before.by_id(id);
+        let stats = known.as_ref().map(|export| Arc::clone(&export.stats)).unwrap_or_default();
+        let closer = known.map(|export| Arc::clone(&export.closer)).unwrap_or_default();
         let refused = |_status: NfsStatus| failed(Errno::STALE);
         let root_object = finder.name_of(root.as_fd(), c"").map_err(refused)?;
         Ok(Self {
             id,
             root_fh: Fh::new(key, &FhParts { export: id, stamp: fs.stamp, object: root_object }),
             root_object,
-            root,
+            root: Arc::new(root),
             at,
             fs,
             finder,
             stats,
+            closer,
             rule,
         })
     }

@@ -13,6 +13,7 @@ use rustix::path::DecInt;
 use crate::attr::FileKind;
 use crate::fh::{Fh, ObjectId};
 use crate::status::{NfsResult, NfsStatus};
+use crate::vfs::closer::Closer;
 
 /// What a descriptor for a file's data is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +53,18 @@ pub(crate) struct Node {
 struct Open {
     who: FsIdentity,
     need: Need,
-    file: Arc<OwnedFd>,
+    /// `None` while it is dropped.
+    file: Option<Arc<OwnedFd>>,
+    closer: Arc<Closer>,
     since: Instant,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(file) = self.file.take() {
+            self.closer.close(file);
+        }
+    }
 }
 
 impl Node {
@@ -135,17 +146,26 @@ impl Node {
         if lasts {
             found.since = now;
         }
-        Some(Arc::clone(&found.file))
+        found.file.clone()
     }
 
     /// Keeps a descriptor for the next call of `who`, in the place of an older one.
-    pub(crate) fn keep_open(&self, who: FsIdentity, need: Need, file: Arc<OwnedFd>) {
+    ///
+    /// `closer` closes it when it is not kept any more.
+    pub(crate) fn keep_open(
+        &self,
+        who: FsIdentity,
+        need: Need,
+        file: Arc<OwnedFd>,
+        closer: &Arc<Closer>,
+    ) {
+        let (file, closer) = (Some(file), Arc::clone(closer));
         let mut opens = self.lock_opens();
         opens.retain(|open| open.need != need || open.who != who);
         if opens.len() >= MAX_NR_OPENS {
             opens.remove(0);
         }
-        opens.push(Open { who, need, file, since: Instant::now() });
+        opens.push(Open { who, need, file, closer, since: Instant::now() });
     }
 
     /// Forgets all descriptors, so that permissions are looked at again.

@@ -200,7 +200,7 @@ fn term_stops_it_hup_reads_exports_again_and_usr1_tells() {
     await_that("the other directory is exported", || nfsd.mount(&two).is_ok());
     assert_eq!(nfsd.mount(&one), Err(2));
     // What cannot be read changes nothing.
-    fs::write(&exports, "nonsense\n").unwrap();
+    fs::write(&exports, format!("{} *(nonsense)\n", two.display())).unwrap();
     nfsd.signal("-HUP");
 
     nfsd.signal("-USR1");
@@ -238,9 +238,10 @@ fn good_exports_are_served_and_the_rest_is_told_with_file_and_line() {
     line_with(&mut log, "exports, line 2: nonsense is no option");
     line_with(&mut log, "gone");
     nfsd.mount(&good).unwrap();
-    // A reload keeps what is exported while there are lines that cannot be read.
+    // A reload keeps what is exported while the line about it cannot be read.
     fs::create_dir(&gone).unwrap();
-    fs::write(&exports, format!("{} *(ro,insecure)\nnonsense\n", gone.display())).unwrap();
+    fs::write(&exports, format!("{} *(ro,insecure)\n{} *(x)\n", gone.display(), good.display()))
+        .unwrap();
     nfsd.signal("-HUP");
     await_that("the other directory is exported", || nfsd.mount(&gone).is_ok());
     nfsd.mount(&good).unwrap();

@@ -219,6 +219,13 @@ impl Vfs {
         Ok(bad)
     }
 
+    /// Changes who may use the exports, and how. No directory is opened again.
+    ///
+    /// Changes of paths are ignored. Callers must not run this beside another change of the exports.
+    pub fn change_rules(&self, change: impl Fn(&mut ExportRule)) {
+        self.replace_exports(self.exports().with_rules(change));
+    }
+
     fn replace_exports(&self, table: ExportTable) {
         *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
         self.forget_withdrawn();

@@ -39,19 +39,24 @@ impl Exports {
         self.replace(loaded)
     }
 
-    /// Exports what was read again. While a line cannot be read, what is exported already stays: the
-    /// line may be about it.
+    /// Exports what was read again. An export stays as it is while the line about it, or a whole file,
+    /// cannot be read. A host whose name has no address now keeps those that it had.
     ///
     /// # Errors
     /// That nothing can be exported at all.
     pub(crate) fn set_again(&self, mut loaded: LoadedExports) -> Result<Vec<VfsError>, VfsError> {
         let _change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
-        if !loaded.problems.is_empty() {
-            let is_new =
-                |rule: &ExportRule| loaded.rules.iter().all(|other| other.path != rule.path);
-            let kept: Vec<_> = self.rules().into_iter().filter(is_new).collect();
-            loaded.rules.extend(kept);
+        let before = self.rules();
+        fill_in(&mut loaded.rules, &addrs_of(&before));
+        let is_kept = |rule: &ExportRule| {
+            (loaded.is_file_missing || loaded.unread.contains(&rule.path))
+                && loaded.rules.iter().all(|other| other.path != rule.path)
+        };
+        let kept: Vec<_> = before.into_iter().filter(is_kept).collect();
+        for rule in &kept {
+            warn!(path = ?rule.path, "stays exported as it is: its rule cannot be read again");
         }
+        loaded.rules.extend(kept);
         self.replace(loaded)
     }
 
@@ -59,9 +64,13 @@ impl Exports {
         for problem in &loaded.problems {
             warn!("left out: {problem}");
         }
+        loaded.rules.iter().for_each(warn_of_unknown_hosts);
         let bad = self.vfs.set_good_exports(loaded.rules)?;
         for error in &bad {
-            warn!("left out: {error}");
+            match error {
+                VfsError::Kept { .. } => warn!("{error}"),
+                _ => warn!("left out: {error}"),
+            }
         }
         Ok(bad)
     }
@@ -90,16 +99,10 @@ impl Exports {
             return is_missing;
         }
         let _change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut rules = self.rules();
-        fill_in(&mut rules, &found);
+        // No directory is opened again: one that hangs, or fails, has nothing to do with hosts.
+        self.vfs.change_rules(|rule| fill_in(core::slice::from_mut(rule), &found));
         info!(hosts = ?found.keys(), "hosts have addresses now");
-        match self.replace(LoadedExports { rules, problems: Vec::new() }) {
-            Ok(_left_out) => is_missing,
-            Err(error) => {
-                warn!("exports stay as they were: {error}");
-                true
-            }
-        }
+        is_missing
     }
 }
 
@@ -107,9 +110,40 @@ fn is_unknown(client: &ClientMatch) -> bool {
     matches!(client, ClientMatch::Host { addrs, .. } if addrs.is_empty())
 }
 
+/// Returns the addresses of hosts by name.
+fn addrs_of(rules: &[ExportRule]) -> HashMap<String, Vec<IpAddr>> {
+    let clients = rules.iter().flat_map(|rule| &rule.clients);
+    let hosts = clients.filter_map(|client| match &client.client {
+        ClientMatch::Host { name, addrs } if !addrs.is_empty() => {
+            Some((name.clone(), addrs.clone()))
+        }
+        _ => None,
+    });
+    hosts.collect()
+}
+
+/// Warns of hosts that match nothing, so that a wider rule decides on them.
+fn warn_of_unknown_hosts(rule: &ExportRule) {
+    for (index, client) in rule.clients.iter().enumerate() {
+        let wider = rule.clients[index + 1..].iter().find(|other| {
+            !matches!(other.client, ClientMatch::Host { .. }) && other.options != client.options
+        });
+        if let (true, Some(wider)) = (is_unknown(&client.client), wider) {
+            warn!(
+                path = ?rule.path,
+                "the host {} has no address yet: the options of {} hold for it until it has; name \
+                 its address instead",
+                client.client, wider.client
+            );
+        }
+    }
+}
+
+/// Gives hosts without an address those that are known.
 fn fill_in(rules: &mut [ExportRule], found: &HashMap<String, Vec<IpAddr>>) {
     for client in rules.iter_mut().flat_map(|rule| &mut rule.clients) {
         if let ClientMatch::Host { name, addrs } = &mut client.client
+            && addrs.is_empty()
             && let Some(known) = found.get(name)
         {
             addrs.clone_from(known);
@@ -121,12 +155,13 @@ fn fill_in(rules: &mut [ExportRule], found: &HashMap<String, Vec<IpAddr>>) {
 mod tests {
     use core::net::Ipv4Addr;
 
-    use pagemill_nfs::{Actors, ExportOptions, FhKey, VfsConfig, parse_exports};
+    use pagemill_nfs::{
+        Actors, ExportOptions, FhKey, VfsConfig, parse_exports, parse_good_exports,
+    };
 
     use super::*;
 
-    #[test]
-    fn a_host_is_served_once_its_name_has_an_address() {
+    fn exports() -> (Arc<Vfs>, Exports) {
         let config = VfsConfig {
             key: FhKey::random().unwrap(),
             actors: Actors::Server,
@@ -134,10 +169,48 @@ mod tests {
             nr_threads: 0,
         };
         let vfs = Arc::new(Vfs::new(config).unwrap());
-        let exports = Exports::new(Arc::clone(&vfs));
+        (Arc::clone(&vfs), Exports::new(vfs))
+    }
+
+    fn rules(text: &str) -> LoadedExports {
+        let rules = parse_exports(text, ExportOptions::default()).unwrap();
+        LoadedExports { rules, ..LoadedExports::default() }
+    }
+
+    #[test]
+    fn an_export_stays_while_its_own_line_or_a_file_cannot_be_read() {
+        let (vfs, exports) = exports();
+        let is_exported = || vfs.exports().iter().any(|it| it.rule().path.as_os_str() == "/tmp");
+        let bad = |line: &str| {
+            let (_, errors) = parse_good_exports(line, ExportOptions::default());
+            let unread = errors.into_iter().filter_map(|error| error.path).collect();
+            LoadedExports { unread, problems: vec!["bad".into()], ..rules("/proc *(ro)") }
+        };
+        exports.set(rules("/tmp *(ro)")).unwrap();
+        exports.set_again(bad("/tmp/ *(nonsense)")).unwrap();
+        assert!(is_exported());
+        exports.set_again(LoadedExports { is_file_missing: true, ..bad("") }).unwrap();
+        assert!(is_exported());
+        exports.set_again(bad("/other *(nonsense)")).unwrap();
+        assert!(!is_exported(), "nothing is wrong with what was read about it");
+    }
+
+    #[test]
+    fn a_host_keeps_its_addresses_while_its_name_has_none() {
+        let (vfs, exports) = exports();
+        let client = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+        let mut first = rules("/tmp host(ro)");
+        fill_in(&mut first.rules, &HashMap::from([("host".to_owned(), vec![client])]));
+        exports.set(first).unwrap();
+        exports.set_again(rules("/tmp host(ro)")).unwrap();
+        assert!(vfs.serves(client));
+    }
+
+    #[test]
+    fn a_host_is_served_once_its_name_has_an_address() {
+        let (vfs, exports) = exports();
         // Names are not looked up yet.
-        let rules = parse_exports("/tmp localhost(ro)", ExportOptions::default()).unwrap();
-        exports.set(LoadedExports { rules, problems: Vec::new() }).unwrap();
+        exports.set(rules("/tmp localhost(ro)")).unwrap();
         let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let is_served =
             || vfs.exports().iter().next().unwrap().rule().options_for(client).is_some();

@@ -62,6 +62,10 @@ pub(crate) struct LoadedExports {
     pub(crate) rules: Vec<ExportRule>,
     /// What is wrong, with file and line.
     pub(crate) problems: Vec<String>,
+    /// Whether a whole file cannot be read.
+    pub(crate) is_file_missing: bool,
+    /// The directories of lines that cannot be read.
+    pub(crate) unread: Vec<PathBuf>,
 }
 
 /// Where exports are written down: read at the start, and again when asked to.
@@ -190,7 +194,7 @@ impl ExportSources {
 
     /// Reads what is to be exported now, as far as it can be read.
     pub(crate) fn read(&self) -> LoadedExports {
-        let mut loaded = LoadedExports { rules: self.typed.clone(), problems: Vec::new() };
+        let mut loaded = LoadedExports { rules: self.typed.clone(), ..LoadedExports::default() };
         let mut hosts: Vec<_> = self.typed.iter().map(|_| "--export".to_owned()).collect();
         for file in &self.files {
             let shown = file.display();
@@ -198,11 +202,13 @@ impl ExportSources {
                 Ok(text) => text,
                 Err(error) => {
                     loaded.problems.push(format!("cannot read {shown}: {error}"));
+                    loaded.is_file_missing = true;
                     continue;
                 }
             };
             let (rules, errors) = parse_good_exports(&text, self.defaults);
             loaded.problems.extend(errors.iter().map(|error| format!("{shown}, {error}")));
+            loaded.unread.extend(errors.into_iter().filter_map(|error| error.path));
             for (line, rule) in rules {
                 hosts.push(format!("{shown}, line {line}"));
                 loaded.rules.push(rule);

@@ -24,6 +24,8 @@ struct Draft {
 pub struct ExportsError {
     /// The line, counted from one; `None` outside of a file.
     pub line: Option<usize>,
+    /// The directory that it is about, as far as that can be read.
+    pub path: Option<PathBuf>,
     /// What is wrong with it.
     pub what: String,
 }
@@ -72,7 +74,7 @@ pub fn parse_good_exports(
             joined.pop();
             joined.push_str(lines.next().map_or("", |(next, _)| next));
         }
-        let at_line = |what| ExportsError { line: Some(line), what };
+        let at_line = |what| ExportsError { line: Some(line), path: path_of(&joined), what };
         match parse_line(&joined, defaults) {
             Ok(None) => {}
             Ok(Some(rule)) if rules.iter().any(|(_, other)| other.path == rule.path) => {
@@ -96,7 +98,7 @@ pub fn parse_good_exports(
 /// # Errors
 /// What is wrong with it.
 pub fn parse_export_arg(text: &OsStr, defaults: ExportOptions) -> Result<ExportRule, ExportsError> {
-    let outside = |what| ExportsError { line: None, what };
+    let outside = |what| ExportsError { line: None, path: None, what };
     let bytes = text.as_bytes();
     let colons = bytes.iter().enumerate().filter(|&(_, &byte)| byte == b':');
     let split = colons.map(|(at, _)| (&bytes[..at], &bytes[at + 1..])).find_map(|(path, rest)| {
@@ -123,6 +125,15 @@ pub fn parse_export_arg(text: &OsStr, defaults: ExportOptions) -> Result<ExportR
     let options = draft.finish();
     let clients = clients.into_iter().map(|client| ClientRule { client, options }).collect();
     Ok(ExportRule { path: PathBuf::from(OsString::from_vec(path.to_vec())), clients })
+}
+
+/// Returns the path at the beginning of a line, whatever is wrong with the rest.
+fn path_of(line: &str) -> Option<PathBuf> {
+    let first = match words(line) {
+        Ok(words) => words.into_iter().next()?,
+        Err(_unreadable) => line.split_whitespace().next()?.into(),
+    };
+    Some(PathBuf::from(OsString::from_vec(first)))
 }
 
 fn parse_line(line: &str, defaults: ExportOptions) -> Result<Option<ExportRule>, String> {

@@ -32,6 +32,13 @@ pub enum VfsError {
         /// What the system answered.
         errno: Errno,
     },
+    /// A directory that is exported cannot be opened again.
+    Kept {
+        /// Its path.
+        path: PathBuf,
+        /// What the system answered.
+        errno: Errno,
+    },
     /// A directory is named twice.
     Twice {
         /// Its path.
@@ -55,6 +62,11 @@ impl fmt::Display for VfsError {
                 "cannot export {}: {errno}; it must be a directory that this user can read",
                 path.display()
             ),
+            Self::Kept { path, errno } => write!(
+                f,
+                "cannot open {} again: {errno}; it stays exported as it was opened before",
+                path.display()
+            ),
             Self::Twice { path } => {
                 write!(f, "{} is exported twice: name it once, with all clients", path.display())
             }
@@ -72,7 +84,9 @@ impl fmt::Display for VfsError {
 impl Error for VfsError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::NoProc(errno) | Self::Root { errno, .. } => Some(errno),
+            Self::NoProc(errno) | Self::Root { errno, .. } | Self::Kept { errno, .. } => {
+                Some(errno)
+            }
             Self::Twice { .. } | Self::SameId { .. } => None,
         }
     }
@@ -126,6 +140,22 @@ impl Export {
             closer,
             rule,
         })
+    }
+
+    /// Returns the same directory with other rules, without touching its file system.
+    fn with_rule(&self, rule: ExportRule) -> Self {
+        Self {
+            id: self.id,
+            rule,
+            root: Arc::clone(&self.root),
+            root_fh: self.root_fh,
+            root_object: self.root_object,
+            at: self.at,
+            fs: self.fs,
+            finder: Arc::clone(&self.finder),
+            stats: Arc::clone(&self.stats),
+            closer: Arc::clone(&self.closer),
+        }
     }
 
     /// Returns the number in handles.
@@ -218,12 +248,18 @@ impl ExportTable {
         for mut rule in rules {
             // The same export with or without a slash at its end.
             rule.path = rule.path.components().collect();
-            let export = match Export::open(rule, key, before) {
+            let export = match Export::open(rule.clone(), key, before) {
                 Ok(export) => Arc::new(export),
-                Err(error) => {
-                    refuse(error)?;
-                    continue;
-                }
+                Err(error) => match before.kept(rule, &error) {
+                    Some((export, kept)) => {
+                        refuse(kept)?;
+                        Arc::new(export)
+                    }
+                    None => {
+                        refuse(error)?;
+                        continue;
+                    }
+                },
             };
             if let Some(other) = table.by_id.get(&export.id) {
                 let [path, other] = [&export, other].map(|export| export.rule.path.clone());
@@ -237,6 +273,33 @@ impl ExportTable {
             table.exports.push(export);
         }
         Ok(table)
+    }
+
+    /// Returns an export as it was opened before, if it cannot be opened now for a reason that may
+    /// pass, and what to say of it.
+    fn kept(&self, rule: ExportRule, error: &VfsError) -> Option<(Export, VfsError)> {
+        let VfsError::Root { path, errno } = error else { return None };
+        if [Errno::NOENT, Errno::NOTDIR].contains(errno) {
+            return None;
+        }
+        let export = self.by_id(ExportId::of_path(path.as_os_str().as_bytes()))?;
+        let kept = VfsError::Kept { path: path.clone(), errno: *errno };
+        Some((export.with_rule(rule), kept))
+    }
+
+    /// Returns the same directories, none of them opened again, with rules that `change` has changed.
+    /// It may not change their paths.
+    pub(crate) fn with_rules(&self, change: impl Fn(&mut ExportRule)) -> Self {
+        let mut table = Self::default();
+        for export in &self.exports {
+            let mut rule = export.rule.clone();
+            change(&mut rule);
+            rule.path.clone_from(&export.rule.path);
+            let export = Arc::new(export.with_rule(rule));
+            table.by_id.insert(export.id, Arc::clone(&export));
+            table.exports.push(export);
+        }
+        table
     }
 
     /// Opens one directory, and does without the kernel's way from handles to files.

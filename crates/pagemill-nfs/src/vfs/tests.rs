@@ -292,8 +292,8 @@ fn a_descriptor_whose_closing_hangs_keeps_nobody_waiting() {
         let mut stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         set_socket_linger(&stream, Some(LINGER)).unwrap();
         stream.set_nonblocking(true).unwrap();
-        while stream.write(&[0; 1 << 16]).is_ok() {}
-        Arc::new(std::os::fd::OwnedFd::from(stream))
+        while stream.write(&[0; 4096]).is_ok() {}
+        Arc::new(OwnedFd::from(stream))
     };
     let since = Instant::now();
     let forgets: [fn(&World, &Object); 2] = [
@@ -550,6 +550,25 @@ fn what_can_be_exported_is_when_something_else_cannot() {
     let bad = world.vfs.set_good_exports(rules()).unwrap();
     assert!(matches!(bad[..], [VfsError::Root { .. }, VfsError::Twice { .. }]), "{bad:?}");
     world.vfs.mount(&world.root_path(), &caller(None)).unwrap();
+}
+
+#[test]
+fn an_export_that_cannot_be_opened_again_stays() {
+    let world = World::server();
+    let (path, away) = (world.root_path(), world.dir.path().join("away"));
+    let fh = *world.root().fh();
+    fs::rename(&path, &away).unwrap();
+    // It fails in another way than a directory that is gone.
+    symlink(&path, &path).unwrap();
+    let set = || world.vfs.set_good_exports(vec![rule(path.clone(), rw())]).unwrap();
+    assert!(matches!(&set()[..], [VfsError::Kept { .. }]));
+    assert!(world.vfs.resolve(fh.as_bytes(), &caller(None)).is_ok());
+    // Other rules open nothing.
+    world.vfs.change_rules(|rule| rule.clients.clear());
+    assert_eq!(world.vfs.resolve(fh.as_bytes(), &caller(None)).unwrap_err(), NfsStatus::Acces);
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(&set()[..], [VfsError::Root { .. }]));
+    assert_eq!(world.vfs.resolve(fh.as_bytes(), &caller(None)).unwrap_err(), NfsStatus::Stale);
 }
 
 #[test]

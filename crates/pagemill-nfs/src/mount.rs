@@ -3,10 +3,12 @@
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::net::IpAddr;
+use core::time::Duration;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use pagemill_rpc::{
     AUTH_SYS, Call, CallError, Data, Frames, Pace, Procedure, Program, Replies, Version, XdrError,
@@ -29,6 +31,10 @@ pub const MOUNT_PROGRAM: u32 = 100_005;
 const MAX_PATH_BYTES: usize = 1024;
 /// The most mounts that are remembered for DUMP; the oldest go first.
 const MAX_NR_MOUNTS: usize = 1024;
+/// Shortest time between two warnings of refused mounts of one client for one reason.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+/// The most warnings of refused mounts in this time.
+const MAX_NR_WARNINGS: usize = 64;
 /// The most bytes of the list that EXPORT and DUMP answer with.
 const MAX_LIST_BYTES: usize = 64 << 10;
 
@@ -59,6 +65,27 @@ const fn procedure(name: &'static str) -> Procedure {
 pub struct MountProgram {
     vfs: Arc<Vfs>,
     mounts: Mutex<VecDeque<Mount>>,
+    refusals: Mutex<Refusals>,
+}
+
+/// Refused mounts that were logged as warnings lately, the oldest first.
+#[derive(Debug, Default)]
+struct Refusals(VecDeque<(IpAddr, NfsStatus, Instant)>);
+
+impl Refusals {
+    /// Returns whether a refusal is worth a warning: once in [`WARN_EVERY`] by client and reason, and
+    /// [`MAX_NR_WARNINGS`] times for all clients.
+    fn is_news(&mut self, client: IpAddr, status: NfsStatus) -> bool {
+        while self.0.front().is_some_and(|(.., at)| at.elapsed() >= WARN_EVERY) {
+            self.0.pop_front();
+        }
+        let is_known = self.0.iter().any(|&(ip, why, _)| (ip, why) == (client, status));
+        let is_news = !is_known && self.0.len() < MAX_NR_WARNINGS;
+        if is_news {
+            self.0.push_back((client, status, Instant::now()));
+        }
+        is_news
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +98,7 @@ impl MountProgram {
     /// Serves `vfs`.
     #[must_use]
     pub fn new(vfs: Arc<Vfs>) -> Self {
-        Self { vfs, mounts: Mutex::default() }
+        Self { vfs, mounts: Mutex::default(), refusals: Mutex::default() }
     }
 
     fn mnt<S: Frames>(&self, call: &mut Call<'_, S>) -> Result<(), CallError> {
@@ -90,9 +117,14 @@ impl MountProgram {
                 call.reply.u32(AUTH_SYS)?;
             }
             Err(status) => {
-                let why = self.vfs.mount_refusal(shown, &caller_of(call), status);
-                let MountRefusal { reason, remedy } = &why;
-                warn!(%client, path = ?shown, ?reason, ?remedy, "mount refused");
+                let is_news = self.lock_refusals().is_news(client.ip(), status);
+                if is_news {
+                    let why = self.vfs.mount_refusal(shown, &caller_of(call), status);
+                    let MountRefusal { reason, remedy } = &why;
+                    warn!(%client, path = ?shown, ?reason, ?remedy, "mount refused");
+                } else {
+                    debug!(%client, path = ?shown, %status, "mount refused");
+                }
                 call.reply.u32(mount_code(status))?;
                 call.mark_useless();
             }
@@ -144,6 +176,10 @@ impl MountProgram {
             mounts.pop_front();
         }
         mounts.push_back(mount);
+    }
+
+    fn lock_refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_mounts(&self) -> MutexGuard<'_, VecDeque<Mount>> {
@@ -230,3 +266,23 @@ fn mount_code(status: NfsStatus) -> u32 {
 
 /// `MNT3ERR_SERVERFAULT`
 const SERVERFAULT: u32 = 10006;
+
+#[cfg(test)]
+mod tests {
+    use core::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_warned_of_once_by_client_and_reason() {
+        let mut refusals = Refusals::default();
+        let client = |number: u32| IpAddr::V4(Ipv4Addr::from_bits(number));
+        assert!(refusals.is_news(client(0), NfsStatus::Noent));
+        assert!(!refusals.is_news(client(0), NfsStatus::Noent));
+        assert!(refusals.is_news(client(0), NfsStatus::Acces));
+        // Many clients, or one with many addresses, do not fill the log either.
+        let nr_warnings =
+            (1..10_000).filter(|&number| refusals.is_news(client(number), NfsStatus::Acces));
+        assert_eq!(nr_warnings.count(), MAX_NR_WARNINGS - 2);
+    }
+}

@@ -238,7 +238,7 @@ impl Arena {
                 Backing::Anonymous => Ok((Mapping::huge_pages(len_bytes)?, None)),
                 Backing::Memfd => {
                     let file = new_memfd(len_bytes, MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB)?;
-                    let mapping = Mapping::huge_file(file.as_fd(), len_bytes)?;
+                    let mut mapping = Mapping::huge_file(file.as_fd(), len_bytes)?;
                     mapping.keep_from_children()?;
                     Ok((mapping, Some(file)))
                 }
@@ -264,7 +264,7 @@ impl Arena {
                     // Addresses first: they fail for an absurd length, where a file would not.
                     let reserved = Mapping::reserve(len_bytes, ALIGN, Commit::Lazily)?;
                     let file = new_memfd(len_bytes, MemfdFlags::empty())?;
-                    let mapping = reserved.replace_with_file(file.as_fd())?;
+                    let mut mapping = reserved.replace_with_file(file.as_fd())?;
                     mapping.keep_from_children()?;
                     Ok((mapping, Some(file)))
                 }

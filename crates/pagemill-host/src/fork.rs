@@ -10,9 +10,11 @@
 
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use pagemill::ListCloser;
+
+use crate::resident;
 
 #[expect(clippy::disallowed_types, reason = "not part of the core: loom has no business here")]
 type Generation = core::sync::atomic::AtomicU32;
@@ -93,14 +95,7 @@ impl Place {
 impl Registration {
     /// Makes an entry for a host.
     pub(crate) fn new() -> Self {
-        static HANDLER: Once = Once::new();
-        HANDLER.call_once(|| {
-            // SAFETY:
-            // 1. The handler takes nothing, and stays mapped: `code-resident`.
-            // 2. It does only what a handler in the child may do: see there.
-            let error = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
-            assert!(error == 0, "pthread_atfork: no memory for a handler (error {error})");
-        });
+        watch();
         let mut place = &FIRST;
         while !place.try_take() {
             place = place.next_or_new();
@@ -133,6 +128,27 @@ impl Entry {
     pub(crate) unsafe fn set(&self, lists: ListCloser) {
         *self.0.lists.lock().unwrap_or_else(PoisonError::into_inner) = Some(lists);
     }
+}
+
+/// Has children counted from now on, and their lists taken away.
+///
+/// Never waits for another thread, which a child of this process may not have: two that are here at the
+/// same time both enter the handler, which may well run twice.
+pub(crate) fn watch() {
+    static IS_WATCHED: Flag = Flag::new(false);
+    // Acquire pairs with the Release below.
+    if IS_WATCHED.load(Ordering::Acquire) {
+        return;
+    }
+    let _stays = resident::keep();
+    // SAFETY:
+    // 1. The handler takes nothing, and stays mapped: `code-resident`. Where that could not be had, the C
+    //    library drops the handler with the library that it is in.
+    // 2. It does only what a handler in the child may do: see there.
+    let error = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+    assert!(error == 0, "pthread_atfork: no memory for a handler (error {error})");
+    // Release pairs with the Acquire above: whoever sees it has the handler.
+    IS_WATCHED.store(true, Ordering::Release);
 }
 
 /// Takes the per-CPU lists of all allocators away from a child of this process.

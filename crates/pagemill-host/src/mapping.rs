@@ -11,6 +11,8 @@ use std::os::fd::BorrowedFd;
 use rustix::io::{Errno, Result};
 use rustix::mm::{self, Advice, MapFlags, MlockFlags, MprotectFlags, ProtFlags};
 
+use crate::fork;
+
 /// When the system commits itself to memory that it has promised.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Commit {
@@ -27,6 +29,8 @@ pub(crate) enum Commit {
 pub(crate) struct Mapping {
     base: NonNull<u8>,
     len_bytes: usize,
+    /// The process that it is kept to, if it is; see [`fork`].
+    only_in: Option<u32>,
 }
 
 // SAFETY:
@@ -137,8 +141,11 @@ impl Mapping {
     ///
     /// # Errors
     /// What `madvise` answers.
-    pub(crate) fn keep_from_children(&self) -> Result<()> {
-        self.advise(Advice::LinuxDontFork)
+    pub(crate) fn keep_from_children(&mut self) -> Result<()> {
+        fork::watch();
+        self.advise(Advice::LinuxDontFork)?;
+        self.only_in = Some(fork::generation());
+        Ok(())
     }
 
     /// Finds a page for each address, as if each were written to, and changes no byte.
@@ -196,7 +203,7 @@ impl Mapping {
 
     fn own(base: *mut c_void, len_bytes: usize) -> Self {
         let base = NonNull::new(base.cast()).expect("the kernel maps nothing at address zero");
-        Self { base, len_bytes }
+        Self { base, len_bytes, only_in: None }
     }
 
     /// Keeps `len_bytes` from the first multiple of `align` on and unmaps the rest.
@@ -241,10 +248,14 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        // In a child there is a hole, in which it may have mapped something else since.
+        if self.only_in.is_some_and(|generation| generation != fork::generation()) {
+            return;
+        }
         // It can fail where unmapping would split a neighbour and the process has its full number
         // of mappings. The addresses are lost then, which harms nobody.
         // SAFETY:
-        // 1. The range is ours (`mapping-owned`) and is not used after this.
+        // 1. The range is ours (`mapping-owned`), in this process, and is not used after this.
         // 2. References into it are answered for by their makers (`mapping-no-refs`).
         let _may_fail = unsafe { mm::munmap(self.as_void(), self.len_bytes) };
     }

@@ -1,6 +1,7 @@
 //! Background reclaim: a thread that keeps an allocator's zones above their high watermarks.
 
 use core::fmt;
+use core::mem::ManuallyDrop;
 use core::panic::AssertUnwindSafe;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
@@ -64,7 +65,9 @@ impl ReclaimThread {
                     }
                 });
                 // The allocator's locks are let go by unwinding; the shrinker answers for its own.
-                if catch_unwind(round).is_err() {
+                if let Err(payload) = catch_unwind(round) {
+                    // Dropping it could panic again.
+                    let _payload = ManuallyDrop::new(payload);
                     // Relaxed: a statistic.
                     its_shared.nr_panics.fetch_add(1, Ordering::Relaxed);
                 }
@@ -86,7 +89,9 @@ impl Drop for ReclaimThread {
     fn drop(&mut self) {
         let Some(thread) = self.thread.take() else { return };
         if self.allocator.allocator().platform().is_abandoned() {
-            // The thread is not in this process: joining it would wait for ever.
+            // The thread is not in this process: joining it would wait for ever. Nor is it detached: what
+            // describes it may describe a thread of this process by now.
+            let _not_here = ManuallyDrop::new(thread);
             return;
         }
         // Relaxed: as above.
@@ -180,6 +185,15 @@ mod tests {
         cache.pages.lock().unwrap().clear();
     }
 
+    /// What the shrinker below panics with, which panics again.
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("a second panic for the test");
+        }
+    }
+
     /// Panics the first time that it is asked.
     #[derive(Default)]
     struct Panics {
@@ -193,7 +207,9 @@ mod tests {
         }
 
         fn scan(&self, nr: usize, control: ShrinkControl) -> usize {
-            assert!(self.has_panicked.swap(true, Ordering::Relaxed), "a panic for the test");
+            if !self.has_panicked.swap(true, Ordering::Relaxed) {
+                std::panic::panic_any(Bomb);
+            }
             self.cache.scan(nr, control)
         }
     }

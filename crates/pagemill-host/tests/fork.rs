@@ -1,12 +1,16 @@
 //! Children of `fork`: calls of an allocator that their parent made end at once, whatever other threads
 //! were doing when they were forked.
 
+extern crate alloc;
+
+use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
+use std::sync::Barrier;
 use std::thread;
 
 use pagemill::{AllocPages, BulkRequest, Effort, Gfp, Mempool, Page, PageAllocator, Shortage};
 use pagemill_host::{
-    AllocatorConfig, ArenaConfig, Backing, Host, ReclaimThread, SharedAllocator, allocator,
+    AllocatorConfig, Arena, ArenaConfig, Backing, Host, ReclaimThread, SharedAllocator, allocator,
 };
 
 #[expect(clippy::disallowed_types, reason = "a test's own: loom has no business here")]
@@ -135,14 +139,58 @@ fn a_child_makes_an_allocator_of_its_own_and_its_children_do_not_use_that() {
     assert!(frames.alloc_page(Gfp::KERNEL).is_some());
 }
 
+/// A child has a hole where a file of its parent's was mapped, and may have its own memory there.
+#[test]
+fn a_child_that_drops_an_arena_unmaps_nothing_of_its_own() {
+    const LEN_BYTES: usize = 8 << 20;
+
+    let arena = ArenaConfig { backing: Backing::Memfd, ..ArenaConfig::new(LEN_BYTES as u64) };
+    let mut alone = Some(Arena::map(&arena).expect("8 MiB"));
+    let mut frames = Some(allocator(&AllocatorConfig::new(arena)).expect("8 MiB"));
+    let bases = [
+        alone.as_ref().expect("just made").base(),
+        frames.as_ref().expect("just made").platform().memory().base(),
+    ];
+    let status = in_child(|| {
+        for base in bases {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+            let prot = libc::PROT_READ | libc::PROT_WRITE;
+            // SAFETY:
+            // 1. It replaces no mapping that there is.
+            let own = unsafe { libc::mmap(base.as_ptr().cast(), LEN_BYTES, prot, flags, -1, 0) };
+            if own != base.as_ptr().cast() {
+                return 1;
+            }
+        }
+        drop((alone.take(), frames.take()));
+        for base in bases {
+            // SAFETY:
+            // 1. Mapped above, and used here alone.
+            unsafe { base.write_volatile(1) };
+        }
+        0
+    });
+    assert_eq!(status, 0);
+    drop((alone, frames));
+}
+
 #[test]
 fn a_child_drops_the_handle_of_a_thread_that_it_does_not_have() {
+    const NR_THREADS: usize = 16;
+
     let frames = allocator(&AllocatorConfig::new(ArenaConfig::new(8 << 20))).expect("8 MiB");
     let frames = SharedAllocator::new(frames);
     let mut reclaim = Some(ReclaimThread::spawn(frames).expect("a thread"));
     let status = in_child(|| {
+        // What describes the thread that is gone describes these now.
+        let (go, all) = (Arc::new(Barrier::new(NR_THREADS + 1)), [(); NR_THREADS]);
+        let threads = all.map(|()| {
+            let go = Arc::clone(&go);
+            thread::spawn(move || _ = go.wait())
+        });
         drop(reclaim.take());
-        0
+        go.wait();
+        i32::from(threads.into_iter().any(|thread| thread.join().is_err()))
     });
     assert_eq!(status, 0);
 }

@@ -143,23 +143,46 @@ pub struct Registration {
 impl Registration {
     /// Registers `mappings` with the rpcbind at `rpcbind`, usually [`RPCBIND`], by datagrams.
     ///
-    /// What a server left behind that was killed is replaced.
+    /// What a server left behind that was killed is replaced. A mapping of an IPv6 address that
+    /// rpcbind does not accept is left out with a warning, if it accepts another mapping: rpcbind
+    /// may run without IPv6.
     ///
     /// # Errors
     /// What rpcbind or the system says. Nothing stays registered then.
     pub fn new(rpcbind: SocketAddr, mappings: &[Mapping]) -> Result<Self, RpcbindError> {
         let mut registration = Self { rpcbind, mappings: Vec::new() };
+        let mut left_out = Vec::new();
         for mapping in mappings {
-            if !ask(rpcbind, SET, mapping)? {
-                ask(rpcbind, UNSET, mapping)?;
-                if !ask(rpcbind, SET, mapping)? {
-                    return Err(RpcbindError::Refused(*mapping));
+            match register(rpcbind, mapping) {
+                Ok(()) => registration.mappings.push(*mapping),
+                Err(error @ (RpcbindError::NoIpv6(_) | RpcbindError::Refused(_)))
+                    if mapping.addr.is_ipv6() =>
+                {
+                    left_out.push(error);
                 }
+                Err(error) => return Err(error),
             }
-            registration.mappings.push(*mapping);
+        }
+        if registration.mappings.is_empty()
+            && let Some(error) = left_out.pop()
+        {
+            return Err(error);
+        }
+        for error in left_out {
+            tracing::warn!(%error, "rpcbind does not tell clients of an IPv6 address");
         }
         Ok(registration)
     }
+}
+
+fn register(rpcbind: SocketAddr, mapping: &Mapping) -> Result<(), RpcbindError> {
+    if !ask(rpcbind, SET, mapping)? {
+        ask(rpcbind, UNSET, mapping)?;
+        if !ask(rpcbind, SET, mapping)? {
+            return Err(RpcbindError::Refused(*mapping));
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Registration {

@@ -35,6 +35,9 @@ struct Portmapper {
     addrs: Mutex<HashMap<(u32, u32, String), String>>,
     /// Whether it speaks that version.
     knows_ipv6: bool,
+    /// Whether it refuses IPv6 addresses although it speaks that version, as where it runs without
+    /// IPv6.
+    refuses_ipv6: bool,
     /// The ports that changes were asked for from.
     ports: Mutex<Vec<u16>>,
 }
@@ -95,7 +98,7 @@ impl Portmapper {
         let mut addrs = self.addrs.lock().expect("nobody panics with it");
         let key = (prog, vers, netid);
         let done = match call.header.proc {
-            1 if addrs.contains_key(&key) => false,
+            1 if self.refuses_ipv6 || addrs.contains_key(&key) => false,
             1 => addrs.insert(key, addr).is_none(),
             _ => addrs.remove(&key).is_some(),
         };
@@ -179,9 +182,20 @@ fn sockets_for_ipv6_are_registered_for_ipv6_and_for_ipv4_if_they_take_both() {
     assert!(program.addrs.lock().unwrap().is_empty());
     assert_eq!(port_of(at, 9, 3, Transport::Tcp).unwrap(), None);
 
-    let (_server, at) = serve(&Arc::new(Portmapper::default()));
-    let error = Registration::new(at, &mappings).unwrap_err().to_string();
-    assert!(error.contains("version 4") && error.contains("IPv4 alone"), "{error}");
+    // Without IPv6, rpcbind has the address for IPv4 alone, and no error.
+    let old = Portmapper::default();
+    let refusing = Portmapper { knows_ipv6: true, refuses_ipv6: true, ..Portmapper::default() };
+    for (program, reason) in [(old, "version 4"), (refusing, "refused")] {
+        let (_server, at) = serve(&Arc::new(program));
+        let registration = Registration::new(at, &mappings).unwrap();
+        assert_eq!(port_of(at, 9, 3, Transport::Tcp).unwrap(), Some(port));
+        drop(registration);
+        assert_eq!(port_of(at, 9, 3, Transport::Tcp).unwrap(), None);
+        // Nothing would be left for it to have.
+        let [first, ..] = mappings[..] else { unreachable!("there are three") };
+        let error = Registration::new(at, &[first]).unwrap_err().to_string();
+        assert!(first.addr.is_ipv6() && error.contains(reason), "{error}");
+    }
 }
 
 #[test]

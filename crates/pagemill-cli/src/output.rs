@@ -138,15 +138,15 @@ pub(crate) fn print_bytes(text: &[u8]) -> Result<(), StdoutError> {
 
 /// Writes an error and its causes on one line, each behind a colon.
 ///
-/// A cause is left out where the line contains its text already: many errors write their cause
-/// themselves.
+/// A cause is left out where its text is a segment of the line already: many errors write their
+/// cause themselves.
 pub(crate) fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
         let text = cause.to_string();
         let text = text.lines().map(str::trim).filter(|part| !part.is_empty());
         let text = text.collect::<Vec<_>>().join(" ");
-        if line.contains(&text) {
+        if text.is_empty() || has_segment(&line, &text) {
             continue;
         }
         if !line.is_empty() {
@@ -155,6 +155,17 @@ pub(crate) fn one_line(error: &anyhow::Error) -> String {
         line.push_str(&text);
     }
     line
+}
+
+/// Tells whether `text` is in the line from one separator to another, and not a part of a word or of
+/// another message.
+fn has_segment(line: &str, text: &str) -> bool {
+    line.match_indices(text).any(|(at, _)| {
+        let (before, after) = (&line[..at], &line[at + text.len()..]);
+        let begins = [": ", "; ", ", ", "("].iter().any(|separator| before.ends_with(separator));
+        let ends = [": ", "; ", ", ", ")"].iter().any(|separator| after.starts_with(separator));
+        (begins || before.is_empty()) && (ends || after.is_empty())
+    })
 }
 
 /// Writes a line for people to the standard error, if anyone listens.
@@ -237,6 +248,13 @@ mod tests {
         assert_eq!(one_line(&told), "no server: cannot read key: Permission denied (os error 13)");
         let twice = anyhow::Error::new(system()).context(format!("{}; chmod it", system()));
         assert_eq!(one_line(&twice), "Permission denied (os error 13); chmod it");
+        let quoted = anyhow!("no server").context("cannot start (no server), because: no server");
+        assert_eq!(one_line(&quoted), "cannot start (no server), because: no server");
+        // What only occurs in the line is a cause of its own.
+        let short = anyhow!("timeout").context("cannot read /etc/timeouts");
+        assert_eq!(one_line(&short), "cannot read /etc/timeouts: timeout");
+        let part = anyhow!("denied").context("access denied by 10.0.0.1");
+        assert_eq!(one_line(&part), "access denied by 10.0.0.1: denied");
         assert_eq!(one_line(&anyhow!("two\n  lines\n")), "two lines");
     }
 

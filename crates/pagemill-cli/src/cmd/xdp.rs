@@ -63,20 +63,21 @@ fn move_from<P: Supply>(
     plan: RunPlan,
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
+    // Before sockets are open, which packets are waiting for: the other end of a virtual pair is
+    // looked for among the namespaces of all processes.
+    let of_port = [input.other_queues(plan.input.queue), input.checksums()];
     let open = |port: &Port, queue| -> anyhow::Result<Socket<P::Frame>> {
         Ok(Socket::open(port, queue, Source::new(), &plan.socket)?)
     };
     let socket = open(input, plan.input.queue)?;
     let output = output.map(|(port, queue)| open(&port, queue)).transpose()?;
     // Now that nothing is in the way: an error is to be the only line.
-    let notices = [
-        input.notice(),
-        socket.notice(),
-        output.as_ref().and_then(Socket::notice),
-        input.other_queues(plan.input.queue),
-        input.checksums(),
-    ];
-    notices.iter().flatten().for_each(|notice| output::note(&notice.to_string()));
+    let of_sockets = [input.notice(), socket.notice(), output.as_ref().and_then(Socket::notice)];
+    of_sockets
+        .iter()
+        .chain(&of_port)
+        .flatten()
+        .for_each(|notice| output::note(&notice.to_string()));
     let run = match (plan.fate, output) {
         (Fate::Redirect(_), Some(output)) => {
             watch(Worker::new(socket, pool, Forward::new(output))?, &plan, interrupt)

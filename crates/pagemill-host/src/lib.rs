@@ -37,7 +37,7 @@
 //! - `frame-in-arena`: the number of a frame is checked against the arena, in every build, before
 //!   it becomes a pointer.
 //! - `rseq-sequence` (`rseq.rs`): which instructions the kernel breaks off where it takes the CPU.
-//! - `code-resident` (`resident.rs`): the object that made a host is never unmapped, nor is, as [`Host::new`]
+//! - `code-resident` (`resident.rs`): the object that made a host is never unmapped, nor is, as [`Host`]
 //!   asks, another one that uses it: the kernel may look up what is there for a thread long after it ran.
 //! - `claim-switch` (`rseq.rs`): how a claim changes from plain stores to exchanges where fences are refused.
 //! - `rseq-registered`: an offset of the restartable-sequence area is kept only where the C library
@@ -78,7 +78,7 @@ pub use error::{HostError, OsError};
 pub use file_handle::{FileHandle, MAX_FILE_HANDLE_BYTES};
 pub use machine::Machine;
 pub use owners::{PageOwner, PageOwners};
-pub use platform::{DEFAULT_BASE_PFN, Host, HostConfig};
+pub use platform::{DEFAULT_BASE_PFN, Host};
 pub use reclaim::ReclaimThread;
 pub use sandbox::enter_sandbox;
 pub use scope::AllocScope;

@@ -27,21 +27,21 @@ pub const DEFAULT_BASE_PFN: Pfn = Pfn::new(1 << 20);
 
 /// What a host is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HostConfig {
+pub(crate) struct HostConfig {
     /// The memory that becomes frames.
-    pub arena: ArenaConfig,
+    pub(crate) arena: ArenaConfig,
     /// How many bytes the allocator needs for its books; rounded up to whole pages.
-    pub metadata_bytes: u64,
+    pub(crate) metadata_bytes: u64,
     /// The number of the arena's first frame: a multiple of 1024, the frames in the largest block.
     ///
     /// The last frame must not be above [`Pfn::MAX`].
-    pub base_pfn: Pfn,
+    pub(crate) base_pfn: Pfn,
 }
 
 impl HostConfig {
     /// Asks for frames from [`DEFAULT_BASE_PFN`] on.
-    #[must_use]
-    pub const fn new(arena: ArenaConfig, metadata_bytes: u64) -> Self {
+    #[cfg(test)]
+    pub(crate) const fn new(arena: ArenaConfig, metadata_bytes: u64) -> Self {
         Self { arena, metadata_bytes, base_pfn: DEFAULT_BASE_PFN }
     }
 
@@ -62,6 +62,15 @@ impl HostConfig {
 ///
 /// It cannot keep a thread on its CPU: [`pin`](Platform::pin) tells the number and promises
 /// nothing, which the allocator is made for.
+///
+/// [`allocator`](crate::allocator) makes one, so that a child of `fork` finds each:
+/// ```compile_fail,E0624
+/// let new = pagemill_host::Host::new;
+/// ```
+///
+/// The program or library that this is in stays mapped from then on, since the kernel may look up what
+/// describes a thread's last claim at any later time. A *second* library that allocates from this host's
+/// frames keeps such descriptions of its own and must not be unloaded (`dlclose`).
 #[derive(Debug)]
 pub struct Host {
     cpus: Cpus,
@@ -84,14 +93,10 @@ pub struct Host {
 impl Host {
     /// Maps memory and books as `config` says.
     ///
-    /// The program or library that this is in stays mapped from then on, since the kernel may look up what
-    /// describes a thread's last claim at any later time. A *second* library that allocates from this host's
-    /// frames keeps such descriptions of its own and must not be unloaded (`dlclose`).
-    ///
     /// # Errors
     /// [`HostError::BasePfn`] and [`HostError::PfnRange`] before anything is mapped; else what
     /// [`Arena::map`] and [`Arena::metadata`] return. Nothing stays mapped then.
-    pub fn new(config: &HostConfig) -> Result<Self, HostError> {
+    pub(crate) fn new(config: &HostConfig) -> Result<Self, HostError> {
         config.check_frames()?;
         let memory = Arena::map(&config.arena)?;
         Ok(Self {

@@ -3,7 +3,7 @@
 //! `code-resident`: after [`keep`] has returned true, nothing unmaps the object (program or library) that
 //! this code is in. Code that is made where it is used, because it is inlined or generic, may be in
 //! another object: one that uses a host which another object made must not be unloaded, and
-//! [`Host::new`](crate::Host::new) says so.
+//! [`Host`](crate::Host) says so.
 
 use core::ffi::c_void;
 use core::mem::MaybeUninit;

@@ -78,7 +78,7 @@ pub(crate) enum Room {
 
 impl Refusal {
     /// # Source
-    /// `accept(2)`, "Error handling": Linux passes errors of the new connection's network on.
+    /// `man-pages` `accept(2)`, "Error handling": Linux passes errors of the new connection's network on.
     fn of(error: &io::Error) -> Self {
         match Errno::from_io_error(error) {
             Some(Errno::AGAIN) => Self::NoneWaits,

@@ -28,7 +28,10 @@ struct Process {
 impl Bench {
     fn start() -> Self {
         let options = ["--time", "60000", "--rounds", "1", "--size", "1M", "--workloads", "null"];
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pagemill"));
+        // Signals that whoever runs the tests ignores, under nohup or in the background of a shell,
+        // are ignored by what the tests start, too.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=HUP,INT,TERM", env!("CARGO_BIN_EXE_pagemill")]);
         command.args(["bench", "nfs", "--no-sinks"]).args(options);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         Self(command.spawn().unwrap())

@@ -20,7 +20,9 @@ use pagemill_xdp::{
 use serde_json::Value;
 
 fn pagemill(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pagemill"));
+    let mut command = Command::new("env");
+    // Not ignored, even if whoever runs the tests does so: under nohup, or in a shell's background.
+    command.args(["--default-signal=HUP,INT,TERM", env!("CARGO_BIN_EXE_pagemill")]);
     command.arg("xdp").args(args);
     command
 }

@@ -87,7 +87,8 @@ impl Target {
     /// Returns the export's folder.
     fn folder(&self) -> anyhow::Result<Handle> {
         let mut mount = Client::connect(self.mount_address, self.credential.clone())?;
-        mount.mount(&self.export).with_context(|| format!("the server {}", self.name))
+        let cannot = || format!("cannot mount {} from {}", self.export, self.name);
+        mount.mount(&self.export).with_context(cannot)
     }
 }
 

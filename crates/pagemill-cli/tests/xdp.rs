@@ -336,10 +336,19 @@ fn an_interface_that_is_removed_ends_the_command() {
         let path_text = path.to_str().unwrap();
         let args = [command, "--in", "a1", "--arena", "32M", "--json", path_text];
         let args: Vec<&str> = args.into_iter().chain(more).collect();
-        let (child, lines) = start(&args, Stdio::piped());
+        let (child, mut lines) = start(&args, Stdio::piped());
         let sender = PacketSender::to(pair.index(0)).unwrap();
         send_all(&sender, &vec![Datagram::example().packet(&[7; 22]); 10]);
         until("receiving", || nr_received("a1") >= 10);
+        // The interface has them; the program has read them all once it reports nanoseconds per packet
+        // for one second and none for a later one.
+        let mut nanoseconds = lines.by_ref().map_while(Result::ok).filter_map(|line| {
+            let columns: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+            let second = columns.first()?.parse::<u64>();
+            second.ok().and_then(|_| columns.get(5).cloned())
+        });
+        assert!(nanoseconds.any(|column| column != "-"), "{command} reads them");
+        assert!(nanoseconds.any(|column| column == "-"), "{command} has read them all");
         drop(pair);
         let rest = std::thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());
         let output = child.wait_with_output().unwrap();

@@ -63,7 +63,7 @@ impl HostConfig {
 /// It cannot keep a thread on its CPU: [`pin`](Platform::pin) tells the number and promises
 /// nothing, which the allocator is made for.
 ///
-/// [`allocator`](crate::allocator) makes one, so that a child of `fork` finds each:
+/// [`allocator`](crate::allocator()) makes one, so that a child of `fork` finds each:
 /// ```compile_fail,E0624
 /// let new = pagemill_host::Host::new;
 /// ```

@@ -61,6 +61,11 @@ pub struct DmaBlock {
 ///
 /// A pool maps each page once, when it comes from the allocator, and unmaps it when it goes back;
 /// while it circulates, it stays mapped.
+///
+/// # Panics
+/// A mapper should not panic. If a call for a page panics, the pool leaks that page, since the device may
+/// still have access to it, and possibly pages that return in the same batch (up to 64). Leaked pages
+/// stay in [`PagePool::inflight`](crate::PagePool::inflight).
 pub trait DmaMapper {
     /// What is kept with a page for as long as it is mapped; nothing where the address follows
     /// from the frame's number.

@@ -1,6 +1,7 @@
 //! Pieces of pages, for packets that are far smaller than a page.
 
 use core::fmt;
+use core::mem::ManuallyDrop;
 
 use pagemill::{Carver, Fragment, NodeId, OwnsBytes, PAGE_SIZE, Pfn, Returning, TakeBack};
 
@@ -66,7 +67,8 @@ impl<R: PoolRef> FragHome<R> {
 
     fn put(&self, block: Option<R::Block>) {
         if let Some(block) = block {
-            self.pool.pool().put((block, self.mapping));
+            let item = (ManuallyDrop::new(block), self.mapping);
+            self.pool.pool().put(item);
         }
     }
 }
@@ -140,7 +142,8 @@ impl<R: PoolRef<Block: OwnsBytes>> PoolFrags<R> {
         // If pieces of it are out, it stays at hand in case there is no other: fewer bytes may fit.
         let ((block, mapping), pool) = owner.alloc()?.into_owned().into_parts();
         let home = FragHome { pool: pool.0, mapping };
-        carve(self.0.insert(Returning::new(Carver::new(block), home)), len)
+        let carver = Carver::new(ManuallyDrop::into_inner(block));
+        carve(self.0.insert(Returning::new(carver, home)), len)
     }
 }
 
@@ -172,7 +175,7 @@ impl<R: PoolRef<Block: OwnsBytes>> PoolOwner<R> {
     #[inline]
     fn put_block(&mut self, block: Option<R::Block>, home: FragHome<R>) {
         if let Some(block) = block {
-            self.put(PoolPage::new((block, home.mapping), home.pool));
+            self.put(PoolPage::new((ManuallyDrop::new(block), home.mapping), home.pool));
         }
     }
 }

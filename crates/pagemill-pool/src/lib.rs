@@ -65,6 +65,8 @@
 //!   it goes back, wherever it is meanwhile; so zero means that every page is accounted for.
 //! - `ring-emptied` (`intake.rs`): once the pool has ended and nobody is returning a page, the ring is
 //!   empty.
+//! - `mapped-not-freed` (`pool.rs`): a page that is mapped for a device does not reach the page allocator,
+//!   also where the mapper panics: it is leaked, and stays in flight.
 //! - `ledger-irq` (`ledger.rs`): the lock of the notes about pages is held with interrupts off.
 
 #![no_std]

@@ -4,6 +4,7 @@ use core::cell::Cell;
 use core::fmt;
 use core::marker::PhantomData;
 use core::panic::Location;
+use core::slice;
 
 use pagemill::{Gfp, NodeId, Order, PageSource, Stack};
 
@@ -12,7 +13,7 @@ use crate::dma::{DmaBlock, DmaMapper};
 use crate::intake::{RESERVE, TRACKED};
 use crate::page::PoolPage;
 use crate::params::{PP_ALLOC_CACHE_REFILL, PP_ALLOC_CACHE_SIZE};
-use crate::pool::{Item, PoolRef, Unfit};
+use crate::pool::{Item, PagePool, PoolRef, Unfit};
 use crate::returner::{self, Returner};
 use crate::shutdown::Draining;
 use crate::stats::{AllocStats, PoolStats};
@@ -433,15 +434,18 @@ impl<R: PoolRef> PoolOwner<R> {
         if filled == 0 {
             return self.alloc_from_reserve(request.gfp);
         }
+        // Before they are mapped: a block that is leaked because the mapper panics stays in flight. At
+        // most 64.
+        pool.intake().hold(u32::try_from(filled).unwrap_or(u32::MAX));
         let mut is_mixed = false;
-        for block in self.slots[..filled].iter_mut().filter_map(Option::take) {
+        let mut obtained = Obtained { pool, slots: self.slots[..filled].iter_mut() };
+        for block in obtained.by_ref() {
             is_mixed |= node.is_some_and(|node| block.its_node() != node);
             if let Some(item) = pool.map(block) {
                 stock(&mut self.cache, item);
             }
         }
-        // At most 64.
-        pool.intake().hold(u32::try_from(self.cache.len()).unwrap_or(u32::MAX));
+        drop(obtained);
         if is_mixed {
             self.mix();
         }
@@ -471,15 +475,13 @@ impl<R: PoolRef> PoolOwner<R> {
             return None;
         }
         let block = self.slots[0].take()?;
-        if !pool.note_reserve(&block) {
+        pool.intake().hold(1);
+        // Before it is noted: nothing stays in the ledger if the mapper refuses or panics.
+        let item = pool.map(block)?;
+        if !pool.note_reserve(&item.0) {
+            pool.release(item);
             return None;
         }
-        let pfn = block.first();
-        let Some(item) = pool.map(block) else {
-            pool.forget(pfn);
-            return None;
-        };
-        pool.intake().hold(1);
         self.is_special = true;
         if order > Order::ZERO {
             self.tally.slow_high_order += 1;
@@ -491,8 +493,8 @@ impl<R: PoolRef> PoolOwner<R> {
 
     /// Gives up what lies in the cache.
     fn flush(&mut self) {
-        self.tally.flushed += self.cache.len() as u64;
-        self.pool.pool().release_all(&mut self.cache);
+        let flushed = &mut self.tally.flushed;
+        self.pool.pool().release_all(self.cache.by_ref().inspect(|_| *flushed += 1));
     }
 }
 
@@ -503,13 +505,49 @@ fn stock<T>(cache: &mut Stack<T, PP_ALLOC_CACHE_SIZE>, item: T) {
     debug_assert!(stocked, "a cache that is refilled has room");
 }
 
-impl<R: PoolRef> Drop for PoolOwner<R> {
-    /// Ends the pool without waiting for what is out.
+/// Blocks that were obtained and are mapped one by one; those that are left are freed on drop.
+struct Obtained<'a, B: Block, M: DmaMapper> {
+    pool: &'a PagePool<B, M>,
+    slots: slice::IterMut<'a, Option<B>>,
+}
+
+impl<B: Block, M: DmaMapper> Iterator for Obtained<'_, B, M> {
+    type Item = B;
+
+    #[inline]
+    fn next(&mut self) -> Option<B> {
+        self.slots.find_map(Option::take)
+    }
+}
+
+impl<B: Block, M: DmaMapper> Drop for Obtained<'_, B, M> {
+    #[inline]
     fn drop(&mut self) {
-        self.flush();
+        let pool = self.pool;
+        self.for_each(|block| pool.free(block));
+    }
+}
+
+impl<R: PoolRef> Drop for PoolOwner<R> {
+    /// Ends the pool without waiting for pages that are out.
+    ///
+    /// If the mapper panics for one page of cache or ring, the others are released all the same.
+    fn drop(&mut self) {
+        /// Releases pages of cache and ring on drop.
+        struct Scrub<'a, B: Block, M: DmaMapper> {
+            pool: &'a PagePool<B, M>,
+            cache: &'a mut Stack<Item<B, M>, PP_ALLOC_CACHE_SIZE>,
+        }
+        impl<B: Block, M: DmaMapper> Drop for Scrub<'_, B, M> {
+            fn drop(&mut self) {
+                self.pool.release_all(&mut *self.cache);
+                self.pool.scrub();
+            }
+        }
         let pool = self.pool.pool();
         pool.intake().close();
-        pool.scrub();
+        let scrub = Scrub { pool, cache: &mut self.cache };
+        pool.release_all(&mut *scrub.cache);
     }
 }
 

@@ -71,9 +71,7 @@ impl<R: PoolRef> PoolPage<R> {
     /// `linux-6.12` `net/core/page_pool.c` `page_pool_release_page` of earlier versions
     pub fn detach(self) -> R::Block {
         let (item, Home(pool)) = self.0.into_parts();
-        // Leaked if `pool` panics: see `Home::take_back`.
-        let item = ManuallyDrop::new(item);
-        pool.pool().detach(ManuallyDrop::into_inner(item))
+        pool.pool().detach(item)
     }
 }
 
@@ -134,6 +132,7 @@ where
     #[must_use]
     pub fn share(self) -> SharedPoolPage<R, S> {
         let ((page, mapping), Home(pool)) = self.0.into_parts();
+        let page = ManuallyDrop::into_inner(page);
         SharedPoolPage(Returning::new((page.share(), mapping), SharedHome(pool)))
     }
 }
@@ -156,9 +155,11 @@ where
     S: PageSource,
 {
     fn take_back(&self, (page, mapping): SharedItem<R, S>) {
+        // Leaked if `pool` panics: the page is still mapped.
+        let page = ManuallyDrop::new(page);
         let pool: &PagePool<Page<S>, R::Mapper> = self.0.pool();
-        match page.try_unshare() {
-            Ok(page) => pool.put((page, mapping)),
+        match ManuallyDrop::into_inner(page).try_unshare() {
+            Ok(page) => pool.put((ManuallyDrop::new(page), mapping)),
             Err(shared) => pool.give_up_share(shared, mapping),
         }
     }
@@ -168,8 +169,10 @@ impl<S: PageSource, M: DmaMapper> PagePool<Page<S>, M> {
     /// Gives up a page that others still have a share of.
     #[cold]
     fn give_up_share(&self, shared: SharedPage<S>, mapping: M::Mapping) {
+        // Kept for good if the mapper panics: the last of the others would free a page that is mapped.
+        let shared = ManuallyDrop::new(shared);
         self.forget_shared(shared.pfn(), mapping);
-        drop(shared);
+        drop(ManuallyDrop::into_inner(shared));
     }
 }
 

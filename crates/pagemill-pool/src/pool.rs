@@ -32,13 +32,17 @@ pub struct PagePool<B: Block, M: DmaMapper = NoDma> {
     source: B::Source,
     mapper: M,
     provider: Option<Box<dyn MemoryProvider<B> + Send + Sync>>,
-    intake: Intake<(B, M::Mapping)>,
+    intake: Intake<Item<B, M>>,
     ledger: Ledger,
     owned: AtomicBool,
 }
 
-/// A page of a pool, and what its device needs to know of it.
-pub(crate) type Item<B, M> = (B, <M as DmaMapper>::Mapping);
+/// A page of a pool with its mapping.
+///
+/// `mapped-not-freed`: dropping an item leaks the page. Only [`PagePool::unmap`] turns an item into a
+/// block that can be freed, so a page that is mapped for a device never reaches the page allocator,
+/// whichever call of the mapper panics. A leaked page stays in flight.
+pub(crate) type Item<B, M> = (ManuallyDrop<B>, <M as DmaMapper>::Mapping);
 
 /// Pages that return at once: as many as one claim in the ring is made for.
 pub(crate) type Batch<B, M> = ArrayVec<Item<B, M>, BATCH>;
@@ -268,7 +272,8 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
     }
 
     /// Returns how many pages have come from the page allocator and not gone back: those in use,
-    /// in the ring and in the owner's cache. Negative if more came back than went out.
+    /// in the ring and in the owner's cache, and those that were leaked because a [`DmaMapper`] panicked.
+    /// Negative if more came back than went out.
     pub fn inflight(&self) -> i32 {
         self.intake.inflight()
     }
@@ -348,11 +353,13 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         filled
     }
 
-    /// Makes a block one of the pool's; gives it up if it cannot be mapped.
+    /// Maps a block that is counted in flight; releases it and returns `None` if the mapper refuses.
     #[inline]
     pub(crate) fn map(&self, block: B) -> Option<Item<B, M>> {
+        // Leaked if the mapper panics: the device may have the page already.
+        let block = ManuallyDrop::new(block);
         let Some(mapping) = self.mapper.map(block.dma_block(), self.params.dma.direction) else {
-            self.let_go(block);
+            self.free(ManuallyDrop::into_inner(block));
             return None;
         };
         let item = (block, mapping);
@@ -541,12 +548,9 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         if self.intake.special() != 0 {
             self.forget(item.0.first());
         }
-        let (block, mapping) = item;
-        // Leaked if the mapper panics: see `Home::take_back`.
-        let block = ManuallyDrop::new(block);
-        self.mapper.unmap(block.dma_block(), mapping, self.params.dma.direction);
+        let block = self.unmap(item);
         self.intake.release(1);
-        ManuallyDrop::into_inner(block)
+        block
     }
 
     /// Gives up a page of one frame that others still have a share of.
@@ -561,66 +565,94 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         self.intake.release(1);
     }
 
-    /// Unmaps a page and gives it to where it came from.
+    /// Ends the mapping of a page; the page is leaked if the mapper panics (`mapped-not-freed`).
+    #[inline]
+    fn unmap(&self, (block, mapping): Item<B, M>) -> B {
+        self.mapper.unmap(block.dma_block(), mapping, self.params.dma.direction);
+        ManuallyDrop::into_inner(block)
+    }
+
+    /// Unmaps a page and frees it.
     #[cold]
     pub(crate) fn release(&self, item: Item<B, M>) {
-        let (block, mapping) = item;
-        self.mapper.unmap(block.dma_block(), mapping, self.params.dma.direction);
-        self.let_go(block);
-        self.intake.release(1);
+        self.free(self.unmap(item));
     }
 
-    /// Unmaps pages and gives them to where they came from, together where that can be.
+    /// Unmaps pages and frees them, in batches where there is no provider.
+    ///
+    /// If the mapper panics for one page, the pages before it are freed. Those after it stay in the
+    /// collection if `items` borrows them, and are leaked otherwise.
     #[cold]
     pub(crate) fn release_all(&self, items: impl IntoIterator<Item = Item<B, M>>) {
-        let direction = self.params.dma.direction;
-        let mut blocks = items.into_iter().map(|(block, mapping)| {
-            self.mapper.unmap(block.dma_block(), mapping, direction);
-            block
-        });
+        let mut items = items.into_iter();
+        if self.provider.is_some() {
+            return items.for_each(|item| self.release(item));
+        }
         loop {
-            // Asked once for all blocks: a question for each would cost the loop its speed.
-            let mut slots: ArrayVec<Option<B>, BATCH> = match &self.provider {
-                None => blocks.by_ref().take(BATCH).map(Some).collect(),
-                Some(_) => {
-                    blocks.by_ref().filter_map(|block| self.keep(block)).take(BATCH).collect()
-                }
-            };
-            if slots.is_empty() {
+            let mut unmapped = Unmapped { pool: self, slots: ArrayVec::new() };
+            unmapped.slots.extend(items.by_ref().take(BATCH).map(|item| Some(self.unmap(item))));
+            if unmapped.slots.is_empty() {
                 return;
             }
-            B::free_bulk(&self.source, &mut slots);
-            self.intake.release(u32::try_from(slots.len()).unwrap_or(u32::MAX));
         }
     }
 
-    /// Offers a block to the provider, which ends its being in flight; `None` if it took it.
-    fn keep(&self, block: B) -> Option<Option<B>> {
-        let kept = self.offer(block);
-        if kept.is_none() {
-            self.intake.release(1);
-        }
-        kept.map(Some)
-    }
-
-    /// Gives a block to where it came from.
-    fn let_go(&self, block: B) {
-        drop(self.offer(block));
-    }
-
-    /// Offers a block to the provider; `None` if it took it.
-    fn offer(&self, block: B) -> Option<B> {
+    /// Frees a block, which ends its being in flight also where the provider panics.
+    pub(crate) fn free(&self, block: B) {
+        let _released = Released { pool: self, nr: 1 };
         match &self.provider {
-            None => Some(block),
-            Some(provider) => provider.release(block),
+            None => drop(block),
+            Some(provider) => drop(provider.release(block)),
         }
     }
 
     /// Empties the ring of a pool that has ended.
+    ///
+    /// If the mapper panics for one page, up to 63 others are leaked with it, and the ring is emptied
+    /// all the same: no thread may come to do it later (`ring-emptied`).
     #[cold]
     #[inline(never)]
     pub(crate) fn scrub(&self) {
+        /// Empties the ring on drop, where nothing is left but after a panic.
+        struct Rest<'p, B: Block, M: DmaMapper>(&'p PagePool<B, M>);
+        impl<B: Block, M: DmaMapper> Drop for Rest<'_, B, M> {
+            fn drop(&mut self) {
+                self.0.intake.scrub(|batch: Batch<B, M>| self.0.release_all(batch));
+            }
+        }
+        let _rest = Rest(self);
         self.intake.scrub(|batch: Batch<B, M>| self.release_all(batch));
+    }
+}
+
+/// Blocks without a mapping, which are freed together on drop.
+struct Unmapped<'p, B: Block, M: DmaMapper> {
+    pool: &'p PagePool<B, M>,
+    slots: ArrayVec<Option<B>, BATCH>,
+}
+
+impl<B: Block, M: DmaMapper> Drop for Unmapped<'_, B, M> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.slots.is_empty() {
+            // At most 64.
+            let nr = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+            let _released = Released { pool: self.pool, nr };
+            B::free_bulk(&self.pool.source, &mut self.slots);
+        }
+    }
+}
+
+/// Counts pages as released on drop: after they were freed, and also where that panics.
+struct Released<'p, B: Block, M: DmaMapper> {
+    pool: &'p PagePool<B, M>,
+    nr: u32,
+}
+
+impl<B: Block, M: DmaMapper> Drop for Released<'_, B, M> {
+    #[inline]
+    fn drop(&mut self) {
+        self.pool.intake.release(self.nr);
     }
 }
 
@@ -648,10 +680,6 @@ pub(crate) struct Home<R>(pub(crate) R);
 impl<R: PoolRef> TakeBack<Item<R::Block, R::Mapper>> for Home<R> {
     #[inline]
     fn take_back(&self, item: Item<R::Block, R::Mapper>) {
-        // Leaks the page if `pool` panics, which a `PoolRef` has no reason to do once there are
-        // pages. Code that frees the page in that case would cost every return 1 of 50
-        // instructions.
-        let item = ManuallyDrop::new(item);
-        self.0.pool().put(ManuallyDrop::into_inner(item));
+        self.0.pool().put(item);
     }
 }

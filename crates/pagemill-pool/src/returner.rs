@@ -1,7 +1,11 @@
 //! The right to take pages back into a pool, which any thread may have.
 
+use arrayvec::ArrayVec;
+
+use crate::block::Block;
+use crate::dma::DmaMapper;
 use crate::page::PoolPage;
-use crate::pool::{BATCH, Batch, Item, PoolRef};
+use crate::pool::{BATCH, Batch, Item, PagePool, PoolRef};
 
 /// Returns pages to a pool through its ring; can be cloned, shared and sent.
 ///
@@ -43,13 +47,12 @@ impl<R: PoolRef> Returner<R> {
 fn release_bulk<R: PoolRef>(to: &R, pages: impl IntoIterator<Item = PoolPage<R>>) {
     let (pool, mut pages) = (to.pool(), pages.into_iter());
     loop {
-        let mut batch = own(to, &mut pages, |page| drop(page.detach()))
-            .take(BATCH)
-            .collect::<Batch<R::Block, R::Mapper>>();
-        if batch.is_empty() {
+        let mut collected = Collected::new(pool, PagePool::release_batch);
+        let batch = own(to, &mut pages, |page| drop(page.detach())).take(BATCH);
+        collected.batch.extend(batch);
+        if collected.batch.is_empty() {
             return;
         }
-        pool.release_batch(&mut batch);
     }
 }
 
@@ -64,12 +67,34 @@ pub(crate) fn put_bulk<R: PoolRef>(to: &R, pages: impl IntoIterator<Item = PoolP
             continue;
         }
         let nr = if known > 1 { known - done } else { BATCH };
-        let rest = own(to, &mut pages, drop).take(nr);
-        let mut batch = rest.collect::<Batch<R::Block, R::Mapper>>();
-        if batch.is_empty() {
+        let mut collected = Collected::new(pool, PagePool::put_batch);
+        collected.batch.extend(own(to, &mut pages, drop).take(nr));
+        if collected.batch.is_empty() {
             return;
         }
-        pool.put_batch(&mut batch);
+    }
+}
+
+/// Items on their way back, which return on drop: also where the caller's iterator panics.
+struct Collected<'p, B: Block, M: DmaMapper> {
+    pool: &'p PagePool<B, M>,
+    batch: Batch<B, M>,
+    put: fn(&PagePool<B, M>, &mut Batch<B, M>),
+}
+
+impl<'p, B: Block, M: DmaMapper> Collected<'p, B, M> {
+    #[inline]
+    fn new(pool: &'p PagePool<B, M>, put: fn(&PagePool<B, M>, &mut Batch<B, M>)) -> Self {
+        Self { pool, batch: ArrayVec::new(), put }
+    }
+}
+
+impl<B: Block, M: DmaMapper> Drop for Collected<'_, B, M> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.batch.is_empty() {
+            (self.put)(self.pool, &mut self.batch);
+        }
     }
 }
 

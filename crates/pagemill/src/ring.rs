@@ -146,9 +146,10 @@ impl<T> Ring<T> {
             // Relaxed, both: numbers alone; what is in the slots is ordered by their turns.
             let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
             let end = tail.wrapping_add(1);
-            if self.tail.0.compare_exchange_weak(tail, end, success, failure).is_ok() {
+            // The place as the exchange returns it, in its register: not `tail`, which would be copied.
+            if let Ok(place) = self.tail.0.compare_exchange_weak(tail, end, success, failure) {
                 // SAFETY: 1. claimed by this call, and filled once.
-                unsafe { self.fill(tail, value) };
+                unsafe { self.fill(place, value) };
                 return Ok(());
             }
         }

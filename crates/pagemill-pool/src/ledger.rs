@@ -16,6 +16,9 @@ use spin::Mutex;
 /// `ledger-irq`: the lock is held with interrupts off, so a handler that returns a page never waits
 /// for what it interrupted. A page that comes back neither allocates nor frees memory here, so that
 /// a handler need not be allowed to; only its owner, which takes pages, does.
+///
+/// In a child of `fork` there are no notes, and the lock is not taken: a thread that the child does not
+/// have may hold it there for ever.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger(Mutex<Pages>);
 
@@ -89,13 +92,14 @@ impl Ledger {
         pfn: Pfn,
         then: impl FnOnce(),
     ) -> bool {
-        self.with(platform, |pages| {
+        let noted = self.with(platform, |pages| {
             let noted = pages.reserve.try_push(pfn.value()).is_ok();
             if noted {
                 then();
             }
             noted
-        })
+        });
+        noted.unwrap_or(false)
     }
 
     /// Forgets a page that came back, and tells whether it came from the reserve; `if_whole` is
@@ -106,7 +110,7 @@ impl Ledger {
         pfn: Pfn,
         if_whole: impl FnOnce(),
     ) -> bool {
-        self.with(platform, |pages| {
+        let is_reserve = self.with(platform, |pages| {
             if let Some(holder) = pages.holders.get_mut(&pfn.value())
                 && holder.take().is_some()
             {
@@ -119,7 +123,8 @@ impl Ledger {
                 if_whole();
             }
             true
-        })
+        });
+        is_reserve.unwrap_or(false)
     }
 
     /// Returns who has pages, those with the most first.
@@ -146,6 +151,7 @@ impl Ledger {
                 }
                 nr
             });
+            let missing = missing.unwrap_or(0);
             if missing == 0 {
                 return sites;
             }
@@ -153,8 +159,11 @@ impl Ledger {
         }
     }
 
-    /// Lets `body` at the notes: `ledger-irq`.
-    fn with<T>(&self, platform: &impl Platform, body: impl FnOnce(&mut Pages) -> T) -> T {
+    /// Lets `body` at the notes (`ledger-irq`); `None` in a child of `fork`.
+    fn with<T>(&self, platform: &impl Platform, body: impl FnOnce(&mut Pages) -> T) -> Option<T> {
+        if platform.is_abandoned() {
+            return None;
+        }
         let _irq = IrqOff(platform, platform.irq_save());
         let mut spins = 0;
         let mut pages = loop {
@@ -164,7 +173,7 @@ impl Ledger {
             platform.relax(spins);
             spins = spins.saturating_add(1);
         };
-        body(&mut pages)
+        Some(body(&mut pages))
     }
 }
 
@@ -191,6 +200,18 @@ mod tests {
         }));
         assert!(told && !interrupts_are_off());
         assert!(!ledger.forget(&machine, one, || panic!("that was told already")));
+    }
+
+    #[test]
+    fn a_child_of_fork_waits_for_no_thread_that_it_does_not_have() {
+        let (ledger, machine) = (Ledger::default(), Machine::without_memory(1));
+        let _held = ledger.0.lock();
+        machine.abandon();
+        let one = Pfn::new(1);
+        ledger.note_holder(&machine, one, Location::caller());
+        assert!(!ledger.note_reserve(&machine, one, || panic!("it was not noted")));
+        assert!(!ledger.forget(&machine, one, || panic!("there are no notes")));
+        assert_eq!(ledger.holders(&machine), []);
     }
 
     #[test]

@@ -32,6 +32,17 @@ use crate::stats::{AllocStats, PoolStats};
 /// shared::<PoolOwner<&'static Pool>>();
 /// ```
 ///
+/// # Children of `fork`
+/// The pages of a pool stay the parent's. A child must not take pages: until the copy of the cache is
+/// empty (at most 128 pages, and the rest of a page of [`PoolFrags`](crate::PoolFrags)), an owner still
+/// hands them out, because the fast path does not check. Access to the bytes of such a page is SIGSEGV
+/// where the arena is a memfd, and reaches a private copy elsewhere.
+///
+/// A child may drop or return all that it has copies of: owners, pages, pieces, pools. That frees nothing,
+/// and calls neither the mapper nor the provider, whose devices are the parent's. Once the cache is empty,
+/// [`alloc`](Self::alloc) returns `None`; [`PagePool::holders`] returns nobody, and
+/// [`Draining::wait`](crate::Draining::wait) an error.
+///
 /// # Examples
 /// ```
 /// use pagemill_host::{AllocatorConfig, ArenaConfig, allocator};
@@ -370,6 +381,9 @@ impl<R: PoolRef> PoolOwner<R> {
     #[cold]
     #[inline(never)]
     fn refill(&mut self) -> Option<Item<R::Block, R::Mapper>> {
+        if self.pool.pool().is_abandoned() {
+            return None;
+        }
         self.refill_from_ring().or_else(|| self.refill_from_allocator())
     }
 

@@ -9,7 +9,7 @@ use core::ops::Range;
 use core::panic::Location;
 
 use arrayvec::ArrayVec;
-use pagemill::{Folio, NodeId, PAGE_SIZE, Page, PageSource, Pfn, TakeBack};
+use pagemill::{Folio, NodeId, PAGE_SIZE, Page, PageSource, Pfn, Platform, TakeBack};
 
 use crate::block::{Block, Request};
 use crate::dma::{DmaBlock, DmaMapper, NoDma};
@@ -323,6 +323,13 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         self.source.allocator().platform()
     }
 
+    /// Tells whether this is the copy of the pool that a child of `fork` has, whose pages are those of the
+    /// parent. Asked off the fast paths, and before the mapper is called.
+    #[inline]
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.platform().is_abandoned()
+    }
+
     pub(crate) fn intake(&self) -> &Intake<Item<B, M>> {
         &self.intake
     }
@@ -379,7 +386,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
     #[inline]
     pub(crate) fn sync_block_for_device(&self, block: DmaBlock, mapping: M::Mapping, used: usize) {
         let dma = &self.params.dma;
-        if dma.sync_for_device {
+        if dma.sync_for_device && !self.is_abandoned() {
             let len = used.min(dma.max_len);
             self.mapper.sync_for_device(block, mapping, dma.offset..dma.offset + len);
         }
@@ -394,7 +401,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
             start <= end && end <= available,
             "cannot hand bytes {start}..{end} to the CPU: the device has 0..{available} of a page"
         );
-        if M::MAPS {
+        if M::MAPS && !self.is_abandoned() {
             self.mapper.sync_for_cpu(block, item.1, offset + start..offset + end);
         }
     }
@@ -548,6 +555,9 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         if self.intake.special() != 0 {
             self.forget(item.0.first());
         }
+        if M::MAPS && self.is_abandoned() {
+            return ManuallyDrop::into_inner(item.0);
+        }
         let block = self.unmap(item);
         self.intake.release(1);
         block
@@ -558,6 +568,9 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
     pub(crate) fn forget_shared(&self, pfn: Pfn, mapping: M::Mapping) {
         if self.intake.special() != 0 {
             self.forget(pfn);
+        }
+        if self.is_abandoned() {
+            return;
         }
         let block = DmaBlock { pfn, len_bytes: PAGE_SIZE };
         self.mapper.unmap(block, mapping, self.params.dma.direction);
@@ -572,19 +585,25 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         ManuallyDrop::into_inner(block)
     }
 
-    /// Unmaps a page and frees it.
+    /// Unmaps a page and frees it; leaves it to the parent in a child of `fork`.
     #[cold]
     pub(crate) fn release(&self, item: Item<B, M>) {
-        self.free(self.unmap(item));
+        if !self.is_abandoned() {
+            self.free(self.unmap(item));
+        }
     }
 
-    /// Unmaps pages and frees them, in batches where there is no provider.
+    /// Unmaps pages and frees them, in batches where there is no provider; leaves them to the parent in a
+    /// child of `fork`.
     ///
     /// If the mapper panics for one page, the pages before it are freed. Those after it stay in the
     /// collection if `items` borrows them, and are leaked otherwise.
     #[cold]
     pub(crate) fn release_all(&self, items: impl IntoIterator<Item = Item<B, M>>) {
         let mut items = items.into_iter();
+        if self.is_abandoned() {
+            return items.for_each(|_left| ());
+        }
         if self.provider.is_some() {
             return items.for_each(|item| self.release(item));
         }

@@ -54,11 +54,12 @@ impl<R: PoolRef> Draining<R> {
     /// returns whether to go on.
     ///
     /// # Errors
-    /// What was still out when `pause` returned false, or if more came back than went out, which
-    /// no waiting mends.
+    /// What was still out when `pause` returned false, or at once where waiting does not help: more came
+    /// back than went out, or this is a child of `fork`, to which no page comes back.
     pub fn wait(mut self, mut pause: impl FnMut(&Outstanding) -> bool) -> Result<(), Outstanding> {
         while let Some(outstanding) = self.poll() {
-            if outstanding.inflight < 0 || !pause(&outstanding) {
+            let is_hopeless = outstanding.inflight < 0 || self.pool.pool().is_abandoned();
+            if is_hopeless || !pause(&outstanding) {
                 return Err(outstanding);
             }
         }

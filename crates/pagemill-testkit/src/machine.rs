@@ -5,8 +5,12 @@ use core::alloc::Layout;
 use core::cell::Cell;
 use core::mem;
 use core::ptr::NonNull;
+use core::sync::atomic::Ordering;
 
 use pagemill::{CpuId, DirectMap, PAGE_SIZE, Pfn, Platform};
+
+#[expect(clippy::disallowed_types, reason = "not part of the core: loom has no business here")]
+type Flag = core::sync::atomic::AtomicBool;
 
 /// What runs where a CPU can be interrupted.
 type Interrupt = *mut dyn FnMut();
@@ -22,6 +26,7 @@ thread_local! {
 pub struct Machine {
     nr_cpus: u32,
     memory: Option<Memory>,
+    is_abandoned: Flag,
 }
 
 /// Makes this thread run on CPU `cpu` from now on; it is CPU 0 before.
@@ -77,13 +82,20 @@ impl Machine {
     /// If there are no frames, or no memory for them.
     #[must_use]
     pub fn new(nr_cpus: u32, start: Pfn, nr_frames: usize) -> Self {
-        Self { nr_cpus, memory: Some(Memory::new(start, nr_frames)) }
+        let memory = Some(Memory::new(start, nr_frames));
+        Self { nr_cpus, memory, is_abandoned: Flag::new(false) }
     }
 
     /// Makes a machine whose frames have no bytes.
     #[must_use]
     pub fn without_memory(nr_cpus: u32) -> Self {
-        Self { nr_cpus, memory: None }
+        Self { nr_cpus, memory: None, is_abandoned: Flag::new(false) }
+    }
+
+    /// Makes this the machine of a child of `fork`: an allocator on it must not be used any more.
+    pub fn abandon(&self) {
+        // Relaxed: for tests of one thread.
+        self.is_abandoned.store(true, Ordering::Relaxed);
     }
 }
 
@@ -110,7 +122,13 @@ impl Platform for Machine {
         IRQ_DEPTH.set(state);
     }
 
+    fn is_abandoned(&self) -> bool {
+        // Relaxed: as in `abandon`.
+        self.is_abandoned.load(Ordering::Relaxed)
+    }
+
     fn relax(&self, _spins: u32) {
+        assert!(!self.is_abandoned(), "a child waits for a thread that it does not have");
         std::thread::yield_now();
     }
 

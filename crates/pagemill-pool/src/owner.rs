@@ -71,6 +71,8 @@ pub struct PoolOwner<R: PoolRef> {
     /// Whether pages that are out may be on another node than pages are wanted on: that has changed,
     /// or the allocator has helped out with pages of another. Stays so: they can be out for ever.
     is_mixed: bool,
+    /// Whether the allocator has several nodes.
+    has_nodes: bool,
     /// The node that the last refill wanted pages on, where there are several.
     last_node: Option<NodeId>,
     tally: Tally,
@@ -110,6 +112,7 @@ impl<R: PoolRef> PoolOwner<R> {
             cache: Stack::new(),
             is_special: false,
             is_mixed: false,
+            has_nodes: shared.source().allocator().nr_nodes() > 1,
             last_node: None,
             tally: Tally::default(),
             pool,
@@ -191,6 +194,9 @@ impl<R: PoolRef> PoolOwner<R> {
 
     /// Takes back a page that stays where it is, to be handed out in pieces again, and tells whether
     /// it may stay. Where not, it is to be put back as any other.
+    ///
+    /// Looks at the node, as a refill does: an owner that needs no other page never refills, and would
+    /// keep a page of the node that its thread has left.
     #[inline]
     pub(crate) fn recycle_in_place(
         &mut self,
@@ -198,6 +204,9 @@ impl<R: PoolRef> PoolOwner<R> {
         block: DmaBlock,
         mapping: <R::Mapper as DmaMapper>::Mapping,
     ) -> bool {
+        if self.has_nodes {
+            self.note_node();
+        }
         let may_stay = self.takes_unseen(pool);
         if may_stay {
             if R::Mapper::MAPS {
@@ -306,8 +315,8 @@ impl<R: PoolRef> PoolOwner<R> {
 
     /// Returns the node that pages are wanted on; `None` where there is only one.
     fn wanted_node(&self) -> Option<NodeId> {
-        let allocator = self.pool.pool().source().allocator();
-        (allocator.nr_nodes() > 1).then(|| self.node.unwrap_or_else(|| allocator.local_node()))
+        let local = || self.pool.pool().source().allocator().local_node();
+        self.has_nodes.then(|| self.node.unwrap_or_else(local))
     }
 
     /// Notes which node pages are wanted on now, and returns it.

@@ -17,7 +17,7 @@ use pagemill_pool::{
     ArenaOffsets, DmaParams, FaultyMapper, NoDma, PagePool, PoolFrag, PoolFrags, PoolOwner,
     PoolParams, PoolRef,
 };
-use pagemill_testkit::World;
+use pagemill_testkit::{World, set_cpu};
 
 type Pool<'w> = PagePool<Page<Frames<'w>>>;
 
@@ -156,6 +156,26 @@ fn pieces_follow_the_owner_to_another_node() {
     assert_eq!(kept.node(), NodeId::new(0));
     owner.put_frag(kept);
     assert_eq!(owner.stats().alloc.waive, 2, "both pages of the old node");
+}
+
+/// Without refills, which would notice it.
+#[test]
+fn pieces_follow_a_thread_to_another_node() {
+    let nodes = [NodeId::new(0), NodeId::new(1)];
+    let world = World::with_cpus_on(4096, 2, &nodes);
+    let params = PoolParams { refill: 1, ..PoolParams::new() };
+    let pool = PagePool::new(&params, &*world, NoDma).unwrap();
+    let mut owner = PoolOwner::claim(&pool).unwrap();
+    let mut frags = PoolFrags::new();
+    for (nr_moves, cpu) in [0, 1, 0].into_iter().enumerate() {
+        set_cpu(cpu);
+        for _ in 0..3 {
+            let piece = frags.alloc(&mut owner, 3000).unwrap();
+            assert_eq!(piece.node(), nodes[cpu as usize]);
+            owner.put_frag(piece);
+        }
+        assert_eq!(owner.stats().alloc.waive, nr_moves as u64);
+    }
 }
 
 #[test]

@@ -32,7 +32,16 @@ impl World {
     /// If there cannot be such an allocator.
     #[must_use]
     pub fn new(nr_frames: u64, nr_nodes: u8) -> Self {
-        const NR_CPUS: u32 = 2;
+        Self::with_cpus_on(nr_frames, nr_nodes, &[NodeId::new(0); 2])
+    }
+
+    /// As [`new`](Self::new), with a CPU on each of `cpu_nodes`.
+    ///
+    /// # Panics
+    /// If there cannot be such an allocator.
+    #[must_use]
+    pub fn with_cpus_on(nr_frames: u64, nr_nodes: u8, cpu_nodes: &[NodeId]) -> Self {
+        let nr_cpus = u32::try_from(cpu_nodes.len()).expect("no more than a test needs");
         let share = nr_frames / u64::from(nr_nodes);
         let region = |node: u8| MemoryRegion {
             start: Self::BASE.offset(share * u64::from(node)).start(),
@@ -40,11 +49,11 @@ impl World {
             node: NodeId::new(node),
         };
         let memory: Vec<_> = (0..nr_nodes).map(region).collect();
-        let config = Config::new(&memory, NR_CPUS);
+        let config = Config { cpu_nodes, ..Config::new(&memory, nr_cpus) };
         let layout = PageAllocator::<Machine>::metadata_layout(&config).expect("a valid world");
         let books = Books::new(layout);
         let nr_frames = usize::try_from(nr_frames).expect("no more than a test needs");
-        let machine = Machine::new(NR_CPUS, Self::BASE, nr_frames);
+        let machine = Machine::new(nr_cpus, Self::BASE, nr_frames);
         // SAFETY: 1. initialised, valid, unshared: `Books` are this allocator's alone, and are dropped
         // after it. 2. the frames are its machine's, which nobody else has.
         let frames = unsafe { PageAllocator::new(&config, books.as_slice(), machine) };

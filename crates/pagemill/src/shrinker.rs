@@ -199,8 +199,11 @@ impl Shrinkers {
     }
 
     /// Asks each shrinker in turn for its share of `nr` pages, at least [`BATCH`] where it is due, and
-    /// returns how many came free. If somebody is asking them already, waits a while for the end of
-    /// that and returns how many were freed meanwhile.
+    /// returns how many came free. If another thread is asking them already, waits a while for the end
+    /// of that.
+    ///
+    /// The other thread may ask for pages of other nodes or zones, so its progress counts only as far as
+    /// `meter` finds that pages came free which help this request.
     pub(crate) fn shrink(
         &self,
         nr: usize,
@@ -216,10 +219,12 @@ impl Shrinkers {
             self.ask(nr as u64, control, whom, platform, meter);
             drop(turn);
         } else {
+            meter.start(control);
             // Relaxed: a hint for whose turn it is; nobody waits for it longer than a while.
             self.nr_waiting.fetch_add(1, Ordering::Relaxed);
             platform.wait(&|| self.turn.is_taken());
             self.nr_waiting.fetch_sub(1, Ordering::Relaxed);
+            return self.nr_freed.get().wrapping_sub(before).min(meter.nr_freed());
         }
         self.nr_freed.get().wrapping_sub(before)
     }

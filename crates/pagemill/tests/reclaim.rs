@@ -13,11 +13,13 @@ use std::panic::catch_unwind;
 use std::sync::Mutex;
 use std::thread;
 
-use common::machine::{Machine, interrupts_are_off, nr_wakes, set_account, set_cpu};
+use common::machine::{
+    Machine, Traces, interrupts_are_off, nr_wakes, set_account, set_cpu, traced,
+};
 use common::world::{Frames, World, order, pages, region};
 use pagemill::{
-    Account, AccountLimits, AllocPages, BulkRequest, Config, Effort, Gfp, Mempool, NodeId, Page,
-    PageAllocator, PageSource, Shortage, ShrinkControl, Shrinker, ZoneKind,
+    Account, AccountLimits, AllocPages, BulkRequest, Config, Effort, Event, Gfp, Mempool, NodeId,
+    Page, PageAllocator, PageSource, Shortage, ShrinkControl, Shrinker, ZoneKind,
 };
 
 #[expect(clippy::disallowed_types, reason = "a test's own: loom has no business here")]
@@ -403,6 +405,60 @@ fn a_cache_of_another_node_is_not_emptied_in_vain() {
     cache.pages.lock().expect("not poisoned").extend(held.drain(..100));
     assert!((0..10).any(|_| one(here, Gfp::KERNEL).is_some()), "it is asked again some time");
     drop((guard, held));
+}
+
+/// A cache whose first scan goes on once another thread waits for the end of it.
+struct Awaited(&'static Cache, Flag);
+
+impl Shrinker for Awaited {
+    fn count(&self, control: ShrinkControl) -> usize {
+        self.0.count(control)
+    }
+
+    fn scan(&self, nr: usize, control: ShrinkControl) -> usize {
+        if !self.1.swap(true, Ordering::Relaxed) {
+            while self.0.frames.platform().nr_asleep() == 0 {
+                thread::yield_now();
+            }
+        }
+        self.0.scan(nr, control)
+    }
+}
+
+/// Two threads reclaim: the first for one node, the second, which waits for the first, for that node or
+/// for another one.
+#[test]
+fn progress_of_another_thread_counts_only_if_it_helps() {
+    let memory = [region(NORMAL, 1024, 0), region(NORMAL + 1024, 1024, 1)];
+    let config = Config { pcp_high: Some(16), ..Config::new(&memory, 2) };
+    let world: &'static World = Box::leak(Box::new(World::on(Machine::patient(2), &config)));
+    let frames = world.frames();
+    let (here, there) = (NodeId::new(0), NodeId::new(1));
+    let one = |node| frames.alloc_page_node(node, Gfp::KERNEL | Gfp::THISNODE | Gfp::NORETRY);
+    for (node, helps) in [(here, false), (there, true)] {
+        let held: Vec<_> = core::iter::from_fn(|| one(here)).collect();
+        let cached = core::iter::from_fn(|| one(there)).collect();
+        let cache = Cache::leak(frames, cached, |_| ());
+        let awaited: &'static Awaited = Box::leak(Box::new(Awaited(cache, Flag::new(false))));
+        let guard = frames.register_shrinker(awaited).expect("there is room");
+        thread::scope(|scope| {
+            scope.spawn(|| assert!(one(there).is_some()));
+            scope.spawn(|| {
+                set_cpu(1);
+                while !awaited.1.load(Ordering::Relaxed) {
+                    thread::yield_now();
+                }
+                let events = traced(Traces::Events, || assert_eq!(one(node).is_some(), helps));
+                let reclaimed = events.iter().find_map(|event| match event {
+                    Event::VmscanDirectReclaimEnd { nr_reclaimed } => Some(*nr_reclaimed),
+                    _ => None,
+                });
+                assert_eq!(reclaimed.map(|nr| nr > 0), Some(helps), "{node:?}: {reclaimed:?}");
+            });
+        });
+        drop((guard, held));
+        cache.pages.lock().expect("not poisoned").clear();
+    }
 }
 
 /// As Linux marks a task that reclaims: what a shrinker needs, it takes from the reserves.

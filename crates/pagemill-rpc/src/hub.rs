@@ -23,7 +23,7 @@ use crate::ready::Ready;
 use crate::roster::{MIN_USELESS_MS, Roster};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
 use crate::transport::poller::{Interest, Poller};
-use crate::transport::tcp::{Connection, Gate};
+use crate::transport::tcp::{Connection, Gate, Task};
 
 /// The token of the first socket; connections have those after the last socket.
 const FIRST_TOKEN: u64 = 1;
@@ -43,12 +43,13 @@ impl Desk {
     }
 }
 
-/// What an event is about.
-pub(crate) enum Happening<S: Frames> {
-    /// A socket has something.
+/// What a worker thread does next.
+pub(crate) enum Work<S: Frames> {
+    /// Accepts connections, or receives a datagram. The thread holds the socket until it asks for
+    /// the next event.
     Socket(u64),
-    /// A connection has something, or has room.
-    Connection(Arc<Connection<S>>),
+    /// Something for a connection.
+    Connection(Task<S>),
 }
 
 /// What the threads of a server share.
@@ -125,12 +126,29 @@ impl<S: Frames> Hub<S> {
     }
 
     /// Waits for an event.
-    pub(crate) fn wait(&self, timeout: Option<&Timespec>) -> Option<Happening<S>> {
-        let token = self.gate.poller.wait(timeout, || self.is_stopping())?;
+    pub(crate) fn wait(&self) -> Option<Work<S>> {
+        let token = self.gate.poller.wait(|| self.is_stopping())?;
         if self.socket(token).is_some() {
-            return Some(Happening::Socket(token));
+            return Some(Work::Socket(token));
         }
-        self.connection(token).map(Happening::Connection)
+        self.connection(token).map(|connection| Work::Connection(Task::Event(connection)))
+    }
+
+    /// Queues the connections that have an event, and returns a socket that has one. Does not wait.
+    pub(crate) fn poll(&self) -> Option<u64> {
+        let (mut sockets, connections): (Vec<_>, Vec<_>) =
+            self.gate.poller.poll().into_iter().partition(|&token| self.socket(token).is_some());
+        if !connections.is_empty() {
+            let table = lock(&self.table);
+            let found: Vec<_> =
+                connections.iter().filter_map(|&token| table.get(token).cloned()).collect();
+            drop(table);
+            self.gate.push_events(found);
+        }
+        // One socket for this thread. The other sockets come before it in the next call.
+        let first = if sockets.is_empty() { None } else { Some(sockets.remove(0)) };
+        sockets.into_iter().for_each(|token| self.arm_socket(token));
+        first
     }
 
     pub(crate) fn socket(&self, token: u64) -> Option<&Socket> {
@@ -200,10 +218,14 @@ impl<S: Frames> Hub<S> {
         let connection = Connection::new(stream, (peer, client), token, max, gate, self.now());
         let connection = Arc::new(connection);
         let mut table = lock(&self.table);
-        if self.gate.poller.add(connection.stream(), token).is_ok() {
-            table.insert(token, client, connection);
-            stats.accepted.bump();
+        if self.gate.poller.add_unarmed(connection.stream(), token).is_err() {
+            return;
         }
+        table.insert(token, client, Arc::clone(&connection));
+        drop(table);
+        stats.accepted.bump();
+        // Its first call has usually come. An event would wait behind those of other connections.
+        self.gate.push_events([connection]);
     }
 
     /// Closes the connection that is least useful for a new one of `client`; false if all are of

@@ -7,6 +7,7 @@ use std::thread;
 use crate::hub::Hub;
 use crate::pages::Frames;
 use crate::panics::caught;
+use crate::ready::Lane;
 use crate::sync::{Ordering, lock};
 use crate::transport::tcp::Connection;
 
@@ -64,7 +65,7 @@ fn take_over<S: Frames>(hub: &Hub<S>) {
         // threads as it may. Counted first: the thread takes it back once it sees the hold gone.
         let nr_running = connection.running.fetch_add(1, Ordering::Relaxed) + 1;
         if hub.crew.may_have(nr_running + 1) && connection.hold.end() {
-            hub.gate.push(connection);
+            hub.gate.push(connection, Lane::Busy);
         } else {
             connection.running.fetch_sub(1, Ordering::Relaxed);
         }

@@ -6,28 +6,28 @@ use std::net::UdpSocket;
 use std::thread;
 
 use pagemill::PAGE_SIZE;
-use rustix::event::Timespec;
 
 use crate::dispatch::{Outcome, Route, Verdict};
-use crate::hub::{Desk, Happening, Hub};
+use crate::hub::{Desk, Hub, Work};
 use crate::listener::Socket;
 use crate::pages::Frames;
 use crate::panics::caught;
 use crate::program::{Pace, Peer, Transport};
-use crate::ready::Ready;
+use crate::ready::{Lane, Ready};
 use crate::record::MARK_BYTES;
 use crate::reply::Body;
 use crate::rqst::Rqst;
 use crate::sync::{AtomicUsize, Ordering, lock};
-use crate::transport::tcp::{Connection, Received, Scratch};
+use crate::transport::tcp::{Connection, Received, Scratch, Task};
 use crate::transport::udp::{self, Origin};
 
 /// Replies are sent when this many bytes of them have gathered.
 const BATCH_BYTES: usize = 32 << 10;
 /// Most calls of one connection that a thread carries out before it looks at others.
 const MAX_TURN: u32 = 64;
-/// After so many connections from the queue, a thread looks for events.
-const QUEUE_TURN: u32 = 16;
+/// Turns of a thread until it looks for events although the queue is not empty. New connections and
+/// datagrams wait for this look.
+const POLL_TURNS: u32 = 16;
 
 /// How long a thread pauses after a panic, so that one that happens at once again does not take a
 /// processor.
@@ -59,9 +59,7 @@ fn work<S: Frames>(hub: &Hub<S>) -> bool {
     let desk = Arc::new(Desk::new());
     let _place = Place { hub, desk: Arc::clone(&desk) };
     lock(&hub.desks).push(Arc::clone(&desk));
-    let rqst = Rqst::new(hub.source.clone(), hub.config.max_payload_bytes);
-    let mut worker =
-        Worker { hub, rqst, scratch: Scratch::default(), batch: Vec::new(), desk, turn: 0 };
+    let mut worker = Worker::new(hub, desk);
     loop {
         match worker.turn() {
             Some(false) => {}
@@ -141,7 +139,12 @@ enum Then {
     Close,
 }
 
-impl<S: Frames> Worker<'_, S> {
+impl<'a, S: Frames> Worker<'a, S> {
+    fn new(hub: &'a Hub<S>, desk: Arc<Desk>) -> Self {
+        let rqst = Rqst::new(hub.source.clone(), hub.config.max_payload_bytes);
+        Self { hub, rqst, scratch: Scratch::default(), batch: Vec::new(), desk, turn: 0 }
+    }
+
     /// Carries out what is ready; `None` to stop, true after having left a crew that is too large.
     fn turn(&mut self) -> Option<bool> {
         if self.hub.crew.is_too_large() && self.hub.crew.leave() {
@@ -154,8 +157,9 @@ impl<S: Frames> Worker<'_, S> {
             return Some(false);
         }
         match self.next() {
-            Some(Happening::Connection(connection)) => self.serve(&connection),
-            Some(Happening::Socket(token)) => {
+            Some(Work::Connection(Task::Calls(connection))) => self.serve(&connection),
+            Some(Work::Connection(Task::Event(connection))) => self.event(&connection),
+            Some(Work::Socket(token)) => {
                 let _socketed = Socketed { hub: self.hub, token };
                 match self.hub.socket(token) {
                     Some(Socket::Tcp(listener, parked)) => self.hub.accept(token, listener, parked),
@@ -175,48 +179,51 @@ impl<S: Frames> Worker<'_, S> {
         self.rqst.alloc_arg(hub.config.refill, &stop, &hub.dispatcher.stats().refills)
     }
 
-    /// Returns what is to be worked on: a connection with the right to receive, or a socket.
-    fn next(&mut self) -> Option<Happening<S>> {
+    /// Returns what this thread does next; `None` if there is nothing, or the server stops.
+    fn next(&mut self) -> Option<Work<S>> {
         self.turn = self.turn.wrapping_add(1);
-        let gate = &self.hub.gate;
-        if !self.turn.is_multiple_of(QUEUE_TURN)
-            && let Some(connection) = gate.ready.pop()
+        if self.turn.is_multiple_of(POLL_TURNS)
+            && let Some(token) = self.hub.poll()
         {
-            return Some(Happening::Connection(connection));
+            return Some(Work::Socket(token));
         }
-        let happening = if gate.ready.sleep() {
-            let _asleep = Asleep(&gate.ready);
-            self.hub.wait(None)
-        } else {
-            self.hub.wait(Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))
-        };
-        match happening {
-            Some(Happening::Connection(connection)) => {
-                self.event(&connection).then_some(Happening::Connection(connection))
-            }
-            other => other,
+        let ready = &self.hub.gate.ready;
+        if let Some(task) = ready.pop() {
+            return Some(Work::Connection(task));
+        }
+        if !ready.sleep() {
+            return None;
+        }
+        let _asleep = Asleep(ready);
+        self.hub.wait()
+    }
+
+    /// Sends what waits for room. Then carries out calls, if no other thread has the right to.
+    fn event(&mut self, connection: &Arc<Connection<S>>) {
+        if self.send_backlog(connection) && connection.take_reading() {
+            self.serve(connection);
         }
     }
 
-    /// Sends what waits for room; true if the thread is to receive.
-    fn event(&self, connection: &Arc<Connection<S>>) -> bool {
+    /// Sends what waits for room; true if nothing is left.
+    fn send_backlog(&self, connection: &Arc<Connection<S>>) -> bool {
         let _in_hand = InHand { hub: self.hub, connection };
-        if connection.is_backlogged() {
-            match connection.flush(self.hub.now()) {
-                Ok((bytes, all)) => {
-                    self.hub.dispatcher.stats().sent_bytes.add(bytes as u64);
-                    if !all {
-                        self.hub.arm(connection, false);
-                        return false;
-                    }
+        if !connection.is_backlogged() {
+            return true;
+        }
+        match connection.flush(self.hub.now()) {
+            Ok((bytes, all)) => {
+                self.hub.dispatcher.stats().sent_bytes.add(bytes as u64);
+                if !all {
+                    self.hub.arm(connection, false);
                 }
-                Err(_) => {
-                    self.hub.close(connection);
-                    return false;
-                }
+                all
+            }
+            Err(_) => {
+                self.hub.close(connection);
+                false
             }
         }
-        connection.take_reading()
     }
 
     /// Receives and carries out calls of a connection.
@@ -233,7 +240,7 @@ impl<S: Frames> Worker<'_, S> {
             then = Then::Close;
         }
         match then {
-            Then::GoOn => self.hub.gate.push(Arc::clone(connection)),
+            Then::GoOn => self.hub.gate.push(Arc::clone(connection), Lane::Busy),
             Then::LetGo => {}
             Then::Close => {
                 self.hub.close(connection);
@@ -351,7 +358,7 @@ impl<S: Frames> Worker<'_, S> {
         if kept {
             // Nobody else has the connection until this call is over.
         } else if more {
-            self.hub.gate.push(Arc::clone(connection));
+            self.hub.gate.push(Arc::clone(connection), Lane::Busy);
         } else {
             self.hub.arm(connection, true);
         }
@@ -467,3 +474,7 @@ impl Drop for Running<'_> {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;

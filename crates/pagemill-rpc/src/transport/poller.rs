@@ -8,6 +8,8 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
+/// Most events that one look takes.
+const MAX_EVENTS: usize = 256;
 /// What stands for the wake-up call; all other tokens are above.
 const WAKE: u64 = 0;
 
@@ -44,6 +46,11 @@ impl Poller {
         Ok(epoll::add(&self.epoll, socket, EventData::new_u64(token), flags(Interest::Read))?)
     }
 
+    /// Adds a socket without asking for an event. An error or a hang-up is reported nevertheless.
+    pub(crate) fn add_unarmed(&self, socket: impl AsFd, token: u64) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, socket, EventData::new_u64(token), EventFlags::ONESHOT)?)
+    }
+
     /// Asks for the next event of a socket.
     pub(crate) fn arm(&self, socket: impl AsFd, token: u64, what: Interest) -> io::Result<()> {
         Ok(epoll::modify(&self.epoll, socket, EventData::new_u64(token), flags(what))?)
@@ -61,15 +68,28 @@ impl Poller {
         let _written = rustix::io::write(&self.wake, &nr.to_ne_bytes());
     }
 
-    /// Waits for an event and returns its socket's token; `None` for a wake-up call, or after
-    /// `timeout`. `keep_wake` says, after the call, whether it is for all and is left standing.
-    pub(crate) fn wait(
-        &self,
-        timeout: Option<&Timespec>,
-        keep_wake: impl Fn() -> bool,
-    ) -> Option<u64> {
+    /// Returns the tokens of sockets that have an event, the longest ready first, without waiting.
+    ///
+    /// Wake-up calls are left to threads that sleep.
+    pub(crate) fn poll(&self) -> Vec<u64> {
+        let mut events = [MaybeUninit::<Event>::uninit(); MAX_EVENTS];
+        match epoll::wait(&self.epoll, &mut events, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+            Ok((events, _)) => {
+                events.iter().map(|event| event.data.u64()).filter(|&token| token != WAKE).collect()
+            }
+            Err(Errno::INTR) => Vec::new(),
+            Err(error) => {
+                tracing::error!(%error, "asking for events failed");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Waits for an event and returns its socket's token; `None` for a wake-up call. `keep_wake`
+    /// says, after the call, whether it is for all threads and is left standing.
+    pub(crate) fn wait(&self, keep_wake: impl Fn() -> bool) -> Option<u64> {
         let mut events = [MaybeUninit::<Event>::uninit(); 1];
-        let token = match epoll::wait(&self.epoll, &mut events, timeout) {
+        let token = match epoll::wait(&self.epoll, &mut events, None) {
             Ok((events, _)) => events.first()?.data.u64(),
             Err(Errno::INTR) => return None,
             Err(error) => {

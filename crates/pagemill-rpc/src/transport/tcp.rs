@@ -15,7 +15,7 @@ use crate::hold::Hold;
 use crate::outbox::Outbox;
 use crate::pages::Frames;
 use crate::program::Peer;
-use crate::ready::Ready;
+use crate::ready::{Lane, Ready};
 use crate::record::{Expect, RecordError, RecordReader};
 use crate::reply::Reply;
 use crate::roster::Standing;
@@ -118,19 +118,38 @@ pub(crate) struct Scratch {
     spare: Vec<u8>,
 }
 
+/// What a worker thread does for a connection.
+#[derive(Debug)]
+pub(crate) enum Task<S: Frames> {
+    /// Sends what waits for room, and takes the right to receive if no other thread has it.
+    Event(Arc<Connection<S>>),
+    /// Receives and carries out calls. The task holds the right to receive.
+    Calls(Arc<Connection<S>>),
+}
+
 /// What connections share: the budget that they live on, and the queue of those that are ready.
 #[derive(Debug)]
 pub(crate) struct Gate<S: Frames> {
     pub(crate) budget: Budget<Weak<Connection<S>>>,
-    pub(crate) ready: Ready<Arc<Connection<S>>>,
+    pub(crate) ready: Ready<Task<S>>,
     pub(crate) poller: Poller,
 }
 
 impl<S: Frames> Gate<S> {
-    /// Makes a connection ready for any thread.
-    pub(crate) fn push(&self, connection: Arc<Connection<S>>) {
-        if self.ready.push(connection) {
-            self.poller.wake(1);
+    /// Queues a connection, with the right to receive, for any thread.
+    pub(crate) fn push(&self, connection: Arc<Connection<S>>, lane: Lane) {
+        self.queue([Task::Calls(connection)], lane);
+    }
+
+    /// Queues connections that have an event for any thread.
+    pub(crate) fn push_events(&self, connections: impl IntoIterator<Item = Arc<Connection<S>>>) {
+        self.queue(connections.into_iter().map(Task::Event), Lane::Fresh);
+    }
+
+    fn queue(&self, tasks: impl IntoIterator<Item = Task<S>>, lane: Lane) {
+        let nr_asleep = self.ready.push(tasks, lane);
+        if nr_asleep > 0 {
+            self.poller.wake(nr_asleep as u64);
         }
     }
 
@@ -162,7 +181,7 @@ impl<S: Frames> Gate<S> {
             Some(connection) => {
                 // Release: pairs with the Acquire in `receive`.
                 connection.granted.fetch_add(bytes, Ordering::Release);
-                self.push(connection);
+                self.push(connection, Lane::Fresh);
             }
             None => unclaimed.push((client, bytes)),
         }

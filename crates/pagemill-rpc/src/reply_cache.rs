@@ -2,8 +2,9 @@
 //! answered twice.
 //!
 //! Bounded in entries and in bytes. A call looks at its own entry, and at those that it makes room
-//! by forgetting; never at all of them. Room is made at the expense of the client that has most, so
-//! that a client with many calls forgets its own replies and not those of others.
+//! by forgetting; never at all of them. Room is made at the expense of the client that has most, and
+//! of its address that has most: an address with many calls loses its own replies and not those of
+//! others. Clients are those among which memory and connections are shared too.
 //!
 //! # Source
 //! `linux-7.0` `fs/nfsd/nfscache.c`. Differs: replies with a body are not kept.
@@ -11,12 +12,12 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use core::fmt;
 use core::hash::BuildHasher;
-use core::net::SocketAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use std::collections::hash_map::{Entry, HashMap, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::client::ClientKey;
+use crate::client::{Client, ClientKey};
 use crate::msg::CallHeader;
 use crate::stats::Counter;
 use crate::xdr::XdrReader;
@@ -33,6 +34,10 @@ pub const REPLY_LIFETIME: Duration = Duration::from_secs(120);
 const CHECKSUM_BYTES: usize = 1024;
 /// Bytes that an entry is taken to cost beside its reply.
 const ENTRY_BYTES: usize = 256;
+
+/// The first and the last address in their order.
+const MIN_ADDR: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const MAX_ADDR: IpAddr = IpAddr::V6(Ipv6Addr::from_bits(u128::MAX));
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +69,8 @@ pub struct CallKey {
 }
 
 impl CallKey {
-    fn client(&self) -> ClientKey {
-        ClientKey::of(self.addr.ip(), true)
+    fn client(&self) -> Client {
+        Client::of(self.addr.ip(), true)
     }
 }
 
@@ -96,15 +101,19 @@ struct Kept {
 #[derive(Default)]
 struct Table {
     kept: HashMap<CallKey, Kept>,
-    /// Clients that have entries.
-    shares: BTreeMap<ClientKey, Share>,
+    /// What each address has that has entries.
+    shares: BTreeMap<Client, Share>,
+    /// The same addresses by client, and by the bytes that they have.
+    hosts: BTreeSet<(ClientKey, usize, IpAddr)>,
+    /// The bytes of each client that has entries.
+    totals: BTreeMap<ClientKey, usize>,
     /// The same clients by the bytes that they have.
     sizes: BTreeSet<(usize, ClientKey)>,
     bytes: usize,
     serial: u64,
 }
 
-/// What a client has.
+/// What an address has.
 #[derive(Default)]
 struct Share {
     /// Its entries, oldest first, and some that are no more.
@@ -237,28 +246,53 @@ impl Table {
         });
     }
 
-    /// Changes a client's share; its place in the order of sizes follows.
-    fn change(&mut self, client: ClientKey, change: impl FnOnce(&mut Share)) {
+    /// Changes an address's share; its place in the orders of sizes follows, and that of its client.
+    fn change(&mut self, client: Client, change: impl FnOnce(&mut Share)) {
+        let Client { key, addr } = client;
         let share = self.shares.entry(client).or_default();
         let before = share.bytes;
         change(share);
-        if share.bytes != before {
-            self.sizes.remove(&(before, client));
-            self.sizes.insert((share.bytes, client));
-        }
-        if share.nr_kept == 0 {
-            self.sizes.remove(&(share.bytes, client));
+        let (after, nr_kept) = (share.bytes, share.nr_kept);
+        self.hosts.remove(&(key, before, addr));
+        if nr_kept == 0 {
             self.shares.remove(&client);
+        } else {
+            self.hosts.insert((key, after, addr));
+        }
+        let total = self.totals.entry(key).or_default();
+        self.sizes.remove(&(*total, key));
+        *total = *total - before + after;
+        if *total == 0 {
+            self.totals.remove(&key);
+        } else {
+            self.sizes.insert((*total, key));
         }
     }
 
-    /// Forgets what is too old of a client's entries, which stand in the order of their age. Those
-    /// of clients that no longer call stay until room is needed.
-    fn expire(&mut self, client: ClientKey, now: Duration) {
+    /// Returns an address that has finished entries, and the place of the oldest of them: of the
+    /// client that has most, the address that has most.
+    fn largest(&self) -> Option<(Client, usize)> {
+        // Addresses whose entries are all in progress are at most as many as there are threads.
+        self.sizes.iter().rev().find_map(|&(_, key)| {
+            let own = (key, 0, MIN_ADDR)..=(key, usize::MAX, MAX_ADDR);
+            self.hosts.range(own).rev().find_map(|&(_, _, addr)| {
+                let client = Client { key, addr };
+                let mut order = self.shares.get(&client)?.order.iter();
+                let place = order.position(|(key, serial, _)| self.is_finished(key, *serial))?;
+                Some((client, place))
+            })
+        })
+    }
+
+    /// Forgets what is too old of an address's entries, which stand in the order of their age. Those
+    /// of addresses that no longer call stay until room is needed.
+    fn expire(&mut self, client: Client, now: Duration) {
         while let Some(share) = self.shares.get_mut(&client)
             && let Some(&(key, serial, begun)) = share.order.front()
         {
-            if now.saturating_sub(begun) < REPLY_LIFETIME || self.is_in_progress(&key, serial) {
+            // Places of entries that are no more must not hide older entries behind them.
+            let is_old = now.saturating_sub(begun) >= REPLY_LIFETIME;
+            if self.is_kept(&key, serial) && !(is_old && self.is_finished(&key, serial)) {
                 break;
             }
             if let Some(share) = self.shares.get_mut(&client) {
@@ -268,20 +302,12 @@ impl Table {
         }
     }
 
-    /// Forgets finished entries until there is room: the oldest of the client that has most.
+    /// Forgets finished entries until there is room.
     fn make_room(&mut self, limits: &ReplyCacheLimits, bytes: usize, entries: usize) {
         while self.bytes + bytes > limits.max_bytes
             || self.kept.len() + entries > limits.max_entries
         {
-            // Clients whose entries are all in progress are at most as many as there are threads.
-            let mut largest = self.sizes.iter().rev().map(|&(_, client)| client);
-            let finished = largest.find_map(|client| {
-                let mut order = self.shares.get(&client)?.order.iter();
-                let place =
-                    order.position(|(key, serial, _)| !self.is_in_progress(key, *serial))?;
-                Some((client, place))
-            });
-            let Some((client, place)) = finished else { return };
+            let Some((client, place)) = self.largest() else { return };
             let Some(share) = self.shares.get_mut(&client) else { return };
             // Those in progress become the youngest: they are not passed over again soon.
             share.order.rotate_left(place);
@@ -291,9 +317,9 @@ impl Table {
         }
     }
 
-    /// Drops the places of a client's entries that are no more, once there are more of them than
+    /// Drops the places of an address's entries that are no more, once there are more of them than
     /// of others.
-    fn compact(&mut self, client: ClientKey) {
+    fn compact(&mut self, client: Client) {
         let Some(share) = self.shares.get_mut(&client) else { return };
         if share.order.len() > 2 * share.nr_kept + 64 {
             let kept = &self.kept;
@@ -303,14 +329,18 @@ impl Table {
         }
     }
 
-    fn is_in_progress(&self, key: &CallKey, serial: u64) -> bool {
+    fn is_kept(&self, key: &CallKey, serial: u64) -> bool {
+        self.kept.get(key).is_some_and(|kept| kept.serial == serial)
+    }
+
+    fn is_finished(&self, key: &CallKey, serial: u64) -> bool {
         self.kept
             .get(key)
-            .is_some_and(|kept| kept.serial == serial && matches!(kept.state, State::InProgress))
+            .is_some_and(|kept| kept.serial == serial && matches!(kept.state, State::Done(_)))
     }
 
     fn remove_entry(&mut self, key: &CallKey, serial: u64) {
-        if self.kept.get(key).is_some_and(|kept| kept.serial == serial) {
+        if self.is_kept(key, serial) {
             self.remove(key);
         }
     }

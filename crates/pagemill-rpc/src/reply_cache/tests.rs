@@ -14,10 +14,18 @@ fn addr(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
 
-/// Two ports of each of three clients.
+/// Two ports of each of five addresses: two of IPv4, and three of which two are in one network of
+/// IPv6.
 fn any_addr(number: u64) -> SocketAddr {
-    ([127, 0, 0, 1 + (number / 2) as u8], (number % 2) as u16).into()
+    let (host, port) = (number / 2, (number % 2) as u16);
+    match host {
+        0 | 1 => ([127, 0, 0, 1 + host as u8], port).into(),
+        2 | 3 => ([0xfd00, 0, 0, 1, 0, 0, 0, host as u16], port).into(),
+        _ => ([0xfd00, 0, 0, 2, 0, 0, 0, host as u16], port).into(),
+    }
 }
+
+const NR_ADDRS: u64 = 10;
 
 /// What a naive cache remembers of a call; `None` while it runs.
 type Naive = Vec<(CallKey, Duration, Option<Vec<u8>>)>;
@@ -29,14 +37,19 @@ fn size(model: &Naive) -> usize {
 fn make_room(model: &mut Naive, bytes: usize, entries: usize) {
     while size(model) + bytes > LIMITS.max_bytes || model.len() + entries > LIMITS.max_entries {
         let client = |entry: &(CallKey, Duration, Option<Vec<u8>>)| entry.0.client();
-        let size_of = |wanted| {
-            let own: Naive =
-                model.iter().filter(|entry| client(entry) == wanted).cloned().collect();
-            (size(&own), wanted)
+        let size_of = |is_own: &dyn Fn(Client) -> bool| {
+            let own = model.iter().filter(|entry| is_own(client(entry)));
+            size(&own.cloned().collect())
         };
-        // Of the client that has most among those with a call that is over.
+        // Of the client that has most, the address that has most, among those with a call that is
+        // over.
         let over = model.iter().filter(|entry| entry.2.is_some());
-        let Some(most) = over.map(client).max_by_key(|&client| size_of(client)) else { return };
+        let Some(most) = over.map(client).max_by_key(|&Client { key, addr }| {
+            let total = size_of(&|other| other.key == key);
+            (total, key, size_of(&|other| other.addr == addr), addr)
+        }) else {
+            return;
+        };
         // The oldest that is over; what runs becomes the youngest when it is passed over.
         let is_it = |entry: &(CallKey, Duration, Option<Vec<u8>>)| client(entry) == most;
         let at = model.iter().position(|entry| is_it(entry) && entry.2.is_some());
@@ -68,8 +81,12 @@ fn random_calls_are_known_as_the_naive_cache_knows_them() {
             // At most three run: what runs is never forgotten, so it must fit.
             if running.len() < 3 && next(3) > 0 {
                 let args = [next(2) as u8; 8];
-                let key =
-                    cache.key(any_addr(next(6)), header(next(6) as u32), XdrReader::new(&args), 0);
+                let key = cache.key(
+                    any_addr(next(NR_ADDRS)),
+                    header(next(6) as u32),
+                    XdrReader::new(&args),
+                    0,
+                );
                 let is_own =
                     |entry: &(CallKey, Duration, Option<Vec<u8>>)| entry.0.client() == key.client();
                 while let Some(first) = model.iter().position(is_own)
@@ -107,7 +124,14 @@ fn random_calls_are_known_as_the_naive_cache_knows_them() {
             let places: usize = table.shares.values().map(|share| share.order.len()).sum();
             let most = 2 * model.len() + 65 * table.shares.len();
             assert!(places <= most, "places do not pile up: {places}");
-            let sizes = table.shares.iter().map(|(&client, share)| (share.bytes, client));
+            let hosts = table.shares.iter().map(|(of, share)| (of.key, share.bytes, of.addr));
+            assert_eq!(hosts.collect::<BTreeSet<_>>(), table.hosts);
+            let mut totals = BTreeMap::new();
+            for (of, share) in &table.shares {
+                *totals.entry(of.key).or_default() += share.bytes;
+            }
+            assert_eq!(totals, table.totals);
+            let sizes = totals.into_iter().map(|(key, bytes)| (bytes, key));
             assert_eq!(sizes.collect::<BTreeSet<_>>(), table.sizes);
         }
     }
@@ -149,6 +173,22 @@ fn a_client_with_many_calls_forgets_its_own_replies() {
     assert_eq!(cache.begin(&ours, now), Seen::Done(vec![1; 20].into()));
     assert_eq!(cache.begin(&key(2, 99), now), Seen::Done(vec![0; 20].into()));
     assert_eq!(cache.begin(&key(2, 90), now), Seen::New, "the oldest of client 2 are forgotten");
+}
+
+#[test]
+fn an_address_with_many_calls_loses_its_own_replies_and_not_those_of_its_network() {
+    let cache = ReplyCache::new(LIMITS);
+    let now = Duration::ZERO;
+    let key = |number, xid| cache.key(any_addr(number), header(xid), XdrReader::new(&[]), 0);
+    let [ours, neighbour] = [4, 6];
+    assert_eq!(key(ours, 1).client().key, key(neighbour, 1).client().key);
+    assert_eq!(cache.begin(&key(ours, 1), now), Seen::New);
+    cache.finish(&key(ours, 1), vec![1; 20].into());
+    for xid in 0..100 {
+        assert_eq!(cache.begin(&key(neighbour, xid), now), Seen::New);
+        cache.finish(&key(neighbour, xid), vec![0; 20].into());
+    }
+    assert_eq!(cache.begin(&key(ours, 1), now), Seen::Done(vec![1; 20].into()));
 }
 
 #[test]

@@ -81,8 +81,8 @@ pub struct VfsConfig {
     pub actors: Actors,
     /// The most files that are held by descriptors between calls; each may need two more.
     pub max_nr_files: usize,
-    /// The threads that serve calls, of which one export gets three quarters at most; 0 for no
-    /// limit.
+    /// The threads that serve calls, of which the exports of one file system get three quarters at
+    /// most; 0 for no limit.
     pub nr_threads: usize,
 }
 
@@ -103,7 +103,7 @@ pub struct Vfs {
     table: RwLock<Arc<ExportTable>>,
     /// The one `Node` of each file: two would not keep each other's changes apart.
     nodes: Cache<Fh, Arc<Node>, quick_cache::UnitWeighter, BuildSpreadAlready, KeepUsed>,
-    /// How many threads are at work on which export.
+    /// How many threads are at work on which file system.
     turns: Turns,
     /// What tells clients that unstable writes may have been lost.
     verifier: AtomicU64,
@@ -256,14 +256,15 @@ impl Vfs {
         self.exports().iter().any(|export| export.rule().options_for(addr).is_some())
     }
 
-    /// Lets this thread work on the export that a handle says to be of, before anybody has checked
-    /// it; `None` if there is none such.
+    /// Lets this thread work on the file system of the export that an unchecked handle names; `None`
+    /// if it names none.
     ///
     /// # Errors
     /// [`Jukebox`](NfsStatus::Jukebox) if the export's file system does not respond.
     pub(crate) fn enter(&self, fh: &[u8]) -> NfsResult<Option<Turn<'_>>> {
         let export = Fh::alleged(fh).and_then(|(export, _)| self.exports().by_id(export));
-        export.map(|export| self.turns.enter(export.id(), &export.rule().path)).transpose()
+        let Some(export) = export else { return Ok(None) };
+        self.turns.enter(export.file_system(), &export.rule().path).map(Some)
     }
 
     /// Finds the file that a client means by `fh`, beside another one in the same call.

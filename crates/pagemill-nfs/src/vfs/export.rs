@@ -18,6 +18,7 @@ use crate::vfs::closer::Closer;
 use crate::vfs::finder::Finder;
 use crate::vfs::mounted::{HandleLife, Location, Mounted};
 use crate::vfs::stats::ExportStats;
+use crate::vfs::turns::FileSystem;
 
 /// Why trees cannot be served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -228,6 +229,11 @@ impl Export {
         self.at
     }
 }
+    /// Returns the file system that its calls may have to wait for.
+    pub(crate) fn file_system(&self) -> FileSystem {
+        FileSystem(self.at.place.0)
+    }
+
 
 /// All exported directories.
 #[derive(Debug, Default)]

@@ -97,7 +97,7 @@ impl Vfs {
         }
         let (export, below) = table.at_path(path).ok_or(NfsStatus::Noent)?;
         let options = options_for(export, caller)?;
-        let _turn = self.turns.enter(export.id(), &export.rule().path)?;
+        let _turn = self.turns.enter(export.file_system(), &export.rule().path)?;
         self.act_as_server()?;
         let root = openat(export.root(), c".", PATH_DIRECTORY, Mode::empty())?;
         let root = self.keep(Node::new(*export.root_fh(), export.root_object, root)?);

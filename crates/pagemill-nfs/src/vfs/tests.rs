@@ -845,3 +845,29 @@ fn a_mount_point_is_not_part_of_the_export() {
     assert_eq!(vfs.lookup(&root, &name("proc")).unwrap_err(), NfsStatus::Acces);
     assert_eq!(vfs.mount(Path::new("/proc/self"), &caller(None)).unwrap_err(), NfsStatus::Acces);
 }
+
+/// Several exports of one file system hang together, so they share what one of them may have.
+#[test]
+fn exports_of_one_file_system_share_its_threads() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = ["a", "b"].map(|name| dir.path().join(name));
+    paths.iter().for_each(|path| fs::create_dir(path).unwrap());
+    let config = VfsConfig {
+        key: FhKey::new([7; 16]),
+        actors: Actors::Server,
+        max_nr_files: MAX_NR_FILES,
+        nr_threads: 8,
+    };
+    let vfs = Vfs::new(config).unwrap();
+    let other = PathBuf::from("/proc");
+    let all = [&paths[0], &paths[1], &other].map(|path| rule(path.clone(), rw()));
+    vfs.set_exports(all.into()).unwrap();
+    let fhs: Vec<_> = vfs.exports().iter().map(|export| *export.root_fh()).collect();
+    let enter = |index: usize| vfs.enter(fhs[index].as_bytes()).map(Option::unwrap);
+    let hung: Vec<_> = (0..6).map(|_| enter(0).unwrap()).collect();
+    assert_eq!(enter(1).unwrap_err(), NfsStatus::Jukebox, "the file system is at its limit");
+    assert!(vfs.mount(&paths[1], &caller(None)).is_err(), "MOUNT counts too");
+    drop(enter(2).unwrap());
+    drop(hung);
+    drop(enter(1).unwrap());
+}

@@ -1,11 +1,11 @@
-//! Worker threads per export: a file system that hangs or is slow leaves some to other exports.
+//! Worker threads per file system: one that hangs or is slow leaves threads to the exports of others.
 //!
-//! An export may have three quarters of the threads that no other export has, and always one. A call
-//! that finds its export at this limit waits for another call of the export to end. It gets
-//! `NFS3ERR_JUKEBOX`, after which clients ask again, once it has waited for [`GRACE`] and fewer calls
-//! have ended meanwhile than the export may have threads: then the export is slow. Calls of a slow
-//! export do not wait: those beyond the limit get `NFS3ERR_JUKEBOX` at once, so that the remaining
-//! threads stay free for other exports.
+//! The exports of one file system may have three quarters of the threads that no other file system
+//! has, and always one. A call that finds its file system at this limit waits for another call of it
+//! to end. It gets `NFS3ERR_JUKEBOX`, after which clients repeat the call, once it has waited for
+//! [`GRACE`] and fewer calls have ended meanwhile than the file system may have threads: then the
+//! file system is slow. Calls of a slow file system do not wait: those beyond the limit get
+//! `NFS3ERR_JUKEBOX` at once, so that the remaining threads stay free for other exports.
 
 use core::time::Duration;
 use std::collections::HashMap;
@@ -13,16 +13,22 @@ use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::fh::{BuildSpreadAlready, ExportId};
 use crate::status::{NfsResult, NfsStatus};
 
-/// Longest wait for a turn before the export may count as slow. Other exports may have to wait as
-/// long for a thread, once.
+/// Longest wait for a turn before the file system may count as slow. Calls of other file systems may
+/// have to wait as long for a thread, once.
 const GRACE: Duration = Duration::from_millis(400);
-/// Shortest time between two warnings about one export.
+/// Shortest time between two warnings about one file system.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
-/// Worker threads by export.
+/// A mounted file system.
+///
+/// The number of its device, which is the same for all mounts of it: bind mounts of a directory hang
+/// with the file system. Each subvolume of btrfs has a number of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct FileSystem(pub(crate) u64);
+
+/// Worker threads by file system.
 #[derive(Debug)]
 pub(crate) struct Turns {
     /// All threads of the server; 0 for no limit.
@@ -35,12 +41,12 @@ pub(crate) struct Turns {
 
 #[derive(Debug, Default)]
 struct Busy {
-    /// Threads at work on all exports.
+    /// Threads at work on all file systems.
     nr_threads: usize,
-    /// Exports with threads at work.
-    exports: HashMap<ExportId, AtWork, BuildSpreadAlready>,
-    /// When each slow export was last warned of.
-    warned: HashMap<ExportId, Instant, BuildSpreadAlready>,
+    /// File systems with threads at work.
+    file_systems: HashMap<FileSystem, AtWork>,
+    /// When the last warning about each slow file system was logged.
+    warned: HashMap<FileSystem, Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -48,7 +54,7 @@ struct AtWork {
     nr_threads: usize,
     /// Calls that have ended since the entry was made.
     nr_ended: u64,
-    /// Set while the export is slow: the start of the present measurement, and `nr_ended` then.
+    /// Set while the file system is slow: the start of the present measurement, and `nr_ended` then.
     slow: Option<Span>,
 }
 
@@ -59,20 +65,20 @@ struct Span {
     nr_ended: u64,
 }
 
-/// A thread's permission to work on an export, until it is dropped.
+/// A thread's permission to work on a file system, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
     turns: &'a Turns,
-    export: ExportId,
+    fs: FileSystem,
 }
 
 /// What a call finds.
 enum Found {
     /// A turn, which it has now.
     Turn,
-    /// The export at its limit.
+    /// The file system at its limit.
     Full,
-    /// The export at its limit, and slow.
+    /// The file system at its limit, and slow.
     Slow,
 }
 
@@ -81,32 +87,33 @@ impl Turns {
         Self { nr_threads, busy: Mutex::default(), ended: Condvar::new() }
     }
 
-    /// Lets this thread work on an export, whose path is for the log.
+    /// Lets this thread work on the file system of the export at `path`, which is for the log.
     ///
     /// # Errors
-    /// [`Jukebox`](NfsStatus::Jukebox) if the export is slow and has as many threads as it may have.
-    pub(crate) fn enter(&self, export: ExportId, path: &Path) -> NfsResult<Turn<'_>> {
+    /// [`Jukebox`](NfsStatus::Jukebox) if the file system is slow and at its limit.
+    pub(crate) fn enter(&self, fs: FileSystem, path: &Path) -> NfsResult<Turn<'_>> {
         let mut busy = self.lock();
         let mut waiting: Option<Span> = None;
         loop {
-            match busy.try_enter(export, self.nr_threads) {
-                Found::Turn => return Ok(Turn { turns: self, export }),
+            match busy.try_enter(fs, self.nr_threads) {
+                Found::Turn => return Ok(Turn { turns: self, fs }),
                 Found::Slow => return Err(NfsStatus::Jukebox),
                 Found::Full => {}
             }
-            let span = *waiting.get_or_insert_with(|| busy.span(export));
+            let span = *waiting.get_or_insert_with(|| busy.span(fs));
             let rest = GRACE.saturating_sub(span.since.elapsed());
             if !rest.is_zero() {
                 let waited = self.ended.wait_timeout(busy, rest);
                 (busy, _) = waited.unwrap_or_else(PoisonError::into_inner);
-            } else if busy.is_slow_since(export, &span, self.nr_threads) {
-                let is_news = busy.mark_slow(export);
+            } else if busy.is_slow_since(fs, &span, self.nr_threads) {
+                let is_news = busy.mark_slow(fs);
                 drop(busy);
                 if is_news {
                     tracing::warn!(
                         path = ?path,
-                        "an export is slow or does not respond: its calls take longer than \
-                         {GRACE:?}; those beyond its share of the threads are told to ask again"
+                        "the file system of an export is slow or does not respond: its calls take \
+                         longer than {GRACE:?}; calls beyond its share of the threads get \
+                         NFS3ERR_JUKEBOX, and clients repeat them"
                     );
                 }
                 return Err(NfsStatus::Jukebox);
@@ -123,9 +130,9 @@ impl Turns {
 }
 
 impl Busy {
-    fn try_enter(&mut self, export: ExportId, nr_threads: usize) -> Found {
-        let limit = self.limit(export, nr_threads);
-        let at_work = self.exports.entry(export).or_default();
+    fn try_enter(&mut self, fs: FileSystem, nr_threads: usize) -> Found {
+        let limit = self.limit(fs, nr_threads);
+        let at_work = self.file_systems.entry(fs).or_default();
         if at_work.nr_threads < limit {
             at_work.nr_threads += 1;
             self.nr_threads += 1;
@@ -134,48 +141,48 @@ impl Busy {
         if at_work.slow.is_some() { Found::Slow } else { Found::Full }
     }
 
-    /// Returns how many threads an export may have now.
-    fn limit(&self, export: ExportId, nr_threads: usize) -> usize {
-        let own = self.exports.get(&export).map_or(0, |at_work| at_work.nr_threads);
+    /// Returns how many threads a file system may have now.
+    fn limit(&self, fs: FileSystem, nr_threads: usize) -> usize {
+        let own = self.file_systems.get(&fs).map_or(0, |at_work| at_work.nr_threads);
         limit(nr_threads, self.nr_threads - own)
     }
 
-    /// Begins to count the calls of an export that end.
-    fn span(&self, export: ExportId) -> Span {
-        let nr_ended = self.exports.get(&export).map_or(0, |at_work| at_work.nr_ended);
+    /// Begins to count the calls of a file system that end.
+    fn span(&self, fs: FileSystem) -> Span {
+        let nr_ended = self.file_systems.get(&fs).map_or(0, |at_work| at_work.nr_ended);
         Span { since: Instant::now(), nr_ended }
     }
 
-    /// Returns whether fewer calls have ended than the export may have threads.
-    fn is_slow_since(&self, export: ExportId, span: &Span, nr_threads: usize) -> bool {
-        let limit = self.limit(export, nr_threads) as u64;
-        self.exports
-            .get(&export)
+    /// Returns whether fewer calls have ended than the file system may have threads.
+    fn is_slow_since(&self, fs: FileSystem, span: &Span, nr_threads: usize) -> bool {
+        let limit = self.limit(fs, nr_threads) as u64;
+        self.file_systems
+            .get(&fs)
             .is_some_and(|at_work| at_work.nr_ended.saturating_sub(span.nr_ended) <= limit)
     }
 
-    /// Notes that an export is slow. Returns whether it is worth a warning.
-    fn mark_slow(&mut self, export: ExportId) -> bool {
-        let span = self.span(export);
-        let Some(at_work) = self.exports.get_mut(&export) else { return false };
+    /// Notes that a file system is slow. Returns whether a warning is due.
+    fn mark_slow(&mut self, fs: FileSystem) -> bool {
+        let span = self.span(fs);
+        let Some(at_work) = self.file_systems.get_mut(&fs) else { return false };
         at_work.slow = Some(span);
-        let warned = self.warned.get(&export);
+        let warned = self.warned.get(&fs);
         let is_news = warned.is_none_or(|warned| warned.elapsed() >= WARN_EVERY);
         if is_news {
             self.warned.retain(|_, warned| warned.elapsed() < WARN_EVERY);
-            self.warned.insert(export, span.since);
+            self.warned.insert(fs, span.since);
         }
         is_news
     }
 
-    fn leave(&mut self, export: ExportId, nr_threads: usize) {
-        let limit = self.limit(export, nr_threads) as u64;
+    fn leave(&mut self, fs: FileSystem, nr_threads: usize) {
+        let limit = self.limit(fs, nr_threads) as u64;
         self.nr_threads -= 1;
-        let Some(at_work) = self.exports.get_mut(&export) else { return };
+        let Some(at_work) = self.file_systems.get_mut(&fs) else { return };
         at_work.nr_threads -= 1;
         at_work.nr_ended += 1;
         if at_work.nr_threads == 0 {
-            self.exports.remove(&export);
+            self.file_systems.remove(&fs);
             return;
         }
         let Some(span) = &mut at_work.slow else { return };
@@ -189,12 +196,12 @@ impl Busy {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.turns.lock().leave(self.export, self.turns.nr_threads);
+        self.turns.lock().leave(self.fs, self.turns.nr_threads);
         self.turns.ended.notify_all();
     }
 }
 
-/// Returns how many of `nr_threads` an export may have while others have `nr_of_others`.
+/// Returns how many of `nr_threads` a file system may have while others have `nr_of_others`.
 fn limit(nr_threads: usize, nr_of_others: usize) -> usize {
     match nr_threads {
         0 => usize::MAX,
@@ -208,35 +215,35 @@ mod tests {
 
     use super::*;
 
-    const HUNG: ExportId = ExportId(1);
-    const OTHER: ExportId = ExportId(2);
+    const HUNG: FileSystem = FileSystem(1);
+    const OTHER: FileSystem = FileSystem(2);
 
     impl Turns {
-        fn take(&self, export: ExportId) -> NfsResult<Turn<'_>> {
-            self.enter(export, Path::new("/export"))
+        fn take(&self, fs: FileSystem) -> NfsResult<Turn<'_>> {
+            self.enter(fs, Path::new("/export"))
         }
     }
 
-    /// Takes what an export may have, as calls do that never end.
-    fn hang<'a>(turns: &'a Turns, export: ExportId, nr: usize) -> Vec<Turn<'a>> {
-        let taken: Vec<_> = (0..nr).map(|_| turns.take(export).unwrap()).collect();
-        assert_eq!(turns.take(export).unwrap_err(), NfsStatus::Jukebox);
+    /// Takes what a file system may have, as calls do that never end.
+    fn hang<'a>(turns: &'a Turns, fs: FileSystem, nr: usize) -> Vec<Turn<'a>> {
+        let taken: Vec<_> = (0..nr).map(|_| turns.take(fs).unwrap()).collect();
+        assert_eq!(turns.take(fs).unwrap_err(), NfsStatus::Jukebox);
         taken
     }
 
     #[test]
-    fn a_hung_export_leaves_threads_for_others_and_these_for_yet_others() {
+    fn a_hung_file_system_leaves_threads_for_a_second_and_a_third() {
         let turns = Turns::new(8);
         let first = hang(&turns, HUNG, 6);
         drop(turns.take(OTHER).unwrap());
         let second = hang(&turns, OTHER, 1);
-        let third = turns.take(ExportId(3)).unwrap();
+        let third = turns.take(FileSystem(3)).unwrap();
         drop((first, second, third));
         drop(hang(&turns, OTHER, 6));
     }
 
     #[test]
-    fn a_hung_export_is_refused_at_once_until_a_call_ends() {
+    fn a_hung_file_system_is_refused_at_once_until_a_call_ends() {
         let turns = Turns::new(8);
         let mut taken = hang(&turns, HUNG, 6);
         let since = Instant::now();
@@ -249,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_export_is_never_refused() {
+    fn a_slow_file_system_is_never_refused() {
         let turns = Turns::new(8);
         thread::scope(|scope| {
             // As many as a server has threads, each call as long as a disk may take.
@@ -264,13 +271,13 @@ mod tests {
             }
         });
         assert_eq!(turns.lock().nr_threads, 0);
-        assert!(turns.lock().exports.is_empty());
+        assert!(turns.lock().file_systems.is_empty());
     }
 
     /// Calls longer than `GRACE`, of which one ends every now and then: none of those that come
     /// meanwhile may keep a thread for longer than `GRACE`, once.
     #[test]
-    fn a_slow_export_does_not_keep_the_threads_of_those_who_wait() {
+    fn calls_of_a_slow_file_system_do_not_wait_on_their_threads() {
         let turns = Turns::new(8);
         let mut taken = hang(&turns, HUNG, 6);
         for _ in 0..10 {
@@ -285,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn an_export_is_not_slow_because_others_took_threads() {
+    fn a_file_system_is_not_slow_because_others_took_threads() {
         let turns = Turns::new(8);
         let mut first: Vec<_> = (0..6).map(|_| turns.take(HUNG).unwrap()).collect();
         thread::sleep(GRACE);
@@ -301,17 +308,17 @@ mod tests {
     }
 
     #[test]
-    fn an_export_that_is_fast_again_is_not_slow() {
+    fn a_file_system_that_is_fast_again_is_not_slow() {
         let turns = Turns::new(8);
         let mut taken = hang(&turns, HUNG, 6);
-        while turns.lock().exports[&HUNG].slow.is_some() {
+        while turns.lock().file_systems[&HUNG].slow.is_some() {
             taken.pop();
             taken.push(turns.take(HUNG).unwrap());
         }
     }
 
     #[test]
-    fn every_server_serves_each_export() {
+    fn every_file_system_may_have_a_thread() {
         for nr_threads in 1..100 {
             assert!(limit(nr_threads, 0) >= 1);
             assert!(nr_threads == 1 || limit(nr_threads, 0) < nr_threads);

@@ -8,7 +8,7 @@ use rustix::fs::{Mode, OFlags, open, sendfile};
 use rustix::io::Errno;
 
 use crate::status::NfsResult;
-use crate::vfs::{Caller, DataRange, Object, Turn, Vfs};
+use crate::vfs::{Caller, DataRange, Export, Object, Turn, Vfs};
 use crate::wire::RawFh;
 
 /// The most bytes of data in a datagram: with the headers around it, it must fit into 64 KiB.
@@ -65,14 +65,26 @@ impl Service {
         Self { vfs, config, sink: sink.ok() }
     }
 
+    /// Returns whether a range of an export's file may be sent from the file, after the call.
+    ///
+    /// The worker thread then reads the file outside the call's [`Turn`]. It must not wait there for
+    /// a process or a machine that serves the file system, because no limit counts such threads.
+    pub(crate) fn may_send_file(&self, export: &Export, range: &DataRange) -> bool {
+        let ReadPath::File { min_bytes } = self.config.read_path else { return false };
+        range.len >= min_bytes
+            && export.is_local()
+            // What is in memory alone need not be fetched.
+            && (export.is_volatile() || self.fetch(range))
+    }
+
     /// Brings all bytes of a range into memory; false if the file or the disk has not all of them.
     ///
-    /// What waits for a disk waits here, where others can go on with the connection, and what the
-    /// disk cannot read is known before the reply promises it.
+    /// The thread waits for a disk here, within the call's turn, and the server learns what the disk
+    /// cannot read before the reply promises it.
     ///
     /// # Cost
     /// A system call that takes and drops a reference to each page, without looking at any byte.
-    pub(crate) fn fetch(&self, range: &DataRange) -> bool {
+    fn fetch(&self, range: &DataRange) -> bool {
         let Some(sink) = &self.sink else { return false };
         let mut offset = range.offset;
         loop {
@@ -133,4 +145,45 @@ pub(crate) fn caller_of<'a, S: Frames>(call: &'a Call<'_, S>) -> Caller<'a> {
         _ => None,
     };
     Caller { addr: call.peer.addr, claims }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use rustix::fs::fstatfs;
+
+    use super::*;
+    use crate::export::ExportRule;
+    use crate::fh::FhKey;
+    use crate::vfs::{Actors, VfsConfig};
+
+    const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
+
+    fn may_send_from(dir: &str) -> bool {
+        let config = VfsConfig {
+            key: FhKey::new([7; 16]),
+            actors: Actors::Server,
+            max_nr_files: 1,
+            nr_threads: 0,
+        };
+        let vfs = Arc::new(Vfs::new(config).unwrap());
+        let rule = ExportRule { path: PathBuf::from(dir), clients: Vec::new() };
+        vfs.set_exports(vec![rule]).unwrap();
+        let export = vfs.exports().iter().next().unwrap().clone();
+        let read_path = ReadPath::File { min_bytes: 0 };
+        let service = Service::new(vfs, NfsConfig { read_path, ..NfsConfig::default() });
+        let file = open("/dev/zero", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let range = DataRange { file: Arc::new(file), offset: 0, len: 0, eof: true };
+        service.may_send_file(&export, &range)
+    }
+
+    #[test]
+    fn only_files_that_the_kernel_alone_serves_are_read_outside_a_turn() {
+        assert!(!may_send_from("/proc"), "a type that is not listed");
+        let shm = open("/dev/shm", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        if shm.is_ok_and(|shm| fstatfs(shm).is_ok_and(|stat| stat.f_type == TMPFS_MAGIC)) {
+            assert!(may_send_from("/dev/shm"));
+        }
+    }
 }

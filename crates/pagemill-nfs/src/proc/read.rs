@@ -7,7 +7,7 @@ use pagemill_rpc::{Call, FileRange, Frames, Mark, Reply, XdrError, XdrWrite};
 use rustix::io::{Errno, preadv};
 
 use super::{Answered, put_status, refuse};
-use crate::service::{ReadPath, Service};
+use crate::service::Service;
 use crate::status::NfsStatus;
 use crate::vfs::{DataRange, Object};
 use crate::wire::{RawFh, put_post_op_attr};
@@ -32,14 +32,10 @@ pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered
     put_status(call.reply, &Ok(()))?;
     put_post_op_attr(call.reply, Some(&attr))?;
     object.export.stats().read_bytes.add(range.len as u64);
-    let sent = match nfs.config.read_path {
-        ReadPath::File { min_bytes }
-            if range.len >= min_bytes && (object.export.is_volatile() || nfs.fetch(&range)) =>
-        {
-            // What is in memory alone need not be fetched.
-            send_file(call.reply, &range)?
-        }
-        _ => send_pages(call.reply, &range)?,
+    let sent = if nfs.may_send_file(&object.export, &range) {
+        send_file(call.reply, &range)?
+    } else {
+        send_pages(call.reply, &range)?
     };
     if let Err(status) = sent {
         call.reply.truncate(start);

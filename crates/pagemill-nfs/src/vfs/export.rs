@@ -219,9 +219,19 @@ impl Export {
         self.fs.is_volatile
     }
 
+    /// Returns whether the kernel alone serves the file system.
+    pub(crate) fn is_local(&self) -> bool {
+        self.fs.is_local
+    }
+
     /// Returns whether the file with this device and inode is the root.
     pub(crate) fn is_root(&self, dev: u64, ino: u64) -> bool {
         self.at.place == (dev, ino)
+    }
+
+    /// Returns the file system that its calls may have to wait for.
+    pub(crate) fn file_system(&self) -> FileSystem {
+        FileSystem(self.at.place.0)
     }
 
     /// Returns where the root is.
@@ -229,11 +239,6 @@ impl Export {
         self.at
     }
 }
-    /// Returns the file system that its calls may have to wait for.
-    pub(crate) fn file_system(&self) -> FileSystem {
-        FileSystem(self.at.place.0)
-    }
-
 
 /// All exported directories.
 #[derive(Debug, Default)]

@@ -48,6 +48,8 @@ pub(crate) struct Mounted {
     pub(crate) reuses_names: bool,
     /// Nothing of it is on a disk.
     pub(crate) is_volatile: bool,
+    /// The kernel alone serves it, from memory or a local disk.
+    pub(crate) is_local: bool,
     pub(crate) fsid: u64,
 }
 
@@ -73,8 +75,16 @@ impl Mounted {
         words.into_iter().for_each(|word| hasher.write_u64(word));
         let fsid = if fsid == 0 { at.place.0 } else { fsid };
         let stamp = Stamp::of_hash(hasher.finish());
-        Ok(Self { stamp, life, reuses_names: fuse, is_volatile, fsid })
+        let is_local = is_local(f_type);
+        Ok(Self { stamp, life, reuses_names: fuse, is_volatile, is_local, fsid })
     }
+}
+
+/// Returns whether the kernel alone serves file systems of a type. Another process or machine may
+/// serve all that are not listed, and may stop doing so at any time. That includes overlayfs, whose
+/// layers may be on any file system.
+fn is_local(f_type: FsWord) -> bool {
+    LOCAL_MAGICS.contains(&f_type)
 }
 
 /// Where a file is: on which mount, and which of its files.
@@ -125,3 +135,16 @@ const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
 const TMPFS_MAGIC: FsWord = 0x0102_1994;
 const RAMFS_MAGIC: FsWord = 0x8584_58f6;
 const FUSE_SUPER_MAGIC: FsWord = 0x6573_5546;
+/// Bcachefs, btrfs, exFAT, ext2 to ext4, F2FS, ISO 9660, ramfs, tmpfs, XFS and ZFS.
+const LOCAL_MAGICS: [FsWord; 10] = [
+    0xca45_1a4e,
+    0x9123_683e,
+    0x2011_bab0,
+    0xef53,
+    0xf2f5_2010,
+    0x9660,
+    RAMFS_MAGIC,
+    TMPFS_MAGIC,
+    0x5846_5342,
+    0x2fc1_2fc1,
+];

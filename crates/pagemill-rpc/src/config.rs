@@ -28,6 +28,11 @@ pub struct ServerConfig {
     /// served first. A client is an IPv4 address, an IPv6 network of 64 bits, or all addresses
     /// that no program knows. Replies of calls that are being carried out may exceed the limit.
     pub parked_bytes: usize,
+    /// Most files that are kept open for replies that have not been read.
+    ///
+    /// Beyond it, [`Reply::may_send_file`](crate::Reply::may_send_file) is false, and procedures put
+    /// data into pages. Calls that are being carried out may exceed the limit by one file each.
+    pub max_kept_files: usize,
     /// After how long a connection without calls is closed.
     ///
     /// # Source
@@ -63,6 +68,7 @@ impl Default for ServerConfig {
             max_payload_bytes: 1 << 20,
             max_connections: 1024,
             parked_bytes: 64 << 20,
+            max_kept_files: 1024,
             idle_timeout: Duration::from_secs(360),
             record_timeout: Duration::from_secs(60),
             reply_timeout: Duration::from_secs(60),
@@ -110,6 +116,7 @@ impl ServerConfig {
             ("max_payload_bytes", self.max_payload_bytes, 1024..=MAX_PAYLOAD_BYTES),
             ("max_connections", self.max_connections, 1..=1 << 20),
             ("parked_bytes", self.parked_bytes, self.max_record_bytes()..=1 << 40),
+            ("max_kept_files", self.max_kept_files, 0..=1 << 20),
             ("replies.max_entries", self.replies.max_entries, 1..=1 << 24),
             ("replies.max_bytes", self.replies.max_bytes, 1..=1 << 34),
         ];

@@ -21,7 +21,7 @@ use crate::pages::Frames;
 use crate::program::{Peer, Transport};
 use crate::ready::Ready;
 use crate::roster::{MIN_USELESS_MS, Roster};
-use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 use crate::transport::poller::{Interest, Poller};
 use crate::transport::tcp::{Connection, Gate, Task};
 
@@ -87,7 +87,7 @@ impl<S: Frames> Hub<S> {
             config,
             source,
             dispatcher,
-            gate: Arc::new(Gate { budget, ready, poller }),
+            gate: Arc::new(Gate { budget, ready, poller, kept_files: AtomicUsize::new(0) }),
             crew: Crew::new(),
             sockets,
             table: Mutex::new(Roster::new()),
@@ -113,6 +113,11 @@ impl<S: Frames> Hub<S> {
 
     pub(crate) fn nr_connections(&self) -> usize {
         lock(&self.table).len()
+    }
+
+    /// Returns whether an unread reply may keep another file open.
+    pub(crate) fn may_keep_file(&self) -> bool {
+        self.gate.kept_files.load(Ordering::Relaxed) < self.config.max_kept_files
     }
 
     /// Returns the connections of now.

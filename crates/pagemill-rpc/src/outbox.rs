@@ -32,6 +32,7 @@ enum Part<S: Frames> {
 pub(crate) struct Outbox<S: Frames> {
     parts: VecDeque<Part<S>>,
     nr_pages: usize,
+    nr_files: usize,
 }
 
 /// How far sending came.
@@ -45,7 +46,7 @@ pub(crate) struct Sent {
 
 impl<S: Frames> Outbox<S> {
     pub(crate) fn new() -> Self {
-        Self { parts: VecDeque::new(), nr_pages: 0 }
+        Self { parts: VecDeque::new(), nr_pages: 0, nr_files: 0 }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -57,10 +58,15 @@ impl<S: Frames> Outbox<S> {
         self.nr_pages
     }
 
+    /// Returns how many files wait to be sent from.
+    pub(crate) fn nr_files(&self) -> usize {
+        self.nr_files
+    }
+
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
         self.parts.clear();
-        self.nr_pages = 0;
+        (self.nr_pages, self.nr_files) = (0, 0);
     }
 
     /// Sends `batch`, which is whole replies with their marks, and then `reply`; what the socket
@@ -128,6 +134,7 @@ impl<S: Frames> Outbox<S> {
                 // The file is never a part of what was sent with the head.
                 if range.len > 0 {
                     self.parts.push_back(Part::File(range));
+                    self.nr_files += 1;
                 }
             }
         }
@@ -190,6 +197,7 @@ impl<S: Frames> Outbox<S> {
             && let Part::File(range) = part
         {
             *part = Part::Zeroes(range.len);
+            self.nr_files -= 1;
         }
     }
 
@@ -220,8 +228,10 @@ impl<S: Frames> Outbox<S> {
             if !done {
                 return;
             }
-            if let Some(Part::Page(..)) = self.parts.pop_front() {
-                self.nr_pages -= 1;
+            match self.parts.pop_front() {
+                Some(Part::Page(..)) => self.nr_pages -= 1,
+                Some(Part::File(_)) => self.nr_files -= 1,
+                _ => {}
             }
         }
     }
@@ -233,6 +243,7 @@ impl<S: Frames> fmt::Debug for Outbox<S> {
         f.debug_struct("Outbox")
             .field("nr_parts", &nr_parts)
             .field("nr_pages", &self.nr_pages)
+            .field("nr_files", &self.nr_files)
             .finish()
     }
 }

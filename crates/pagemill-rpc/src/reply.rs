@@ -72,6 +72,8 @@ pub struct Reply<S: PageSource> {
     body: Body,
     tail: [u8; MAX_TAIL_BYTES],
     tail_len: usize,
+    /// Whether unread replies leave room for another file.
+    may_send_file: bool,
     /// Pages that others took the place of; freed together.
     displaced: Vec<Option<Page<S>>>,
 }
@@ -89,6 +91,7 @@ impl<S: Frames> Reply<S> {
             body: Body::None,
             tail: [0; MAX_TAIL_BYTES],
             tail_len: 0,
+            may_send_file: true,
             displaced: Vec::new(),
         }
     }
@@ -176,6 +179,19 @@ impl<S: Frames> Reply<S> {
         Ok(len)
     }
 
+    /// Returns whether the body should be sent from a file, where that is possible: false while
+    /// unread replies keep as many files open as [`ServerConfig::max_kept_files`] allows.
+    ///
+    /// [`ServerConfig::max_kept_files`]: crate::ServerConfig::max_kept_files
+    #[must_use]
+    pub fn may_send_file(&self) -> bool {
+        self.may_send_file
+    }
+
+    pub(crate) fn set_may_send_file(&mut self, may_send_file: bool) {
+        self.may_send_file = may_send_file;
+    }
+
     /// Appends a body that is sent from the file, and its padding; cut to the room that pages
     /// would have. Returns how many bytes it has.
     pub fn file_body(&mut self, range: FileRange) -> usize {
@@ -221,6 +237,7 @@ impl<S: Frames> Reply<S> {
         self.head_limit = self.pages.nr_slots() * PAGE_SIZE;
         self.body = Body::None;
         self.tail_len = 0;
+        self.may_send_file = true;
     }
 
     pub(crate) fn pages(&self) -> &PageArray<S> {

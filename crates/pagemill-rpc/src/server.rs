@@ -16,7 +16,7 @@ use crate::listener::{Listener, Socket};
 use crate::pages::Frames;
 use crate::program::Program;
 use crate::supervisor;
-use crate::sync::{Mutex, lock};
+use crate::sync::{Mutex, Ordering, lock};
 use crate::worker;
 
 /// Why a server does not start.
@@ -122,6 +122,12 @@ impl<S: Frames> Server<S> {
     #[must_use]
     pub fn parked_bytes(&self) -> usize {
         self.hub.gate.budget.used()
+    }
+
+    /// Returns how many files are kept open for replies that have not been read.
+    #[must_use]
+    pub fn nr_kept_files(&self) -> usize {
+        self.hub.gate.kept_files.load(Ordering::Relaxed)
     }
 
     /// Returns how many threads carry out calls.

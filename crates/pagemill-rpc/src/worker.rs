@@ -304,11 +304,7 @@ impl<'a, S: Frames> Worker<'a, S> {
         self.desk.since.store(now, Ordering::Relaxed);
         self.desk.token.store(connection.token, Ordering::Relaxed);
         connection.hold.take();
-        let Outcome { verdict, is_useful } =
-            self.hub.dispatcher.judge(&mut self.rqst, &connection.peer, route);
-        if is_useful {
-            connection.times.useful.store(now, Ordering::Relaxed);
-        }
+        let verdict = self.judge(connection, route, now);
         let held = connection.hold.end();
         self.desk.token.store(0, Ordering::Relaxed);
         let sent = match verdict {
@@ -362,11 +358,7 @@ impl<'a, S: Frames> Worker<'a, S> {
         } else {
             self.hub.arm(connection, true);
         }
-        let Outcome { verdict, is_useful } =
-            self.hub.dispatcher.judge(&mut self.rqst, &connection.peer, route);
-        if is_useful {
-            connection.times.useful.store(now, Ordering::Relaxed);
-        }
+        let verdict = self.judge(connection, route, now);
         let sent = match verdict {
             Verdict::Reply => self.send_now(connection).is_ok(),
             Verdict::Silence => true,
@@ -379,6 +371,17 @@ impl<'a, S: Frames> Worker<'a, S> {
             true if more => Then::GoOn,
             true => self.rest(connection),
         }
+    }
+
+    /// Carries out a call, and notes whether it was of use.
+    fn judge(&mut self, connection: &Connection<S>, route: &Route, now: u64) -> Verdict {
+        self.rqst.reply().set_may_send_file(self.hub.may_keep_file());
+        let Outcome { verdict, is_useful } =
+            self.hub.dispatcher.judge(&mut self.rqst, &connection.peer, route);
+        if is_useful {
+            connection.times.useful.store(now, Ordering::Relaxed);
+        }
+        verdict
     }
 
     /// Sends the reply, with others if it is small.

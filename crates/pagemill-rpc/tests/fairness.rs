@@ -20,8 +20,9 @@ use core::time::Duration;
 use std::io::Write;
 
 use common::{
-    Client, ECHO, FAIL, PATIENCE, READ_PAGES, REFUSE, SUM, TestProgram, World, assert_read,
-    message, opaque, read_args, record, results, small_config, words,
+    Client, ECHO, FAIL, PATIENCE, READ_FILE, READ_PAGES, REFUSE, SUM, TestProgram, World,
+    assert_read, file_of, message, opaque, pattern, read_args, record, results, small_config,
+    words,
 };
 use pagemill_rpc::ServerConfig;
 
@@ -142,6 +143,37 @@ fn replies_that_a_client_does_not_read_do_not_keep_another_waiting() {
         })
         .collect();
     world.await_that("the budget is used up", |world| world.server.parked_bytes() > 8 << 20);
+#[test]
+fn unread_replies_keep_a_bounded_number_of_files_open() {
+    const LEN: usize = 1 << 20;
+    const NR_CLIENTS: u64 = 10;
+    const NR_CALLS: u32 = 6;
+    let file = (0..LEN as u64).map(pattern).collect::<Vec<_>>();
+    let program = TestProgram { file: Some(file_of(&file)), ..TestProgram::default() };
+    let config = ServerConfig { max_kept_files: 3, parked_bytes: 64 << 20, ..patient() };
+    let world = World::with(config, program);
+    let kept = || world.server.nr_kept_files();
+    let mut clients: Vec<_> = (0..NR_CLIENTS).map(|_| world.client()).collect();
+    for client in &mut clients {
+        // More than a socket has room for.
+        for xid in 0..NR_CALLS {
+            client.send(&record(&message(xid, READ_FILE, &read_args(0, 1 << 20))));
+        }
+    }
+    let stats = world.server.dispatcher().stats();
+    world.await_that("all are backlogged", |_| stats.backlogged.value() >= NR_CLIENTS);
+    assert!((1..=3 + config.nr_threads).contains(&kept()), "{} files", kept());
+    // The replies are the same from pages.
+    for client in &mut clients {
+        for _ in 0..NR_CALLS {
+            let reply = client.receive().unwrap();
+            let xid = u32::from_be_bytes(reply[..4].try_into().unwrap());
+            assert_read(&results(&reply, xid).unwrap(), 0, LEN);
+        }
+    }
+    world.await_that("no file is kept", |_| kept() == 0);
+}
+
     let mut client = world.client();
     for _ in 0..10 {
         assert_read(&client.call(READ_PAGES, &read_args(5, 1 << 20)).unwrap(), 5, 1 << 20);

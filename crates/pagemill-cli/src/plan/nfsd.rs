@@ -81,6 +81,8 @@ pub(crate) struct ExportSources {
 const NFS_PORT: u16 = 2049;
 /// Where those listen who may not use that port.
 const HIGH_PORT: u16 = 20490;
+/// Descriptors of a connection: its socket, and a file that an unread reply keeps open.
+const DESCRIPTORS_PER_CONNECTION: u64 = 2;
 /// Descriptors for all that is neither a file nor a connection.
 const OTHER_DESCRIPTORS: u64 = 64;
 /// Most connections for MOUNT where it has a server of its own.
@@ -106,6 +108,7 @@ pub(crate) fn nfsd(args: &NfsdArgs) -> anyhow::Result<NfsdPlan> {
         nr_threads: args.threads.into(),
         max_payload_bytes: usize::from(args.max_payload) << 10,
         max_connections: usize::try_from(descriptors.connections)?,
+        max_kept_files: usize::try_from(descriptors.connections)?,
         refill: Refill {
             calls: match args.refill {
                 RefillArg::Bulk => RefillCalls::Bulk,
@@ -368,8 +371,8 @@ impl Descriptors {
             setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: limit.maximum });
         let allowed = getrlimit(Resource::Nofile).current.unwrap_or(most);
         let mount = if args.mount_listen.is_empty() { 0 } else { MAX_NR_MOUNT_CONNECTIONS as u64 };
-        // Each thread has a pipe.
-        let others = OTHER_DESCRIPTORS + mount + 2 * u64::from(args.threads);
+        // Each thread has a pipe, and may exceed the number of files that unread replies keep open.
+        let others = OTHER_DESCRIPTORS + mount + 3 * u64::from(args.threads);
         let asked = u64::from(args.connections);
         let fitting = Self::divide(allowed, others, asked);
         if fitting.connections < asked {
@@ -389,8 +392,9 @@ impl Descriptors {
         let left = allowed.saturating_sub(others);
         let fewest = MIN_NR_FILES * MAX_DESCRIPTORS_PER_FILE as u64;
         let most = (left / 4 * 3).min(left.saturating_sub(fewest));
-        let connections = asked.min(most).max(1);
-        let files = left.saturating_sub(connections) / MAX_DESCRIPTORS_PER_FILE as u64;
+        let connections = asked.min(most / DESCRIPTORS_PER_CONNECTION).max(1);
+        let left = left.saturating_sub(connections * DESCRIPTORS_PER_CONNECTION);
+        let files = left / MAX_DESCRIPTORS_PER_FILE as u64;
         Self { connections, files: files.clamp(MIN_NR_FILES, MAX_NR_FILES) }
     }
 }
@@ -404,9 +408,11 @@ mod tests {
         for allowed in [500, 1024, 2048, 4096, 65536, 1 << 20] {
             for asked in [1, 100, 1024, 100_000] {
                 let Descriptors { connections, files } = Descriptors::divide(allowed, 80, asked);
-                let taken = files * MAX_DESCRIPTORS_PER_FILE as u64 + connections + 80;
+                let taken = files * MAX_DESCRIPTORS_PER_FILE as u64
+                    + connections * DESCRIPTORS_PER_CONNECTION
+                    + 80;
                 assert!(taken <= allowed, "{connections} and {files} files of {allowed}");
-                assert!(connections == asked || connections >= (allowed - 80) / 2);
+                assert!(connections == asked || connections >= (allowed - 80) / 4);
             }
         }
         assert_eq!(Descriptors::divide(1 << 20, 80, 1024).files, MAX_NR_FILES);

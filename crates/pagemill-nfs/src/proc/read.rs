@@ -32,7 +32,7 @@ pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered
     put_status(call.reply, &Ok(()))?;
     put_post_op_attr(call.reply, Some(&attr))?;
     object.export.stats().read_bytes.add(range.len as u64);
-    let sent = if nfs.may_send_file(&object.export, &range) {
+    let sent = if call.reply.may_send_file() && nfs.may_send_file(&object.export, &range) {
         send_file(call.reply, &range)?
     } else {
         send_pages(call.reply, &range)?

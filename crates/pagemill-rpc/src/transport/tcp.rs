@@ -109,6 +109,8 @@ struct Output<S: Frames> {
     reading: bool,
     /// Bytes of the budget that the outbox has.
     charged: usize,
+    /// Files of the outbox that the gate counts.
+    counted_files: usize,
 }
 
 /// What a thread brings along to receive with.
@@ -133,6 +135,10 @@ pub(crate) struct Gate<S: Frames> {
     pub(crate) budget: Budget<Weak<Connection<S>>>,
     pub(crate) ready: Ready<Task<S>>,
     pub(crate) poller: Poller,
+    /// Files that are kept open for unread replies.
+    ///
+    /// Relaxed: it is compared with a limit that may be exceeded by one file for each thread.
+    pub(crate) kept_files: AtomicUsize,
 }
 
 impl<S: Frames> Gate<S> {
@@ -252,7 +258,12 @@ impl<S: Frames> Connection<S> {
                 saved: Vec::new(),
                 reserved: 0,
             }),
-            output: Mutex::new(Output { outbox: Outbox::new(), reading: true, charged: 0 }),
+            output: Mutex::new(Output {
+                outbox: Outbox::new(),
+                reading: true,
+                charged: 0,
+                counted_files: 0,
+            }),
             hold: Hold::new(),
             closed: AtomicBool::new(false),
             gate,
@@ -598,6 +609,12 @@ impl<S: Frames> Connection<S> {
             self.hold_less(output.charged - holds);
         }
         output.charged = holds;
+        let files = output.outbox.nr_files();
+        if files != output.counted_files {
+            self.gate.kept_files.fetch_add(files, Ordering::Relaxed);
+            self.gate.kept_files.fetch_sub(output.counted_files, Ordering::Relaxed);
+            output.counted_files = files;
+        }
         let before = self.times.backlog.load(Ordering::Relaxed);
         let since = match before {
             _ if output.outbox.is_empty() => 0,
@@ -692,7 +709,11 @@ impl<S: Frames> Drop for Connection<S> {
         }
         let granted = self.granted.swap(0, Ordering::Acquire);
         let reserved = mem::take(&mut lock(&self.input).reserved);
-        let charged = mem::take(&mut lock(&self.output).charged);
+        let mut output = lock(&self.output);
+        let charged = mem::take(&mut output.charged);
+        let files = mem::take(&mut output.counted_files);
+        drop(output);
+        self.gate.kept_files.fetch_sub(files, Ordering::Relaxed);
         self.gate.release(self.client, granted + reserved + charged);
     }
 }

@@ -205,7 +205,11 @@ impl TestProgram {
         let count = call.reply.mark();
         call.reply.u32(0)?;
         let len = match call.header.proc {
-            READ_PAGES => call.reply.read_body(len, |room| {
+            READ_FILE if call.reply.may_send_file() => {
+                let file = Arc::clone(self.file.as_ref().expect("the test has a file"));
+                Ok(call.reply.file_body(FileRange { file, offset, len }))
+            }
+            READ_PAGES | READ_FILE => call.reply.read_body(len, |room| {
                 let mut at = offset;
                 for byte in room.iter_mut().flat_map(|slice| slice.iter_mut()) {
                     *byte = pattern(at);
@@ -213,10 +217,6 @@ impl TestProgram {
                 }
                 Ok((at - offset) as usize)
             }),
-            READ_FILE => {
-                let file = Arc::clone(self.file.as_ref().expect("the test has a file"));
-                Ok(call.reply.file_body(FileRange { file, offset, len }))
-            }
             _ => {
                 let source = call.reply.source().clone();
                 let pages: Vec<Page<S>> = (0..len.div_ceil(4096))

@@ -114,6 +114,33 @@ impl Default for ExportOptions {
     }
 }
 
+impl ExportOptions {
+    /// Returns these options without the rights that `other` does not have.
+    ///
+    /// Which user the anonymous one is cannot be compared: where the two differ, it is 65534.
+    #[must_use]
+    pub fn limited_to(&self, other: &Self) -> Self {
+        let access = match (self.access, other.access) {
+            (Access::ReadWrite, Access::ReadWrite) => Access::ReadWrite,
+            _ => Access::ReadOnly,
+        };
+        let ports = match (self.ports, other.ports) {
+            (Ports::Any, Ports::Any) => Ports::Any,
+            _ => Ports::Privileged,
+        };
+        let who = match (self.squash.who, other.squash.who) {
+            (SquashWho::All, _) | (_, SquashWho::All) => SquashWho::All,
+            (SquashWho::Root, _) | (_, SquashWho::Root) => SquashWho::Root,
+            (SquashWho::Nobody, SquashWho::Nobody) => SquashWho::Nobody,
+        };
+        let squash = match self.squash == other.squash {
+            true => self.squash,
+            false => Squash { who, ..Squash::default() },
+        };
+        Self { access, squash, ports, commit: self.commit }
+    }
+}
+
 impl Default for Squash {
     fn default() -> Self {
         Self { who: SquashWho::Root, anon_uid: ANONYMOUS, anon_gid: ANONYMOUS }
@@ -155,10 +182,23 @@ impl Squash {
 
 impl ExportRule {
     /// Returns how a client is served; `None` if it is not.
+    ///
+    /// A client of a network or of `*` may be a host whose address is not known yet. While there is
+    /// such a host, it gets no right that the host has not: a name server that fails must not give
+    /// anyone more rights.
+    ///
+    /// # Source
+    /// `exports(5)` "Machine Name Formats". Differs: there, an unresolved host does not count.
     #[must_use]
-    pub fn options_for(&self, client: IpAddr) -> Option<&ExportOptions> {
+    pub fn options_for(&self, client: IpAddr) -> Option<ExportOptions> {
         let client = client.to_canonical();
-        self.clients.iter().find(|rule| rule.client.matches(client)).map(|rule| &rule.options)
+        let place = self.clients.iter().position(|rule| rule.client.matches(client))?;
+        let found = &self.clients[place];
+        if !found.client.is_wide() {
+            return Some(found.options);
+        }
+        let unresolved = self.clients[..place].iter().filter(|rule| rule.client.is_unresolved());
+        Some(unresolved.fold(found.options, |options, rule| options.limited_to(&rule.options)))
     }
 
     /// Returns what is left of `path` below the export; `None` if it is not in there.

@@ -437,7 +437,7 @@ impl Object {
 /// # Errors
 /// [`Acces`](NfsStatus::Acces) if it is not.
 pub(crate) fn options_for(export: &Export, caller: &Caller<'_>) -> NfsResult<ExportOptions> {
-    let options = *export.rule().options_for(ip_of(caller)).ok_or(NfsStatus::Acces)?;
+    let options = export.rule().options_for(ip_of(caller)).ok_or(NfsStatus::Acces)?;
     if options.ports == Ports::Privileged && caller.addr.port() >= FIRST_UNPRIVILEGED_PORT {
         return Err(NfsStatus::Acces);
     }

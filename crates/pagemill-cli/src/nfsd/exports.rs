@@ -85,7 +85,7 @@ impl Exports {
         let mut is_missing = false;
         for rule in self.rules() {
             for mut client in rule.clients.into_iter().map(|rule| rule.client) {
-                if !is_unknown(&client) {
+                if !client.is_unresolved() {
                     continue;
                 }
                 // Without the lock: it may take as long as the network likes.
@@ -106,10 +106,6 @@ impl Exports {
     }
 }
 
-fn is_unknown(client: &ClientMatch) -> bool {
-    matches!(client, ClientMatch::Host { addrs, .. } if addrs.is_empty())
-}
-
 /// Returns the addresses of hosts by name.
 fn addrs_of(rules: &[ExportRule]) -> HashMap<String, Vec<IpAddr>> {
     let clients = rules.iter().flat_map(|rule| &rule.clients);
@@ -122,18 +118,21 @@ fn addrs_of(rules: &[ExportRule]) -> HashMap<String, Vec<IpAddr>> {
     hosts.collect()
 }
 
-/// Warns of hosts that match nothing, so that a wider rule decides on them.
+/// Warns of hosts without an address that take rights from clients of a wider rule.
 fn warn_of_unknown_hosts(rule: &ExportRule) {
-    for (index, client) in rule.clients.iter().enumerate() {
-        let wider = rule.clients[index + 1..].iter().find(|other| {
-            !matches!(other.client, ClientMatch::Host { .. }) && other.options != client.options
+    for (index, host) in rule.clients.iter().enumerate() {
+        if !host.client.is_unresolved() {
+            continue;
+        }
+        let limited = rule.clients[index + 1..].iter().find(|other| {
+            other.client.is_wide() && other.options.limited_to(&host.options) != other.options
         });
-        if let (true, Some(wider)) = (is_unknown(&client.client), wider) {
+        if let Some(limited) = limited {
             warn!(
                 path = ?rule.path,
-                "the host {} has no address yet: the options of {} hold for it until it has; name \
-                 its address instead",
-                client.client, wider.client
+                "the host {} has no address yet: until it has one, clients of {} get no rights that \
+                 this host does not have; name its address instead, or remove it",
+                host.client, limited.client
             );
         }
     }

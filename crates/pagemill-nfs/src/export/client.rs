@@ -85,6 +85,18 @@ impl ClientMatch {
         }
     }
 
+    /// Returns whether this is a host without a known address. It matches no client.
+    #[must_use]
+    pub fn is_unresolved(&self) -> bool {
+        matches!(self, Self::Host { addrs, .. } if addrs.is_empty())
+    }
+
+    /// Returns whether this is for more than named hosts and single addresses.
+    #[must_use]
+    pub fn is_wide(&self) -> bool {
+        self.precedence() > 0
+    }
+
     /// Returns whether this is for a client with the address `client`.
     #[must_use]
     pub fn matches(&self, client: IpAddr) -> bool {

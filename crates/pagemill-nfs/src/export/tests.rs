@@ -167,3 +167,41 @@ fn good_lines_are_read_beside_bad_ones() {
     assert_eq!(lines, [Some(2), Some(3), Some(6)]);
     assert_eq!(parse_exports(text, ExportOptions::default()).unwrap_err(), errors[0]);
 }
+
+#[test]
+fn a_host_that_cannot_be_looked_up_gets_no_more_rights_by_a_wider_rule() {
+    let served = |line: &str, client: &str| {
+        one(line).options_for(client.parse().unwrap()).map(|options| {
+            let Squash { who, anon_uid, .. } = options.squash;
+            (options.access, options.ports, who, anon_uid)
+        })
+    };
+    // No name is looked up here.
+    let line = "/srv limited(ro,all_squash,anonuid=1) 10.0.0.1(rw,insecure,no_root_squash) \
+                10.0.0.0/8(rw,insecure,no_root_squash) *(rw,insecure,all_squash,anonuid=1)";
+    let limited = (Access::ReadOnly, Ports::Privileged, SquashWho::All, ANONYMOUS);
+    assert_eq!(served(line, "10.0.0.2"), Some(limited), "it may be the host");
+    assert_eq!(
+        served(line, "192.0.2.1"),
+        Some((Access::ReadOnly, Ports::Privileged, SquashWho::All, 1)),
+        "the anonymous user is the same"
+    );
+    assert_eq!(
+        served(line, "10.0.0.1"),
+        Some((Access::ReadWrite, Ports::Any, SquashWho::Nobody, ANONYMOUS)),
+        "an address that is named by itself is that client"
+    );
+    // A host with more rights limits nobody, and nobody is served who is not named.
+    let wide = "/srv trusted(rw,insecure,no_root_squash) 10.0.0.0/8(ro)";
+    let defaults = (Access::ReadOnly, Ports::Privileged, SquashWho::Root, ANONYMOUS);
+    assert_eq!(served(wide, "10.0.0.2"), Some(defaults));
+    assert_eq!(served(wide, "192.0.2.1"), None);
+
+    let mut rule = one(line);
+    let ClientMatch::Host { addrs, .. } = &mut rule.clients[0].client else { unreachable!() };
+    addrs.push("10.0.0.2".parse().unwrap());
+    let full = rule.options_for("10.0.0.3".parse().unwrap()).unwrap();
+    assert_eq!(full.access, Access::ReadWrite, "the host is known");
+    let host = rule.options_for("10.0.0.2".parse().unwrap()).unwrap();
+    assert_eq!((host.access, host.squash.anon_uid), (Access::ReadOnly, 1));
+}

@@ -57,6 +57,33 @@ fn prefix(addr: Ipv6Addr) -> u64 {
     a << 48 | b << 32 | c << 16 | d
 }
 
+/// Clients by number, for tests that compare with a naive model.
+#[cfg(test)]
+#[cfg(not(loom))]
+pub(crate) mod numbered {
+    use super::*;
+
+    /// Strangers, two IPv4 addresses, and two IPv6 networks with three addresses and one.
+    pub(crate) const NUMBERS: [u64; 7] = [0, 1, 2, 10, 11, 12, 20];
+
+    /// Returns the client with a number.
+    pub(crate) fn client(number: u64) -> Client {
+        let (network, host) = (number / 10, number % 10);
+        match network {
+            0 => Client::of(Ipv4Addr::from_bits(u32::try_from(host).unwrap()).into(), host != 0),
+            _ => {
+                let bits = u128::from(network) << 64 | u128::from(host);
+                Client::of(Ipv6Addr::from_bits(bits).into(), true)
+            }
+        }
+    }
+
+    /// Returns the first number of the client that a number belongs to.
+    pub(crate) fn client_of(number: u64) -> u64 {
+        if number < 10 { number } else { number / 10 * 10 }
+    }
+}
+
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {

@@ -7,13 +7,6 @@
     reason = "the numbers are small, and what is not as expected fails the test"
 )]
 
-#[expect(
-    dead_code,
-    clippy::cast_possible_truncation,
-    clippy::disallowed_types,
-    clippy::unwrap_used,
-    reason = "what tests share, of which each uses a part"
-)]
 mod common;
 
 extern crate alloc;

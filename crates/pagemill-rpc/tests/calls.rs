@@ -2,13 +2,6 @@
 
 #![expect(clippy::cast_possible_truncation, reason = "the numbers are small")]
 
-#[expect(
-    dead_code,
-    clippy::cast_possible_truncation,
-    clippy::disallowed_types,
-    clippy::unwrap_used,
-    reason = "what tests share, of which each uses a part"
-)]
 mod common;
 
 extern crate alloc;

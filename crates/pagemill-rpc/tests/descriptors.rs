@@ -2,13 +2,6 @@
 //! server tries to accept again without spinning. A test of its own, because the limit is the
 //! process's.
 
-#[expect(
-    dead_code,
-    clippy::cast_possible_truncation,
-    clippy::disallowed_types,
-    clippy::unwrap_used,
-    reason = "what tests share, of which each uses a part"
-)]
 mod common;
 
 extern crate alloc;

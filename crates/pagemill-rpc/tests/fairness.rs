@@ -4,13 +4,6 @@
 
 #![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
 
-#[expect(
-    dead_code,
-    clippy::cast_possible_truncation,
-    clippy::disallowed_types,
-    clippy::unwrap_used,
-    reason = "what tests share, of which each uses a part"
-)]
 mod common;
 
 extern crate alloc;
@@ -143,6 +136,13 @@ fn replies_that_a_client_does_not_read_do_not_keep_another_waiting() {
         })
         .collect();
     world.await_that("the budget is used up", |world| world.server.parked_bytes() > 8 << 20);
+    let mut client = world.client();
+    for _ in 0..10 {
+        assert_read(&client.call(READ_PAGES, &read_args(5, 1 << 20)).unwrap(), 5, 1 << 20);
+    }
+    drop(clients);
+}
+
 #[test]
 fn unread_replies_keep_a_bounded_number_of_files_open() {
     const LEN: usize = 1 << 20;
@@ -172,13 +172,6 @@ fn unread_replies_keep_a_bounded_number_of_files_open() {
         }
     }
     world.await_that("no file is kept", |_| kept() == 0);
-}
-
-    let mut client = world.client();
-    for _ in 0..10 {
-        assert_read(&client.call(READ_PAGES, &read_args(5, 1 << 20)).unwrap(), 5, 1 << 20);
-    }
-    drop(clients);
 }
 
 #[test]

@@ -3,13 +3,6 @@
 //!
 //! The panics come from the log, which the server calls in all these places.
 
-#[expect(
-    dead_code,
-    clippy::cast_possible_truncation,
-    clippy::disallowed_types,
-    clippy::unwrap_used,
-    reason = "what tests share, of which each uses a part"
-)]
 mod common;
 
 extern crate alloc;

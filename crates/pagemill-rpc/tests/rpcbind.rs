@@ -1,13 +1,6 @@
 //! Registration, with a small rpcbind of our own at the other end; and `rpcinfo` where it is
 //! installed.
 
-#[expect(
-    dead_code,
-    clippy::cast_possible_truncation,
-    clippy::disallowed_types,
-    clippy::unwrap_used,
-    reason = "what tests share, of which each uses a part"
-)]
 mod common;
 
 extern crate alloc;

@@ -1,28 +1,7 @@
 //! The roster against a list that is searched from end to end.
 
-use core::net::{Ipv4Addr, Ipv6Addr};
-
 use super::*;
-
-fn client(number: u64) -> Client {
-    let (network, host) = (number / 10, number % 10);
-    match network {
-        0 => Client::of(Ipv4Addr::from_bits(u32::try_from(host).unwrap()).into(), host != 0),
-        _ => {
-            let bits = u128::from(network) << 64 | u128::from(host);
-            Client::of(Ipv6Addr::from_bits(bits).into(), true)
-        }
-    }
-}
-
-/// Numbers of clients: strangers, two IPv4 addresses, and two IPv6 networks with three addresses
-/// and one.
-const NUMBERS: [u64; 7] = [0, 1, 2, 10, 11, 12, 20];
-
-/// Returns what stands for the client that a number belongs to.
-fn client_of(number: u64) -> u64 {
-    if number < 10 { number } else { number / 10 * 10 }
-}
+use crate::client::numbered::{NUMBERS, client, client_of};
 
 const NOW: u64 = 100_000;
 

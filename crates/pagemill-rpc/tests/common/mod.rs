@@ -1,5 +1,13 @@
 //! A program to call, a client that says what it likes, and a server that must give every page back.
 
+#![expect(
+    dead_code,
+    clippy::cast_possible_truncation,
+    clippy::disallowed_types,
+    clippy::unwrap_used,
+    reason = "each test uses a part of this"
+)]
+
 use alloc::sync::Arc;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::sync::atomic::{AtomicU64, Ordering};

@@ -235,11 +235,13 @@ impl<P: Platform> PageAllocator<P> {
         let nodes = self.request(&self.pin(), ask.gfp, ask.node).on(ask.nodes).nodes();
         let (mut rounds, mut rounds_in_all) = (0, 0);
         loop {
-            if let Some(page) = self.try_last(ask, gfp) {
+            // This CPU's lists before they are drained: below the last mark, a page that goes back to
+            // its zone is out of reach.
+            if let Some(page) = self.try_last(ask, gfp).or_else(|| self.take_own(ask)) {
                 return Ok(page);
             }
             if !gfp.contains(Gfp::DIRECT_RECLAIM) {
-                return self.take_own(ask).ok_or(Shortage::Memory);
+                return Err(Shortage::Memory);
             }
             if ask.is_stopped() {
                 return Err(Shortage::Stopped);

@@ -197,6 +197,31 @@ fn one_page_of_the_reserve_opens_it_to_nobody_else() {
     drop(held);
 }
 
+/// Reclaim empties the lists into a zone whose free pages are all part of the reserve by then.
+#[test]
+fn a_request_takes_pages_of_its_own_list_before_they_join_the_reserve() {
+    const NR: usize = 10;
+    let memory = [region(NORMAL, 1024, 0)];
+    let config = Config {
+        pcp_high: Some(64),
+        min_free_bytes: Some(pages(100)),
+        watermark_scale_factor: 0,
+        ..Config::new(&memory, 1)
+    };
+    let world = World::new(&config);
+    let frames = world.frames();
+    let mut held = take_all(frames);
+    for gfp in [Gfp::KERNEL, Gfp::KERNEL | Gfp::NORETRY, Gfp::USER] {
+        held.truncate(held.len() - NR);
+        held.extend(frames.alloc_page(gfp));
+        let mut slots = holes(NR - 1);
+        let outcome = frames.bulk_fill(&BulkRequest::new(gfp), &mut slots);
+        held.extend(slots.into_iter().flatten());
+        assert_eq!((outcome.new, outcome.short), (NR - 1, None), "{gfp:?}");
+        assert!(frames.alloc_page(gfp).is_none(), "{gfp:?} reaches the reserve");
+    }
+}
+
 #[test]
 fn a_fast_request_that_falls_short_calls_for_background_reclaim() {
     let frames = bare(64).frames();

@@ -9,8 +9,8 @@
 #   MUTANTS_MINUTES=25 ci/mutants.sh  the shards that begin within 25 minutes
 #   ci/mutants.sh --check             compares the results so far with the list, and runs nothing
 #
-# ci/mutants/survivors.txt has a survivor's file, function and change, without a line number, so that
-# code which moves keeps its entry. A survivor that is not listed makes this fail. Remove
+# ci/mutants/survivors.txt has a survivor's package, function and change, without file or line number, so
+# that code which moves keeps its entry. A survivor that is not listed makes this fail. Remove
 # target/mutants once tests or code have changed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -22,10 +22,10 @@ per_shard=8
 # The package of a name, and its files as cargo-mutants is told them.
 files_of() {
     case $1 in
-        owner) echo "pagemill-pool crates/pagemill-pool/src/owner.rs" ;;
+        owner) echo "pagemill-pool crates/pagemill-pool/src/**/owner.rs" ;;
         bulk) echo "pagemill crates/pagemill/src/bulk/*.rs" ;;
         buddy | pageblock | zone | pcp | watermark | free | claim | fragment)
-            echo "pagemill crates/pagemill/src/$1.rs" ;;
+            echo "pagemill crates/pagemill/src/**/$1.rs" ;;
         *) echo "mutants.sh: no file is called $1" >&2; return 1 ;;
     esac
 }
@@ -66,7 +66,7 @@ survivors() {
     for outcomes in "$results"/*/*/mutants.out/outcomes.json; do
         [[ -f $outcomes ]] || continue
         jq --raw-output '.outcomes[] | select(.summary == "MissedMutant") | .scenario.Mutant
-            | "\(.file): \(.function.function_name // "-"): \(.name | sub("^[^ ]+ "; ""))"' "$outcomes"
+            | "\(.package): \(.function.function_name // "-"): \(.name | sub("^[^ ]+ "; ""))"' "$outcomes"
     done | sort -u
 }
 

@@ -23,11 +23,15 @@ ASAN_OPTIONS="detect_leaks=0 ${ASAN_OPTIONS:-}" RUSTFLAGS="-Zsanitizer=address $
 
 # pagemill_tsan: the host claims lists by an exchange. ThreadSanitizer does not see that a restartable
 # sequence and a fence exclude each other, and reports what the two guard as races.
+# rustix_use_libc: ThreadSanitizer follows mappings through the C library alone. Of addresses that are
+# mapped anew by a bare system call it reports races with what was there before.
+# die_after_fork=0: a test starts threads in a child of fork.
 # Needs a std built with the same flags: it must see the synchronisation inside of std, or it
 # reports races that are none.
 if [[ ! -d $(rustc +nightly --print sysroot)/lib/rustlib/src/rust/library/std ]]; then
     echo "SKIPPED: san.sh: ThreadSanitizer needs the nightly component rust-src"
     exit 0
 fi
-RUSTFLAGS="-Zsanitizer=thread --cfg pagemill_tsan $flags" \
+TSAN_OPTIONS="die_after_fork=0 ${TSAN_OPTIONS:-}" \
+    RUSTFLAGS="-Zsanitizer=thread --cfg pagemill_tsan --cfg rustix_use_libc $flags" \
     CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/tsan "${test[@]}" -Zbuild-std

@@ -118,6 +118,9 @@ fn lists_are_emptied_without_membarrier() {
 /// its lists.
 #[test]
 fn lists_are_emptied_once_a_thread_ran_on_their_cpu() {
+    if cfg!(pagemill_tsan) {
+        return skip("lists are claimed by an exchange from the start");
+    }
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(([first, second], frames)) = scene() else { return };
     let all = frames.nr_free_pages();

@@ -6,12 +6,12 @@
 //! - `fast`: from the cache, and directly back to it;
 //! - `ring`: from the cache, which is refilled from the ring, and back through the ring, each page
 //!   by itself;
-//! - `ring-bulk`: likewise, but back by one claim for a batch, as a poll loop returns them;
+//! - `ring-bulk`: like `ring`, but back by one claim for a batch, as a poll loop returns them;
 //! - `slow`: from the page allocator by refills of 64, and back to it, each page by itself;
-//! - `slow-bulk`: likewise, but back in batches;
+//! - `slow-bulk`: like `slow`, but back in batches;
 //! - `frag`: two pieces of a page from the cache, the last of which takes it back there; 1,500 bytes
 //!   each, and each counted as a page;
-//! - `frag-ring`: likewise, but the pieces are dropped, so that the page returns through the ring;
+//! - `frag-ring`: like `frag`, but the pieces are dropped, so that the page returns through the ring;
 //! - `none`, `none-bulk`: no pool; a page goes the same way through the loop.
 //!
 //! The program's total for twice the rounds, less its total for the rounds, is what the path itself
@@ -138,7 +138,8 @@ fn in_pieces(
 ) {
     let mut frags = PoolFrags::new();
     for _ in 0..rounds * BUDGET / 2 {
-        let [one, two] = [(); 2].map(|()| black_box(frags.alloc(owner, 1500).expect("as above")));
+        let [one, two] =
+            [(); 2].map(|()| black_box(frags.alloc(owner, 1500).expect("the arena is large")));
         put(owner, one);
         put(owner, two);
     }

@@ -102,9 +102,9 @@ impl<R: PoolRef<Block: OwnsBytes>> PoolFrags<R> {
 
     /// Hands out `len` bytes: of the page at hand if they fit there, else of another.
     ///
-    /// A page that is used up and whose pieces have all come back is recycled as by
-    /// [`PoolOwner::put`] and [`PoolOwner::alloc`], and counted so. A page of another pool than the
-    /// owner's, or of another node than it takes pages from by now, is not handed out further.
+    /// A page that is used up and whose pieces have all returned is recycled and counted as if by
+    /// [`PoolOwner::put`] and [`PoolOwner::alloc`]. No more pieces are taken from a page of another pool
+    /// than the owner's, or of another node than the owner takes pages from now.
     ///
     /// # Errors
     /// `None` if there is no memory, and for more bytes than a block of the pool has.

@@ -11,10 +11,10 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 /// cache lines of their own; the difference is taken as a signed number, for which it does not
 /// matter that both wrap around.
 ///
-/// `ring-emptied`: once the pool has ended and nobody is returning a page, the ring is empty.
-/// Whoever puts a value into the ring looks afterwards whether the pool has ended meanwhile, and
-/// empties the ring then ([`scrub`](Self::scrub)). Whoever ends the pool empties it too. A fence
-/// on either side sees to it that one of the two finds the value.
+/// `ring-emptied`: once the pool has ended and no thread is returning a page, the ring is empty.
+/// A thread that puts a value into the ring checks afterwards whether the pool has ended meanwhile; if
+/// so, it empties the ring ([`scrub`](Self::scrub)). The owner empties the ring when it ends the pool. A
+/// fence on each side guarantees that one of the two finds the value.
 #[derive(Debug)]
 pub(crate) struct Intake<T> {
     ring: Ring<T>,
@@ -57,8 +57,8 @@ impl<T> Intake<T> {
 
     #[inline]
     pub(crate) fn special(&self) -> u32 {
-        // Relaxed: a returner that still sees the old word acts as if it had come a moment earlier;
-        // whether the pool has ended, it asks again: `has_closed`.
+        // Relaxed: a returner that still sees the old word acts as if it had returned the page earlier.
+        // Whether the pool has ended, it checks again in `has_closed`.
         self.special.load(Ordering::Relaxed)
     }
 
@@ -70,12 +70,12 @@ impl<T> Intake<T> {
         fence(Ordering::SeqCst);
     }
 
-    /// Tells whether the pool has ended; asked after a value was put into the ring, which must be
-    /// emptied then.
+    /// Tells whether the pool has ended. Called after a value was put into the ring; if true, the caller
+    /// empties the ring.
     #[inline]
     pub(crate) fn has_closed(&self) -> bool {
-        // Pairs with the fences in `close` and `scrub`: either this finds the pool ended and nobody
-        // at the ring, or they find the value.
+        // Pairs with the fences in `close` and `scrub`: either this thread sees that the pool has ended
+        // and takes over the ring, or the thread that has the ring sees the value.
         fence(Ordering::SeqCst);
         self.special.load(Ordering::Acquire) & CLOSING != 0
     }
@@ -98,7 +98,8 @@ impl<T> Intake<T> {
     }
 
     pub(crate) fn set_special(&self, reason: u32) {
-        // Relaxed: reasons but CLOSING are the owner's, which tells returners by handing pages out.
+        // Relaxed: all reasons but CLOSING are set by the owner, before it hands out the page that they
+        // are about.
         self.special.fetch_or(reason, Ordering::Relaxed);
     }
 
@@ -138,8 +139,8 @@ impl<T> Intake<T> {
 
     /// Counts `nr` pages that the owner took from the page allocator.
     pub(crate) fn hold(&self, nr: u32) {
-        // Relaxed: there is one writer. A page is released after whoever has it got it from here,
-        // by means that order the two.
+        // Relaxed: there is one writer. A page is released after it was handed out, by means that
+        // order the two.
         let hold = self.hold.load(Ordering::Relaxed);
         self.hold.store(hold.wrapping_add(nr), Ordering::Relaxed);
     }
@@ -221,7 +222,7 @@ mod loom_tests {
 
     use super::*;
 
-    /// Gives up what is in the ring, as the pool does.
+    /// Releases the values in the ring, as the pool does.
     fn scrub(intake: &Intake<u32>, freed: &mut Vec<u32>) {
         intake.scrub::<4>(|values| {
             intake.release(u32::try_from(values.len()).unwrap());
@@ -244,7 +245,7 @@ mod loom_tests {
         freed
     }
 
-    /// Nobody looks again later: the pool is in a static, and whoever ended it has left.
+    /// No thread looks at the ring later: the pool is in a static, and its owner is gone.
     #[test]
     fn pages_that_come_back_during_a_shutdown_are_all_found() {
         for ring_size in [1, 2] {

@@ -14,8 +14,8 @@ use spin::Mutex;
 /// Looked at only while there is one: the hot paths read a word that says whether there is.
 ///
 /// `ledger-irq`: the lock is held with interrupts off, so a handler that returns a page never waits
-/// for what it interrupted. A page that comes back neither allocates nor frees memory here, so that
-/// a handler need not be allowed to; only its owner, which takes pages, does.
+/// for the code that it interrupted. Returning a page neither allocates nor frees heap memory here,
+/// because a handler may not. Taking a page, which only the owner does, may do both.
 ///
 /// In a child of `fork` there are no notes, and the lock is not taken: a thread that the child does not
 /// have may hold it there for ever.
@@ -31,14 +31,14 @@ struct Pages {
     reserve: ArrayVec<u64, MAX_RESERVE>,
 }
 
-/// Entries of pages that came back which are kept at least, before they are all freed.
+/// Entries of returned pages are all freed at once, and only where there are more than this.
 const NR_BACK_MIN: usize = 1024;
 
 /// Pages from the reserve that one pool may have out: as many as one refill brings. There is no heap
 /// to be asked for more where the reserve is needed.
 const MAX_RESERVE: usize = 64;
 
-/// Lets interrupts through again, also where what was done without them panics.
+/// Enables interrupts again on drop, also after a panic.
 struct IrqOff<'a, P: Platform>(&'a P, usize);
 
 impl<P: Platform> Drop for IrqOff<'_, P> {
@@ -159,7 +159,7 @@ impl Ledger {
         }
     }
 
-    /// Lets `body` at the notes (`ledger-irq`); `None` in a child of `fork`.
+    /// Runs `body` under the lock (`ledger-irq`); returns `None` in a child of `fork`.
     fn with<T>(&self, platform: &impl Platform, body: impl FnOnce(&mut Pages) -> T) -> Option<T> {
         if platform.is_abandoned() {
             return None;
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_told_of_the_reserve_follows_what_stands_in_the_ledger() {
+    fn the_reserve_flag_changes_under_the_lock_of_the_ledger() {
         let (ledger, machine) = (Ledger::default(), Machine::without_memory(1));
         let one = Pfn::new(1);
         let is_locked = || {

@@ -40,30 +40,29 @@
 //! cannot be mapped is given up, and only that one.
 //!
 //! # What is recycled
-//! A page that nobody else shares ([`SharedPoolPage`]), that did not come from the allocator's reserve,
-//! and that is on the node that pages are wanted on. One function decides that for every way back:
-//! directly, through the ring (the node is looked at as the page comes out), and as the last piece of a
-//! page.
+//! A page that is not shared ([`SharedPoolPage`]), did not come from the allocator's reserve, and is on
+//! the owner's node. One function decides that for every way back: directly, through the ring (the node
+//! is checked when the page is taken out), and as the last piece of a page.
 //!
 //! # Interrupts
 //! Pages, shares and pieces may be dropped or returned through a [`Returner`] wherever pages may be
-//! freed to the page allocator: also in an interrupt handler, but not in an NMI. The ring makes nobody
-//! wait. Pages that need attention (of the reserve, or [`Tracked`]) are noted under a spin lock, which
-//! is held with interrupts off ([`Platform::irq_save`](pagemill::Platform::irq_save)) and under which
-//! pages that come back neither allocate nor free memory. A [`DmaMapper`] and a [`MemoryProvider`] are
+//! freed to the page allocator: also in an interrupt handler, but not in an NMI. The ring is lock-free.
+//! Pages of the reserve and of a [`Tracked`] pool are noted under a spin lock, which is held with
+//! interrupts off ([`Platform::irq_save`](pagemill::Platform::irq_save)); under it, returning a page
+//! neither allocates nor frees heap memory. A [`DmaMapper`] and a [`MemoryProvider`] are
 //! called from there and must keep to the same rule.
 //!
 //! Taking pages is the right of the [`PoolOwner`], which cannot be used by a handler that interrupts
 //! its use: it is borrowed uniquely. The owner of a [`Tracked`] pool uses the heap as it takes a page,
-//! with interrupts off. In a process, interrupts are signals, which nothing keeps away there: a signal
-//! handler must not return pages.
+//! with interrupts off. In a process, interrupts are signals, and nothing blocks those: a signal handler
+//! must not return pages.
 //!
 //! # Invariants
 //! - `refill-empty`: the cache is refilled only when it is empty, so 128 places hold 64 new pages
 //!   and all that one poll may drop meanwhile.
 //! - `in-flight`: a page is counted as in flight from when it comes from the page allocator until
 //!   it goes back, wherever it is meanwhile; so zero means that every page is accounted for.
-//! - `ring-emptied` (`intake.rs`): once the pool has ended and nobody is returning a page, the ring is
+//! - `ring-emptied` (`intake.rs`): once the pool has ended and no thread is returning a page, the ring is
 //!   empty.
 //! - `mapped-not-freed` (`pool.rs`): a page that is mapped for a device does not reach the page allocator,
 //!   also where the mapper panics: it is leaked, and stays in flight.

@@ -64,12 +64,12 @@ use crate::stats::{AllocStats, PoolStats};
 /// ```
 pub struct PoolOwner<R: PoolRef> {
     cache: Stack<Item<R::Block, R::Mapper>, PP_ALLOC_CACHE_SIZE>,
-    /// Whether pages that come back must be looked at: some that are out came from the reserve, or
-    /// may be on another node than `node`. While it is false, `check_reuse` would let all of them
-    /// pass: nothing but this owner makes the pool special.
+    /// Whether returned pages must be checked, because some that are in use came from the reserve or
+    /// may be on another node than `node`. While it is false, `check_reuse` accepts all pages: only this
+    /// owner makes the pool special.
     is_special: bool,
-    /// Whether pages that are out may be on another node than pages are wanted on: that has changed,
-    /// or the allocator has helped out with pages of another. Stays so: they can be out for ever.
+    /// Whether pages in use may be on another node than the owner wants now: it has changed its node, or
+    /// the allocator has fallen back to another. Stays true, since a page can be in use for ever.
     is_mixed: bool,
     /// Whether the allocator has several nodes.
     has_nodes: bool,
@@ -185,18 +185,18 @@ impl<R: PoolRef> PoolOwner<R> {
         self.recycle(page.into_item(), used);
     }
 
-    /// Tells whether a page of `pool` may be used again without asking `check_reuse`, which would say
-    /// yes: see `is_special`.
+    /// Tells whether a page of `pool` may be used again without a call of `check_reuse`, which would
+    /// accept it: see `is_special`.
     #[inline]
     fn takes_unseen(&self, pool: &R) -> bool {
         !R::TRACKS && !self.is_special && pool.is_same(&self.pool)
     }
 
-    /// Takes back a page that stays where it is, to be handed out in pieces again, and tells whether
-    /// it may stay. Where not, it is to be put back as any other.
+    /// Recycles a page that is to be handed out in pieces again, without moving it to the cache. Returns
+    /// false if it may not be used again directly: the caller then puts it back like any other page.
     ///
-    /// Looks at the node, as a refill does: an owner that needs no other page never refills, and would
-    /// keep a page of the node that its thread has left.
+    /// Checks the local node, as a refill does: an owner that needs no other page never refills, and
+    /// would keep a page of the node that its thread has left.
     #[inline]
     pub(crate) fn recycle_in_place(
         &mut self,
@@ -247,11 +247,10 @@ impl<R: PoolRef> PoolOwner<R> {
         self.cache.len()
     }
 
-    /// Returns the number of pages that are out of the pool: those that were taken and have not
-    /// been returned, whichever thread has them.
+    /// Returns the number of pages in use: taken from the pool by any thread and not returned yet.
     ///
     /// # Concurrency
-    /// Approximate while other threads return pages: those on their way count as out or not.
+    /// Approximate while other threads return pages: a page that is being returned may or may not count.
     #[must_use]
     pub fn nr_out(&self) -> usize {
         let pool = self.pool.pool();
@@ -261,8 +260,8 @@ impl<R: PoolRef> PoolOwner<R> {
 
     /// Takes pages from another node from now on; `None` for that of the CPU which asks.
     ///
-    /// The cache is given up; pages in the ring are looked at as they come out, those that are out
-    /// as they come back.
+    /// Releases the pages in the cache. The node of pages in the ring is checked when they are taken out,
+    /// that of pages in use when they return.
     ///
     /// # Source
     /// `linux-6.12` `net/core/page_pool.c` `page_pool_update_nid`
@@ -413,7 +412,7 @@ impl<R: PoolRef> PoolOwner<R> {
         let mut stranger = None;
         if let Some(mut drain) = pool.intake().drain() {
             match node {
-                // Asked when it came back; on a machine of one node, nothing has changed since.
+                // With one node, the check when they returned is enough.
                 None => _ = drain.pop_into(PP_ALLOC_CACHE_REFILL, &mut self.cache),
                 Some(_) => {
                     for item in drain.take(PP_ALLOC_CACHE_REFILL) {
@@ -554,7 +553,7 @@ impl<B: Block, M: DmaMapper> Drop for Obtained<'_, B, M> {
 impl<R: PoolRef> Drop for PoolOwner<R> {
     /// Ends the pool without waiting for pages that are out.
     ///
-    /// If the mapper panics for one page of cache or ring, the others are released all the same.
+    /// If the mapper panics for one page of cache or ring, the others are still released.
     fn drop(&mut self) {
         /// Releases pages of cache and ring on drop.
         struct Scrub<'a, B: Block, M: DmaMapper> {

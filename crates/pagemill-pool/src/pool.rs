@@ -94,10 +94,10 @@ impl<B: Block, M: DmaMapper> PoolRef for &PagePool<B, M> {
     }
 }
 
-/// As `R`, and it is noted which call took each page: so that a shutdown which has to wait can tell
-/// for whom.
+/// As `R`, and the pool notes which call took each page, so that a shutdown that waits can report who
+/// has pages.
 ///
-/// Costs a lock and an entry in a table for each page; without it there is not even a question.
+/// Costs a lock and an entry in a table for each page. Pools without it do not even check for it.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "a wrapper and nothing else")]
 pub struct Tracked<R>(pub R);
@@ -406,12 +406,12 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         }
     }
 
-    /// Decides whether a page that came back may be used again. Every way back asks here: through
-    /// the ring, directly to the owner, as the last of the pieces of a page; and the owner asks for
-    /// what it takes out of the ring.
+    /// Decides whether a returned page may be used again. Called on every way back (through the ring,
+    /// directly to the owner, as the last piece of a page), and by the owner for pages that it takes out
+    /// of the ring.
     ///
-    /// `node` is the one that pages are wanted on, where there are several. Only the owner knows it,
-    /// so pages that return through the ring are asked about it as they come out.
+    /// `node` is the node that the owner wants pages on, if there are several. Only the owner knows it,
+    /// so it is checked when a page is taken out of the ring, not when the page returns there.
     ///
     /// # Source
     /// `linux-6.12` `net/core/page_pool.c` `__page_pool_page_can_be_recycled`,
@@ -431,8 +431,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
     /// Takes a page back into the ring, or gives it up where it cannot be recycled.
     #[inline]
     pub(crate) fn put(&self, item: Item<B, M>) {
-        // Looked at out of line: here, what a panic there would have to clean up costs five of fifty
-        // instructions.
+        // Out of line: it is rare.
         if self.intake.special() != 0 {
             return self.put_special(item);
         }
@@ -484,7 +483,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
     }
 
     /// Takes up to `nr` pages back into the ring by one claim, and returns how many: fewer if there
-    /// is no room, none while there is anything unusual.
+    /// is no room, none while `special` has a reason.
     #[inline]
     pub(crate) fn put_run(&self, nr: usize, items: &mut impl Iterator<Item = Item<B, M>>) -> usize {
         /// Also where the iterator panics: others may have put pages behind the places it claimed.
@@ -519,7 +518,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         self.release_all(batch.drain(..));
     }
 
-    /// Notes that a page came back while there is anything unusual.
+    /// Checks a returned page against the reasons of `special`, and removes it from the ledger.
     #[cold]
     #[inline(never)]
     fn note_return(&self, pfn: Pfn) -> Result<(), Unfit> {
@@ -627,8 +626,8 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
 
     /// Empties the ring of a pool that has ended.
     ///
-    /// If the mapper panics for one page, up to 63 others are leaked with it, and the ring is emptied
-    /// all the same: no thread may come to do it later (`ring-emptied`).
+    /// If the mapper panics for one page, up to 63 others are leaked with it, and the rest of the ring is
+    /// still emptied, because no thread may do it later (`ring-emptied`).
     #[cold]
     #[inline(never)]
     pub(crate) fn scrub(&self) {

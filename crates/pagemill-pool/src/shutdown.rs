@@ -34,7 +34,7 @@ impl<R: PoolRef> Draining<R> {
         Self { pool }
     }
 
-    /// Gives up what has come back by now, and returns what is still out.
+    /// Releases the pages that have returned by now, and reports those that are still in use.
     pub fn poll(&mut self) -> Option<Outstanding> {
         let pool = self.pool.pool();
         // Left to do only where a mapper panicked while the ring was emptied.

@@ -200,7 +200,7 @@ fn pages_of_another_node_are_not_recycled_by_any_way_back() {
 
 /// Where the pool's node has too few pages, the allocator helps out with those of another.
 #[test]
-fn pages_that_the_allocator_helped_out_with_are_given_up() {
+fn pages_of_a_fallback_node_are_given_up() {
     let world = world();
     let node = Some(NodeId::new(0));
     let params = PoolParams { node, refill: 1, ..PoolParams::new() };

@@ -87,14 +87,14 @@ fn check_sync<'w, R>(
 }
 
 #[test]
-fn each_page_that_comes_back_is_given_to_the_device_again() {
+fn each_page_that_returns_is_given_to_the_device_again() {
     let world = world();
     let pool = pool(&world, PoolParams::new());
     check_sync(&pool, PoolOwner::claim(&pool).expect("nobody has it yet"), ways_back());
 }
 
 #[test]
-fn each_page_that_comes_back_is_given_to_the_device_again_also_if_it_is_noted_who_had_it() {
+fn each_page_that_returns_to_a_tracked_pool_is_given_to_the_device_again() {
     let world = world();
     let pool = pool(&world, PoolParams::new());
     let owner = PoolOwner::claim(Tracked(&pool)).expect("nobody has it yet");
@@ -134,7 +134,7 @@ fn a_page_of_which_little_was_used_is_given_to_the_device_in_part() {
 }
 
 #[test]
-fn nobody_is_noted_to_have_a_page_that_left() {
+fn a_page_that_left_the_pool_has_no_holder() {
     let world = world();
     // Room for two in the ring, so that most of a batch leaves the pool.
     let params = PoolParams { pool_size: 2, ..PoolParams::new() };

@@ -1,8 +1,8 @@
-//! A machine of heap memory, and an allocator on it, for tests of what stands on pagemill.
+//! A machine of heap memory, and an allocator on it, for tests of crates that use pagemill.
 //!
-//! It makes no system call, so tests on it run under Miri, and each thread says for itself which CPU
-//! it runs on, so they do not depend on where the system lets them run. The tests of the core have a
-//! machine of their own, which sees more of the allocator.
+//! It makes no system call, so tests on it run under Miri. Each thread sets the CPU that it runs on
+//! ([`set_cpu`]), so tests do not depend on the scheduler. The tests of the core have a machine of their
+//! own, which shows more of the allocator.
 
 extern crate alloc;
 

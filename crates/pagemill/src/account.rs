@@ -120,7 +120,7 @@ pub(crate) struct Entry {
     nr_high: AtomicU64,
     nr_max: AtomicU64,
     /// Of an account without a parent: held while an account below it is charged, which takes
-    /// several steps. Nobody who could be refused for a charge that is then taken back sees one.
+    /// several steps. So no charge is refused because of one that is then undone.
     nested: Lock<()>,
 }
 
@@ -171,7 +171,7 @@ impl Entry {
     /// Adds up to `nr` pages, at least `min`, as far as the limit leaves room; returns how many it
     /// added, and how many there are now.
     ///
-    /// In one step: adding first and comparing then would refuse others who fit.
+    /// In one step: adding first and comparing then would refuse other charges that fit.
     fn add_up_to(&self, nr: u64, min: u64) -> Option<(u64, u64)> {
         // Relaxed: a snapshot of a limit, and a count that orders nothing.
         let max = self.max.load(Ordering::Relaxed);
@@ -185,8 +185,8 @@ impl Entry {
     /// Counts the use that comes with the first page.
     fn use_if_first(&self, nr_before: u64) {
         if nr_before == 0 {
-            // Relaxed: who charges uses the entry, or a child of it does, so its last use does not
-            // end meanwhile.
+            // Relaxed: the thread that charges uses the entry or a child of it, so its last use does
+            // not end meanwhile.
             self.state.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -511,7 +511,7 @@ impl Payer {
         charged
     }
 
-    /// Hands the charge of `nr` pages over to whoever will free them.
+    /// Leaves the charge of `nr` pages with the pages: it ends when they are freed.
     #[inline]
     pub(crate) fn hand_over(&mut self, nr: u64) {
         self.left -= nr;

@@ -55,13 +55,13 @@ pub struct PageAllocator<P: Platform> {
     platform: P,
 }
 
-/// Takes the per-CPU lists away from an allocator, so that every call comes to where it is asked
-/// whether the allocator [is abandoned](Platform::is_abandoned).
+/// Takes the per-CPU lists away from an allocator, so that every call leaves the fast path and
+/// checks whether the allocator [is abandoned](Platform::is_abandoned).
 #[derive(Clone, Copy, Debug)]
 pub struct ListCloser(&'static [PerCpu]);
 
 impl ListCloser {
-    /// Takes the lists away, for good, whoever has them.
+    /// Takes the lists away for good, also from a thread that holds some.
     ///
     /// Never waits, and stores two words for each CPU: a signal handler may do this.
     ///
@@ -277,7 +277,7 @@ impl<P: Platform> PageAllocator<P> {
         Some(Class::new(zone.list(MigrateType::Movable), order).at(pfn))
     }
 
-    /// Has the watermarks follow a frame whose owner knows only its number, if it was reserved so far.
+    /// Updates the watermarks for a frame that was reserved until now and is handed in by its number.
     pub(crate) fn hand_in(&self, page: RawPage) {
         let zone = self.zone(page.list().zone());
         if !zone.reserved.take(self.span_of(page), page.pfn().value()) {

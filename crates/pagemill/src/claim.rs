@@ -1,8 +1,8 @@
 //! Who holds one CPU's lists: a word for those who run on it, and one for all others.
 //!
-//! Holding is only ever tried. On most platforms that is an atomic exchange of one word, `held`. A
-//! platform on which nobody else runs on a CPU between two instructions, or notices, can set `held`
-//! by a plain store instead. A visitor from another CPU must then make sure that no such store is
+//! A claim is only ever tried, never waited for. On most platforms that is an atomic exchange of one
+//! word, `held`. A platform that can restart a short sequence of instructions when its thread loses the
+//! CPU can set `held` by a plain store instead. A visitor from another CPU must then make sure that no such store is
 //! under way before it exchanges `held` itself. The other word, `owner`, is for that: while it names
 //! no CPU, no sequence that ends in the plain store gets that far.
 
@@ -34,7 +34,7 @@ const NOBODY: u32 = 1 << 31;
 const CLOSED: u32 = NOBODY + 1;
 /// The lists are taken by an atomic exchange alone, from whatever CPU.
 const SHARED: u32 = NOBODY + 2;
-/// Nobody takes the lists any more.
+/// No thread takes the lists any more.
 const SEIZED: u32 = NOBODY + 3;
 
 /// The right to use one CPU's lists, until dropped.
@@ -100,10 +100,10 @@ impl Claim {
     /// Keeps sequences from beginning, for good: the first step from plain stores to exchanges, where
     /// a fence turned out to be refused. Lists that are being visited stay as they are.
     ///
-    /// Until [`share`](Self::share) is called, nobody can take the lists.
+    /// Until [`share`](Self::share) is called, no thread can take the lists.
     pub fn close(&self) {
         let (cpu, none) = (self.cpu.value(), Ordering::Relaxed);
-        // AcqRel pairs with the Acquire in `is_closed`; an error says that somebody else is at it.
+        // AcqRel pairs with the Acquire in `is_closed`; an error means that another thread is closing it.
         let _other = self.owner.compare_exchange(cpu, CLOSED, Ordering::AcqRel, none);
     }
 
@@ -114,16 +114,16 @@ impl Claim {
         self.owner.load(Ordering::Acquire) == CLOSED
     }
 
-    /// Takes the lists away from everybody, for good.
+    /// Closes the claim for good.
     ///
-    /// Whoever holds them is not waited for, and does not bring them back.
+    /// Does not wait for a thread that holds the lists; they stay closed when that thread releases them.
     pub(crate) fn seize(&self) {
         // Relaxed, both: for a process whose other threads are gone.
         self.owner.store(SEIZED, Ordering::Relaxed);
         self.held.store(1, Ordering::Relaxed);
     }
 
-    /// Lets everybody take a closed claim by an atomic exchange.
+    /// Lets threads on all CPUs take a closed claim by an atomic exchange.
     ///
     /// That no sequence which began before [`close`](Self::close) can still end in its store is an
     /// obligation of [`assume_taken`](Self::assume_taken); exchanges exclude each other in any case.
@@ -147,8 +147,8 @@ impl Claim {
     /// # Safety
     /// - The caller has set the second word from zero to one while it ran on the CPU that the first
     ///   word named.
-    /// - Nobody else did so at the same time: whoever sets it, for as long as the claim exists, does
-    ///   so in a sequence of instructions that the platform breaks off where the CPU turns to another
+    /// - No other thread did so at the same time: for as long as the claim exists, the word is only set
+    ///   in a sequence of instructions that the platform breaks off when the CPU switches to another
     ///   thread; [`try_take`](Self::try_take) is used only once the claim is shared.
     /// - Others use [`try_visit`](Self::try_visit), with a fence that returns true only where it has
     ///   broken such sequences off; or [`close`](Self::close) the claim, and [`share`](Self::share) it
@@ -194,7 +194,7 @@ impl Claim {
 impl Drop for Claimed<'_> {
     #[inline]
     fn drop(&mut self) {
-        // Release pairs with the Acquire of whoever takes the lists next.
+        // Release pairs with the Acquire of the next thread that takes the lists.
         self.held.store(0, Ordering::Release);
     }
 }

@@ -15,7 +15,7 @@ use crate::units::Order;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "plain data; start from FaultConfig::NEVER")]
 pub struct FaultConfig {
-    /// Every so many matching requests one may fail; zero for none.
+    /// One of this many matching requests may fail; zero for none.
     pub interval: u32,
     /// How likely that one is to fail, out of [`FaultConfig::ALWAYS`].
     pub probability: u32,

@@ -36,43 +36,35 @@ pub trait OwnsBytes: Sized + sealed::Sealed {
 }
 
 mod sealed {
-    /// Taken apart, a value must leave its frames to whoever has the word, which only this crate can
-    /// vouch for.
+    /// A value that was taken apart must leave its frames to the holder of the word. Only this crate can
+    /// guarantee that.
     #[expect(unnameable_types, reason = "sealed")]
     pub trait Sealed {}
 }
 
-impl<S: PageSource<Platform: DirectMap>> sealed::Sealed for Page<S> {}
+/// Implements [`OwnsBytes`] for the two owners, which have the same parts.
+macro_rules! owns_bytes {
+    ($Owner:ident) => {
+        impl<S: PageSource<Platform: DirectMap>> sealed::Sealed for $Owner<S> {}
 
-impl<S: PageSource<Platform: DirectMap>> OwnsBytes for Page<S> {
-    type Source = S;
+        impl<S: PageSource<Platform: DirectMap>> OwnsBytes for $Owner<S> {
+            type Source = S;
 
-    #[inline]
-    fn take_apart(self) -> (RawPage, S) {
-        self.into_parts()
-    }
+            #[inline]
+            fn take_apart(self) -> (RawPage, S) {
+                self.into_parts()
+            }
 
-    #[inline]
-    unsafe fn put_together(raw: RawPage, source: S) -> Self {
-        Self::new(source, raw)
-    }
+            #[inline]
+            unsafe fn put_together(raw: RawPage, source: S) -> Self {
+                Self::new(source, raw)
+            }
+        }
+    };
 }
 
-impl<S: PageSource<Platform: DirectMap>> sealed::Sealed for Folio<S> {}
-
-impl<S: PageSource<Platform: DirectMap>> OwnsBytes for Folio<S> {
-    type Source = S;
-
-    #[inline]
-    fn take_apart(self) -> (RawPage, S) {
-        self.into_parts()
-    }
-
-    #[inline]
-    unsafe fn put_together(raw: RawPage, source: S) -> Self {
-        Self::new(source, raw)
-    }
-}
+owns_bytes!(Page);
+owns_bytes!(Folio);
 
 /// Claims that a carver starts with, so that handing out a fragment needs no atomic operation: more
 /// than there are bytes in the largest block.
@@ -84,8 +76,8 @@ const BIAS: u32 = 1 << 30;
 /// A page that is handed out in pieces.
 ///
 /// `frag-count`: the frame's count is the number of fragments, plus `BIAS - nr_given` while the
-/// carver lives. Whoever brings it to zero, or sees as the carver that no fragment is left, is the
-/// only one who has the page's word, and may make its owner again.
+/// carver lives. The piece that brings it to zero, or the carver that sees that no fragment is left, is
+/// the only holder of the page's word, and may make its owner again.
 /// `frag-disjoint`: since the count was last found to be the carver's alone, no byte was handed out
 /// twice. Nothing else reaches the bytes: there is no owner meanwhile.
 ///
@@ -110,7 +102,7 @@ const BIAS: u32 = 1 << 30;
 /// piece.as_bytes_mut()[0] = all[0];
 /// # Some(()) }
 /// ```
-/// Only pages and blocks can be carved, not what somebody keeps beside them:
+/// Only pages and blocks can be carved, not a value that holds one of them:
 /// ```compile_fail,E0277
 /// # use pagemill::*;
 /// # use core::cell::RefCell;
@@ -159,7 +151,7 @@ impl<P: OwnsBytes> Carver<P> {
     /// Begins to hand out the bytes of `owner`, from the first on.
     pub fn new(owner: P) -> Self {
         let (raw, source) = owner.take_apart();
-        // Relaxed: whoever else gets a claim gets it from this thread, by means that order.
+        // Relaxed: other threads get their claims from this one, by means that order.
         share_count(&source, raw).store(BIAS, Ordering::Relaxed);
         let source = ManuallyDrop::new(source);
         Self { raw, source, used: 0, nr_given: 0, owner: PhantomData }

@@ -85,9 +85,9 @@ bitflags! {
         const NOWARN = 1 << 12;
         /// Retries hard, but may fail.
         const RETRY_MAYFAIL = 1 << 13;
-        /// Never fails for want of memory: waits until others free enough. What waits for several
-        /// blocks is served in the order in which it began, among those of the same nodes, so
-        /// whoever holds pages and waits without a stop callback can block those behind it. A single
+        /// Never fails for want of memory: waits until others free enough. Requests for several blocks
+        /// of the same nodes are served in the order in which they began, so a thread that holds pages
+        /// and waits without a stop callback can block the requests behind it. A single
         /// block is first looked for in the part of the reserve that [`HIGH`](Self::HIGH) may use.
         ///
         /// Without [`DIRECT_RECLAIM`](Self::DIRECT_RECLAIM) it cannot wait, and fails as any other; so

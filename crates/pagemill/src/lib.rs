@@ -38,8 +38,8 @@
 //! - `shared-count` (`shared.rs`): how many owners a shared frame has.
 //! - `frag-count`, `frag-disjoint` (`fragment.rs`): who owns which bytes of a page in pieces.
 //! - `ring-claim`, `ring-turn` (`ring.rs`): who may use which slot of a ring.
-//! - `handle-unique`: for each frame in use there is one [`RawPage`], in a handle or in the hands of
-//!   whoever took it out of one; frames in per-CPU lists and zones have none outside. All safe calls
+//! - `handle-unique`: for each frame in use there is one [`RawPage`], in a handle or with the code
+//!   that took it out of one; frames in per-CPU lists and zones have none outside. All safe calls
 //!   keep it; [`Page::from_raw`] and its kin rely on their caller to.
 
 #![no_std]

@@ -7,7 +7,7 @@ use crate::page_vec::PageVec;
 
 /// A stock of up to `N` pages with one owner, who needs no lock and no CPU's number to use it.
 ///
-/// For whoever stays in one place: a worker thread, a device's receive queue. It is filled from the
+/// For one worker thread, or one receive queue of a device. It is filled from the
 /// allocator, half of it at a time, when it is empty, and gives half of what it holds back when it is
 /// full; in between, pages move by copies alone. For the allocator and its counters, pages in it are
 /// in use. Dropping it gives them back.

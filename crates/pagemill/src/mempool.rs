@@ -1,4 +1,5 @@
-//! A reserve of pages for those who must not fail: whoever frees memory only after it got some.
+//! A reserve of pages for requests that must not fail, such as those of a thread that needs memory before
+//! it can free some.
 
 use core::fmt;
 use core::panic::Location;
@@ -75,8 +76,8 @@ impl<S: AllocPages> Mempool<S> {
     /// Returns how many waits for pages succeeded without a wake-up, because the waiter looked again
     /// by itself after [`Platform::wait`] returned.
     ///
-    /// [`free_bulk`](Self::free_bulk) wakes those who wait; pages that are freed past the mempool do
-    /// not, and are found by looking again.
+    /// [`free_bulk`](Self::free_bulk) wakes waiters. Pages that are freed past the mempool wake none: a
+    /// waiter finds them when it looks again.
     #[must_use]
     pub fn nr_polled_waits(&self) -> u32 {
         self.queue.nr_polled()
@@ -226,7 +227,7 @@ impl<S: AllocPages> Mempool<S> {
         Page::new(source, raw.charged_to(AccountNumber::NONE))
     }
 
-    /// Notes that a page is held by `site`, whoever had it before.
+    /// Notes that a page is held by `site` from now on.
     fn note_owner(&self, page: &Page<S>, site: Site) {
         let allocator = self.source.allocator();
         if allocator.special.has(OWNERS) {

@@ -110,8 +110,8 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
         Some(Page::new(self.source.clone(), raw))
     }
 
-    /// Moves the last `nr` pages of `other` behind the last one here, as far as there are so many
-    /// and as they fit, and returns their number.
+    /// Moves up to `nr` pages from the end of `other` to the end of this vector, as far as they fit, and
+    /// returns their number.
     ///
     /// # Panics
     /// If the two are for different allocators.

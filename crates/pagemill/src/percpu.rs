@@ -73,7 +73,7 @@ impl PerCpu {
         self.routes.renew();
     }
 
-    /// Takes the lists away from everybody, for good.
+    /// Closes the lists for good.
     pub(crate) fn seize(&self) {
         self.claim.seize();
     }

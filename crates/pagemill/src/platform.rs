@@ -54,8 +54,8 @@ pub trait Platform {
     /// Tells whether the allocator is a copy that must not be used: in a process, that of a child
     /// which was forked.
     ///
-    /// Asked only off the fast paths, so whoever makes the copy takes its per-CPU lists away with a
-    /// [`ListCloser`](crate::ListCloser). Requests fail then with
+    /// Called only off the fast paths, so the code that makes the copy must take its per-CPU lists away
+    /// with a [`ListCloser`](crate::ListCloser). Requests fail then with
     /// [`Shortage::Abandoned`](crate::Shortage::Abandoned), and what is freed stays where it is.
     fn is_abandoned(&self) -> bool {
         false

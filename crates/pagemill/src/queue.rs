@@ -1,9 +1,9 @@
-//! Who of those who wait for memory may go on: first come, first served, among those who gather.
+//! Queue of requests that wait for memory: first come, first served, for requests of several blocks.
 //!
-//! Whoever needs several blocks gathers them from some nodes, and keeps what it has while it waits
-//! for more; two who did so on one node could each sit on half of what both need. So it takes a
-//! ticket, and its turn comes when nobody before it claims one of its nodes; until then it holds
-//! nothing. Whoever needs one small block sits on nothing, and takes it where it finds it.
+//! A request for several blocks gathers them from some nodes, and keeps those that it has while it waits
+//! for more. Two such requests on one node could each hold half of the blocks that both need. So each
+//! takes a ticket, and its turn comes when no older ticket claims one of its nodes; until then it holds
+//! nothing. A request for one small block holds nothing while it waits, and needs no ticket.
 
 use crate::platform::Platform;
 use crate::policy::NodeMask;
@@ -21,7 +21,7 @@ pub(crate) struct WaitQueue {
     nr_polled: AtomicU32,
 }
 
-/// Number of tickets that can be out; whoever finds none left waits for one, in no order.
+/// Number of tickets that can be in use. A request that finds none left waits for one, in no order.
 const NR_TICKETS: usize = 64;
 
 /// The tickets from `oldest` up to, but not including, `next` are out.

@@ -151,7 +151,7 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Asks the shrinkers for `nr` pages and empties the per-CPU lists into the zones; returns the
-    /// number of pages that came free by shrinkers, whoever asked them, and help.
+    /// number of pages that shrinkers freed, for this thread or another, and that help.
     ///
     /// What was in lists is no progress: others fill them as fast as they are emptied.
     pub(crate) fn reclaim(&self, nr: usize, gfp: Gfp, nodes: NodeMask, whom: Whom) -> u64 {
@@ -206,7 +206,7 @@ struct Freed {
 struct Level {
     /// Pages that were freed to per-CPU lists.
     to_lists: u64,
-    /// Pages that were freed past all lists, by anybody.
+    /// Pages that any thread freed past all lists.
     past_lists: u64,
     nr_free: u64,
 }
@@ -230,10 +230,10 @@ impl<P: Platform> FreedPages<'_, P> {
     }
 }
 
-/// Counts on all CPUs: a shrinker may have its pages freed by other threads. So pages that others free
-/// at the same time count as the shrinker's, and so do pages that it has just allocated itself; who
-/// relies on the number must not do so without end. Past the lists, pages count as far as the zones
-/// have more than before.
+/// Counts on all CPUs, because a shrinker may have its pages freed by other threads. So pages that other
+/// threads free at the same time count as the shrinker's, and so do pages that it has just allocated
+/// itself: a caller that retries while the number is above zero must bound its retries. Pages freed past
+/// the lists count only as far as the zones have more free pages than before.
 impl<P: Platform> Meter for FreedPages<'_, P> {
     fn start(&mut self, control: ShrinkControl) {
         self.of = Some(Freed { control, level: self.level(control) });

@@ -1,4 +1,4 @@
-//! Frames of a zone that were reserved and nobody has handed in yet.
+//! Reserved frames of a zone that have not been handed in yet.
 
 use core::ops::Range;
 
@@ -64,7 +64,7 @@ impl Reserved {
         let within = pfn % PAGEBLOCK_NR_PAGES as u64;
         let position = usize::try_from(within).expect("less than a pageblock");
         let bit = 1_u64 << (position % WORD_NR_PAGES);
-        // Relaxed: whoever asks owns the frame, so nobody else asks about it.
+        // Relaxed: the caller owns the frame, so no other thread asks about it.
         words[position / WORD_NR_PAGES].fetch_and(!bit, Ordering::Relaxed) & bit != 0
     }
 }

@@ -117,7 +117,7 @@ impl<T> Ring<T> {
     /// Unlike [`is_empty`](Self::is_empty) it does not count values that are still being put there.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        // Relaxed, both: a snapshot; whoever takes the value orders what follows.
+        // Relaxed, both: a snapshot; the consumer that takes the value orders what follows.
         let head = self.head.0.load(Ordering::Relaxed);
         let now = self.slot(head).0.load(Ordering::Relaxed);
         let expected = self.turn(head);

@@ -35,7 +35,7 @@ impl<S: PageSource> Page<S> {
     pub fn share(self) -> SharedPage<S> {
         let (raw, source) = self.into_parts();
         let page = SharedPage { raw, source };
-        // Relaxed: whoever else gets an owner gets it from this thread, by means that order.
+        // Relaxed: other threads get their owners from this one, by means that order.
         page.count().store(1, Ordering::Relaxed);
         page
     }

@@ -24,7 +24,7 @@ pub struct ShrinkControl {
 /// A cache of pages that can be made smaller on demand.
 ///
 /// # Concurrency
-/// One shrinker is asked at a time, by whoever needs memory: background reclaim, or a thread in the
+/// One shrinker is asked at a time, by a thread that needs memory: background reclaim, or a thread in the
 /// middle of an allocation, which then takes as long as the shrinker does. The others wait for the
 /// end of that for a while. So the calls must not wait for a lock that is held across allocations
 /// with [`Gfp::DIRECT_RECLAIM`], nor for a thread that makes any.
@@ -63,7 +63,7 @@ pub(crate) struct Shrinkers {
     turn: Lock<()>,
     /// How many wait for the end of a turn.
     nr_waiting: AtomicU32,
-    /// Pages freed so far that helped; written by the one whose turn it is.
+    /// Pages freed so far that helped; written by the thread that has the turn.
     nr_freed: Counter,
 }
 
@@ -75,13 +75,13 @@ struct Slot {
     misses: [Misses; NR_ZONE_KINDS],
 }
 
-/// How often in a row a shrinker was asked in vain.
+/// How often in a row a shrinker freed no page that helped.
 #[derive(Clone, Copy)]
 struct Misses {
     /// For pages of these nodes.
     nodes: NodeMask,
     times: u32,
-    /// How often it is still passed over where others do not help.
+    /// How many more times it is passed over.
     skips: u32,
     /// Whether it panicked the last time.
     has_panicked: bool,
@@ -109,7 +109,7 @@ impl Misses {
         }
     }
 
-    /// Returns what there is to note while it is asked, which stays so if it panics.
+    /// Returns the entry to keep while the shrinker is asked: it stays if the shrinker panics.
     fn and(self, nodes: NodeMask) -> Self {
         let times = self.times.saturating_add(1);
         let skips = 4_u32.saturating_pow(times).min(Self::MAX_SKIPS);
@@ -127,12 +127,12 @@ pub(crate) enum Whom {
     PassedOver,
 }
 
-/// Counts pages that come free, for the one who asks.
+/// Counts pages that come free while shrinkers are asked.
 pub(crate) trait Meter {
     /// Begins to count those that help a request.
     fn start(&mut self, control: ShrinkControl);
 
-    /// Returns how many came free since, other threads' as far as they cannot be told apart.
+    /// Returns how many came free since `start`, including those that other threads freed.
     fn nr_freed(&self) -> u64;
 }
 

@@ -99,7 +99,7 @@ impl<P: Platform> PageAllocator<P> {
         is_faulted
     }
 
-    /// Charges who pays, as [`Payer::charge`] does, and traces a charge that a limit cut short.
+    /// Charges the payer, as [`Payer::charge`] does, and traces a charge that a limit cut short.
     pub(crate) fn charge(&self, payer: &mut Payer, nr: u64, min: u64, gfp: Gfp) -> u64 {
         if payer.account().is_none() {
             return payer.charge(nr, min, gfp, |_| {});
@@ -116,7 +116,7 @@ impl<P: Platform> PageAllocator<P> {
         charged
     }
 
-    /// Returns who pays for a request: who it names, or whoever its flags and the platform say;
+    /// Returns who pays for a request: the account that it names, or that its flags and the platform say;
     /// `None` if that account is closed and the request may fail for it.
     pub(crate) fn payer(&self, account: Option<AccountId>, gfp: Gfp) -> Option<Payer> {
         let current = || self.platform().current_account();
@@ -157,7 +157,7 @@ impl<P: Platform> PageAllocator<P> {
         if self.special.has(TRACE) {
             let (pfn, order, migratetype) = (page.pfn(), page.order(), gfp.migratetype());
             self.platform().trace(Event::PageAlloc { pfn, order, gfp, migratetype });
-            // Whoever watched may be gone.
+            // The tracer may be gone.
             self.look_for_tracers();
         }
         page.charged_to(account)
@@ -207,8 +207,8 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Takes a block that a zone has above its low watermark, or a page that this CPU's lists hold.
     ///
-    /// Below the low watermark, a page in a list still serves anybody: taking it leaves the zone as
-    /// it is.
+    /// Below the low watermark, a page in a list still serves any request: taking it does not change the
+    /// number of free pages of the zone.
     pub(crate) fn take_fast(&self, ask: &Ask<'_>) -> Result<RawPage, Shortage> {
         let pinned = self.pin();
         let request = self.request(&pinned, ask.gfp, ask.node).on(ask.nodes);
@@ -256,14 +256,14 @@ impl<P: Platform> PageAllocator<P> {
             if rounds_in_all < MAX_ROUNDS && self.is_worth_a_round(ask.order, gfp, rounds) {
                 continue;
             }
-            // Nothing fails because a shrinker that has pages by now was passed over.
+            // No request fails because a shrinker that has pages by now was passed over.
             if passes_over
                 && self.reclaim_directly(ask.order, gfp, nodes, Whom::PassedOver) > 0
                 && let Some(page) = self.try_last(ask, gfp)
             {
                 return Ok(page);
             }
-            // What may not fail has some claim to the reserve, but never to all of it.
+            // A request that may not fail gets a part of the reserve, but never all of it.
             let last = if gfp.contains(Gfp::NOFAIL) { gfp | Gfp::HIGH } else { gfp };
             let request = self.request(&self.pin(), ask.gfp, ask.node).on(ask.nodes);
             let is_possible = self.most(&request, ask.order, Mark::last(last)) > 0;

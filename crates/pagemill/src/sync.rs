@@ -228,7 +228,7 @@ pub(crate) struct StaticCounter(core::sync::atomic::AtomicU64);
 
 impl StaticCounter {
     pub(crate) const fn new() -> Self {
-        #[expect(clippy::disallowed_types, reason = "as above")]
+        #[expect(clippy::disallowed_types, reason = "this file makes the aliases")]
         Self(core::sync::atomic::AtomicU64::new(0))
     }
 

@@ -11,7 +11,7 @@ use crate::source::PageSource;
 /// Name it in [`BulkRequest::account`](crate::BulkRequest::account), or let the platform name it
 /// for requests with [`Gfp::ACCOUNT`](crate::Gfp::ACCOUNT). A charge counts for the account and for
 /// all above it, and is refused if it would take any of them above its limit. Charged pages are
-/// uncharged where they are freed, whoever frees them.
+/// uncharged when any thread frees them.
 ///
 /// Dropping it closes the account: nothing new can be charged, and its place is free again once
 /// the last of its pages has come back.

@@ -32,7 +32,7 @@ pub struct ZoneInfo {
     pub spanned: u64,
     /// Pages of the memory map, reserved ones included.
     pub present: u64,
-    /// Pages that the allocator hands out: all but the reserved ones that nobody has handed in.
+    /// Pages that the allocator hands out: all but reserved ones that have not been handed in.
     pub managed: u64,
     /// Number of the first frame.
     pub start_pfn: u64,

@@ -13,7 +13,7 @@ use std::panic::catch_unwind;
 use std::thread;
 
 use common::machine::set_account;
-use common::world::{Frames, World, pages, region};
+use common::world::{Frames, NORMAL, Slots, World, holes, pages, region};
 use pagemill::{
     Account, AccountLimits, AllocPages, BulkOutcome, BulkRequest, Config, Effort, Gfp,
     InterleaveCursor, NodeId, NodeMask, Page, PageList, Policy, Shortage,
@@ -21,15 +21,6 @@ use pagemill::{
 
 #[expect(clippy::disallowed_types, reason = "a test's own: loom has no business here")]
 type Count = core::sync::atomic::AtomicUsize;
-
-/// First frame above 4 GiB.
-const NORMAL: u64 = 1 << 20;
-
-type Slots<'w> = Vec<Option<Page<Frames<'w>>>>;
-
-fn holes<'w>(nr: usize) -> Slots<'w> {
-    (0..nr).map(|_| None).collect()
-}
 
 /// One zone in which a list holds one page and nothing is kept back.
 fn bare(nr_frames: u64) -> World {
@@ -51,7 +42,7 @@ fn nothing(short: Shortage, outcome: BulkOutcome) {
     assert_eq!((outcome.new, outcome.short), (0, Some(short)));
 }
 
-/// A page was charged to whoever had got the place, and its last free gave the place away that the
+/// A page was charged to the next account in that place, and its last free gave the place away that the
 /// account above still had.
 #[test]
 fn a_closed_account_pays_for_nothing() {
@@ -99,7 +90,7 @@ fn take_all(frames: Frames<'_>) -> Slots<'_> {
 
 /// A stop callback that is asked several times, and frees `taken` at the third.
 ///
-/// Whoever is asked a million times waits for ever.
+/// Stops the request after a million calls, so that one which is never served fails the test.
 fn frees_late(taken: Slots<'_>) -> impl Fn() -> bool {
     let (taken, asked) = (Cell::new(taken), Cell::new(0));
     move || {
@@ -139,7 +130,7 @@ fn a_stop_callback_that_panics_gives_its_place_up() {
     assert_eq!(patient(frames, Policy::Local, 4, &frees_late(taken)), None);
 }
 
-/// Whoever wants pages of one node waited behind whoever wants pages of another.
+/// Requests for pages of one node waited behind requests for pages of another.
 #[test]
 fn who_waits_for_another_node_is_not_waited_for() {
     let memory = [region(NORMAL, 512, 0), region(NORMAL + 512, 512, 1)];

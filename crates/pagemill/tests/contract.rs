@@ -8,15 +8,10 @@ extern crate alloc;
 mod common;
 
 use common::machine::{Machine, irq_sections, set_cpu};
-use common::world::{Frames, World, order, pages, region};
+use common::world::{Frames, NORMAL, Slots, World, holes, order, pages, region};
 use pagemill::{
     AllocPages, Config, Gfp, NodeId, Page, PageList, VmStat, ZoneKind, free_pages_bulk,
 };
-
-/// First frame above 4 GiB.
-const NORMAL: u64 = 1 << 20;
-
-type Slots<'w> = Vec<Option<Page<Frames<'w>>>>;
 
 /// One zone in which a list holds one page, so that every frame's place is known.
 fn exact_world() -> World {
@@ -52,10 +47,6 @@ fn take_until<'w>(
     }
     assert_eq!(world.zone(0, kind).nr_free_pages, nr_free);
     taken
-}
-
-fn empty<'w>(nr: usize) -> Slots<'w> {
-    (0..nr).map(|_| None).collect()
 }
 
 /// Makes slots from a picture: `P` is a page, anything else a hole.
@@ -136,7 +127,7 @@ fn bulk_needs_strictly_more_than_low_and_the_length_of_the_slice() {
         let at = low + nr as u64;
         for (nr_free, expected) in [(at, 1), (at + 1, nr)] {
             let taken = take_until(&world, ZoneKind::Normal, Gfp::KERNEL, nr_free);
-            let mut slots = empty(nr);
+            let mut slots = holes(nr);
             assert_eq!(world.frames().alloc_pages_bulk(Gfp::KERNEL, &mut slots), expected);
             drop((taken, slots));
             world.frames().drain_all_pages();
@@ -174,13 +165,13 @@ fn low_memory_is_kept_from_requests_that_could_use_more() {
     world.frames().drain_all_pages();
     for (nr_free, expected) in [(marks.low + 128 + 16, 1), (marks.low + 128 + 17, 16)] {
         let dma32 = take_until(&world, ZoneKind::Dma32, Gfp::KERNEL | Gfp::DMA32, nr_free);
-        let mut slots = empty(16);
+        let mut slots = holes(16);
         assert_eq!(world.frames().alloc_pages_bulk(Gfp::KERNEL, &mut slots), expected);
         drop((dma32, slots));
         world.frames().drain_all_pages();
     }
     let dma32 = take_until(&world, ZoneKind::Dma32, Gfp::KERNEL | Gfp::DMA32, marks.low + 17);
-    let mut slots = empty(16);
+    let mut slots = holes(16);
     let gfp = Gfp::KERNEL | Gfp::DMA32;
     assert_eq!(world.frames().alloc_pages_bulk(gfp, &mut slots), 16, "no reserve from itself");
     drop((normal, dma32, slots));
@@ -228,7 +219,7 @@ fn one_page_is_got_with_full_effort_also_if_other_slots_are_full() {
     drop(taken.pop());
     set_cpu(0);
     drop(taken.pop());
-    let mut other = empty(1);
+    let mut other = holes(1);
     let no_wait = Gfp::NOWAIT | Gfp::NOMEMALLOC;
     assert_eq!(world.frames().alloc_pages_bulk(no_wait, &mut other), 1, "from its own list");
     world.frames().release_pages(&mut other);
@@ -244,14 +235,14 @@ fn bulk_and_its_single_page_are_counted_once_each() {
     let world = exact_world();
     let low = world.zone(0, ZoneKind::Normal).watermarks.low;
     let before = world.frames().vmstat();
-    let mut many = empty(300);
+    let mut many = holes(300);
     assert_eq!(world.frames().alloc_pages_bulk(Gfp::KERNEL, &mut many), 300);
     let stat = world.frames().vmstat();
     assert_eq!(nr_allocated(&stat) - nr_allocated(&before), 300);
     assert_eq!((stat.numa_hit, stat.numa_local), (300, 300));
     let taken = take_until(&world, ZoneKind::Normal, Gfp::KERNEL, low + 2);
     let before = world.frames().vmstat();
-    let mut few = empty(2);
+    let mut few = holes(2);
     assert_eq!(world.frames().alloc_pages_bulk(Gfp::KERNEL, &mut few), 1);
     let stat = world.frames().vmstat();
     assert_eq!(nr_allocated(&stat) - nr_allocated(&before), 1);
@@ -314,7 +305,7 @@ fn bulk_stays_on_its_node_and_one_page_comes_from_the_next() {
     let frames = world.frames();
     let taken = take_until(&world, ZoneKind::Normal, Gfp::KERNEL | Gfp::THISNODE, 0);
     let before = frames.vmstat();
-    let mut slots = empty(8);
+    let mut slots = holes(8);
     assert_eq!(frames.alloc_pages_bulk(Gfp::KERNEL, &mut slots), 1);
     assert!(slots[0].as_ref().expect("one page").pfn().value() >= NORMAL + 512);
     let stat = frames.vmstat();
@@ -338,11 +329,11 @@ fn this_node_is_no_other_even_if_it_has_no_memory() {
         let node = NodeId::new(node);
         assert!(frames.alloc_page_node(node, gfp).is_none());
         assert!(frames.alloc_pages_node(node, gfp, order(2)).is_none());
-        assert_eq!(frames.alloc_pages_bulk_node(node, gfp, &mut empty(4)), 0);
+        assert_eq!(frames.alloc_pages_bulk_node(node, gfp, &mut holes(4)), 0);
         let mut list = PageList::new(frames);
         assert_eq!(frames.alloc_pages_bulk_list_node(node, gfp, 4, &mut list), 0);
         let elsewhere = gfp.difference(Gfp::THISNODE);
         assert!(frames.alloc_page_node(node, elsewhere).is_some());
-        assert_eq!(frames.alloc_pages_bulk_node(node, elsewhere, &mut empty(4)), 4);
+        assert_eq!(frames.alloc_pages_bulk_node(node, elsewhere, &mut holes(4)), 4);
     }
 }

@@ -11,11 +11,8 @@ use core::cell::RefCell;
 use std::thread;
 
 use common::machine::Machine;
-use common::world::{Frames, World, order, region};
+use common::world::{Frames, NORMAL, World, order, region};
 use pagemill::{AllocPages, Carver, Config, Gfp, PAGE_SIZE, PageAllocator, PageSource};
-
-/// First frame above 4 GiB.
-const NORMAL: u64 = 1 << 20;
 
 /// A world with bytes, which checks at its end that all pages came back.
 fn world() -> World {

@@ -1,7 +1,7 @@
 //! What happens when a request is interrupted while it uses a CPU's lists, and the handler
 //! allocates and frees on the same CPU.
 //!
-//! The lists are taken then; whoever comes second must neither wait nor fail nor be forgotten.
+//! The lists are taken then. The handler must neither wait nor fail, and no page may be lost.
 
 extern crate alloc;
 
@@ -9,17 +9,8 @@ extern crate alloc;
 mod common;
 
 use common::machine::interrupted_by;
-use common::world::{Frames, World, order, region};
-use pagemill::{AllocPages, Config, Gfp, Page, PageList, ZoneKind, free_pages_bulk};
-
-/// First frame above 4 GiB.
-const NORMAL: u64 = 1 << 20;
-
-type Slots<'w> = Vec<Option<Page<Frames<'w>>>>;
-
-fn empty<'w>(nr: usize) -> Slots<'w> {
-    (0..nr).map(|_| None).collect()
-}
+use common::world::{Frames, NORMAL, World, holes, order, region};
+use pagemill::{AllocPages, Config, Gfp, PageList, ZoneKind, free_pages_bulk};
 
 fn world() -> World {
     let memory = [region(NORMAL, 4096, 0)];
@@ -35,7 +26,7 @@ fn in_the_middle<'w>(world: &'w World, handler: &mut dyn FnMut(Frames<'w>)) -> u
         handler(frames);
     };
     interrupted_by(&mut counting, || {
-        let mut slots = empty(100);
+        let mut slots = holes(100);
         assert_eq!(frames.alloc_pages_bulk(Gfp::KERNEL, &mut slots), 100);
         let one = frames.alloc_page(Gfp::KERNEL).expect("a page");
         assert_eq!(frames.release_pages(&mut slots), 100);
@@ -75,7 +66,7 @@ fn a_handler_allocates_in_bulk_and_releases() {
     let world = world();
     let mut nr_pages = 0;
     in_the_middle(&world, &mut |frames| {
-        let mut slots = empty(70);
+        let mut slots = holes(70);
         let filled = frames.alloc_pages_bulk(Gfp::ATOMIC, &mut slots);
         assert_eq!(filled, 70, "the zone serves all of them");
         assert_eq!(frames.release_pages(&mut slots), filled);
@@ -89,7 +80,7 @@ fn a_handler_fills_holes_and_zeroes() {
     let world = world();
     let mut nr_pages = 0;
     in_the_middle(&world, &mut |frames| {
-        let mut slots = empty(70);
+        let mut slots = holes(70);
         slots[3] = frames.alloc_page(Gfp::ATOMIC);
         let filled = frames.alloc_pages_bulk(Gfp::ATOMIC | Gfp::ZERO, &mut slots);
         assert_eq!(filled, 70);
@@ -153,7 +144,7 @@ fn a_zone_that_runs_dry_in_the_middle_gives_a_partial_result() {
                 hoard.truncate(hoard.len() - rest);
             }
         };
-        let mut slots = empty(200);
+        let mut slots = holes(200);
         for slot in slots.iter_mut().take(before) {
             *slot = frames.alloc_page(Gfp::KERNEL);
         }

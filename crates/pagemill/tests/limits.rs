@@ -9,20 +9,11 @@ use core::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 
 use common::machine::{Machine, interrupted_by, irq_sections, nr_pins, set_cpu};
-use common::world::{Frames, World, order, pages, region, reserved};
+use common::world::{Frames, NORMAL, World, holes, order, pages, region, reserved};
 use pagemill::{
     AllocPages, Config, Folio, Gfp, NodeId, PAGEBLOCK_NR_PAGES, Page, PageList, ZoneKind,
     free_pages_bulk,
 };
-
-/// First frame above 4 GiB.
-const NORMAL: u64 = 1 << 20;
-
-type Slots<'w> = Vec<Option<Page<Frames<'w>>>>;
-
-fn empty<'w>(nr: usize) -> Slots<'w> {
-    (0..nr).map(|_| None).collect()
-}
 
 fn world_of(nr_frames: u64, nr_cpus: u32) -> World {
     let memory = [region(NORMAL, nr_frames, 0)];
@@ -80,7 +71,7 @@ fn a_cpu_without_lists_uses_those_of_another() {
     let memory = [region(NORMAL, 1024, 0)];
     let world = World::on(Machine::new(8), &Config::new(&memory, 2));
     set_cpu(7);
-    let mut slots = empty(10);
+    let mut slots = holes(10);
     assert_eq!(world.frames().alloc_pages_bulk(Gfp::KERNEL, &mut slots), 10);
     world.frames().release_pages(&mut slots);
     let list = world.frames().pcp_info().find(|list| list.count > 0).expect("pages were freed");
@@ -99,10 +90,10 @@ fn an_unknown_node_is_named_with_the_range() {
         &mut || drop(frames.alloc_page_node(node, gfp | Gfp::ZERO)),
         &mut || drop(frames.alloc_pages_node(node, gfp, order(3))),
         &mut || {
-            frames.alloc_pages_bulk_node(node, gfp, &mut empty(1));
+            frames.alloc_pages_bulk_node(node, gfp, &mut holes(1));
         },
         &mut || {
-            frames.alloc_pages_bulk_node(node, gfp, &mut empty(9));
+            frames.alloc_pages_bulk_node(node, gfp, &mut holes(9));
         },
         &mut || {
             frames.alloc_pages_bulk_list_node(node, gfp, 9, &mut list);
@@ -171,7 +162,7 @@ fn bytes_of_a_page_are_its_own() {
     let reserved = [reserved(NORMAL + 32, 32)];
     let config = Config { reserved: &reserved, ..Config::new(&memory, 1) };
     let world = World::on(Machine::with_memory(1, NORMAL, 64), &config);
-    let mut slots = empty(16);
+    let mut slots = holes(16);
     assert_eq!(world.frames().alloc_pages_bulk(Gfp::KERNEL, &mut slots), 16);
     for (byte, page) in (0..).zip(slots.iter_mut().flatten()) {
         page.as_bytes_mut().fill(byte);
@@ -183,7 +174,7 @@ fn bytes_of_a_page_are_its_own() {
     }
     world.frames().release_pages(&mut slots);
     drop(block);
-    let mut slots = empty(16);
+    let mut slots = holes(16);
     assert_eq!(world.frames().alloc_pages_bulk(Gfp::KERNEL | Gfp::ZERO, &mut slots), 16);
     assert!(slots.iter().flatten().all(|page| page.as_bytes().iter().all(|&b| b == 0)));
     let shared = slots[0].take().expect("a page").share();
@@ -222,7 +213,7 @@ fn locks_are_held_for_a_bounded_number_of_frames_whatever_the_request() {
         assert!(pins >= NR / PAGES_PER_HOLD, "the CPU was let go only {pins} times");
         assert!(sections <= NR / 64, "{sections} trips to the zone");
     };
-    let mut slots = empty(NR);
+    let mut slots = holes(NR);
     bounded(&mut || assert_eq!(frames.alloc_pages_bulk(Gfp::KERNEL, &mut slots), NR));
     bounded(&mut || assert_eq!(frames.release_pages(&mut slots), NR));
     slots[NR / 2] = frames.alloc_page(Gfp::KERNEL);
@@ -249,7 +240,7 @@ fn a_shattered_zone_is_held_for_a_bounded_number_of_words() {
     assert_eq!(all.len() as u64, NR_WORDS * WORD);
     all.retain(|page| page.pfn().value() % WORD != page.pfn().value() / WORD % WORD);
     frames.drain_all_pages();
-    let mut slots = empty(NR);
+    let mut slots = holes(NR);
     let most = most_moved_at_once(frames, || {
         assert_eq!(frames.alloc_pages_bulk(Gfp::KERNEL, &mut slots), NR);
         assert_eq!(frames.release_pages(&mut slots), NR);

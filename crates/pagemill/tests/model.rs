@@ -16,13 +16,11 @@ use std::panic::catch_unwind;
 use common::naive::Naive;
 use common::player::{Op, Player, Tally};
 use common::rng::Rng;
-use common::world::{World, order, pages, region, reserved};
+use common::world::{NORMAL, World, order, pages, region, reserved};
 use pagemill::{Config, Gfp, NodeId};
 
 const RUNS: u64 = if cfg!(miri) { 1 } else { 24 };
 const STEPS: usize = if cfg!(miri) { 12 } else { 2_000 };
-/// First frame above 4 GiB.
-const NORMAL: u64 = 1 << 20;
 /// First frame above 16 MiB.
 const DMA32: u64 = 1 << 12;
 

@@ -7,23 +7,15 @@ extern crate alloc;
 mod common;
 
 use common::machine::{Machine, interrupted_by, set_account, take_zeroed};
-use common::world::{Frames, World, order, pages, region};
+use common::world::{Frames, NORMAL, World, holes, order, pages, region};
 use pagemill::{
     Account, AccountLimits, AllocPages, BulkRequest, Config, DirectMap, Effort, Folio, Gfp,
     InterleaveCursor, Mempool, NodeId, NodeMask, PAGE_SIZE, Page, Policy, ZoneKind,
 };
 
-/// First frame above 4 GiB.
-const NORMAL: u64 = 1 << 20;
 /// What the only zone of [`exact`] keeps above its min and its low watermark.
 const MIN: u64 = 100;
 const LOW: u64 = 125;
-
-type Slots<'w> = Vec<Option<Page<Frames<'w>>>>;
-
-fn holes<'w>(nr: usize) -> Slots<'w> {
-    (0..nr).map(|_| None).collect()
-}
 
 /// One zone in which a list holds one page, so that every frame's place is known.
 fn exact() -> World {
@@ -285,10 +277,9 @@ fn a_block_that_ends_behind_the_zone_is_refused() {
     drop(unsafe { Folio::from_raw(small.frames(), raw) });
 }
 
-/// Pages that somebody pays for come into the reserve where it lacks some, and nobody pays from then
-/// on.
+/// Charged pages that fill the reserve up are uncharged.
 #[test]
-fn who_gives_a_page_to_the_reserve_of_a_mempool_does_not_pay_for_it_any_more() {
+fn a_page_in_the_reserve_of_a_mempool_is_charged_to_nobody() {
     let memory = [region(NORMAL, 64, 0)];
     let world = World::new(&Config {
         pcp_high: Some(1),

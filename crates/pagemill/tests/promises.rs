@@ -6,14 +6,11 @@ extern crate alloc;
 mod common;
 
 use common::machine::set_account;
-use common::world::{Frames, World, pages, region, reserved};
+use common::world::{Frames, NORMAL, World, pages, region, reserved};
 use pagemill::{
     Account, AccountLimits, AllocPages, BulkRequest, Config, Effort, Folio, Gfp, NodeId, NodeMask,
     Page, PageList, Pfn, Policy, Shortage,
 };
-
-/// First frame above 4 GiB.
-const NORMAL: u64 = 1 << 20;
 
 /// The larger pieces were handed over before it was known that the rest could not be had.
 #[test]

@@ -16,7 +16,7 @@ use std::thread;
 use common::machine::{
     Machine, Traces, interrupts_are_off, nr_wakes, set_account, set_cpu, traced,
 };
-use common::world::{Frames, World, order, pages, region};
+use common::world::{Frames, NORMAL, World, holes, order, pages, region};
 use pagemill::{
     Account, AccountLimits, AllocPages, BulkRequest, Config, Effort, Event, Gfp, Mempool, NodeId,
     Page, PageAllocator, PageSource, Shortage, ShrinkControl, Shrinker, ZoneKind,
@@ -26,15 +26,6 @@ use pagemill::{
 type Count = core::sync::atomic::AtomicUsize;
 #[expect(clippy::disallowed_types, reason = "a test's own: loom has no business here")]
 type Flag = core::sync::atomic::AtomicBool;
-
-/// First frame above 4 GiB.
-const NORMAL: u64 = 1 << 20;
-
-type Slots<'w> = Vec<Option<Page<Frames<'w>>>>;
-
-fn holes<'w>(nr: usize) -> Slots<'w> {
-    (0..nr).map(|_| None).collect()
-}
 
 /// One zone in which a list holds one page and nothing is kept back.
 fn bare(nr_frames: u64) -> &'static World {
@@ -91,9 +82,9 @@ impl Shrinker for Cache {
     }
 }
 
-/// Whoever came while another asked the shrinkers found no memory, and failed.
+/// A request that came while another thread asked the shrinkers found no memory, and failed.
 #[test]
-fn who_comes_while_a_cache_is_being_emptied_waits_for_that() {
+fn a_request_waits_while_a_cache_is_being_emptied() {
     let frames = bare(1024).frames();
     let slow = |_| thread::sleep(Duration::from_millis(2));
     let cache = Cache::leak(frames, take_all(frames), slow);
@@ -249,7 +240,7 @@ fn a_shrinker_that_panics_leaves_nothing_locked() {
     drop(guard);
 }
 
-/// Where it panics each time, what is behind it would never be asked.
+/// If it panicked each time, the shrinkers behind it would never be asked.
 #[test]
 fn a_shrinker_that_panics_is_passed_over_then() {
     let frames = bare(64).frames();
@@ -278,7 +269,7 @@ impl Shrinker for Useless {
 }
 
 #[test]
-fn what_a_shrinker_reports_and_does_not_free_is_no_progress() {
+fn pages_that_a_shrinker_reports_and_keeps_are_no_progress() {
     let frames = bare(64).frames();
     let taken = take_all(frames);
     let useless: &'static Useless = Box::leak(Box::new(Useless(Count::new(0))));
@@ -354,7 +345,7 @@ impl Shrinker for Elsewhere {
     }
 }
 
-/// They were taken for useless, and passed over while requests failed.
+/// Such shrinkers were measured as useless, and passed over while requests failed.
 #[test]
 fn pages_that_a_shrinker_frees_on_another_cpu_count() {
     let memory = [region(NORMAL, 2048, 0)];
@@ -374,7 +365,7 @@ fn pages_that_a_shrinker_frees_on_another_cpu_count() {
     cache.pages.lock().expect("not poisoned").clear();
 }
 
-/// Reports pages and keeps them as long as it is told to.
+/// Reports pages, and keeps them while its flag is set.
 struct Late(&'static Cache, Flag);
 
 impl Shrinker for Late {

@@ -10,7 +10,7 @@ use core::sync::atomic::Ordering;
 use std::thread;
 
 use common::machine::Machine;
-use common::world::{Frames, World, pages, region};
+use common::world::{Frames, NORMAL, Slots, World, holes, pages, region};
 use pagemill::{
     Account, AccountLimits, AllocPages, BulkRequest, Config, DirectMap, Effort, Gfp,
     MAX_NR_SHRINKERS, Mempool, Order, Page, Shortage, ShrinkControl, Shrinker, TooManyShrinkers,
@@ -19,15 +19,7 @@ use pagemill::{
 #[expect(clippy::disallowed_types, reason = "a test's own: loom has no business here")]
 type Count = core::sync::atomic::AtomicUsize;
 
-/// First frame above 4 GiB.
-const NORMAL: u64 = 1 << 20;
 const ROUNDS: usize = if cfg!(miri) { 5 } else { 500 };
-
-type Slots<'w> = Vec<Option<Page<Frames<'w>>>>;
-
-fn holes<'w>(nr: usize) -> Slots<'w> {
-    (0..nr).map(|_| None).collect()
-}
 
 /// One zone in which a list holds one page and nothing is kept back.
 fn bare(nr_frames: u64) -> World {
@@ -66,9 +58,8 @@ fn who_may_not_fail_is_charged_past_the_limit() {
     assert_eq!((account.usage().current, above.usage().current), (0, 0));
 }
 
-/// Below the low watermark, too, pages in the CPU's own list are there for everybody.
 #[test]
-fn what_the_cpus_own_list_holds_is_given_to_those_who_take_what_is_easy() {
+fn fast_requests_use_the_cpus_own_list_below_the_low_watermark() {
     let memory = [region(NORMAL, 4096, 0)];
     let world = World::new(&Config::new(&memory, 1));
     let frames = world.frames();
@@ -147,8 +138,8 @@ fn callers_of_a_mempool_that_need_more_than_half_of_it_take_turns() {
     drop(taken);
 }
 
-/// Whoever came later took from the reserve what an earlier one was waiting for; and pages that
-/// were freed past the reserve did not end a wait.
+/// A later request took pages from the reserve that an earlier one was waiting for, and pages that were
+/// freed past the reserve did not end a wait.
 #[test]
 fn a_mempool_serves_in_the_order_of_arrival_and_from_wherever_pages_come() {
     let world = bare(64);

@@ -10,15 +10,11 @@ use std::thread;
 
 use common::machine::set_cpu;
 use common::rng::Rng;
-use common::world::{Frames, World, order, region};
+use common::world::{Frames, NORMAL, Slots, World, order, region};
 use pagemill::{AllocPages, Config, Gfp, NodeId, Page, PageList, SharedPage, free_pages_bulk};
 
-/// First frame above 4 GiB.
-const NORMAL: u64 = 1 << 20;
 const NR_THREADS: u32 = 4;
 const STEPS: usize = if cfg!(miri) { 10 } else { 100_000 };
-
-type Slots<'w> = Vec<Option<Page<Frames<'w>>>>;
 
 /// What threads send to each other.
 enum Parcel<'w> {

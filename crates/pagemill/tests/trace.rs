@@ -6,14 +6,12 @@ extern crate alloc;
 mod common;
 
 use common::machine::{Traces, traced};
-use common::world::{Frames, World, pages, region};
+use common::world::{Frames, NORMAL, World, holes, pages, region};
 use pagemill::{
     Account, AccountLimits, AllocPages, BulkRequest, Config, Effort, Event, FaultConfig, Gfp,
     MAX_ORDER, Mempool, MigrateType, NodeId, Order, Page, Pfn, Shortage, ShrinkControl, Shrinker,
 };
 
-/// First frame above 4 GiB.
-const NORMAL: u64 = 1 << 20;
 const NODE: NodeId = NodeId::new(0);
 
 /// One zone, lists of up to 8 pages that are filled by 4, and a reserve of `min_free` pages.
@@ -59,10 +57,6 @@ fn refill(nr_pages: usize) -> Event {
 
 const LOCKED: Event = Event::ZoneLocked { node: NODE, zone: 0, shard: 0 };
 const UNLOCKED: Event = Event::ZoneUnlocked { node: NODE, zone: 0, shard: 0 };
-
-fn holes<'w>(nr: usize) -> Vec<Option<Page<Frames<'w>>>> {
-    (0..nr).map(|_| None).collect()
-}
 
 /// Takes `nr` pages one by one.
 fn take(frames: Frames<'_>, nr: usize) -> Vec<Option<Page<Frames<'_>>>> {

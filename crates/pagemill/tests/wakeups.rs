@@ -1,4 +1,4 @@
-//! Who waits for memory is woken: none of these waits ends because the waiter looked again by itself.
+//! Waiters for memory are woken: none of these waits ends because the waiter looked again by itself.
 //!
 //! The machine waits for a minute where no wake-up comes, and counts that.
 
@@ -11,7 +11,7 @@ use core::sync::atomic::Ordering;
 use std::thread;
 
 use common::machine::Machine;
-use common::world::{Frames, World, order, pages, region};
+use common::world::{Frames, NORMAL, Slots, World, holes, order, pages, region};
 use pagemill::{
     Account, AccountLimits, AllocPages, BulkRequest, Config, Effort, Folio, Gfp, LocalPages,
     Mempool, Page, PageList, PageVec, ShrinkControl, Shrinker, free_pages_bulk,
@@ -19,15 +19,6 @@ use pagemill::{
 
 #[expect(clippy::disallowed_types, reason = "a test's own: loom has no business here")]
 type Count = core::sync::atomic::AtomicUsize;
-
-/// First frame above 4 GiB.
-const NORMAL: u64 = 1 << 20;
-
-type Slots<'w> = Vec<Option<Page<Frames<'w>>>>;
-
-fn holes<'w>(nr: usize) -> Slots<'w> {
-    (0..nr).map(|_| None).collect()
-}
 
 /// One zone that keeps nothing back, on a machine where only wake-ups end a wait.
 fn patient(nr_frames: u64) -> World {
@@ -67,7 +58,7 @@ fn slot<'w>(pages: &mut Vec<Page<Frames<'w>>>) -> Slots<'w> {
 }
 
 #[test]
-fn every_way_to_free_a_page_wakes_who_waits_for_one() {
+fn every_way_to_free_a_page_wakes_a_waiter() {
     type Way = for<'w> fn(Frames<'w>, &mut Vec<Page<Frames<'w>>>);
     let ways: [(&str, Way); 7] = [
         ("drop", |_, pages| drop(pages.pop())),
@@ -108,7 +99,7 @@ fn every_way_to_free_a_page_wakes_who_waits_for_one() {
 }
 
 #[test]
-fn a_block_or_a_page_that_somebody_pays_for_wakes_who_waits() {
+fn a_freed_block_or_charged_page_wakes_a_waiter() {
     for is_charged in [false, true] {
         let world = patient(64);
         let frames = world.frames();
@@ -133,10 +124,10 @@ fn a_block_or_a_page_that_somebody_pays_for_wakes_who_waits() {
     }
 }
 
-/// The first wants a block that cannot be had, so it leaves without giving anything back: nothing but
-/// its leaving lets the second go on, for which there is enough.
+/// The first waiter wants a block that cannot be had, and leaves without freeing anything. There is
+/// enough for the second, which goes on only because the first has left.
 #[test]
-fn who_leaves_the_queue_wakes_who_comes_next() {
+fn a_waiter_that_leaves_the_queue_wakes_the_next_one() {
     let world = patient(64);
     let frames = world.frames();
     let (apart, kept): (Vec<_>, Vec<_>) =
@@ -194,7 +185,7 @@ fn who_leaves_the_queue_wakes_who_comes_next() {
 }
 
 #[test]
-fn pages_that_come_back_to_a_mempool_wake_who_waits_for_them() {
+fn pages_that_return_to_a_mempool_wake_its_waiters() {
     let world = patient(64);
     let frames = world.frames();
     let pool = Mempool::new(frames, 8, Gfp::KERNEL).expect("there is memory");
@@ -217,7 +208,7 @@ fn pages_that_come_back_to_a_mempool_wake_who_waits_for_them() {
     drop(taken);
 }
 
-/// Has nothing to give, and takes until it is told to say so.
+/// Frees nothing, and returns from a scan only when its flag says so.
 struct Slow {
     nr_asked: Count,
     may_end: Count,
@@ -238,7 +229,7 @@ impl Shrinker for Slow {
 }
 
 #[test]
-fn the_end_of_a_shrinkers_turn_wakes_who_waits_for_it() {
+fn the_end_of_a_shrinkers_turn_wakes_a_waiter() {
     let frames: Frames<'static> = Box::leak(Box::new(patient(64))).frames();
     let slow: &'static Slow =
         Box::leak(Box::new(Slow { nr_asked: Count::new(0), may_end: Count::new(0) }));

@@ -39,9 +39,9 @@ pub enum Effort {
 /// them. It does not wait for others to free memory unless it brings the means to end that wait, a
 /// [`stop`](Self::stop) callback, or may not fail ([`Gfp::NOFAIL`]). If it waits, it waits its turn
 /// among those who wait for pages of the same nodes, holding nothing until then, so that two requests
-/// for the last pages are served one after the other. Those who do not wait take what they find
-/// meanwhile, and so does whoever waits for one block of an order up to 3. Where more than 64 wait
-/// for a turn, the rest come in no order.
+/// for the last pages are served one after the other. Meanwhile, requests that do not wait, and those
+/// that wait for one block of an order up to 3, take the pages that they find. If more than 64 requests
+/// wait for a turn, those beyond 64 are served in no order.
 #[derive(Clone, Copy)]
 #[expect(clippy::exhaustive_structs, reason = "plain data; start from BulkRequest::new")]
 pub struct BulkRequest<'a> {
@@ -53,11 +53,12 @@ pub struct BulkRequest<'a> {
     pub effort: Effort,
     /// On which nodes.
     pub policy: Policy<'a>,
-    /// Who pays; `None` for whoever [`Gfp::ACCOUNT`] says. Charged once for the whole request. One
+    /// The account that pays; `None` for the one that [`Gfp::ACCOUNT`] selects. Charged once for the whole request. One
     /// that is closed, or of another allocator, cannot pay: [`Shortage::Account`].
     pub account: Option<AccountId>,
     /// Ends the request's efforts, and its waiting, when it returns true; asked before it reclaims
-    /// or waits, and after every 512 pages. Whoever takes less than all gets what is there then.
+    /// or waits, and after every 512 pages. Unless the effort is all or nothing, the request then returns
+    /// the pages that it has.
     pub stop: Option<&'a dyn Fn() -> bool>,
 }
 
@@ -533,7 +534,7 @@ impl<S: PageSource> Search<'_, S> {
         }
         if self.request.order == Order::ZERO {
             let gfp = self.gfp.difference(Gfp::ZERO);
-            // Whoever may want to stop is asked now and then.
+            // With a stop callback, in steps, so that it is called between them.
             let step = if self.stop.is_some() { PAGES_PER_HOLD } else { usize::MAX };
             while done < share.nr {
                 let nr = (share.nr - done).min(step);

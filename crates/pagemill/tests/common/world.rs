@@ -6,14 +6,25 @@ use core::ptr::NonNull;
 use std::sync::Mutex;
 
 use pagemill::{
-    Config, MemoryRegion, NodeId, Order, PAGE_SHIFT, PageAllocator, Pfn, PhysAddr, ReservedRange,
-    ZoneInfo, ZoneKind,
+    Config, MemoryRegion, NodeId, Order, PAGE_SHIFT, Page, PageAllocator, Pfn, PhysAddr,
+    ReservedRange, ZoneInfo, ZoneKind,
 };
 
 use super::machine::{Machine, check_balance, set_cpu, take_zeroed};
 
+/// First frame above 4 GiB.
+pub(crate) const NORMAL: u64 = 1 << 20;
+
 /// How the tests reach an allocator.
 pub(crate) type Frames<'w> = &'w PageAllocator<Machine>;
+
+/// Room for pages of a bulk request.
+pub(crate) type Slots<'w> = Vec<Option<Page<Frames<'w>>>>;
+
+/// Returns `nr` empty slots.
+pub(crate) fn holes<'w>(nr: usize) -> Slots<'w> {
+    (0..nr).map(|_| None).collect()
+}
 
 /// An allocator on a [`Machine`].
 #[derive(Debug)]

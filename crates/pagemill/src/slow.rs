@@ -235,17 +235,17 @@ impl<P: Platform> PageAllocator<P> {
         let nodes = self.request(&self.pin(), ask.gfp, ask.node).on(ask.nodes).nodes();
         let (mut rounds, mut rounds_in_all) = (0, 0);
         loop {
-            // This CPU's lists before they are drained: below the last mark, a page that goes back to
-            // its zone is out of reach.
-            if let Some(page) = self.try_last(ask, gfp).or_else(|| self.take_own(ask)) {
+            if let Some(page) = self.try_last(ask, gfp) {
                 return Ok(page);
             }
             if !gfp.contains(Gfp::DIRECT_RECLAIM) {
-                return Err(Shortage::Memory);
+                return self.take_own(ask).ok_or(Shortage::Memory);
             }
             if ask.is_stopped() {
                 return Err(Shortage::Stopped);
             }
+            // Not from this CPU's lists first: a handler may have taken those pages from the reserve, which
+            // lacks them. Reclaim returns them to the zone, as in Linux.
             let passes_over = self.shrinkers.passes_over(ShrinkControl { gfp, nodes });
             let freed = self.reclaim_directly(ask.order, gfp, nodes, Whom::Due);
             if let Some(page) = self.try_last(ask, gfp) {

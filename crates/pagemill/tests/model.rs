@@ -225,8 +225,6 @@ fn all_four_kinds_of_zones() {
     let config = Config {
         zone_dma: true,
         movable_bytes: pages(1024),
-        // Else a request nearly always finds a page in its CPU's own list.
-        pcp_high: Some(8),
         min_free_bytes: Some(pages(200)),
         lowmem_reserve_ratio: [64, 32, 16, 0],
         ..Config::new(&memory, 2)

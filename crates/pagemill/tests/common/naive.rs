@@ -232,22 +232,18 @@ impl Naive {
         if let Some(&zone) = zones.iter().find(by_low).or_else(|| zones.iter().find(by_min)) {
             return Some(zone);
         }
+        if want.gfp.contains(Gfp::DIRECT_RECLAIM) && seen.nr_listed() > 0 {
+            // Every list is emptied before the request is given up.
+            return zones.into_iter().find(|&zone| {
+                let free = &self.zones[zone].free;
+                let enough = |mark| self.above(zone, free.len() as u64, mark, want, order);
+                lowest(zone).is_none_or(enough) && has_block(&maximal_blocks(free), order)
+            });
+        }
         // The CPU's own pages leave the zones as they are, but not those that a zone keeps back.
         let kept =
             |zone: usize| self.zones[zone].marks.lowmem_reserve[want.gfp.highest_zone().index()];
-        let by_own = |&&zone: &&usize| own(zone) > 0 && seen.zones[zone].free >= kept(zone);
-        if let Some(&zone) = zones.iter().find(by_own) {
-            return Some(zone);
-        }
-        if !want.gfp.contains(Gfp::DIRECT_RECLAIM) || seen.nr_listed() == 0 {
-            return None;
-        }
-        // Every list is emptied before the request is given up.
-        zones.into_iter().find(|&zone| {
-            let free = &self.zones[zone].free;
-            let enough = |mark| self.above(zone, free.len() as u64, mark, want, order);
-            lowest(zone).is_none_or(enough) && has_block(&maximal_blocks(free), order)
-        })
+        zones.into_iter().find(|&zone| own(zone) > 0 && seen.zones[zone].free >= kept(zone))
     }
 
     /// Foretells which zone serves a bulk request of `claim` pages; `None` if none has so many.

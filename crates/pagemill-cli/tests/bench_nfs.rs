@@ -157,3 +157,28 @@ fn a_server_does_not_start_for_a_parent_that_is_another() {
     let line = String::from_utf8(output.stderr).unwrap();
     assert!(line.contains("--die-with 1: this is not the parent process"), "{line}");
 }
+
+/// In a user namespace that allows no further namespaces, as most containers do.
+#[test]
+fn without_namespaces_the_two_commands_to_use_instead_are_named() {
+    let script = "echo 0 >/proc/sys/user/max_net_namespaces; \
+                  echo 0 >/proc/sys/user/max_user_namespaces; exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "sh", "-ec", script, "sh"]);
+    command.args([env!("CARGO_BIN_EXE_pagemill"), "bench", "nfs", "--no-sinks"]);
+    let Ok(output) = command.stdin(Stdio::null()).output() else {
+        return eprintln!("SKIPPED: there is no unshare");
+    };
+    let text = String::from_utf8(output.stderr).unwrap();
+    if text.contains("unshare:") || text.contains("sh:") {
+        return eprintln!("SKIPPED: no user namespace with limits of its own: {text}");
+    }
+    assert!(!output.status.success());
+    assert!(text.contains("cannot make namespaces"), "{text}");
+    for command in [
+        "`pagemill nfsd --export DIR --listen 127.0.0.1:20490`",
+        "`pagemill bench nfs --server mine=127.0.0.1:20490 --export DIR`",
+    ] {
+        assert!(text.contains(command), "{text}");
+    }
+}

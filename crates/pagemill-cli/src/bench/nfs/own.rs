@@ -37,9 +37,13 @@ impl OwnFolder {
     /// What the system answers.
     pub(crate) fn in_sandbox() -> anyhow::Result<Self> {
         let refused = |error: HostError| {
-            let hint = "without them, every user of this machine could change the files of the \
-                        servers; start servers as you like and name them with --server";
-            anyhow::Error::new(error).context(format!("{error}; {hint}"))
+            anyhow::Error::new(error).context(format!(
+                "{error}; without them, every user of this machine could change the files of the \
+                 servers. Start a server yourself, as a user other than root and on an empty \
+                 directory with an absolute path: `pagemill nfsd --export DIR --listen \
+                 127.0.0.1:20490`. Then name it: `pagemill bench nfs --server \
+                 mine=127.0.0.1:20490 --export DIR`"
+            ))
         };
         Self::under(enter_sandbox().map_err(refused)?)
     }

@@ -25,6 +25,7 @@ use alloc::sync::Arc;
 use core::convert::Infallible;
 use core::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
 
 use pagemill_host::FsIdentity;
@@ -336,6 +337,21 @@ impl Vfs {
                 self.nodes.remove(node.fh());
             }
         }
+    }
+
+    /// Returns the paths of exports whose file systems keep a thread of this process: with a call, or
+    /// with a file that is being closed. Withdrawn exports may be among them.
+    ///
+    /// A path that stays in the result belongs to a file system that does not respond.
+    #[must_use]
+    pub fn exports_at_work(&self) -> Vec<PathBuf> {
+        let table = self.exports();
+        let mut paths = table.closings.paths();
+        let at_work = table.iter().filter(|export| self.turns.are_at_work(export.file_system()));
+        paths.extend(at_work.map(|export| export.rule().path.clone()));
+        paths.sort();
+        paths.dedup();
+        paths
     }
 
     /// Returns how many files are held by descriptors.

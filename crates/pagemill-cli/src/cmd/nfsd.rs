@@ -34,6 +34,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Longest wait for calls to end when the server stops.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
+/// Longest wait for files to be closed after that.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Serves until TERM or INT; the second of them ends it at once, whatever is under way.
 ///
@@ -88,6 +90,7 @@ pub(crate) fn run(args: &NfsdArgs) -> anyhow::Result<()> {
         Some(false) => warn!("some replies did not go out in time"),
         None => warn!("some calls still wait for a file system; the server ends without them"),
     }
+    warn_of_hung_exports(&service);
     info!("{}", statistics::line(&service));
     Ok(())
 }
@@ -107,6 +110,30 @@ fn stop(service: &Arc<Service>) -> Option<bool> {
     match started {
         Ok(_detached) => stopped.recv_timeout(STOP_LIMIT).ok(),
         Err(_no_thread) => Some(service.stop()),
+    }
+}
+
+/// Names the exports whose file systems keep threads of this process, where they do for a while.
+///
+/// A thread that waits for a FUSE daemon cannot be ended, not even by KILL, once the daemon has read
+/// the request. The kernel keeps the process until the daemon answers or the file system is gone.
+///
+/// # Source
+/// `linux-7.0` `fs/fuse/dev.c` `request_wait_answer`
+fn warn_of_hung_exports(service: &Service) {
+    let since = Instant::now();
+    let mut hung = service.vfs.exports_at_work();
+    while !hung.is_empty() && since.elapsed() < CLOSE_LIMIT {
+        thread::sleep(CLOSE_LIMIT / 40);
+        hung = service.vfs.exports_at_work();
+    }
+    for path in hung {
+        warn!(
+            ?path,
+            "the file system of an export does not respond; the kernel may keep this process, which \
+             serves nothing any more, until it does: end the process that serves the file system, \
+             or unmount it with umount --force"
+        );
     }
 }
 

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use crate::export::ExportRule;
 use crate::fh::{ExportId, Fh, FhKey, FhParts, ObjectId, Stamp};
 use crate::status::NfsStatus;
-use crate::vfs::closer::Closer;
+use crate::vfs::closer::{Closer, Closings};
 use crate::vfs::finder::Finder;
 use crate::vfs::mounted::{HandleLife, Location, Mounted};
 use crate::vfs::stats::ExportStats;
@@ -126,7 +126,9 @@ impl Export {
         };
         let known = before.by_id(id);
         let stats = known.as_ref().map(|export| Arc::clone(&export.stats)).unwrap_or_default();
-        let closer = known.map(|export| Arc::clone(&export.closer)).unwrap_or_default();
+        let closer = known.map(|export| Arc::clone(&export.closer)).unwrap_or_else(|| {
+            Arc::new(Closer::new(rule.path.clone(), Arc::clone(&before.closings)))
+        });
         let refused = |_status: NfsStatus| failed(Errno::STALE);
         let root_object = finder.name_of(root.as_fd(), c"").map_err(refused)?;
         Ok(Self {
@@ -245,6 +247,8 @@ impl Export {
 pub struct ExportTable {
     exports: Vec<Arc<Export>>,
     by_id: HashMap<ExportId, Arc<Export>>,
+    /// The same for all tables of a server.
+    pub(crate) closings: Arc<Closings>,
 }
 
 impl ExportTable {
@@ -255,7 +259,7 @@ impl ExportTable {
         before: &Self,
         mut refuse: impl FnMut(VfsError) -> Result<(), VfsError>,
     ) -> Result<Self, VfsError> {
-        let mut table = Self::default();
+        let mut table = Self { closings: Arc::clone(&before.closings), ..Self::default() };
         for mut rule in rules {
             // The same export with or without a slash at its end.
             rule.path = rule.path.components().collect();
@@ -301,7 +305,7 @@ impl ExportTable {
     /// Returns the same directories, none of them opened again, with rules that `change` has changed.
     /// It may not change their paths.
     pub(crate) fn with_rules(&self, change: impl Fn(&mut ExportRule)) -> Self {
-        let mut table = Self::default();
+        let mut table = Self { closings: Arc::clone(&self.closings), ..Self::default() };
         for export in &self.exports {
             let mut rule = export.rule.clone();
             change(&mut rule);
@@ -319,7 +323,11 @@ impl ExportTable {
         let mut export = Export::open(rule, key, &Self::default()).unwrap();
         export.finder = Arc::new(Finder::searching(export.root(), room));
         let export = Arc::new(export);
-        Self { by_id: HashMap::from([(export.id, Arc::clone(&export))]), exports: vec![export] }
+        Self {
+            by_id: HashMap::from([(export.id, Arc::clone(&export))]),
+            exports: vec![export],
+            closings: Arc::default(),
+        }
     }
 
     /// Returns the exports in the order of their rules.

@@ -2,7 +2,7 @@ use alloc::collections::BTreeMap;
 use core::time::Duration;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use tempfile::TempDir;
@@ -310,7 +310,18 @@ fn a_descriptor_whose_closing_hangs_keeps_nobody_waiting() {
         file.node.keep_open(file.who, Need::Read, hung(), &file.export.closer);
         forget(&world, &file);
     }
-    assert!(since.elapsed() < LINGER / 2, "nobody waited");
+    assert!(since.elapsed() < LINGER / 2, "no caller waited");
+    // The export is withdrawn by now, and is named nevertheless.
+    while world.vfs.exports_at_work() != [world.root_path()] {
+        assert!(since.elapsed() < LINGER / 2, "an export that hangs is not named");
+        std::thread::yield_now();
+    }
+    // The other end resets the connections, which ends the closer's wait.
+    listener.set_nonblocking(true).unwrap();
+    while !world.vfs.exports_at_work().is_empty() {
+        assert!(since.elapsed() < LINGER, "an export that does not hang is named");
+        drop(listener.accept().map(|(stream, _)| stream));
+    }
 }
 
 #[test]
@@ -867,7 +878,9 @@ fn exports_of_one_file_system_share_its_threads() {
     let hung: Vec<_> = (0..6).map(|_| enter(0).unwrap()).collect();
     assert_eq!(enter(1).unwrap_err(), NfsStatus::Jukebox, "the file system is at its limit");
     assert!(vfs.mount(&paths[1], &caller(None)).is_err(), "MOUNT counts too");
+    assert_eq!(vfs.exports_at_work(), paths);
     drop(enter(2).unwrap());
     drop(hung);
+    assert!(vfs.exports_at_work().is_empty());
     drop(enter(1).unwrap());
 }

@@ -124,6 +124,11 @@ impl Turns {
         }
     }
 
+    /// Returns whether threads are at work on a file system.
+    pub(crate) fn are_at_work(&self, fs: FileSystem) -> bool {
+        self.lock().file_systems.contains_key(&fs)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Busy> {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }

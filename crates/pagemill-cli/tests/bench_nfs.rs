@@ -28,8 +28,8 @@ struct Process {
 impl Bench {
     fn start() -> Self {
         let options = ["--time", "60000", "--rounds", "1", "--size", "1M", "--workloads", "null"];
-        // Signals that whoever runs the tests ignores, under nohup or in the background of a shell,
-        // are ignored by what the tests start, too.
+        // A process inherits which signals are ignored: under nohup, or in the background of a shell,
+        // the tests ignore some.
         let mut command = Command::new("env");
         command.args(["--default-signal=HUP,INT,TERM", env!("CARGO_BIN_EXE_pagemill")]);
         command.args(["bench", "nfs", "--no-sinks"]).args(options);
@@ -101,7 +101,7 @@ fn all_listen(servers: &[Process]) -> bool {
     })
 }
 
-/// Tells whether the process has ended; one that nobody has waited for yet has.
+/// Tells whether the process has ended; a zombie has.
 fn has_ended(process: &Process) -> bool {
     stat(process.pid).is_none_or(|(state, _, start)| state == "Z" || start != process.start)
 }
@@ -115,7 +115,7 @@ fn left_behind() -> Vec<PathBuf> {
 }
 
 #[test]
-fn nobody_outside_reaches_the_servers_or_their_files() {
+fn no_other_process_reaches_the_servers_or_their_files() {
     let mut bench = Bench::start();
     let Some(servers) = bench.servers() else { return };
     let namespaces = |pid: u32| {

@@ -383,7 +383,7 @@ fn statistics_are_offered_to_prometheus() {
     };
     let no_such_name = [opaque(&fh), opaque(b"nobody")].concat();
     assert_eq!(nfsd.call(100_003, 3, &no_such_name)[0], 2);
-    // Clients that ask nothing delay nobody.
+    // Idle clients delay no other.
     let idle: Vec<_> = (0..6).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
     let text = ask("GET /metrics?all HTTP/1.1");
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");

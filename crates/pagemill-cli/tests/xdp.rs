@@ -21,7 +21,7 @@ use serde_json::Value;
 
 fn pagemill(args: &[&str]) -> Command {
     let mut command = Command::new("env");
-    // Not ignored, even if whoever runs the tests does so: under nohup, or in a shell's background.
+    // Not ignored, even if the tests ignore it: under nohup, or in the background of a shell.
     command.args(["--default-signal=HUP,INT,TERM", env!("CARGO_BIN_EXE_pagemill")]);
     command.arg("xdp").args(args);
     command
@@ -367,7 +367,7 @@ fn an_interface_that_is_removed_ends_the_command() {
 }
 
 #[test]
-fn a_report_is_written_when_nobody_reads_the_lines_any_more() {
+fn a_report_is_written_after_the_reader_of_the_lines_is_gone() {
     if !private_network() {
         return;
     }

@@ -204,8 +204,8 @@ impl Vfs {
         Ok(())
     }
 
-    /// Exports those of these directories that can be, and no others any more. Returns why the rest
-    /// cannot.
+    /// Exports those of these directories that can be exported, and no others. Returns why each of
+    /// the others cannot.
     ///
     /// # Errors
     /// That the process may not act for itself.

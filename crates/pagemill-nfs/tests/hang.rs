@@ -8,7 +8,7 @@
 extern crate alloc;
 
 #[cfg(test)]
-#[expect(dead_code, reason = "other tests use the rest")]
+#[expect(dead_code, reason = "each test uses a part of this")]
 mod common;
 
 use core::time::Duration;
@@ -100,7 +100,7 @@ fn a_hung_export_leaves_others_their_threads() {
         let thaws = Thaws(&path);
         let chmod = Args::fh(&frozen).u32(1).u32(0o755).u32(0).u32(0).u32(0).u32(0).u32(0).u32(0);
         thread::scope(|scope| {
-            // More than the server has threads. A client that is told to ask again does so.
+            // More than the server has threads. A client that gets NFS3ERR_JUKEBOX repeats the call.
             let asks: Vec<_> = (0..8)
                 .map(|_| {
                     scope.spawn(|| {

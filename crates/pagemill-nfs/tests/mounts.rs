@@ -6,7 +6,7 @@
 extern crate alloc;
 
 #[cfg(test)]
-#[expect(dead_code, reason = "other tests use the rest")]
+#[expect(dead_code, reason = "each test uses a part of this")]
 mod common;
 
 use std::fs;
@@ -51,7 +51,7 @@ fn root(vfs: &Vfs, path: &Path) -> Object {
     resolve(vfs, &vfs.mount(path, &CALLER()).unwrap()).unwrap()
 }
 
-/// Finds a file as clients do, who ask again as long as they are told to.
+/// Finds a file as clients do, which repeat a call that gets NFS3ERR_JUKEBOX.
 fn resolve(vfs: &Vfs, fh: &Fh) -> NfsResult<Object> {
     for _ in 0..600 {
         match vfs.resolve(fh.as_bytes(), &CALLER()) {

@@ -7,7 +7,7 @@
 extern crate alloc;
 
 #[cfg(test)]
-#[expect(dead_code, reason = "other tests use the rest")]
+#[expect(dead_code, reason = "each test uses a part of this")]
 mod common;
 
 use std::fs;

@@ -33,8 +33,8 @@ pub(crate) type Ticket = u64;
 /// A number of bytes, shared by clients.
 ///
 /// A request is granted while less than the limit is used, so the limit is exceeded by at most one
-/// request; or while all that is used belongs to requests that wait, because nobody else would
-/// return any. Hence either nobody waits or a connection that does not wait holds bytes.
+/// request; or while all that is used belongs to requests that wait, because no other would
+/// return any. Hence either no request waits or a connection that does not wait holds bytes.
 pub(crate) struct Budget<T> {
     limit: usize,
     /// Guards what is used, and the queues of those that wait.

@@ -4,7 +4,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Clients that share one part of the server's limits.
 ///
-/// Ordered so that strangers come last: they are served when nobody else waits.
+/// Ordered so that strangers come last: they are served when no other client waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum ClientKey {
     /// One IPv4 address.

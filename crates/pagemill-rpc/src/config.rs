@@ -90,7 +90,7 @@ impl ServerConfig {
             // A page of a call's beginning for each connection, without a part of the budget.
             + self.max_connections
             // By which the budget may be exceeded: a call that was granted below the limit, and
-            // one that goes on so that others need not wait for each other.
+            // one that is granted although none is left, so that others do not wait for each other.
             + 2 * self.max_record_bytes().div_ceil(PAGE_SIZE)
     }
 

@@ -28,8 +28,8 @@
 //!
 //! # Panics in procedures
 //! A panic in a procedure costs the connection that the call came on. It is counted
-//! ([`Stats::panicked`]) and logged; the thread, its pages and all others go on. The same holds for
-//! a panic anywhere else in a worker thread. Where panics abort, one ends the process.
+//! ([`Stats::panicked`]) and logged; the thread, its pages and all other connections continue. The
+//! same holds for a panic anywhere else in a worker thread. Where panics abort, one ends the process.
 //!
 //! # Threads
 //! All threads wait on one set of events. One that finds a call reads on from the same connection

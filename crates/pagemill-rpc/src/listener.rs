@@ -10,8 +10,8 @@ use rustix::io::Errno;
 use crate::sync::{AtomicBool, AtomicUsize};
 use crate::transport::udp;
 
-/// Most connections that wait to be accepted: as many as Linux allows unless told otherwise. Beyond
-/// it, a client tries again only after a second.
+/// Most connections that wait to be accepted: the default limit of Linux. Beyond it,
+/// a client tries again only after a second.
 const MAX_BACKLOG: i32 = 4096;
 
 /// Most connections that one thread accepts before others may.

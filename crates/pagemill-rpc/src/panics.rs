@@ -1,4 +1,4 @@
-//! Panics: what is logged of them, and code that goes on after one.
+//! Panics: catches and logs them, so that the caller continues.
 
 use core::any::Any;
 use core::panic::AssertUnwindSafe;

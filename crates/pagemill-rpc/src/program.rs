@@ -143,7 +143,7 @@ impl<S: PageSource> fmt::Debug for Call<'_, S> {
 /// A program that a server serves.
 ///
 /// Where panics unwind, one in [`authorize`](Self::authorize) or [`call`](Self::call) closes the
-/// connection without an answer, and the thread goes on; a datagram is not answered. Where panics
+/// connection without an answer, and the thread continues; a datagram is not answered. Where panics
 /// abort, one ends the process.
 ///
 /// # Concurrency

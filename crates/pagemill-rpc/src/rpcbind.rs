@@ -54,7 +54,7 @@ pub struct Mapping {
     pub vers: u32,
     /// The way that calls come.
     pub transport: Transport,
-    /// The address that they come to. Of an IPv4 address, rpcbind is told the port alone.
+    /// The address that they come to. Of an IPv4 address, rpcbind registers the port alone.
     pub addr: SocketAddr,
 }
 
@@ -118,7 +118,7 @@ impl fmt::Display for RpcbindError {
             Self::Refused(mapping @ Mapping { prog, vers, addr, .. }) => write!(
                 f,
                 "rpcbind refused to register program {prog} version {vers} over {} at {addr}: \
-                 somebody else has registered it, or it takes the superuser",
+                 another process has registered it, or only the superuser may",
                 mapping.netid()
             ),
         }

@@ -72,7 +72,7 @@ fn take_over<S: Frames>(hub: &Hub<S>) {
     }
 }
 
-/// Closes connections that are in the way of those that wait for memory, until nobody waits.
+/// Closes connections that are in the way of those that wait for memory, until none waits.
 ///
 /// First go those of strangers, then those of the client that holds most, of its address that
 /// holds most, then those that have never completed a useful call, then those that hold most.

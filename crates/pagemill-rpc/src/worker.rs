@@ -131,10 +131,10 @@ struct Worker<'a, S: Frames> {
 
 /// What becomes of a connection after one of its calls.
 enum Then {
-    /// The thread goes on with it.
-    GoOn,
-    /// It is armed, or in the hands of others.
-    LetGo,
+    /// The thread continues with it.
+    Continue,
+    /// It is armed, or another thread has it.
+    Release,
     /// It is closed.
     Close,
 }
@@ -229,10 +229,10 @@ impl<'a, S: Frames> Worker<'a, S> {
     /// Receives and carries out calls of a connection.
     fn serve(&mut self, connection: &Arc<Connection<S>>) {
         let _in_hand = InHand { hub: self.hub, connection };
-        let mut then = Then::GoOn;
+        let mut then = Then::Continue;
         for _ in 0..MAX_TURN {
             then = self.one_call(connection);
-            if !matches!(then, Then::GoOn) || !self.refill() {
+            if !matches!(then, Then::Continue) || !self.refill() {
                 break;
             }
         }
@@ -240,8 +240,8 @@ impl<'a, S: Frames> Worker<'a, S> {
             then = Then::Close;
         }
         match then {
-            Then::GoOn => self.hub.gate.push(Arc::clone(connection), Lane::Busy),
-            Then::LetGo => {}
+            Then::Continue => self.hub.gate.push(Arc::clone(connection), Lane::Busy),
+            Then::Release => {}
             Then::Close => {
                 self.hub.close(connection);
             }
@@ -254,7 +254,7 @@ impl<'a, S: Frames> Worker<'a, S> {
         let stats = self.hub.dispatcher.stats();
         if connection.is_backlogged() {
             self.hub.arm(connection, true);
-            return Then::LetGo;
+            return Then::Release;
         }
         let more = match connection.receive(&mut self.rqst, &mut self.scratch, now, &|rqst| {
             self.hub.dispatcher.may_set_aside(rqst)
@@ -263,7 +263,7 @@ impl<'a, S: Frames> Worker<'a, S> {
             Received::Partly => return self.rest(connection),
             Received::Parked => {
                 stats.parked.bump();
-                return Then::LetGo;
+                return Then::Release;
             }
             Received::Closed => return Then::Close,
             Received::Bad(error) => {
@@ -290,7 +290,7 @@ impl<'a, S: Frames> Worker<'a, S> {
             return Then::Close;
         }
         self.hub.arm(connection, true);
-        Then::LetGo
+        Then::Release
     }
 
     /// Carries out a call that is over soon, with the connection in hand.
@@ -319,9 +319,9 @@ impl<'a, S: Frames> Worker<'a, S> {
             // It took long after all, and others go on; who took the connection counted it.
             (false, _) => {
                 connection.running.fetch_sub(1, Ordering::Relaxed);
-                Then::LetGo
+                Then::Release
             }
-            (true, true) => Then::GoOn,
+            (true, true) => Then::Continue,
             (true, false) => self.rest(connection),
         }
     }
@@ -340,9 +340,9 @@ impl<'a, S: Frames> Worker<'a, S> {
         if len <= PAGE_SIZE && self.hub.gate.budget.is_full() {
             self.hub.dispatcher.stats().parked.bump();
             if connection.postpone(&mut self.rqst, len) {
-                return Then::LetGo;
+                return Then::Release;
             }
-            return Then::GoOn;
+            return Then::Continue;
         }
         if self.flush(connection).is_err() {
             return Then::Close;
@@ -367,8 +367,8 @@ impl<'a, S: Frames> Worker<'a, S> {
         connection.running.fetch_sub(1, Ordering::Relaxed);
         match sent {
             false => Then::Close,
-            true if !kept => Then::LetGo,
-            true if more => Then::GoOn,
+            true if !kept => Then::Release,
+            true if more => Then::Continue,
             true => self.rest(connection),
         }
     }

@@ -68,7 +68,7 @@ fn memory_is_reserved_for_bytes_that_came_and_not_for_bytes_announced() {
     let clients = half_open(&world, Ipv4Addr::LOCALHOST, 40, 6000);
     world.await_that("all have begun", |world| world.server.nr_connections() == 40);
     slow_sum(&mut world.client());
-    assert_eq!(world.server.dispatcher().stats().parked.value(), 0, "nobody had to wait");
+    assert_eq!(world.server.dispatcher().stats().parked.value(), 0, "no connection had to wait");
     assert!(world.server.parked_bytes() <= 40 * 8192);
     drop(clients);
 }
@@ -80,7 +80,7 @@ fn a_client_that_fills_the_budget_gives_way_to_one_that_holds_less() {
     let clients = half_open(&world, OTHER, 40, 700_000);
     let stats = world.server.dispatcher().stats();
     world.await_that("the budget is used up", |_| stats.parked.value() > 0);
-    assert_eq!(stats.evicted.value(), 0, "they wait for each other, and nobody is closed for that");
+    assert_eq!(stats.evicted.value(), 0, "they wait for each other, and none is closed for that");
     slow_sum(&mut world.client());
     assert!(stats.evicted.value() > 0);
     drop(clients);
@@ -100,7 +100,7 @@ fn connections_that_stand_still_give_way_to_others_of_their_client() {
 #[test]
 fn connections_that_all_wait_for_memory_all_go_on() {
     // Each sends all of its call, in pieces that come at the same time: no one may wait for another
-    // for ever, and nobody is closed.
+    // for ever, and none is closed.
     let world = World::with(patient(), TestProgram::default());
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..40)

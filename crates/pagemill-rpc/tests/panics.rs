@@ -1,5 +1,5 @@
 //! Panics outside of procedures: in what receives, sends, accepts and looks after time limits. Each
-//! costs one connection at most; threads, sockets, locks, pages and the budget go on.
+//! costs one connection at most; threads, sockets, locks, pages and the budget stay usable.
 //!
 //! The panics come from the log, which the server calls in all these places.
 

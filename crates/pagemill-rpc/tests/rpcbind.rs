@@ -65,9 +65,9 @@ impl<S: Frames> Program<S> for Portmapper {
         let key = [call.args.u32()?, call.args.u32()?, call.args.u32()?];
         let port = call.args.u32()?;
         if call.header.proc < 3 {
-            self.ports.lock().expect("nobody panics with it").push(call.peer.addr.port());
+            self.ports.lock().expect("no thread panics with it").push(call.peer.addr.port());
         }
-        let mut map = self.map.lock().expect("nobody panics with it");
+        let mut map = self.map.lock().expect("no thread panics with it");
         let result = match call.header.proc {
             1 if map.contains_key(&key) || key[0] == 7 => 0,
             1 => u32::from(map.insert(key, port).is_none()),
@@ -88,7 +88,7 @@ impl Portmapper {
             *text = String::from_utf8(call.args.opaque_into(&mut room)?.to_vec()).expect("ASCII");
         }
         let [netid, addr, _owner] = texts;
-        let mut addrs = self.addrs.lock().expect("nobody panics with it");
+        let mut addrs = self.addrs.lock().expect("no thread panics with it");
         let key = (prog, vers, netid);
         let done = match call.header.proc {
             1 if self.refuses_ipv6 || addrs.contains_key(&key) => false,

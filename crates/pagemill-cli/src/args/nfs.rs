@@ -16,7 +16,7 @@ pub(crate) struct NfsArgs {
     ///
     /// Such as pagemill=127.0.0.1:2049,pid=4711. With mount=PORT if MOUNT has a port of its own.
     /// May be given several times. [default: two of our own, started for this in a network and over
-    /// a file system that nobody else reaches]
+    /// a file system that no other process reaches]
     #[arg(long = "server", value_name = "NAME=ADDR:PORT[,mount=PORT][,pid=PID]")]
     #[arg(requires = "export")]
     pub(crate) servers: Vec<ServerArg>,

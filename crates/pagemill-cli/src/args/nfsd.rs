@@ -24,7 +24,7 @@ pub(crate) struct NfsdArgs {
     pub(crate) exports_file: Vec<PathBuf>,
     /// Check the exports and end: everything must be in order, hosts' names included
     ///
-    /// A server leaves out what is not in order, with a warning, and serves the rest.
+    /// A server leaves out what is not in order, with a warning, and serves the other exports.
     #[arg(long)]
     pub(crate) check: bool,
     /// Address and port to listen on; may be repeated

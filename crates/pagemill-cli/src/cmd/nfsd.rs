@@ -104,7 +104,7 @@ fn stop(service: &Arc<Service>) -> Option<bool> {
         let is_drained = stopping.stop();
         // The last to drop the service is the main thread, which waits for its parts to end.
         drop(stopping);
-        // Nobody listens after the limit.
+        // The receiver is gone after the limit.
         let _ended = sender.send(is_drained);
     });
     match started {
@@ -283,7 +283,7 @@ fn reload(service: &Service, sources: &ExportSources) {
 fn survive(what: &str, work: impl FnOnce()) {
     // What it leaves half done is behind locks that hold whole values.
     if std::panic::catch_unwind(AssertUnwindSafe(work)).is_err() {
-        error!("{what} panicked; the server goes on");
+        error!("{what} panicked; the server continues");
     }
 }
 
@@ -305,7 +305,7 @@ fn tick(service: Arc<Service>, stats_every: Option<Duration>) -> io::Result<Send
     thread::Builder::new().name("ticker".into()).spawn(move || {
         let mut told = Instant::now();
         while stopped.recv_timeout(SWEEP_EVERY) == Err(RecvTimeoutError::Timeout) {
-            survive("closing files that nobody uses", || service.vfs.sweep());
+            survive("closing unused files", || service.vfs.sweep());
             if stats_every.is_some_and(|every| told.elapsed() >= every) {
                 told = Instant::now();
                 survive("showing statistics", || info!("{}", statistics::line(&service)));

@@ -207,7 +207,7 @@ fn first(one: anyhow::Result<()>, other: anyhow::Result<()>) -> anyhow::Result<(
         (Ok(()), other) => other,
         (Err(first), Ok(())) => Err(first),
         (Err(first), Err(second)) => {
-            // Nobody reads any more: that is neither news nor worth a line.
+            // The reader is gone: that is neither news nor worth a line.
             if !output::is_broken_pipe(&second) {
                 output::note(&output::one_line(&second));
             }

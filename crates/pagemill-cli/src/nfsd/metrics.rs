@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_ask_nothing_delay_nobody_however_many_there_are() {
+    fn any_number_of_idle_connections_delays_no_scrape() {
         let addr = served("here\n");
         let mut idle: Vec<_> = (0..4 * MAX_CONNECTIONS)
             .map(|number| {

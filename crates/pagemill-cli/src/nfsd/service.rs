@@ -68,7 +68,7 @@ impl Service {
         let vfs = Arc::new(Vfs::new(config)?);
         let exports = Exports::new(Arc::clone(&vfs));
         let bad = exports.set(core::mem::take(&mut plan.first))?;
-        // Somebody has just typed these.
+        // These were typed on the command line.
         if let Some(error) = bad.into_iter().find(|error| plan.exports.is_typed(error)) {
             return Err(error.into());
         }

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn totals_that_nobody_took_are_replaced() {
+    fn totals_that_were_not_taken_are_replaced() {
         let latest = LatestTotals::default();
         assert!(latest.take().is_none());
         assert!(latest.try_publish(totals(1)) && latest.try_publish(totals(2)));

@@ -234,12 +234,12 @@ impl Meter<'_> {
             };
             last = Instant::now();
             pairs.push(Pair { single, bulk });
-            let _ignored_if_nobody_counts = step.send(());
+            let _ignored_if_not_counted = step.send(());
         }
         Ok(())
     }
 
-    /// Tells whether there is more to measure: nobody asked to end, and packets are being made.
+    /// Tells whether there is more to measure: no signal asked to end, and packets are being made.
     fn goes_on(&self) -> bool {
         !self.interrupt.is_asked() && (self.is_making)()
     }
@@ -259,7 +259,7 @@ impl Meter<'_> {
                 // To the thread that makes packets, or the one that keeps them.
                 thread::yield_now();
             } else {
-                // Whoever had the CPU after a yield would keep it while the ring overflows.
+                // A thread that gets the CPU after a yield would keep it while the ring overflows.
                 core::hint::spin_loop();
             }
         }

@@ -127,7 +127,7 @@ pub fn parse_export_arg(text: &OsStr, defaults: ExportOptions) -> Result<ExportR
     Ok(ExportRule { path: PathBuf::from(OsString::from_vec(path.to_vec())), clients })
 }
 
-/// Returns the path at the beginning of a line, whatever is wrong with the rest.
+/// Returns the path at the beginning of a line, whatever is wrong behind it.
 fn path_of(line: &str) -> Option<PathBuf> {
     let first = match words(line) {
         Ok(words) => words.into_iter().next()?,

@@ -191,7 +191,7 @@ fn a_host_that_cannot_be_looked_up_gets_no_more_rights_by_a_wider_rule() {
         Some((Access::ReadWrite, Ports::Any, SquashWho::Nobody, ANONYMOUS)),
         "an address that is named by itself is that client"
     );
-    // A host with more rights limits nobody, and nobody is served who is not named.
+    // A host with more rights limits no client, and a client that no rule matches is not served.
     let wide = "/srv trusted(rw,insecure,no_root_squash) 10.0.0.0/8(ro)";
     let defaults = (Access::ReadOnly, Ports::Privileged, SquashWho::Root, ANONYMOUS);
     assert_eq!(served(wide, "10.0.0.2"), Some(defaults));

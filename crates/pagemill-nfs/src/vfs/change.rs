@@ -378,8 +378,8 @@ impl Vfs {
         if uid == Some(u32::MAX) || gid == Some(u32::MAX) {
             return Err(NfsStatus::Inval);
         }
-        // A new size sets the time of the last write to now, which whoever may write may do. To set
-        // that time alone is for the owner.
+        // A new size sets the time of the last write to now, which any caller that may write may do.
+        // To set that time alone is for the owner.
         let is_set_by_size = sattr.size.is_some() && sattr.mtime == SetTime::Now;
         let mtime = if is_set_by_size { SetTime::Keep } else { sattr.mtime };
         let times = Times::new(sattr.atime, mtime)?;

@@ -54,7 +54,7 @@ impl Table {
         self.put(object, Entry { dir, name: name.into() });
     }
 
-    /// Notes the same of a file that nobody has asked for, if that makes no other forgotten.
+    /// Notes the place of a file that no client has asked for, if there is room for it.
     pub(crate) fn insert_if_room(&mut self, object: ObjectId, dir: ObjectId, name: &[u8]) {
         let is_known = self.recent.contains_key(&object) || self.old.contains_key(&object);
         if is_known || self.recent.len() + 1 < self.max_nr_recent {
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_asked_for_drives_nothing_out() {
+    fn a_file_that_no_client_asked_for_displaces_none() {
         let (mut table, file, names) = deep();
         for number in 10..10_000 {
             table.insert_if_room(object(number), object(0), b"x");

@@ -281,7 +281,7 @@ fn an_export_that_is_withdrawn_keeps_nothing_open() {
 
 /// A socket stands for a file on a file system that hangs: closing it waits for data to be read.
 #[test]
-fn a_descriptor_whose_closing_hangs_keeps_nobody_waiting() {
+fn a_descriptor_whose_closing_hangs_delays_no_caller() {
     use rustix::net::sockopt::set_socket_linger;
     use std::io::Write;
 

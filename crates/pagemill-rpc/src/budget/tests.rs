@@ -23,7 +23,7 @@ fn the_client_that_holds_least_is_served_first() {
     assert!(budget.reserve(&request(1, 10), || 0).is_none());
     assert!(budget.reserve(&request(1, 1), || 1).is_some());
     assert!(budget.reserve(&request(0, 1), || 2).is_some());
-    assert!(!budget.is_beyond_its_share(client(1)), "nobody waits who has less, but strangers");
+    assert!(!budget.is_beyond_its_share(client(1)), "only strangers wait that have less");
     assert!(budget.reserve(&request(2, 10), || 3).is_some());
     assert!(budget.is_beyond_its_share(client(1)));
     assert_eq!(release(&budget, 1, 4), [(10, 3)], "6 are used and 10 fit: below the limit");
@@ -50,7 +50,7 @@ fn connections_that_all_hold_a_part_and_wait_do_not_wait_for_each_other() {
     assert!(budget.reserve(&request(1, 5), || 0).is_none());
     assert!(budget.reserve(&request(1, 5), || 0).is_none());
     assert!(budget.reserve(&more(5), || 1).is_some());
-    // The other would be the last that returns anything, so it goes on.
+    // The other would be the last that returns anything, so it is granted.
     assert!(budget.reserve(&more(5), || 2).is_none());
     assert_eq!(budget.used(), 11);
     assert_eq!(release(&budget, 1, 6), [(5, 1)]);
@@ -61,7 +61,7 @@ fn a_cancelled_request_is_not_served() {
     let budget = Budget::new(1);
     assert!(budget.reserve(&request(1, 1), || 0).is_none());
     let ticket = budget.reserve(&request(2, 1), || 1).unwrap();
-    budget.cancel(client(2), ticket, |_, _, _| unreachable!("nobody else waits"));
+    budget.cancel(client(2), ticket, |_, _, _| unreachable!("no other waits"));
     assert_eq!(release(&budget, 1, 1), []);
     budget.cancel(client(2), ticket, |_, _, _| unreachable!("it is gone"));
     assert_eq!((budget.used(), budget.nr_waiting()), (0, 0));
@@ -115,7 +115,7 @@ fn an_old_request_that_others_of_its_client_pass_does_not_let_the_client_pass_ot
     assert!(budget.reserve(&request(1, 1), || 1).is_some());
     assert!(budget.reserve(&request(2, 1), || 2).is_some());
     assert!(budget.reserve(&proven(1), || 3).is_some());
-    assert_eq!(release(&budget, 3, 1), [(1, 2)], "client 1 goes on with what came last");
+    assert_eq!(release(&budget, 3, 1), [(1, 2)], "client 1 is granted what was released last");
     assert_eq!(release(&budget, 2, 1), [(1, 3)]);
     assert_eq!(release(&budget, 1, 1), [(1, 1)]);
 }
@@ -276,6 +276,6 @@ fn random_requests_are_served_as_the_naive_budget_serves_them() {
             assert_eq!(release(&budget, connection.client, connection.held), []);
         }
         assert_eq!(budget.used(), 0);
-        assert!(lock(&budget.state).shares.is_empty(), "nothing is kept for nobody");
+        assert!(lock(&budget.state).shares.is_empty(), "no share is left");
     }
 }

@@ -41,7 +41,7 @@ fn connections_in_use_are_replaced_only_for_a_client_with_fewer() {
 }
 
 #[test]
-fn strangers_give_way_and_nobody_gives_way_to_them() {
+fn strangers_give_way_and_no_client_gives_way_to_them() {
     assert_eq!(replaced(&[(1, unproven()), (0, busy())], 2), Some(1));
     assert_eq!(replaced(&[(1, unproven()), (1, idle(1))], 0), None);
     assert_eq!(replaced(&[(1, unproven()), (0, unproven())], 0), Some(1));

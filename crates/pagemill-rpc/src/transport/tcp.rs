@@ -570,7 +570,7 @@ impl<S: Frames> Connection<S> {
         let is_proven = self.times.useful.load(Ordering::Relaxed) != 0;
         let request = Request { client: self.client, is_proven, bytes: 0, rest: 0, held: 0 };
         let ticket = self.gate.budget.reserve(&request, || Arc::downgrade(self));
-        // With the input locked: who goes on with the connection takes the ticket away.
+        // With the input locked: the next thread that receives from the connection clears it.
         self.ticket.store(ticket.unwrap_or(0), Ordering::Relaxed);
         ticket.is_some()
     }

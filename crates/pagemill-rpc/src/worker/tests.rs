@@ -18,7 +18,7 @@ const NR_BUSY: usize = 1024;
 /// Calls that a connection with many has sent: more than its turns in a test take.
 const NR_CALLS: usize = 512;
 
-/// A call of procedure 0 of a program that nobody serves. It is answered all the same.
+/// A call of procedure 0 of a program that is not served. It gets a reply nevertheless.
 fn call() -> Vec<u8> {
     let words = [7_u32, 0, 2, 1, 1, 0, 0, 0, 0, 0];
     let body = words.map(u32::to_be_bytes).concat();

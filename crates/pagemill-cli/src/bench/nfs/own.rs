@@ -1,6 +1,6 @@
 //! Our own servers, started for a measurement and ended with it.
 //!
-//! They serve without root squashing and on any port, so nobody else may reach them: they and the
+//! They serve without root squashing and on any port, so no other user may reach them: they and the
 //! load run in a network of their own, over a file system of their own. Both vanish with the last
 //! process, and the servers are killed when the process that started them ends, however it ends.
 

@@ -209,7 +209,7 @@ impl Served {
         }
         // The data is the end of the record, but for its padding.
         let start = record.checked_sub(len.next_multiple_of(4)).context("a call is too short")?;
-        // Whoever reaches the sink could fill the memory otherwise.
+        // Otherwise any process that reaches the sink could fill the memory.
         let end = offset.checked_add(len as u64).filter(|end| *end <= self.len);
         ensure!(end.is_some(), "a write of {len} bytes at {offset} ends behind the file");
         let written = pwrite(&**file, &bytes[start..start + len], offset)?;

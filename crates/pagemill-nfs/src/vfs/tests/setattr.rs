@@ -37,7 +37,7 @@ fn sized(size: u64) -> Sattr {
 }
 
 #[test]
-fn whoever_may_write_may_truncate_and_say_that_it_was_now() {
+fn a_caller_that_may_write_may_truncate_and_set_the_time_to_now() {
     with_file(0o666, |world, file| {
         let old = Sattr { atime: GIVEN, mtime: GIVEN, ..Sattr::default() };
         world.vfs.setattr(file, &old, None).result.unwrap();
@@ -52,7 +52,7 @@ fn whoever_may_write_may_truncate_and_say_that_it_was_now() {
 }
 
 #[test]
-fn whoever_may_write_may_set_each_time_to_now_and_to_nothing_else() {
+fn a_caller_that_may_write_may_set_each_time_to_now_only() {
     let now = |atime, mtime| Sattr { atime, mtime, ..Sattr::default() };
     with_file(0o666, |world, file| {
         for (atime, mtime) in [

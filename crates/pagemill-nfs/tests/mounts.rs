@@ -51,7 +51,7 @@ fn root(vfs: &Vfs, path: &Path) -> Object {
     resolve(vfs, &vfs.mount(path, &CALLER()).unwrap()).unwrap()
 }
 
-/// Finds a file as clients do, which repeat a call that gets NFS3ERR_JUKEBOX.
+/// Finds a file as clients do, which repeat a call that gets `NFS3ERR_JUKEBOX`.
 fn resolve(vfs: &Vfs, fh: &Fh) -> NfsResult<Object> {
     for _ in 0..600 {
         match vfs.resolve(fh.as_bytes(), &CALLER()) {

@@ -240,7 +240,11 @@ impl<S: Frames> Hub<S> {
         let table = lock(&self.table);
         let victim = table.least_useful(client, now, |connection| connection.standing()).cloned();
         drop(table);
-        victim.is_some_and(|connection| self.evict(&connection, "a new connection needs its place"))
+        // Another thread may close it at the same time, which frees its place just as well.
+        let evict = |connection: Arc<Connection<S>>| {
+            self.evict(&connection, "a new connection needs its place")
+        };
+        victim.map(evict).is_some()
     }
 
     /// Closes a connection of no use; false if there is none. Its descriptor is needed for one whose

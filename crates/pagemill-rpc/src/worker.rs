@@ -359,12 +359,15 @@ impl<'a, S: Frames> Worker<'a, S> {
             self.hub.arm(connection, true);
         }
         let verdict = self.judge(connection, route, now);
+        // Before the reply: a client that has it may count on the call being over. The time keeps the
+        // supervisor from taking the connection for idle after a call of minutes.
+        connection.times.active.store(self.hub.now(), Ordering::Relaxed);
+        connection.running.fetch_sub(1, Ordering::Relaxed);
         let sent = match verdict {
             Verdict::Reply => self.send_now(connection).is_ok(),
             Verdict::Silence => true,
             Verdict::Close => false,
         };
-        connection.running.fetch_sub(1, Ordering::Relaxed);
         match sent {
             false => Then::Close,
             true if !kept => Then::Release,

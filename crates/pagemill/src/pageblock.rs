@@ -90,22 +90,45 @@ impl Bitmap {
 
     /// Returns the first frame of the smallest free block that `wanted` fits into.
     pub(crate) fn find(&self, wanted: Order) -> Option<usize> {
-        (wanted.value()..=PAGEBLOCK_ORDER.value())
-            .find_map(|exponent| self.maximal_blocks(order(exponent)).next())
+        let mut exponent = wanted.value();
+        // Blocks below a word lie in words that are not full; those are searched once for each order.
+        let mut runs = self.words.map(|word| match word {
+            u64::MAX => 0,
+            word => runs_of(word, exponent.min(WORD_ORDER)),
+        });
+        while exponent < WORD_ORDER && runs.iter().any(|&word| word != 0) {
+            for (index, word) in runs.iter_mut().enumerate() {
+                let (alone, larger) = maximal_runs(*word, exponent);
+                if alone != 0 {
+                    return Some(index * WORD_NR_PAGES + alone.trailing_zeros() as usize);
+                }
+                *word = larger;
+            }
+            exponent += 1;
+        }
+        let above = exponent.max(WORD_ORDER)..=PAGEBLOCK_ORDER.value();
+        above.into_iter().find_map(|exponent| self.maximal_blocks(order(exponent)).next())
     }
 
     /// Yields the first frame of each free block of `order` that is not part of a larger one.
-    pub(crate) fn maximal_blocks(&self, order: Order) -> impl Iterator<Item = usize> + '_ {
-        let step = order.nr_pages();
-        (0..PAGEBLOCK_NR_PAGES).step_by(step).filter(move |&at| {
-            self.is_free(at, order) && (order == PAGEBLOCK_ORDER || !self.is_free(at ^ step, order))
+    pub(crate) fn maximal_blocks(&self, order: Order) -> impl Iterator<Item = usize> + use<> {
+        // From the order of a word on, a bit stands for a full word.
+        let (words, unit, exponent) = match order.value().checked_sub(WORD_ORDER) {
+            None => (self.words, 1, order.value()),
+            Some(above) => {
+                let mut words = [0; NR_WORDS];
+                words[0] = u64::from(self.full_words());
+                (words, WORD_NR_PAGES, above)
+            }
+        };
+        words.into_iter().enumerate().flat_map(move |(index, word)| {
+            let (mut alone, _) = maximal_runs(runs_of(word, exponent), exponent);
+            core::iter::from_fn(move || {
+                let bit = (alone != 0).then(|| alone.trailing_zeros() as usize)?;
+                alone &= alone - 1;
+                Some((index * WORD_NR_PAGES + bit) * unit)
+            })
         })
-    }
-
-    /// Tells whether all frames of the block at `at` are free.
-    #[inline]
-    pub(crate) fn is_free(&self, at: usize, order: Order) -> bool {
-        block_words(at, order).all(|(index, mask)| self.words[index] & mask == mask)
     }
 
     /// Tells whether no frame of the block at `at` is free.
@@ -285,6 +308,23 @@ fn lowest_ones(word: u64, nr: u32) -> u64 {
 #[inline]
 fn pair_up(runs: u64, exponent: u8) -> u64 {
     runs & runs >> (1_u32 << exponent) & ALIGNED[usize::from(exponent) + 1]
+}
+
+/// Returns the bits that begin an aligned run of 2^exponent ones.
+#[inline]
+fn runs_of(word: u64, exponent: u8) -> u64 {
+    (0..exponent).fold(word, pair_up)
+}
+
+/// Of the bits that begin a run of 2^exponent, returns those whose run is not half of a larger one, and
+/// the bits that begin the larger ones.
+#[inline]
+fn maximal_runs(runs: u64, exponent: u8) -> (u64, u64) {
+    if exponent == WORD_ORDER {
+        return (runs, 0);
+    }
+    let larger = pair_up(runs, exponent);
+    (runs & !(larger | larger << (1_u32 << exponent)), larger)
 }
 
 /// Returns the order of the largest aligned run of ones in a byte that is not zero.

@@ -111,8 +111,10 @@ fn in_the_way<S: Frames>(
     if since(began) >= hub.config.share_timeout && is_beyond() {
         return Some("a client that holds less memory needs it");
     }
-    // The server keeps it waiting itself.
-    if connection.is_waiting() {
+    // The server keeps it waiting itself, unless its client does not read replies. Such connections
+    // could hold all of the memory that they wait for.
+    let is_backlogged = connection.times.backlog.load(Ordering::Relaxed) != 0;
+    if connection.is_waiting() && !is_backlogged {
         return None;
     }
     if since(connection.times.active.load(Ordering::Relaxed)) >= hub.config.stall_timeout {

@@ -1,25 +1,24 @@
 //! The layer tables of ARCHITECTURE.md: imports flow down and never sideways.
 //!
 //! A table is a fenced block with one layer per line, the lowest first: ` ```layers crates ` for
-//! the crates of the workspace, ` ```layers NAME ` for the modules of crate NAME. What stands on a
-//! line may use what stands on earlier lines, and nothing else. A folder of modules counts as one
-//! module: inside it, files may use each other as they like. Test code is free.
+//! the crates of the workspace, ` ```layers NAME ` for the modules of crate NAME, ` ```layers
+//! NAME/FOLDER ` for the modules in a folder of it. What stands on a line may use what stands on
+//! earlier lines, and nothing else. A folder counts as one module outside, and has a table of its
+//! own for what is inside. Its head (`mod.rs`, or the file beside it) may use all that is inside,
+//! and nothing inside may use what the head itself defines. Test code is free.
 
 mod imports;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::fences::{Fence, fences};
-use crate::layers::imports::{ROOT_GLOB, crate_imports, reexports, test_modules};
+use crate::layers::imports::{GLOB, crate_imports, reexports, test_modules};
 use crate::packages::{Package, packages};
 use crate::tokens::tokens;
 use crate::tree::{Finding, Tree};
 
 /// The document that holds the tables.
 pub const ARCHITECTURE: &str = "ARCHITECTURE.md";
-/// The crates whose modules must have a table.
-pub const LAYERED_CRATES: &[&str] = &["pagemill", "pagemill-rpc", "pagemill-nfs"];
-
 /// Checks the table of the crates against the manifests.
 #[must_use]
 pub fn check_crates(tree: &Tree) -> Vec<Finding> {
@@ -57,24 +56,15 @@ pub fn check_crates(tree: &Tree) -> Vec<Finding> {
 pub fn check_modules(tree: &Tree) -> Vec<Finding> {
     let packages = packages(tree);
     let mut findings = Vec::new();
-    for name in LAYERED_CRATES {
-        let exists = packages.iter().any(|package| package.name == *name);
-        if exists && table_of(tree, name).is_none() {
-            let rule = format!("there is no block \"layers {name}\"");
-            findings.push(Finding::new(ARCHITECTURE, 1, rule));
+    for (title, table) in fences(tree.text(ARCHITECTURE).unwrap_or_default(), "layers") {
+        let name = title.split('/').next().unwrap_or_default();
+        if name != "crates" && packages.iter().all(|package| package.name != name) {
+            let rule = format!("a table for `{name}`, which is no crate");
+            findings.push(Finding::new(ARCHITECTURE, table.line, rule));
         }
     }
-    for (name, table) in fences(tree.text(ARCHITECTURE).unwrap_or_default(), "layers") {
-        if name == "crates" {
-            continue;
-        }
-        match packages.iter().find(|package| package.name == name) {
-            Some(package) => check_package(tree, package, &table, &mut findings),
-            None => {
-                let rule = format!("a table for `{name}`, which is no crate");
-                findings.push(Finding::new(ARCHITECTURE, table.line, rule));
-            }
-        }
+    for package in packages.iter().filter(|package| package.member) {
+        check_package(tree, package, &mut findings);
     }
     findings
 }
@@ -120,47 +110,132 @@ struct Module<'a> {
     text: &'a str,
 }
 
-fn check_package(tree: &Tree, package: &Package, table: &Fence<'_>, findings: &mut Vec<Finding>) {
-    let modules = modules(tree, package);
-    let mut names = BTreeMap::new();
-    for module in &modules {
-        if let Some(top) = module.path.first() {
-            names.entry(*top).or_insert_with(|| module.file.to_owned());
-        }
+/// The modules of a crate, and what their heads re-export.
+struct Crate<'a> {
+    modules: Vec<Module<'a>>,
+    /// By the path of the head: each name with the path that it stands for.
+    reexports: BTreeMap<Vec<&'a str>, BTreeMap<&'a str, Vec<&'a str>>>,
+}
+
+impl<'a> Crate<'a> {
+    fn new(modules: Vec<Module<'a>>) -> Self {
+        let is_module = |path: &[&str]| modules.iter().any(|module| module.path == path);
+        let reexports = modules
+            .iter()
+            .map(|module| {
+                let is_child = |name: &str| {
+                    let child: Vec<_> = module.path.iter().copied().chain([name]).collect();
+                    is_module(&child)
+                };
+                let names = reexports(&tokens(module.text), &module.path, is_child);
+                (module.path.clone(), names)
+            })
+            .collect();
+        Self { modules, reexports }
     }
-    let layer_of = layers(table, "module", &names, findings);
-    let root = modules.iter().find(|module| module.path.is_empty());
-    let reexports = root.map(|root| reexports(&tokens(root.text), &names)).unwrap_or_default();
-    for module in &modules {
-        let Some(own) = module.path.first() else {
+
+    fn is_module(&self, path: &[&str]) -> bool {
+        self.modules.iter().any(|module| module.path == path)
+    }
+
+    /// Returns the folders, the crate itself first: all paths with modules right below them.
+    fn folders(&self) -> BTreeSet<&[&'a str]> {
+        self.modules.iter().filter_map(|module| Some(module.path.split_last()?.1)).collect()
+    }
+
+    /// Returns the names right below `folder`, each with a file that stands for it.
+    fn children(&self, folder: &[&'a str]) -> BTreeMap<&'a str, String> {
+        let mut names = BTreeMap::new();
+        for module in &self.modules {
+            if let Some((name, _)) =
+                module.path.strip_prefix(folder).and_then(|rest| rest.split_first())
+            {
+                names.entry(*name).or_insert_with(|| module.file.to_owned());
+            }
+        }
+        names
+    }
+
+    /// Replaces names that heads re-export by what they stand for.
+    fn resolve(&self, parts: &[&'a str]) -> Vec<&'a str> {
+        let mut path = parts.to_vec();
+        // A chain of re-exports is short, and one that leads in a circle does not compile.
+        for _ in 0..8 {
+            let deepest = (0..path.len()).rev().find(|end| self.is_module(&path[..*end]));
+            let Some(end) = deepest else { break };
+            if self.is_module(&path[..=end]) {
+                break;
+            }
+            let Some(origin) = self.reexports[&path[..end]].get(path[end]) else { break };
+            if path.starts_with(origin) {
+                break;
+            }
+            path = origin.iter().copied().chain(path[end + 1..].iter().copied()).collect();
+        }
+        path
+    }
+}
+
+fn check_package(tree: &Tree, package: &Package, findings: &mut Vec<Finding>) {
+    let source = Crate::new(modules(tree, package));
+    for folder in source.folders() {
+        let children = source.children(folder);
+        // A single module has no order.
+        if children.len() < 2 {
+            continue;
+        }
+        let title = [&[package.name.as_str()], folder].concat().join("/");
+        let Some((_, table)) = table_of(tree, &title) else {
+            let rule = format!("there is no block \"layers {title}\"");
+            findings.push(Finding::new(ARCHITECTURE, 1, rule));
             continue;
         };
-        for import in crate_imports(&tokens(module.text), &module.path) {
-            let origin = if names.contains_key(import.name) {
-                Some(import.name)
-            } else {
-                reexports.get(import.name).copied()
-            };
-            let rule = match origin {
-                None if import.name == ROOT_GLOB => {
+        let layer_of = layers(&table, "module", &children, findings);
+        for module in &source.modules {
+            let inside = module.path.strip_prefix(folder);
+            if let Some((own, _)) = inside.and_then(|rest| rest.split_first()) {
+                check_file(&source, folder, own, module, &layer_of, findings);
+            }
+        }
+    }
+}
+
+/// Checks what one file below `folder` imports from the folder's other modules.
+fn check_file(
+    source: &Crate<'_>,
+    folder: &[&str],
+    own: &str,
+    module: &Module<'_>,
+    layer_of: &BTreeMap<&str, usize>,
+    findings: &mut Vec<Finding>,
+) {
+    for import in crate_imports(&tokens(module.text), &module.path) {
+        let path = source.resolve(&import.parts);
+        let written = import.parts.join("::");
+        let Some(rest) = path.strip_prefix(folder) else { continue };
+        let rule = match rest.first() {
+            None => continue,
+            Some(other) if *other == own => continue,
+            Some(other) => match (layer_of.get(own), layer_of.get(other)) {
+                (Some(own_layer), Some(layer)) if layer >= own_layer => format!(
+                    "module `{own}` (layer {own_layer}) imports `crate::{written}` from `{other}` \
+                     (layer {layer}): a module may import only from lower layers"
+                ),
+                (_, Some(_)) => continue,
+                (_, None) if *other == GLOB && folder.is_empty() => {
                     "imports everything from the crate root: name what it needs".to_owned()
                 }
-                None => format!(
-                    "`crate::{}` is neither a module nor re-exported from one by the crate root",
-                    import.path
+                (_, None) if folder.is_empty() => format!(
+                    "`crate::{written}` is neither a module nor re-exported from one by the crate \
+                     root"
                 ),
-                Some(other) if other == *own => continue,
-                Some(other) => match (layer_of.get(own), layer_of.get(other)) {
-                    (Some(own_layer), Some(layer)) if layer >= own_layer => format!(
-                        "module `{own}` (layer {own_layer}) imports `crate::{}` from `{other}` \
-                         (layer {layer}): a module may import only from lower layers",
-                        import.path
-                    ),
-                    _ => continue,
-                },
-            };
-            findings.push(Finding::new(module.file, import.line, rule));
-        }
+                (_, None) => format!(
+                    "module `{own}` imports `crate::{written}`, which the head of its folder \
+                     defines: move that to a module of the folder"
+                ),
+            },
+        };
+        findings.push(Finding::new(module.file, import.line, rule));
     }
 }
 

@@ -4,24 +4,22 @@ use std::collections::BTreeMap;
 
 use crate::tokens::Token;
 
-/// The name of an import that takes everything from the crate root.
-pub(crate) const ROOT_GLOB: &str = "*";
+/// The name of an import that takes everything from a module.
+pub(crate) const GLOB: &str = "*";
 
 /// A path into the crate, from its root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Import<'a> {
     pub(crate) line: usize,
-    /// The first part, a module or a name of the root; [`ROOT_GLOB`] for all of it.
-    pub(crate) name: &'a str,
-    /// The parts as written, after `crate::`.
-    pub(crate) path: String,
+    /// The names from the crate root on; [`GLOB`] at the end for all of a module.
+    pub(crate) parts: Vec<&'a str>,
 }
 
 /// Returns what `tokens`, the file of the module at `module`, names from the rest of its crate.
 ///
-/// Paths that begin with `crate` or that climb to the root with `super` count, whether they stand
-/// in a `use` or in an expression.
-pub(crate) fn crate_imports<'a>(tokens: &[Token<'a>], module: &[&str]) -> Vec<Import<'a>> {
+/// Paths that begin with `crate` or `super` count, whether they stand in a `use` or in an
+/// expression.
+pub(crate) fn crate_imports<'a>(tokens: &[Token<'a>], module: &[&'a str]) -> Vec<Import<'a>> {
     let mut imports = Vec::new();
     // The depths in braces at which inline modules opened: `super` climbs out of them first.
     let mut inline = Vec::new();
@@ -45,38 +43,49 @@ pub(crate) fn crate_imports<'a>(tokens: &[Token<'a>], module: &[&str]) -> Vec<Im
         if token.in_test || continues || text(at + 1) != "::" {
             continue;
         }
-        let leaves = match token.text {
-            "crate" => use_tree(tokens, at + 2),
+        let (from, leaves) = match token.text {
+            "crate" => (&module[..0], use_tree(tokens, at + 2)),
             "super" => {
                 let climbs = (at..).step_by(2).take_while(|index| text(*index) == "super").count();
-                if climbs != module.len() + inline.len() {
+                // A path that stays in this file, or one that the compiler refuses.
+                let Some(kept) = (module.len() + inline.len()).checked_sub(climbs) else {
+                    continue;
+                };
+                if kept >= module.len() {
                     continue;
                 }
-                use_tree(tokens, at + 2 * climbs)
+                (&module[..kept], use_tree(tokens, at + 2 * climbs))
             }
             _ => continue,
         };
         imports.extend(leaves.into_iter().filter_map(|leaf| {
-            let name = leaf.parts.first()?;
-            (*name != "self").then(|| Import { line: leaf.line, name, path: leaf.parts.join("::") })
+            let parts: Vec<_> = from.iter().copied().chain(leaf.parts).collect();
+            let names_itself = parts.first().is_none_or(|name| *name == "self");
+            (!names_itself).then_some(Import { line: leaf.line, parts })
         }));
     }
     imports
 }
 
-/// Returns for each name that the crate root re-exports the module among `modules` it is from.
+/// Returns for each name that the module at `module` re-exports from its children, or from
+/// elsewhere in the crate, the path that it stands for.
 pub(crate) fn reexports<'a>(
-    root: &[Token<'a>],
-    modules: &BTreeMap<&str, String>,
-) -> BTreeMap<&'a str, &'a str> {
+    tokens: &[Token<'a>],
+    module: &[&'a str],
+    is_child: impl Fn(&str) -> bool,
+) -> BTreeMap<&'a str, Vec<&'a str>> {
     let mut origins = BTreeMap::new();
-    for at in (0..root.len()).filter(|at| root[*at].text == "use") {
-        let text = |index: usize| root.get(index).map_or("", |token| token.text);
-        let from_root = matches!(text(at + 1), "crate" | "self") && text(at + 2) == "::";
-        for leaf in use_tree(root, if from_root { at + 3 } else { at + 1 }) {
-            if let Some(module) = leaf.parts.first().filter(|module| modules.contains_key(*module))
-            {
-                origins.insert(leaf.name, *module);
+    for at in (0..tokens.len()).filter(|at| tokens[*at].text == "use" && !tokens[*at].in_test) {
+        let text = |index: usize| tokens.get(index).map_or("", |token| token.text);
+        let (from, start) = match (text(at + 1), text(at + 2)) {
+            ("crate", "::") => (&module[..0], at + 3),
+            ("self", "::") => (module, at + 3),
+            _ => (module, at + 1),
+        };
+        for leaf in use_tree(tokens, start) {
+            let is_of_crate = start == at + 3 || leaf.parts.first().is_some_and(|n| is_child(n));
+            if is_of_crate {
+                origins.insert(leaf.name, from.iter().copied().chain(leaf.parts).collect());
             }
         }
     }

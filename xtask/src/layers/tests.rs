@@ -102,6 +102,50 @@ fn a_file_in_a_folder_is_bound_by_the_layer_of_the_folder() {
     }
 }
 
+/// [`good`] with a folder `zone` of two modules, of which the head re-exports a type.
+fn with_folder() -> Tree {
+    let tables = format!("{TABLE}```layers pagemill/zone\nlock\nshard\n```\n");
+    good()
+        .with(ARCHITECTURE, &tables)
+        .with("crates/pagemill/src/zone.rs", "pub use shard::Zone;\nmod sub { pub struct N; }\n")
+        .with("crates/pagemill/src/zone/lock.rs", "use crate::units::Pfn;\n")
+        .with(
+            "crates/pagemill/src/zone/shard.rs",
+            "use super::lock::Lock;\nuse crate::zone::lock;\n",
+        )
+}
+
+#[test]
+fn inside_a_folder_imports_flow_down_too() {
+    assert_eq!(lines(&check_modules(&with_folder())), [""; 0]);
+    for text in ["use super::shard::Zone;", "use crate::zone::Zone;", "use crate::Zone;"] {
+        let tree = with_folder().with("crates/pagemill/src/zone/lock.rs", text);
+        let findings = lines(&check_modules(&tree));
+        assert_eq!(findings.len(), 1, "{text}: {findings:?}");
+        assert!(findings[0].contains("module `lock` (layer 1) imports"), "{findings:?}");
+        assert!(findings[0].contains("from `shard` (layer 2)"), "{findings:?}");
+    }
+}
+
+#[test]
+fn what_the_head_defines_is_not_for_those_inside() {
+    for text in ["use super::sub::N;", "use crate::zone::sub;"] {
+        let tree = with_folder().with("crates/pagemill/src/zone/lock.rs", text);
+        let findings = lines(&check_modules(&tree));
+        assert_eq!(findings.len(), 1, "{text}: {findings:?}");
+        assert!(findings[0].contains("which the head of its folder defines"), "{findings:?}");
+    }
+}
+
+#[test]
+fn a_folder_needs_a_table() {
+    let tree = with_folder().with(ARCHITECTURE, TABLE);
+    assert_eq!(
+        lines(&check_modules(&tree)),
+        ["ARCHITECTURE.md:1: there is no block \"layers pagemill/zone\""]
+    );
+}
+
 #[test]
 fn a_module_and_the_table_must_know_each_other() {
     assert_eq!(
@@ -123,8 +167,8 @@ fn a_missing_table_is_reported() {
     assert_eq!(
         lines(&check_modules(&good().with(ARCHITECTURE, "```layers other\n```\n"))),
         [
-            "ARCHITECTURE.md:1: there is no block \"layers pagemill\"",
-            "ARCHITECTURE.md:1: a table for `other`, which is no crate"
+            "ARCHITECTURE.md:1: a table for `other`, which is no crate",
+            "ARCHITECTURE.md:1: there is no block \"layers pagemill\""
         ]
     );
     assert_eq!(

@@ -200,6 +200,57 @@ fn check_package(tree: &Tree, package: &Package, findings: &mut Vec<Finding>) {
     }
 }
 
+/// Returns the tables that the imports of today would allow, as they stand in the document: each
+/// module on the lowest line that it can have. Modules that import each other stand behind `# cycle`.
+#[must_use]
+pub fn suggest(tree: &Tree) -> String {
+    let mut text = String::new();
+    for package in packages(tree).iter().filter(|package| package.member) {
+        let source = Crate::new(modules(tree, package));
+        for folder in source.folders() {
+            let children = source.children(folder);
+            if children.len() < 2 {
+                continue;
+            }
+            let title = [&[package.name.as_str()], folder].concat().join("/");
+            text.push_str(&format!("```layers {title}\n{}```\n\n", rows(&source, folder)));
+        }
+    }
+    text
+}
+
+/// Returns the lines of a folder's table.
+fn rows(source: &Crate<'_>, folder: &[&str]) -> String {
+    let mut left: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for module in &source.modules {
+        let Some(([own, ..], _)) = module.path.strip_prefix(folder).map(|rest| (rest, ())) else {
+            continue;
+        };
+        let uses = left.entry(own).or_default();
+        for import in crate_imports(&tokens(module.text), &module.path) {
+            let path = source.resolve(&import.parts);
+            let other = path.strip_prefix(folder).and_then(|rest| rest.first().copied());
+            uses.extend(other.filter(|other| other != own));
+        }
+    }
+    let names: BTreeSet<&str> = left.keys().copied().collect();
+    let mut text = String::new();
+    while !left.is_empty() {
+        let is_free = |uses: &BTreeSet<&str>| {
+            uses.iter().all(|other| !left.contains_key(other) || !names.contains(other))
+        };
+        let free: Vec<_> = left.iter().filter(|(_, uses)| is_free(uses)).map(|(n, _)| *n).collect();
+        if free.is_empty() {
+            let cycle: Vec<_> = left.keys().copied().collect();
+            text.push_str(&format!("# cycle: {}\n", cycle.join(" ")));
+            break;
+        }
+        text.push_str(&format!("{}\n", free.join(" ")));
+        left.retain(|name, _| !free.contains(name));
+    }
+    text
+}
+
 /// Checks what one file below `folder` imports from the folder's other modules.
 fn check_file(
     source: &Crate<'_>,

@@ -55,67 +55,51 @@
 //! written to. This is the one thing that safe code can get wrong here, and it is not checked.
 //!
 //! # Invariants
-//! The proofs beside unsafe code cite these by name; all of it is in `rim`.
+//! The proofs beside unsafe code cite these by name; all of it is in `sys` and `xsk`.
 //!
-//! - `frame-in-custody` (`custody.rs`): a frame that was put in is neither read nor written through
+//! - `frame-in-custody` (`ring/in_flight.rs`): a frame that was put in is neither read nor written through
 //!   this crate until it is taken out.
-//! - `custody-first` (`rim/queue.rs`): an address is put on a ring only after its frame was put in
+//! - `custody-first` (`xsk/queue.rs`): an address is put on a ring only after its frame was put in
 //!   custody; it comes out when the ring brings it back, or after the socket was closed.
-//! - `ring-slots` (`rim/socket.rs`): a slot of a ring is read or written only where the protocol
+//! - `ring-slots` (`xsk/rings.rs`): a slot of a ring is read or written only where the protocol
 //!   says that it is this side's.
-//! - `ring-mapped` (`rim/mapping.rs`): while the memory of a ring lives, it is mapped.
+//! - `ring-mapped` (`xsk/mapping.rs`): while the memory of a ring lives, it is mapped.
 #![deny(unsafe_code)]
 
 extern crate alloc;
 
 mod capability;
-mod custody;
-mod datagram;
-mod descriptor;
 mod device;
 mod error;
-mod fault;
-mod frame;
-mod intake;
-mod lab;
-mod loopback;
 mod name;
 mod operation;
-mod outbox;
 mod packet;
-mod peer;
-mod pool;
-mod port;
-mod program;
-#[expect(unsafe_code, reason = "system calls, and memory that is shared with the kernel")]
-mod rim;
 mod ring;
-mod sink;
 mod socket;
-mod spin;
 mod sync;
-mod traffic;
-mod wire;
+mod sys;
+mod testbed;
 mod worker;
+mod xsk;
 
 pub use capability::Capabilities;
-pub use datagram::{DATAGRAM_HEADERS_LEN, Datagram};
-pub use device::{Device, DeviceCounters};
+pub use device::device::{Device, DeviceCounters};
+pub use device::fault::{Fault, FaultConfig};
+pub use device::loopback::Loopback;
 pub use error::XdpError;
-pub use fault::{Fault, FaultConfig};
-pub use frame::Frame;
-pub use lab::{VethPair, enter_private_network};
-pub use loopback::Loopback;
 pub use name::{InvalidName, Name};
 pub use operation::Operation;
-pub use packet::{DEFAULT_HEADROOM, NoRoom, Packet};
-pub use pool::{AllocatorPool, FramePool, Refill};
-pub use port::{AttachMode, Notice, Port, PortConfig};
-pub use sink::{Discard, Forward, Handover, Inbox, NoBatch, Sink, handover};
-pub use socket::{CopyMode, Socket, SocketConfig};
-pub use spin::SpinBudget;
-pub use traffic::{LiveFrames, PacketSender, ThreadClock};
-pub use wire::{
+pub use packet::datagram::{DATAGRAM_HEADERS_LEN, Datagram};
+pub use packet::frame::Frame;
+pub use packet::headers::{
     Headers, Malformed, MalformedCounters, NR_VLAN_TAGS_MAX, Network, Transport, parse,
 };
-pub use worker::{BUDGET, Worker, WorkerCounters};
+pub use packet::packet::{DEFAULT_HEADROOM, NoRoom, Packet};
+pub use socket::interface::{AttachMode, Notice, Port, PortConfig};
+pub use socket::socket::{CopyMode, Socket, SocketConfig};
+pub use testbed::lab::{VethPair, enter_private_network};
+pub use testbed::traffic::{LiveFrames, PacketSender, ThreadClock};
+pub use worker::frame_pool::{AllocatorPool, FramePool, Refill};
+pub use worker::sink::{Discard, Forward, Handover, Inbox, NoBatch, Sink, handover};
+pub use worker::spin::SpinBudget;
+pub use worker::worker::{BUDGET, Worker, WorkerCounters};

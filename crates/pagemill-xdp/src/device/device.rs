@@ -1,0 +1,148 @@
+//! What moves packets in and out: a socket of the kernel, or something that behaves like one.
+
+use core::ops::{Add, Sub};
+use core::time::Duration;
+
+use crate::error::XdpError;
+use crate::packet::frame::Frame;
+use crate::packet::packet::Packet;
+
+/// One queue of an interface, or what stands in for it.
+///
+/// Frames go round: [`supply`](Self::supply) gives the device empty ones, [`receive`](Self::receive)
+/// brings them back as packets; [`send`](Self::send) gives it packets, [`completed`](Self::completed)
+/// brings their frames back. What the device has at a time is [`nr_held`](Self::nr_held), and
+/// [`close`](Self::close) brings all of that back. Nothing is lost on the way: whatever a call did
+/// not take is still the caller's when it returns.
+pub trait Device {
+    /// What packets lie in.
+    type Frame: Frame;
+
+    /// Appends up to `nr_max` packets that have come in, and returns how many.
+    ///
+    /// # Errors
+    /// [`XdpError::RingBroken`].
+    fn receive(
+        &mut self,
+        packets: &mut Vec<Packet<Self::Frame>>,
+        nr_max: usize,
+    ) -> Result<usize, XdpError>;
+
+    /// Takes packets from the front of `packets` for as long as there is room, and returns how
+    /// many; the others stay. They leave with the next [`flush`](Self::flush) at the latest.
+    ///
+    /// # Errors
+    /// [`XdpError::RingBroken`].
+    ///
+    /// # Panics
+    /// If a frame is not of the device's arena.
+    fn send(&mut self, packets: &mut Vec<Packet<Self::Frame>>) -> Result<usize, XdpError>;
+
+    /// Returns how many empty frames the device has room for.
+    ///
+    /// # Errors
+    /// [`XdpError::RingBroken`].
+    fn nr_wanted(&mut self) -> Result<usize, XdpError>;
+
+    /// Takes empty frames from the end of `frames` for as long as there is room, and returns how
+    /// many; the others stay.
+    ///
+    /// # Errors
+    /// [`XdpError::RingBroken`].
+    ///
+    /// # Panics
+    /// If a frame is not of the device's arena.
+    fn supply(&mut self, frames: &mut Vec<Self::Frame>) -> Result<usize, XdpError>;
+
+    /// Appends the frames of packets that have left, and returns how many.
+    ///
+    /// # Errors
+    /// [`XdpError::RingBroken`].
+    fn completed(&mut self, frames: &mut Vec<Self::Frame>) -> Result<usize, XdpError>;
+
+    /// Sees to it that what was sent leaves, and that empty frames are noticed.
+    ///
+    /// # Errors
+    /// What the system answers, but for what passes by itself: full queues, an interface that is
+    /// down for now. The packets then stay with the device. [`XdpError::InterfaceGone`].
+    fn flush(&mut self) -> Result<(), XdpError>;
+
+    /// Waits until a packet is there, at most `timeout`; tells whether one is.
+    ///
+    /// # Errors
+    /// What the system answers. [`XdpError::InterfaceGone`].
+    fn wait(&mut self, timeout: Duration) -> Result<bool, XdpError>;
+
+    /// Returns how many frames the device has.
+    fn nr_held(&self) -> usize;
+
+    /// Returns what has been counted so far.
+    fn counters(&self) -> DeviceCounters;
+
+    /// Ends the device and appends all frames that it had.
+    ///
+    /// # Errors
+    /// [`XdpError::FramesStuck`] if some may still be in use by hardware.
+    fn close(self, frames: &mut Vec<Self::Frame>) -> Result<(), XdpError>;
+}
+
+/// What a device has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "plain figures, which devices of others fill in")]
+pub struct DeviceCounters {
+    /// Packets that were received.
+    pub received: u64,
+    /// Packets that were taken to be sent.
+    pub sent: u64,
+    /// Frames of packets of which the device has told that they have left.
+    pub completed: u64,
+    /// Packets that were lost because there was no empty frame for them.
+    pub no_frame: u64,
+    /// Packets that were lost because the ring of received packets was full.
+    pub ring_full: u64,
+    /// Packets that were lost for another reason, such as being larger than a frame.
+    pub dropped: u64,
+    /// Descriptors that the other side got wrong: outside of the arena, or of a frame that it
+    /// did not have.
+    pub malformed: u64,
+    /// Times that the interface was down when something was to be sent.
+    pub down: u64,
+}
+
+impl DeviceCounters {
+    /// Returns how many packets were lost before they were received.
+    #[must_use]
+    pub const fn lost(&self) -> u64 {
+        self.no_frame + self.ring_full + self.dropped
+    }
+
+    fn zip(self, other: Self, with: impl Fn(u64, u64) -> u64) -> Self {
+        Self {
+            received: with(self.received, other.received),
+            sent: with(self.sent, other.sent),
+            completed: with(self.completed, other.completed),
+            no_frame: with(self.no_frame, other.no_frame),
+            ring_full: with(self.ring_full, other.ring_full),
+            dropped: with(self.dropped, other.dropped),
+            malformed: with(self.malformed, other.malformed),
+            down: with(self.down, other.down),
+        }
+    }
+}
+
+impl Add for DeviceCounters {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        self.zip(other, |one, other| one + other)
+    }
+}
+
+impl Sub for DeviceCounters {
+    type Output = Self;
+
+    /// Returns what was counted since `earlier`.
+    fn sub(self, earlier: Self) -> Self {
+        self.zip(earlier, u64::saturating_sub)
+    }
+}

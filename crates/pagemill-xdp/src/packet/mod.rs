@@ -1,0 +1,6 @@
+//! Packets, their frames and their headers.
+
+pub(crate) mod datagram;
+pub(crate) mod frame;
+pub(crate) mod headers;
+pub(crate) mod packet;

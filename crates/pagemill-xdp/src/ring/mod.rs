@@ -1,0 +1,7 @@
+//! Rings shared with the other side: slots, descriptors, frames that are in flight.
+
+pub(crate) mod descriptor;
+pub(crate) mod in_flight;
+pub(crate) mod ring;
+pub(crate) mod rx;
+pub(crate) mod tx;

@@ -1,0 +1,164 @@
+//! The other end of a virtual pair: whether packets come from it with checksums.
+//!
+//! The stack at that end leaves checksums to the interface unless it is told otherwise, and a
+//! virtual interface computes none. Another stack on this machine knows that and does not look; an
+//! XDP program sees packets with wrong checksums, and whoever gets them from it drops them.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::thread;
+
+use crate::name::Name;
+use crate::sys::ethtool;
+use crate::sys::namespace;
+use crate::sys::netlink::{self, LinkInfo};
+
+/// What is known of the checksums of packets that come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PeerChecksums {
+    /// The interface has no peer, or the peer fills them in.
+    Fine,
+    /// The peer, of this name, leaves them out.
+    LeftOut(Option<Name>),
+    /// The peer is in a namespace that cannot be looked into.
+    Unknown,
+}
+
+/// Finds out whether the peer of an interface fills in checksums.
+pub(crate) fn checksums(info: &LinkInfo) -> PeerChecksums {
+    let (true, Some(peer)) = (info.is_veth, info.peer_index) else {
+        return PeerChecksums::Fine;
+    };
+    let found = match info.peer_namespace {
+        None => look(peer),
+        Some(id) => match find_namespace(id) {
+            Some(namespace) => look_in(&namespace, peer),
+            None => return PeerChecksums::Unknown,
+        },
+    };
+    match found {
+        Ok((_, false)) => PeerChecksums::Fine,
+        Ok((name, true)) => PeerChecksums::LeftOut(name),
+        Err(_) => PeerChecksums::Unknown,
+    }
+}
+
+/// Returns the name of the interface with number `index`, and whether its stack leaves checksums
+/// out.
+fn look(index: u32) -> io::Result<(Option<Name>, bool)> {
+    let name = ethtool::name_of(index)?;
+    let text = name.split(|&byte| byte == 0).next().unwrap_or_default();
+    let name = core::str::from_utf8(text).ok().and_then(|text| Name::new(text).ok());
+    Ok((name, ethtool::leaves_checksums(index)?))
+}
+
+/// Looks as [`look`] does, in another namespace.
+fn look_in(namespace: &File, index: u32) -> io::Result<(Option<Name>, bool)> {
+    // By a thread that ends there, so that none is left in the wrong namespace.
+    thread::scope(|scope| {
+        let looking = scope.spawn(|| {
+            namespace::enter(namespace.as_fd())?;
+            look(index)
+        });
+        looking.join().unwrap_or_else(|_panic| Err(io::ErrorKind::Other.into()))
+    })
+}
+
+/// Returns the network namespace that this one knows by the number `id`, if it has a name or a
+/// process that can be seen.
+fn find_namespace(id: u32) -> Option<File> {
+    // Most processes are in one of few namespaces, and each is asked about once.
+    let mut seen = HashSet::new();
+    candidates().find_map(|path| {
+        let file = File::open(path).ok()?;
+        let metadata = file.metadata().ok()?;
+        let is_new = seen.insert((metadata.dev(), metadata.ino()));
+        (is_new && netlink::namespace_id(file.as_fd()).ok()? == Some(id)).then_some(file)
+    })
+}
+
+/// Returns where network namespaces can be found: those with a name first.
+fn candidates() -> impl Iterator<Item = PathBuf> {
+    let list = |folder: &str| fs::read_dir(folder).into_iter().flatten().flatten();
+    let named = ["/run/netns", "/run/docker/netns"].map(list).into_iter().flatten();
+    let processes = list("/proc").filter(|entry| {
+        entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit)
+    });
+    named.map(|entry| entry.path()).chain(processes.map(|entry| entry.path().join("ns/net")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::testbed::lab::{VethPair, enter_private_network};
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    #[expect(clippy::print_stderr, reason = "what is skipped is told")]
+    fn private_network() -> bool {
+        let entered = enter_private_network();
+        if let Err(error) = &entered {
+            eprintln!("SKIPPED: {:?}: {error}", thread::current().name());
+        }
+        entered.is_ok()
+    }
+
+    fn of(interface: &str) -> PeerChecksums {
+        checksums(&netlink::link(&name(interface)).unwrap())
+    }
+
+    #[test]
+    fn a_peer_in_the_same_namespace_is_asked() {
+        if !private_network() {
+            return;
+        }
+        let pair = VethPair::new(name("a0"), name("a1"), 1).unwrap();
+        assert_eq!(of("a1"), PeerChecksums::LeftOut(Some(name("a0"))));
+        pair.set_checksum_offload(0, false).unwrap();
+        assert_eq!(of("a1"), PeerChecksums::Fine);
+        assert_eq!(of("a0"), PeerChecksums::LeftOut(Some(name("a1"))));
+        assert_eq!(of("lo"), PeerChecksums::Fine, "it has no peer");
+    }
+
+    #[test]
+    fn a_peer_in_the_namespace_of_another_process_is_asked() {
+        if !private_network() {
+            return;
+        }
+        // A process in a namespace of its own, until its input ends.
+        let mut cat = thread::spawn(|| {
+            enter_private_network().unwrap();
+            Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
+        })
+        .join()
+        .unwrap();
+        let namespace = File::open(format!("/proc/{}/ns/net", cat.id())).unwrap();
+        let _pair = VethPair::new(name("a0"), name("a1"), 1).unwrap();
+        let index = netlink::link(&name("a1")).unwrap().index;
+        netlink::move_to(index, namespace.as_fd()).unwrap();
+        assert_eq!(of("a0"), PeerChecksums::LeftOut(Some(name("a1"))));
+        let set = |leaves| {
+            thread::scope(|scope| {
+                let there = scope.spawn(|| {
+                    namespace::enter(namespace.as_fd()).unwrap();
+                    ethtool::set_leaves_checksums(index, leaves).unwrap();
+                });
+                there.join().unwrap();
+            });
+        };
+        set(false);
+        assert_eq!(of("a0"), PeerChecksums::Fine);
+        // Nobody is left in there, and no name leads to it.
+        drop(cat.stdin.take());
+        cat.wait().unwrap();
+        assert_eq!(of("a0"), PeerChecksums::Unknown);
+    }
+}

@@ -1,0 +1,466 @@
+//! The device that the kernel offers: an AF_XDP socket on one queue of an interface.
+
+use core::time::Duration;
+use std::io;
+use std::thread;
+use std::time::Instant;
+
+use pagemill::PageSource;
+
+use crate::capability::{self, Capabilities};
+use crate::device::device::{Device, DeviceCounters};
+use crate::error::{XdpError, os_error};
+use crate::operation::Operation;
+use crate::packet::frame::Frame;
+use crate::packet::packet::{DEFAULT_HEADROOM, PAGE_BYTES, Packet, mtu_max};
+use crate::ring::ring::Broken;
+use crate::ring::tx::NR_FRAMES_MAX;
+use crate::socket::interface::{Notice, Port};
+use crate::xsk::queue::Queue;
+use crate::xsk::rings::{self, Region, RingSizes};
+
+/// Who moves the bytes between the device and our frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "there are these two, and the choice between them")]
+pub enum CopyMode {
+    /// The device if it can, else the kernel.
+    #[default]
+    Auto,
+    /// The kernel.
+    Copy,
+    /// The device, or not at all.
+    ZeroCopy,
+}
+
+/// What a socket is asked to be; start from [`SocketConfig::new`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "plain data, written out by the caller")]
+pub struct SocketConfig {
+    /// Entries of the ring of empty frames; a power of two.
+    pub fill_size: u32,
+    /// Entries of the ring of received packets; a power of two.
+    pub rx_size: u32,
+    /// Entries of the ring of packets to send; a power of two.
+    pub tx_size: u32,
+    /// Entries of the ring of frames that were sent; a power of two.
+    pub completion_size: u32,
+    /// Bytes to leave before a received packet, beside the 256 that the kernel leaves.
+    pub headroom: u16,
+    /// Who moves the bytes.
+    pub copy: CopyMode,
+    /// Whether the kernel says when it must be woken, rather than being woken each time.
+    pub need_wakeup: bool,
+    /// How long to wait for a queue that a socket has just been closed on: the kernel takes some
+    /// tens of milliseconds to let go of it.
+    pub patience: Duration,
+}
+
+impl SocketConfig {
+    /// Asks for rings of 2048 entries, and whatever else is best.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            fill_size: 2048,
+            rx_size: 2048,
+            tx_size: 2048,
+            completion_size: 2048,
+            headroom: 0,
+            copy: CopyMode::Auto,
+            need_wakeup: true,
+            patience: Duration::from_secs(3),
+        }
+    }
+
+    fn ring_sizes(&self, nr_frames: usize) -> Result<RingSizes, XdpError> {
+        let sizes = RingSizes {
+            fill: self.fill_size,
+            completion: self.completion_size,
+            rx: self.rx_size,
+            tx: self.tx_size,
+        };
+        for (ring, size) in [
+            ("fill", sizes.fill),
+            ("completion", sizes.completion),
+            ("rx", sizes.rx),
+            ("tx", sizes.tx),
+        ] {
+            if !size.is_power_of_two() || size > RING_SIZE_MAX {
+                return Err(XdpError::RingSize { ring, size, size_max: RING_SIZE_MAX });
+            }
+        }
+        // Those are the rings that frames lie on for long; the others repeat them.
+        let nr_needed = sizes.fill as usize + sizes.tx as usize;
+        if nr_frames < nr_needed {
+            return Err(XdpError::ArenaTooSmall { nr_frames, nr_needed });
+        }
+        Ok(sizes)
+    }
+
+    fn mtu_max(&self) -> Result<u32, XdpError> {
+        let headroom_max = PAGE_BYTES - DEFAULT_HEADROOM - LEN_MIN;
+        if self.headroom > headroom_max {
+            return Err(XdpError::Headroom { headroom: self.headroom, headroom_max });
+        }
+        Ok(mtu_max(self.headroom))
+    }
+}
+
+impl Default for SocketConfig {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// An AF_XDP socket over the arena that its frames come from.
+///
+/// Each socket registers the arena for itself, so that sockets on any queues of any interfaces can
+/// pass frames to each other, and be opened and closed in any order.
+#[derive(Debug)]
+pub struct Socket<F: Frame> {
+    queue: Queue<F>,
+    counters: DeviceCounters,
+    notice: Option<Notice>,
+    need_wakeup: bool,
+    zero_copy: bool,
+    number: u32,
+    port: Port,
+    is_closed: bool,
+    is_gone: bool,
+    /// Keeps the arena where it is.
+    _source: F::Source,
+}
+
+impl<F: Frame> Socket<F> {
+    /// Opens queue `number` of the port's interface, with frames of the arena of `source`.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration ([`XdpError::RingSize`], [`XdpError::Headroom`],
+    /// [`XdpError::ArenaTooSmall`], [`XdpError::Mtu`], [`XdpError::NoQueue`]), what the device
+    /// cannot do ([`XdpError::NoZeroCopy`]), [`XdpError::QueueBusy`], and what the system refuses
+    /// otherwise.
+    ///
+    /// # Cost
+    /// The kernel finds and keeps every page of the arena: about a second for each GiB that was
+    /// not touched before. A registered arena stays as it is until the socket is closed: pages
+    /// that were given back to the system meanwhile would be others when touched again, and
+    /// packets would go where nobody looks.
+    pub fn open(
+        port: &Port,
+        number: u32,
+        source: F::Source,
+        config: &SocketConfig,
+    ) -> Result<Self, XdpError> {
+        let name = port.name();
+        if let Some(nr_queues) = port.nr_queues().filter(|&nr| number >= nr) {
+            return Err(XdpError::NoQueue { name, queue: number, nr_queues });
+        }
+        let memory = source.allocator().platform().memory();
+        let sizes = config.ring_sizes(memory.nr_pages())?;
+        port.fits(config.mtu_max()?)?;
+        let region = Region {
+            base: memory.base(),
+            len_bytes: memory.len_bytes(),
+            chunk_bytes: PAGE_BYTES.into(),
+            headroom: config.headroom.into(),
+        };
+        let nr_frames_max = if port.config().multi_buffer { NR_FRAMES_MAX } else { 1 };
+        let queue = Queue::open(&region, sizes, nr_frames_max)
+            .map_err(|(operation, error)| refused(region.len_bytes, operation, &error))?;
+        bind(&queue, port, number, config)?;
+        let zero_copy = queue
+            .is_zero_copy()
+            .map_err(|error| XdpError::system(Operation::AskCopies, &error).on(name))?;
+        port.route(number, queue.fd())
+            .map_err(|error| XdpError::system(Operation::Route, &error).on(name))?;
+        let copies = config.copy == CopyMode::Auto && !zero_copy;
+        Ok(Self {
+            queue,
+            counters: DeviceCounters::default(),
+            notice: copies.then_some(Notice::Copies { name, queue: number }),
+            need_wakeup: config.need_wakeup,
+            zero_copy,
+            number,
+            port: port.clone(),
+            is_closed: false,
+            is_gone: false,
+            _source: source,
+        })
+    }
+
+    /// Tells whether the device uses our frames itself.
+    #[must_use]
+    pub fn is_zero_copy(&self) -> bool {
+        self.zero_copy
+    }
+
+    /// Returns what is less than was hoped for.
+    #[must_use]
+    pub fn notice(&self) -> Option<Notice> {
+        self.notice
+    }
+
+    /// Closes the socket, and waits until the kernel is done with its frames.
+    fn shut(&mut self) -> Result<(), XdpError> {
+        if self.is_closed {
+            return Ok(());
+        }
+        if !self.zero_copy {
+            self.queue.settle(SEND_PATIENCE);
+        }
+        // The kernel's counters go with the socket.
+        self.counters = self.counters();
+        self.is_closed = true;
+        self.queue.close();
+        if !self.zero_copy {
+            return Ok(());
+        }
+        // A device that uses our frames itself may do so until it has let go of the queue.
+        let start = Instant::now();
+        while !rings::is_queue_free(self.port.index(), self.number).unwrap_or(false) {
+            if start.elapsed() > RELEASE_PATIENCE {
+                return Err(XdpError::FramesStuck { nr_frames: self.queue.abandon() });
+            }
+            thread::sleep(RETRY);
+        }
+        Ok(())
+    }
+}
+
+impl<F: Frame> Device for Socket<F> {
+    type Frame = F;
+
+    #[inline]
+    fn receive(&mut self, packets: &mut Vec<Packet<F>>, nr_max: usize) -> Result<usize, XdpError> {
+        let before = packets.len();
+        self.queue.receive(packets, u32::try_from(nr_max).unwrap_or(u32::MAX))?;
+        let nr = packets.len() - before;
+        self.counters.received += nr as u64;
+        Ok(nr)
+    }
+
+    #[inline]
+    fn send(&mut self, packets: &mut Vec<Packet<F>>) -> Result<usize, XdpError> {
+        let nr = self.queue.send(packets)?;
+        self.counters.sent += nr as u64;
+        Ok(nr)
+    }
+
+    #[inline]
+    fn nr_wanted(&mut self) -> Result<usize, XdpError> {
+        Ok(self.queue.nr_wanted()? as usize)
+    }
+
+    #[inline]
+    fn supply(&mut self, frames: &mut Vec<F>) -> Result<usize, XdpError> {
+        Ok(self.queue.supply(frames)? as usize)
+    }
+
+    #[inline]
+    fn completed(&mut self, frames: &mut Vec<F>) -> Result<usize, XdpError> {
+        let nr = self.queue.completed(frames)?;
+        self.counters.completed += nr as u64;
+        Ok(nr)
+    }
+
+    fn flush(&mut self) -> Result<(), XdpError> {
+        if self.need_wakeup && self.queue.wants_fill_wakeup() {
+            self.passes(self.queue.wake_fill())?;
+        }
+        if !self.queue.is_sending() {
+            return Ok(());
+        }
+        let mut nr_unsent = self.queue.nr_unsent()?;
+        // The kernel sends a few dozen packets for each call, and says so if there are more.
+        while nr_unsent > 0 && (!self.need_wakeup || self.queue.wants_send_wakeup()) {
+            self.passes(self.queue.wake_send())?;
+            let nr_left = self.queue.nr_unsent()?;
+            if nr_left >= nr_unsent {
+                break;
+            }
+            nr_unsent = nr_left;
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, timeout: Duration) -> Result<bool, XdpError> {
+        let is_ready = self
+            .queue
+            .wait(timeout)
+            .map_err(|error| XdpError::system(Operation::Wait, &error).on(self.port.name()))?;
+        if !is_ready {
+            self.is_there()?;
+        }
+        Ok(is_ready)
+    }
+
+    fn nr_held(&self) -> usize {
+        self.queue.nr_held()
+    }
+
+    fn counters(&self) -> DeviceCounters {
+        if self.is_closed {
+            return self.counters;
+        }
+        let kernel = self.queue.statistics();
+        DeviceCounters {
+            no_frame: kernel.rx_fill_ring_empty_descs,
+            ring_full: kernel.rx_ring_full,
+            dropped: kernel
+                .rx_dropped
+                .saturating_sub(kernel.rx_fill_ring_empty_descs)
+                .saturating_add(kernel.rx_invalid_descs)
+                .saturating_add(kernel.tx_invalid_descs)
+                .saturating_add(self.queue.nr_refused()),
+            malformed: self.queue.nr_malformed(),
+            ..self.counters
+        }
+    }
+
+    fn close(mut self, frames: &mut Vec<F>) -> Result<(), XdpError> {
+        self.shut()?;
+        frames.extend(self.queue.drain());
+        Ok(())
+    }
+}
+
+impl<F: Frame> Socket<F> {
+    /// Makes an error of what does not pass by itself.
+    fn passes(&mut self, result: io::Result<()>) -> Result<(), XdpError> {
+        let Err(error) = result else {
+            return Ok(());
+        };
+        match error.raw_os_error() {
+            Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::EINTR) => Ok(()),
+            Some(libc::ENETDOWN | libc::ENXIO) => {
+                self.counters.down += 1;
+                self.is_there()
+            }
+            _ => Err(XdpError::system(Operation::Wake, &error).on(self.port.name())),
+        }
+    }
+
+    /// Makes an error of an interface that will never come back.
+    fn is_there(&mut self) -> Result<(), XdpError> {
+        // The kernel tells it once.
+        self.is_gone |= self.queue.is_unbound();
+        if self.is_gone {
+            return Err(XdpError::InterfaceGone { name: self.port.name() });
+        }
+        Ok(())
+    }
+}
+
+impl<F: Frame> Drop for Socket<F> {
+    fn drop(&mut self) {
+        // Frames that are stuck have been left to the device; there is nobody to tell.
+        let _told_by_close = self.shut();
+    }
+}
+
+impl From<Broken> for XdpError {
+    fn from(_: Broken) -> Self {
+        Self::RingBroken
+    }
+}
+
+/// Makes an error of what the system answered while a socket was opened over so many bytes.
+fn refused(len_bytes: usize, operation: Operation, error: &io::Error) -> XdpError {
+    // The answer to memory beyond the limit, which is one of many to who may have more.
+    if error.raw_os_error() == Some(libc::ENOBUFS)
+        && !(Capabilities::effective().has(Capabilities::IPC_LOCK)
+            && capability::is_in_first_user_namespace())
+        && let Some(limit_bytes) = capability::locked_memory_max()
+    {
+        return XdpError::LockedMemory { len_bytes, limit_bytes };
+    }
+    XdpError::system(operation, error)
+}
+
+fn bind<F: Frame>(
+    queue: &Queue<F>,
+    port: &Port,
+    number: u32,
+    config: &SocketConfig,
+) -> Result<(), XdpError> {
+    let name = port.name();
+    let mut flags = match config.copy {
+        CopyMode::Auto => 0,
+        CopyMode::Copy => libc::XDP_COPY,
+        CopyMode::ZeroCopy => libc::XDP_ZEROCOPY,
+    };
+    if config.need_wakeup {
+        flags |= libc::XDP_USE_NEED_WAKEUP;
+    }
+    if port.config().multi_buffer {
+        flags |= libc::XDP_USE_SG;
+    }
+    let start = Instant::now();
+    loop {
+        let Err(error) = queue.bind(port.index(), number, flags) else {
+            return Ok(());
+        };
+        return Err(match error.raw_os_error() {
+            Some(libc::EBUSY) if start.elapsed() < config.patience => {
+                thread::sleep(RETRY);
+                continue;
+            }
+            Some(libc::EBUSY) => XdpError::QueueBusy { name, queue: number },
+            Some(libc::EOPNOTSUPP) if config.copy == CopyMode::ZeroCopy => {
+                XdpError::NoZeroCopy { name, queue: number, os: os_error(&error) }
+            }
+            Some(libc::ENETDOWN) => XdpError::InterfaceDown { name },
+            _ => XdpError::system(Operation::Bind, &error).on(name),
+        });
+    }
+}
+
+/// Entries in the largest ring, so that the frames on it fit an arena that can be pinned at once.
+const RING_SIZE_MAX: u32 = 1 << 16;
+
+/// Bytes in the smallest packet.
+const LEN_MIN: u16 = 14;
+
+/// How long to sleep before asking for a queue again.
+const RETRY: Duration = Duration::from_millis(2);
+
+/// How long packets may take to leave that are on their way when a socket is closed. Frames of
+/// those that take longer are taken back all the same: what is sent of them is then anything.
+const SEND_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a device may take to let go of its queue.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use pagemill::{Page, PageAllocator};
+    use pagemill_host::{AllocatorConfig, ArenaConfig, Host, allocator};
+
+    use super::*;
+    use crate::name::Name;
+    use crate::socket::interface::PortConfig;
+    use crate::testbed::lab::{VethPair, enter_private_network};
+
+    #[test]
+    #[expect(clippy::print_stderr, reason = "what is skipped is told")]
+    fn a_queue_is_free_some_time_after_its_socket_is_closed() {
+        if let Err(error) = enter_private_network() {
+            eprintln!("SKIPPED: {:?}: {error}", thread::current().name());
+            return;
+        }
+        let frames = allocator(&AllocatorConfig::new(ArenaConfig::new(8 << 20))).unwrap();
+        let name = |text| Name::new(text).unwrap();
+        let pair = VethPair::new(name("a0"), name("a1"), 1).unwrap();
+        let port = Port::to_send(pair.name(1), PortConfig::default()).unwrap();
+        let config = SocketConfig { fill_size: 64, tx_size: 64, ..SocketConfig::new() };
+        let socket: Socket<Page<&PageAllocator<Host>>> =
+            Socket::open(&port, 0, &frames, &config).unwrap();
+        // This is how a device is waited for that uses our frames itself.
+        assert!(!rings::is_queue_free(pair.index(1), 0).unwrap());
+        drop(socket);
+        let start = Instant::now();
+        while !rings::is_queue_free(pair.index(1), 0).unwrap() {
+            assert!(start.elapsed() < RELEASE_PATIENCE, "the queue is never free");
+            thread::yield_now();
+        }
+    }
+}

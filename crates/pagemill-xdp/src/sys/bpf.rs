@@ -1,0 +1,236 @@
+//! Programs, maps and links: the calls of `bpf(2)` that this crate makes.
+
+use core::ffi::c_int;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use super::syscall;
+
+/// One instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct Instruction {
+    pub(crate) code: u8,
+    /// Destination in the low four bits, source in the high ones.
+    pub(crate) registers: u8,
+    pub(crate) offset: i16,
+    pub(crate) immediate: i32,
+}
+
+/// Makes a map from queue numbers to AF_XDP sockets.
+///
+/// # Errors
+/// `EPERM` without `CAP_BPF`.
+pub(crate) fn socket_map(nr_queues: u32) -> io::Result<OwnedFd> {
+    #[derive(Clone, Copy, Default)]
+    #[repr(C)]
+    struct Attributes {
+        map_type: u32,
+        key_size: u32,
+        value_size: u32,
+        nr_entries: u32,
+        flags: u32,
+    }
+
+    /// `BPF_MAP_TYPE_XSKMAP`
+    const XSKMAP: u32 = 17;
+
+    let mut attributes = Attributes {
+        map_type: XSKMAP,
+        key_size: 4,
+        value_size: 4,
+        nr_entries: nr_queues,
+        flags: 0,
+    };
+    // SAFETY: 1. A map's creation has no pointers.
+    syscall::own(unsafe { call(Command::MapCreate, &mut attributes) })
+}
+
+/// Puts `socket` into `map` under `queue`.
+///
+/// # Errors
+/// `EBADF` or `EOPNOTSUPP` for a socket that is not bound, `E2BIG` for a queue that the map has
+/// no room for.
+pub(crate) fn map_socket(
+    map: BorrowedFd<'_>,
+    queue: u32,
+    socket: BorrowedFd<'_>,
+) -> io::Result<()> {
+    #[derive(Clone, Copy)]
+    #[repr(C)]
+    struct Attributes {
+        map: i32,
+        _gap: u32,
+        key: u64,
+        value: u64,
+        flags: u64,
+    }
+
+    let value = socket.as_raw_fd();
+    let mut attributes = Attributes {
+        map: map.as_raw_fd(),
+        _gap: 0,
+        key: address(&raw const queue),
+        value: address(&raw const value),
+        flags: 0,
+    };
+    // SAFETY: 1. Key and value are four bytes each, as the map was made, and outlive the call.
+    syscall::answer(unsafe { call(Command::MapUpdate, &mut attributes) }).map(drop)
+}
+
+/// Loads an XDP program.
+///
+/// # Errors
+/// `EPERM` without `CAP_BPF` and `CAP_NET_ADMIN`, `EINVAL` from a kernel that does not know
+/// `flags`.
+pub(crate) fn load(instructions: &[Instruction], flags: u32) -> io::Result<OwnedFd> {
+    #[derive(Clone, Copy, Default)]
+    #[repr(C)]
+    struct Attributes {
+        program_type: u32,
+        nr_instructions: u32,
+        instructions: u64,
+        license: u64,
+        log_level: u32,
+        log_size: u32,
+        log: u64,
+        kernel_version: u32,
+        flags: u32,
+        name: [u8; 16],
+        interface: u32,
+        attach_type: u32,
+    }
+
+    /// `BPF_PROG_TYPE_XDP`
+    const XDP: u32 = 6;
+
+    let mut attributes = Attributes {
+        program_type: XDP,
+        nr_instructions: u32::try_from(instructions.len()).unwrap_or(u32::MAX),
+        instructions: address(instructions.as_ptr()),
+        license: address(c"Dual MIT/GPL".as_ptr()),
+        flags,
+        name: *b"pagemill_xdp\0\0\0\0",
+        attach_type: ATTACH_XDP,
+        ..Attributes::default()
+    };
+    // SAFETY:
+    // 1. The instructions are as many as we say, and the licence ends with a zero; both outlive
+    //    the call. There is no log.
+    syscall::own(unsafe { call(Command::ProgramLoad, &mut attributes) })
+}
+
+/// How a program is attached: the flags of `BPF_LINK_CREATE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkMode {
+    /// In the stack, after a socket buffer was made.
+    Generic = 1 << 1,
+    /// In the driver.
+    Native = 1 << 2,
+}
+
+/// Attaches `program` to the interface with number `interface`, until the link is closed.
+///
+/// # Errors
+/// `EBUSY` or `EEXIST` where another program is attached, `EOPNOTSUPP` where the driver knows no
+/// XDP, `ERANGE` or `EINVAL` where the driver cannot have it with its present settings.
+pub(crate) fn attach(
+    program: BorrowedFd<'_>,
+    interface: u32,
+    mode: LinkMode,
+) -> io::Result<OwnedFd> {
+    #[derive(Clone, Copy)]
+    #[repr(C)]
+    struct Attributes {
+        program: i32,
+        interface: u32,
+        attach_type: u32,
+        flags: u32,
+    }
+
+    let mut attributes = Attributes {
+        program: program.as_raw_fd(),
+        interface,
+        attach_type: ATTACH_XDP,
+        flags: mode as u32,
+    };
+    // SAFETY: 1. A link's creation has no pointers.
+    syscall::own(unsafe { call(Command::LinkCreate, &mut attributes) })
+}
+
+/// Has the kernel make `nr_packets` packets that begin with `bytes`, and run `program` on each as
+/// if it had come in.
+///
+/// # Errors
+/// `EINTR` after a signal; `EINVAL` from a kernel before 5.18.
+pub(crate) fn run_live(program: BorrowedFd<'_>, bytes: &[u8], nr_packets: u32) -> io::Result<()> {
+    #[derive(Clone, Copy, Default)]
+    #[repr(C)]
+    struct Attributes {
+        program: i32,
+        result: u32,
+        nr_bytes_in: u32,
+        nr_bytes_out: u32,
+        bytes_in: u64,
+        bytes_out: u64,
+        repeat: u32,
+        duration_ns: u32,
+        context_in_len: u32,
+        context_out_len: u32,
+        context_in: u64,
+        context_out: u64,
+        flags: u32,
+        cpu: u32,
+        batch: u32,
+        _gap: u32,
+    }
+
+    /// `BPF_F_TEST_XDP_LIVE_FRAMES`
+    const LIVE_FRAMES: u32 = 1 << 1;
+
+    let mut attributes = Attributes {
+        program: program.as_raw_fd(),
+        nr_bytes_in: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+        bytes_in: address(bytes.as_ptr()),
+        repeat: nr_packets,
+        flags: LIVE_FRAMES,
+        ..Attributes::default()
+    };
+    // SAFETY: 1. The bytes are as many as we say and outlive the call; nothing is written.
+    syscall::answer(unsafe { call(Command::TestRun, &mut attributes) }).map(drop)
+}
+
+/// `BPF_XDP`, a way of being attached.
+const ATTACH_XDP: u32 = 37;
+
+/// The commands, with their numbers.
+#[derive(Clone, Copy)]
+enum Command {
+    MapCreate = 0,
+    MapUpdate = 2,
+    ProgramLoad = 5,
+    TestRun = 10,
+    LinkCreate = 28,
+}
+
+fn address<T>(pointer: *const T) -> u64 {
+    pointer.expose_provenance() as u64
+}
+
+/// # Safety
+/// The pointers in `attributes` lead to what `command` expects there, for as long as this lasts.
+unsafe fn call<T: Copy>(command: Command, attributes: &mut T) -> c_int {
+    // SAFETY:
+    // 1. The kernel reads and writes no more of `attributes` than we say it has.
+    // 2. What it points to is as the command has it, says the caller.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command as c_int,
+            core::ptr::from_mut(attributes),
+            size_of::<T>(),
+        )
+    };
+    // Descriptors and errors fit.
+    c_int::try_from(answer).unwrap_or(-1)
+}

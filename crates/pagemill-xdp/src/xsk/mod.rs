@@ -1,0 +1,8 @@
+//! The rings and the frame area of one AF_XDP socket, as the kernel shares them.
+
+#[expect(unsafe_code, reason = "memory that is shared with the kernel")]
+pub(crate) mod mapping;
+#[expect(unsafe_code, reason = "vouches for frames in custody to the rings")]
+pub(crate) mod queue;
+#[expect(unsafe_code, reason = "slots that the kernel reads and writes")]
+pub(crate) mod rings;

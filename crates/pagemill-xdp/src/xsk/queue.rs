@@ -1,0 +1,264 @@
+//! A socket whose rings carry frames: what goes on them is in custody, what comes off is checked.
+
+use core::time::Duration;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::thread;
+use std::time::Instant;
+
+use super::rings::{RawSocket, Region, RingSizes, Statistics};
+use crate::operation::Operation;
+use crate::packet::frame::Frame;
+use crate::packet::packet::Packet;
+use crate::ring::descriptor::RawDescriptor;
+use crate::ring::ring::Broken;
+use crate::ring::rx::Intake;
+use crate::ring::tx::Outbox;
+
+/// A socket and the frames on its rings.
+///
+/// Upholds `custody-first`: an address is put on a ring only after its frame was put in custody
+/// (`frame-in-custody`), and the frame comes out when the ring brings it back or, below, when the
+/// socket is closed.
+#[derive(Debug)]
+pub(crate) struct Queue<F: Frame> {
+    /// `None` once it is closed.
+    socket: Option<RawSocket>,
+    intake: Intake<F>,
+    outbox: Outbox<F>,
+    sizes: RingSizes,
+    descriptors: Vec<RawDescriptor>,
+}
+
+impl<F: Frame> Queue<F> {
+    /// Opens a socket over `region`, for packets of `nr_frames_max` frames at most.
+    ///
+    /// # Errors
+    /// As [`RawSocket::open`].
+    pub(crate) fn open(
+        region: &Region,
+        sizes: RingSizes,
+        nr_frames_max: usize,
+    ) -> Result<Self, (Operation, io::Error)> {
+        let base = region.base.addr().get();
+        let nr_chunks = region.len_bytes / pagemill::PAGE_SIZE;
+        // A packet leaves and comes back as a whole, or never.
+        let nr_frames_fit = sizes.tx.min(sizes.completion) as usize;
+        Ok(Self {
+            socket: Some(RawSocket::open(region, &sizes)?),
+            intake: Intake::new(base, nr_chunks),
+            outbox: Outbox::new(base, nr_chunks, nr_frames_max.min(nr_frames_fit)),
+            sizes,
+            descriptors: Vec::new(),
+        })
+    }
+
+    /// Returns how many frames the fill ring has room for.
+    #[inline]
+    pub(crate) fn nr_wanted(&mut self) -> Result<u32, Broken> {
+        let nr_max = self.sizes.fill;
+        self.socket_mut().fill_room(nr_max)
+    }
+
+    /// Puts frames from the end of `frames` on the fill ring, and returns how many.
+    #[inline]
+    pub(crate) fn supply(&mut self, frames: &mut Vec<F>) -> Result<u32, Broken> {
+        let Self { socket, intake, .. } = self;
+        let socket = socket.as_mut().expect(OPEN);
+        let wanted = u32::try_from(frames.len()).unwrap_or(u32::MAX);
+        let room = socket.fill_room(wanted)?;
+        let next = || {
+            let frame = frames.pop().expect("the room is no larger than what was wanted");
+            (intake.post(frame) * pagemill::PAGE_SIZE) as u64
+        };
+        // SAFETY:
+        // 1. The frame is in custody before its address is returned (`custody-first`), and stays
+        //    there until the kernel has named it again or the socket is closed.
+        unsafe { socket.fill(room, next) };
+        Ok(room)
+    }
+
+    /// Appends up to `nr_max` packets, fewer descriptors being one.
+    #[inline]
+    pub(crate) fn receive(
+        &mut self,
+        packets: &mut Vec<Packet<F>>,
+        nr_max: u32,
+    ) -> Result<(), Broken> {
+        let Self { socket, intake, .. } = self;
+        let socket = socket.as_mut().expect(OPEN);
+        socket.received(nr_max, |descriptor| packets.extend(intake.accept(descriptor)))?;
+        Ok(())
+    }
+
+    /// Puts packets from the front of `packets` on the ring to be sent, and returns how many.
+    #[inline]
+    pub(crate) fn send(&mut self, packets: &mut Vec<Packet<F>>) -> Result<usize, Broken> {
+        let Self { socket, outbox, descriptors, sizes, .. } = self;
+        let socket = socket.as_mut().expect(OPEN);
+        let nr_frames: usize = packets.iter().map(Packet::nr_frames).sum();
+        let wanted = u32::try_from(nr_frames).unwrap_or(u32::MAX).min(sizes.tx);
+        let room = socket.send_room(wanted)?;
+        descriptors.clear();
+        let nr_packets = outbox.post(packets, room as usize, descriptors);
+        let nr = u32::try_from(descriptors.len()).expect("the room is a u32");
+        let mut next = descriptors.iter();
+        let next = || *next.next().expect("as many as were counted");
+        // SAFETY:
+        // 1. The frames are in custody (`custody-first`), and stay there until the kernel has
+        //    named them again or the socket is closed.
+        unsafe { socket.send(nr, next) };
+        Ok(nr_packets)
+    }
+
+    /// Appends frames whose packets have left or could not be sent, and returns how many left.
+    #[inline]
+    pub(crate) fn completed(&mut self, frames: &mut Vec<F>) -> Result<usize, Broken> {
+        let Self { socket, outbox, sizes, .. } = self;
+        let socket = socket.as_mut().expect(OPEN);
+        outbox.return_refused(frames);
+        let before = frames.len();
+        socket.completed(sizes.completion, |address| frames.extend(outbox.complete(address)))?;
+        Ok(frames.len() - before)
+    }
+
+    /// Tells whether the kernel has packets that were to be sent.
+    #[inline]
+    pub(crate) fn is_sending(&self) -> bool {
+        self.outbox.nr_held() > 0
+    }
+
+    /// Returns how many descriptors wait for the kernel to send them.
+    pub(crate) fn nr_unsent(&mut self) -> Result<u32, Broken> {
+        let nr_max = self.sizes.tx;
+        Ok(nr_max - self.socket_mut().send_room(nr_max)?)
+    }
+
+    /// Waits until all that the kernel took off the ring to be sent has left, at most `patience`.
+    ///
+    /// Also where the kernel copies: to a driver that can gather a packet, it gives the frames
+    /// themselves, and those are read until they are completed, after the socket was closed too.
+    ///
+    /// # Source
+    /// `linux-6.12` `net/xdp/xsk.c` `xsk_build_skb_zerocopy`
+    pub(crate) fn settle(&mut self, patience: Duration) {
+        let start = Instant::now();
+        let mut back = Vec::new();
+        loop {
+            let unsent = self.completed(&mut back).and_then(|_nr| self.nr_unsent());
+            self.outbox.keep(&mut back);
+            // What was not taken never will be.
+            let is_settled = unsent.is_ok_and(|nr| self.outbox.nr_posted() <= nr as usize);
+            if is_settled || unsent.is_err() || start.elapsed() > patience {
+                return;
+            }
+            thread::sleep(SETTLE);
+        }
+    }
+
+    /// Closes the socket. When this returns, and the socket copied, the kernel writes no frame any
+    /// more; it may read some that were to be sent unless it was [settled](Self::settle).
+    pub(crate) fn close(&mut self) {
+        // Unmaps the rings and closes the descriptor, the last that there is of both: the kernel
+        // unbinds the socket and waits for those who were at it, before the call returns.
+        self.socket = None;
+    }
+
+    /// Takes all frames out of custody.
+    ///
+    /// # Panics
+    /// If the socket is still open.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = F> {
+        assert!(self.socket.is_none(), "the socket still has the frames");
+        self.intake.drain().chain(self.outbox.drain())
+    }
+
+    /// Leaves all frames in custody for ever; returns how many.
+    pub(crate) fn abandon(&mut self) -> usize {
+        let frames: Vec<_> = self.drain().map(core::mem::ManuallyDrop::new).collect();
+        frames.len()
+    }
+
+    /// Returns how many frames the kernel has.
+    pub(crate) fn nr_held(&self) -> usize {
+        self.intake.nr_held() + self.outbox.nr_held()
+    }
+
+    /// Returns how many descriptors named a frame that the kernel did not have.
+    pub(crate) fn nr_malformed(&self) -> u64 {
+        self.intake.nr_malformed() + self.outbox.nr_malformed()
+    }
+
+    /// Returns how many packets could not be sent.
+    pub(crate) fn nr_refused(&self) -> u64 {
+        self.outbox.nr_refused()
+    }
+
+    /// Binds the socket; see [`RawSocket::bind`].
+    pub(crate) fn bind(&self, interface: u32, queue: u32, flags: u16) -> io::Result<()> {
+        self.socket_ref().bind(interface, queue, flags)
+    }
+
+    /// See [`RawSocket::is_zero_copy`].
+    pub(crate) fn is_zero_copy(&self) -> io::Result<bool> {
+        self.socket_ref().is_zero_copy()
+    }
+
+    /// See [`RawSocket::statistics`]; nothing once the socket is closed.
+    pub(crate) fn statistics(&self) -> Statistics {
+        self.socket.as_ref().and_then(|socket| socket.statistics().ok()).unwrap_or_default()
+    }
+
+    /// Tells whether the kernel wants to be woken for what is to be sent.
+    #[inline]
+    pub(crate) fn wants_send_wakeup(&self) -> bool {
+        self.socket_ref().wants_send_wakeup()
+    }
+
+    /// Tells whether the kernel wants to be woken for new frames.
+    #[inline]
+    pub(crate) fn wants_fill_wakeup(&self) -> bool {
+        self.socket_ref().wants_fill_wakeup()
+    }
+
+    /// See [`RawSocket::wake_send`].
+    pub(crate) fn wake_send(&self) -> io::Result<()> {
+        self.socket_ref().wake_send()
+    }
+
+    /// See [`RawSocket::wake_fill`].
+    pub(crate) fn wake_fill(&self) -> io::Result<()> {
+        self.socket_ref().wake_fill()
+    }
+
+    /// See [`RawSocket::wait`].
+    pub(crate) fn wait(&self, timeout: Duration) -> io::Result<bool> {
+        self.socket_ref().wait(timeout)
+    }
+
+    /// See [`RawSocket::is_unbound`].
+    pub(crate) fn is_unbound(&self) -> bool {
+        self.socket_ref().is_unbound()
+    }
+
+    /// Returns the descriptor, for maps.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.socket_ref().fd()
+    }
+
+    #[inline]
+    fn socket_ref(&self) -> &RawSocket {
+        self.socket.as_ref().expect(OPEN)
+    }
+
+    #[inline]
+    fn socket_mut(&mut self) -> &mut RawSocket {
+        self.socket.as_mut().expect(OPEN)
+    }
+}
+
+/// How long to sleep before looking again whether packets have left.
+const SETTLE: Duration = Duration::from_micros(50);
+
+/// Why a socket is there: closing takes the device by value.
+const OPEN: &str = "the socket is open until the device is closed";

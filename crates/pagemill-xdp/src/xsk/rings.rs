@@ -1,0 +1,380 @@
+//! An AF_XDP socket with its four rings, addresses in and addresses out.
+//!
+//! Which frame an address stands for, and whose it is, is not known here.
+
+use core::ptr::NonNull;
+use core::time::Duration;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::mapping::{Offsets, RingMemory};
+use crate::operation::Operation;
+use crate::ring::descriptor::RawDescriptor;
+use crate::ring::ring::{Broken, Consumer, Producer};
+use crate::sync::Ordering;
+use crate::sys::syscall::{self, AnyBits};
+
+// SAFETY: 1. numbers only.
+unsafe impl AnyBits for OffsetTable {}
+
+/// `struct xdp_mmap_offsets`
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct OffsetTable {
+    rx: [u64; 4],
+    tx: [u64; 4],
+    fill: [u64; 4],
+    completion: [u64; 4],
+}
+
+// SAFETY: 1. numbers only.
+unsafe impl AnyBits for Statistics {}
+
+/// What the kernel has counted for one socket.
+///
+/// # Source
+/// `linux-6.12` `include/uapi/linux/if_xdp.h` `struct xdp_statistics`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct Statistics {
+    pub(crate) rx_dropped: u64,
+    pub(crate) rx_invalid_descs: u64,
+    pub(crate) tx_invalid_descs: u64,
+    pub(crate) rx_ring_full: u64,
+    pub(crate) rx_fill_ring_empty_descs: u64,
+    pub(crate) tx_ring_empty_descs: u64,
+}
+
+/// How many entries each ring has; powers of two.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RingSizes {
+    pub(crate) fill: u32,
+    pub(crate) completion: u32,
+    pub(crate) rx: u32,
+    pub(crate) tx: u32,
+}
+
+/// The memory that a socket's addresses are in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Region {
+    pub(crate) base: NonNull<u8>,
+    pub(crate) len_bytes: usize,
+    /// Bytes in a frame, and what an address of one is a multiple of.
+    pub(crate) chunk_bytes: u32,
+    /// Bytes before a packet that the kernel leaves free, behind its own 256.
+    pub(crate) headroom: u32,
+}
+
+/// A socket and its rings.
+///
+/// Upholds `ring-slots`: a slot is read or written only where `Producer` or `Consumer` says that
+/// it is this side's.
+#[derive(Debug)]
+pub(crate) struct RawSocket {
+    fill: RingMemory,
+    fill_side: Producer,
+    completion: RingMemory,
+    completion_side: Consumer,
+    rx: RingMemory,
+    rx_side: Consumer,
+    tx: RingMemory,
+    tx_side: Producer,
+    /// Behind the rings, so that it is dropped after them: a ring that is mapped keeps the socket
+    /// open, and then closing the descriptor would not be the end of it.
+    fd: OwnedFd,
+}
+
+impl RawSocket {
+    /// Opens a socket, registers `region` for it and maps its rings; it is not bound yet.
+    ///
+    /// # Errors
+    /// The step that was refused, and what the system answered.
+    pub(crate) fn open(region: &Region, sizes: &RingSizes) -> Result<Self, (Operation, io::Error)> {
+        let socket = syscall::socket(libc::AF_XDP, libc::SOCK_RAW, 0)
+            .map_err(|error| (Operation::OpenSocket, error))?;
+        let registration = libc::xdp_umem_reg {
+            addr: region.base.expose_provenance().get() as u64,
+            len: region.len_bytes as u64,
+            chunk_size: region.chunk_bytes,
+            headroom: region.headroom,
+            flags: 0,
+            tx_metadata_len: 0,
+        };
+        let set =
+            |name, value: &u32| syscall::set_option(socket.as_fd(), libc::SOL_XDP, name, value);
+        syscall::set_option(socket.as_fd(), libc::SOL_XDP, libc::XDP_UMEM_REG, &registration)
+            .map_err(|error| (Operation::RegisterArena, error))?;
+        set(libc::XDP_UMEM_FILL_RING, &sizes.fill)
+            .and_then(|()| set(libc::XDP_UMEM_COMPLETION_RING, &sizes.completion))
+            .and_then(|()| set(libc::XDP_RX_RING, &sizes.rx))
+            .and_then(|()| set(libc::XDP_TX_RING, &sizes.tx))
+            .map_err(|error| (Operation::MakeRings, error))?;
+        Self::map_rings(socket, sizes).map_err(|error| (Operation::MapRings, error))
+    }
+
+    fn map_rings(socket: OwnedFd, sizes: &RingSizes) -> io::Result<Self> {
+        let (table, len) =
+            syscall::option::<OffsetTable>(socket.as_fd(), libc::SOL_XDP, libc::XDP_MMAP_OFFSETS)?;
+        if len != size_of::<OffsetTable>() {
+            // A kernel before 5.4, which has no word for waking.
+            return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
+        }
+        let fill_at = libc::XDP_UMEM_PGOFF_FILL_RING.cast_signed();
+        let completion_at = libc::XDP_UMEM_PGOFF_COMPLETION_RING.cast_signed();
+        let fd = socket.as_fd();
+        let fill = RingMemory::map::<u64>(fd, fill_at, offsets(table.fill), sizes.fill)?;
+        let completion =
+            RingMemory::map::<u64>(fd, completion_at, offsets(table.completion), sizes.completion)?;
+        let rx = RingMemory::map::<RawDescriptor>(
+            fd,
+            libc::XDP_PGOFF_RX_RING,
+            offsets(table.rx),
+            sizes.rx,
+        )?;
+        let tx = RingMemory::map::<RawDescriptor>(
+            fd,
+            libc::XDP_PGOFF_TX_RING,
+            offsets(table.tx),
+            sizes.tx,
+        )?;
+        Ok(Self {
+            fill,
+            fill_side: Producer::new(sizes.fill, 0),
+            completion,
+            completion_side: Consumer::new(sizes.completion, 0),
+            rx,
+            rx_side: Consumer::new(sizes.rx, 0),
+            tx,
+            tx_side: Producer::new(sizes.tx, 0),
+            fd: socket,
+        })
+    }
+
+    /// Binds the socket to a queue; `flags` are those of `sockaddr_xdp`.
+    ///
+    /// # Errors
+    /// `EBUSY` while another socket has the queue, or had it until a moment ago.
+    pub(crate) fn bind(&self, interface: u32, queue: u32, flags: u16) -> io::Result<()> {
+        let address = libc::sockaddr_xdp {
+            sxdp_family: u16::try_from(libc::AF_XDP).expect("a family is small"),
+            sxdp_flags: flags,
+            sxdp_ifindex: interface,
+            sxdp_queue_id: queue,
+            sxdp_shared_umem_fd: 0,
+        };
+        syscall::bind(self.fd.as_fd(), &address)
+    }
+
+    /// Tells whether the device reads and writes the frames itself.
+    pub(crate) fn is_zero_copy(&self) -> io::Result<bool> {
+        let option = syscall::option::<i32>(self.fd.as_fd(), libc::SOL_XDP, libc::XDP_OPTIONS);
+        let zero_copy = i32::try_from(libc::XDP_OPTIONS_ZEROCOPY).expect("a bit");
+        option.map(|(options, _)| options & zero_copy != 0)
+    }
+
+    /// Asks the kernel for its counters.
+    pub(crate) fn statistics(&self) -> io::Result<Statistics> {
+        let option =
+            syscall::option::<Statistics>(self.fd.as_fd(), libc::SOL_XDP, libc::XDP_STATISTICS);
+        option.map(|(statistics, _)| statistics)
+    }
+
+    /// Returns how many addresses can be put on the fill ring, `wanted` at most.
+    #[inline]
+    pub(crate) fn fill_room(&mut self, wanted: u32) -> Result<u32, Broken> {
+        self.fill_side.room(self.fill.consumer(), wanted)
+    }
+
+    /// Puts `nr` addresses on the fill ring, as many as the last [`fill_room`](Self::fill_room) at
+    /// most.
+    ///
+    /// # Safety
+    /// 1. `next` returns addresses of frames in the region that nobody reads or writes until the
+    ///    kernel has returned them or the socket is closed.
+    #[inline]
+    pub(crate) unsafe fn fill(&mut self, nr: u32, mut next: impl FnMut() -> u64) {
+        let first = self.fill_side.next();
+        for offset in 0..nr {
+            let (slot, address) = (first.wrapping_add(offset), next());
+            // SAFETY:
+            // 1. The fill ring was mapped with `u64`.
+            // 2. The slot is within the room (`ring-slots`), says the caller.
+            unsafe { self.fill.write(slot, address) };
+        }
+        self.fill_side.submit(self.fill.producer(), nr);
+    }
+
+    /// Takes up to `nr` descriptors of received packets off their ring.
+    #[inline]
+    pub(crate) fn received(
+        &mut self,
+        nr: u32,
+        mut each: impl FnMut(RawDescriptor),
+    ) -> Result<u32, Broken> {
+        let nr = self.rx_side.available(self.rx.producer(), nr)?;
+        let first = self.rx_side.next();
+        for offset in 0..nr {
+            // SAFETY:
+            // 1. The ring was mapped with `RawDescriptor`, of which any bytes are a value.
+            // 2. The slot is available (`ring-slots`).
+            each(unsafe { self.rx.read(first.wrapping_add(offset)) });
+        }
+        if nr > 0 {
+            self.rx_side.release(self.rx.consumer(), nr);
+        }
+        Ok(nr)
+    }
+
+    /// Returns how many descriptors can be put on the ring of packets to send, `wanted` at most.
+    #[inline]
+    pub(crate) fn send_room(&mut self, wanted: u32) -> Result<u32, Broken> {
+        self.tx_side.room(self.tx.consumer(), wanted)
+    }
+
+    /// Puts `nr` descriptors on the ring of packets to send, as many as the last
+    /// [`send_room`](Self::send_room) at most.
+    ///
+    /// # Safety
+    /// 1. `next` returns descriptors of frames in the region that nobody writes until the kernel
+    ///    has returned them or the socket is closed.
+    #[inline]
+    pub(crate) unsafe fn send(&mut self, nr: u32, mut next: impl FnMut() -> RawDescriptor) {
+        let first = self.tx_side.next();
+        for offset in 0..nr {
+            let (slot, descriptor) = (first.wrapping_add(offset), next());
+            // SAFETY:
+            // 1. The ring was mapped with `RawDescriptor`.
+            // 2. The slot is within the room (`ring-slots`), says the caller.
+            unsafe { self.tx.write(slot, descriptor) };
+        }
+        self.tx_side.submit(self.tx.producer(), nr);
+    }
+
+    /// Takes up to `nr` addresses of frames that were sent off their ring.
+    #[inline]
+    pub(crate) fn completed(&mut self, nr: u32, mut each: impl FnMut(u64)) -> Result<u32, Broken> {
+        let nr = self.completion_side.available(self.completion.producer(), nr)?;
+        let first = self.completion_side.next();
+        for offset in 0..nr {
+            // SAFETY:
+            // 1. The ring was mapped with `u64`.
+            // 2. The slot is available (`ring-slots`).
+            each(unsafe { self.completion.read(first.wrapping_add(offset)) });
+        }
+        if nr > 0 {
+            self.completion_side.release(self.completion.consumer(), nr);
+        }
+        Ok(nr)
+    }
+
+    /// Tells whether the kernel wants to be woken before it sends.
+    #[inline]
+    pub(crate) fn wants_send_wakeup(&self) -> bool {
+        wants_wakeup(&self.tx)
+    }
+
+    /// Tells whether the kernel wants to be woken before it takes frames off the fill ring.
+    #[inline]
+    pub(crate) fn wants_fill_wakeup(&self) -> bool {
+        wants_wakeup(&self.fill)
+    }
+
+    /// Has the kernel look at the ring of packets to send.
+    ///
+    /// # Errors
+    /// `EAGAIN`, `EBUSY` and `ENOBUFS` where it does not get to the end of it now; `ENETDOWN`.
+    pub(crate) fn wake_send(&self) -> io::Result<()> {
+        syscall::send(self.fd.as_fd(), &[], libc::MSG_DONTWAIT).map(drop)
+    }
+
+    /// Has the kernel look at the fill ring.
+    ///
+    /// # Errors
+    /// As [`wake_send`](Self::wake_send).
+    pub(crate) fn wake_fill(&self) -> io::Result<()> {
+        syscall::receive(self.fd.as_fd(), &mut [], libc::MSG_DONTWAIT).map(drop)
+    }
+
+    /// Waits for a packet, at most `timeout`.
+    pub(crate) fn wait(&self, timeout: Duration) -> io::Result<bool> {
+        syscall::wait(self.fd.as_fd(), libc::POLLIN, timeout)
+    }
+
+    /// Tells, once, whether the interface was removed under the socket.
+    ///
+    /// # Source
+    /// `linux-6.12` `net/xdp/xsk.c` `xsk_notifier`
+    pub(crate) fn is_unbound(&self) -> bool {
+        let error = syscall::option::<i32>(self.fd.as_fd(), libc::SOL_SOCKET, libc::SO_ERROR);
+        error.is_ok_and(|(error, _)| error == libc::ENETDOWN)
+    }
+
+    /// Returns the descriptor, for maps.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Tells whether a queue can be had, by having it for a moment.
+///
+/// A device that reads and writes frames itself may do so for some time after the socket was
+/// closed; it has ended when the queue can be had again.
+///
+/// # Errors
+/// What the system answers to anything but the last step.
+pub(crate) fn is_queue_free(interface: u32, queue: u32) -> io::Result<bool> {
+    let page = ScratchPage::map()?;
+    let region =
+        Region { base: page.0, len_bytes: ScratchPage::LEN, chunk_bytes: 4096, headroom: 0 };
+    let sizes = RingSizes { fill: 1, completion: 1, rx: 1, tx: 1 };
+    let socket = RawSocket::open(&region, &sizes).map_err(|(_, error)| error)?;
+    match socket.bind(interface, queue, libc::XDP_COPY) {
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(false),
+        // Bound, or refused for a reason that does not concern the queue.
+        Ok(()) | Err(_) => Ok(true),
+    }
+}
+
+/// A page that the kernel may do anything with.
+struct ScratchPage(NonNull<u8>);
+
+impl ScratchPage {
+    const LEN: usize = 4096;
+
+    fn map() -> io::Result<Self> {
+        let (prot, flags) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY:
+        // 1. Without MAP_FIXED the kernel chooses addresses that nobody has.
+        let base = unsafe { libc::mmap(core::ptr::null_mut(), Self::LEN, prot, flags, -1, 0) };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self(NonNull::new(base.cast()).expect("the kernel maps nothing at address zero")))
+    }
+}
+
+impl Drop for ScratchPage {
+    fn drop(&mut self) {
+        // SAFETY:
+        // 1. The page is ours, and nobody has a reference into it.
+        unsafe { libc::munmap(self.0.as_ptr().cast(), Self::LEN) };
+    }
+}
+
+#[inline]
+fn wants_wakeup(ring: &RingMemory) -> bool {
+    // Relaxed: a hint; who misses it now sees it in the next round.
+    ring.flags().load(Ordering::Relaxed) & libc::XDP_RING_NEED_WAKEUP != 0
+}
+
+/// Returns the offsets of one ring, in the order of `struct xdp_ring_offset`.
+fn offsets([producer, consumer, entries, flags]: [u64; 4]) -> Offsets {
+    let offset = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
+    Offsets {
+        producer: offset(producer),
+        consumer: offset(consumer),
+        entries: offset(entries),
+        flags: offset(flags),
+    }
+}

@@ -36,55 +36,43 @@
 //!   and would not notice that the process has others at their addresses now.
 //! - `frame-in-arena`: the number of a frame is checked against the arena, in every build, before
 //!   it becomes a pointer.
-//! - `rseq-sequence` (`rseq.rs`): which instructions the kernel breaks off where it takes the CPU.
-//! - `code-resident` (`resident.rs`): the object that made a host is never unmapped, nor is, as [`Host`]
+//! - `rseq-sequence` (`cpu/rseq.rs`): which instructions the kernel breaks off where it takes the CPU.
+//! - `code-resident` (`cpu/resident.rs`): the object that made a host is never unmapped, nor is, as [`Host`]
 //!   asks, another one that uses it: the kernel may look up what is there for a thread long after it ran.
-//! - `claim-switch` (`rseq.rs`): how a claim changes from plain stores to exchanges where fences are refused.
+//! - `claim-switch` (`cpu/rseq.rs`): how a claim changes from plain stores to exchanges where fences are refused.
 //! - `rseq-registered`: an offset of the restartable-sequence area is kept only where the C library
 //!   says that it keeps such an area for each thread.
+#![deny(unsafe_code)]
 
 extern crate alloc;
 
 mod allocator;
-mod arena;
-mod clock;
 mod cpu;
-mod credentials;
 mod error;
-mod file_handle;
-mod fork;
-mod machine;
-mod mapping;
+mod fs;
+mod measure;
+mod memory;
+mod observe;
 mod owners;
-mod platform;
-mod reclaim;
-mod resident;
-mod rseq;
-mod sandbox;
-mod scope;
 mod signal;
-mod socket;
-mod switches;
-mod sysfs;
 mod trace;
-mod traced;
 
-pub use allocator::{AllocatorConfig, SharedAllocator, allocator};
-pub use arena::{Arena, ArenaConfig, ArenaKind, ArenaPages, Backing, HugePages};
-pub use clock::{Tsc, monotonic_ns};
-pub use cpu::Cpus;
-pub use credentials::{FsIdentity, MAX_NR_GROUPS};
+pub use allocator::allocator::{AllocatorConfig, SharedAllocator, allocator};
+pub use allocator::platform::{DEFAULT_BASE_PFN, Host};
+pub use allocator::reclaim::ReclaimThread;
+pub use allocator::scope::AllocScope;
+pub use cpu::cpu::Cpus;
 pub use error::{HostError, OsError};
-pub use file_handle::{FileHandle, MAX_FILE_HANDLE_BYTES};
-pub use machine::Machine;
+pub use fs::credentials::{FsIdentity, MAX_NR_GROUPS};
+pub use fs::file_handle::{FileHandle, MAX_FILE_HANDLE_BYTES};
+pub use fs::socket::set_receive_low_water;
+pub use measure::clock::{Tsc, monotonic_ns};
+pub use measure::machine::Machine;
+pub use measure::sandbox::enter_sandbox;
+pub use measure::switches::context_switches;
+pub use memory::arena::{Arena, ArenaConfig, ArenaKind, ArenaPages, Backing, HugePages};
+pub use observe::traced::{Traced, Tracer, traced_allocator};
 pub use owners::{PageOwner, PageOwners};
-pub use platform::{DEFAULT_BASE_PFN, Host};
-pub use reclaim::ReclaimThread;
-pub use sandbox::enter_sandbox;
-pub use scope::AllocScope;
-pub use socket::set_receive_low_water;
-pub use switches::context_switches;
-pub use traced::{Traced, Tracer, traced_allocator};
 
 // Lengths come as u64 and are mapped as usize; both are the same number.
 const _: () = assert!(usize::BITS == u64::BITS, "the host needs a 64-bit target");

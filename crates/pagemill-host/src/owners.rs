@@ -7,7 +7,7 @@ use core::panic::Location;
 
 use pagemill::{PAGE_SIZE, PageAllocator};
 
-use crate::platform::Host;
+use crate::allocator::platform::Host;
 
 /// The pages in use at one moment, by the call that allocated them.
 ///

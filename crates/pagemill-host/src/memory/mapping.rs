@@ -11,7 +11,7 @@ use std::os::fd::BorrowedFd;
 use rustix::io::{Errno, Result};
 use rustix::mm::{self, Advice, MapFlags, MlockFlags, MprotectFlags, ProtFlags};
 
-use crate::fork;
+use crate::memory::fork;
 
 /// When the system commits itself to memory that it has promised.
 #[derive(Clone, Copy, Debug)]

@@ -8,10 +8,10 @@ use pagemill::{
     PageSource, Pfn, PhysAddr, Platform,
 };
 
-use crate::arena::{Arena, ArenaConfig};
-use crate::cpu::{Cpus, nr_online};
+use crate::allocator::platform::{DEFAULT_BASE_PFN, Host, HostConfig};
+use crate::cpu::cpu::{Cpus, nr_online};
 use crate::error::HostError;
-use crate::platform::{DEFAULT_BASE_PFN, Host, HostConfig};
+use crate::memory::arena::{Arena, ArenaConfig};
 
 /// What a hosted allocator is made of; start from [`AllocatorConfig::new`].
 #[derive(Clone, Copy, Debug)]

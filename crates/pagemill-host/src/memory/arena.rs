@@ -13,9 +13,9 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
+use crate::cpu::sysfs;
 use crate::error::{HUGE_PAGE_BYTES, HostError};
-use crate::mapping::{Commit, Mapping};
-use crate::sysfs;
+use crate::memory::mapping::{Commit, Mapping};
 
 /// What an arena is asked to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

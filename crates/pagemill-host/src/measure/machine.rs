@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-use crate::cpu::{self, Cpus};
-use crate::sysfs;
+use crate::cpu::cpu::{self, Cpus};
+use crate::cpu::sysfs;
 
 /// What a report says about its machine; what cannot be read is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -11,12 +11,12 @@ use pagemill::{
     Platform, Shortage,
 };
 
-use crate::arena::{Arena, ArenaConfig};
-use crate::cpu::Cpus;
+use crate::allocator::scope;
+use crate::cpu::cpu::Cpus;
+use crate::cpu::rseq::{self, Area};
 use crate::error::HostError;
-use crate::fork::{self, Registration};
-use crate::rseq::{self, Area};
-use crate::scope;
+use crate::memory::arena::{Arena, ArenaConfig};
+use crate::memory::fork::{self, Registration};
 use crate::signal::Signal;
 use crate::trace;
 

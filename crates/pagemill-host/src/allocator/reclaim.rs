@@ -12,8 +12,8 @@ use std::thread::{self, JoinHandle};
 use alloc::sync::Arc;
 use pagemill::{PageSource, Platform};
 
-use crate::allocator::SharedAllocator;
-use crate::platform::Host;
+use crate::allocator::allocator::SharedAllocator;
+use crate::allocator::platform::Host;
 
 /// A thread that reclaims when zones fall to their low watermarks, until one is above its high
 /// watermark again, as Linux's kswapd does; dropping this ends it.

@@ -6,9 +6,9 @@ use pagemill::{
     AccountId, Claim, Claimed, CpuId, DirectMap, Event, Gfp, PageAllocator, Pfn, Platform,
 };
 
-use crate::allocator::{AllocatorConfig, allocator_on};
+use crate::allocator::allocator::{AllocatorConfig, allocator_on};
+use crate::allocator::platform::Host;
 use crate::error::HostError;
-use crate::platform::Host;
 
 /// What is told of every event of an allocator, those of its locks included.
 ///

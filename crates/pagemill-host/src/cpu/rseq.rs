@@ -26,7 +26,7 @@ use pagemill::{Claim, CpuId};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tracing::warn;
 
-use crate::resident;
+use crate::cpu::resident;
 
 #[cfg(all(
     any(target_arch = "x86_64", target_arch = "aarch64"),

@@ -4,9 +4,9 @@ use pagemill::CpuId;
 use rustix::io::Errno;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
+use crate::cpu::rseq::Area;
+use crate::cpu::sysfs::{self, CpuList};
 use crate::error::HostError;
-use crate::rseq::Area;
-use crate::sysfs::{self, CpuList};
 
 /// How CPU numbers are read on this machine.
 #[derive(Clone, Copy, Debug)]

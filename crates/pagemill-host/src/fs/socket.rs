@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::io::Result;
 
-use crate::file_handle::last_errno;
+use crate::fs::file_handle::last_errno;
 
 /// Lets a socket count as readable only from `nr_bytes` on, as far as the system's limits allow, or
 /// when no more can come; 1 is what sockets begin with.

@@ -125,7 +125,7 @@ impl Reading {
 mod counter {
     use core::arch::x86_64::{__cpuid, _mm_lfence, _rdtsc};
 
-    use crate::sysfs;
+    use crate::cpu::sysfs;
 
     /// CPUID leaf "advanced power management", whose EDX has [`INVARIANT_TSC`].
     const ADVANCED_POWER_MANAGEMENT: u32 = 0x8000_0007;

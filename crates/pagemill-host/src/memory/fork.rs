@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 
 use pagemill::ListCloser;
 
-use crate::resident;
+use crate::cpu::resident;
 
 #[expect(clippy::disallowed_types, reason = "not part of the core: loom has no business here")]
 type Generation = core::sync::atomic::AtomicU32;

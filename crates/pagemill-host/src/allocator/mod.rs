@@ -1,0 +1,8 @@
+//! An allocator over an arena: platform, scopes, background reclaim, and what becomes of it in a child process.
+
+#[expect(unsafe_code, reason = "an arena becomes the frames of a platform")]
+pub(crate) mod allocator;
+#[expect(unsafe_code, reason = "promises of a platform; pointers to frames")]
+pub(crate) mod platform;
+pub(crate) mod reclaim;
+pub(crate) mod scope;

@@ -15,7 +15,8 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::Instant;
 
 use pagemill_xdp::{
-    Capabilities, Datagram, Name, PacketSender, Port, PortConfig, VethPair, enter_private_network,
+    Capabilities, Datagram, Interface, InterfaceConfig, Name, PacketSender, VethPair,
+    enter_private_network,
 };
 use serde_json::Value;
 
@@ -149,7 +150,7 @@ fn what_is_wrong_with_an_interface_is_told_in_one_line() {
     let zero_copy = ["drop", "--in", "a1", "--arena", "32M", "--copy", "zero-copy"];
     assert!(fail(&zero_copy, 1).contains("no zero-copy"));
     {
-        let _port = Port::attach(name("a1"), PortConfig::default()).unwrap();
+        let _port = Interface::attach(name("a1"), InterfaceConfig::default()).unwrap();
         assert!(drop(&["--in", "a1"]).contains("attached already"));
     }
     pair.set_mtu(9000).unwrap();
@@ -161,7 +162,7 @@ fn what_is_wrong_with_an_interface_is_told_in_one_line() {
     assert!(fail(&out, 1).contains("a0 has no queue 9: it has 1"));
     // Nothing of that is left behind.
     pair.set_mtu(1500).unwrap();
-    Port::attach(name("a1"), PortConfig::default()).unwrap();
+    Interface::attach(name("a1"), InterfaceConfig::default()).unwrap();
 }
 
 #[test]
@@ -206,7 +207,7 @@ fn packets_are_redirected_until_ctrl_c_and_the_program_is_detached() {
             assert!(recycled >= 1000, "each was recycled by its completion: {document}");
         }
         // However it ended, the interface is free at once.
-        Port::attach(a.name(1), PortConfig::default()).unwrap();
+        Interface::attach(a.name(1), InterfaceConfig::default()).unwrap();
     }
     drop(b);
 }

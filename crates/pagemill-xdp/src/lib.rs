@@ -7,7 +7,7 @@
 //! arena, which takes it over. Dropping it frees its pages. It cannot be sent twice, lost, or looked
 //! at while the kernel has it.
 //!
-//! A [`Port`] is an interface with our program on it, a [`Socket`] one of its queues. A socket is
+//! A [`Interface`] is an interface with our program on it, a [`Socket`] one of its queues. A socket is
 //! one [`Device`] among others: [`Loopback`] needs no right and no network, [`Fault`] loses, delays
 //! and reorders what another device brings. A [`Worker`] moves packets from a device into a
 //! [`Sink`]: out of another device ([`Forward`]), to another thread ([`handover`]), or nowhere
@@ -20,7 +20,7 @@
 //!
 //! # fn main() -> Result<(), Box<dyn core::error::Error>> {
 //! let frames = allocator(&AllocatorConfig::new(ArenaConfig::new(16 << 20)))?;
-//! // With root's rights, `Socket::open(&Port::attach(name, ..)?, queue, &frames, ..)?` instead.
+//! // With root's rights, `Socket::open(&Interface::attach(name, ..)?, queue, &frames, ..)?` instead.
 //! let input = Loopback::new(&frames, 256)?;
 //! let output = Loopback::new(&frames, 256)?;
 //! let pool = AllocatorPool::new(&frames, Refill::Bulk);
@@ -57,9 +57,9 @@
 //! # Invariants
 //! The proofs beside unsafe code cite these by name; all of it is in `sys` and `xsk`.
 //!
-//! - `frame-in-custody` (`ring/in_flight.rs`): a frame that was put in is neither read nor written through
+//! - `frame-in-flight` (`ring/in_flight.rs`): a frame that was put in is neither read nor written through
 //!   this crate until it is taken out.
-//! - `custody-first` (`xsk/queue.rs`): an address is put on a ring only after its frame was put in
+//! - `in-flight-first` (`xsk/queue.rs`): an address is put on a ring only after its frame was put in
 //!   custody; it comes out when the ring brings it back, or after the socket was closed.
 //! - `ring-slots` (`xsk/rings.rs`): a slot of a ring is read or written only where the protocol
 //!   says that it is this side's.
@@ -95,10 +95,10 @@ pub use packet::headers::{
     Headers, Malformed, MalformedCounters, NR_VLAN_TAGS_MAX, Network, Transport, parse,
 };
 pub use packet::packet::{DEFAULT_HEADROOM, NoRoom, Packet};
-pub use socket::interface::{AttachMode, Notice, Port, PortConfig};
+pub use socket::interface::{AttachMode, Interface, InterfaceConfig, Notice};
 pub use socket::socket::{CopyMode, Socket, SocketConfig};
-pub use testbed::lab::{VethPair, enter_private_network};
 pub use testbed::traffic::{LiveFrames, PacketSender, ThreadClock};
+pub use testbed::veth::{VethPair, enter_private_network};
 pub use worker::frame_pool::{AllocatorPool, FramePool, Refill};
 pub use worker::sink::{Discard, Forward, Handover, Inbox, NoBatch, Sink, handover};
 pub use worker::spin::SpinBudget;

@@ -12,22 +12,22 @@
 )]
 
 mod common;
-#[path = "common/lab.rs"]
-mod lab;
+#[path = "common/network.rs"]
+mod network;
 
 use core::time::Duration;
 use std::time::Instant;
 
 use common::{Frames, Random, frames, number_of, packet_of};
-use lab::{name, private_network, small, veth};
+use network::{name, private_network, small, veth};
 use pagemill::Page;
 use pagemill_pool::{
     NoDma, PP_ALLOC_CACHE_REFILL, PP_ALLOC_CACHE_SIZE, PagePool, PoolOwner, PoolPage, PoolParams,
     PoolStats, Returner,
 };
 use pagemill_xdp::{
-    Device, Discard, Forward, FramePool, Loopback, Packet, PacketSender, Port, PortConfig, Refill,
-    Socket, Worker, handover,
+    Device, Discard, Forward, FramePool, Interface, InterfaceConfig, Loopback, Packet,
+    PacketSender, Refill, Socket, Worker, handover,
 };
 
 type Pool<'a> = PagePool<Page<&'a Frames>>;
@@ -338,8 +338,8 @@ fn packets_of_the_kernel_are_kept_by_another_thread_and_none_is_lost() {
     let frames = frames(8);
     let pool = pool(&frames, Refill::Bulk);
     let pair = veth("p0", "p1");
-    let port = Port::attach(name("p1"), PortConfig::default()).unwrap();
-    let socket: Socket<F<'_, '_>> = Socket::open(&port, 0, &frames, &small()).unwrap();
+    let interface = Interface::attach(name("p1"), InterfaceConfig::default()).unwrap();
+    let socket: Socket<F<'_, '_>> = Socket::open(&interface, 0, &frames, &small()).unwrap();
     let sender = PacketSender::to(pair.index(0)).unwrap();
     // Few batches on the way, so that frames suffice however late the other thread is.
     let (to, inbox) = handover(4);

@@ -13,19 +13,20 @@
 extern crate alloc;
 
 mod common;
-#[path = "common/lab.rs"]
-mod lab;
+#[path = "common/network.rs"]
+mod network;
 
 use alloc::collections::BTreeSet;
 use core::time::Duration;
 use std::time::Instant;
 
 use common::{Frames, Random, frames, number_of, packet_of};
-use lab::{name, private_network, small, veth};
+use network::{name, private_network, small, veth};
 use pagemill::{AllocPages, Gfp, Page};
 use pagemill_xdp::{
-    AllocatorPool, AttachMode, CopyMode, Datagram, Device, Discard, Forward, LiveFrames, Name,
-    PacketSender, Port, PortConfig, Refill, Socket, SocketConfig, VethPair, Worker, XdpError,
+    AllocatorPool, AttachMode, CopyMode, Datagram, Device, Discard, Forward, Interface,
+    InterfaceConfig, LiveFrames, Name, PacketSender, Refill, Socket, SocketConfig, VethPair,
+    Worker, XdpError,
 };
 
 type F<'a> = Page<&'a Frames>;
@@ -33,12 +34,12 @@ type F<'a> = Page<&'a Frames>;
 /// How long a packet may take before the test fails.
 const PATIENCE: Duration = Duration::from_mins(3);
 
-fn attach(name: Name, mode: AttachMode) -> Port {
-    Port::attach(name, PortConfig { mode, ..PortConfig::default() }).unwrap()
+fn attach(name: Name, mode: AttachMode) -> Interface {
+    Interface::attach(name, InterfaceConfig { mode, ..InterfaceConfig::default() }).unwrap()
 }
 
-fn open<'a>(port: &Port, frames: &'a Frames) -> Socket<F<'a>> {
-    Socket::open(port, 0, frames, &small()).unwrap()
+fn open<'a>(interface: &Interface, frames: &'a Frames) -> Socket<F<'a>> {
+    Socket::open(interface, 0, frames, &small()).unwrap()
 }
 
 /// Gives a device all frames that it has room for.
@@ -74,9 +75,9 @@ fn packets_arrive_as_they_were_sent_in_driver_and_in_stack() {
     let frames = frames(8);
     let pair = veth("a0", "a1");
     for mode in [AttachMode::Native, AttachMode::Generic] {
-        let port = attach(pair.name(1), mode);
-        assert_eq!(port.is_native(), Some(mode == AttachMode::Native));
-        let mut socket = open(&port, &frames);
+        let interface = attach(pair.name(1), mode);
+        assert_eq!(interface.is_native(), Some(mode == AttachMode::Native));
+        let mut socket = open(&interface, &frames);
         assert!(!socket.is_zero_copy());
         let notice = socket.notice().expect("a virtual pair cannot do without copies").to_string();
         assert!(notice.contains("a1") && notice.contains("zero-copy"), "{notice}");
@@ -122,7 +123,7 @@ struct Chain<'a> {
 impl<'a> Chain<'a> {
     fn new(a: &VethPair, b: &VethPair, frames: &'a Frames, refill: Refill) -> Self {
         let input = open(&attach(a.name(1), AttachMode::Native), frames);
-        let out_port = Port::to_send(b.name(0), PortConfig::default()).unwrap();
+        let out_port = Interface::to_send(b.name(0), InterfaceConfig::default()).unwrap();
         let output = Forward::new(open(&out_port, frames));
         let worker = Worker::new(input, AllocatorPool::new(frames, refill), output).unwrap();
         let receiver = open(&attach(b.name(1), AttachMode::Native), frames);
@@ -208,8 +209,8 @@ fn what_is_sent_while_the_interface_is_down_leaves_when_it_is_up() {
     }
     let frames = frames(8);
     let pair = veth("b0", "b1");
-    let port = Port::to_send(pair.name(0), PortConfig::default()).unwrap();
-    let mut output = open(&port, &frames);
+    let interface = Interface::to_send(pair.name(0), InterfaceConfig::default()).unwrap();
+    let mut output = open(&interface, &frames);
     let mut receiver = open(&attach(pair.name(1), AttachMode::Native), &frames);
     supply(&mut receiver, &frames);
     pair.set_up(0, false).unwrap();
@@ -243,8 +244,8 @@ fn sockets_closed_in_any_order_give_all_frames_back() {
         let mut sockets: Vec<Option<Socket<F<'_>>>> = Vec::new();
         for pair in &pairs {
             for end in 0..2 {
-                let port = attach(pair.name(end), AttachMode::Native);
-                sockets.push(Some(open(&port, &frames)));
+                let interface = attach(pair.name(end), AttachMode::Native);
+                sockets.push(Some(open(&interface, &frames)));
             }
         }
         // Something is on each ring: empty frames, packets that came, packets that go, and some
@@ -295,11 +296,11 @@ fn a_queue_can_be_had_again_at_once_and_by_one_socket_only() {
     }
     let frames = frames(8);
     let pair = veth("a0", "a1");
-    let port = attach(pair.name(1), AttachMode::Native);
+    let interface = attach(pair.name(1), AttachMode::Native);
     for _ in 0..4 {
-        let socket = open(&port, &frames);
+        let socket = open(&interface, &frames);
         let hasty = SocketConfig { patience: Duration::from_millis(20), ..small() };
-        let error = Socket::<F<'_>>::open(&port, 0, &frames, &hasty).unwrap_err();
+        let error = Socket::<F<'_>>::open(&interface, 0, &frames, &hasty).unwrap_err();
         assert_eq!(error, XdpError::QueueBusy { name: name("a1"), queue: 0 });
         drop(socket);
     }
@@ -365,19 +366,20 @@ fn jumbo_packets_come_in_several_frames() {
     let frames = frames(8);
     let pair = veth("a0", "a1");
     pair.set_mtu(9000).unwrap();
-    let error = Port::attach(pair.name(1), PortConfig::default())
-        .and_then(|port| Socket::<F<'_>>::open(&port, 0, &frames, &small()).map(drop))
+    let error = Interface::attach(pair.name(1), InterfaceConfig::default())
+        .and_then(|interface| Socket::<F<'_>>::open(&interface, 0, &frames, &small()).map(drop))
         .unwrap_err();
     assert_eq!(error, XdpError::Mtu { name: name("a1"), mtu: 9000, mtu_max: 3818 });
     // Told of the MTU, whatever the driver would have answered; what only sends may have any.
-    let native = PortConfig { mode: AttachMode::Native, ..PortConfig::default() };
-    assert_eq!(Port::attach(pair.name(1), native).unwrap_err(), error);
-    let to_send = Port::to_send(pair.name(0), PortConfig::default()).unwrap();
+    let native = InterfaceConfig { mode: AttachMode::Native, ..InterfaceConfig::default() };
+    assert_eq!(Interface::attach(pair.name(1), native).unwrap_err(), error);
+    let to_send = Interface::to_send(pair.name(0), InterfaceConfig::default()).unwrap();
     drop(Socket::<F<'_>>::open(&to_send, 0, &frames, &small()).unwrap());
-    let config = PortConfig { multi_buffer: true, ..PortConfig::default() };
+    let config = InterfaceConfig { multi_buffer: true, ..InterfaceConfig::default() };
     let mut socket: Socket<F<'_>> =
-        Socket::open(&Port::attach(pair.name(1), config).unwrap(), 0, &frames, &small()).unwrap();
-    let output_port = Port::to_send(pair.name(0), config).unwrap();
+        Socket::open(&Interface::attach(pair.name(1), config).unwrap(), 0, &frames, &small())
+            .unwrap();
+    let output_port = Interface::to_send(pair.name(0), config).unwrap();
     let mut output: Socket<F<'_>> = Socket::open(&output_port, 0, &frames, &small()).unwrap();
     supply(&mut socket, &frames);
     let payload: Vec<u8> = (0..8900_u32).map(|nth| nth as u8).collect();
@@ -417,8 +419,8 @@ fn millions_of_packets_of_the_kernel_come_in() {
     }
     let frames = frames(32);
     let pair = veth("a0", "a1");
-    let port = attach(pair.name(1), AttachMode::Native);
-    let socket = Socket::open(&port, 0, &frames, &SocketConfig::new()).unwrap();
+    let interface = attach(pair.name(1), AttachMode::Native);
+    let socket = Socket::open(&interface, 0, &frames, &SocketConfig::new()).unwrap();
     let pool = AllocatorPool::new(&frames, Refill::Bulk);
     let mut worker = Worker::new(socket, pool, Discard).unwrap();
     let (bytes, index) = (Datagram::example().packet(&[7; 22]), pair.index(0));
@@ -451,9 +453,10 @@ fn nothing_stays_attached_even_after_a_panic() {
     for mode in [AttachMode::Native, AttachMode::Generic] {
         let outcome = std::thread::scope(|scope| {
             let victim = scope.spawn(|| -> Result<(), XdpError> {
-                let port = attach(pair.name(1), mode);
-                let _socket = open(&port, &frames);
-                let again = Port::attach(pair.name(1), PortConfig::default()).unwrap_err();
+                let interface = attach(pair.name(1), mode);
+                let _socket = open(&interface, &frames);
+                let again =
+                    Interface::attach(pair.name(1), InterfaceConfig::default()).unwrap_err();
                 let XdpError::ProgramAttached { name: told, program } = again else {
                     return Err(again);
                 };
@@ -475,9 +478,9 @@ fn a_socket_keeps_its_program_when_the_port_is_gone() {
     }
     let frames = frames(8);
     let pair = veth("a0", "a1");
-    let port = attach(pair.name(1), AttachMode::Native);
-    let mut socket = open(&port, &frames);
-    drop(port);
+    let interface = attach(pair.name(1), AttachMode::Native);
+    let mut socket = open(&interface, &frames);
+    drop(interface);
     supply(&mut socket, &frames);
     send_all(&PacketSender::to(pair.index(0)).unwrap(), &[packet_of(1)]);
     let mut packets = Vec::new();
@@ -491,14 +494,14 @@ fn what_cannot_be_opened_is_told_and_leaves_nothing_behind() {
     }
     let frames = frames(8);
     let pair = veth("a0", "a1");
-    let missing = Port::attach(name("nosuch"), PortConfig::default()).unwrap_err();
+    let missing = Interface::attach(name("nosuch"), InterfaceConfig::default()).unwrap_err();
     assert_eq!(missing, XdpError::NoInterface { name: name("nosuch") });
-    let down = Port::attach(name("lo"), PortConfig::default()).unwrap_err();
+    let down = Interface::attach(name("lo"), InterfaceConfig::default()).unwrap_err();
     assert_eq!(down, XdpError::InterfaceDown { name: name("lo") });
 
-    let port = attach(pair.name(1), AttachMode::Auto);
+    let interface = attach(pair.name(1), AttachMode::Auto);
     let open = |queue, config: SocketConfig| {
-        Socket::<F<'_>>::open(&port, queue, &frames, &config).map(drop).unwrap_err()
+        Socket::<F<'_>>::open(&interface, queue, &frames, &config).map(drop).unwrap_err()
     };
     let no_queue = XdpError::NoQueue { name: name("a1"), queue: 1, nr_queues: 1 };
     assert_eq!(open(1, small()), no_queue);
@@ -527,7 +530,7 @@ fn what_cannot_be_opened_is_told_and_leaves_nothing_behind() {
     assert!(matches!(error, XdpError::NoZeroCopy { queue: 0, .. }), "{error}");
     // All of that left the queue free.
     let copy = SocketConfig { copy: CopyMode::Copy, headroom: 128, ..small() };
-    let mut socket: Socket<F<'_>> = Socket::open(&port, 0, &frames, &copy).unwrap();
+    let mut socket: Socket<F<'_>> = Socket::open(&interface, 0, &frames, &copy).unwrap();
     assert_eq!(socket.notice(), None);
     supply(&mut socket, &frames);
     send_all(&PacketSender::to(pair.index(0)).unwrap(), &[packet_of(1)]);
@@ -543,11 +546,11 @@ fn several_queues_feed_several_sockets_on_one_arena() {
     }
     let frames = frames(8);
     let pair = VethPair::new(name("a0"), name("a1"), 2).unwrap();
-    let port = attach(pair.name(1), AttachMode::Native);
-    let nr_queues = port.nr_queues().expect("the driver says it");
+    let interface = attach(pair.name(1), AttachMode::Native);
+    let nr_queues = interface.nr_queues().expect("the driver says it");
     assert_eq!(nr_queues, 2);
     let mut sockets: Vec<Socket<F<'_>>> = (0..nr_queues)
-        .map(|queue| Socket::open(&port, queue, &frames, &small()).unwrap())
+        .map(|queue| Socket::open(&interface, queue, &frames, &small()).unwrap())
         .collect();
     sockets.iter_mut().for_each(|socket| supply(socket, &frames));
     let batch: Vec<_> = (0..60).map(packet_of).collect();
@@ -571,8 +574,8 @@ fn an_interface_that_is_removed_is_told_and_the_frames_come_back() {
     let frames = frames(8);
     let pair = veth("a0", "a1");
     let mut input = open(&attach(pair.name(1), AttachMode::Native), &frames);
-    let port = Port::to_send(pair.name(0), PortConfig::default()).unwrap();
-    let mut output = open(&port, &frames);
+    let interface = Interface::to_send(pair.name(0), InterfaceConfig::default()).unwrap();
+    let mut output = open(&interface, &frames);
     supply(&mut input, &frames);
     drop(pair);
     until("noticing", || match input.wait(Duration::from_millis(1)) {

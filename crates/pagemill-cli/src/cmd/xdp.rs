@@ -8,7 +8,8 @@ use anyhow::anyhow;
 use pagemill::{PageAllocator, PageSource};
 use pagemill_host::Host;
 use pagemill_xdp::{
-    AllocatorPool, Device, Discard, Forward, Port, Refill, Sink, Socket, Worker, XdpError, handover,
+    AllocatorPool, Device, Discard, Forward, Interface, Refill, Sink, Socket, Worker, XdpError,
+    handover,
 };
 
 use super::bench::{progress_bar, warn_of_debug_build};
@@ -39,9 +40,11 @@ pub(crate) fn run(args: &XdpArgs) -> anyhow::Result<()> {
 fn move_packets(plan: RunPlan) -> anyhow::Result<()> {
     let interrupt = Interrupt::watch()?;
     // Before the arena is mapped: what is wrong with an interface is told at once.
-    let input = Port::attach(plan.input.name, plan.port)?;
+    let input = Interface::attach(plan.input.name, plan.interface)?;
     let output = match plan.fate {
-        Fate::Redirect(output) => Some((Port::to_send(output.name, plan.port)?, output.queue)),
+        Fate::Redirect(output) => {
+            Some((Interface::to_send(output.name, plan.interface)?, output.queue))
+        }
         Fate::Drop | Fate::Stack(_) => None,
     };
     let source = frames::install(fresh_allocator(plan.arena)?);
@@ -57,8 +60,8 @@ fn move_packets(plan: RunPlan) -> anyhow::Result<()> {
 
 /// Moves packets whose frames come from `pool`.
 fn move_from<P: Supply>(
-    input: &Port,
-    output: Option<(Port, u32)>,
+    input: &Interface,
+    output: Option<(Interface, u32)>,
     pool: P,
     plan: RunPlan,
     interrupt: &Interrupt,
@@ -66,11 +69,11 @@ fn move_from<P: Supply>(
     // Before sockets are open, which packets are waiting for: the other end of a virtual pair is
     // looked for among the namespaces of all processes.
     let of_port = [input.other_queues(plan.input.queue), input.checksums()];
-    let open = |port: &Port, queue| -> anyhow::Result<Socket<P::Frame>> {
-        Ok(Socket::open(port, queue, Source::new(), &plan.socket)?)
+    let open = |interface: &Interface, queue| -> anyhow::Result<Socket<P::Frame>> {
+        Ok(Socket::open(interface, queue, Source::new(), &plan.socket)?)
     };
     let socket = open(input, plan.input.queue)?;
-    let output = output.map(|(port, queue)| open(&port, queue)).transpose()?;
+    let output = output.map(|(interface, queue)| open(&interface, queue)).transpose()?;
     // Now that nothing is in the way: an error is to be the only line.
     let of_sockets = [input.notice(), socket.notice(), output.as_ref().and_then(Socket::notice)];
     of_sockets

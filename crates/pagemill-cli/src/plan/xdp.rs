@@ -5,7 +5,7 @@ use core::time::Duration;
 use pagemill::CpuId;
 use pagemill_host::{ArenaConfig, Cpus};
 use pagemill_xdp::{
-    AttachMode, Capabilities, CopyMode, PortConfig, Refill, SocketConfig, XdpError,
+    AttachMode, Capabilities, CopyMode, InterfaceConfig, Refill, SocketConfig, XdpError,
 };
 
 use crate::args::xdp::{
@@ -36,7 +36,7 @@ pub(crate) struct RunPlan {
     /// The memory.
     pub(crate) arena: ArenaConfig,
     /// The program and where it runs.
-    pub(crate) port: PortConfig,
+    pub(crate) interface: InterfaceConfig,
     /// Rings.
     pub(crate) socket: SocketConfig,
     /// How pages are allocated.
@@ -201,7 +201,7 @@ fn run(input: Endpoint, fate: Fate, args: &RunArgs) -> anyhow::Result<RunPlan> {
         input,
         fate,
         arena: ArenaConfig { prefault: true, ..ArenaConfig::new(args.size.bytes()) },
-        port: PortConfig {
+        interface: InterfaceConfig {
             mode: match args.mode {
                 ModeArg::Auto => AttachMode::Auto,
                 ModeArg::Native => AttachMode::Native,

@@ -5,8 +5,8 @@ use std::thread;
 use pagemill::PageSource;
 use pagemill_host::Host;
 use pagemill_xdp::{
-    AllocatorPool, Datagram, Device, FramePool, LiveFrames, Packet, PacketSender, Port, PortConfig,
-    Refill, Socket, SocketConfig, VethPair, XdpError,
+    AllocatorPool, Datagram, Device, FramePool, Interface, InterfaceConfig, LiveFrames, Packet,
+    PacketSender, Refill, Socket, SocketConfig, VethPair, XdpError,
 };
 
 use crate::interrupt::Interrupt;
@@ -41,9 +41,9 @@ impl<S: PageSource<Platform = Host>> Generator<S> {
             Traffic::Live => live(),
             Traffic::Packet => packet(),
             Traffic::Xsk => {
-                let port = Port::to_send(pair.name(0), PortConfig::default())?;
+                let interface = Interface::to_send(pair.name(0), InterfaceConfig::default())?;
                 let config = SocketConfig { fill_size: 64, rx_size: 64, ..SocketConfig::new() };
-                let socket = Socket::open(&port, 0, source.clone(), &config)?;
+                let socket = Socket::open(&interface, 0, source.clone(), &config)?;
                 let pool = AllocatorPool::new(source, Refill::Bulk);
                 Ok(Self::Xsk(Box::new((socket, pool))))
             }

@@ -8,8 +8,8 @@ use std::time::Instant;
 use anyhow::anyhow;
 use pagemill_host::{Cpus, Tsc};
 use pagemill_xdp::{
-    Device, DeviceCounters, Discard, Handover, Name, Port, PortConfig, Refill, Sink, Socket,
-    ThreadClock, VethPair, Worker, XdpError, enter_private_network, handover,
+    Device, DeviceCounters, Discard, Handover, Interface, InterfaceConfig, Name, Refill, Sink,
+    Socket, ThreadClock, VethPair, Worker, XdpError, enter_private_network, handover,
 };
 
 use super::generator::Generator;
@@ -72,14 +72,14 @@ pub(crate) fn run<P: Supply>(
     // A thread of its own, because a network belongs to a thread.
     thread::scope(|scope| {
         let (say, hear) = mpsc::channel();
-        let lab = scope.spawn(move || in_lab(config, pool, interrupt, &say));
+        let testbed = scope.spawn(move || in_testbed(config, pool, interrupt, &say));
         // Here rather than there: writing to a terminal may wait, and packets do not.
         hear.iter().for_each(|()| step());
-        lab.join().map_err(|_panic| anyhow!("the measuring thread panicked"))?
+        testbed.join().map_err(|_panic| anyhow!("the measuring thread panicked"))?
     })
 }
 
-fn in_lab<P: Supply>(
+fn in_testbed<P: Supply>(
     config: &TrialConfig,
     pool: P,
     interrupt: &Interrupt,
@@ -87,8 +87,8 @@ fn in_lab<P: Supply>(
 ) -> anyhow::Result<Measured> {
     enter_private_network()?;
     let pair = VethPair::new(Name::new("pagemill0")?, Name::new("pagemill1")?, 1)?;
-    let port = Port::attach(pair.name(1), PortConfig::default())?;
-    let socket: Socket<P::Frame> = Socket::open(&port, 0, Source::new(), &config.socket)?;
+    let interface = Interface::attach(pair.name(1), InterfaceConfig::default())?;
+    let socket: Socket<P::Frame> = Socket::open(&interface, 0, Source::new(), &config.socket)?;
     let generator = Generator::new(config.traffic, &pair, Source::new())?;
     let traffic = generator.name();
     let stop = Interrupt::default();
@@ -140,7 +140,7 @@ fn in_lab<P: Supply>(
         // If no packets came because none were made, that is what went wrong.
         let result = made.and_then(|made| made).and(result);
         let result = result.and(pool.end().map_err(anyhow::Error::from));
-        let is_native = port.is_native() == Some(true);
+        let is_native = interface.is_native() == Some(true);
         Ok((TrialResults { pairs, traffic, is_native, device }, result))
     })
 }

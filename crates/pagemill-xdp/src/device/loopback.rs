@@ -1,6 +1,6 @@
 //! A device without a network: what is sent on it comes in on it.
 //!
-//! It behaves as a socket does, rings and custody included, so that everything above a device can
+//! It behaves as a socket does, rings and frames in flight included, so that everything above a device can
 //! be tested without any right.
 
 use alloc::collections::VecDeque;
@@ -13,18 +13,18 @@ use crate::error::XdpError;
 use crate::packet::frame::Frame;
 use crate::packet::packet::{DEFAULT_HEADROOM, Packet};
 use crate::ring::descriptor::{self, RawDescriptor};
-use crate::ring::rx::Intake;
-use crate::ring::tx::{NR_FRAMES_MAX, Outbox};
+use crate::ring::rx::Rx;
+use crate::ring::tx::{NR_FRAMES_MAX, Tx};
 
 /// A device whose other side copies packets from the one ring to the other.
 #[derive(Debug)]
 pub struct Loopback<F: Frame> {
-    intake: Intake<F>,
-    outbox: Outbox<F>,
+    rx: Rx<F>,
+    tx: Tx<F>,
     /// Frames to be filled, by index.
     fill: VecDeque<usize>,
-    rx: VecDeque<RawDescriptor>,
-    tx: VecDeque<RawDescriptor>,
+    rx_ring: VecDeque<RawDescriptor>,
+    tx_ring: VecDeque<RawDescriptor>,
     completion: VecDeque<u64>,
     ring_size: usize,
     descriptors: Vec<RawDescriptor>,
@@ -51,12 +51,12 @@ impl<F: Frame> Loopback<F> {
             return Err(XdpError::ArenaTooSmall { nr_frames, nr_needed: 2 * ring_size });
         }
         Ok(Self {
-            intake: Intake::new(base, nr_frames),
+            rx: Rx::new(base, nr_frames),
             // A packet that the ring has no room for would never leave.
-            outbox: Outbox::new(base, nr_frames, NR_FRAMES_MAX.min(ring_size)),
+            tx: Tx::new(base, nr_frames, NR_FRAMES_MAX.min(ring_size)),
             fill: VecDeque::new(),
-            rx: VecDeque::new(),
-            tx: VecDeque::new(),
+            rx_ring: VecDeque::new(),
+            tx_ring: VecDeque::new(),
             completion: VecDeque::new(),
             ring_size,
             descriptors: Vec::new(),
@@ -70,7 +70,7 @@ impl<F: Frame> Loopback<F> {
     /// What does not fit one frame takes several.
     pub fn inject(&mut self, bytes: &[u8]) -> bool {
         let nr_frames = bytes.len().div_ceil(ROOM).max(1);
-        if self.rx.len() + nr_frames > self.ring_size {
+        if self.rx_ring.len() + nr_frames > self.ring_size {
             self.counters.ring_full += 1;
             return false;
         }
@@ -89,17 +89,17 @@ impl<F: Frame> Loopback<F> {
     /// Writes a piece of a packet into the next empty frame.
     fn place(&mut self, piece: &[u8], continued: bool) {
         let index = self.fill.pop_front().expect("as many as were counted");
-        let frame = self.intake.posted_mut(index).expect("what is on the ring is posted");
+        let frame = self.rx.posted_mut(index).expect("what is on the ring is posted");
         let start = usize::from(DEFAULT_HEADROOM);
         let room = frame.bytes_mut().get_mut(start..start + piece.len());
         room.expect("a piece fits a frame").copy_from_slice(piece);
         let len = u16::try_from(piece.len()).expect("a piece fits a frame");
-        self.rx.push_back(RawDescriptor::new(index, DEFAULT_HEADROOM, len, continued));
+        self.rx_ring.push_back(RawDescriptor::new(index, DEFAULT_HEADROOM, len, continued));
     }
 
     /// Lets the other side tell of a packet of `len` bytes at `address`, which may well be a lie.
     pub fn inject_descriptor(&mut self, address: u64, len: u32) {
-        self.rx.push_back(RawDescriptor { address, len, options: 0 });
+        self.rx_ring.push_back(RawDescriptor { address, len, options: 0 });
     }
 
     /// Lets the other side tell that the frame at `address` was sent, which may well be a lie.
@@ -109,11 +109,11 @@ impl<F: Frame> Loopback<F> {
 
     /// Takes the packet at the front of the ring to be sent, if it is there as a whole.
     fn next_to_send(&mut self) -> Option<Vec<u8>> {
-        let nr = self.tx.iter().position(|descriptor| descriptor.options == 0)? + 1;
+        let nr = self.tx_ring.iter().position(|descriptor| descriptor.options == 0)? + 1;
         let mut bytes = Vec::new();
-        for descriptor in self.tx.drain(..nr) {
+        for descriptor in self.tx_ring.drain(..nr) {
             let (index, start) = descriptor::split(descriptor.address, usize::MAX)?;
-            let frame = self.outbox.posted_mut(index).expect("what is on the ring is posted");
+            let frame = self.tx.posted_mut(index).expect("what is on the ring is posted");
             let start = usize::from(start);
             bytes.extend(frame.bytes().get(start..start + descriptor.len as usize)?);
             self.completion.push_back(descriptor.address);
@@ -128,10 +128,10 @@ impl<F: Frame> Device for Loopback<F> {
     fn receive(&mut self, packets: &mut Vec<Packet<F>>, nr_max: usize) -> Result<usize, XdpError> {
         let before = packets.len();
         while packets.len() - before < nr_max {
-            let Some(descriptor) = self.rx.pop_front() else {
+            let Some(descriptor) = self.rx_ring.pop_front() else {
                 break;
             };
-            packets.extend(self.intake.accept(descriptor));
+            packets.extend(self.rx.accept(descriptor));
         }
         let nr = packets.len() - before;
         self.counters.received += nr as u64;
@@ -140,10 +140,10 @@ impl<F: Frame> Device for Loopback<F> {
 
     fn send(&mut self, packets: &mut Vec<Packet<F>>) -> Result<usize, XdpError> {
         // As with a socket, what was sent needs a place on the ring that it comes back on.
-        let room = self.ring_size.saturating_sub(self.tx.len() + self.completion.len());
+        let room = self.ring_size.saturating_sub(self.tx_ring.len() + self.completion.len());
         self.descriptors.clear();
-        let nr = self.outbox.post(packets, room, &mut self.descriptors);
-        self.tx.extend(self.descriptors.iter());
+        let nr = self.tx.post(packets, room, &mut self.descriptors);
+        self.tx_ring.extend(self.descriptors.iter());
         self.counters.sent += nr as u64;
         Ok(nr)
     }
@@ -156,16 +156,16 @@ impl<F: Frame> Device for Loopback<F> {
         let room = self.ring_size - self.fill.len();
         let nr = room.min(frames.len());
         for frame in frames.drain(frames.len() - nr..).rev() {
-            self.fill.push_back(self.intake.post(frame));
+            self.fill.push_back(self.rx.post(frame));
         }
         Ok(nr)
     }
 
     fn completed(&mut self, frames: &mut Vec<F>) -> Result<usize, XdpError> {
-        self.outbox.return_refused(frames);
+        self.tx.return_refused(frames);
         let before = frames.len();
         for address in self.completion.drain(..) {
-            frames.extend(self.outbox.complete(address));
+            frames.extend(self.tx.complete(address));
         }
         let nr = frames.len() - before;
         self.counters.completed += nr as u64;
@@ -182,24 +182,24 @@ impl<F: Frame> Device for Loopback<F> {
 
     fn wait(&mut self, _timeout: Duration) -> Result<bool, XdpError> {
         // Nothing comes by itself, so waiting would not help.
-        Ok(!self.rx.is_empty())
+        Ok(!self.rx_ring.is_empty())
     }
 
     fn nr_held(&self) -> usize {
-        self.intake.nr_held() + self.outbox.nr_held()
+        self.rx.nr_held() + self.tx.nr_held()
     }
 
     fn counters(&self) -> DeviceCounters {
         DeviceCounters {
-            dropped: self.outbox.nr_refused(),
-            malformed: self.intake.nr_malformed() + self.outbox.nr_malformed(),
+            dropped: self.tx.nr_refused(),
+            malformed: self.rx.nr_malformed() + self.tx.nr_malformed(),
             ..self.counters
         }
     }
 
     fn close(mut self, frames: &mut Vec<F>) -> Result<(), XdpError> {
-        frames.extend(self.intake.drain());
-        frames.extend(self.outbox.drain());
+        frames.extend(self.rx.drain());
+        frames.extend(self.tx.drain());
         Ok(())
     }
 }

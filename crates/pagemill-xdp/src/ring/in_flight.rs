@@ -4,21 +4,21 @@
 //! nobody can reach its bytes meanwhile, none can be posted twice, and a descriptor that names a
 //! frame which is not here is found out.
 //!
-//! `frame-in-custody`: a frame that was put in is neither read nor written through this crate
+//! `frame-in-flight`: a frame that was put in is neither read nor written through this crate
 //! until it is taken out.
 
 use crate::packet::frame::Frame;
 
 /// A place for each frame of a region, filled while the other side has the frame.
 #[derive(Debug)]
-pub(crate) struct Custody<F> {
+pub(crate) struct InFlight<F> {
     /// The address of the region's first byte.
     base: usize,
     places: Box<[Option<F>]>,
     nr_held: usize,
 }
 
-impl<F: Frame> Custody<F> {
+impl<F: Frame> InFlight<F> {
     /// Makes room for the frames of a region of `nr_chunks` frames from `base` on.
     pub(crate) fn new(base: usize, nr_chunks: usize) -> Self {
         Self { base, places: (0..nr_chunks).map(|_| None).collect(), nr_held: 0 }
@@ -47,7 +47,7 @@ impl<F: Frame> Custody<F> {
             panic!("a frame at {:p} is outside of the arena of this device", frame.bytes());
         };
         // Two owners of one frame cannot be.
-        debug_assert!(place.is_none(), "frame {index} was in custody already");
+        debug_assert!(place.is_none(), "frame {index} was in flight already");
         *place = Some(frame);
         self.nr_held += 1;
         index

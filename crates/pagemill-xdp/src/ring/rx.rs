@@ -3,12 +3,12 @@
 use crate::packet::frame::Frame;
 use crate::packet::packet::Packet;
 use crate::ring::descriptor::RawDescriptor;
-use crate::ring::in_flight::Custody;
+use crate::ring::in_flight::InFlight;
 
 /// The frames that were posted to be filled, and the packet that is coming in piece by piece.
 #[derive(Debug)]
-pub(crate) struct Intake<F: Frame> {
-    posted: Custody<F>,
+pub(crate) struct Rx<F: Frame> {
+    posted: InFlight<F>,
     /// The first pieces of a packet whose last has not come yet.
     partial: Option<Packet<F>>,
     /// A piece of the present packet was malformed, so that the rest of it is dropped too.
@@ -16,11 +16,11 @@ pub(crate) struct Intake<F: Frame> {
     nr_malformed: u64,
 }
 
-impl<F: Frame> Intake<F> {
+impl<F: Frame> Rx<F> {
     /// Begins with no frame posted, of a region of `nr_chunks` frames from `base` on.
     pub(crate) fn new(base: usize, nr_chunks: usize) -> Self {
         Self {
-            posted: Custody::new(base, nr_chunks),
+            posted: InFlight::new(base, nr_chunks),
             partial: None,
             skipping: false,
             nr_malformed: 0,
@@ -109,9 +109,9 @@ mod tests {
         allocator(&AllocatorConfig::new(ArenaConfig::new(4 << 20))).unwrap()
     }
 
-    fn intake(frames: &Frames) -> Intake<Page<&Frames>> {
+    fn rx(frames: &Frames) -> Rx<Page<&Frames>> {
         let memory = frames.platform().memory();
-        Intake::new(memory.base().addr().get(), memory.nr_pages())
+        Rx::new(memory.base().addr().get(), memory.nr_pages())
     }
 
     fn page(frames: &Frames) -> Page<&Frames> {
@@ -121,71 +121,71 @@ mod tests {
     #[test]
     fn a_frame_is_received_once_and_only_if_it_was_posted() {
         let frames = frames();
-        let mut intake = intake(&frames);
-        let index = intake.post(page(&frames));
+        let mut rx = rx(&frames);
+        let index = rx.post(page(&frames));
         let other = (index + 1) % 1024;
         let descriptor = |chunk, len| RawDescriptor::new(chunk, 256, len, false);
-        assert!(intake.accept(descriptor(other, 60)).is_none(), "not posted");
-        assert!(intake.accept(RawDescriptor { len: 4000, ..descriptor(index, 0) }).is_none());
-        assert_eq!((intake.nr_malformed(), intake.nr_held()), (2, 1));
-        let packet = intake.accept(descriptor(index, 60)).unwrap();
+        assert!(rx.accept(descriptor(other, 60)).is_none(), "not posted");
+        assert!(rx.accept(RawDescriptor { len: 4000, ..descriptor(index, 0) }).is_none());
+        assert_eq!((rx.nr_malformed(), rx.nr_held()), (2, 1));
+        let packet = rx.accept(descriptor(index, 60)).unwrap();
         assert_eq!((packet.len(), packet.headroom()), (60, 256));
-        assert!(intake.accept(descriptor(index, 60)).is_none(), "received twice");
+        assert!(rx.accept(descriptor(index, 60)).is_none(), "received twice");
         let beyond = RawDescriptor { address: 4 << 20, len: 60, options: 0 };
-        assert!(intake.accept(beyond).is_none());
-        assert_eq!((intake.nr_malformed(), intake.nr_held()), (4, 0));
+        assert!(rx.accept(beyond).is_none());
+        assert_eq!((rx.nr_malformed(), rx.nr_held()), (4, 0));
     }
 
     #[test]
     fn pieces_become_one_packet() {
         let frames = frames();
-        let mut intake = intake(&frames);
-        let posted: Vec<usize> = (0..4).map(|_| intake.post(page(&frames))).collect();
+        let mut rx = rx(&frames);
+        let posted: Vec<usize> = (0..4).map(|_| rx.post(page(&frames))).collect();
         for (nth, &index) in posted[..3].iter().enumerate() {
-            let packet = intake.accept(RawDescriptor::new(index, 256, 10, nth < 2));
+            let packet = rx.accept(RawDescriptor::new(index, 256, 10, nth < 2));
             assert_eq!(
                 packet.map(|packet| (packet.nr_frames(), packet.total_len())),
                 (nth == 2).then_some((3, 30))
             );
-            assert_eq!(intake.nr_held(), if nth < 2 { 4 } else { 1 });
+            assert_eq!(rx.nr_held(), if nth < 2 { 4 } else { 1 });
         }
         // A packet that ends with the socket: its pieces come back too.
-        assert!(intake.accept(RawDescriptor::new(posted[3], 0, 1, true)).is_none());
-        assert_eq!(intake.drain().count(), 1);
+        assert!(rx.accept(RawDescriptor::new(posted[3], 0, 1, true)).is_none());
+        assert_eq!(rx.drain().count(), 1);
         assert_eq!(frames.nr_free_pages(), 1024);
     }
 
     #[test]
     fn a_malformed_piece_costs_its_packet_and_no_other() {
         let frames = frames();
-        let mut intake = intake(&frames);
-        let posted: Vec<usize> = (0..4).map(|_| intake.post(page(&frames))).collect();
+        let mut rx = rx(&frames);
+        let posted: Vec<usize> = (0..4).map(|_| rx.post(page(&frames))).collect();
         let piece = |index, continued| RawDescriptor::new(index, 256, 10, continued);
-        assert!(intake.accept(piece(posted[0], true)).is_none());
-        assert!(intake.accept(RawDescriptor { len: 5000, ..piece(posted[1], true) }).is_none());
-        assert!(intake.accept(piece(posted[2], false)).is_none(), "the rest of the bad packet");
-        assert_eq!(intake.accept(piece(posted[3], false)).map(|packet| packet.len()), Some(10));
+        assert!(rx.accept(piece(posted[0], true)).is_none());
+        assert!(rx.accept(RawDescriptor { len: 5000, ..piece(posted[1], true) }).is_none());
+        assert!(rx.accept(piece(posted[2], false)).is_none(), "the rest of the bad packet");
+        assert_eq!(rx.accept(piece(posted[3], false)).map(|packet| packet.len()), Some(10));
         // The frame of the bad piece is still the other side's.
-        assert_eq!((intake.nr_malformed(), intake.nr_held()), (1, 1));
-        assert_eq!(intake.drain().count(), 1);
+        assert_eq!((rx.nr_malformed(), rx.nr_held()), (1, 1));
+        assert_eq!(rx.drain().count(), 1);
     }
 
     #[test]
     #[should_panic(expected = "outside of the arena")]
     fn a_frame_of_another_arena_is_refused() {
         let (here, there) = (frames(), frames());
-        intake(&here).post(page(&there));
+        rx(&here).post(page(&there));
     }
 
     #[test]
     fn frames_come_back_to_the_allocator_when_all_is_dropped() {
         let frames = frames();
-        let mut intake = intake(&frames);
+        let mut rx = rx(&frames);
         for _ in 0..100 {
-            intake.post(page(&frames));
+            rx.post(page(&frames));
         }
         assert_eq!(frames.nr_free_pages(), 924);
-        drop(intake);
+        drop(rx);
         assert_eq!(frames.nr_free_pages(), 1024);
     }
 }

@@ -3,12 +3,12 @@
 use crate::packet::frame::Frame;
 use crate::packet::packet::Packet;
 use crate::ring::descriptor::{self, RawDescriptor};
-use crate::ring::in_flight::Custody;
+use crate::ring::in_flight::InFlight;
 
 /// The frames that are being sent, and those of packets that cannot be.
 #[derive(Debug)]
-pub(crate) struct Outbox<F: Frame> {
-    posted: Custody<F>,
+pub(crate) struct Tx<F: Frame> {
+    posted: InFlight<F>,
     /// Frames of packets that no device would take, and those that nobody has asked for.
     refused: Vec<F>,
     nr_refused: u64,
@@ -26,11 +26,11 @@ pub(crate) const NR_FRAMES_MAX: usize = 17;
 /// Bytes in an Ethernet header, the least that a packet must have.
 const LEN_MIN: usize = 14;
 
-impl<F: Frame> Outbox<F> {
+impl<F: Frame> Tx<F> {
     /// Begins with nothing posted, of a region of `nr_chunks` frames from `base` on.
     pub(crate) fn new(base: usize, nr_chunks: usize, nr_frames_max: usize) -> Self {
         Self {
-            posted: Custody::new(base, nr_chunks),
+            posted: InFlight::new(base, nr_chunks),
             refused: Vec::new(),
             nr_refused: 0,
             nr_malformed: 0,
@@ -159,9 +159,9 @@ mod tests {
         allocator(&AllocatorConfig::new(ArenaConfig::new(4 << 20))).unwrap()
     }
 
-    fn outbox(frames: &Frames, nr_frames_max: usize) -> Outbox<Page<&Frames>> {
+    fn tx(frames: &Frames, nr_frames_max: usize) -> Tx<Page<&Frames>> {
         let memory = frames.platform().memory();
-        Outbox::new(memory.base().addr().get(), memory.nr_pages(), nr_frames_max)
+        Tx::new(memory.base().addr().get(), memory.nr_pages(), nr_frames_max)
     }
 
     fn packet(frames: &Frames, len: usize) -> Packet<Page<&Frames>> {
@@ -173,38 +173,38 @@ mod tests {
     #[test]
     fn only_whole_packets_are_posted_and_each_frame_comes_back_once() {
         let frames = frames();
-        let mut outbox = outbox(&frames, NR_FRAMES_MAX);
+        let mut tx = tx(&frames, NR_FRAMES_MAX);
         let mut large = packet(&frames, 100);
         large.append(packet(&frames, 1));
         let mut packets = vec![packet(&frames, 60), large, packet(&frames, 61)];
         let mut descriptors = Vec::new();
-        assert_eq!(outbox.post(&mut packets, 2, &mut descriptors), 1);
-        assert_eq!(outbox.post(&mut packets, 2, &mut descriptors), 1);
+        assert_eq!(tx.post(&mut packets, 2, &mut descriptors), 1);
+        assert_eq!(tx.post(&mut packets, 2, &mut descriptors), 1);
         let shape: Vec<_> = descriptors.iter().map(|d| (d.len, d.options)).collect();
         assert_eq!((shape, packets.len()), (vec![(60, 0), (100, 1), (1, 0)], 1));
-        assert_eq!(outbox.nr_held(), 3);
+        assert_eq!(tx.nr_held(), 3);
         for descriptor in &descriptors {
             // The address is that of the packet, and is rebased to the frame.
             assert!(descriptor.address % 4096 == 256);
-            assert!(outbox.complete(descriptor.address).is_some());
-            assert!(outbox.complete(descriptor.address).is_none(), "completed twice");
+            assert!(tx.complete(descriptor.address).is_some());
+            assert!(tx.complete(descriptor.address).is_none(), "completed twice");
         }
-        assert!(outbox.complete(u64::MAX).is_none());
-        assert_eq!((outbox.nr_malformed(), outbox.nr_held()), (4, 0));
+        assert!(tx.complete(u64::MAX).is_none());
+        assert_eq!((tx.nr_malformed(), tx.nr_held()), (4, 0));
     }
 
     #[test]
     fn what_no_device_takes_comes_back_and_is_counted() {
         let frames = frames();
-        let mut outbox = outbox(&frames, 1);
+        let mut tx = tx(&frames, 1);
         let mut large = packet(&frames, 100);
         large.append(packet(&frames, 1));
         let mut packets = vec![packet(&frames, 13), packet(&frames, 0), large];
         let mut descriptors = Vec::new();
-        assert_eq!(outbox.post(&mut packets, 0, &mut descriptors), 3);
-        assert_eq!((descriptors.len(), outbox.nr_refused(), outbox.nr_held()), (0, 3, 4));
+        assert_eq!(tx.post(&mut packets, 0, &mut descriptors), 3);
+        assert_eq!((descriptors.len(), tx.nr_refused(), tx.nr_held()), (0, 3, 4));
         let mut back = Vec::new();
-        assert_eq!(outbox.return_refused(&mut back), 4);
-        assert_eq!(outbox.nr_held(), 0);
+        assert_eq!(tx.return_refused(&mut back), 4);
+        assert_eq!(tx.nr_held(), 0);
     }
 }

@@ -30,10 +30,10 @@ pub enum AttachMode {
     Generic,
 }
 
-/// What a port is asked to be.
+/// Configuration of an interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "plain data, written out by the caller")]
-pub struct PortConfig {
+pub struct InterfaceConfig {
     /// Where the program runs.
     pub mode: AttachMode,
     /// Whether packets may take several frames, as those of jumbo frames do.
@@ -120,12 +120,12 @@ impl fmt::Display for Notice {
     }
 }
 
-/// An interface, with our program attached for as long as the port or one of its sockets lives.
+/// An interface, with our program attached for as long as this value or one of its sockets lives.
 ///
 /// The program hands packets to the sockets of their queues; those of a queue without one go on
 /// into the network stack. It vanishes with the process, however that ends.
 #[derive(Clone, Debug)]
-pub struct Port {
+pub struct Interface {
     shared: Arc<Shared>,
 }
 
@@ -133,7 +133,7 @@ pub struct Port {
 struct Shared {
     name: Name,
     info: LinkInfo,
-    config: PortConfig,
+    config: InterfaceConfig,
     nr_queues: Option<u32>,
     attachment: Option<Attachment>,
 }
@@ -147,14 +147,14 @@ struct Attachment {
     _link: OwnedFd,
 }
 
-impl Port {
+impl Interface {
     /// Attaches the program to the interface called `name` in the thread's network namespace.
     ///
     /// # Errors
     /// [`XdpError::NoInterface`], [`XdpError::InterfaceDown`], [`XdpError::Mtu`],
     /// [`XdpError::ProgramAttached`], [`XdpError::NoNativeMode`], [`XdpError::Capability`], and
     /// what the system refuses otherwise. Nothing is left attached then.
-    pub fn attach(name: Name, config: PortConfig) -> Result<Self, XdpError> {
+    pub fn attach(name: Name, config: InterfaceConfig) -> Result<Self, XdpError> {
         let mut shared = Self::look(name, config)?;
         if shared.info.program != 0 {
             return Err(XdpError::ProgramAttached { name, program: shared.info.program });
@@ -169,7 +169,7 @@ impl Port {
     ///
     /// # Errors
     /// [`XdpError::NoInterface`], [`XdpError::InterfaceDown`], and what the system refuses otherwise.
-    pub fn to_send(name: Name, config: PortConfig) -> Result<Self, XdpError> {
+    pub fn to_send(name: Name, config: InterfaceConfig) -> Result<Self, XdpError> {
         Ok(Self { shared: Arc::new(Self::look(name, config)?) })
     }
 
@@ -234,7 +234,7 @@ impl Port {
         }
     }
 
-    pub(crate) fn config(&self) -> PortConfig {
+    pub(crate) fn config(&self) -> InterfaceConfig {
         self.shared.config
     }
 
@@ -251,7 +251,7 @@ impl Port {
         }
     }
 
-    fn look(name: Name, config: PortConfig) -> Result<Shared, XdpError> {
+    fn look(name: Name, config: InterfaceConfig) -> Result<Shared, XdpError> {
         let info = netlink::link(&name).map_err(|error| match error.raw_os_error() {
             Some(libc::ENODEV) => XdpError::NoInterface { name },
             _ => XdpError::system(Operation::FindInterface, &error).on(name),
@@ -327,7 +327,7 @@ const HAS_FRAGMENTS: u32 = 1 << 5;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testbed::lab::enter_private_network;
+    use crate::testbed::veth::enter_private_network;
 
     #[test]
     #[expect(clippy::print_stderr, reason = "what is skipped is told")]
@@ -339,7 +339,7 @@ mod tests {
         let name = Name::new("lo").unwrap();
         let index = netlink::link(&name).unwrap().index;
         netlink::set_up(index, true).unwrap();
-        let port = Port::to_send(name, PortConfig::default()).unwrap();
-        assert_eq!(port.nr_queues(), Some(1));
+        let interface = Interface::to_send(name, InterfaceConfig::default()).unwrap();
+        assert_eq!(interface.nr_queues(), Some(1));
     }
 }

@@ -96,7 +96,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
-    use crate::testbed::lab::{VethPair, enter_private_network};
+    use crate::testbed::veth::{VethPair, enter_private_network};
 
     fn name(text: &str) -> Name {
         Name::new(text).unwrap()

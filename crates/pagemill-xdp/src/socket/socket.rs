@@ -15,7 +15,7 @@ use crate::packet::frame::Frame;
 use crate::packet::packet::{DEFAULT_HEADROOM, PAGE_BYTES, Packet, mtu_max};
 use crate::ring::ring::Broken;
 use crate::ring::tx::NR_FRAMES_MAX;
-use crate::socket::interface::{Notice, Port};
+use crate::socket::interface::{Interface, Notice};
 use crate::xsk::queue::Queue;
 use crate::xsk::rings::{self, Region, RingSizes};
 
@@ -123,7 +123,7 @@ pub struct Socket<F: Frame> {
     need_wakeup: bool,
     zero_copy: bool,
     number: u32,
-    port: Port,
+    interface: Interface,
     is_closed: bool,
     is_gone: bool,
     /// Keeps the arena where it is.
@@ -131,7 +131,7 @@ pub struct Socket<F: Frame> {
 }
 
 impl<F: Frame> Socket<F> {
-    /// Opens queue `number` of the port's interface, with frames of the arena of `source`.
+    /// Opens queue `number` of `interface`, with frames of the arena of `source`.
     ///
     /// # Errors
     /// What is wrong with the configuration ([`XdpError::RingSize`], [`XdpError::Headroom`],
@@ -145,32 +145,33 @@ impl<F: Frame> Socket<F> {
     /// that were given back to the system meanwhile would be others when touched again, and
     /// packets would go where nobody looks.
     pub fn open(
-        port: &Port,
+        interface: &Interface,
         number: u32,
         source: F::Source,
         config: &SocketConfig,
     ) -> Result<Self, XdpError> {
-        let name = port.name();
-        if let Some(nr_queues) = port.nr_queues().filter(|&nr| number >= nr) {
+        let name = interface.name();
+        if let Some(nr_queues) = interface.nr_queues().filter(|&nr| number >= nr) {
             return Err(XdpError::NoQueue { name, queue: number, nr_queues });
         }
         let memory = source.allocator().platform().memory();
         let sizes = config.ring_sizes(memory.nr_pages())?;
-        port.fits(config.mtu_max()?)?;
+        interface.fits(config.mtu_max()?)?;
         let region = Region {
             base: memory.base(),
             len_bytes: memory.len_bytes(),
             chunk_bytes: PAGE_BYTES.into(),
             headroom: config.headroom.into(),
         };
-        let nr_frames_max = if port.config().multi_buffer { NR_FRAMES_MAX } else { 1 };
+        let nr_frames_max = if interface.config().multi_buffer { NR_FRAMES_MAX } else { 1 };
         let queue = Queue::open(&region, sizes, nr_frames_max)
             .map_err(|(operation, error)| refused(region.len_bytes, operation, &error))?;
-        bind(&queue, port, number, config)?;
+        bind(&queue, interface, number, config)?;
         let zero_copy = queue
             .is_zero_copy()
             .map_err(|error| XdpError::system(Operation::AskCopies, &error).on(name))?;
-        port.route(number, queue.fd())
+        interface
+            .route(number, queue.fd())
             .map_err(|error| XdpError::system(Operation::Route, &error).on(name))?;
         let copies = config.copy == CopyMode::Auto && !zero_copy;
         Ok(Self {
@@ -180,7 +181,7 @@ impl<F: Frame> Socket<F> {
             need_wakeup: config.need_wakeup,
             zero_copy,
             number,
-            port: port.clone(),
+            interface: interface.clone(),
             is_closed: false,
             is_gone: false,
             _source: source,
@@ -216,7 +217,7 @@ impl<F: Frame> Socket<F> {
         }
         // A device that uses our frames itself may do so until it has let go of the queue.
         let start = Instant::now();
-        while !rings::is_queue_free(self.port.index(), self.number).unwrap_or(false) {
+        while !rings::is_queue_free(self.interface.index(), self.number).unwrap_or(false) {
             if start.elapsed() > RELEASE_PATIENCE {
                 return Err(XdpError::FramesStuck { nr_frames: self.queue.abandon() });
             }
@@ -286,7 +287,7 @@ impl<F: Frame> Device for Socket<F> {
         let is_ready = self
             .queue
             .wait(timeout)
-            .map_err(|error| XdpError::system(Operation::Wait, &error).on(self.port.name()))?;
+            .map_err(|error| XdpError::system(Operation::Wait, &error).on(self.interface.name()))?;
         if !is_ready {
             self.is_there()?;
         }
@@ -335,7 +336,7 @@ impl<F: Frame> Socket<F> {
                 self.counters.down += 1;
                 self.is_there()
             }
-            _ => Err(XdpError::system(Operation::Wake, &error).on(self.port.name())),
+            _ => Err(XdpError::system(Operation::Wake, &error).on(self.interface.name())),
         }
     }
 
@@ -344,7 +345,7 @@ impl<F: Frame> Socket<F> {
         // The kernel tells it once.
         self.is_gone |= self.queue.is_unbound();
         if self.is_gone {
-            return Err(XdpError::InterfaceGone { name: self.port.name() });
+            return Err(XdpError::InterfaceGone { name: self.interface.name() });
         }
         Ok(())
     }
@@ -378,11 +379,11 @@ fn refused(len_bytes: usize, operation: Operation, error: &io::Error) -> XdpErro
 
 fn bind<F: Frame>(
     queue: &Queue<F>,
-    port: &Port,
+    interface: &Interface,
     number: u32,
     config: &SocketConfig,
 ) -> Result<(), XdpError> {
-    let name = port.name();
+    let name = interface.name();
     let mut flags = match config.copy {
         CopyMode::Auto => 0,
         CopyMode::Copy => libc::XDP_COPY,
@@ -391,12 +392,12 @@ fn bind<F: Frame>(
     if config.need_wakeup {
         flags |= libc::XDP_USE_NEED_WAKEUP;
     }
-    if port.config().multi_buffer {
+    if interface.config().multi_buffer {
         flags |= libc::XDP_USE_SG;
     }
     let start = Instant::now();
     loop {
-        let Err(error) = queue.bind(port.index(), number, flags) else {
+        let Err(error) = queue.bind(interface.index(), number, flags) else {
             return Ok(());
         };
         return Err(match error.raw_os_error() {
@@ -437,8 +438,8 @@ mod tests {
 
     use super::*;
     use crate::name::Name;
-    use crate::socket::interface::PortConfig;
-    use crate::testbed::lab::{VethPair, enter_private_network};
+    use crate::socket::interface::InterfaceConfig;
+    use crate::testbed::veth::{VethPair, enter_private_network};
 
     #[test]
     #[expect(clippy::print_stderr, reason = "what is skipped is told")]
@@ -450,10 +451,10 @@ mod tests {
         let frames = allocator(&AllocatorConfig::new(ArenaConfig::new(8 << 20))).unwrap();
         let name = |text| Name::new(text).unwrap();
         let pair = VethPair::new(name("a0"), name("a1"), 1).unwrap();
-        let port = Port::to_send(pair.name(1), PortConfig::default()).unwrap();
+        let interface = Interface::to_send(pair.name(1), InterfaceConfig::default()).unwrap();
         let config = SocketConfig { fill_size: 64, tx_size: 64, ..SocketConfig::new() };
         let socket: Socket<Page<&PageAllocator<Host>>> =
-            Socket::open(&port, 0, &frames, &config).unwrap();
+            Socket::open(&interface, 0, &frames, &config).unwrap();
         // This is how a device is waited for that uses our frames itself.
         assert!(!rings::is_queue_free(pair.index(1), 0).unwrap());
         drop(socket);

@@ -1,4 +1,4 @@
-//! A socket whose rings carry frames: what goes on them is in custody, what comes off is checked.
+//! A socket whose rings carry frames: frames put on a ring are in flight, what comes off is checked.
 
 use core::time::Duration;
 use std::io;
@@ -6,26 +6,26 @@ use std::os::fd::BorrowedFd;
 use std::thread;
 use std::time::Instant;
 
-use super::rings::{RawSocket, Region, RingSizes, Statistics};
+use super::rings::{Region, RingSizes, Statistics, XskRings};
 use crate::operation::Operation;
 use crate::packet::frame::Frame;
 use crate::packet::packet::Packet;
 use crate::ring::descriptor::RawDescriptor;
 use crate::ring::ring::Broken;
-use crate::ring::rx::Intake;
-use crate::ring::tx::Outbox;
+use crate::ring::rx::Rx;
+use crate::ring::tx::Tx;
 
 /// A socket and the frames on its rings.
 ///
-/// Upholds `custody-first`: an address is put on a ring only after its frame was put in custody
-/// (`frame-in-custody`), and the frame comes out when the ring brings it back or, below, when the
+/// Upholds `in-flight-first`: an address is put on a ring only after its frame was put in flight
+/// (`frame-in-flight`), and the frame comes out when the ring brings it back or, below, when the
 /// socket is closed.
 #[derive(Debug)]
 pub(crate) struct Queue<F: Frame> {
     /// `None` once it is closed.
-    socket: Option<RawSocket>,
-    intake: Intake<F>,
-    outbox: Outbox<F>,
+    socket: Option<XskRings>,
+    rx: Rx<F>,
+    tx: Tx<F>,
     sizes: RingSizes,
     descriptors: Vec<RawDescriptor>,
 }
@@ -34,7 +34,7 @@ impl<F: Frame> Queue<F> {
     /// Opens a socket over `region`, for packets of `nr_frames_max` frames at most.
     ///
     /// # Errors
-    /// As [`RawSocket::open`].
+    /// As [`XskRings::open`].
     pub(crate) fn open(
         region: &Region,
         sizes: RingSizes,
@@ -45,9 +45,9 @@ impl<F: Frame> Queue<F> {
         // A packet leaves and comes back as a whole, or never.
         let nr_frames_fit = sizes.tx.min(sizes.completion) as usize;
         Ok(Self {
-            socket: Some(RawSocket::open(region, &sizes)?),
-            intake: Intake::new(base, nr_chunks),
-            outbox: Outbox::new(base, nr_chunks, nr_frames_max.min(nr_frames_fit)),
+            socket: Some(XskRings::open(region, &sizes)?),
+            rx: Rx::new(base, nr_chunks),
+            tx: Tx::new(base, nr_chunks, nr_frames_max.min(nr_frames_fit)),
             sizes,
             descriptors: Vec::new(),
         })
@@ -63,16 +63,16 @@ impl<F: Frame> Queue<F> {
     /// Puts frames from the end of `frames` on the fill ring, and returns how many.
     #[inline]
     pub(crate) fn supply(&mut self, frames: &mut Vec<F>) -> Result<u32, Broken> {
-        let Self { socket, intake, .. } = self;
+        let Self { socket, rx, .. } = self;
         let socket = socket.as_mut().expect(OPEN);
         let wanted = u32::try_from(frames.len()).unwrap_or(u32::MAX);
         let room = socket.fill_room(wanted)?;
         let next = || {
             let frame = frames.pop().expect("the room is no larger than what was wanted");
-            (intake.post(frame) * pagemill::PAGE_SIZE) as u64
+            (rx.post(frame) * pagemill::PAGE_SIZE) as u64
         };
         // SAFETY:
-        // 1. The frame is in custody before its address is returned (`custody-first`), and stays
+        // 1. The frame is in flight before its address is returned (`in-flight-first`), and stays
         //    there until the kernel has named it again or the socket is closed.
         unsafe { socket.fill(room, next) };
         Ok(room)
@@ -85,27 +85,27 @@ impl<F: Frame> Queue<F> {
         packets: &mut Vec<Packet<F>>,
         nr_max: u32,
     ) -> Result<(), Broken> {
-        let Self { socket, intake, .. } = self;
+        let Self { socket, rx, .. } = self;
         let socket = socket.as_mut().expect(OPEN);
-        socket.received(nr_max, |descriptor| packets.extend(intake.accept(descriptor)))?;
+        socket.received(nr_max, |descriptor| packets.extend(rx.accept(descriptor)))?;
         Ok(())
     }
 
     /// Puts packets from the front of `packets` on the ring to be sent, and returns how many.
     #[inline]
     pub(crate) fn send(&mut self, packets: &mut Vec<Packet<F>>) -> Result<usize, Broken> {
-        let Self { socket, outbox, descriptors, sizes, .. } = self;
+        let Self { socket, tx, descriptors, sizes, .. } = self;
         let socket = socket.as_mut().expect(OPEN);
         let nr_frames: usize = packets.iter().map(Packet::nr_frames).sum();
         let wanted = u32::try_from(nr_frames).unwrap_or(u32::MAX).min(sizes.tx);
         let room = socket.send_room(wanted)?;
         descriptors.clear();
-        let nr_packets = outbox.post(packets, room as usize, descriptors);
+        let nr_packets = tx.post(packets, room as usize, descriptors);
         let nr = u32::try_from(descriptors.len()).expect("the room is a u32");
         let mut next = descriptors.iter();
         let next = || *next.next().expect("as many as were counted");
         // SAFETY:
-        // 1. The frames are in custody (`custody-first`), and stay there until the kernel has
+        // 1. The frames are in flight (`in-flight-first`), and stay there until the kernel has
         //    named them again or the socket is closed.
         unsafe { socket.send(nr, next) };
         Ok(nr_packets)
@@ -114,18 +114,18 @@ impl<F: Frame> Queue<F> {
     /// Appends frames whose packets have left or could not be sent, and returns how many left.
     #[inline]
     pub(crate) fn completed(&mut self, frames: &mut Vec<F>) -> Result<usize, Broken> {
-        let Self { socket, outbox, sizes, .. } = self;
+        let Self { socket, tx, sizes, .. } = self;
         let socket = socket.as_mut().expect(OPEN);
-        outbox.return_refused(frames);
+        tx.return_refused(frames);
         let before = frames.len();
-        socket.completed(sizes.completion, |address| frames.extend(outbox.complete(address)))?;
+        socket.completed(sizes.completion, |address| frames.extend(tx.complete(address)))?;
         Ok(frames.len() - before)
     }
 
     /// Tells whether the kernel has packets that were to be sent.
     #[inline]
     pub(crate) fn is_sending(&self) -> bool {
-        self.outbox.nr_held() > 0
+        self.tx.nr_held() > 0
     }
 
     /// Returns how many descriptors wait for the kernel to send them.
@@ -146,9 +146,9 @@ impl<F: Frame> Queue<F> {
         let mut back = Vec::new();
         loop {
             let unsent = self.completed(&mut back).and_then(|_nr| self.nr_unsent());
-            self.outbox.keep(&mut back);
+            self.tx.keep(&mut back);
             // What was not taken never will be.
-            let is_settled = unsent.is_ok_and(|nr| self.outbox.nr_posted() <= nr as usize);
+            let is_settled = unsent.is_ok_and(|nr| self.tx.nr_posted() <= nr as usize);
             if is_settled || unsent.is_err() || start.elapsed() > patience {
                 return;
             }
@@ -164,16 +164,16 @@ impl<F: Frame> Queue<F> {
         self.socket = None;
     }
 
-    /// Takes all frames out of custody.
+    /// Takes back all frames that are in flight.
     ///
     /// # Panics
     /// If the socket is still open.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = F> {
         assert!(self.socket.is_none(), "the socket still has the frames");
-        self.intake.drain().chain(self.outbox.drain())
+        self.rx.drain().chain(self.tx.drain())
     }
 
-    /// Leaves all frames in custody for ever; returns how many.
+    /// Leaks all frames that are in flight; returns their number.
     pub(crate) fn abandon(&mut self) -> usize {
         let frames: Vec<_> = self.drain().map(core::mem::ManuallyDrop::new).collect();
         frames.len()
@@ -181,30 +181,30 @@ impl<F: Frame> Queue<F> {
 
     /// Returns how many frames the kernel has.
     pub(crate) fn nr_held(&self) -> usize {
-        self.intake.nr_held() + self.outbox.nr_held()
+        self.rx.nr_held() + self.tx.nr_held()
     }
 
     /// Returns how many descriptors named a frame that the kernel did not have.
     pub(crate) fn nr_malformed(&self) -> u64 {
-        self.intake.nr_malformed() + self.outbox.nr_malformed()
+        self.rx.nr_malformed() + self.tx.nr_malformed()
     }
 
     /// Returns how many packets could not be sent.
     pub(crate) fn nr_refused(&self) -> u64 {
-        self.outbox.nr_refused()
+        self.tx.nr_refused()
     }
 
-    /// Binds the socket; see [`RawSocket::bind`].
+    /// Binds the socket; see [`XskRings::bind`].
     pub(crate) fn bind(&self, interface: u32, queue: u32, flags: u16) -> io::Result<()> {
         self.socket_ref().bind(interface, queue, flags)
     }
 
-    /// See [`RawSocket::is_zero_copy`].
+    /// See [`XskRings::is_zero_copy`].
     pub(crate) fn is_zero_copy(&self) -> io::Result<bool> {
         self.socket_ref().is_zero_copy()
     }
 
-    /// See [`RawSocket::statistics`]; nothing once the socket is closed.
+    /// See [`XskRings::statistics`]; nothing once the socket is closed.
     pub(crate) fn statistics(&self) -> Statistics {
         self.socket.as_ref().and_then(|socket| socket.statistics().ok()).unwrap_or_default()
     }
@@ -221,22 +221,22 @@ impl<F: Frame> Queue<F> {
         self.socket_ref().wants_fill_wakeup()
     }
 
-    /// See [`RawSocket::wake_send`].
+    /// See [`XskRings::wake_send`].
     pub(crate) fn wake_send(&self) -> io::Result<()> {
         self.socket_ref().wake_send()
     }
 
-    /// See [`RawSocket::wake_fill`].
+    /// See [`XskRings::wake_fill`].
     pub(crate) fn wake_fill(&self) -> io::Result<()> {
         self.socket_ref().wake_fill()
     }
 
-    /// See [`RawSocket::wait`].
+    /// See [`XskRings::wait`].
     pub(crate) fn wait(&self, timeout: Duration) -> io::Result<bool> {
         self.socket_ref().wait(timeout)
     }
 
-    /// See [`RawSocket::is_unbound`].
+    /// See [`XskRings::is_unbound`].
     pub(crate) fn is_unbound(&self) -> bool {
         self.socket_ref().is_unbound()
     }
@@ -247,12 +247,12 @@ impl<F: Frame> Queue<F> {
     }
 
     #[inline]
-    fn socket_ref(&self) -> &RawSocket {
+    fn socket_ref(&self) -> &XskRings {
         self.socket.as_ref().expect(OPEN)
     }
 
     #[inline]
-    fn socket_mut(&mut self) -> &mut RawSocket {
+    fn socket_mut(&mut self) -> &mut XskRings {
         self.socket.as_mut().expect(OPEN)
     }
 }

@@ -70,7 +70,7 @@ pub(crate) struct Region {
 /// Upholds `ring-slots`: a slot is read or written only where `Producer` or `Consumer` says that
 /// it is this side's.
 #[derive(Debug)]
-pub(crate) struct RawSocket {
+pub(crate) struct XskRings {
     fill: RingMemory,
     fill_side: Producer,
     completion: RingMemory,
@@ -84,7 +84,7 @@ pub(crate) struct RawSocket {
     fd: OwnedFd,
 }
 
-impl RawSocket {
+impl XskRings {
     /// Opens a socket, registers `region` for it and maps its rings; it is not bound yet.
     ///
     /// # Errors
@@ -327,7 +327,7 @@ pub(crate) fn is_queue_free(interface: u32, queue: u32) -> io::Result<bool> {
     let region =
         Region { base: page.0, len_bytes: ScratchPage::LEN, chunk_bytes: 4096, headroom: 0 };
     let sizes = RingSizes { fill: 1, completion: 1, rx: 1, tx: 1 };
-    let socket = RawSocket::open(&region, &sizes).map_err(|(_, error)| error)?;
+    let socket = XskRings::open(&region, &sizes).map_err(|(_, error)| error)?;
     match socket.bind(interface, queue, libc::XDP_COPY) {
         Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(false),
         // Bound, or refused for a reason that does not concern the queue.

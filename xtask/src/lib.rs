@@ -19,7 +19,7 @@ pub mod size;
 pub mod sources;
 pub mod tokens;
 pub mod tree;
-pub mod unsafe_rooms;
+pub mod unsafe_modules;
 pub mod words;
 
 pub use tree::{Finding, Tree};

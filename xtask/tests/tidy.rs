@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use xtask::{Finding, Tree, docs, layers, links, scripts, size, sources, unsafe_rooms, words};
+use xtask::{Finding, Tree, docs, layers, links, scripts, size, sources, unsafe_modules, words};
 
 /// Reads the tree and fails with all that `check` finds in it.
 fn assert_tidy(check: impl Fn(&Tree) -> Vec<Finding>) {
@@ -35,8 +35,8 @@ fn no_file_is_too_long() {
 }
 
 #[test]
-fn unsafe_code_stays_in_its_rooms() {
-    assert_tidy(unsafe_rooms::check);
+fn unsafe_code_stays_in_its_modules() {
+    assert_tidy(unsafe_modules::check);
 }
 
 #[test]

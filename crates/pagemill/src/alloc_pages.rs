@@ -3,18 +3,18 @@
 use core::mem::MaybeUninit;
 use core::panic::Location;
 
+use crate::base::gfp::Gfp;
+use crate::base::policy::Policy;
+use crate::base::units::{NodeId, Order};
 use crate::bulk::{
     self,
     request::{BulkItem, BulkOutcome, BulkRequest},
 };
-use crate::gfp::Gfp;
-use crate::list::{Listable, PageList};
-use crate::page::{Folio, Page};
-use crate::page_vec::PageVec;
-use crate::policy::Policy;
-use crate::slow::Ask;
-use crate::source::PageSource;
-use crate::units::{NodeId, Order};
+use crate::page::list::{Listable, PageList};
+use crate::page::page::{Folio, Page};
+use crate::page::page_vec::PageVec;
+use crate::page::source::PageSource;
+use crate::page_alloc::slow::Ask;
 
 /// Allocation and bulk release, for whatever reaches an allocator.
 ///

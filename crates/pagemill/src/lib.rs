@@ -43,6 +43,7 @@
 //!   keep it; [`Page::from_raw`] and its kin rely on their caller to.
 
 #![no_std]
+#![deny(unsafe_code)]
 
 #[cfg(any(test, feature = "alloc"))]
 extern crate alloc;
@@ -51,98 +52,55 @@ extern crate std;
 
 mod account;
 mod alloc_pages;
-mod allocator;
-mod batch;
-mod buddy;
+mod base;
 mod bulk;
-mod claim;
 mod config;
-mod division;
-mod error;
-mod fault;
-mod fragment;
-mod free;
-mod gfp;
-mod handle;
-mod list;
-mod local;
 mod memmap;
-mod mempool;
-mod migratetype;
-mod owner;
 mod page;
-mod page_vec;
-mod pageblock;
-mod pcp;
+mod page_alloc;
 mod percpu;
 mod platform;
-mod policy;
-mod put;
-mod queue;
-mod reclaim;
-mod reserved;
-mod returning;
-#[cfg(feature = "alloc")]
-mod ring;
-mod route;
-mod setup;
-mod shard;
-mod shared;
-mod shortage;
-mod shrinker;
-mod single;
-mod slot;
-mod slow;
-mod source;
-mod span;
-mod special;
-mod stack;
-mod stats;
-mod sync;
-mod tenant;
-mod trace;
-mod units;
-mod view;
-mod watermark;
+mod recycle;
+mod reserve;
+mod wait;
 mod zone;
-mod zonelist;
 
-pub use account::{AccountError, AccountId, AccountLimits, AccountUsage};
+pub use account::table::{AccountError, AccountId, AccountLimits, AccountUsage};
 pub use alloc_pages::{AllocPages, free_pages_bulk};
-pub use allocator::{ListCloser, PageAllocator};
-pub use bulk::request::{BulkItem, BulkOutcome, BulkRequest, Effort};
-pub use claim::{Claim, Claimed};
-pub use config::{Config, MemoryRegion, ReservedRange};
-pub use error::ConfigError;
-pub use fault::FaultConfig;
-pub use fragment::{Carver, Fragment, OwnsBytes};
-pub use gfp::{Gfp, NR_ZONE_KINDS, ZoneKind};
-pub use handle::RawPage;
-pub use list::{Listable, Owned, PageList};
-pub use local::LocalPages;
-pub use mempool::Mempool;
-pub use migratetype::{MigrateType, NR_MIGRATE_TYPES};
-pub use page::{Folio, FolioPages, Page};
-pub use page_vec::PageVec;
-pub use platform::{DirectMap, Platform};
-pub use policy::{InterleaveCursor, NodeMask, Policy};
-pub use reclaim::{ShrinkerGuard, TooManyShrinkers};
-pub use returning::{Returning, TakeBack};
-#[cfg(feature = "alloc")]
-pub use ring::{Ring, RingDrain};
-pub use shared::SharedPage;
-pub use shortage::Shortage;
-pub use shrinker::{MAX_NR_SHRINKERS, ShrinkControl, Shrinker};
-pub use source::PageSource;
-#[cfg(not(loom))]
-pub use source::{OnceAllocator, Static, StaticAllocator};
-pub use stack::Stack;
-pub use stats::VmStat;
-pub use tenant::Account;
-pub use trace::Event;
-pub use units::{
+pub use base::gfp::{Gfp, NR_ZONE_KINDS, ZoneKind};
+pub use base::migratetype::{MigrateType, NR_MIGRATE_TYPES};
+pub use base::policy::{InterleaveCursor, NodeMask, Policy};
+pub use base::raw_page::RawPage;
+pub use base::shortage::Shortage;
+pub use base::stats::VmStat;
+pub use base::units::{
     CpuId, MAX_NR_NODES, MAX_ORDER, NodeId, Order, OrderTooLarge, PAGE_SHIFT, PAGE_SIZE,
     PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER, PFN_BITS, Pfn, PhysAddr,
 };
-pub use view::{NR_PAGE_ORDERS, PcpInfo, ZoneInfo};
-pub use watermark::Watermarks;
+pub use bulk::request::{BulkItem, BulkOutcome, BulkRequest, Effort};
+pub use config::config::{Config, MemoryRegion, ReservedRange};
+pub use config::error::ConfigError;
+pub use page::account::Account;
+pub use page::fragment::{Carver, Fragment, OwnsBytes};
+pub use page::list::{Listable, Owned, PageList};
+pub use page::page::{Folio, FolioPages, Page};
+pub use page::page_vec::PageVec;
+pub use page::shared::SharedPage;
+pub use page::source::PageSource;
+#[cfg(not(loom))]
+pub use page::source::{OnceAllocator, Static, StaticAllocator};
+pub use page_alloc::allocator::{ListCloser, PageAllocator};
+pub use page_alloc::fault::FaultConfig;
+pub use page_alloc::reclaim::{ShrinkerGuard, TooManyShrinkers};
+pub use page_alloc::shrinker::{MAX_NR_SHRINKERS, ShrinkControl, Shrinker};
+pub use page_alloc::view::{NR_PAGE_ORDERS, PcpInfo, ZoneInfo};
+pub use platform::claim::{Claim, Claimed};
+pub use platform::platform::{DirectMap, Platform};
+pub use platform::trace::Event;
+pub use recycle::returning::{Returning, TakeBack};
+#[cfg(feature = "alloc")]
+pub use recycle::ring::{Ring, RingDrain};
+pub use recycle::stack::Stack;
+pub use reserve::local::LocalPages;
+pub use reserve::mempool::Mempool;
+pub use zone::watermark::Watermarks;

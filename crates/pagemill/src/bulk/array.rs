@@ -3,12 +3,12 @@
 use core::mem::{self, ManuallyDrop, MaybeUninit};
 
 use super::engine::{Sink, Wanted};
-use crate::allocator::Site;
-use crate::gfp::Gfp;
-use crate::handle::{Difference, RawPage};
-use crate::page::Page;
-use crate::source::PageSource;
-use crate::units::NodeId;
+use crate::base::gfp::Gfp;
+use crate::base::raw_page::{Difference, RawPage};
+use crate::base::units::NodeId;
+use crate::page::page::Page;
+use crate::page::source::PageSource;
+use crate::page_alloc::allocator::Site;
 
 /// Fills the empty slots; see [`AllocPages::alloc_pages_bulk`](crate::AllocPages).
 #[inline]

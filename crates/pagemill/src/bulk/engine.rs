@@ -1,19 +1,19 @@
 //! One call, many pages: the part that both families of the bulk interface share.
 
-use crate::account::Payer;
-use crate::allocator::{PAGES_PER_HOLD, PageAllocator, Pinned, Request, Site};
-use crate::batch::Batch;
-use crate::gfp::Gfp;
-use crate::handle::{Class, RawPage};
-use crate::pageblock::Runs;
-use crate::platform::Platform;
-use crate::policy::NodeMask;
-use crate::shortage::Shortage;
-use crate::special::TRACE;
-use crate::trace::Event;
-use crate::units::{NodeId, Order};
-use crate::watermark::Mark;
-use crate::zone::Zone;
+use crate::account::table::Payer;
+use crate::base::gfp::Gfp;
+use crate::base::policy::NodeMask;
+use crate::base::raw_page::{Class, RawPage};
+use crate::base::shortage::Shortage;
+use crate::base::units::{NodeId, Order};
+use crate::page_alloc::allocator::{PAGES_PER_HOLD, PageAllocator, Pinned, Request, Site};
+use crate::page_alloc::slow_path_flags::TRACE;
+use crate::percpu::batch::Batch;
+use crate::platform::platform::Platform;
+use crate::platform::trace::Event;
+use crate::zone::pageblock::Runs;
+use crate::zone::watermark::Mark;
+use crate::zone::zone::Zone;
 
 /// Where new pages go.
 pub(crate) trait Sink {

@@ -1,13 +1,13 @@
 //! Bulk allocation onto a list.
 
 use super::engine::{Sink, Wanted};
-use crate::allocator::Site;
-use crate::gfp::Gfp;
-use crate::handle::RawPage;
-use crate::list::{Listable, PageList};
-use crate::page::Page;
-use crate::source::PageSource;
-use crate::units::NodeId;
+use crate::base::gfp::Gfp;
+use crate::base::raw_page::RawPage;
+use crate::base::units::NodeId;
+use crate::page::list::{Listable, PageList};
+use crate::page::page::Page;
+use crate::page::source::PageSource;
+use crate::page_alloc::allocator::Site;
 
 /// Appends up to `nr` pages; see [`AllocPages::alloc_pages_bulk_list`](crate::AllocPages).
 #[inline]

@@ -4,20 +4,20 @@ use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use super::engine::{Finish, Sink};
-use crate::account::{AccountId, Payer};
-use crate::allocator::{PAGES_PER_HOLD, PageAllocator, Site};
-use crate::batch::Batch;
-use crate::gfp::Gfp;
-use crate::handle::RawPage;
-use crate::list::{Listable, PageList};
-use crate::page::{Folio, Page};
-use crate::platform::Platform;
-use crate::policy::{NodeMask, Policy, Share};
-use crate::shortage::Shortage;
-use crate::slow::{Ask, COSTLY_ORDER};
-use crate::source::PageSource;
-use crate::units::{MAX_ORDER, Order};
-use crate::watermark::Mark;
+use crate::account::table::{AccountId, Payer};
+use crate::base::gfp::Gfp;
+use crate::base::policy::{NodeMask, Policy, Share};
+use crate::base::raw_page::RawPage;
+use crate::base::shortage::Shortage;
+use crate::base::units::{MAX_ORDER, Order};
+use crate::page::list::{Listable, PageList};
+use crate::page::page::{Folio, Page};
+use crate::page::source::PageSource;
+use crate::page_alloc::allocator::{PAGES_PER_HOLD, PageAllocator, Site};
+use crate::page_alloc::slow::{Ask, COSTLY_ORDER};
+use crate::percpu::batch::Batch;
+use crate::platform::platform::Platform;
+use crate::zone::watermark::Mark;
 
 /// How hard a bulk request tries to get all it asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! Bulk allocation into a vector of pages.
 
 use super::engine::{Sink, Wanted};
-use crate::allocator::Site;
-use crate::gfp::Gfp;
-use crate::handle::RawPage;
-use crate::page_vec::PageVec;
-use crate::source::PageSource;
+use crate::base::gfp::Gfp;
+use crate::base::raw_page::RawPage;
+use crate::page::page_vec::PageVec;
+use crate::page::source::PageSource;
+use crate::page_alloc::allocator::Site;
 
 /// Appends up to `nr` pages; see [`AllocPages::alloc_pages_bulk_vec`](crate::AllocPages).
 #[inline]

@@ -1,0 +1,3 @@
+//! Table of accounts: limits and charges.
+
+pub(crate) mod table;

@@ -1,0 +1,11 @@
+//! Types and primitives that everything else uses: units, flags, locks, the page word.
+
+pub(crate) mod gfp;
+pub(crate) mod migratetype;
+pub(crate) mod policy;
+pub(crate) mod raw_page;
+pub(crate) mod shortage;
+pub(crate) mod stats;
+#[expect(unsafe_code, reason = "a lock and a cell that is filled once")]
+pub(crate) mod sync;
+pub(crate) mod units;

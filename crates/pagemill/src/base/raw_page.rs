@@ -1,0 +1,280 @@
+//! The word that names an owned block: which frames, and where they go back to.
+
+use core::fmt;
+use core::num::NonZeroU64;
+
+use crate::base::migratetype::{MigrateType, NR_MIGRATE_TYPES};
+use crate::base::units::{Order, PFN_BITS, Pfn};
+
+/// One of the per-CPU lists: a zone and a kind of page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ListId(u16);
+
+impl ListId {
+    #[inline]
+    pub(crate) const fn new(zone: u16, migratetype: MigrateType) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "there are three kinds")]
+        const KINDS: u16 = NR_MIGRATE_TYPES as u16;
+        Self(zone * KINDS + migratetype as u16)
+    }
+
+    #[inline]
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// Returns the zone's position among the zones of its allocator.
+    #[inline]
+    pub(crate) const fn zone(self) -> usize {
+        self.0 as usize / NR_MIGRATE_TYPES
+    }
+}
+
+/// An owned block of frames as one word, without the allocator it came from.
+///
+/// This is what a kernel stores where it cannot keep a [`Page`](crate::Page): in a page table, in
+/// a device's ring. It does nothing when dropped: give it back through
+/// [`Page::from_raw`](crate::Page::from_raw) or [`Folio::from_raw`](crate::Folio::from_raw).
+///
+/// ```text
+///   63    62......53   52..49   48........40   39..................0
+///  live   account      order    per-CPU list   frame number
+/// ```
+///
+/// The live bit makes the word non-zero, so that `Option<RawPage>` is one word too. Everything
+/// above the frame number is the *class*: pages of one class go to the same list, and a slice of
+/// pages is freed by one copy when their classes are equal.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(transparent)]
+pub struct RawPage(NonZeroU64);
+
+const LIST_SHIFT: u32 = PFN_BITS;
+const LIST_BITS: u32 = 9;
+const ORDER_SHIFT: u32 = LIST_SHIFT + LIST_BITS;
+const ORDER_BITS: u32 = 4;
+const ACCOUNT_SHIFT: u32 = ORDER_SHIFT + ORDER_BITS;
+const ACCOUNT_BITS: u32 = 10;
+const ACCOUNT_MASK: u64 = ((1 << ACCOUNT_BITS) - 1) << ACCOUNT_SHIFT;
+const LIVE: u64 = 1 << 63;
+const _: () = assert!(ACCOUNT_SHIFT + ACCOUNT_BITS == 63);
+
+/// Number of accounts that a handle can name, the one that is none included.
+pub(crate) const MAX_NR_ACCOUNTS: usize = 1 << ACCOUNT_BITS;
+
+/// The number of an account; zero is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AccountNumber(u16);
+
+impl AccountNumber {
+    pub(crate) const NONE: Self = Self(0);
+
+    /// Makes the number of entry `index` of the table of accounts.
+    pub(crate) fn new(index: usize) -> Self {
+        assert!(index < MAX_NR_ACCOUNTS, "account {index} does not fit a handle");
+        #[expect(clippy::cast_possible_truncation, reason = "ten bits, just checked")]
+        Self(index as u16)
+    }
+
+    #[inline]
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    #[inline]
+    pub(crate) const fn is_none(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// Number of zones that a list number has room for.
+pub(crate) const MAX_NR_ZONES: usize = (1 << LIST_BITS) / NR_MIGRATE_TYPES;
+
+/// What a block's word says besides its frame number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Class(u64);
+
+impl Class {
+    /// The class of no page.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// Returns what sets pages of another class apart from pages of this one.
+    #[inline]
+    pub(crate) const fn difference_to(self, other: Self) -> Difference {
+        Difference(self.0 ^ other.0)
+    }
+
+    #[inline]
+    pub(crate) const fn new(list: ListId, order: Order) -> Self {
+        Self(LIVE | (list.0 as u64) << LIST_SHIFT | (order.value() as u64) << ORDER_SHIFT)
+    }
+
+    /// Returns the class of pages that are charged to `account` and otherwise like these.
+    #[inline]
+    pub(crate) const fn charged_to(self, account: AccountNumber) -> Self {
+        Self(self.0 & !ACCOUNT_MASK | (account.0 as u64) << ACCOUNT_SHIFT)
+    }
+
+    /// Returns the account that pages of this class are charged to.
+    #[inline]
+    pub(crate) const fn account(self) -> AccountNumber {
+        AccountNumber(((self.0 & ACCOUNT_MASK) >> ACCOUNT_SHIFT) as u16)
+    }
+
+    /// Names the block of this class that begins at `pfn`.
+    #[inline]
+    pub(crate) const fn at(self, pfn: Pfn) -> RawPage {
+        match NonZeroU64::new(self.0 | pfn.value()) {
+            Some(word) => RawPage(word),
+            None => unreachable!(),
+        }
+    }
+
+    /// Returns the list that pages of this class return to.
+    #[inline]
+    pub(crate) const fn list(self) -> ListId {
+        #[expect(clippy::cast_possible_truncation, reason = "nine bits")]
+        ListId((self.0 >> LIST_SHIFT) as u16 & ((1 << LIST_BITS) - 1))
+    }
+
+    /// Returns what sets a slot apart from a page of this class.
+    ///
+    /// Differences can be or-ed, so that many slots are judged by one [`Difference::is_none`].
+    #[inline]
+    pub(crate) const fn difference(self, slot: Option<RawPage>) -> Difference {
+        let word = match slot {
+            Some(page) => page.0.get(),
+            None => 0,
+        };
+        Difference(self.0 ^ word)
+    }
+}
+
+/// What sets slots apart from pages of one class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Difference(u64);
+
+impl Difference {
+    pub(crate) const NONE: Self = Self(0);
+
+    #[inline]
+    pub(crate) const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Tells whether all slots held pages of the class.
+    #[inline]
+    pub(crate) const fn is_none(self) -> bool {
+        self.0 >> PFN_BITS == 0
+    }
+}
+
+impl RawPage {
+    /// Returns the first frame.
+    #[inline]
+    #[must_use]
+    pub const fn pfn(self) -> Pfn {
+        Pfn::new(self.0.get() & Pfn::MAX.value())
+    }
+
+    /// Returns the number of frames as a power of two.
+    #[inline]
+    #[must_use]
+    pub const fn order(self) -> Order {
+        #[expect(clippy::cast_possible_truncation, reason = "four bits")]
+        match Order::new((self.0.get() >> ORDER_SHIFT) as u8 & 0xf) {
+            Ok(order) => order,
+            Err(_) => unreachable!(),
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn list(self) -> ListId {
+        self.class().list()
+    }
+
+    /// Names the single page `position` frames behind this one, which is the first of an aligned
+    /// group of 64.
+    #[inline]
+    pub(crate) const fn with_low_bits(self, position: u64) -> Self {
+        debug_assert!(self.0.get() & 63 == 0 && position < 64);
+        match NonZeroU64::new(self.0.get() | position) {
+            Some(word) => Self(word),
+            None => unreachable!(),
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn class(self) -> Class {
+        Class(self.0.get() & !Pfn::MAX.value())
+    }
+
+    #[inline]
+    pub(crate) const fn is_charged(self) -> bool {
+        self.0.get() & ACCOUNT_MASK != 0
+    }
+
+    /// Returns the same block, charged to `account`.
+    #[inline]
+    pub(crate) const fn charged_to(self, account: AccountNumber) -> Self {
+        self.class().charged_to(account).at(self.pfn())
+    }
+
+    /// Returns the word itself.
+    #[inline]
+    pub(crate) const fn word(self) -> u64 {
+        self.0.get()
+    }
+
+    /// Reads a word that [`word`](Self::word) gave.
+    #[inline]
+    pub(crate) const fn from_word(word: u64) -> Option<Self> {
+        match NonZeroU64::new(word) {
+            Some(word) => Some(Self(word)),
+            None => None,
+        }
+    }
+}
+
+impl fmt::Debug for RawPage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RawPage(pfn {}, order {})", self.pfn(), self.order())
+    }
+}
+
+const _: () = assert!(size_of::<Option<RawPage>>() == 8);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::units::MAX_ORDER;
+
+    #[test]
+    fn a_word_gives_back_what_was_put_in() {
+        let last_zone = u16::try_from(MAX_NR_ZONES - 1).unwrap();
+        for migratetype in MigrateType::ALL {
+            for pfn in [0, 1, Pfn::MAX.value()] {
+                let list = ListId::new(last_zone, migratetype);
+                let page = Class::new(list, MAX_ORDER).at(Pfn::new(pfn));
+                assert_eq!(page.pfn(), Pfn::new(pfn));
+                assert_eq!(page.order(), MAX_ORDER);
+                assert_eq!(page.list(), list);
+                assert_eq!(page.list().zone(), MAX_NR_ZONES - 1);
+                assert!(page.class().difference(Some(page)).is_none());
+                assert_eq!(RawPage::from_word(page.word()), Some(page));
+            }
+        }
+    }
+
+    #[test]
+    fn a_difference_ignores_the_frame_and_nothing_else() {
+        let list = ListId::new(1, MigrateType::Movable);
+        let other = ListId::new(1, MigrateType::Unmovable);
+        let class = Class::new(list, Order::ZERO);
+        let same = class.difference(Some(class.at(Pfn::MAX)));
+        assert!(same.is_none());
+        let page = |list, order| Some(Class::new(list, order).at(Pfn::new(0)));
+        for slot in [None, page(other, Order::ZERO), page(list, MAX_ORDER)] {
+            assert!(!same.or(class.difference(slot)).is_none());
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! What an allocator is built from: the memory map and the policies, as plain data.
+
+use crate::base::gfp::{NR_ZONE_KINDS, ZoneKind};
+use crate::base::units::{
+    MAX_NR_NODES, NodeId, PAGE_SHIFT, PAGE_SIZE, PAGEBLOCK_ORDER, PFN_BITS, PhysAddr,
+};
+use crate::config::error::ConfigError;
+
+/// One range of usable memory on one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "plain data, written out by the caller")]
+pub struct MemoryRegion {
+    /// Its first byte; a multiple of [`PAGE_SIZE`].
+    pub start: PhysAddr,
+    /// Its length; a multiple of [`PAGE_SIZE`], not zero.
+    pub len_bytes: u64,
+    /// Its node.
+    pub node: NodeId,
+}
+
+impl MemoryRegion {
+    /// Returns the whole pages within `start..end`, or `None` if there is none.
+    ///
+    /// For maps such as e820's, whose entries need not end at page boundaries.
+    #[must_use]
+    pub const fn within(start: PhysAddr, end: PhysAddr, node: NodeId) -> Option<Self> {
+        let page_mask = PAGE_SIZE as u64 - 1;
+        let end = end.value() & !page_mask;
+        let start = match start.value().checked_add(page_mask) {
+            Some(start) => start & !page_mask,
+            None => return None,
+        };
+        if start < end {
+            Some(Self { start: PhysAddr::new(start), len_bytes: end - start, node })
+        } else {
+            None
+        }
+    }
+
+    pub(crate) const fn start_pfn(&self) -> u64 {
+        self.start.value() >> PAGE_SHIFT
+    }
+
+    pub(crate) const fn end_pfn(&self) -> u64 {
+        self.start_pfn() + (self.len_bytes >> PAGE_SHIFT)
+    }
+}
+
+/// A range that the allocator must never hand out: the kernel's image, a device's window.
+///
+/// Every page that the range touches is kept back. Ranges may overlap, be empty, come in any
+/// order, and reach beyond the memory of the map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "plain data, written out by the caller")]
+pub struct ReservedRange {
+    /// Its first byte.
+    pub start: PhysAddr,
+    /// Its length in bytes.
+    pub len_bytes: u64,
+}
+
+impl ReservedRange {
+    /// Returns the frame numbers that the range touches.
+    pub(crate) const fn pfns(&self) -> core::ops::Range<u64> {
+        let start = self.start.value();
+        let end = start + self.len_bytes;
+        if self.len_bytes == 0 {
+            return 0..0;
+        }
+        (start >> PAGE_SHIFT)..((end - 1) >> PAGE_SHIFT) + 1
+    }
+}
+
+/// What an allocator is built from.
+///
+/// Checked once, by [`PageAllocator::metadata_layout`](crate::PageAllocator::metadata_layout) and
+/// [`PageAllocator::new`](crate::PageAllocator::new).
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "plain data; start from Config::new")]
+pub struct Config<'a> {
+    /// The usable memory, sorted by address, disjoint.
+    ///
+    /// Two nodes must not share a pageblock (2 MiB).
+    pub memory: &'a [MemoryRegion],
+    /// What must not be handed out.
+    pub reserved: &'a [ReservedRange],
+    /// Number of CPUs, at most the platform's.
+    ///
+    /// A CPU whose number is not below it uses the lists of another.
+    pub nr_cpus: u32,
+    /// The node of each CPU; empty if all CPUs are on the first region's node.
+    pub cpu_nodes: &'a [NodeId],
+    /// Distance from node to node, row by row, as ACPI's SLIT gives it; empty if all are equal.
+    pub distances: &'a [u8],
+    /// Whether frames below 16 MiB form a zone of their own.
+    pub zone_dma: bool,
+    /// Whether frames below 4 GiB form a zone of their own.
+    pub zone_dma32: bool,
+    /// How many bytes at the top of each node become its zone Movable, whatever their addresses;
+    /// rounded down to pageblocks, and never taken from zone DMA.
+    pub movable_bytes: u64,
+    /// What the min watermarks add up to; `None` for Linux's rule, 4 x sqrt(KiB of memory) KiB.
+    pub min_free_bytes: Option<u64>,
+    /// How far low is above min and high above low, in 1/10000 of the zone; at least min/4.
+    pub watermark_scale_factor: u32,
+    /// For each kind of zone, which share (1/n) of the memory above it is kept from requests that
+    /// could have used that memory; zero keeps nothing.
+    pub lowmem_reserve_ratio: [u32; NR_ZONE_KINDS],
+    /// How many accounts can be open at a time, at most [`Config::NR_ACCOUNTS_MAX`].
+    pub nr_accounts: u32,
+    /// Whether the call that allocated each frame is noted; 8 more bytes of books per frame.
+    ///
+    /// A frame that is freed twice is found at once then.
+    pub page_owner: bool,
+    /// Whether free pages are filled with a pattern, which is tested when they are handed out.
+    pub poison: bool,
+    /// Most pages in one per-CPU list, of which a CPU has one for each zone and kind of page;
+    /// `None` for 1/8 of the zone shared among the CPUs, at most [`Config::PCP_HIGH_DEFAULT`].
+    pub pcp_high: Option<u32>,
+    /// Fewest pages moved between a zone and a per-CPU list at a time; `None` for a quarter of
+    /// high, at most [`Config::PCP_BATCH_MAX`]. From 64 on it may be half of that, or somewhat more, so
+    /// that frames of one aligned group of 64 stay together.
+    pub pcp_batch: Option<u32>,
+    /// Into how many shards, each with a lock of its own, a zone is divided: a power of two of at most
+    /// [`NR_ZONE_SHARDS_MAX`](Self::NR_ZONE_SHARDS_MAX), fewer where a zone has not two pageblocks
+    /// for each. `None` is one for each CPU of the node (rounded up to a power of
+    /// two) as long as each has 64 MiB.
+    pub nr_zone_shards: Option<u32>,
+}
+
+impl<'a> Config<'a> {
+    /// Size of a per-CPU list where the zone is large.
+    ///
+    /// Twice the largest batch that users are known to ask for (512, one pageblock), so that
+    /// taking a batch and giving it back stays within the list: 8 KiB, a quarter of a usual L1.
+    pub const PCP_HIGH_DEFAULT: u32 = 1024;
+    /// Largest size of a per-CPU list that can be asked for.
+    pub const PCP_HIGH_MAX: u32 = 1 << 16;
+    /// Largest number of pages moved at a time to begin with: one word of a pageblock's bitmap.
+    ///
+    /// Moves that follow each other in one direction grow beyond it by themselves.
+    pub const PCP_BATCH_MAX: u32 = 64;
+    /// Largest number of shards of a zone.
+    pub const NR_ZONE_SHARDS_MAX: u32 = 64;
+
+    /// Largest [`watermark_scale_factor`](Self::watermark_scale_factor): 30 % of a zone.
+    ///
+    /// # Source
+    /// `linux-6.12` `kernel/sysctl.c` `watermark_scale_factor`
+    pub const WATERMARK_SCALE_FACTOR_MAX: u32 = 3000;
+
+    /// Most accounts that can be asked for: a handle has ten bits for their number.
+    pub const NR_ACCOUNTS_MAX: u32 = 1023;
+
+    /// Describes `memory` for `nr_cpus` CPUs, with Linux's policies.
+    #[must_use]
+    pub const fn new(memory: &'a [MemoryRegion], nr_cpus: u32) -> Self {
+        Self {
+            memory,
+            reserved: &[],
+            nr_cpus,
+            cpu_nodes: &[],
+            distances: &[],
+            zone_dma: false,
+            zone_dma32: true,
+            movable_bytes: 0,
+            min_free_bytes: None,
+            watermark_scale_factor: 10,
+            lowmem_reserve_ratio: [256, 256, 32, 0],
+            nr_accounts: 0,
+            page_owner: false,
+            poison: false,
+            pcp_high: None,
+            pcp_batch: None,
+            nr_zone_shards: None,
+        }
+    }
+
+    /// Checks everything that can be checked without a platform.
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        self.validate_memory()?;
+        for (index, range) in self.reserved.iter().enumerate() {
+            check_address(index, range.start, range.len_bytes)?;
+        }
+        let max = u32::MAX;
+        if self.nr_cpus == 0 {
+            return Err(ConfigError::BadNrCpus { nr_cpus: 0, max });
+        }
+        let len = self.cpu_nodes.len();
+        if len != 0 && len != self.nr_cpus as usize {
+            return Err(ConfigError::BadCpuNodes { len, nr_cpus: self.nr_cpus });
+        }
+        for &node in self.cpu_nodes {
+            check_node(node)?;
+        }
+        let (len, nr_nodes) = (self.distances.len(), self.nr_nodes());
+        if len != 0 && len != nr_nodes * nr_nodes {
+            return Err(ConfigError::BadDistances { len, nr_nodes });
+        }
+        let min_free_bytes = self.min_free_bytes.unwrap_or(0);
+        let max =
+            self.memory.iter().fold(0_u64, |sum, region| sum.saturating_add(region.len_bytes));
+        if min_free_bytes >= max {
+            return Err(ConfigError::BadMinFree { min_free_bytes, max });
+        }
+        let of_node = |node| self.memory.iter().filter(move |region| region.node == node);
+        let bytes = |node| of_node(node).fold(0_u64, |sum, r| sum.saturating_add(r.len_bytes));
+        let (movable_bytes, max) =
+            (self.movable_bytes, self.memory.iter().map(|r| bytes(r.node)).max().unwrap_or(0));
+        if movable_bytes > max {
+            return Err(ConfigError::BadMovable { movable_bytes, max });
+        }
+        let (factor, max) = (self.watermark_scale_factor, Self::WATERMARK_SCALE_FACTOR_MAX);
+        if factor > max {
+            return Err(ConfigError::BadWatermarkScale { factor, max });
+        }
+        let (nr_accounts, max) = (self.nr_accounts, Self::NR_ACCOUNTS_MAX);
+        if nr_accounts > max {
+            return Err(ConfigError::TooManyAccounts { nr_accounts, max });
+        }
+        if let Some(high) = self.pcp_high {
+            let (min, max) = (1, Self::PCP_HIGH_MAX);
+            if !(min..=max).contains(&high) {
+                return Err(ConfigError::BadPcpHigh { high, min, max });
+            }
+        }
+        if let Some(batch) = self.pcp_batch {
+            let max = self.pcp_high.unwrap_or(Self::PCP_BATCH_MAX).min(Self::PCP_BATCH_MAX);
+            if !(1..=max).contains(&batch) {
+                return Err(ConfigError::BadPcpBatch { batch, max });
+            }
+        }
+        if let Some(nr_shards) = self.nr_zone_shards {
+            let max = Self::NR_ZONE_SHARDS_MAX;
+            if !nr_shards.is_power_of_two() || nr_shards > max {
+                return Err(ConfigError::BadZoneShards { nr_shards, max });
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_memory(&self) -> Result<(), ConfigError> {
+        let mut previous: Option<&MemoryRegion> = None;
+        for (index, region) in self.memory.iter().enumerate() {
+            let MemoryRegion { start, len_bytes, node } = *region;
+            if len_bytes == 0 {
+                return Err(ConfigError::EmptyRegion { index, start });
+            }
+            if (start.value() | len_bytes) & (PAGE_SIZE as u64 - 1) != 0 {
+                return Err(ConfigError::MisalignedRegion { index, start, len_bytes });
+            }
+            check_address(index, start, len_bytes)?;
+            check_node(node)?;
+            if let Some(previous) = previous {
+                let previous_start = previous.start;
+                if start < previous_start {
+                    return Err(ConfigError::UnsortedRegions { index, start, previous_start });
+                }
+                if region.start_pfn() < previous.end_pfn() {
+                    let previous_end = PhysAddr::new(previous.end_pfn() << PAGE_SHIFT);
+                    return Err(ConfigError::OverlappingRegions { index, start, previous_end });
+                }
+                let shared = (previous.end_pfn() - 1) >> PAGEBLOCK_ORDER.value()
+                    == region.start_pfn() >> PAGEBLOCK_ORDER.value();
+                if shared && node != previous.node {
+                    let previous_node = previous.node;
+                    return Err(ConfigError::SharedPageblock { index, start, node, previous_node });
+                }
+            }
+            previous = Some(region);
+        }
+        if previous.is_none() { Err(ConfigError::NoMemory) } else { Ok(()) }
+    }
+
+    /// Returns one more than the largest node named.
+    pub(crate) fn nr_nodes(&self) -> usize {
+        let memory = self.memory.iter().map(|region| region.node);
+        memory.chain(self.cpu_nodes.iter().copied()).map(|node| node.index() + 1).max().unwrap_or(1)
+    }
+
+    /// Returns the node of CPU `cpu`.
+    pub(crate) fn cpu_node(&self, cpu: usize) -> NodeId {
+        self.cpu_nodes.get(cpu).copied().unwrap_or(self.memory[0].node)
+    }
+
+    /// Returns how far node `to` is from node `from`; the nearest is the node itself.
+    pub(crate) fn distance(&self, from: usize, to: usize) -> u8 {
+        const SLIT_LOCAL: u8 = 10;
+        const SLIT_REMOTE: u8 = 20;
+        if from == to {
+            return 0;
+        }
+        let distance = self.distances.get(from * self.nr_nodes() + to).copied();
+        distance.unwrap_or(SLIT_REMOTE).max(SLIT_LOCAL)
+    }
+
+    /// Returns the frame numbers that belong to a kind of zone on a node, holes included.
+    pub(crate) fn zone_limits(&self, node: NodeId, kind: ZoneKind) -> core::ops::Range<u64> {
+        const DMA_END: u64 = 16 << 20 >> PAGE_SHIFT;
+        const DMA32_END: u64 = 4 << 30 >> PAGE_SHIFT;
+        let dma_end = if self.zone_dma { DMA_END } else { 0 };
+        let dma32_end = if self.zone_dma32 { DMA32_END } else { dma_end };
+        // Zone DMA is too small and too dear to be cut.
+        let movable_start = self.movable_start(node).max(dma_end);
+        match kind {
+            ZoneKind::Dma => 0..dma_end,
+            ZoneKind::Dma32 => dma_end..dma32_end.min(movable_start),
+            ZoneKind::Normal => dma32_end..movable_start.max(dma32_end),
+            ZoneKind::Movable => movable_start..u64::MAX,
+        }
+    }
+
+    /// Yields the parts of the memory that lie in a kind of zone on a node, as frame numbers.
+    pub(crate) fn zone_memory(
+        &self,
+        node: NodeId,
+        kind: ZoneKind,
+    ) -> impl Iterator<Item = core::ops::Range<u64>> + '_ {
+        let limits = self.zone_limits(node, kind);
+        self.memory.iter().filter(move |region| region.node == node).filter_map(move |region| {
+            let start = region.start_pfn().max(limits.start);
+            let end = region.end_pfn().min(limits.end);
+            (start < end).then_some(start..end)
+        })
+    }
+
+    /// Returns the frame from which on a node's memory is movable.
+    fn movable_start(&self, node: NodeId) -> u64 {
+        let pageblock_mask = PAGEBLOCK_ORDER.nr_pages() as u64 - 1;
+        let mut left = self.movable_bytes >> PAGE_SHIFT;
+        for region in self.memory.iter().rev().filter(|region| region.node == node) {
+            let nr_frames = region.end_pfn() - region.start_pfn();
+            if left <= nr_frames {
+                let start = region.end_pfn() - left;
+                return (start + pageblock_mask) & !pageblock_mask;
+            }
+            left -= nr_frames;
+        }
+        0
+    }
+}
+
+fn check_address(index: usize, start: PhysAddr, len_bytes: u64) -> Result<(), ConfigError> {
+    const END: u64 = 1 << (PFN_BITS + PAGE_SHIFT);
+    match start.value().checked_add(len_bytes) {
+        Some(end) if end <= END => Ok(()),
+        _ => Err(ConfigError::AddressTooHigh { index, start, len_bytes }),
+    }
+}
+
+fn check_node(node: NodeId) -> Result<(), ConfigError> {
+    if node.index() < MAX_NR_NODES { Ok(()) } else { Err(ConfigError::UnknownNode { node }) }
+}
+
+#[cfg(test)]
+mod tests;

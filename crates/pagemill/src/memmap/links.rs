@@ -1,0 +1,59 @@
+//! What is kept for each frame: the link of a list and the count of a shared page.
+//!
+//! The two are tables of their own, so that each feature touches only what it needs; taking and
+//! freeing pages through slices touches neither. Nothing here is initialised at the start: a link
+//! is written when its page joins a list, a count when its page is first shared.
+
+use core::mem::MaybeUninit;
+
+use crate::base::sync::{AtomicU32, AtomicU64};
+
+/// The next page of a list, as the word of its handle.
+pub(crate) type Link = AtomicU64;
+/// How many owners a shared page has.
+pub(crate) type RefCount = AtomicU32;
+
+/// The tables with an entry for each frame.
+#[derive(Debug)]
+pub(crate) struct FrameTables {
+    links: &'static [Link],
+    refs: &'static [RefCount],
+}
+
+impl FrameTables {
+    /// Makes the tables of memory that holds arbitrary, but initialised, bytes.
+    pub(crate) fn new(
+        links: &'static mut [MaybeUninit<Link>],
+        refs: &'static mut [MaybeUninit<RefCount>],
+    ) -> Self {
+        // loom's atomics are objects, not words: in its build each must be made.
+        #[cfg(loom)]
+        {
+            for link in links.iter_mut() {
+                link.write(Link::new(0));
+            }
+            for count in refs.iter_mut() {
+                count.write(RefCount::new(0));
+            }
+        }
+        // SAFETY: 1. initialised: the metadata memory is, and any bytes are a valid atomic.
+        let links = unsafe { links.assume_init_mut() };
+        // SAFETY: 1. initialised: as above.
+        let refs = unsafe { refs.assume_init_mut() };
+        Self { links, refs }
+    }
+
+    #[inline]
+    pub(crate) fn link(&self, frame: usize) -> &Link {
+        &self.links[frame]
+    }
+
+    #[inline]
+    pub(crate) fn refs(&self, frame: usize) -> &RefCount {
+        &self.refs[frame]
+    }
+}
+
+// With the pageblocks' books, that stays below 13 bytes for each frame.
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Link>() + size_of::<RefCount>() == 12);

@@ -1,0 +1,6 @@
+//! What the allocator keeps per frame: list links, share counts, owners.
+
+#[expect(unsafe_code, reason = "tables in the caller's memory")]
+pub(crate) mod links;
+#[expect(unsafe_code, reason = "a call site behind a pointer")]
+pub(crate) mod page_owner;

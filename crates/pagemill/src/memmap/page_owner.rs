@@ -1,0 +1,45 @@
+//! Who holds which frame, noted when the allocator was told to.
+
+use core::panic::Location;
+use core::ptr;
+
+use crate::base::sync::{AtomicPtr, Ordering};
+
+/// The call that allocated each frame in use.
+///
+/// `owner-static`: what an entry points to is null or a `&'static Location`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owners(&'static [Entry]);
+
+pub(crate) type Entry = AtomicPtr<Location<'static>>;
+
+impl Owners {
+    /// Makes the table; it is empty where owners are not to be noted.
+    pub(crate) const fn new(entries: &'static [Entry]) -> Self {
+        Self(entries)
+    }
+
+    /// Notes that `site` holds a frame.
+    pub(crate) fn hold(&self, frame: usize, site: &'static Location<'static>) {
+        // Relaxed: who frees the frame has it from who allocated it, by means that order.
+        self.0[frame].store(ptr::from_ref(site).cast_mut(), Ordering::Relaxed);
+    }
+
+    /// Notes that nobody holds a frame any more, and returns who did.
+    pub(crate) fn release(&self, frame: usize) -> Option<&'static Location<'static>> {
+        // Relaxed: as in `hold`; two frees of one frame race for the entry, and one finds null.
+        let site = self.0[frame].swap(ptr::null_mut(), Ordering::Relaxed);
+        Self::location(site)
+    }
+
+    /// Returns who holds a frame.
+    pub(crate) fn holder(&self, frame: usize) -> Option<&'static Location<'static>> {
+        // Relaxed: a snapshot.
+        Self::location(self.0.get(frame)?.load(Ordering::Relaxed))
+    }
+
+    fn location(site: *mut Location<'static>) -> Option<&'static Location<'static>> {
+        // SAFETY: 1. null or a reference for ever: `owner-static`.
+        unsafe { site.as_ref() }
+    }
+}

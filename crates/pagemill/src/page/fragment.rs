@@ -1,0 +1,358 @@
+//! Pieces of a page, each with an owner of its own; the last one takes the page with it.
+//!
+//! While a page is in pieces, its owner does not exist: the carver and each piece hold the page's word
+//! and a clone of its source, and the last of them makes the owner again. So there is nothing that could
+//! be lent and that reaches all bytes, and nothing is duplicated but by its own `Clone`.
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
+use core::ptr::NonNull;
+
+use crate::base::raw_page::RawPage;
+use crate::base::sync::{Ordering, fence_acquire};
+use crate::base::units::{NodeId, PAGE_SIZE, Pfn};
+use crate::memmap::links::RefCount;
+use crate::page::page::{Folio, Page};
+use crate::page::source::PageSource;
+use crate::platform::platform::DirectMap;
+
+/// A [`Page`] or a [`Folio`] whose bytes can be reached.
+pub trait OwnsBytes: Sized + sealed::Sealed {
+    /// How its allocator is reached.
+    type Source: PageSource<Platform: DirectMap>;
+
+    /// Gives up the ownership without freeing the frames.
+    #[doc(hidden)]
+    fn take_apart(self) -> (RawPage, Self::Source);
+
+    /// Takes the ownership over again.
+    ///
+    /// # Safety
+    /// `raw` came from [`take_apart`](Self::take_apart), whose source reached the same allocator as
+    /// `source`, and is used for this once.
+    #[doc(hidden)]
+    unsafe fn put_together(raw: RawPage, source: Self::Source) -> Self;
+}
+
+mod sealed {
+    /// A value that was taken apart must leave its frames to the holder of the word. Only this crate can
+    /// guarantee that.
+    #[expect(unnameable_types, reason = "sealed")]
+    pub trait Sealed {}
+}
+
+/// Implements [`OwnsBytes`] for the two owners, which have the same parts.
+macro_rules! owns_bytes {
+    ($Owner:ident) => {
+        impl<S: PageSource<Platform: DirectMap>> sealed::Sealed for $Owner<S> {}
+
+        impl<S: PageSource<Platform: DirectMap>> OwnsBytes for $Owner<S> {
+            type Source = S;
+
+            #[inline]
+            fn take_apart(self) -> (RawPage, S) {
+                self.into_parts()
+            }
+
+            #[inline]
+            unsafe fn put_together(raw: RawPage, source: S) -> Self {
+                Self::new(source, raw)
+            }
+        }
+    };
+}
+
+owns_bytes!(Page);
+owns_bytes!(Folio);
+
+/// Claims that a carver starts with, so that handing out a fragment needs no atomic operation: more
+/// than there are bytes in the largest block.
+///
+/// # Source
+/// `linux-6.12` `net/core/page_pool.c` `BIAS_MAX`
+const BIAS: u32 = 1 << 30;
+
+/// A page that is handed out in pieces.
+///
+/// `frag-count`: the frame's count is the number of fragments, plus `BIAS - nr_given` while the
+/// carver lives. The piece that brings it to zero, or the carver that sees that no fragment is left, is
+/// the only holder of the page's word, and may make its owner again.
+/// `frag-disjoint`: since the count was last found to be the carver's alone, no byte was handed out
+/// twice. Nothing else reaches the bytes: there is no owner meanwhile.
+///
+/// # Examples
+/// ```
+/// # use pagemill::*;
+/// # fn example<S: AllocPages<Platform: DirectMap>>(frames: S) -> Option<()> {
+/// let mut carver = Carver::new(frames.alloc_page(Gfp::KERNEL)?);
+/// let (mut one, mut two) = (carver.carve(100, 64)?, carver.carve(100, 64)?);
+/// one.as_bytes_mut().fill(1);
+/// two.as_bytes_mut().fill(2);
+/// assert_eq!(two.offset(), 128);
+/// # Some(()) }
+/// ```
+/// The page's bytes cannot be reached beside those of its pieces:
+/// ```compile_fail,E0599
+/// # use pagemill::*;
+/// # fn example<S: AllocPages<Platform: DirectMap>>(frames: S) -> Option<()> {
+/// let mut carver = Carver::new(frames.alloc_page(Gfp::KERNEL)?);
+/// let mut piece = carver.carve(100, 1)?;
+/// let all = carver.owner().as_bytes();
+/// piece.as_bytes_mut()[0] = all[0];
+/// # Some(()) }
+/// ```
+/// Only pages and blocks can be carved, not a value that holds one of them:
+/// ```compile_fail,E0277
+/// # use pagemill::*;
+/// # use core::cell::RefCell;
+/// # fn example<S: AllocPages<Platform: DirectMap>>(frames: S) -> Option<()> {
+/// let carver = Carver::new((frames.alloc_page(Gfp::KERNEL)?, RefCell::new(vec![1_u8])));
+/// # Some(()) }
+/// ```
+/// A fragment cannot leave the thread that its source is bound to:
+/// ```compile_fail,E0277
+/// # use pagemill::*;
+/// fn sent<T: Send>(_: T) {}
+/// # struct Bound<'a, P: Platform>(&'a PageAllocator<P>, core::marker::PhantomData<*mut ()>);
+/// # impl<P: Platform> Clone for Bound<'_, P> {
+/// #     fn clone(&self) -> Self { Self(self.0, self.1) }
+/// # }
+/// # unsafe impl<P: Platform> PageSource for Bound<'_, P> {
+/// #     type Platform = P;
+/// #     fn allocator(&self) -> &PageAllocator<P> { self.0 }
+/// # }
+/// # fn example<P: DirectMap>(fragment: Fragment<Page<Bound<'_, P>>>) {
+/// sent(fragment);
+/// # }
+/// ```
+pub struct Carver<P: OwnsBytes> {
+    raw: RawPage,
+    /// Taken out once: by `into_owner` or by the drop.
+    source: ManuallyDrop<P::Source>,
+    used: usize,
+    nr_given: u32,
+    /// It may free a `P`.
+    owner: PhantomData<P>,
+}
+
+/// Some bytes of a page, owned; dropping the last fragment frees the page.
+pub struct Fragment<P: OwnsBytes> {
+    raw: RawPage,
+    /// This fragment's own clone; taken out once: by `into_owner` or by the drop.
+    source: ManuallyDrop<P::Source>,
+    offset: u32,
+    len: u32,
+    /// It may free a `P`.
+    owner: PhantomData<P>,
+}
+
+impl<P: OwnsBytes> Carver<P> {
+    /// Begins to hand out the bytes of `owner`, from the first on.
+    pub fn new(owner: P) -> Self {
+        let (raw, source) = owner.take_apart();
+        // Relaxed: other threads get their claims from this one, by means that order.
+        share_count(&source, raw).store(BIAS, Ordering::Relaxed);
+        let source = ManuallyDrop::new(source);
+        Self { raw, source, used: 0, nr_given: 0, owner: PhantomData }
+    }
+
+    /// Hands out the next `len` bytes from a multiple of `align` on; `None` if they do not fit.
+    ///
+    /// A fragment has at least one byte.
+    ///
+    /// # Panics
+    /// If `align` is no power of two.
+    #[inline]
+    pub fn carve(&mut self, len: usize, align: usize) -> Option<Fragment<P>> {
+        let (offset, len) = (self.used.next_multiple_of(pow2(align)), len.max(1));
+        let end = offset.checked_add(len)?;
+        if end > len_bytes(self.raw) {
+            return None;
+        }
+        // Before anything changes: it is the user's code, which may panic.
+        let source = ManuallyDrop::new(P::Source::clone(&self.source));
+        self.used = end;
+        // As many as there are bytes at most, which is less than BIAS.
+        self.nr_given += 1;
+        #[expect(clippy::cast_possible_truncation, reason = "a block has at most 4 MiB")]
+        let (offset, len) = (offset as u32, len as u32);
+        Some(Fragment { raw: self.raw, source, offset, len, owner: PhantomData })
+    }
+
+    /// Returns how many bytes are left behind those that were handed out.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        len_bytes(self.raw) - self.used
+    }
+
+    /// Tells whether no fragment is left. It stays so until the next one is carved.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        // Acquire pairs with the Release in `give_up`: what fragments did to the bytes is over.
+        share_count(&*self.source, self.raw).load(Ordering::Acquire) == BIAS - self.nr_given
+    }
+
+    /// Begins anew if no fragment is left, and tells whether it did.
+    pub fn reset(&mut self) -> bool {
+        let is_whole = self.is_whole();
+        if is_whole {
+            // Relaxed: as in `new`.
+            share_count(&*self.source, self.raw).store(BIAS, Ordering::Relaxed);
+            (self.used, self.nr_given) = (0, 0);
+        }
+        is_whole
+    }
+
+    /// Ends the handing out, and returns the owner of the page if no fragment is left; else the last
+    /// fragment has it.
+    #[must_use = "a page that is dropped is freed"]
+    pub fn into_owner(self) -> Option<P> {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: 1. taken once: `this` is never dropped.
+        let source = unsafe { ManuallyDrop::take(&mut this.source) };
+        // SAFETY: 1. these claims are the carver's, and it is gone after this: `frag-count`.
+        unsafe { give_up(this.raw, source, BIAS - this.nr_given) }
+    }
+
+    /// Returns the number of the page's first frame.
+    #[inline]
+    #[must_use]
+    pub fn pfn(&self) -> Pfn {
+        self.raw.pfn()
+    }
+
+    /// Returns the node that the page is on.
+    #[inline]
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.source.allocator().node_of(self.raw)
+    }
+}
+
+impl<P: OwnsBytes> Drop for Carver<P> {
+    fn drop(&mut self) {
+        // SAFETY: 1. taken once: this is the drop, and `into_owner` prevents it.
+        let source = unsafe { ManuallyDrop::take(&mut self.source) };
+        // SAFETY: 1. these claims are the carver's, and it is gone after this: `frag-count`.
+        drop(unsafe { give_up::<P>(self.raw, source, BIAS - self.nr_given) });
+    }
+}
+
+impl<P: OwnsBytes> Fragment<P> {
+    /// Returns the bytes, with whatever their last user left in them.
+    #[inline]
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        // SAFETY: 1. initialised and alive: DirectMap; the frame is not freed while its count is not
+        // zero (`frag-count`), and the platform lives as long as the source. 2. not written
+        // meanwhile: they are this fragment's (`frag-disjoint`), which is borrowed.
+        unsafe { self.bytes_ptr().as_ref() }
+    }
+
+    /// Returns the bytes, to be changed.
+    #[inline]
+    #[must_use]
+    pub fn as_bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: 1. initialised and alive: as in `as_bytes`. 2. exclusive: they are this
+        // fragment's (`frag-disjoint`), which is borrowed uniquely.
+        unsafe { self.bytes_ptr().as_mut() }
+    }
+
+    /// Gives up the bytes, and returns the owner of the page if they were the last.
+    #[must_use = "a page that is dropped is freed"]
+    #[inline]
+    pub fn into_owner(self) -> Option<P> {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: 1. taken once: `this` is never dropped.
+        let source = unsafe { ManuallyDrop::take(&mut this.source) };
+        // SAFETY: 1. this claim is the fragment's, which is gone after this: `frag-count`.
+        unsafe { give_up(this.raw, source, 1) }
+    }
+
+    /// Returns where in the page the bytes begin.
+    #[inline]
+    #[must_use]
+    pub fn offset(&self) -> usize {
+        self.offset as usize
+    }
+
+    /// Returns the number of the page's first frame.
+    #[inline]
+    #[must_use]
+    pub fn pfn(&self) -> Pfn {
+        self.raw.pfn()
+    }
+
+    /// Returns the node that the page is on.
+    #[inline]
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.source.allocator().node_of(self.raw)
+    }
+
+    #[inline]
+    fn bytes_ptr(&self) -> NonNull<[u8]> {
+        let first = self.source.allocator().platform().frame_ptr(self.raw.pfn());
+        // SAFETY: 1. within the page: `carve` saw to it. 2. frames of a block are one piece of
+        // memory: DirectMap.
+        let first = unsafe { first.add(self.offset()) };
+        NonNull::slice_from_raw_parts(first, self.len as usize)
+    }
+}
+
+impl<P: OwnsBytes> Drop for Fragment<P> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: 1. taken once: this is the drop, and `into_owner` prevents it.
+        let source = unsafe { ManuallyDrop::take(&mut self.source) };
+        // SAFETY: 1. this claim is the fragment's, and it is gone after this: `frag-count`.
+        drop(unsafe { give_up::<P>(self.raw, source, 1) });
+    }
+}
+
+/// Gives `nr` claims up, and returns the owner if they were the last.
+///
+/// # Safety
+/// The caller has these claims to a page that was taken apart to `raw`, and `source` reaches its
+/// allocator.
+#[inline]
+unsafe fn give_up<P: OwnsBytes>(raw: RawPage, source: P::Source, nr: u32) -> Option<P> {
+    // Release pairs with the fence of the last one, and with the load in `Carver::is_whole`.
+    if share_count(&source, raw).fetch_sub(nr, Ordering::Release) != nr {
+        return None;
+    }
+    fence_acquire();
+    // SAFETY: 1. of this allocator: the caller's obligation; clones of a source reach the same
+    // (PageSource). 2. once: nobody else brings the count to zero (`frag-count`).
+    Some(unsafe { P::put_together(raw, source) })
+}
+
+/// Returns the count of those who share a frame; while a page is in pieces, it is theirs alone.
+#[inline]
+fn share_count<S: PageSource>(source: &S, raw: RawPage) -> &RefCount {
+    let allocator = source.allocator();
+    allocator.frames().refs(allocator.frame_of(raw))
+}
+
+#[inline]
+fn len_bytes(raw: RawPage) -> usize {
+    PAGE_SIZE << raw.order().value()
+}
+
+fn pow2(align: usize) -> usize {
+    assert!(align.is_power_of_two(), "an alignment is a power of two, and {align} is none");
+    align
+}
+
+impl<P: OwnsBytes> fmt::Debug for Carver<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Carver").field("left", &self.left()).finish_non_exhaustive()
+    }
+}
+
+impl<P: OwnsBytes> fmt::Debug for Fragment<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fragment({} bytes at {})", self.len, self.offset)
+    }
+}

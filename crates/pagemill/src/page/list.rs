@@ -1,0 +1,334 @@
+//! Lists of pages that need no memory of their own: the links are in the allocator's books.
+
+use core::fmt;
+
+use crate::base::raw_page::RawPage;
+use crate::base::sync::Ordering;
+use crate::memmap::links::Link;
+use crate::page::page::{Folio, Page};
+use crate::page::shared::SharedPage;
+use crate::page::source::PageSource;
+use crate::percpu::batch::Batch;
+use crate::zone::span::LastSpan;
+
+/// What can be on a [`PageList`]: a [`Page`], a [`Folio`] or a [`SharedPage`].
+pub trait Listable: Sized + sealed::Sealed {
+    /// How the page finds its allocator.
+    type Source: PageSource;
+
+    /// Makes the item of a handle that a list held.
+    ///
+    /// # Safety
+    /// The list gives `raw` up: nobody else makes an item of it.
+    #[doc(hidden)]
+    unsafe fn from_link(source: &Self::Source, raw: RawPage) -> Self;
+
+    /// Tells whether nobody else holds the frame of a handle that a list holds.
+    #[doc(hidden)]
+    fn is_last(source: &Self::Source, raw: RawPage) -> bool;
+}
+
+/// What has its frames to itself, and so can always be put on a list.
+pub trait Owned: Listable {
+    /// Returns how the item finds its allocator.
+    #[doc(hidden)]
+    fn its_source(&self) -> &Self::Source;
+
+    /// Makes a handle for a list.
+    #[doc(hidden)]
+    fn into_link(self) -> RawPage;
+}
+
+mod sealed {
+    /// Keeps other types off the lists: what is on one must be the frame's only claim to its link.
+    #[expect(unnameable_types, reason = "sealed")]
+    pub trait Sealed {}
+}
+
+impl<S: PageSource> sealed::Sealed for Page<S> {}
+
+impl<S: PageSource> Owned for Page<S> {
+    fn its_source(&self) -> &S {
+        self.source()
+    }
+
+    fn into_link(self) -> RawPage {
+        self.into_raw()
+    }
+}
+
+impl<S: PageSource> Listable for Page<S> {
+    type Source = S;
+
+    #[inline]
+    unsafe fn from_link(source: &S, raw: RawPage) -> Self {
+        Self::new(source.clone(), raw)
+    }
+
+    #[inline]
+    fn is_last(_source: &S, _raw: RawPage) -> bool {
+        true
+    }
+}
+
+impl<S: PageSource> sealed::Sealed for Folio<S> {}
+
+impl<S: PageSource> Owned for Folio<S> {
+    fn its_source(&self) -> &S {
+        self.source()
+    }
+
+    fn into_link(self) -> RawPage {
+        self.into_raw()
+    }
+}
+
+impl<S: PageSource> Listable for Folio<S> {
+    type Source = S;
+
+    #[inline]
+    unsafe fn from_link(source: &S, raw: RawPage) -> Self {
+        Self::new(source.clone(), raw)
+    }
+
+    #[inline]
+    fn is_last(_source: &S, _raw: RawPage) -> bool {
+        true
+    }
+}
+
+impl<S: PageSource> sealed::Sealed for SharedPage<S> {}
+
+impl<S: PageSource> Listable for SharedPage<S> {
+    type Source = S;
+
+    unsafe fn from_link(source: &S, raw: RawPage) -> Self {
+        Self::delist(source.clone(), raw)
+    }
+
+    fn is_last(source: &S, raw: RawPage) -> bool {
+        Self::is_only_owner(source, raw)
+    }
+}
+
+/// Pages in a row, first in, first out; dropping it drops them.
+///
+/// `one-list`: a frame has one link, so it is on one list at most. For an owned page its type sees
+/// to that, for a shared one a bit in its count.
+/// `list-links`: from `first`, `len - 1` links lead to `last`; the link of `last` is not read.
+pub struct PageList<T: Listable> {
+    /// The ends; `None` exactly if the list is empty.
+    ends: Option<(RawPage, RawPage)>,
+    len: usize,
+    source: T::Source,
+}
+
+impl<T: Listable> PageList<T> {
+    /// Makes an empty list for pages of one allocator.
+    #[must_use]
+    pub const fn new(source: T::Source) -> Self {
+        Self { ends: None, len: 0, source }
+    }
+
+    /// Returns the number of pages.
+    #[inline]
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Tells whether there is no page.
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Takes the first page.
+    #[inline]
+    pub fn pop(&mut self) -> Option<T> {
+        let raw = self.pop_raw(&mut LastSpan::new())?;
+        // SAFETY: 1. given up: it was just taken off the list.
+        Some(unsafe { T::from_link(&self.source, raw) })
+    }
+
+    /// Moves all pages of `other` behind the last one.
+    ///
+    /// # Panics
+    /// If the lists are for different allocators.
+    ///
+    /// # Cost
+    /// Constant.
+    pub fn append(&mut self, other: &mut Self) {
+        self.check_allocator(&other.source);
+        if let Some((first, last)) = other.ends.take() {
+            let len = core::mem::take(&mut other.len);
+            self.link_chain(first, last, len);
+        }
+    }
+
+    /// Frees every page that nobody else holds, and returns their number; the others stay.
+    ///
+    /// # Cost
+    /// Pages that follow each other and return to one list are moved there together.
+    pub(crate) fn free_unheld(&mut self) -> usize {
+        let mut last_span = LastSpan::new();
+        if let Some((only, last)) = self.ends
+            && only == last
+            && T::is_last(&self.source, only)
+        {
+            (self.ends, self.len) = (None, 0);
+            self.source.allocator().free_pages(&[only]);
+            return 1;
+        }
+        let mut freed = 0;
+        let mut left = self.len;
+        while left > 0 {
+            let mut batch = Batch::new();
+            let nr = left.min(Batch::CAPACITY);
+            for _ in 0..nr {
+                let Some(raw) = self.pop_raw(&mut last_span) else { break };
+                if T::is_last(&self.source, raw) {
+                    batch.push(raw);
+                } else {
+                    self.link_chain(raw, raw, 1);
+                }
+            }
+            left -= nr;
+            self.source.allocator().free_pages(batch.as_slice());
+            freed += batch.as_slice().len();
+        }
+        freed
+    }
+
+    /// Puts handles that the allocator of this list handed out behind the last page.
+    #[inline]
+    pub(crate) fn extend_raw(&mut self, pages: &[RawPage]) {
+        let Some((&first, rest)) = pages.split_first() else {
+            return;
+        };
+        let mut last = first;
+        let mut last_span = LastSpan::new();
+        for &page in rest {
+            // Relaxed: the links of a list are its owner's alone (`one-list`).
+            self.link(last, &mut last_span).store(page.word(), Ordering::Relaxed);
+            last = page;
+        }
+        self.link_chain(first, last, pages.len());
+    }
+
+    #[inline]
+    fn pop_raw(&mut self, last_span: &mut LastSpan) -> Option<RawPage> {
+        let (first, last) = self.ends?;
+        self.len -= 1;
+        self.ends = if first == last {
+            None
+        } else {
+            // Relaxed: as in `extend_raw`.
+            let next = self.link(first, last_span).load(Ordering::Relaxed);
+            let next = RawPage::from_word(next).expect("list-links: a link names a page");
+            Some((next, last))
+        };
+        Some(first)
+    }
+
+    pub(crate) fn check_allocator(&self, source: &T::Source) {
+        assert!(
+            self.source.is_same(source),
+            "the pages and the list belong to different allocators"
+        );
+    }
+
+    /// Puts a chain of linked pages behind the last one.
+    #[inline]
+    fn link_chain(&mut self, first: RawPage, last: RawPage, len: usize) {
+        let head = match self.ends {
+            None => first,
+            Some((head, tail)) => {
+                // Relaxed: as in `extend_raw`.
+                self.link(tail, &mut LastSpan::new()).store(first.word(), Ordering::Relaxed);
+                head
+            }
+        };
+        self.ends = Some((head, last));
+        self.len += len;
+    }
+
+    #[inline]
+    fn link(&self, page: RawPage, last_span: &mut LastSpan) -> &Link {
+        let allocator = self.source.allocator();
+        let frame = last_span.frame(page.pfn().value(), || allocator.span_of(page));
+        allocator.frames().link(frame)
+    }
+}
+
+impl<T: Owned> PageList<T> {
+    /// Puts a page or block behind the last one.
+    ///
+    /// # Panics
+    /// If it belongs to another allocator.
+    pub fn push(&mut self, item: T) {
+        self.check_allocator(item.its_source());
+        let raw = item.into_link();
+        self.link_chain(raw, raw, 1);
+    }
+}
+
+impl<S: PageSource> PageList<SharedPage<S>> {
+    /// Puts a shared page behind the last one.
+    ///
+    /// # Errors
+    /// Gives the page back if another owner of the same frame is on a list already.
+    ///
+    /// # Panics
+    /// If the page belongs to another allocator.
+    pub fn try_push(&mut self, page: SharedPage<S>) -> Result<(), SharedPage<S>> {
+        self.check_allocator(page.source());
+        let raw = page.enlist()?;
+        self.link_chain(raw, raw, 1);
+        Ok(())
+    }
+}
+
+impl<S: PageSource> PageList<Folio<S>> {
+    /// Takes the first block, as what its allocator handed out.
+    pub(crate) fn pop_link(&mut self) -> Option<RawPage> {
+        self.pop_raw(&mut LastSpan::new())
+    }
+}
+
+impl<T: Owned> Extend<T> for PageList<T> {
+    fn extend<I: IntoIterator<Item = T>>(&mut self, items: I) {
+        items.into_iter().for_each(|item| self.push(item));
+    }
+}
+
+impl<T: Listable> Iterator for PageList<T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        self.pop()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.len, Some(self.len))
+    }
+}
+
+impl<T: Listable> ExactSizeIterator for PageList<T> {}
+
+impl<T: Listable> Drop for PageList<T> {
+    fn drop(&mut self) {
+        self.free_unheld();
+        // What others still hold stays on the list; the list's own claim to it ends here.
+        while let Some(page) = self.pop() {
+            drop(page);
+        }
+    }
+}
+
+impl<T: Listable> fmt::Debug for PageList<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PageList").field("len", &self.len).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,15 @@
+//! Handles that own frames.
+
+pub(crate) mod account;
+#[expect(unsafe_code, reason = "pieces of owned frames")]
+pub(crate) mod fragment;
+#[expect(unsafe_code, reason = "list links become owning handles")]
+pub(crate) mod list;
+#[expect(unsafe_code, reason = "handles taken apart; bytes of owned frames")]
+pub(crate) mod page;
+#[expect(unsafe_code, reason = "an array that is filled up to a count")]
+pub(crate) mod page_vec;
+#[expect(unsafe_code, reason = "handles taken apart; bytes of owned frames")]
+pub(crate) mod shared;
+#[expect(unsafe_code, reason = "which allocator a page belongs to")]
+pub(crate) mod source;

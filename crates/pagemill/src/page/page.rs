@@ -1,0 +1,379 @@
+//! Pages and blocks with one owner: the handle is the right to use them, and frees them on drop.
+
+use core::fmt;
+use core::mem::{self, ManuallyDrop, MaybeUninit};
+use core::panic::Location;
+use core::ptr;
+
+use crate::base::raw_page::{Class, RawPage};
+use crate::base::units::{NodeId, Order, PAGE_SIZE, Pfn, PhysAddr};
+use crate::page::source::PageSource;
+use crate::platform::platform::DirectMap;
+
+/// One frame and the right to use it; dropping it gives the frame back.
+///
+/// It cannot be freed twice, used after it was freed, or lost by an early return. With a
+/// [`Static`](crate::Static) source it is 8 bytes, and so is `Option<Page>`.
+///
+/// Sharing is explicit: [`share`](Self::share) makes a counted [`SharedPage`](crate::SharedPage).
+///
+/// # Examples
+/// A page cannot be made a second time out of the handle of one that is still owned:
+/// ```compile_fail,E0133
+/// # use pagemill::*;
+/// # fn example<S: PageSource>(page: Page<S>, source: S) {
+/// let raw = page.into_raw();
+/// let one = <Page<S> as Listable>::from_link(&source, raw);
+/// # }
+/// ```
+/// Nor pass for a page of another static:
+/// ```compile_fail,E0308
+/// # use pagemill::*;
+/// # struct Of<T>(T);
+/// # fn example(page: Page<Static<Of<for<'a> fn(&'a u8)>>>)
+/// # where Static<Of<for<'a> fn(&'a u8)>>: PageSource, Static<Of<fn(&'static u8)>>: PageSource {
+/// let other: Page<Static<Of<fn(&'static u8)>>> = page;
+/// # }
+/// ```
+/// It cannot be freed twice, nor used after it was freed:
+/// ```compile_fail,E0382
+/// # use pagemill::*;
+/// # fn example<S: AllocPages>(frames: S) {
+/// let page = frames.alloc_page(Gfp::KERNEL).unwrap();
+/// drop(page);
+/// drop(page);
+/// # }
+/// ```
+/// Nor can it outlive an allocator that it borrows:
+/// ```compile_fail,E0505
+/// # use pagemill::*;
+/// # fn example<P: Platform>(allocator: PageAllocator<P>) {
+/// let page = allocator.alloc_page(Gfp::KERNEL);
+/// drop(allocator);
+/// drop(page);
+/// # }
+/// ```
+pub struct Page<S: PageSource> {
+    raw: RawPage,
+    source: S,
+}
+
+impl<S: PageSource> Page<S> {
+    /// Takes over a page that [`into_raw`](Self::into_raw) gave up.
+    ///
+    /// # Panics
+    /// If `raw` is a block of order above zero.
+    ///
+    /// # Safety
+    /// `raw` was made by [`into_raw`](Self::into_raw) with a source of the same allocator, and is
+    /// used for this once.
+    #[inline]
+    pub unsafe fn from_raw(source: S, raw: RawPage) -> Self {
+        assert!(raw.order() == Order::ZERO, "{raw:?} is not a single page: use Folio::from_raw");
+        Self { raw, source }
+    }
+
+    /// Takes over a frame of which only the number is known.
+    ///
+    /// For page tables and rings that have no room for a [`RawPage`]. Returns `None` if the frame
+    /// is not in the allocator's memory map. The page will be filed as movable, and is charged to
+    /// nobody: the number does not say who paid, so a page that was charged stays so for ever.
+    ///
+    /// # Safety
+    /// The caller owns the frame: it was given up by [`into_raw`](Self::into_raw), or it is one of
+    /// the reserved frames, which the allocator then takes in: they count as managed from now on, and
+    /// the watermarks of all zones follow.
+    #[track_caller]
+    pub unsafe fn from_pfn(source: S, pfn: Pfn) -> Option<Self> {
+        let raw = source.allocator().handle_of(pfn, Order::ZERO)?;
+        source.allocator().hand_in(raw);
+        source.allocator().adopt(raw, Location::caller());
+        Some(Self { raw, source })
+    }
+
+    /// Gives up the ownership without freeing the frame.
+    #[inline]
+    #[must_use = "the frame leaks unless it is taken over again"]
+    pub fn into_raw(self) -> RawPage {
+        self.into_parts().0
+    }
+
+    #[inline]
+    pub(crate) fn into_parts(self) -> (RawPage, S) {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: 1. valid to read: a reference. 2. not dropped twice: `this` never is.
+        let source = unsafe { ptr::read(&raw const this.source) };
+        (this.raw, source)
+    }
+
+    /// Makes the owner of `raw`, which the allocator of `source` has just handed out.
+    #[inline]
+    pub(crate) fn new(source: S, raw: RawPage) -> Self {
+        Self { raw, source }
+    }
+
+    #[inline]
+    pub(crate) fn raw(&self) -> RawPage {
+        self.raw
+    }
+
+    /// Whether a slot is the word of its page, or zero, and nothing else: `page-word`.
+    ///
+    /// Asked of the compiler, which promises no layout, but shows the one it chose: a slot as large
+    /// as a word, with the page's word at its beginning, and zero where there is none.
+    const IS_WORD: bool =
+        size_of::<Option<Self>>() == size_of::<u64>() && mem::offset_of!(Self, raw) == 0 && {
+            let none = ManuallyDrop::new(None::<Self>);
+            // SAFETY: 1. valid to read: of this size. 2. initialised: with no room to spare, `None` is
+            // told from pages by the bits of the word.
+            unsafe { (&raw const none).cast::<u64>().read_unaligned() == 0 }
+        };
+
+    /// Returns slots as words, if that is what they are.
+    ///
+    /// # Safety
+    /// A word that is replaced is not dropped, and one that is put in is owned: the caller passes
+    /// ownership by itself.
+    #[inline]
+    pub(crate) unsafe fn words(slots: &mut [Option<Self>]) -> Option<&mut [Option<RawPage>]> {
+        if !const { Self::IS_WORD } {
+            return None;
+        }
+        let words = ptr::from_mut(slots) as *mut [Option<RawPage>];
+        // SAFETY: 1. valid, exclusive: the borrow of `slots`. 2. of the same layout: `page-word`, and
+        // an `Option<RawPage>` is a word that is zero for `None`, as for all transparent types around
+        // a non-zero number.
+        Some(unsafe { &mut *words })
+    }
+
+    /// Returns the frame's number.
+    #[inline]
+    #[must_use]
+    pub fn pfn(&self) -> Pfn {
+        self.raw.pfn()
+    }
+
+    /// Returns the node that the frame is on.
+    #[inline]
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.source.allocator().node_of(self.raw)
+    }
+
+    /// Returns the address of the frame's first byte.
+    #[inline]
+    #[must_use]
+    pub fn phys_addr(&self) -> PhysAddr {
+        self.pfn().start()
+    }
+
+    /// Returns how the allocator is reached.
+    #[inline]
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+}
+
+impl<S: PageSource<Platform: DirectMap>> Page<S> {
+    /// Returns the bytes of the frame, with whatever its last user left in them.
+    #[inline]
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; PAGE_SIZE] {
+        let bytes = self.source.allocator().platform().frame_ptr(self.pfn()).cast();
+        // SAFETY: 1. valid and aligned: DirectMap. 2. not written meanwhile: the page is owned by
+        // `self`, which is borrowed.
+        unsafe { bytes.as_ref() }
+    }
+
+    /// Returns the bytes of the frame, to be changed.
+    #[inline]
+    #[must_use]
+    pub fn as_bytes_mut(&mut self) -> &mut [u8; PAGE_SIZE] {
+        let mut bytes = self.source.allocator().platform().frame_ptr(self.pfn()).cast();
+        // SAFETY: 1. valid and aligned: DirectMap. 2. exclusive: the page is owned by `self`,
+        // which is borrowed uniquely.
+        unsafe { bytes.as_mut() }
+    }
+}
+
+impl<S: PageSource> Drop for Page<S> {
+    #[inline]
+    fn drop(&mut self) {
+        self.source.allocator().free_single(self.raw);
+    }
+}
+
+impl<S: PageSource> fmt::Debug for Page<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Page(pfn {})", self.pfn())
+    }
+}
+
+/// 2^order adjacent frames, aligned to their size, and the right to use them.
+///
+/// Dropping it gives all of them back at once.
+pub struct Folio<S: PageSource> {
+    raw: RawPage,
+    source: S,
+}
+
+impl<S: PageSource> Folio<S> {
+    /// Takes over a block that [`into_raw`](Self::into_raw) gave up.
+    ///
+    /// # Safety
+    /// `raw` was made by [`into_raw`](Self::into_raw) or [`Page::into_raw`] with a source of the
+    /// same allocator, and is used for this once.
+    #[inline]
+    pub unsafe fn from_raw(source: S, raw: RawPage) -> Self {
+        Self { raw, source }
+    }
+
+    /// Gives up the ownership without freeing the frames.
+    #[inline]
+    #[must_use = "the frames leak unless they are taken over again"]
+    pub fn into_raw(self) -> RawPage {
+        self.into_parts().0
+    }
+
+    /// Makes the owner of `raw`, which the allocator of `source` has just handed out.
+    #[inline]
+    pub(crate) fn new(source: S, raw: RawPage) -> Self {
+        Self { raw, source }
+    }
+
+    /// Returns how the allocator is reached.
+    #[inline]
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
+    #[inline]
+    pub(crate) fn into_parts(self) -> (RawPage, S) {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: 1. valid to read: a reference. 2. not dropped twice: `this` never is.
+        let source = unsafe { ptr::read(&raw const this.source) };
+        (this.raw, source)
+    }
+
+    /// Returns the number of the first frame.
+    #[inline]
+    #[must_use]
+    pub fn pfn(&self) -> Pfn {
+        self.raw.pfn()
+    }
+
+    /// Returns the node that the frames are on.
+    #[inline]
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.source.allocator().node_of(self.raw)
+    }
+
+    /// Returns the address of the first byte.
+    #[inline]
+    #[must_use]
+    pub fn phys_addr(&self) -> PhysAddr {
+        self.pfn().start()
+    }
+
+    /// Returns the number of frames as a power of two.
+    #[inline]
+    #[must_use]
+    pub fn order(&self) -> Order {
+        self.raw.order()
+    }
+
+    /// Turns the block into its single pages, which are freed one by one from then on.
+    ///
+    /// # Source
+    /// `linux-6.12` `mm/page_alloc.c` `split_page`
+    #[must_use]
+    pub fn split(self) -> FolioPages<S> {
+        let (raw, source) = self.into_parts();
+        let start = raw.pfn().value();
+        FolioPages {
+            class: Class::new(raw.list(), Order::ZERO).charged_to(raw.class().account()),
+            pfns: start..start + raw.order().nr_pages() as u64,
+            source,
+        }
+    }
+}
+
+impl<S: PageSource<Platform: DirectMap>> Folio<S> {
+    /// Returns the bytes of the frames, with whatever their last users left in them.
+    #[inline]
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        let first = self.source.allocator().platform().frame_ptr(self.pfn());
+        let len = PAGE_SIZE << self.order().value();
+        // SAFETY: 1. valid, aligned and contiguous: DirectMap; a block lies in one region. 2. not
+        // written meanwhile: the block is owned by `self`, which is borrowed.
+        unsafe { core::slice::from_raw_parts(first.as_ptr(), len) }
+    }
+
+    /// Returns the bytes of the frames, to be changed.
+    #[inline]
+    #[must_use]
+    pub fn as_bytes_mut(&mut self) -> &mut [u8] {
+        let first = self.source.allocator().platform().frame_ptr(self.pfn());
+        let len = PAGE_SIZE << self.order().value();
+        // SAFETY: 1. valid, aligned and contiguous: DirectMap; a block lies in one region. 2.
+        // exclusive: the block is owned by `self`, which is borrowed uniquely.
+        unsafe { core::slice::from_raw_parts_mut(first.as_ptr(), len) }
+    }
+}
+
+impl<S: PageSource> Drop for Folio<S> {
+    fn drop(&mut self) {
+        self.source.allocator().free_pages(&[self.raw]);
+    }
+}
+
+impl<S: PageSource> fmt::Debug for Folio<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Folio(pfn {}, order {})", self.pfn(), self.order())
+    }
+}
+
+/// The single pages of a [`Folio`]; those not taken out are freed when it is dropped.
+pub struct FolioPages<S: PageSource> {
+    class: Class,
+    pfns: core::ops::Range<u64>,
+    source: S,
+}
+
+impl<S: PageSource> Iterator for FolioPages<S> {
+    type Item = Page<S>;
+
+    fn next(&mut self) -> Option<Page<S>> {
+        let pfn = Pfn::new(self.pfns.next()?);
+        Some(Page::new(self.source.clone(), self.class.at(pfn)))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.pfns.size_hint()
+    }
+}
+
+impl<S: PageSource> ExactSizeIterator for FolioPages<S> {}
+
+impl<S: PageSource> Drop for FolioPages<S> {
+    fn drop(&mut self) {
+        let (class, nr, pfns) = (self.class, self.len(), &mut self.pfns);
+        let next = |room: &mut [MaybeUninit<RawPage>]| {
+            for entry in room {
+                entry.write(class.at(Pfn::new(pfns.start)));
+                pfns.start += 1;
+            }
+        };
+        // SAFETY: 1. `next` writes every entry. 2. of the class: `class` made them. 3. owned: the
+        // frames that were not taken out are ours.
+        unsafe { self.source.allocator().free_class(class, nr, next) };
+    }
+}
+
+impl<S: PageSource> fmt::Debug for FolioPages<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FolioPages").field("pfns", &self.pfns).finish_non_exhaustive()
+    }
+}

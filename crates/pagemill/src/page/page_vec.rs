@@ -1,0 +1,243 @@
+//! A few pages in one place: taken and given back together, without a slot for each.
+
+use core::fmt;
+use core::hint::assert_unchecked;
+use core::mem::MaybeUninit;
+
+use crate::base::raw_page::{Class, Difference, RawPage};
+use crate::page::page::Page;
+use crate::page::source::PageSource;
+
+/// Up to `N` single pages and their number; dropping it frees them together.
+///
+/// Beside an array of slots it saves looking: which entries are empty is known, nothing has to be
+/// cleared, and whether all pages go back to the same list is noted as they come. So moving a batch
+/// between it and the allocator is one copy.
+///
+/// `vec-init`: `len` is at most `N`, and the first `len` entries of `pages` are initialised, with
+/// pages of this source that nobody else owns. `vec-class`: if `difference` is none, they are all of `class`.
+///
+/// # Examples
+/// ```
+/// # use pagemill::*;
+/// # fn example<S: AllocPages>(frames: S) {
+/// let mut pages = PageVec::<S, 64>::new(frames.clone());
+/// while !pages.is_full() && frames.clone().alloc_pages_bulk_vec(Gfp::KERNEL, 64, &mut pages) > 0 {}
+/// let one = pages.pop(); // the page that came last
+/// pages.clear(); // frees the others at once
+/// # drop(one);
+/// # }
+/// ```
+///
+/// # Source
+/// `linux-6.12` `include/linux/pagevec.h` `struct folio_batch`. Differs: it owns its pages.
+// In this order: behind 512 pages, what stands first here would be 4 KiB behind the first of them, and some
+// CPUs take loads from one place to depend on stores to the other then.
+#[repr(C)]
+pub struct PageVec<S: PageSource, const N: usize> {
+    len: usize,
+    class: Class,
+    /// What sets pages that came later apart from `class`; none while it is empty.
+    difference: Difference,
+    source: S,
+    pages: Lines<N>,
+}
+
+/// Words that begin a cache line: a copy of a batch then meets no line twice.
+#[repr(C, align(64))]
+struct Lines<const N: usize>([MaybeUninit<RawPage>; N]);
+
+impl<S: PageSource, const N: usize> PageVec<S, N> {
+    /// Makes an empty one for pages of an allocator.
+    #[must_use]
+    pub const fn new(source: S) -> Self {
+        let pages = Lines([MaybeUninit::uninit(); N]);
+        Self { len: 0, class: Class::NONE, difference: Difference::NONE, source, pages }
+    }
+
+    /// Returns the number of pages.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        // SAFETY: 1. it is so: `vec-init`. The compiler, told, needs no checks of what lies below.
+        unsafe { assert_unchecked(self.len <= N) };
+        self.len
+    }
+
+    /// Tells whether there is no page.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Tells whether there is no room.
+    #[inline]
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.len() == N
+    }
+
+    /// Returns how many more pages fit.
+    #[inline]
+    #[must_use]
+    pub fn room(&self) -> usize {
+        N - self.len()
+    }
+
+    /// Adds a page behind the last one.
+    ///
+    /// # Errors
+    /// Gives the page back if there is no room.
+    ///
+    /// # Panics
+    /// If the page is of another allocator.
+    #[inline]
+    pub fn push(&mut self, page: Page<S>) -> Result<(), Page<S>> {
+        if self.is_full() {
+            return Err(page);
+        }
+        self.check_allocator(page.source());
+        self.push_one(page.into_raw());
+        Ok(())
+    }
+
+    /// Takes the last page.
+    #[inline]
+    pub fn pop(&mut self) -> Option<Page<S>> {
+        let (&raw, rest) = self.as_raw().split_last()?;
+        self.len = rest.len();
+        Some(Page::new(self.source.clone(), raw))
+    }
+
+    /// Moves up to `nr` pages from the end of `other` to the end of this vector, as far as they fit, and
+    /// returns their number.
+    ///
+    /// # Panics
+    /// If the two are for different allocators.
+    ///
+    /// # Cost
+    /// A copy.
+    #[inline]
+    pub fn append<const M: usize>(&mut self, other: &mut PageVec<S, M>, nr: usize) -> usize {
+        self.check_allocator(&other.source);
+        let end = other.len();
+        let nr = nr.min(end).min(self.room());
+        let start = end - nr;
+        // Given up first: what follows does not panic, and would rather lose than double them.
+        other.len = start;
+        // SAFETY: 1. initialised: they were among the first `len` (`vec-init`).
+        let moved = unsafe { other.pages.0[start..end].assume_init_ref() };
+        self.push_class(other.class, other.difference, moved);
+        nr
+    }
+
+    /// Frees all pages, and returns their number.
+    ///
+    /// # Cost
+    /// A copy, where all of them came from one zone and kind; else one for each run of such.
+    #[inline]
+    pub fn clear(&mut self) -> usize {
+        let nr = self.len();
+        self.len = 0;
+        // SAFETY: 1. initialised: they were among the first `len` (`vec-init`).
+        let pages = unsafe { self.pages.0[..nr].assume_init_ref() };
+        let allocator = self.source.allocator();
+        if let &[page] = pages {
+            allocator.free_single(page);
+        } else if !self.difference.is_none() {
+            self.difference = Difference::NONE;
+            allocator.free_pages(pages);
+        } else if nr > 0 {
+            let mut rest = pages;
+            let next = |room: &mut [MaybeUninit<RawPage>]| {
+                let (now, later) = rest.split_at(room.len());
+                room.write_copy_of_slice(now);
+                rest = later;
+            };
+            // SAFETY: 1. `next` writes every entry. 2. of the class: `vec-class`. 3. owned: by this,
+            // which gave them up.
+            unsafe { allocator.free_class(self.class, nr, next) };
+        }
+        nr
+    }
+
+    /// Returns how the allocator is reached.
+    #[inline]
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
+    /// Adds pages that the allocator hands out, all of one class.
+    #[inline]
+    pub(crate) fn push_raw(&mut self, pages: &[RawPage]) {
+        if let Some(first) = pages.first() {
+            self.push_class(first.class(), Difference::NONE, pages);
+        }
+    }
+
+    /// Adds one page; there is room.
+    #[inline]
+    pub(crate) fn push_one(&mut self, page: RawPage) {
+        let (class, len) = (page.class(), self.len());
+        self.pages.0[len].write(page);
+        self.note_class(class, Difference::NONE);
+        self.len = len + 1;
+    }
+
+    #[inline]
+    pub(crate) fn check_allocator(&self, source: &S) {
+        assert!(
+            self.source.is_same(source),
+            "the pages and the vector belong to different allocators"
+        );
+    }
+
+    /// Adds pages of `class`, but for `difference`.
+    #[inline]
+    fn push_class(&mut self, class: Class, difference: Difference, pages: &[RawPage]) {
+        let len = self.len();
+        self.pages.0[len..][..pages.len()].write_copy_of_slice(pages);
+        if !pages.is_empty() {
+            self.note_class(class, difference);
+        }
+        self.len = len + pages.len();
+    }
+
+    /// Notes of which class the pages are that are about to be added.
+    #[inline]
+    fn note_class(&mut self, class: Class, difference: Difference) {
+        let difference = if self.len == 0 {
+            self.class = class;
+            difference
+        } else {
+            self.difference.or(difference).or(self.class.difference_to(class))
+        };
+        // Mostly it is the same: the next call then need not wait for a store of this one.
+        if difference != self.difference {
+            self.difference = difference;
+        }
+    }
+
+    #[inline]
+    fn as_raw(&self) -> &[RawPage] {
+        // SAFETY: 1. initialised: `vec-init`.
+        unsafe { self.pages.0[..self.len()].assume_init_ref() }
+    }
+}
+
+impl<S: PageSource, const N: usize> Drop for PageVec<S, N> {
+    #[inline]
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+impl<S: PageSource, const N: usize> fmt::Debug for PageVec<S, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.as_raw()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! How an owned page finds the way back to its allocator.
+
+#[cfg(not(loom))]
+use core::fmt;
+#[cfg(not(loom))]
+use core::marker::PhantomData;
+
+#[cfg(not(loom))]
+use crate::base::sync::OnceCell;
+use crate::page_alloc::allocator::PageAllocator;
+use crate::platform::platform::Platform;
+
+/// A way to reach one allocator: a reference, or a name for a static.
+///
+/// Each page carries its source. A reference makes a page two words; a [`Static`] is empty and
+/// makes it one.
+///
+/// # Safety
+/// `allocator` returns the same allocator each time, also when called on a clone. Where `is_same`
+/// is overridden, it is true only for sources whose `allocator` is the same.
+pub unsafe trait PageSource: Clone {
+    /// The platform of the allocator.
+    type Platform: Platform;
+
+    /// Returns the allocator.
+    fn allocator(&self) -> &PageAllocator<Self::Platform>;
+
+    /// Tells whether `other` reaches the same allocator.
+    #[inline]
+    fn is_same(&self, other: &Self) -> bool {
+        core::ptr::eq(self.allocator(), other.allocator())
+    }
+}
+
+// SAFETY: 1. the same each time: a shared reference does not change.
+unsafe impl<P: Platform> PageSource for &PageAllocator<P> {
+    type Platform = P;
+
+    #[inline]
+    fn allocator(&self) -> &PageAllocator<P> {
+        self
+    }
+}
+
+/// Names a static that holds an allocator, so that [`Static`] can stand for it.
+///
+/// ```
+/// use pagemill::{OnceAllocator, Page, Platform, Pfn, CpuId, Static, StaticAllocator};
+///
+/// struct Machine;
+/// impl Platform for Machine {
+///     fn nr_cpus(&self) -> u32 { 1 }
+///     fn pin(&self) -> CpuId { CpuId::new(0) }
+///     unsafe fn zero_pages(&self, _: Pfn, _: usize) {}
+/// }
+///
+/// static FRAMES: OnceAllocator<Machine> = OnceAllocator::new();
+///
+/// enum Frames {}
+/// impl StaticAllocator for Frames {
+///     type Platform = Machine;
+///     const ALLOCATOR: &'static OnceAllocator<Machine> = &FRAMES;
+/// }
+///
+/// assert_eq!(size_of::<Option<Page<Static<Frames>>>>(), 8);
+/// ```
+#[cfg(not(loom))]
+pub trait StaticAllocator: 'static {
+    /// The platform of the allocator.
+    type Platform: Platform + 'static;
+
+    /// The static itself.
+    const ALLOCATOR: &'static OnceAllocator<Self::Platform>;
+}
+
+/// A static that is given its allocator once, while the program runs.
+#[cfg(not(loom))]
+#[derive(Debug)]
+pub struct OnceAllocator<P: Platform>(OnceCell<PageAllocator<P>>);
+
+#[cfg(not(loom))]
+impl<P: Platform> OnceAllocator<P> {
+    /// Makes a static without an allocator.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(OnceCell::new())
+    }
+
+    /// Stores the allocator.
+    ///
+    /// # Errors
+    /// Gives `allocator` back if there is one already, or another thread is storing one.
+    #[expect(clippy::result_large_err, reason = "called once; the caller keeps what it owns")]
+    pub fn set(&self, allocator: PageAllocator<P>) -> Result<(), PageAllocator<P>> {
+        self.0.set(allocator)
+    }
+
+    /// Returns the allocator, if it has been stored.
+    #[inline]
+    pub fn get(&self) -> Option<&PageAllocator<P>> {
+        self.0.get()
+    }
+}
+
+#[cfg(not(loom))]
+impl<P: Platform> Default for OnceAllocator<P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The source that stands for the static named by `T`; it has no size.
+///
+/// # Panics
+/// Allocating panics before the static has been given its allocator.
+#[cfg(not(loom))]
+///
+/// Invariant in `T`: one static's name must never pass for another's, not even by subtyping.
+pub struct Static<T>(PhantomData<fn(T) -> T>);
+
+#[cfg(not(loom))]
+impl<T> Static<T> {
+    /// Names the static.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+// SAFETY: 1. the same each time: ALLOCATOR is a constant, and a OnceAllocator keeps what it was
+// given. 2. all of one type are the same.
+#[cfg(not(loom))]
+unsafe impl<T: StaticAllocator> PageSource for Static<T> {
+    type Platform = T::Platform;
+
+    #[inline]
+    fn allocator(&self) -> &PageAllocator<T::Platform> {
+        match T::ALLOCATOR.get() {
+            Some(allocator) => allocator,
+            None => no_allocator(),
+        }
+    }
+
+    #[inline]
+    fn is_same(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+#[cfg(not(loom))]
+#[cold]
+fn no_allocator() -> ! {
+    panic!("the static has no allocator yet: call OnceAllocator::set before allocating")
+}
+
+#[cfg(not(loom))]
+impl<T> Clone for Static<T> {
+    #[inline]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+#[cfg(not(loom))]
+impl<T> Copy for Static<T> {}
+
+#[cfg(not(loom))]
+impl<T> Default for Static<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(not(loom))]
+impl<T> fmt::Debug for Static<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Static")
+    }
+}

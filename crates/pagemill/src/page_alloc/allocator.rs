@@ -1,0 +1,649 @@
+//! The allocator: which zone and which list a request is served from, and where pages return to.
+//!
+//! Everything here speaks in [`RawPage`]s; the owning handles are built on top. Control flows
+//! down: this file asks lists and zones, and they never ask back.
+
+use core::alloc::Layout;
+use core::fmt;
+use core::panic::Location;
+use core::ptr::NonNull;
+
+use crate::account::table::Accounts;
+use crate::base::gfp::{Gfp, ZoneKind};
+use crate::base::migratetype::MigrateType;
+use crate::base::policy::{NodeMask, Policy};
+use crate::base::raw_page::{Class, RawPage};
+use crate::base::stats::ZoneEvents;
+use crate::base::sync::Lock;
+use crate::base::units::{CpuId, NodeId, Order, Pfn};
+use crate::config::config::Config;
+use crate::config::error::ConfigError;
+use crate::memmap::links::FrameTables;
+use crate::memmap::page_owner::Owners;
+use crate::page_alloc::fault::Faults;
+use crate::page_alloc::setup::{self, Tables};
+use crate::page_alloc::shrinker::Shrinkers;
+use crate::page_alloc::slow_path_flags::{OWNERS, POISON, Special, TRACE};
+use crate::percpu::hot_zone::Route;
+use crate::percpu::percpu::{Lists, PerCpu};
+use crate::platform::platform::Platform;
+use crate::wait::queue::WaitQueue;
+use crate::zone::pageblock::Runs;
+use crate::zone::span::Span;
+use crate::zone::watermark::{Mark, MarkPolicy};
+use crate::zone::zone::{Home, Zone};
+use crate::zone::zonelist::{ZoneList, position};
+
+/// A page allocator: zones of frames with a list of free pages for each CPU in front of them.
+///
+/// It owns the frames of its memory map; [`Page`](crate::Page)s and [`Folio`](crate::Folio)s are
+/// what it hands out. Allocate through [`AllocPages`](crate::AllocPages), which is implemented for
+/// `&PageAllocator` and for statics.
+///
+/// # Concurrency
+/// Any thread may allocate and free at any time. Nobody waits for the per-CPU lists; a zone's
+/// free frames are in shards, whose locks are held for a bounded number of frames, whatever the
+/// request. Lock order: a CPU's lists, then one shard; never two of a kind.
+pub struct PageAllocator<P: Platform> {
+    tables: Tables,
+    pub(crate) special: Special,
+    pub(crate) faults: Faults,
+    pub(crate) shrinkers: Shrinkers,
+    pub(crate) queue: WaitQueue,
+    /// Held while watermarks are written.
+    mark_policy: Lock<MarkPolicy>,
+    platform: P,
+}
+
+/// Takes the per-CPU lists away from an allocator, so that every call leaves the fast path and
+/// checks whether the allocator [is abandoned](Platform::is_abandoned).
+#[derive(Clone, Copy, Debug)]
+pub struct ListCloser(&'static [PerCpu]);
+
+impl ListCloser {
+    /// Takes the lists away for good, also from a thread that holds some.
+    ///
+    /// Never waits, and stores two words for each CPU: a signal handler may do this.
+    ///
+    /// # Safety
+    /// - The allocator is alive.
+    /// - No other thread uses it, and the caller is not within a call of it.
+    pub unsafe fn close(&self) {
+        self.0.iter().for_each(PerCpu::seize);
+    }
+}
+
+/// What a request comes down to.
+#[derive(Clone, Copy)]
+pub(crate) struct Request {
+    migratetype: MigrateType,
+    highest: ZoneKind,
+    zones: &'static [u16],
+    /// The nodes that may serve it.
+    nodes: NodeMask,
+    /// The node of the CPU that asked, and its number there.
+    local: NodeId,
+    home: Home,
+}
+
+/// The call that an allocation is made for.
+pub(crate) type Site = &'static Location<'static>;
+
+/// A CPU that the caller stays on, as far as the platform can see to that.
+pub(crate) struct Pinned<'a, P: Platform> {
+    allocator: &'a PageAllocator<P>,
+    cpu: &'static PerCpu,
+}
+
+/// Pages moved before a CPU's lists are let go for a moment.
+///
+/// Bounds the time for which they are held, and for which a kernel cannot be preempted.
+pub(crate) const PAGES_PER_HOLD: usize = 512;
+
+impl<P: Platform> PageAllocator<P> {
+    /// Returns how much memory an allocator of this configuration needs for its books.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration.
+    ///
+    /// # Cost
+    /// 12 bytes for each frame and 148 for each pageblock that a region touches, so at most 13 bytes
+    /// per frame where regions are large; 24 for each region; and for each CPU and zone three lists
+    /// of [`pcp_high`](Config::pcp_high) x 8 bytes, rounded up to cache lines; 384 for each shard of a zone.
+    pub fn metadata_layout(config: &Config<'_>) -> Result<Layout, ConfigError> {
+        setup::metadata_layout(config)
+    }
+
+    /// Builds an allocator that owns every frame of `config.memory` that is not reserved.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration or the metadata memory; nothing was written then.
+    ///
+    /// # Safety
+    /// - `metadata` points to initialised memory (its value does not matter) that is valid for
+    ///   reads and writes and used by nobody else for as long as the allocator lives.
+    /// - No frame of the map that is not reserved is used by anybody else for as long as the
+    ///   allocator lives, and none is handed to another allocator.
+    ///
+    /// # Cost
+    /// Linear in the number of pageblocks; the 12 bytes per frame are not touched.
+    pub unsafe fn new(
+        config: &Config<'_>,
+        metadata: NonNull<[u8]>,
+        platform: P,
+    ) -> Result<Self, ConfigError> {
+        let (nr_cpus, max) = (config.nr_cpus, platform.nr_cpus());
+        if !(1..=max).contains(&nr_cpus) {
+            return Err(ConfigError::BadNrCpus { nr_cpus, max });
+        }
+        // SAFETY: 1. the metadata memory is ours: the caller's obligation.
+        let tables = unsafe { setup::build(config, metadata, nr_cpus < max) }?;
+        let on = |reason, is_on: bool| if is_on { reason } else { 0 };
+        let special = Special::new(on(OWNERS, config.page_owner) | on(POISON, config.poison));
+        let (faults, shrinkers, queue) = (Faults::new(), Shrinkers::new(), WaitQueue::new());
+        let mark_policy = Lock::new(setup::mark_policy(config));
+        let allocator = Self { tables, special, faults, shrinkers, queue, mark_policy, platform };
+        if config.poison {
+            for zone in allocator.zones() {
+                // SAFETY: 1. owned: free frames are the allocator's, which nobody has been given.
+                let poison = |pfn| unsafe { allocator.platform.poison_pages(pfn, 1) };
+                zone.for_each_free(&allocator.platform, poison);
+            }
+        }
+        Ok(allocator)
+    }
+
+    /// Returns the platform that the allocator was built with.
+    pub fn platform(&self) -> &P {
+        &self.platform
+    }
+
+    /// Returns the number of CPUs that have lists.
+    pub fn nr_cpus(&self) -> u32 {
+        #[expect(clippy::cast_possible_truncation, reason = "there are as many as Config says")]
+        let nr_cpus = self.tables.cpus.len() as u32;
+        nr_cpus
+    }
+
+    /// Gives the pages in every CPU's lists back to the zones, and returns their number.
+    ///
+    /// # Concurrency
+    /// Lists that are in use at the moment are passed over.
+    ///
+    /// # Source
+    /// `linux-6.12` `mm/page_alloc.c` `drain_all_pages`
+    pub fn drain_all_pages(&self) -> usize {
+        self.tables.cpus.iter().map(|cpu| self.drain(cpu)).sum()
+    }
+
+    /// Gives the pages in one CPU's lists back to the zones, and returns their number.
+    ///
+    /// Any CPU may do this for any other, for instance for one that went offline.
+    ///
+    /// # Panics
+    /// If there is no such CPU, with its number and the range allowed.
+    ///
+    /// # Concurrency
+    /// Lists that are in use at the moment are left as they are.
+    ///
+    /// # Source
+    /// `linux-6.12` `mm/page_alloc.c` `drain_pages`
+    pub fn drain_pages(&self, cpu: CpuId) -> usize {
+        match self.tables.cpus.get(cpu.value() as usize) {
+            Some(cpu) => self.drain(cpu),
+            None => {
+                panic!("unknown CPU {cpu}: this allocator has CPUs 0 to {}", self.nr_cpus() - 1)
+            }
+        }
+    }
+
+    /// Returns what takes the per-CPU lists away from this allocator, wherever it is moved to.
+    #[must_use]
+    pub fn list_closer(&self) -> ListCloser {
+        ListCloser(self.tables.cpus)
+    }
+
+    /// Asks the platform whether every page is to be traced, and does so from now on if it is.
+    ///
+    /// The allocator asks by itself whenever a list is filled or emptied. Where calls may be served
+    /// from the lists alone for long, the platform calls this when its answer changes.
+    #[inline]
+    pub fn look_for_tracers(&self) {
+        let on = self.platform.traces_pages();
+        if on != self.special.has(TRACE) {
+            self.special.set(TRACE, on);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn zones(&self) -> &'static [Zone] {
+        self.tables.zones
+    }
+
+    #[inline]
+    pub(crate) fn zone(&self, index: usize) -> &'static Zone {
+        &self.tables.zones[index]
+    }
+
+    pub(crate) fn cpus(&self) -> &'static [PerCpu] {
+        self.tables.cpus
+    }
+
+    pub(crate) fn accounts(&self) -> Accounts {
+        self.tables.accounts
+    }
+
+    pub(crate) fn owners(&self) -> Owners {
+        self.tables.owners
+    }
+
+    #[inline]
+    pub(crate) fn frames(&self) -> &FrameTables {
+        &self.tables.frames
+    }
+
+    /// Returns the number of a page's frame in the frame tables.
+    #[inline]
+    pub(crate) fn frame_of(&self, page: RawPage) -> usize {
+        let pfn = page.pfn().value();
+        self.span_of(page).frame(pfn)
+    }
+
+    /// Returns the piece of its zone that a page is in.
+    pub(crate) fn span_of(&self, page: RawPage) -> &'static Span {
+        let pfn = page.pfn().value();
+        match self.zone(page.list().zone()).facts.spans.find(pfn) {
+            Some(span) => span,
+            None => panic!("page of frame {pfn:#x} is not in the zone that its handle names"),
+        }
+    }
+
+    /// Returns the node of an owned block.
+    #[inline]
+    pub(crate) fn node_of(&self, page: RawPage) -> NodeId {
+        self.zone(page.list().zone()).facts.node
+    }
+
+    /// Returns the node of the CPU that runs the caller, as far as the platform can tell.
+    #[must_use]
+    pub fn local_node(&self) -> NodeId {
+        self.pin().cpu().node
+    }
+
+    /// Returns the handle of a block whose owner knows only its frame.
+    pub(crate) fn handle_of(&self, pfn: Pfn, order: Order) -> Option<RawPage> {
+        let spans = |zone: &Zone| zone.facts.spans;
+        let zone = self.zones().iter().find(|zone| spans(zone).find(pfn.value()).is_some())?;
+        Some(Class::new(zone.list(MigrateType::Movable), order).at(pfn))
+    }
+
+    /// Updates the watermarks for a frame that was reserved until now and is handed in by its number.
+    pub(crate) fn hand_in(&self, page: RawPage) {
+        let zone = self.zone(page.list().zone());
+        if !zone.reserved.take(self.span_of(page), page.pfn().value()) {
+            return;
+        }
+        let irq_state = self.platform.irq_save();
+        let policy = self.mark_policy.lock(|spins| self.platform.relax(spins));
+        zone.managed.add(1);
+        if setup::set_watermarks(&policy, self.zones()) {
+            self.cpus().iter().for_each(PerCpu::renew_routes);
+        }
+        drop(policy);
+        self.platform.irq_restore(irq_state);
+    }
+
+    #[inline]
+    pub(crate) fn pin(&self) -> Pinned<'_, P> {
+        let number = self.platform.pin().value() as usize;
+        // Read after pinning, which may be a call: so nothing has to be kept across it.
+        let cpus = self.tables.cpus;
+        let cpu = cpus.get(number).unwrap_or_else(|| wrapped(cpus, number));
+        Pinned { allocator: self, cpu }
+    }
+
+    /// Prepares a request of the pinned CPU, for `node` or for its own.
+    ///
+    /// # Panics
+    /// If `node` is not one of the map's or the CPUs'.
+    #[inline]
+    pub(crate) fn request(
+        &self,
+        pinned: &Pinned<'_, P>,
+        gfp: Gfp,
+        node: Option<NodeId>,
+    ) -> Request {
+        let local = pinned.cpu.node;
+        let highest = gfp.highest_zone();
+        let node = node.unwrap_or(local);
+        let zones = self.zonelist(node, highest).zones();
+        let nodes = if gfp.contains(Gfp::THISNODE) { NodeMask::of(&[node]) } else { NodeMask::ALL };
+        let home = pinned.cpu.home;
+        Request { migratetype: gfp.migratetype(), highest, zones, nodes, local, home }
+    }
+
+    #[inline]
+    fn zonelist(&self, node: NodeId, highest: ZoneKind) -> &'static ZoneList {
+        match self.tables.zonelists.get(position(node, highest)) {
+            Some(list) => list,
+            None => unknown_node(node, self.nr_nodes()),
+        }
+    }
+
+    /// Returns one more than the largest node of the memory map and the CPUs.
+    pub fn nr_nodes(&self) -> usize {
+        self.tables.zonelists.len() / crate::base::gfp::NR_ZONE_KINDS
+    }
+
+    /// Takes a block from the first zone that may give one down to `mark`.
+    ///
+    /// # Source
+    /// `linux-6.12` `mm/page_alloc.c` `get_page_from_freelist`
+    pub(crate) fn take_from_zones(
+        &self,
+        pinned: &Pinned<'_, P>,
+        request: &Request,
+        order: Order,
+        mark: Mark,
+    ) -> Option<RawPage> {
+        for zone in self.eligible(request) {
+            let marks = &zone.marks;
+            if !marks.ok(zone.nr_free(), order, mark, request.highest) {
+                continue;
+            }
+            let ready = if order == Order::ZERO {
+                // Who may use the reserve takes no more of it than it needs: what is in a list,
+                // anybody may have.
+                let spare = marks.spare(zone.nr_free(), mark.at_least_min(), request.highest);
+                self.take_from_lists(pinned, request, zone, spare)
+            } else {
+                None
+            };
+            let page = ready.or_else(|| self.take_from_zone(request, zone, order));
+            if page.is_some() {
+                return page;
+            }
+        }
+        None
+    }
+
+    /// Yields the zones of a request, best first.
+    #[inline]
+    pub(crate) fn eligible(
+        &self,
+        request: &Request,
+    ) -> impl Iterator<Item = &'static Zone> + use<'_, P> {
+        let nodes = request.nodes;
+        let zones = request.zones.iter().map(|&index| self.zone(usize::from(index)));
+        zones.filter(move |zone| nodes.contains(zone.facts.node))
+    }
+
+    /// Prepares a request for all nodes that may serve it, whichever it prefers.
+    pub(crate) fn request_for(&self, gfp: Gfp, policy: &Policy<'_>) -> Request {
+        let pinned = self.pin();
+        let this_node = gfp.contains(Gfp::THISNODE);
+        let nodes = if this_node { policy.nodes_named(pinned.cpu.node) } else { policy.nodes() };
+        self.request(&pinned, gfp.difference(Gfp::THISNODE), None).on(nodes)
+    }
+
+    /// Returns how many blocks of `order` a request's zones could give down to `mark` if nobody had
+    /// any: whether the holes of a zone leave such blocks is not looked at.
+    pub(crate) fn most(&self, request: &Request, order: Order, mark: Mark) -> u64 {
+        let spare = |zone: &Zone| {
+            // Reserved frames may be handed in.
+            zone.marks.spare(zone.facts.present, mark, request.highest)
+        };
+        self.eligible(request).map(|zone| spare(zone) >> order.value()).sum()
+    }
+
+    /// Checks the nodes that a policy spreads or puts pages on.
+    ///
+    /// # Panics
+    /// If one is not of the map's or the CPUs'.
+    pub(crate) fn check_nodes(&self, policy: &Policy<'_>) {
+        let last = match *policy {
+            Policy::Preferred(node) => Some(node),
+            Policy::Interleave(nodes, _) | Policy::WeightedInterleave(nodes, ..) => nodes.last(),
+            _ => None,
+        };
+        if let Some(node) = last.filter(|node| node.index() >= self.nr_nodes()) {
+            unknown_node(node, self.nr_nodes());
+        }
+    }
+
+    /// Returns the nodes of a request's zones.
+    pub(crate) fn nodes_of(&self, request: &Request) -> NodeMask {
+        self.eligible(request).fold(NodeMask::NONE, |nodes, zone| nodes.with(zone.facts.node))
+    }
+
+    /// Returns the node of the zone that a request would rather have than all others.
+    #[inline]
+    pub(crate) fn preferred(&self, request: &Request) -> Option<NodeId> {
+        request.zones.first().map(|&index| self.zone(usize::from(index)).facts.node)
+    }
+
+    /// Takes a page from this CPU's list for `zone`, refilling it if it is empty with some of the
+    /// `spare` pages; `None` if there are none, or if the lists are in use.
+    ///
+    /// # Source
+    /// `linux-6.12` `mm/page_alloc.c` `rmqueue_pcplist`
+    #[inline]
+    fn take_from_lists(
+        &self,
+        pinned: &Pinned<'_, P>,
+        request: &Request,
+        zone: &'static Zone,
+        spare: u64,
+    ) -> Option<RawPage> {
+        let mut lists = pinned.lists()?;
+        let id = zone.list(request.migratetype);
+        let mut page = lists.list(id.index()).pop();
+        if page.is_none() && spare > 0 {
+            self.refill(&mut lists, zone, request.migratetype, spare);
+            page = lists.list(id.index()).pop();
+        }
+        if page.is_some() {
+            self.count_alloc(lists.zone_events(id.zone()), request, zone, 1, 1);
+        }
+        page
+    }
+
+    /// Takes a block from `zone`, past the lists.
+    fn take_from_zone(&self, request: &Request, zone: &Zone, order: Order) -> Option<RawPage> {
+        if self.platform.is_abandoned() {
+            return None;
+        }
+        let Request { home, migratetype, .. } = *request;
+        let count = |events: &_| self.count_alloc(events, request, zone, 0, 1);
+        let page = zone.rmqueue(&self.platform, home, migratetype, order, count)?;
+        self.platform.trace(zone.gave(request.migratetype, order, order.nr_pages(), false));
+        Some(page)
+    }
+
+    /// Takes a page that this CPU's lists hold already.
+    ///
+    /// Differs: Linux leaves such pages alone once their zone is at its limit, although taking
+    /// them leaves the zone as it is. Here they are the last resort of who cannot wait.
+    pub(crate) fn take_from_own_lists(
+        &self,
+        pinned: &Pinned<'_, P>,
+        request: &Request,
+    ) -> Option<RawPage> {
+        let mut lists = pinned.lists()?;
+        self.eligible(request).find_map(|zone| {
+            // What a zone keeps from requests that could use a higher one, it keeps here too.
+            if zone.nr_free() < zone.marks.reserve(request.highest) {
+                return None;
+            }
+            let id = zone.list(request.migratetype);
+            let page = lists.list(id.index()).pop()?;
+            self.count_alloc(lists.zone_events(id.zone()), request, zone, 1, 1);
+            Some(page)
+        })
+    }
+
+    /// Adds at most `max` pages from `zone` to the list of a kind, which is empty or has room for some, and
+    /// returns the number of pages it got.
+    ///
+    /// Differs: Linux refills a whole batch once its test has passed, and so moves pages of the
+    /// reserve to where anybody may take them; here `max` is what the test leaves.
+    #[cold]
+    pub(crate) fn refill(
+        &self,
+        lists: &mut Lists<'_, P>,
+        zone: &Zone,
+        migratetype: MigrateType,
+        max: u64,
+    ) -> usize {
+        if max == 0 {
+            return 0;
+        }
+        let id = zone.list(migratetype);
+        let home = lists.home();
+        let mut list = lists.list(id.index());
+        let mut runs = Runs::new();
+        let nr = list.next_refill().min(usize::try_from(max).unwrap_or(usize::MAX));
+        let taken = zone.rmqueue_bulk(&self.platform, home, migratetype, nr, &mut runs);
+        let class = Class::new(id, Order::ZERO);
+        for &run in runs.as_slice() {
+            list.push_run(class, run);
+        }
+        self.look_for_tracers();
+        self.platform.trace(zone.gave(migratetype, Order::ZERO, taken, true));
+        taken
+    }
+
+    /// Counts an allocation of `pages` pages that is `events` for the NUMA counters.
+    #[inline]
+    pub(crate) fn count_alloc(
+        &self,
+        counters: &ZoneEvents,
+        request: &Request,
+        zone: &Zone,
+        pages: u64,
+        events: u64,
+    ) {
+        counters.pgalloc.add(pages);
+        let node = zone.facts.node;
+        if self.preferred(request) == Some(node) {
+            counters.numa_hit.add(events);
+        } else {
+            counters.numa_miss.add(events);
+            counters.numa_foreign.add(events);
+        }
+        if node == request.local {
+            counters.numa_local.add(events);
+        } else {
+            counters.numa_other.add(events);
+        }
+    }
+
+    /// Returns the zone that can give `nr_pages` single pages and stay above its low watermark.
+    ///
+    /// Only zones of the preferred node are asked.
+    ///
+    /// # Source
+    /// `linux-6.12` `mm/page_alloc.c` `alloc_pages_bulk_noprof`
+    #[inline]
+    pub(crate) fn bulk_zone(&self, request: &Request, nr_pages: usize) -> Option<&'static Zone> {
+        let mut zones = self.eligible(request).peekable();
+        let node = zones.peek()?.facts.node;
+        zones.take_while(|zone| zone.facts.node == node).find(|zone| {
+            let limit = zone.marks.bulk_limit(request.highest);
+            zone.has_more_than(limit.saturating_add(nr_pages as u64), request.home)
+        })
+    }
+
+    /// Fills a page with zeroes.
+    pub(crate) fn zero(&self, page: RawPage) {
+        let nr_pages = page.order().nr_pages();
+        // SAFETY: 1. owned: the page was just allocated and nobody has been given it yet.
+        unsafe { self.platform.zero_pages(page.pfn(), nr_pages) };
+    }
+}
+
+impl<'a, P: Platform> Pinned<'a, P> {
+    #[inline]
+    pub(crate) fn cpu(&self) -> &'static PerCpu {
+        self.cpu
+    }
+
+    /// Takes the CPU's lists if nobody else is using them.
+    #[inline]
+    pub(crate) fn lists(&self) -> Option<Lists<'a, P>> {
+        self.cpu.try_lock(&self.allocator.platform)
+    }
+
+    /// Takes the CPU's lists as [`lists`](Self::lists) does, unless they are shared.
+    #[inline]
+    pub(crate) fn lists_at_once(&self) -> Option<Lists<'a, P>> {
+        self.cpu.try_lock_at_once(&self.allocator.platform)
+    }
+
+    /// Returns where a request goes first that prefers `node`, or the CPU's own; `None` if it is not
+    /// the CPU's.
+    #[inline]
+    pub(crate) fn route(&self, gfp: Gfp, node: Option<NodeId>) -> Option<&'static Route> {
+        if node.is_some_and(|node| node != self.cpu.node) {
+            return None;
+        }
+        Some(self.cpu.route(gfp))
+    }
+}
+
+impl<P: Platform> Drop for Pinned<'_, P> {
+    #[inline]
+    fn drop(&mut self) {
+        self.allocator.platform.unpin();
+    }
+}
+
+impl Request {
+    /// Returns the same request, which only `nodes` may serve.
+    #[inline]
+    pub(crate) fn on(self, nodes: NodeMask) -> Self {
+        Self { nodes: self.nodes.and(nodes), ..self }
+    }
+
+    #[inline]
+    pub(crate) fn highest(&self) -> ZoneKind {
+        self.highest
+    }
+
+    #[inline]
+    pub(crate) fn nodes(&self) -> NodeMask {
+        self.nodes
+    }
+
+    #[inline]
+    pub(crate) fn home(&self) -> Home {
+        self.home
+    }
+
+    #[inline]
+    pub(crate) fn migratetype(&self) -> MigrateType {
+        self.migratetype
+    }
+}
+
+impl<P: Platform> fmt::Debug for PageAllocator<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PageAllocator")
+            .field("nr_zones", &self.tables.zones.len())
+            .field("nr_cpus", &self.tables.cpus.len())
+            .field("nr_free", &self.zones().iter().map(Zone::nr_free).sum::<u64>())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Returns the lists that a CPU shares with others, where there are fewer than CPUs.
+#[cold]
+#[inline(never)]
+fn wrapped(cpus: &'static [PerCpu], number: usize) -> &'static PerCpu {
+    &cpus[number % cpus.len()]
+}
+
+#[cold]
+fn unknown_node(node: NodeId, nr_nodes: usize) -> ! {
+    panic!("unknown node {node}: this allocator has nodes 0 to {}", nr_nodes - 1)
+}

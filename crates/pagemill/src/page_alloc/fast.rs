@@ -1,0 +1,49 @@
+//! One page, from the list where it lies ready.
+
+use crate::base::gfp::Gfp;
+use crate::base::raw_page::RawPage;
+use crate::base::units::{NodeId, Order};
+use crate::page_alloc::allocator::{PageAllocator, Site};
+use crate::page_alloc::slow::Ask;
+use crate::platform::platform::Platform;
+
+impl<P: Platform> PageAllocator<P> {
+    /// Allocates one page, from this CPU's list of the zone that is preferred if nothing stands
+    /// against it.
+    ///
+    /// # Source
+    /// `linux-6.12` `mm/page_alloc.c` `__alloc_frozen_pages_noprof`
+    #[inline]
+    pub(crate) fn alloc_single(
+        &self,
+        gfp: Gfp,
+        node: Option<NodeId>,
+        site: Site,
+    ) -> Option<RawPage> {
+        match self.alloc_hot(gfp, node) {
+            Some(page) => Some(page),
+            None => self.alloc_block(&Ask::new(gfp, node, Order::ZERO, site)).ok(),
+        }
+    }
+
+    /// Takes a page from this CPU's list of the preferred zone, if it holds one and the zone is
+    /// above its low watermark.
+    #[inline]
+    fn alloc_hot(&self, gfp: Gfp, node: Option<NodeId>) -> Option<RawPage> {
+        const UNUSUAL: Gfp = Gfp::ZERO.union(Gfp::THISNODE).union(Gfp::ACCOUNT);
+        if gfp.intersects(UNUSUAL) || self.special.any() {
+            return None;
+        }
+        let pinned = self.pin();
+        let route = pinned.route(gfp, node)?;
+        if !route.admits(0) {
+            return None;
+        }
+        let mut lists = pinned.lists()?;
+        // SAFETY: 1. of this CPU: both are of `pinned`.
+        let mut list = unsafe { lists.list_at(route.slot) };
+        let page = list.pop()?;
+        list.events.alloc.add(1);
+        Some(page)
+    }
+}

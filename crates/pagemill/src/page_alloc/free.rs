@@ -1,0 +1,349 @@
+//! The way back: pages return to the lists of the CPU that frees them, and from full lists to their
+//! zones.
+
+use core::mem::MaybeUninit;
+
+use crate::base::raw_page::{AccountNumber, Class, RawPage};
+use crate::base::units::Order;
+use crate::page_alloc::allocator::{PAGES_PER_HOLD, PageAllocator};
+use crate::page_alloc::slow_path_flags::{TRACE, WAITERS};
+use crate::percpu::batch::Batch;
+use crate::percpu::percpu::{Lists, PerCpu};
+use crate::platform::platform::Platform;
+use crate::platform::trace::Event;
+
+impl<P: Platform> PageAllocator<P> {
+    /// Takes back one page.
+    #[inline]
+    pub(crate) fn free_single(&self, page: RawPage) {
+        if self.special.any() {
+            return self.free_unusual(page);
+        }
+        let pinned = self.pin();
+        // Neither charged nor of another list: one comparison says both.
+        let Some(slot) = pinned.cpu().usual_slot(page) else {
+            drop(pinned);
+            return self.free_other(page);
+        };
+        let Some(mut lists) = pinned.lists_at_once() else {
+            drop(pinned);
+            return self.free_to_list(page);
+        };
+        let is_added = {
+            // SAFETY: 1. of this CPU: both are of `pinned`.
+            let mut list = unsafe { lists.list_at(slot) };
+            let is_added = list.try_push(page);
+            if is_added {
+                list.events.free.add(1);
+            }
+            is_added
+        };
+        if !is_added {
+            // Let go, so that they need no place in memory to be handed over from.
+            drop(lists);
+            self.free_to_list(page);
+        }
+    }
+
+    /// Takes back one page that is charged, or goes to another list than most.
+    #[cold]
+    #[inline(never)]
+    fn free_other(&self, page: RawPage) {
+        if page.is_charged() { self.free_unusual(page) } else { self.free_to_list(page) }
+    }
+
+    /// Takes back one page that is not charged.
+    fn free_to_list(&self, page: RawPage) {
+        let pinned = self.pin();
+        let index = page.list().index();
+        let Some(mut lists) = pinned.lists() else { return self.free_block(page) };
+        if lists.list(index).room() == 0 {
+            let nr = lists.list(index).next_drain();
+            self.drain_list(&mut lists, index, nr);
+        }
+        lists.list(index).push(page);
+        lists.list(index).events.free.add(1);
+    }
+
+    /// Takes back one block past the lists.
+    ///
+    /// # Panics
+    /// If a frame of it is free in its zone already.
+    #[cold]
+    fn free_block(&self, page: RawPage) {
+        if self.platform().is_abandoned() {
+            return;
+        }
+        self.zone(page.list().zone()).free(self.platform(), page.pfn(), page.order());
+    }
+
+    /// Takes back one block that its request never got to see.
+    pub(crate) fn free_unfinished(&self, page: RawPage) {
+        if page.order() == Order::ZERO {
+            self.free_to_list(page);
+        } else {
+            self.free_block(page);
+        }
+        self.tell_waiters();
+    }
+
+    /// Takes back one block of order above zero.
+    pub(crate) fn free_folio(&self, folio: RawPage) {
+        if folio.is_charged() || self.special.any() {
+            return self.free_unusual(folio);
+        }
+        self.free_block(folio);
+    }
+
+    /// Takes back one block, and does all that may have to be done with it besides.
+    #[cold]
+    fn free_unusual(&self, page: RawPage) {
+        if self.platform().is_abandoned() {
+            return;
+        }
+        self.note_freed(page);
+        self.accounts().uncharge(page.class().account(), page.order().nr_pages() as u64);
+        self.free_unfinished(page.charged_to(AccountNumber::NONE));
+    }
+
+    /// Gives what this CPU's lists hold to the zones and wakes those who wait, if anybody does and
+    /// nobody has told them since they last looked: they empty all lists when they look again.
+    fn tell_waiters(&self) {
+        if self.special.take(WAITERS) {
+            let pinned = self.pin();
+            self.drain(pinned.cpu());
+            drop(pinned);
+            self.queue.notify(self.platform());
+        }
+    }
+
+    /// Takes back blocks of any class; runs of one class together.
+    #[inline]
+    pub(crate) fn free_pages(&self, pages: &[RawPage]) {
+        let mut rest = pages;
+        while let Some(&first) = rest.first() {
+            if first.order() != Order::ZERO {
+                self.free_folio(first);
+                rest = &rest[1..];
+                continue;
+            }
+            if let [_] = rest {
+                return self.free_single(first);
+            }
+            let class = first.class();
+            let same = |page: &&RawPage| class.difference(Some(**page)).is_none();
+            let nr = rest.iter().take_while(same).count();
+            let (mut pages, others) = rest.split_at(nr);
+            let next = |room: &mut [MaybeUninit<RawPage>]| {
+                let (now, later) = pages.split_at(room.len());
+                room.write_copy_of_slice(now);
+                pages = later;
+            };
+            // SAFETY: 1. `next` writes every entry. 2. of the class: the first `nr` are. 3. owned:
+            // by the caller, who gives them up.
+            unsafe { self.free_class(class, nr, next) };
+            rest = others;
+        }
+    }
+
+    /// Takes back `nr` single pages of one class, which `next` writes: as many as it is given
+    /// entries, in order, until there were `nr`.
+    ///
+    /// # Concurrency
+    /// Lets the lists go after every [`PAGES_PER_HOLD`] pages.
+    ///
+    /// # Safety
+    /// `next` initialises every entry that it is given, with pages of `class` that it owns.
+    #[inline]
+    pub(crate) unsafe fn free_class(
+        &self,
+        class: Class,
+        nr: usize,
+        mut next: impl FnMut(&mut [MaybeUninit<RawPage>]),
+    ) {
+        if !class.account().is_none() || self.special.any() {
+            // SAFETY: 1. and 2. as for this function: the caller's obligations.
+            return unsafe { self.free_class_unusual(class, nr, next) };
+        }
+        // SAFETY: 1. and 2. as for this function: the caller's obligations.
+        if unsafe { self.free_class_at_once(class, nr, &mut next) } {
+            return;
+        }
+        // SAFETY: 1. and 2. likewise.
+        unsafe { self.free_class_to_list(class, nr, &mut next) };
+    }
+
+    /// Takes back pages of one class that is not charged, if this CPU's list has room for all of them,
+    /// and tells whether it did: if not, the lists were let go again.
+    ///
+    /// # Safety
+    /// As for [`free_class`](Self::free_class).
+    #[inline]
+    unsafe fn free_class_at_once(
+        &self,
+        class: Class,
+        nr: usize,
+        next: impl FnOnce(&mut [MaybeUninit<RawPage>]),
+    ) -> bool {
+        if nr > PAGES_PER_HOLD {
+            return false;
+        }
+        let pinned = self.pin();
+        let Some(mut lists) = pinned.lists() else { return false };
+        let mut list = lists.list_for(class);
+        // SAFETY: 1. `next` initialises: the caller's obligation.
+        if !unsafe { list.try_push_with(nr, next) } {
+            return false;
+        }
+        list.events.free.add(nr as u64);
+        true
+    }
+
+    /// As [`free_class`](Self::free_class), with all that may have to be done besides: once for
+    /// the batch where it is about the account, once for each page where it is about the page.
+    ///
+    /// # Safety
+    /// As for [`free_class`](Self::free_class).
+    #[cold]
+    unsafe fn free_class_unusual(
+        &self,
+        class: Class,
+        nr: usize,
+        mut next: impl FnMut(&mut [MaybeUninit<RawPage>]),
+    ) {
+        if self.platform().is_abandoned() {
+            // SAFETY: 1. `next` initialises: the caller's obligation.
+            return unsafe { self.free_to_zone(class, nr, &mut next) };
+        }
+        let uncharged = class.charged_to(AccountNumber::NONE);
+        let mut left = nr;
+        while left > 0 {
+            let nr = left.min(Batch::CAPACITY);
+            left -= nr;
+            let mut batch = Batch::new();
+            // SAFETY: 1. `next` initialises: the caller's obligation.
+            unsafe { batch.fill(nr, &mut next) };
+            batch.as_slice().iter().for_each(|&page| self.note_freed(page));
+            let mut pages = batch.as_slice().iter().map(|page| uncharged.at(page.pfn()));
+            let mut next = |room: &mut [MaybeUninit<RawPage>]| {
+                for (entry, page) in room.iter_mut().zip(pages.by_ref()) {
+                    entry.write(page);
+                }
+            };
+            // SAFETY: 1. `next` writes every entry: there are `nr` pages. 2. of the class, and
+            // owned: they were given up, and are of `uncharged` but for their account.
+            unsafe { self.free_class_to_list(uncharged, nr, &mut next) };
+        }
+        if self.special.has(TRACE) {
+            self.platform().trace(Event::PageFreeBatched { nr_pages: nr });
+        }
+        self.accounts().uncharge(class.account(), nr as u64);
+        self.tell_waiters();
+    }
+
+    /// Takes back pages of one class that is not charged.
+    ///
+    /// # Safety
+    /// As for [`free_class`](Self::free_class).
+    #[inline(never)]
+    unsafe fn free_class_to_list(
+        &self,
+        class: Class,
+        nr: usize,
+        mut next: &mut impl FnMut(&mut [MaybeUninit<RawPage>]),
+    ) {
+        let id = class.list();
+        let mut left = nr;
+        while left > 0 {
+            let held = left.min(PAGES_PER_HOLD);
+            left -= held;
+            let pinned = self.pin();
+            let Some(mut lists) = pinned.lists() else {
+                // SAFETY: 1. `next` initialises: the caller's obligation.
+                unsafe { self.free_to_zone(class, held, &mut next) };
+                continue;
+            };
+            lists.list(id.index()).events.free.add(held as u64);
+            let mut held_left = held;
+            loop {
+                held_left -= {
+                    let mut list = lists.list(id.index());
+                    let nr = list.room().min(held_left);
+                    // SAFETY: 1. `next` initialises: the caller's obligation.
+                    unsafe { list.push_with(nr, &mut next) };
+                    nr
+                };
+                if held_left == 0 {
+                    break;
+                }
+                let nr = lists.list(id.index()).next_drain();
+                self.drain_list(&mut lists, id.index(), nr);
+            }
+        }
+    }
+
+    /// Takes back `nr` single pages of one class past the lists, a batch at a time.
+    ///
+    /// # Safety
+    /// As for [`free_class`](Self::free_class).
+    #[cold]
+    unsafe fn free_to_zone(
+        &self,
+        class: Class,
+        nr: usize,
+        next: &mut impl FnMut(&mut [MaybeUninit<RawPage>]),
+    ) {
+        let zone = self.zone(class.list().zone());
+        let mut left = nr;
+        while left > 0 {
+            let mut batch = Batch::new();
+            let nr = left.min(Batch::CAPACITY);
+            // SAFETY: 1. `next` initialises: the caller's obligation.
+            unsafe { batch.fill(nr, &mut *next) };
+            left -= nr;
+            if self.platform().is_abandoned() {
+                // Taken out of where the caller had them, and left where they are.
+                continue;
+            }
+            zone.free_pages(self.platform(), batch.as_slice());
+            zone.count(self.platform(), |events| events.pgfree.add(nr as u64));
+        }
+    }
+
+    /// Moves the `nr` oldest pages of a list to their zone.
+    #[cold]
+    fn drain_list(&self, lists: &mut Lists<'_, P>, index: usize, nr: usize) {
+        let mut list = lists.list(index);
+        let oldest = list.take_bottom(nr);
+        if let Some(page) = oldest.pages().first() {
+            let zone = self.zone(page.list().zone());
+            zone.free_pages(self.platform(), oldest.pages());
+            self.platform().trace(zone.got_back(index, nr));
+        }
+        self.look_for_tracers();
+    }
+
+    /// Gives all pages in one CPU's lists back, if nobody is using them.
+    ///
+    /// # Concurrency
+    /// Lets the lists go after every [`PAGES_PER_HOLD`] pages.
+    pub(crate) fn drain(&self, cpu: &PerCpu) -> usize {
+        let nr_lists = cpu.nr_lists();
+        let mut drained = 0;
+        for index in 0..nr_lists {
+            // What the list holds now: who keeps filling it is not chased.
+            let mut left = usize::MAX;
+            while left > 0 {
+                let Some(mut lists) = cpu.try_visit(self.platform()) else { return drained };
+                let count = lists.list(index).count().min(left);
+                let nr = count.min(PAGES_PER_HOLD);
+                if nr > 0 {
+                    self.drain_list(&mut lists, index, nr);
+                }
+                drained += nr;
+                left = count - nr;
+            }
+        }
+        drained
+    }
+}

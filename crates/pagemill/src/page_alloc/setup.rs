@@ -1,0 +1,512 @@
+//! Turning a configuration and a piece of memory into the tables of an allocator.
+//!
+//! The same walk is made twice: once to count bytes, once to lay the tables out. The two cannot
+//! disagree, because they are one piece of code.
+
+use core::alloc::Layout;
+use core::mem::MaybeUninit;
+use core::ptr::NonNull;
+
+use crate::account::table::{self, Accounts};
+use crate::base::gfp::{NR_ZONE_KINDS, ZoneKind};
+use crate::base::migratetype::NR_MIGRATE_TYPES;
+use crate::base::raw_page::{MAX_NR_ZONES, RawPage};
+use crate::base::stats::ZoneEvents;
+use crate::base::units::{CpuId, NodeId, PAGE_SHIFT};
+use crate::config::config::Config;
+use crate::config::error::ConfigError;
+use crate::memmap::links::FrameTables;
+use crate::memmap::page_owner::{self, Owners};
+use crate::percpu::hot_zone::Routes;
+use crate::percpu::pcp::PcpList;
+use crate::percpu::percpu::{Parts, PerCpu};
+use crate::percpu::slot::Slot;
+use crate::zone::buddy::{Block, Buddy};
+use crate::zone::pageblock::Bitmap;
+use crate::zone::reserved::{Reserved, ReservedBlock};
+use crate::zone::shard::{Place, Shard};
+use crate::zone::shard_map::Division;
+use crate::zone::span::{Span, Spans, block_base};
+use crate::zone::watermark::{MarkPolicy, Watermarks, default_min_free_pages, lowmem_reserve};
+use crate::zone::zone::{Home, Zone, ZoneFacts};
+use crate::zone::zonelist::{ZoneList, zone_order};
+
+/// The tables of an allocator, in memory that it was given for good.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    pub(crate) frames: FrameTables,
+    pub(crate) zones: &'static [Zone],
+    pub(crate) cpus: &'static [PerCpu],
+    /// One list for each node and kind of zone; see [`zonelist`](crate::zone::zonelist).
+    pub(crate) zonelists: &'static [ZoneList],
+    pub(crate) accounts: Accounts,
+    pub(crate) owners: Owners,
+}
+
+/// Alignment of the metadata memory: a pair of cache lines.
+const ALIGN: usize = 128;
+
+/// Returns how much metadata memory `config` needs.
+pub(crate) fn metadata_layout(config: &Config<'_>) -> Result<Layout, ConfigError> {
+    config.validate()?;
+    let counts = Counts::of(config)?;
+    let mut carver = Carver { memory: None, used: 0 };
+    carve(config, &counts, &mut carver);
+    Ok(Layout::from_size_align(carver.used.next_multiple_of(ALIGN), ALIGN)
+        .expect("2^32 frames need less than 2^63 bytes"))
+}
+
+/// Lays out and fills the tables; `is_shared` says that there are more CPUs than lists for them.
+///
+/// # Safety
+/// `metadata` points to initialised memory that is valid for reads and writes and used by nobody
+/// else for as long as the tables are used.
+pub(crate) unsafe fn build(
+    config: &Config<'_>,
+    metadata: NonNull<[u8]>,
+    is_shared: bool,
+) -> Result<Tables, ConfigError> {
+    let layout = metadata_layout(config)?;
+    if metadata.len() < layout.size() {
+        return Err(ConfigError::MetadataTooSmall {
+            given_bytes: metadata.len(),
+            needed_bytes: layout.size(),
+        });
+    }
+    let memory = metadata.cast::<u8>();
+    let address = memory.addr().get();
+    if !address.is_multiple_of(ALIGN) {
+        return Err(ConfigError::MetadataMisaligned { address, align_bytes: ALIGN });
+    }
+    let counts = Counts::of(config)?;
+    let mut carver = Carver { memory: Some(memory), used: 0 };
+    Ok(carve(config, &counts, &mut carver).expect("the carver has memory").fill(config, is_shared))
+}
+
+/// How many of each thing a configuration makes.
+struct Counts {
+    zones: usize,
+    shards: usize,
+    spans: usize,
+    blocks: usize,
+    frames: usize,
+    nodes: usize,
+    cpus: usize,
+    /// Pages that all lists of one CPU can hold together.
+    pcp_pages: usize,
+}
+
+impl Counts {
+    fn of(config: &Config<'_>) -> Result<Self, ConfigError> {
+        let nodes = config.nr_nodes();
+        let (mut zones, mut shards, mut spans, mut blocks, mut frames) = (0, 0, 0, 0, 0);
+        let mut pcp_pages = 0;
+        for (node, kind) in zone_names(nodes) {
+            let zone = ZoneCounts::of(config, node, kind);
+            if zone.spans > 0 {
+                zones += 1;
+                shards += zone.shards;
+                spans += zone.spans;
+                blocks += zone.blocks;
+                frames += zone.frames;
+                pcp_pages += pcp_room(pcp_high(config, zone.frames)) * NR_MIGRATE_TYPES;
+            }
+        }
+        if zones > MAX_NR_ZONES {
+            return Err(ConfigError::TooManyZones { nr_zones: zones, max: MAX_NR_ZONES });
+        }
+        if frames > u64::from(u32::MAX) {
+            return Err(ConfigError::TooManyFrames { nr_frames: frames });
+        }
+        Ok(Self {
+            zones,
+            shards,
+            spans,
+            blocks,
+            frames: usize::try_from(frames).expect("checked to fit in 32 bits"),
+            nodes,
+            cpus: config.nr_cpus as usize,
+            pcp_pages,
+        })
+    }
+}
+
+struct ZoneCounts {
+    shards: usize,
+    spans: usize,
+    blocks: usize,
+    frames: u64,
+}
+
+impl ZoneCounts {
+    fn of(config: &Config<'_>, node: NodeId, kind: ZoneKind) -> Self {
+        let mut counts = Self { shards: 0, spans: 0, blocks: 0, frames: 0 };
+        let mut next_base = 0;
+        for pfns in config.zone_memory(node, kind) {
+            counts.spans += 1;
+            counts.frames += pfns.end - pfns.start;
+            let end_base = block_base(pfns.end - 1) + 1;
+            let new_blocks = end_base - block_base(pfns.start).max(next_base);
+            counts.blocks += usize::try_from(new_blocks).expect("checked to fit in 32 bits");
+            next_base = end_base;
+        }
+        counts.shards = nr_shards(config, node, counts.blocks);
+        counts
+    }
+}
+
+/// Yields the name of every zone that there could be, in the order of their numbers.
+fn zone_names(nr_nodes: usize) -> impl Iterator<Item = (NodeId, ZoneKind)> {
+    (0..nr_nodes).flat_map(|node| {
+        let node = node_id(node);
+        ZoneKind::ALL.into_iter().map(move |kind| (node, kind))
+    })
+}
+
+fn node_id(node: usize) -> NodeId {
+    NodeId::new(u8::try_from(node).expect("checked to be below MAX_NR_NODES"))
+}
+
+/// Returns into how many shards a zone of `nr_blocks` pageblocks is divided.
+fn nr_shards(config: &Config<'_>, node: NodeId, nr_blocks: usize) -> usize {
+    let wanted = config.nr_zone_shards.unwrap_or_else(|| {
+        let of_node = (0..config.nr_cpus).filter(|&cpu| config.cpu_node(cpu as usize) == node);
+        let nr_cpus = match of_node.count() {
+            // Memory without CPUs is used by all.
+            0 => config.nr_cpus as usize,
+            nr_cpus => nr_cpus,
+        };
+        // Each has 64 MiB at least.
+        let room = (nr_blocks / 32).max(1);
+        u32::try_from(nr_cpus.next_power_of_two().min(previous_power_of_two(room)))
+            .unwrap_or(Config::NR_ZONE_SHARDS_MAX)
+            .min(Config::NR_ZONE_SHARDS_MAX)
+    });
+    // A pair of pageblocks is the least that a shard can be, and none is empty.
+    let mut nr_shards = (wanted as usize).min(previous_power_of_two((nr_blocks / 2).max(1)));
+    while nr_shards > 1 && (nr_shards - 1) * nr_blocks.div_ceil(nr_shards) >= nr_blocks {
+        nr_shards /= 2;
+    }
+    nr_shards
+}
+
+/// Returns the number of a CPU among those of its node.
+fn home(config: &Config<'_>, cpu: usize) -> Home {
+    let node = config.cpu_node(cpu);
+    Home((0..cpu).map(|other| u32::from(config.cpu_node(other) == node)).sum())
+}
+
+fn previous_power_of_two(number: usize) -> usize {
+    1 << number.ilog2()
+}
+
+/// Returns the size of each per-CPU list of a zone of `nr_frames`.
+fn pcp_high(config: &Config<'_>, nr_frames: u64) -> usize {
+    let share = nr_frames / 8 / u64::from(config.nr_cpus);
+    let default = u32::try_from(share).unwrap_or(u32::MAX).clamp(1, Config::PCP_HIGH_DEFAULT);
+    config.pcp_high.unwrap_or(default) as usize
+}
+
+/// Returns how many entries a list takes up that holds `high` pages: so many that the next one begins
+/// with a cache line, too, and copies of batches cross no more lines than they must.
+const fn pcp_room(high: usize) -> usize {
+    high.next_multiple_of(64 / size_of::<RawPage>())
+}
+
+/// The tables before they hold anything.
+struct Raw {
+    zones: &'static mut [MaybeUninit<Zone>],
+    shards: &'static mut [MaybeUninit<Shard>],
+    spans: &'static mut [MaybeUninit<Span>],
+    blocks: &'static mut [MaybeUninit<Block>],
+    bitmaps: &'static mut [MaybeUninit<Bitmap>],
+    frames: FrameTables,
+    cpus: &'static mut [MaybeUninit<PerCpu>],
+    zone_events: &'static mut [MaybeUninit<ZoneEvents>],
+    slots: &'static mut [MaybeUninit<Slot>],
+    pages: &'static mut [MaybeUninit<RawPage>],
+    zonelists: &'static mut [MaybeUninit<ZoneList>],
+    zone_indexes: &'static mut [MaybeUninit<u16>],
+    routes: &'static mut [MaybeUninit<Routes>],
+    accounts: &'static mut [MaybeUninit<table::Entry>],
+    owners: &'static mut [MaybeUninit<page_owner::Entry>],
+    reserved: &'static mut [MaybeUninit<ReservedBlock>],
+}
+
+/// Takes the tables' memory in order; `None` if the carver only counts.
+fn carve(config: &Config<'_>, counts: &Counts, carver: &mut Carver) -> Option<Raw> {
+    let nr_lists = counts.cpus * counts.zones * NR_MIGRATE_TYPES;
+    let bitmaps = carver.take(counts.blocks);
+    let blocks = carver.take(counts.blocks);
+    let zones = carver.take(counts.zones);
+    let shards = carver.take(counts.shards);
+    let spans = carver.take(counts.spans);
+    let cpus = carver.take(counts.cpus);
+    let zone_events = carver.take(counts.cpus * counts.zones);
+    let slots = carver.take(nr_lists);
+    // Behind what is aligned to cache lines: see `pcp_room`.
+    let pages = carver.take(counts.cpus * counts.pcp_pages);
+    let zonelists = carver.take(counts.nodes * NR_ZONE_KINDS);
+    let zone_indexes = carver.take(counts.nodes * zone_order_len(config, counts));
+    let routes = carver.take(counts.cpus);
+    let links = carver.take(counts.frames);
+    let refs = carver.take(counts.frames);
+    // Entry zero stands for no account.
+    let accounts = carver.take(config.nr_accounts as usize + 1);
+    let owners = carver.take(if config.page_owner { counts.frames } else { 0 });
+    let reserved = carver.take(counts.blocks);
+    Some(Raw {
+        zones: zones?,
+        shards: shards?,
+        spans: spans?,
+        blocks: blocks?,
+        bitmaps: bitmaps?,
+        frames: FrameTables::new(links?, refs?),
+        cpus: cpus?,
+        zone_events: zone_events?,
+        slots: slots?,
+        pages: pages?,
+        zonelists: zonelists?,
+        zone_indexes: zone_indexes?,
+        routes: routes?,
+        accounts: accounts?,
+        owners: owners?,
+        reserved: reserved?,
+    })
+}
+
+/// Returns how many zone numbers the zonelists of one node hold together.
+fn zone_order_len(config: &Config<'_>, counts: &Counts) -> usize {
+    let below = |highest: ZoneKind| {
+        zone_names(counts.nodes)
+            .filter(|&(_, kind)| kind <= highest)
+            .filter(|&(node, kind)| ZoneCounts::of(config, node, kind).spans > 0)
+            .count()
+    };
+    ZoneKind::ALL.into_iter().map(below).sum()
+}
+
+impl Raw {
+    fn fill(self, config: &Config<'_>, is_shared: bool) -> Tables {
+        let zones = fill_zones(
+            config,
+            self.zones,
+            self.shards,
+            self.spans,
+            self.blocks,
+            self.bitmaps,
+            self.reserved,
+        );
+        let zonelists = fill_zonelists(config, zones, self.zonelists, self.zone_indexes);
+        let mut routes = Pieces(self.routes);
+        let mut slots = Pieces(self.slots);
+        let mut pages = Pieces(self.pages);
+        let mut zone_events = Pieces(self.zone_events);
+        let batch = |high: usize| {
+            let default = (high / 4).clamp(1, Config::PCP_BATCH_MAX as usize);
+            config.pcp_batch.map_or(default, |batch| batch as usize).min(high)
+        };
+        let nr_lists = zones.len() * NR_MIGRATE_TYPES;
+        let cpus = write_all(self.cpus, |cpu| {
+            let (node, home) = (config.cpu_node(cpu), home(config, cpu));
+            let of_node = &zonelists[node.index() * NR_ZONE_KINDS..][..NR_ZONE_KINDS];
+            let slots: &'static [Slot] = write_all(slots.next(nr_lists), |list| {
+                let high = pcp_high(config, zones[list / NR_MIGRATE_TYPES].facts.present);
+                let pages = pages.next(pcp_room(high));
+                Slot::new(PcpList::new(&mut pages[..high], batch(high)))
+            });
+            let routes = routes.next(1);
+            PerCpu::new(Parts {
+                id: CpuId::new(u32::try_from(cpu).expect("as many as Config says")),
+                home,
+                node,
+                is_shared,
+                routes: &write_all(routes, |_| Routes::new(node, home, zones, slots, of_node))[0],
+                slots,
+                zone_events: write_all(zone_events.next(zones.len()), |_| ZoneEvents::new()),
+            })
+        });
+        let accounts = Accounts::new(write_all(self.accounts, |_| table::Entry::new()));
+        let nobody = |_| page_owner::Entry::new(core::ptr::null_mut());
+        let owners = Owners::new(write_all(self.owners, nobody));
+        Tables { frames: self.frames, zones, cpus, zonelists, accounts, owners }
+    }
+}
+
+fn fill_zones(
+    config: &Config<'_>,
+    zones: &'static mut [MaybeUninit<Zone>],
+    shards: &'static mut [MaybeUninit<Shard>],
+    spans: &'static mut [MaybeUninit<Span>],
+    blocks: &'static mut [MaybeUninit<Block>],
+    bitmaps: &'static mut [MaybeUninit<Bitmap>],
+    reserved: &'static mut [MaybeUninit<ReservedBlock>],
+) -> &'static [Zone] {
+    let (mut shards, mut spans) = (Pieces(shards), Pieces(spans));
+    let (mut blocks, mut bitmaps) = (Pieces(blocks), Pieces(bitmaps));
+    let mut reserved = Pieces(reserved);
+    let ranges = || config.reserved.iter().map(crate::config::config::ReservedRange::pfns);
+    let mut first_frame = 0;
+    let mut names = zone_names(config.nr_nodes())
+        .filter(|&(node, kind)| ZoneCounts::of(config, node, kind).spans > 0);
+    let zones = write_all(zones, |index| {
+        let (node, kind) = names.next().expect("as many zones as were counted");
+        let counts = ZoneCounts::of(config, node, kind);
+        let mut memory = config.zone_memory(node, kind);
+        let mut next_base = 0;
+        let mut first_block = 0;
+        let spans = write_all(spans.next(counts.spans), |_| {
+            let pfns = memory.next().expect("as many spans as were counted");
+            // A span that begins in the last span's pageblock shares its books.
+            let base = block_base(pfns.start);
+            first_block -= u32::from(base < next_base);
+            let span = Span { start: pfns.start, end: pfns.end, first_block, first_frame };
+            let last_base = block_base(pfns.end - 1);
+            first_block += narrow(last_base - base + 1);
+            first_frame += narrow(pfns.end - pfns.start);
+            next_base = last_base + 1;
+            span
+        });
+        let spans = Spans::new(spans);
+        let shard_nr_blocks = narrow(counts.blocks.div_ceil(counts.shards) as u64);
+        let number = u16::try_from(index).expect("checked to be below MAX_NR_ZONES");
+        // Pairs of pageblocks stay together.
+        let first_block = |shard: usize| {
+            let block = narrow(shard as u64) * shard_nr_blocks;
+            let first = spans.first_in(block).and_then(|pfn| Some((spans.find(pfn)?, pfn)));
+            first.map_or(narrow(counts.blocks as u64), |(span, pfn)| {
+                block + u32::from(spans.is_upper(span, pfn))
+            })
+        };
+        let shards = write_all(shards.next(counts.shards), |shard| {
+            let first = first_block(shard);
+            let nr_blocks = (first_block(shard + 1) - first) as usize;
+            let blocks = write_all(blocks.next(nr_blocks), |_| Block::new());
+            let bitmaps = write_all(bitmaps.next(nr_blocks), |_| Bitmap::EMPTY);
+            let mut buddy = Buddy::new(blocks, bitmaps, spans, first);
+            buddy.free_all_except(ranges());
+            let shard = u16::try_from(shard).expect("64 at most");
+            Shard::new(Place { node, zone: number, shard }, buddy)
+        });
+        let facts = ZoneFacts {
+            index: number,
+            kind,
+            node,
+            spans,
+            present: counts.frames,
+            division: Division::new(shard_nr_blocks, counts.shards, first_block),
+        };
+        let table = write_all(reserved.next(counts.blocks), |_| ReservedBlock::new());
+        Zone::new(shards, facts, Reserved::new(table, spans, ranges()))
+    });
+    set_watermarks(&mark_policy(config), zones);
+    zones
+}
+
+/// Returns what the zones' watermarks are derived from.
+pub(crate) fn mark_policy(config: &Config<'_>) -> MarkPolicy {
+    MarkPolicy {
+        min_free: config.min_free_bytes.map(|bytes| bytes >> PAGE_SHIFT),
+        scale_factor: config.watermark_scale_factor,
+        lowmem_reserve_ratio: config.lowmem_reserve_ratio,
+    }
+}
+
+/// Divides the reserve among the zones by size, and tells whether a watermark is new; the caller is the
+/// only one that does.
+///
+/// Zone Movable lends none of its own to the kernel, but keeps a share like the others, since its
+/// pages are freed and taken in the same way.
+pub(crate) fn set_watermarks(policy: &MarkPolicy, zones: &[Zone]) -> bool {
+    let total: u64 = zones.iter().map(|zone| zone.managed.get()).sum();
+    let min_free = policy.min_free.unwrap_or_else(|| default_min_free_pages(total));
+    let mut is_new = false;
+    // Zones are sorted by node.
+    for of_node in zones.chunk_by(|one, next| one.facts.node == next.facts.node) {
+        let mut managed_by_kind = [0; NR_ZONE_KINDS];
+        for zone in of_node {
+            managed_by_kind[zone.facts.kind.index()] = zone.managed.get();
+        }
+        for zone in of_node {
+            let (kind, managed) = (zone.facts.kind, zone.managed.get());
+            let share = u128::from(min_free) * u128::from(managed);
+            let min = share.checked_div(u128::from(total)).unwrap_or(0);
+            let min = u64::try_from(min).unwrap_or(u64::MAX).min(managed);
+            let mut marks = Watermarks::new(min, managed, policy.scale_factor);
+            marks.lowmem_reserve =
+                lowmem_reserve(kind, &managed_by_kind, &policy.lowmem_reserve_ratio);
+            is_new |= zone.marks.set(&marks);
+        }
+    }
+    is_new
+}
+
+fn fill_zonelists(
+    config: &Config<'_>,
+    zones: &[Zone],
+    zonelists: &'static mut [MaybeUninit<ZoneList>],
+    indexes: &'static mut [MaybeUninit<u16>],
+) -> &'static [ZoneList] {
+    let mut indexes = Pieces(indexes);
+    let distance = |from, to| config.distance(from, to);
+    write_all(zonelists, |list| {
+        let (node, highest) = (list / NR_ZONE_KINDS, ZoneKind::ALL[list % NR_ZONE_KINDS]);
+        let nr = zones.iter().filter(|zone| zone.facts.kind <= highest).count();
+        let zone_indexes = write_all(indexes.next(nr), |_| 0);
+        zone_order(zones, node, highest, distance, zone_indexes);
+        ZoneList::new(zone_indexes)
+    })
+}
+
+fn narrow(count: u64) -> u32 {
+    u32::try_from(count).expect("an allocator has at most 2^32 frames")
+}
+
+/// Initialises every entry of a table.
+fn write_all<T>(
+    table: &'static mut [MaybeUninit<T>],
+    mut make: impl FnMut(usize) -> T,
+) -> &'static mut [T] {
+    for (index, entry) in table.iter_mut().enumerate() {
+        entry.write(make(index));
+    }
+    // SAFETY: 1. initialised: every entry was just written.
+    unsafe { table.assume_init_mut() }
+}
+
+/// A table that is given away piece by piece.
+struct Pieces<T: 'static>(&'static mut [MaybeUninit<T>]);
+
+impl<T> Pieces<T> {
+    fn next(&mut self, len: usize) -> &'static mut [MaybeUninit<T>] {
+        let (piece, rest) = core::mem::take(&mut self.0).split_at_mut(len);
+        self.0 = rest;
+        piece
+    }
+}
+
+/// Gives out the metadata memory in order, or only counts it.
+///
+/// `carved-once`: the bytes below `used` have been given away; the others have not.
+struct Carver {
+    memory: Option<NonNull<u8>>,
+    used: usize,
+}
+
+impl Carver {
+    fn take<T>(&mut self, len: usize) -> Option<&'static mut [MaybeUninit<T>]> {
+        const { assert!(align_of::<T>() <= ALIGN) };
+        let start = self.used.next_multiple_of(align_of::<T>());
+        self.used = start + len * size_of::<T>();
+        let memory = self.memory?;
+        // SAFETY: 1. in bounds: `build` checked the memory to hold all that this walk takes.
+        let first = unsafe { memory.add(start) };
+        let table = NonNull::slice_from_raw_parts(first.cast::<MaybeUninit<T>>(), len);
+        // SAFETY: 1. valid for as long as it is used: `build`'s caller promises it. 2. aligned:
+        // the memory is, to ALIGN, and `start` is a multiple of T's. 3. exclusive: `carved-once`.
+        Some(unsafe { &mut *table.as_ptr() })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,298 @@
+//! Those who hold pages that they could give back: caches register here.
+
+use crate::base::gfp::{Gfp, NR_ZONE_KINDS};
+use crate::base::policy::NodeMask;
+use crate::base::sync::{AtomicU32, Counter, Lock, LockGuard, Ordering};
+use crate::platform::platform::Platform;
+use crate::platform::trace::Event;
+
+/// What a shrinker is asked for.
+///
+/// # Source
+/// `linux-6.12` `include/linux/shrinker.h` `struct shrink_control`. Differs: several nodes may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShrinkControl {
+    /// What the requester cannot have done for it: without [`Gfp::IO`] or [`Gfp::FS`] the shrinker
+    /// keeps away from devices or file systems. Only pages of zones up to its
+    /// [`highest_zone`](Gfp::highest_zone) help.
+    pub gfp: Gfp,
+    /// Only pages on these nodes help.
+    pub nodes: NodeMask,
+}
+
+/// A cache of pages that can be made smaller on demand.
+///
+/// # Concurrency
+/// One shrinker is asked at a time, by a thread that needs memory: background reclaim, or a thread in the
+/// middle of an allocation, which then takes as long as the shrinker does. The others wait for the
+/// end of that for a while. So the calls must not wait for a lock that is held across allocations
+/// with [`Gfp::DIRECT_RECLAIM`], nor for a thread that makes any.
+///
+/// They may allocate themselves, which asks no shrinker. Where the platform has
+/// [`enter_reclaim`](Platform::enter_reclaim), such an allocation may use all reserves; elsewhere
+/// it tries for a while and fails. With [`Gfp::NOFAIL`] it would wait for ever once the reserves
+/// are used up: the pages that it waits for are those that it is to free.
+///
+/// # Source
+/// `linux-6.12` `include/linux/shrinker.h`
+pub trait Shrinker: Sync {
+    /// Returns how many pages could be given back, roughly; zero to be passed over.
+    fn count(&self, control: ShrinkControl) -> usize;
+
+    /// Frees up to `nr` pages and returns how many it freed.
+    ///
+    /// The allocator counts for itself how many pages of the nodes and zones that `control` names
+    /// came free during the call; the smaller number is the progress. A shrinker that reports pages
+    /// of which none helped, or panics, is passed over the next times that it would be asked for the
+    /// same nodes and zones: 4 times, then 16, then 64 each time. Before a request fails, those that
+    /// were passed over are asked once more, for no more pages than the request needs; those that
+    /// panicked are not.
+    fn scan(&self, nr: usize, control: ShrinkControl) -> usize;
+}
+
+/// Number of shrinkers that can be registered at a time.
+pub const MAX_NR_SHRINKERS: usize = 16;
+
+/// The registered shrinkers.
+pub(crate) struct Shrinkers {
+    /// Each guards its shrinker while that is being asked, so removal waits for it to end.
+    slots: [Lock<Slot>; MAX_NR_SHRINKERS],
+    /// Held by the one who is asking them. So a shrinker that allocates does not come back to any
+    /// of them, however deep it is in, and no two callers ask for the same pages.
+    turn: Lock<()>,
+    /// How many wait for the end of a turn.
+    nr_waiting: AtomicU32,
+    /// Pages freed so far that helped; written by the thread that has the turn.
+    nr_freed: Counter,
+}
+
+/// The place of a shrinker.
+#[derive(Default)]
+struct Slot {
+    shrinker: Option<&'static dyn Shrinker>,
+    /// By the highest kind of zone that helps.
+    misses: [Misses; NR_ZONE_KINDS],
+}
+
+/// How often in a row a shrinker freed no page that helped.
+#[derive(Clone, Copy)]
+struct Misses {
+    /// For pages of these nodes.
+    nodes: NodeMask,
+    times: u32,
+    /// How many more times it is passed over.
+    skips: u32,
+    /// Whether it panicked the last time.
+    has_panicked: bool,
+}
+
+impl Default for Misses {
+    fn default() -> Self {
+        Self { nodes: NodeMask::NONE, times: 0, skips: 0, has_panicked: false }
+    }
+}
+
+impl Misses {
+    /// How often it is passed over at most.
+    const MAX_SKIPS: u32 = 64;
+
+    /// Tells whether the shrinker is passed over this time.
+    fn skip(&mut self, nodes: NodeMask, whom: Whom) -> bool {
+        let is_due = self.skips == 0 || nodes.and(self.nodes) != nodes;
+        match whom {
+            Whom::Due => {
+                self.skips -= u32::from(!is_due);
+                !is_due
+            }
+            Whom::PassedOver => is_due || self.has_panicked,
+        }
+    }
+
+    /// Returns the entry to keep while the shrinker is asked: it stays if the shrinker panics.
+    fn and(self, nodes: NodeMask) -> Self {
+        let times = self.times.saturating_add(1);
+        let skips = 4_u32.saturating_pow(times).min(Self::MAX_SKIPS);
+        let nodes = nodes.iter().fold(self.nodes, NodeMask::with);
+        Self { nodes, times, skips, has_panicked: true }
+    }
+}
+
+/// Which shrinkers are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whom {
+    /// Those that are not passed over.
+    Due,
+    /// The others, before a request fails.
+    PassedOver,
+}
+
+/// Counts pages that come free while shrinkers are asked.
+pub(crate) trait Meter {
+    /// Begins to count those that help a request.
+    fn start(&mut self, control: ShrinkControl);
+
+    /// Returns how many came free since `start`, including those that other threads freed.
+    fn nr_freed(&self) -> u64;
+}
+
+/// The right to ask; its end wakes those who wait for it, also where a shrinker panics.
+struct Turn<'a, P: Platform> {
+    shrinkers: &'a Shrinkers,
+    platform: &'a P,
+    /// Taken out only by `drop`.
+    guard: Option<LockGuard<'a, ()>>,
+}
+
+impl<P: Platform> Drop for Turn<'_, P> {
+    fn drop(&mut self) {
+        self.platform.leave_reclaim();
+        drop(self.guard.take());
+        // Relaxed: who begins to wait just now looks again after a while.
+        if self.shrinkers.nr_waiting.load(Ordering::Relaxed) != 0 {
+            self.platform.wake();
+        }
+    }
+}
+
+impl Shrinkers {
+    pub(crate) fn new() -> Self {
+        Self {
+            slots: core::array::from_fn(|_| Lock::new(Slot::default())),
+            turn: Lock::new(()),
+            nr_waiting: AtomicU32::new(0),
+            nr_freed: Counter::new(),
+        }
+    }
+
+    /// Registers a shrinker and returns its place; `None` if all are taken.
+    pub(crate) fn add(&self, shrinker: &'static dyn Shrinker) -> Option<usize> {
+        self.slots.iter().position(|slot| match slot.try_lock() {
+            Some(mut slot) if slot.shrinker.is_none() => {
+                *slot = Slot { shrinker: Some(shrinker), ..Slot::default() };
+                true
+            }
+            _ => false,
+        })
+    }
+
+    /// Removes the shrinker at `place`, waiting until nobody is asking it.
+    pub(crate) fn remove(&self, place: usize, platform: &impl Platform) {
+        *self.slots[place].lock(|spins| platform.relax(spins)) = Slot::default();
+    }
+
+    /// Tells whether asking may bring something: one is registered, or they are being asked now.
+    pub(crate) fn any(&self) -> bool {
+        let is_registered =
+            |slot: &Lock<Slot>| slot.try_lock().is_none_or(|slot| slot.shrinker.is_some());
+        self.turn.is_taken() || self.slots.iter().any(is_registered)
+    }
+
+    /// Tells whether a shrinker is passed over where such pages are asked for.
+    pub(crate) fn passes_over(&self, control: ShrinkControl) -> bool {
+        let kind = control.gfp.highest_zone().index();
+        self.slots.iter().any(|slot| {
+            slot.try_lock().is_some_and(|mut slot| {
+                slot.shrinker.is_some() && !slot.misses[kind].skip(control.nodes, Whom::PassedOver)
+            })
+        })
+    }
+
+    /// Asks each shrinker in turn for its share of `nr` pages, at least [`BATCH`] where it is due, and
+    /// returns how many came free. If another thread is asking them already, waits a while for the end
+    /// of that.
+    ///
+    /// The other thread may ask for pages of other nodes or zones, so its progress counts only as far as
+    /// `meter` finds that pages came free which help this request.
+    pub(crate) fn shrink(
+        &self,
+        nr: usize,
+        control: ShrinkControl,
+        whom: Whom,
+        platform: &impl Platform,
+        meter: &mut impl Meter,
+    ) -> u64 {
+        let before = self.nr_freed.get();
+        if let Some(guard) = self.turn.try_lock() {
+            platform.enter_reclaim();
+            let turn = Turn { shrinkers: self, platform, guard: Some(guard) };
+            self.ask(nr as u64, control, whom, platform, meter);
+            drop(turn);
+        } else {
+            meter.start(control);
+            // Relaxed: a hint for whose turn it is; nobody waits for it longer than a while.
+            self.nr_waiting.fetch_add(1, Ordering::Relaxed);
+            platform.wait(&|| self.turn.is_taken());
+            self.nr_waiting.fetch_sub(1, Ordering::Relaxed);
+            return self.nr_freed.get().wrapping_sub(before).min(meter.nr_freed());
+        }
+        self.nr_freed.get().wrapping_sub(before)
+    }
+
+    /// Asks each shrinker; the caller has the turn.
+    fn ask(
+        &self,
+        nr: u64,
+        control: ShrinkControl,
+        whom: Whom,
+        platform: &impl Platform,
+        meter: &mut impl Meter,
+    ) {
+        let mut freed = 0;
+        let at_least = if whom == Whom::Due { BATCH } else { 1 };
+        for (place, slot) in self.slots.iter().enumerate() {
+            let Some(mut slot) = slot.try_lock() else { continue };
+            let Some(shrinker) = slot.shrinker else { continue };
+            let kind = control.gfp.highest_zone().index();
+            if slot.misses[kind].skip(control.nodes, whom) {
+                continue;
+            }
+            let misses = slot.misses[kind];
+            slot.misses[kind] = misses.and(control.nodes);
+            let count = shrinker.count(control);
+            let mut left = nr.saturating_sub(freed).max(at_least).min(count as u64);
+            slot.misses[kind] = misses;
+            while left > 0 {
+                let nr_to_scan = usize::try_from(left.min(SCAN_AT_ONCE)).unwrap_or(usize::MAX);
+                left -= nr_to_scan as u64;
+                let gfp = control.gfp;
+                platform.trace(Event::ShrinkSlabStart { place, gfp, nr_to_scan, count });
+                slot.misses[kind] = misses.and(control.nodes);
+                meter.start(control);
+                let nr_freed = shrinker.scan(nr_to_scan, control);
+                let helped = meter.nr_freed().min(nr_freed as u64);
+                platform.trace(Event::ShrinkSlabEnd { place, nr_freed });
+                self.nr_freed.add(helped);
+                freed += helped;
+                match (nr_freed, helped) {
+                    // It has nothing just now, and says so.
+                    (0, _) => slot.misses[kind] = misses,
+                    (_, 0) => slot.misses[kind].has_panicked = false,
+                    _ => {
+                        slot.misses[kind] = Misses::default();
+                        continue;
+                    }
+                }
+                break;
+            }
+        }
+    }
+}
+
+/// Pages that a shrinker is asked for at a time: no more are lost if they turn out not to help.
+///
+/// # Source
+/// `linux-6.12` `mm/shrinker.c` `SHRINK_BATCH`
+const SCAN_AT_ONCE: u64 = 128;
+
+/// Pages that a shrinker is asked for at least.
+///
+/// # Source
+/// `linux-6.12` `include/linux/swap.h` `SWAP_CLUSTER_MAX`
+const BATCH: u64 = 32;
+
+impl core::fmt::Debug for Shrinkers {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Shrinkers").finish_non_exhaustive()
+    }
+}

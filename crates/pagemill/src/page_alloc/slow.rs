@@ -1,0 +1,334 @@
+//! Allocation with everything that a request may ask for: reserves, reclaim, accounts, faults.
+
+use core::panic::Location;
+
+use crate::account::table::{AccountId, Payer};
+use crate::base::gfp::Gfp;
+use crate::base::policy::NodeMask;
+use crate::base::raw_page::{AccountNumber, RawPage};
+use crate::base::shortage::Shortage;
+use crate::base::units::{NodeId, Order};
+use crate::page_alloc::allocator::{PageAllocator, Site};
+use crate::page_alloc::shrinker::{ShrinkControl, Whom};
+use crate::page_alloc::slow_path_flags::{FAULTS, OWNERS, POISON, TRACE};
+use crate::platform::platform::Platform;
+use crate::platform::trace::Event;
+use crate::zone::watermark::Mark;
+
+/// A request for one block, in full.
+#[derive(Clone, Copy)]
+pub(crate) struct Ask<'a> {
+    pub(crate) gfp: Gfp,
+    pub(crate) node: Option<NodeId>,
+    pub(crate) nodes: NodeMask,
+    pub(crate) order: Order,
+    /// Ends the request's efforts when it returns true.
+    pub(crate) stop: Option<&'a dyn Fn() -> bool>,
+    pub(crate) site: Site,
+}
+
+/// Orders above this are not tried for again and again.
+///
+/// # Source
+/// `linux-6.12` `include/linux/mmzone.h` `PAGE_ALLOC_COSTLY_ORDER`
+pub(crate) const COSTLY_ORDER: Order = match Order::new(3) {
+    Ok(order) => order,
+    Err(_) => unreachable!(),
+};
+
+/// Rounds of reclaim without any page freed by shrinkers before a request is given up; for blocks,
+/// rounds in all, since pages that were freed need not lie together.
+///
+/// # Source
+/// `linux-6.12` `mm/internal.h` `MAX_RECLAIM_RETRIES`
+const MAX_RECLAIM_RETRIES: u32 = 16;
+
+/// Rounds of reclaim in all before a request is given up. Pages that were freed may be pages that a
+/// shrinker had just allocated, or others may take them each time.
+const MAX_ROUNDS: u32 = 16 * MAX_RECLAIM_RETRIES;
+
+impl Ask<'_> {
+    pub(crate) const fn new(
+        gfp: Gfp,
+        node: Option<NodeId>,
+        order: Order,
+        site: &'static Location<'static>,
+    ) -> Self {
+        Self { gfp, node, nodes: NodeMask::ALL, order, stop: None, site }
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.is_some_and(|stop| stop())
+    }
+}
+
+impl<P: Platform> PageAllocator<P> {
+    /// Allocates one block with all the effort that the request allows.
+    ///
+    /// # Source
+    /// `linux-6.12` `mm/page_alloc.c` `__alloc_frozen_pages_noprof`
+    #[cold]
+    pub(crate) fn alloc_block(&self, ask: &Ask<'_>) -> Result<RawPage, Shortage> {
+        self.check_usable()?;
+        if self.is_faulted(ask.gfp, ask.order) {
+            return Err(Shortage::Fault);
+        }
+        let nr_pages = ask.order.nr_pages() as u64;
+        let mut payer = self.payer(None, ask.gfp).ok_or(Shortage::Account)?;
+        if self.charge(&mut payer, nr_pages, nr_pages, ask.gfp) == 0 {
+            return Err(Shortage::Account);
+        }
+        let page = self.finish(self.take_block(ask)?, payer.account(), ask.gfp, ask.site);
+        payer.hand_over(nr_pages);
+        Ok(page)
+    }
+
+    /// Refuses requests of an allocator that must not be used.
+    #[inline]
+    pub(crate) fn check_usable(&self) -> Result<(), Shortage> {
+        if self.platform().is_abandoned() { Err(Shortage::Abandoned) } else { Ok(()) }
+    }
+
+    /// Tells whether fault injection lets a request fail.
+    #[inline]
+    pub(crate) fn is_faulted(&self, gfp: Gfp, order: Order) -> bool {
+        let is_faulted = self.special.has(FAULTS) && self.faults.should_fail(gfp, order);
+        if is_faulted {
+            self.platform().trace(Event::FaultInjected { gfp, order });
+        }
+        is_faulted
+    }
+
+    /// Charges the payer, as [`Payer::charge`] does, and traces a charge that a limit cut short.
+    pub(crate) fn charge(&self, payer: &mut Payer, nr: u64, min: u64, gfp: Gfp) -> u64 {
+        if payer.account().is_none() {
+            return payer.charge(nr, min, gfp, |_| {});
+        }
+        // With interrupts off: a handler that charges the same tree would wait for this CPU.
+        let irq_state = self.platform().irq_save();
+        let charged = payer.charge(nr, min, gfp, |spins| self.platform().relax(spins));
+        self.platform().irq_restore(irq_state);
+        if charged < nr
+            && let Some(account) = payer.id()
+        {
+            self.platform().trace(Event::AccountRefused { account, wanted: nr, charged });
+        }
+        charged
+    }
+
+    /// Returns who pays for a request: the account that it names, or that its flags and the platform say;
+    /// `None` if that account is closed and the request may fail for it.
+    pub(crate) fn payer(&self, account: Option<AccountId>, gfp: Gfp) -> Option<Payer> {
+        let current = || self.platform().current_account();
+        let id = account.or_else(|| if gfp.contains(Gfp::ACCOUNT) { current() } else { None });
+        let nobody = Payer::nobody(self.accounts());
+        match id {
+            None => Some(nobody),
+            Some(id) => {
+                self.accounts().pay_from(id).or(gfp.contains(Gfp::NOFAIL).then_some(nobody))
+            }
+        }
+    }
+
+    /// Makes a block that was just taken what its request asked for.
+    #[inline]
+    pub(crate) fn finish(
+        &self,
+        page: RawPage,
+        account: AccountNumber,
+        gfp: Gfp,
+        site: Site,
+    ) -> RawPage {
+        let nr_pages = page.order().nr_pages();
+        if self.special.has(POISON) {
+            // SAFETY: 1. owned: the block was just taken and nobody has been given it yet.
+            let spoilt = unsafe { self.platform().find_unpoisoned(page.pfn(), nr_pages) };
+            if let Some(position) = spoilt {
+                used_after_free(page, position);
+            }
+        }
+        if self.special.has(OWNERS) {
+            let first = self.frame_of(page);
+            (first..first + nr_pages).for_each(|frame| self.owners().hold(frame, site));
+        }
+        if gfp.contains(Gfp::ZERO) {
+            self.zero(page);
+        }
+        if self.special.has(TRACE) {
+            let (pfn, order, migratetype) = (page.pfn(), page.order(), gfp.migratetype());
+            self.platform().trace(Event::PageAlloc { pfn, order, gfp, migratetype });
+            // The tracer may be gone.
+            self.look_for_tracers();
+        }
+        page.charged_to(account)
+    }
+
+    /// Notes that a page came to `site` past all allocation, if nobody is noted to hold it.
+    pub(crate) fn adopt(&self, page: RawPage, site: Site) {
+        if self.special.has(OWNERS) && self.owners().holder(self.frame_of(page)).is_none() {
+            self.owners().hold(self.frame_of(page), site);
+        }
+    }
+
+    /// Notes that a block is being given back.
+    ///
+    /// # Panics
+    /// If owners are noted and nobody held one of the frames.
+    pub(crate) fn note_freed(&self, page: RawPage) {
+        let nr_pages = page.order().nr_pages();
+        if self.special.has(TRACE) {
+            self.platform().trace(Event::PageFree { pfn: page.pfn(), order: page.order() });
+            self.look_for_tracers();
+        }
+        if self.special.has(OWNERS) {
+            let first = self.frame_of(page);
+            for frame in first..first + nr_pages {
+                if self.owners().release(frame).is_none() {
+                    freed_twice(page);
+                }
+            }
+        }
+        if self.special.has(POISON) {
+            // SAFETY: 1. owned: the block is being given up, and is not free yet.
+            unsafe { self.platform().poison_pages(page.pfn(), nr_pages) };
+        }
+    }
+
+    /// Takes a block: above low first, then as far as the request may go.
+    pub(crate) fn take_block(&self, ask: &Ask<'_>) -> Result<RawPage, Shortage> {
+        let pinned = self.pin();
+        let request = self.request(&pinned, ask.gfp, ask.node).on(ask.nodes);
+        if let Some(page) = self.take_from_zones(&pinned, &request, ask.order, Mark::Low) {
+            return Ok(page);
+        }
+        drop(pinned);
+        self.take_block_slowly(ask)
+    }
+
+    /// Takes a block that a zone has above its low watermark, or a page that this CPU's lists hold.
+    ///
+    /// Below the low watermark, a page in a list still serves any request: taking it does not change the
+    /// number of free pages of the zone.
+    pub(crate) fn take_fast(&self, ask: &Ask<'_>) -> Result<RawPage, Shortage> {
+        let pinned = self.pin();
+        let request = self.request(&pinned, ask.gfp, ask.node).on(ask.nodes);
+        let page = self.take_from_zones(&pinned, &request, ask.order, Mark::Low);
+        drop(pinned);
+        page.or_else(|| {
+            self.wake_reclaim(ask.order, ask.gfp);
+            self.take_own(ask)
+        })
+        .ok_or(Shortage::Memory)
+    }
+
+    /// Goes below the low watermark, reclaims, and waits, as far as the request may.
+    ///
+    /// # Source
+    /// `linux-6.12` `mm/page_alloc.c` `__alloc_pages_slowpath`. Differs: there is no compaction and
+    /// no killing of tasks; a request that may not fail and finds nothing in the part of the reserve
+    /// that [`Gfp::HIGH`] may use waits for others to free.
+    #[cold]
+    fn take_block_slowly(&self, ask: &Ask<'_>) -> Result<RawPage, Shortage> {
+        let gfp = self.platform().gfp_context(ask.gfp);
+        self.wake_reclaim(ask.order, gfp);
+        self.look_for_tracers();
+        let nodes = self.request(&self.pin(), ask.gfp, ask.node).on(ask.nodes).nodes();
+        let (mut rounds, mut rounds_in_all) = (0, 0);
+        loop {
+            if let Some(page) = self.try_last(ask, gfp) {
+                return Ok(page);
+            }
+            if !gfp.contains(Gfp::DIRECT_RECLAIM) {
+                return self.take_own(ask).ok_or(Shortage::Memory);
+            }
+            if ask.is_stopped() {
+                return Err(Shortage::Stopped);
+            }
+            // Not from this CPU's lists first: a handler may have taken those pages from the reserve, which
+            // lacks them. Reclaim returns them to the zone, as in Linux.
+            let passes_over = self.shrinkers.passes_over(ShrinkControl { gfp, nodes });
+            let freed = self.reclaim_directly(ask.order, gfp, nodes, Whom::Due);
+            if let Some(page) = self.try_last(ask, gfp) {
+                return Ok(page);
+            }
+            rounds = if freed > 0 && ask.order == Order::ZERO { 0 } else { rounds + 1 };
+            rounds_in_all += 1;
+            if rounds_in_all < MAX_ROUNDS && self.is_worth_a_round(ask.order, gfp, rounds) {
+                continue;
+            }
+            // No request fails because a shrinker that has pages by now was passed over.
+            if passes_over
+                && self.reclaim_directly(ask.order, gfp, nodes, Whom::PassedOver) > 0
+                && let Some(page) = self.try_last(ask, gfp)
+            {
+                return Ok(page);
+            }
+            // A request that may not fail gets a part of the reserve, but never all of it.
+            let last = if gfp.contains(Gfp::NOFAIL) { gfp | Gfp::HIGH } else { gfp };
+            let request = self.request(&self.pin(), ask.gfp, ask.node).on(ask.nodes);
+            let is_possible = self.most(&request, ask.order, Mark::last(last)) > 0;
+            if !gfp.contains(Gfp::NOFAIL) || !is_possible {
+                return self.take_own(ask).ok_or(Shortage::Memory);
+            }
+            let attempt = || {
+                self.try_last(ask, last).or_else(|| self.take_own(ask)).or_else(|| {
+                    self.reclaim_directly(ask.order, gfp, nodes, Whom::Due);
+                    self.try_last(ask, last)
+                })
+            };
+            return self.in_turn(self.claims(ask), ask.stop, attempt, |_| true);
+        }
+    }
+
+    /// Tells whether a request should reclaim once more after so many rounds without progress.
+    fn is_worth_a_round(&self, order: Order, gfp: Gfp, rounds: u32) -> bool {
+        // Who frees memory soon has not asked the shrinkers, and will not.
+        !gfp.intersects(Gfp::NORETRY | Gfp::MEMALLOC)
+            && (order <= COSTLY_ORDER || gfp.contains(Gfp::RETRY_MAYFAIL))
+            && rounds < MAX_RECLAIM_RETRIES
+            && self.shrinkers.any()
+    }
+
+    /// Returns the nodes on which a request stands in the way of others while it waits: none if it
+    /// takes no more than any newcomer does.
+    fn claims(&self, ask: &Ask<'_>) -> NodeMask {
+        if ask.order <= COSTLY_ORDER {
+            return NodeMask::NONE;
+        }
+        let pinned = self.pin();
+        let request = self.request(&pinned, ask.gfp, ask.node).on(ask.nodes);
+        self.nodes_of(&request)
+    }
+
+    /// Makes one attempt down to the last limit that the request may use.
+    fn try_last(&self, ask: &Ask<'_>, gfp: Gfp) -> Option<RawPage> {
+        let pinned = self.pin();
+        let request = self.request(&pinned, ask.gfp, ask.node).on(ask.nodes);
+        self.take_from_zones(&pinned, &request, ask.order, Mark::last(gfp))
+    }
+
+    /// Takes what this CPU's lists hold already: the last resort.
+    fn take_own(&self, ask: &Ask<'_>) -> Option<RawPage> {
+        if ask.order != Order::ZERO {
+            return None;
+        }
+        let pinned = self.pin();
+        let request = self.request(&pinned, ask.gfp, ask.node).on(ask.nodes);
+        self.take_from_own_lists(&pinned, &request)
+    }
+}
+
+#[cold]
+fn used_after_free(page: RawPage, position: usize) -> ! {
+    panic!(
+        "use after free: byte {position} of the block of order {} at frame {} was written while it \
+         was free",
+        page.order(),
+        page.pfn()
+    )
+}
+
+#[cold]
+fn freed_twice(page: RawPage) -> ! {
+    panic!("double free of the block of order {} at frame {}", page.order(), page.pfn())
+}

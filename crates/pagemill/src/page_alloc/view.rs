@@ -1,0 +1,181 @@
+//! The state of an allocator, for people and tests: zones, free blocks, counters.
+
+use core::panic::Location;
+
+use crate::base::gfp::ZoneKind;
+use crate::base::migratetype::{MigrateType, NR_MIGRATE_TYPES};
+use crate::base::stats::VmStat;
+use crate::base::units::{CpuId, MAX_ORDER, NodeId, Pfn};
+use crate::page_alloc::allocator::PageAllocator;
+use crate::page_alloc::fault::FaultConfig;
+use crate::page_alloc::slow_path_flags::FAULTS;
+use crate::platform::platform::Platform;
+use crate::zone::watermark::Watermarks;
+use crate::zone::zone::Zone;
+
+/// Number of orders, from zero to [`MAX_ORDER`].
+pub const NR_PAGE_ORDERS: usize = MAX_ORDER.value() as usize + 1;
+
+/// One zone at a glance, as `/proc/zoneinfo` and `/proc/buddyinfo` show it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct ZoneInfo {
+    /// Its node.
+    pub node: NodeId,
+    /// Its kind.
+    pub kind: ZoneKind,
+    /// Free pages, those in per-CPU lists not counted.
+    pub nr_free_pages: u64,
+    /// The limits that requests are tested against.
+    pub watermarks: Watermarks,
+    /// Pages from its first to its last, holes included.
+    pub spanned: u64,
+    /// Pages of the memory map, reserved ones included.
+    pub present: u64,
+    /// Pages that the allocator hands out: all but reserved ones that have not been handed in.
+    pub managed: u64,
+    /// Number of the first frame.
+    pub start_pfn: u64,
+    /// Free blocks by kind of page and order; each frame is counted once, in the largest block
+    /// that it is part of.
+    pub free_blocks: [[u64; NR_PAGE_ORDERS]; NR_MIGRATE_TYPES],
+    /// Pageblocks by kind of page.
+    pub pageblocks: [u64; NR_MIGRATE_TYPES],
+}
+
+impl ZoneInfo {
+    /// Returns the number of free blocks of each order, all kinds of pages together.
+    #[must_use]
+    pub fn buddyinfo(&self) -> [u64; NR_PAGE_ORDERS] {
+        let mut sums = [0; NR_PAGE_ORDERS];
+        for counts in self.free_blocks {
+            for (sum, count) in sums.iter_mut().zip(counts) {
+                *sum += count;
+            }
+        }
+        sums
+    }
+}
+
+/// One CPU's list for one zone and kind of page.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct PcpInfo {
+    /// The CPU.
+    pub cpu: CpuId,
+    /// The zone's node.
+    pub node: NodeId,
+    /// The zone's kind.
+    pub kind: ZoneKind,
+    /// The kind of page.
+    pub migratetype: MigrateType,
+    /// Pages in the list.
+    pub count: usize,
+    /// Pages that it holds at most.
+    pub high: usize,
+    /// Pages moved to or from the zone at a time, at first.
+    pub batch: usize,
+}
+
+impl<P: Platform> PageAllocator<P> {
+    /// Yields the state of each zone.
+    ///
+    /// # Cost
+    /// Looks at every pageblock that is partly free.
+    pub fn zone_info(&self) -> impl Iterator<Item = ZoneInfo> + '_ {
+        self.zones().iter().map(|zone| self.one_zone_info(zone))
+    }
+
+    /// Yields each CPU's lists; those in use at the moment are passed over.
+    pub fn pcp_info(&self) -> impl Iterator<Item = PcpInfo> + '_ {
+        let positions = move |cpu: u32| {
+            self.zones().iter().flat_map(move |zone| {
+                MigrateType::ALL.into_iter().map(move |migratetype| (cpu, zone, migratetype))
+            })
+        };
+        (0..self.nr_cpus()).flat_map(positions).filter_map(|(cpu, zone, migratetype)| {
+            let mut lists = self.cpus()[cpu as usize].try_visit(self.platform())?;
+            let list = lists.list(zone.list(migratetype).index());
+            Some(PcpInfo {
+                cpu: CpuId::new(cpu),
+                node: zone.facts.node,
+                kind: zone.facts.kind,
+                migratetype,
+                count: list.count(),
+                high: list.high(),
+                batch: list.batch(),
+            })
+        })
+    }
+
+    /// Sets which allocations are to fail from now on; [`FaultConfig::NEVER`] ends it.
+    pub fn inject_faults(&self, config: &FaultConfig) {
+        self.faults.configure(config);
+        self.special.set(FAULTS, config.interval != 0);
+    }
+
+    /// Calls `visit` with each frame in use and the call that allocated it.
+    ///
+    /// Nothing is visited unless the allocator was built with
+    /// [`page_owner`](crate::Config::page_owner).
+    ///
+    /// # Concurrency
+    /// Frames that are allocated or freed meanwhile are seen or not.
+    pub fn for_each_owner(&self, mut visit: impl FnMut(Pfn, &'static Location<'static>)) {
+        for span in self.zones().iter().flat_map(|zone| zone.facts.spans.iter()) {
+            for pfn in span.start..span.end {
+                if let Some(site) = self.owners().holder(span.frame(pfn)) {
+                    visit(Pfn::new(pfn), site);
+                }
+            }
+        }
+    }
+
+    /// Returns the counters of all CPUs and zones, summed up.
+    #[must_use]
+    pub fn vmstat(&self) -> VmStat {
+        let mut sum = VmStat::default();
+        for zone in self.zones() {
+            sum.nr_free_pages += zone.nr_free();
+            zone.events().for_each(|events| sum.add(zone.facts.kind, events));
+        }
+        for cpu in self.cpus() {
+            for (zone, events) in self.zones().iter().zip(cpu.zone_events()) {
+                sum.add(zone.facts.kind, events);
+            }
+            for (list, events) in cpu.list_events().enumerate() {
+                sum.add_list(self.zone(list / NR_MIGRATE_TYPES).facts.kind, events);
+            }
+        }
+        sum
+    }
+
+    /// Returns the number of free pages, those in per-CPU lists included.
+    ///
+    /// # Concurrency
+    /// Exact while nobody allocates or frees; lists in use at the moment count as empty.
+    #[must_use]
+    pub fn nr_free_pages(&self) -> u64 {
+        let in_zones: u64 = self.zones().iter().map(Zone::nr_free).sum();
+        in_zones + self.pcp_info().map(|list| list.count as u64).sum::<u64>()
+    }
+
+    fn one_zone_info(&self, zone: &Zone) -> ZoneInfo {
+        let facts = &zone.facts;
+        let view = zone.view(self.platform());
+        let start_pfn = facts.spans.iter().map(|span| span.start).min().unwrap_or(0);
+        let end_pfn = facts.spans.iter().map(|span| span.end).max().unwrap_or(0);
+        ZoneInfo {
+            node: facts.node,
+            kind: facts.kind,
+            nr_free_pages: zone.nr_free(),
+            watermarks: zone.marks.get(),
+            spanned: end_pfn - start_pfn,
+            present: facts.present,
+            managed: zone.managed.get(),
+            start_pfn,
+            free_blocks: view.free_blocks,
+            pageblocks: view.pageblocks,
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! The lists of free pages that each CPU keeps in front of the zones.
+//!
+//! A list is an array of page words, not a chain through the pages: taking and giving back a
+//! batch is one copy. It knows how many pages it holds and may hold; it does not know zones, and
+//! [`allocator`](crate::page_alloc::allocator) refills and drains it.
+
+use core::hint::assert_unchecked;
+use core::mem::MaybeUninit;
+
+use crate::base::raw_page::{Class, RawPage};
+use crate::base::units::Pfn;
+use crate::zone::pageblock::{WORD_NR_PAGES, WordRun};
+
+/// Free pages of one zone and kind, most recently freed last.
+///
+/// `pcp-init`: the first `count` entries of `pages` are initialised.
+/// `pcp-room`: `count` is at most `pages.len()`.
+#[derive(Debug)]
+pub(crate) struct PcpList {
+    pages: &'static mut [MaybeUninit<RawPage>],
+    count: usize,
+    batch: usize,
+    /// How many pages had ever been freed to the list when it was last filled.
+    freed_before: u64,
+    /// How often the last refills, or drains, followed each other without one of the other kind.
+    refills_in_a_row: u32,
+    drains_in_a_row: u32,
+}
+
+/// How often a batch may double.
+///
+/// # Source
+/// `linux-6.12` `mm/page_alloc.c` `nr_pcp_alloc`, `CONFIG_PCP_BATCH_SCALE_MAX`
+const BATCH_SCALE_MAX: u32 = 5;
+
+impl PcpList {
+    /// Makes an empty list that holds as many pages as `pages` has entries.
+    pub(crate) fn new(pages: &'static mut [MaybeUninit<RawPage>], batch: usize) -> Self {
+        let high = pages.len();
+        assert!((1..=high).contains(&batch), "batch {batch} is not in 1..={high}");
+        let (freed_before, refills_in_a_row, drains_in_a_row) = (0, 0, 0);
+        Self { pages, count: 0, batch, freed_before, refills_in_a_row, drains_in_a_row }
+    }
+
+    #[inline]
+    pub(crate) fn count(&self) -> usize {
+        // SAFETY: 1. it is so: `pcp-room`. The compiler, told, needs no checks of what lies below.
+        unsafe { assert_unchecked(self.count <= self.pages.len()) };
+        self.count
+    }
+
+    /// Returns how many pages fit.
+    #[inline]
+    pub(crate) fn high(&self) -> usize {
+        self.pages.len()
+    }
+
+    pub(crate) fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Returns how many more pages fit.
+    #[inline]
+    pub(crate) fn room(&self) -> usize {
+        self.high() - self.count()
+    }
+
+    /// Returns how many pages the next refill takes from the zone, when `freed` pages have ever been freed
+    /// to the list.
+    ///
+    /// Refills that follow each other double the batch, up to half of high.
+    pub(crate) fn next_refill_at(&mut self, freed: u64) -> usize {
+        let nr = self.scaled_batch(self.refills_in_a_row).min(self.room());
+        self.freed_before = freed;
+        self.refills_in_a_row += u32::from(self.refills_in_a_row < BATCH_SCALE_MAX);
+        self.drains_in_a_row = 0;
+        nr
+    }
+
+    /// Returns how many pages had better stay when `nr` are taken: all there are, if these are fewer than that
+    /// and than a word, and if `freed` says that none was freed since the last refill; else none.
+    ///
+    /// They are mostly part of a word. Handed out together with part of another from the next refill, they
+    /// would make all later batches consist of two parts, and come back as such. They are not warm, so they
+    /// may as well stay, below what comes.
+    #[inline]
+    pub(crate) fn remnant_at(&self, nr: usize, freed: u64) -> usize {
+        let count = self.count();
+        let is_remnant = count < nr.min(WORD_NR_PAGES) && self.freed_before == freed;
+        // There must be room for what comes.
+        if is_remnant && count + self.batch <= self.high() { count } else { 0 }
+    }
+
+    /// Returns how many pages the next drain of a full list gives to the zone.
+    ///
+    /// Drains that follow each other double the batch, up to half of high. Where one of a word or more would
+    /// end inside a row of pages that are in one word of the zone, it ends before that row, or behind it if
+    /// that is most of the drain.
+    pub(crate) fn next_drain(&mut self) -> usize {
+        let nr = self.scaled_batch(self.drains_in_a_row);
+        self.drains_in_a_row += u32::from(self.drains_in_a_row < BATCH_SCALE_MAX);
+        self.refills_in_a_row = 0;
+        let Some((out, rest)) = self.pages().split_at_checked(nr) else { return nr };
+        if nr < WORD_NR_PAGES {
+            return nr;
+        }
+        let word = |page: &RawPage| page.pfn().value() / WORD_NR_PAGES as u64;
+        let last = out.last().map(word);
+        let is_in_row = |page: &&RawPage| Some(word(page)) == last;
+        match rest.iter().take_while(is_in_row).count() {
+            0 => nr,
+            behind => match out.iter().rev().take_while(is_in_row).count() {
+                before if before <= nr / 2 => nr - before,
+                _ => nr + behind,
+            },
+        }
+    }
+
+    /// Takes the page that was freed last.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<RawPage> {
+        let (&page, rest) = self.pages().split_last()?;
+        self.count = rest.len();
+        Some(page)
+    }
+
+    /// Adds a page; the caller has made room.
+    ///
+    /// # Panics
+    /// If there is no room.
+    #[inline]
+    pub(crate) fn push(&mut self, page: RawPage) {
+        assert!(self.try_push(page), "a list that is full");
+    }
+
+    /// Adds a page if there is room, and tells whether it did.
+    #[inline]
+    pub(crate) fn try_push(&mut self, page: RawPage) -> bool {
+        let count = self.count();
+        let Some(entry) = self.pages.get_mut(count) else { return false };
+        entry.write(page);
+        self.count = count + 1;
+        true
+    }
+
+    /// Adds `nr` pages, which `fill` writes, if there is room for all of them, and tells whether it
+    /// did.
+    ///
+    /// # Safety
+    /// `fill` initialises every entry that it is given.
+    #[inline]
+    pub(crate) unsafe fn try_push_with(
+        &mut self,
+        nr: usize,
+        fill: impl FnOnce(&mut [MaybeUninit<RawPage>]),
+    ) -> bool {
+        let count = self.count();
+        if nr > self.high() - count {
+            return false;
+        }
+        fill(&mut self.pages[count..][..nr]);
+        self.count = count + nr;
+        true
+    }
+
+    /// Adds `nr` pages, which the caller has made room for and `fill` writes.
+    ///
+    /// # Panics
+    /// If there is no room.
+    ///
+    /// # Safety
+    /// `fill` initialises every entry that it is given.
+    #[inline]
+    pub(crate) unsafe fn push_with(
+        &mut self,
+        nr: usize,
+        fill: impl FnOnce(&mut [MaybeUninit<RawPage>]),
+    ) {
+        // SAFETY: 1. `fill` initialises: the caller's obligation.
+        assert!(unsafe { self.try_push_with(nr, fill) }, "{nr} more than fit");
+    }
+
+    /// Adds the pages of one word of a pageblock's bitmap; the caller has made room.
+    #[inline]
+    pub(crate) fn push_run(&mut self, class: Class, run: WordRun) {
+        if run.mask == u64::MAX {
+            let first = class.at(Pfn::new(run.base));
+            let fill = |room: &mut [MaybeUninit<RawPage>]| {
+                for (entry, position) in room.iter_mut().zip(0..) {
+                    entry.write(first.with_low_bits(position));
+                }
+            };
+            // SAFETY: 1. `fill` writes every entry.
+            return unsafe { self.push_with(WORD_NR_PAGES, fill) };
+        }
+        let mut rest = run.mask;
+        while rest != 0 {
+            self.push(class.at(Pfn::new(run.base + u64::from(rest.trailing_zeros()))));
+            rest &= rest - 1;
+        }
+    }
+
+    /// Returns the `nr` pages that were freed last, oldest first.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[inline]
+    fn top(&self, nr: usize) -> &[RawPage] {
+        let pages = self.pages();
+        &pages[pages.len() - nr..]
+    }
+
+    /// Returns the `nr` pages that were freed first, oldest first.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[inline]
+    fn bottom(&self, nr: usize) -> &[RawPage] {
+        &self.pages()[..nr]
+    }
+
+    /// Returns all pages, oldest first.
+    #[inline]
+    fn pages(&self) -> &[RawPage] {
+        // SAFETY: 1. initialised: `pcp-init`.
+        unsafe { self.pages[..self.count()].assume_init_ref() }
+    }
+
+    /// Takes the `nr` pages that were freed last: they leave the list when the result is dropped,
+    /// and so also when their receiver panics.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[inline]
+    pub(crate) fn take_top(&mut self, nr: usize) -> Taken<'_> {
+        assert!(nr <= self.count(), "{nr} of {} pages", self.count);
+        Taken { list: self, nr, from: End::Top }
+    }
+
+    /// Takes the `nr` pages that were freed first, likewise.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub(crate) fn take_bottom(&mut self, nr: usize) -> Taken<'_> {
+        assert!(nr <= self.count(), "{nr} of {} pages", self.count);
+        Taken { list: self, nr, from: End::Bottom }
+    }
+
+    #[inline]
+    fn scaled_batch(&self, doublings: u32) -> usize {
+        (self.batch << doublings).min(self.high() / 2).max(self.batch)
+    }
+}
+
+/// Pages on their way out of a list.
+#[derive(Debug)]
+pub(crate) struct Taken<'a> {
+    list: &'a mut PcpList,
+    nr: usize,
+    from: End,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Top,
+    Bottom,
+}
+
+impl Taken<'_> {
+    /// Returns the pages, oldest first.
+    #[inline]
+    pub(crate) fn pages(&self) -> &[RawPage] {
+        match self.from {
+            End::Top => self.list.top(self.nr),
+            End::Bottom => self.list.bottom(self.nr),
+        }
+    }
+}
+
+impl Drop for Taken<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let End::Bottom = self.from {
+            self.list.pages.copy_within(self.nr..self.list.count, 0);
+        }
+        self.list.count -= self.nr;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::boxed::Box;
+    use alloc::vec::Vec;
+
+    use super::*;
+    use crate::base::migratetype::MigrateType;
+    use crate::base::raw_page::ListId;
+    use crate::base::units::Order;
+
+    fn list(high: usize, batch: usize) -> PcpList {
+        let pages = Box::leak(alloc::vec![MaybeUninit::uninit(); high].into_boxed_slice());
+        PcpList::new(pages, batch)
+    }
+
+    fn pages(pfns: core::ops::Range<u64>) -> Vec<RawPage> {
+        let class = Class::new(ListId::new(0, MigrateType::Movable), Order::ZERO);
+        pfns.map(|pfn| class.at(Pfn::new(pfn))).collect()
+    }
+
+    #[test]
+    fn the_page_freed_last_comes_first_and_the_oldest_leaves_first() {
+        let mut list = list(8, 2);
+        pages(0..6).into_iter().for_each(|page| list.push(page));
+        list.push(pages(6..7)[0]);
+        assert_eq!(list.pop(), Some(pages(6..7)[0]));
+        assert_eq!(list.take_bottom(2).pages(), pages(0..2));
+        assert_eq!(list.take_top(4).pages(), pages(2..6));
+        assert_eq!((list.pop(), list.count(), list.room()), (None, 0, 8));
+    }
+
+    #[test]
+    fn a_receiver_that_panics_gets_pages_once_and_leaves_none_twice() {
+        let mut list = list(8, 2);
+        pages(0..6).into_iter().for_each(|page| list.push(page));
+        let receive = core::panic::AssertUnwindSafe(|| {
+            let taken = list.take_top(2);
+            assert!(taken.pages().is_empty(), "the receiver panics");
+        });
+        assert!(std::panic::catch_unwind(receive).is_err());
+        assert_eq!(list.count(), 4);
+        assert_eq!(list.pop(), Some(pages(3..4)[0]));
+    }
+
+    #[test]
+    fn moves_in_one_direction_grow_and_turning_back_resets_them() {
+        let mut list = list(64, 4);
+        let refills: Vec<_> = (0..5).map(|_| list.next_refill_at(0)).collect();
+        assert_eq!(refills, [4, 8, 16, 32, 32]);
+        assert_eq!((list.next_drain(), list.next_drain()), (4, 8));
+        assert_eq!(list.next_refill_at(0), 4);
+    }
+
+    #[test]
+    fn a_drain_ends_where_a_word_does_but_takes_lone_pages_as_they_come() {
+        let alone = |position: u64| pages(position * 64..position * 64 + 1)[0];
+        let rows = |first: u64| [pages(first..64), pages(256..448)].concat();
+        let cases = [
+            (rows(0), 64),
+            // 20 pages of the second row would go: they stay, since 44 are enough.
+            (rows(20), 44),
+            // 54 would: the other 10 go along.
+            (rows(54), 74),
+            ((0..128).map(alone).collect(), 64),
+            (rows(0)[..64].to_vec(), 64),
+        ];
+        for (pages, nr) in cases {
+            let mut list = list(256, 64);
+            pages.iter().for_each(|&page| list.push(page));
+            assert_eq!(list.next_drain(), nr);
+            assert_eq!(list.take_bottom(nr).pages(), &pages[..nr]);
+        }
+    }
+
+    #[test]
+    fn what_a_refill_left_stays_unless_it_is_warm_or_in_the_way() {
+        let (mut list, mut small) = (list(128, 32), list(32, 31));
+        list.next_refill_at(7);
+        pages(0..20).into_iter().for_each(|page| list.push(page));
+        let remnants = |list: &PcpList| {
+            [(64, 7), (20, 7), (21, 7), (64, 8)].map(|(nr, freed)| list.remnant_at(nr, freed))
+        };
+        assert_eq!(remnants(&list), [20, 0, 20, 0]);
+        pages(20..64).into_iter().for_each(|page| list.push(page));
+        assert_eq!(list.remnant_at(128, 7), 0, "a word or more");
+        small.next_refill_at(0);
+        pages(0..2).into_iter().for_each(|page| small.push(page));
+        assert_eq!(small.remnant_at(8, 0), 0, "no room for a refill besides");
+    }
+
+    #[test]
+    #[should_panic(expected = "full")]
+    fn a_full_list_takes_no_more() {
+        let mut list = list(2, 1);
+        pages(0..3).into_iter().for_each(|page| list.push(page));
+    }
+}

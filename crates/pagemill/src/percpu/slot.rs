@@ -1,0 +1,85 @@
+//! The place of one of a CPU's lists, and its counters.
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::ops::{Deref, DerefMut};
+
+use crate::base::stats::ListEvents;
+use crate::base::sync::{MutPtr, UnsafeCell, shared};
+use crate::percpu::pcp::PcpList;
+
+/// The place of one list, on a cache line of its own, so that lists of different CPUs share none.
+#[repr(align(64))]
+pub(crate) struct Slot {
+    /// Guarded by the CPU's claim.
+    list: UnsafeCell<PcpList>,
+    /// Written by who holds the claim.
+    pub(crate) events: ListEvents,
+}
+
+// SAFETY: 1. a shared slot hands out its list to one holder of the claim at a time
+// (`claim-excludes`), so it is sent between threads, never shared: Send is enough.
+unsafe impl Sync for Slot where PcpList: Send {}
+
+/// One of a CPU's lists, for who holds its claim.
+pub(crate) struct ListMut<'a> {
+    list: MutPtr<PcpList>,
+    pub(crate) events: &'a ListEvents,
+    of: PhantomData<&'a mut PcpList>,
+}
+
+impl Slot {
+    pub(crate) fn new(list: PcpList) -> Self {
+        Self { list: UnsafeCell::new(list), events: ListEvents::new() }
+    }
+
+    /// Returns the list.
+    ///
+    /// # Safety
+    /// - The caller holds the claim of the CPU for as long as it has the result.
+    /// - It has one list of that CPU at a time.
+    #[inline]
+    pub(crate) unsafe fn hold(&self) -> ListMut<'_> {
+        ListMut { list: self.list.get_mut(), events: &self.events, of: PhantomData }
+    }
+}
+
+impl ListMut<'_> {
+    /// Returns how many pages had better stay when `nr` are taken; see [`PcpList::remnant_at`].
+    #[inline]
+    pub(crate) fn remnant(&self, nr: usize) -> usize {
+        self.remnant_at(nr, self.events.free.get())
+    }
+
+    /// Returns how many pages the next refill takes from the zone; see [`PcpList::next_refill_at`].
+    pub(crate) fn next_refill(&mut self) -> usize {
+        let freed = self.events.free.get();
+        self.next_refill_at(freed)
+    }
+}
+
+impl Deref for ListMut<'_> {
+    type Target = PcpList;
+
+    #[inline]
+    fn deref(&self) -> &PcpList {
+        // SAFETY: 1. no unique reference: `claim-excludes`, and the borrow of this. 2. alive: lists
+        // live as long as their CPU.
+        unsafe { shared(&self.list) }
+    }
+}
+
+impl DerefMut for ListMut<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut PcpList {
+        // SAFETY: 1. exclusive: `claim-excludes`; of its holder's lists one is borrowed at a time, and
+        // that borrow is unique. 2. alive: lists live as long as their CPU.
+        unsafe { self.list.deref() }
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot").field("events", &self.events).finish_non_exhaustive()
+    }
+}

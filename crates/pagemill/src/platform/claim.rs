@@ -1,0 +1,397 @@
+//! Who holds one CPU's lists: a word for those who run on it, and one for all others.
+//!
+//! A claim is only ever tried, never waited for. On most platforms that is an atomic exchange of one
+//! word, `held`. A platform that can restart a short sequence of instructions when its thread loses the
+//! CPU can set `held` by a plain store instead. A visitor from another CPU must then make sure that no such store is
+//! under way before it exchanges `held` itself. The other word, `owner`, is for that: while it names
+//! no CPU, no sequence that ends in the plain store gets that far.
+
+use core::fmt;
+
+use crate::base::sync::{AtomicU32, Ordering};
+use crate::base::units::CpuId;
+
+/// Says whether one CPU's lists are in use.
+///
+/// `claim-excludes`: at most one [`Claimed`] of a claim exists. Each one stands for a change of
+/// `held` from zero to one. Safe code can only make that change by an atomic exchange, so no
+/// implementation of [`Platform`](crate::Platform) without unsafe code can take a claim twice. Code
+/// that makes it otherwise answers for the exclusion: see [`assume_taken`](Self::assume_taken).
+#[repr(C, align(8))]
+pub struct Claim {
+    /// The CPU; [`NOBODY`] while a visitor waits for sequences on the CPU to be broken off; [`CLOSED`]
+    /// or [`SHARED`] where no sequence may take the lists any more.
+    owner: AtomicU32,
+    /// One while the lists are held.
+    held: AtomicU32,
+    cpu: CpuId,
+}
+
+/// No CPU has this number, and it is none of those (-1, -2) that a thread's area for restartable
+/// sequences shows before and instead of a CPU's.
+const NOBODY: u32 = 1 << 31;
+/// No sequence begins any more, but one that had begun before may still end in its plain store.
+const CLOSED: u32 = NOBODY + 1;
+/// The lists are taken by an atomic exchange alone, from whatever CPU.
+const SHARED: u32 = NOBODY + 2;
+/// No thread takes the lists any more.
+const SEIZED: u32 = NOBODY + 3;
+
+/// The right to use one CPU's lists, until dropped.
+///
+/// Can be made of one [`Claim`] only: the one that it borrows.
+pub struct Claimed<'a> {
+    held: &'a AtomicU32,
+}
+
+/// Restores the word that a visitor has taken.
+struct Owner<'a>(&'a Claim);
+
+impl Drop for Owner<'_> {
+    fn drop(&mut self) {
+        // Release pairs with the Acquire of the next visitor. Sequences on the CPU see what became of
+        // `held` before this: it was exchanged before, and they read `owner` first.
+        self.0.owner.store(self.0.cpu.value(), Ordering::Release);
+    }
+}
+
+impl Claim {
+    pub(crate) fn new(cpu: CpuId) -> Self {
+        Self { owner: AtomicU32::new(cpu.value()), held: AtomicU32::new(0), cpu }
+    }
+
+    /// Makes the claim of lists that several CPUs use: it can only be taken by an exchange.
+    pub(crate) fn shared(cpu: CpuId) -> Self {
+        Self { owner: AtomicU32::new(SHARED), ..Self::new(cpu) }
+    }
+
+    /// Returns the CPU whose lists these are.
+    #[inline]
+    pub fn cpu(&self) -> CpuId {
+        self.cpu
+    }
+
+    /// Takes the lists if nobody holds them, from any CPU.
+    ///
+    /// # Cost
+    /// An atomic exchange.
+    #[inline]
+    pub fn try_take(&self) -> Option<Claimed<'_>> {
+        // Its Acquire pairs with the Release in `Claimed::drop`. Not by a swap under loom: it lets
+        // such a write, made where the word is set, overtake the store that clears it.
+        #[cfg(not(loom))]
+        let was = self.held.swap(1, Ordering::Acquire);
+        #[cfg(loom)]
+        let was = self
+            .held
+            .compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed)
+            .unwrap_or_else(|was| was);
+        // Made only where it is true: dropping one ends the claim.
+        if was == 0 { Some(Claimed { held: &self.held }) } else { None }
+    }
+
+    /// Tells whether the lists are taken by an atomic exchange alone.
+    #[inline]
+    pub(crate) fn is_shared(&self) -> bool {
+        // Acquire pairs with the Release in `share`: what sequences did is seen.
+        self.owner.load(Ordering::Acquire) == SHARED
+    }
+
+    /// Keeps sequences from beginning, for good: the first step from plain stores to exchanges, where
+    /// a fence turned out to be refused. Lists that are being visited stay as they are.
+    ///
+    /// Until [`share`](Self::share) is called, no thread can take the lists.
+    pub fn close(&self) {
+        let (cpu, none) = (self.cpu.value(), Ordering::Relaxed);
+        // AcqRel pairs with the Acquire in `is_closed`; an error means that another thread is closing it.
+        let _other = self.owner.compare_exchange(cpu, CLOSED, Ordering::AcqRel, none);
+    }
+
+    /// Tells whether [`close`](Self::close) was called, and [`share`](Self::share) not yet.
+    #[inline]
+    pub fn is_closed(&self) -> bool {
+        // Acquire pairs with the Release in `close`.
+        self.owner.load(Ordering::Acquire) == CLOSED
+    }
+
+    /// Closes the claim for good.
+    ///
+    /// Does not wait for a thread that holds the lists; they stay closed when that thread releases them.
+    pub(crate) fn seize(&self) {
+        // Relaxed, both: for a process whose other threads are gone.
+        self.owner.store(SEIZED, Ordering::Relaxed);
+        self.held.store(1, Ordering::Relaxed);
+    }
+
+    /// Lets threads on all CPUs take a closed claim by an atomic exchange.
+    ///
+    /// That no sequence which began before [`close`](Self::close) can still end in its store is an
+    /// obligation of [`assume_taken`](Self::assume_taken); exchanges exclude each other in any case.
+    pub fn share(&self) {
+        let none = Ordering::Relaxed;
+        // AcqRel pairs with the Acquire in `is_shared`; an error says that it is shared, or not closed.
+        let _other = self.owner.compare_exchange(CLOSED, SHARED, Ordering::AcqRel, none);
+    }
+
+    /// Returns the address of the two words, for who takes the lists without an atomic exchange:
+    /// where the first one is the number of the CPU that runs the caller, and the second one zero,
+    /// the second one is to be set to one.
+    #[cfg(not(loom))]
+    #[inline]
+    pub fn as_ptr(&self) -> *mut [u32; 2] {
+        core::ptr::from_ref(self).cast_mut().cast()
+    }
+
+    /// Says that the second word was set by the caller.
+    ///
+    /// # Safety
+    /// - The caller has set the second word from zero to one while it ran on the CPU that the first
+    ///   word named.
+    /// - No other thread did so at the same time: for as long as the claim exists, the word is only set
+    ///   in a sequence of instructions that the platform breaks off when the CPU switches to another
+    ///   thread; [`try_take`](Self::try_take) is used only once the claim is shared.
+    /// - Others use [`try_visit`](Self::try_visit), with a fence that returns true only where it has
+    ///   broken such sequences off; or [`close`](Self::close) the claim, and [`share`](Self::share) it
+    ///   only once each sequence that began before that has ended or was broken off.
+    #[inline]
+    pub unsafe fn assume_taken(&self) -> Claimed<'_> {
+        Claimed { held: &self.held }
+    }
+
+    /// Takes the lists if nobody holds them, from any CPU, where those on the claim's own CPU may
+    /// use no atomic exchange.
+    ///
+    /// `fence` breaks off what another thread on the CPU has begun and not yet finished, so that it
+    /// sees that the first word no longer names the CPU; false says that it could not. It is not
+    /// called where the lists are seen to be held.
+    ///
+    /// Beside [`try_take`](Self::try_take) alone, this is correct whatever `fence` does: both end in
+    /// an exchange of one word. A `fence` that matters is an obligation of
+    /// [`assume_taken`](Self::assume_taken).
+    pub fn try_visit(&self, fence: impl FnOnce() -> bool) -> Option<Claimed<'_>> {
+        // Relaxed: only a hint that spares the fence; the exchange below decides.
+        if self.held.load(Ordering::Relaxed) != 0 {
+            return None;
+        }
+        let cpu = self.cpu.value();
+        // Acquire pairs with the Release in `Owner::drop` of another visitor.
+        self.owner.compare_exchange(cpu, NOBODY, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        let _owner = Owner(self);
+        if !fence() {
+            return None;
+        }
+        // Acquire pairs with the Release in `Claimed::drop` of the last holder.
+        self.held.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        Some(Claimed { held: &self.held })
+    }
+
+    /// Tells whether `claimed` is of this claim.
+    pub(crate) fn is_of(&self, claimed: &Claimed<'_>) -> bool {
+        core::ptr::eq(claimed.held, &raw const self.held)
+    }
+}
+
+impl Drop for Claimed<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // Release pairs with the Acquire of the next thread that takes the lists.
+        self.held.store(0, Ordering::Release);
+    }
+}
+
+impl fmt::Debug for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Relaxed: a snapshot for people.
+        let is_held = self.held.load(Ordering::Relaxed) != 0;
+        let is_visited = self.owner.load(Ordering::Relaxed) == NOBODY;
+        f.debug_struct("Claim")
+            .field("cpu", &self.cpu)
+            .field("is_held", &is_held)
+            .field("is_visited", &is_visited)
+            .finish()
+    }
+}
+
+impl fmt::Debug for Claimed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claimed").finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_of_all_who_try_holds_it() {
+        let claim = Claim::new(CpuId::new(7));
+        let held = claim.try_take();
+        assert!(held.is_some() && claim.try_take().is_none());
+        assert!(claim.try_visit(|| true).is_none(), "held");
+        drop(held);
+        assert!(claim.try_take().is_some());
+    }
+
+    #[test]
+    fn a_visitor_holds_it_where_the_fence_found_nobody() {
+        let claim = Claim::new(CpuId::new(7));
+        // What a platform's sequence of instructions looks at.
+        // SAFETY: 1. valid: the claim is alive. 2. nobody writes it meanwhile.
+        let words = || unsafe { claim.as_ptr().read() };
+        assert_eq!(words(), [7, 0]);
+        assert!(claim.try_visit(|| false).is_none());
+        assert_eq!(words(), [7, 0]);
+        let visitor = claim.try_visit(|| {
+            assert_eq!(words(), [NOBODY, 0], "no sequence gets through meanwhile");
+            assert!(claim.try_visit(|| true).is_none());
+            true
+        });
+        assert!(visitor.is_some());
+        assert_eq!(words(), [7, 1]);
+        assert!(claim.try_visit(|| panic!("held: no fence is needed to see that")).is_none());
+        drop(visitor);
+        assert_eq!(words(), [7, 0]);
+    }
+
+    #[test]
+    fn takers_and_visitors_exclude_each_other_whatever_the_fence_does() {
+        let claim = Claim::new(CpuId::new(7));
+        let mut taken = None;
+        let visitor = claim.try_visit(|| {
+            taken = claim.try_take();
+            true
+        });
+        assert!(taken.is_some() && visitor.is_none(), "taken while the visitor waited");
+        drop(taken);
+        let visitor = claim.try_visit(|| true);
+        assert!(visitor.is_some() && claim.try_take().is_none());
+    }
+
+    #[test]
+    fn a_closed_claim_is_nobodys_until_it_is_shared() {
+        let claim = Claim::new(CpuId::new(7));
+        // SAFETY: 1. valid: the claim is alive. 2. nobody writes it meanwhile.
+        let owner = || unsafe { claim.as_ptr().read() }[0];
+        claim.share();
+        assert!(!claim.is_shared() && owner() == 7, "it must be closed first");
+        claim.close();
+        assert!(claim.is_closed() && !claim.is_shared() && owner() == CLOSED);
+        assert!(claim.try_visit(|| panic!("no fence was to be had")).is_none());
+        claim.share();
+        assert!(claim.is_shared() && !claim.is_closed() && owner() == SHARED);
+        claim.close();
+        assert!(claim.is_shared(), "for good");
+        assert!(claim.try_take().is_some());
+    }
+
+    #[test]
+    fn a_seized_claim_is_nobodys() {
+        for claim in [Claim::new(CpuId::new(7)), Claim::shared(CpuId::new(7))] {
+            claim.seize();
+            claim.close();
+            claim.share();
+            assert!(claim.try_take().is_none() && claim.try_visit(|| true).is_none());
+            assert!(!claim.is_closed() && !claim.is_shared());
+        }
+    }
+
+    #[test]
+    fn words_of_a_claim_without_an_owner_are_no_cpus() {
+        // Nor what the kernel shows in the area of a thread that is not registered.
+        for word in [NOBODY, CLOSED, SHARED, SEIZED] {
+            assert!(word.cast_signed() < -2);
+        }
+    }
+
+    #[test]
+    fn a_fence_that_panics_leaves_the_claim_free() {
+        let claim = Claim::new(CpuId::new(7));
+        let visit = core::panic::AssertUnwindSafe(|| claim.try_visit(|| panic!("no fence")));
+        assert!(std::panic::catch_unwind(visit).is_err());
+        assert!(claim.try_visit(|| true).is_some());
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use alloc::sync::Arc;
+
+    use loom::cell::UnsafeCell;
+    use loom::thread;
+
+    use super::*;
+
+    /// A CPU's threads take the lists by a plain store, and a visitor whose fence is refused has the
+    /// claim change to exchanges.
+    ///
+    /// A sequence is broken off where its thread loses the CPU, so nobody else runs on that CPU
+    /// between its first and its last instruction: a mutex stands for the CPU. The visitor, which
+    /// runs elsewhere, may come between any two.
+    #[test]
+    fn who_took_it_by_a_plain_store_and_who_exchanges_exclude_each_other() {
+        loom::model(|| {
+            type Shared = (Claim, UnsafeCell<u32>, loom::sync::Mutex<()>);
+            let shared: Arc<Shared> =
+                Arc::new((Claim::new(CpuId::new(0)), UnsafeCell::new(0), Default::default()));
+            let count = |shared: &Shared, claimed: Option<Claimed<'_>>| {
+                if let Some(claimed) = claimed {
+                    // SAFETY: 1. exclusive: `claim-excludes`, which loom checks here.
+                    shared.1.with_mut(|value| unsafe { *value += 1 });
+                    drop(claimed);
+                }
+            };
+            let local = Arc::clone(&shared);
+            let local = thread::spawn(move || {
+                let Claim { owner, held, .. } = &local.0;
+                for _ in 0..2 {
+                    let cpu = local.2.lock().expect("no thread panics");
+                    let is_mine = owner.load(Ordering::Acquire) == 0;
+                    let is_taken = is_mine && held.load(Ordering::Acquire) == 0;
+                    if is_taken {
+                        held.store(1, Ordering::Release);
+                    }
+                    drop(cpu);
+                    // SAFETY: 1. the word was set where it was zero, in a sequence. 2. on its CPU,
+                    // `cpu` keeps others out. 3. the visitor was on the CPU before it shares.
+                    let claimed = is_taken.then(|| unsafe { local.0.assume_taken() });
+                    count(&local, claimed.or_else(|| exchange(&local.0)));
+                }
+            });
+            assert!(shared.0.try_visit(|| false).is_none(), "refused");
+            shared.0.close();
+            // It runs on the CPU for a moment.
+            drop(shared.2.lock().expect("no thread panics"));
+            shared.0.share();
+            count(&shared, exchange(&shared.0));
+            local.join().expect("it does not panic");
+            assert!(shared.0.try_take().is_some(), "free in the end");
+        });
+    }
+
+    /// Takes a shared claim.
+    fn exchange(claim: &Claim) -> Option<Claimed<'_>> {
+        if claim.is_shared() { claim.try_take() } else { None }
+    }
+
+    #[test]
+    fn of_a_taker_and_two_visitors_one_holds_it_at_a_time() {
+        loom::model(|| {
+            let shared = Arc::new((Claim::new(CpuId::new(0)), UnsafeCell::new(0)));
+            let count = |shared: &(Claim, UnsafeCell<u32>), claimed: Option<Claimed<'_>>| {
+                if let Some(claimed) = claimed {
+                    // SAFETY: 1. exclusive: `claim-excludes`, which loom checks here.
+                    shared.1.with_mut(|value| unsafe { *value += 1 });
+                    drop(claimed);
+                }
+            };
+            let visitor = Arc::clone(&shared);
+            let one = thread::spawn(move || count(&visitor, visitor.0.try_visit(|| true)));
+            let visitor = Arc::clone(&shared);
+            let two = thread::spawn(move || count(&visitor, visitor.0.try_visit(|| true)));
+            count(&shared, shared.0.try_take());
+            one.join().expect("it does not panic");
+            two.join().expect("it does not panic");
+            assert!(shared.0.try_take().is_some(), "free in the end");
+        });
+    }
+}

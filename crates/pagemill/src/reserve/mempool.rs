@@ -1,0 +1,256 @@
+//! A reserve of pages for requests that must not fail, such as those of a thread that needs memory before
+//! it can free some.
+
+use core::fmt;
+use core::panic::Location;
+
+use crate::alloc_pages::AllocPages;
+use crate::base::gfp::Gfp;
+use crate::base::policy::NodeMask;
+use crate::base::raw_page::AccountNumber;
+use crate::base::shortage::Shortage;
+use crate::base::sync::{Counter, Lock};
+use crate::bulk::request::{BulkRequest, Effort};
+use crate::page::list::PageList;
+use crate::page::page::Page;
+use crate::page_alloc::allocator::Site;
+use crate::page_alloc::slow_path_flags::OWNERS;
+use crate::platform::platform::Platform;
+use crate::platform::trace::Event;
+use crate::wait::queue::WaitQueue;
+
+/// A reserve of single pages, taken from only when the allocator has none, refilled before
+/// anything goes back to it.
+///
+/// A caller that may wait and asks for no more than the reserve holds always gets it, as long as
+/// those before it give what they got back through [`free_bulk`](Self::free_bulk) sooner or later:
+/// the reserve gives all that a request lacks, or nothing yet, in the order in which requests came.
+/// Two half-served callers that wait for each other cannot be. A page that is dropped instead goes
+/// to the allocator, and the reserve is filled up when the allocator next has pages to spare.
+///
+/// Pages in the reserve are charged to nobody, and so are those that come out of it.
+///
+/// # Concurrency
+/// Interrupts are kept away while the reserve is in use, for a step for each page that is moved; so
+/// an interrupt handler may use it with a `gfp` that does not wait.
+///
+/// # Source
+/// `linux-7.0` `mm/mempool.c` `mempool_alloc_bulk_noprof`
+pub struct Mempool<S: AllocPages> {
+    /// The reserve; guarded as a whole.
+    reserve: Lock<PageList<Page<S>>>,
+    min_nr: usize,
+    /// How many pages the reserve lacks; written with it.
+    nr_lacking: Counter,
+    /// What the reserve is filled with.
+    gfp: Gfp,
+    queue: WaitQueue,
+    source: S,
+}
+
+impl<S: AllocPages> Mempool<S> {
+    /// Sets `min_nr` pages aside, which [`Gfp::ACCOUNT`] charges to nobody.
+    ///
+    /// # Errors
+    /// Why they could not all be had; none is kept then.
+    #[track_caller]
+    pub fn new(source: S, min_nr: usize, gfp: Gfp) -> Result<Self, Shortage> {
+        let gfp = gfp.difference(Gfp::ACCOUNT);
+        let mut reserve = PageList::new(source.clone());
+        let all = BulkRequest { effort: Effort::AllOrNothing, ..BulkRequest::new(gfp) };
+        match source.clone().bulk_list(&all, min_nr, &mut reserve).short {
+            Some(shortage) => Err(shortage),
+            None => {
+                let (reserve, nr_lacking) = (Lock::new(reserve), Counter::new());
+                Ok(Self { reserve, min_nr, nr_lacking, gfp, queue: WaitQueue::new(), source })
+            }
+        }
+    }
+
+    /// Returns how many pages the reserve holds when it is full.
+    #[must_use]
+    pub fn min_nr(&self) -> usize {
+        self.min_nr
+    }
+
+    /// Returns how many waits for pages succeeded without a wake-up, because the waiter looked again
+    /// by itself after [`Platform::wait`] returned.
+    ///
+    /// [`free_bulk`](Self::free_bulk) wakes waiters. Pages that are freed past the mempool wake none: a
+    /// waiter finds them when it looks again.
+    #[must_use]
+    pub fn nr_polled_waits(&self) -> u32 {
+        self.queue.nr_polled()
+    }
+
+    /// Fills every empty slot: from the allocator as far as that is easy, from the reserve where it
+    /// is not; reclaiming, and waiting for others to free, if `gfp` lets the caller wait.
+    ///
+    /// The reserve's pages are what [`new`](Self::new) was told to get, whatever zone `gfp` names.
+    ///
+    /// # Errors
+    /// [`Shortage::Memory`] if `gfp` is without [`Gfp::DIRECT_RECLAIM`] and the reserve has too few;
+    /// [`Shortage::Stopped`] if `stop` said so. No slot was filled then that was not full before.
+    ///
+    /// # Panics
+    /// If there are more slots than the reserve has pages.
+    #[track_caller]
+    pub fn alloc_bulk(
+        &self,
+        gfp: Gfp,
+        slots: &mut [Option<Page<S>>],
+        stop: Option<&dyn Fn() -> bool>,
+    ) -> Result<(), Shortage> {
+        assert!(
+            slots.len() <= self.min_nr,
+            "a mempool of {} pages cannot promise {}",
+            self.min_nr,
+            slots.len()
+        );
+        self.source.allocator().check_usable()?;
+        let site = Location::caller();
+        let missing = slots.iter().filter(|slot| slot.is_none()).count();
+        let easy = easy(gfp);
+        let mut pages = PageList::new(self.source.clone());
+        // Who waits already comes first: what is in the reserve may be all that it waits for.
+        let may_use_reserve = !self.queue.has_waiters();
+        if !self.gather(&easy, missing, may_use_reserve, &mut pages) {
+            self.notify();
+            if !gfp.contains(Gfp::DIRECT_RECLAIM) {
+                return Err(Shortage::Memory);
+            }
+            let light = Gfp::NOMEMALLOC | Gfp::NORETRY | Gfp::NOWARN;
+            let hard = BulkRequest::new((gfp | light).difference(Gfp::NOFAIL));
+            let take_all = || self.gather(&hard, missing, true, &mut pages).then_some(());
+            let platform = self.source.allocator().platform();
+            platform.trace(Event::WaitBegin);
+            let served = self.queue.in_turn(platform, NodeMask::ALL, stop, take_all);
+            platform.trace(Event::WaitEnd { is_served: served.is_some() });
+            served.ok_or(Shortage::Stopped)?;
+        }
+        self.fill_up();
+        for (slot, page) in slots.iter_mut().filter(|slot| slot.is_none()).zip(&mut pages) {
+            self.note_owner(&page, site);
+            *slot = Some(page);
+        }
+        Ok(())
+    }
+
+    /// Empties the slots: into the reserve until that is full, the rest to the allocator.
+    pub fn free_bulk(&self, slots: &mut [Option<Page<S>>]) {
+        let mut pages = PageList::new(self.source.clone());
+        pages.extend(slots.iter_mut().filter_map(Option::take));
+        self.put(&mut pages);
+        self.notify();
+    }
+
+    /// Gets `nr` pages, or none: those that `request` brings, the rest from the reserve.
+    fn gather(
+        &self,
+        request: &BulkRequest<'_>,
+        nr: usize,
+        may_use_reserve: bool,
+        pages: &mut PageList<Page<S>>,
+    ) -> bool {
+        self.source.clone().bulk_list(request, nr, pages);
+        let rest = nr - pages.len();
+        if rest == 0 || may_use_reserve && self.take(rest, request.gfp, pages) {
+            return true;
+        }
+        // Nothing is held while waiting: it might be what another one waits for.
+        self.put(pages);
+        false
+    }
+
+    /// Moves `nr` pages out of the reserve, or none if it has fewer.
+    fn take(&self, nr: usize, gfp: Gfp, pages: &mut PageList<Page<S>>) -> bool {
+        let mut taken = PageList::new(self.source.clone());
+        self.with_reserve(|reserve| {
+            if reserve.len() >= nr {
+                taken.extend(reserve.take(nr));
+            }
+        });
+        let is_enough = taken.len() == nr;
+        for page in taken {
+            if gfp.contains(Gfp::ZERO) {
+                self.source.allocator().zero(page.raw());
+            }
+            pages.push(page);
+        }
+        is_enough
+    }
+
+    /// Moves pages into the reserve until it is full, and frees the others.
+    fn put(&self, pages: &mut PageList<Page<S>>) {
+        if self.source.allocator().check_usable().is_err() {
+            crate::alloc_pages::free_pages_bulk(pages);
+            return;
+        }
+        let room = usize::try_from(self.nr_lacking.get()).unwrap_or(usize::MAX).min(pages.len());
+        let mut kept = PageList::new(self.source.clone());
+        for page in pages.take(room) {
+            kept.push(self.uncharge(page));
+        }
+        self.with_reserve(|reserve| {
+            let room = self.min_nr - reserve.len();
+            reserve.extend(kept.by_ref().take(room));
+        });
+        crate::alloc_pages::free_pages_bulk(&mut kept);
+        crate::alloc_pages::free_pages_bulk(pages);
+    }
+
+    /// Replaces what was taken from the reserve and did not come back, if that is easy.
+    fn fill_up(&self) {
+        let lacking = usize::try_from(self.nr_lacking.get()).unwrap_or(usize::MAX);
+        if lacking > 0 {
+            let mut pages = PageList::new(self.source.clone());
+            self.source.clone().bulk_list(&easy(self.gfp), lacking, &mut pages);
+            self.put(&mut pages);
+        }
+    }
+
+    /// Lets `body` at the reserve, with interrupts off; it must only move pages.
+    fn with_reserve(&self, body: impl FnOnce(&mut PageList<Page<S>>)) {
+        let platform = self.source.allocator().platform();
+        let irq_state = platform.irq_save();
+        let mut reserve = self.reserve.lock(|spins| platform.relax(spins));
+        body(&mut reserve);
+        self.nr_lacking.set((self.min_nr - reserve.len()) as u64);
+        drop(reserve);
+        platform.irq_restore(irq_state);
+    }
+
+    /// Makes a page one that nobody pays for.
+    fn uncharge(&self, page: Page<S>) -> Page<S> {
+        let (raw, source) = page.into_parts();
+        source.allocator().accounts().uncharge(raw.class().account(), 1);
+        Page::new(source, raw.charged_to(AccountNumber::NONE))
+    }
+
+    /// Notes that a page is held by `site` from now on.
+    fn note_owner(&self, page: &Page<S>, site: Site) {
+        let allocator = self.source.allocator();
+        if allocator.special.has(OWNERS) {
+            allocator.owners().hold(allocator.frame_of(page.raw()), site);
+        }
+    }
+
+    fn notify(&self) {
+        if self.queue.has_waiters() {
+            self.queue.notify(self.source.allocator().platform());
+        }
+    }
+}
+
+/// Asks for what the allocator has to spare, at once.
+fn easy(gfp: Gfp) -> BulkRequest<'static> {
+    let gfp = (gfp | Gfp::NOMEMALLOC | Gfp::NORETRY | Gfp::NOWARN)
+        .difference(Gfp::DIRECT_RECLAIM | Gfp::NOFAIL);
+    BulkRequest { effort: Effort::Fast, ..BulkRequest::new(gfp) }
+}
+
+impl<S: AllocPages> fmt::Debug for Mempool<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mempool").field("min_nr", &self.min_nr).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,3 @@
+//! Queue of requests that wait for memory.
+
+pub(crate) mod queue;

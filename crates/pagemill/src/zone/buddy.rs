@@ -1,0 +1,629 @@
+//! The free frames of one shard of a zone: which pageblock to take from, and what happens on return.
+//!
+//! Single-threaded and free of I/O; [`shard`](crate::zone::shard) puts the lock around it.
+//!
+//! Every pageblock with a free frame is on exactly one list. One that is partly free is filed
+//! under its kind of page and the order of its largest free block; one that is wholly free has no
+//! kind and is filed alone (order 9) or with its buddy (order 10). So an order-0 request takes
+//! from the most broken block first, large blocks stay whole for as long as possible, and the
+//! search never looks at a block that cannot serve.
+//!
+//! Differs: Linux lists free blocks of each order and merges them one by one. Here the bits of a
+//! pageblock say it all, and only pageblocks are listed: a free frame costs no list operation
+//! unless it changes the order of its pageblock's largest free block.
+
+use crate::base::migratetype::{MigrateType, NR_MIGRATE_TYPES};
+use crate::base::units::{MAX_ORDER, Order, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER, Pfn};
+use crate::zone::freed_words::Put;
+use crate::zone::pageblock::{Bitmap, Runs, WORD_NR_PAGES, WordRun, may_make_larger, nr_ones};
+use crate::zone::span::{Span, Spans, block_base};
+
+/// What a zone knows about one pageblock besides its bits.
+#[derive(Debug)]
+pub(crate) struct Block {
+    /// Neighbours on the list of `filed`; [`NONE`] at its ends.
+    next: u32,
+    prev: u32,
+    /// Frame number of the first frame divided by 512.
+    base: u32,
+    /// Number of bits set in its bitmap.
+    nr_free: u16,
+    filed: Filed,
+    migratetype: MigrateType,
+}
+
+/// On which list a pageblock is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Filed {
+    /// On none: it has no free frame.
+    Nowhere,
+    /// With blocks of its kind whose largest free block has this order, below 9.
+    Partial(u8),
+    /// With wholly free blocks whose buddy is not.
+    Whole,
+    /// With wholly free pairs, if this is the lower of the two; else on none.
+    Pair,
+}
+
+const NONE: u32 = u32::MAX;
+const NR_PARTIAL: usize = PAGEBLOCK_ORDER.value() as usize;
+const WHOLE: usize = NR_PARTIAL * NR_MIGRATE_TYPES;
+const PAIRS: usize = WHOLE + 1;
+
+/// The free frames of adjacent pageblocks of a zone.
+///
+/// `block-filed`: for every block, `nr_free` is the number of its free frames and `filed` is what
+/// [`Filed`] says of them; `order_mask` has a bit for each non-empty partial list.
+#[derive(Debug)]
+pub(crate) struct Buddy {
+    blocks: &'static mut [Block],
+    bitmaps: &'static mut [Bitmap],
+    spans: Spans,
+    /// Number, within the zone, of the first pageblock.
+    first_block: u32,
+    heads: [u32; PAIRS + 1],
+    order_mask: [u16; NR_MIGRATE_TYPES],
+    nr_free: u64,
+    stolen: Option<Stolen>,
+}
+
+/// What was taken from pageblocks of another kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stolen {
+    /// How many pageblocks; the rest is about the last of them.
+    pub(crate) nr_pageblocks: u32,
+    /// Its first frame.
+    pub(crate) pageblock: Pfn,
+    /// What was asked for.
+    pub(crate) order: Order,
+    /// Its kind before.
+    pub(crate) from: MigrateType,
+    /// Whether its kind changed.
+    pub(crate) is_whole: bool,
+}
+
+impl Block {
+    pub(crate) const fn new() -> Self {
+        Self {
+            next: NONE,
+            prev: NONE,
+            base: 0,
+            nr_free: 0,
+            filed: Filed::Nowhere,
+            migratetype: MigrateType::Movable,
+        }
+    }
+}
+
+impl Buddy {
+    /// Makes the books of adjacent pageblocks whose frames are all in use.
+    ///
+    /// # Shape
+    /// One block and one bitmap for each of them, fresh from [`Block::new`] and [`Bitmap::EMPTY`];
+    /// the first is number `first_block` of those that `spans`, the zone's, touch.
+    pub(crate) fn new(
+        blocks: &'static mut [Block],
+        bitmaps: &'static mut [Bitmap],
+        spans: Spans,
+        first_block: u32,
+    ) -> Self {
+        assert_eq!(blocks.len(), bitmaps.len());
+        let own = first_block..first_block + as_number(blocks.len());
+        for span in spans.iter() {
+            let pfns = span.pfns_within(own.clone());
+            let mut pfn = pfns.start;
+            while pfn < pfns.end {
+                let base = block_base(pfn);
+                blocks[(span.block(pfn) - first_block) as usize].base =
+                    u32::try_from(base).expect("40 bits less 9 fit in 32");
+                pfn = (base + 1) << PAGEBLOCK_ORDER.value();
+            }
+        }
+        Self {
+            blocks,
+            bitmaps,
+            spans,
+            first_block,
+            heads: [NONE; PAIRS + 1],
+            order_mask: [0; NR_MIGRATE_TYPES],
+            nr_free: 0,
+            stolen: None,
+        }
+    }
+
+    /// Frees every frame but those of `reserved`; the zone starts like this.
+    pub(crate) fn free_all_except(
+        &mut self,
+        reserved: impl Iterator<Item = core::ops::Range<u64>>,
+    ) {
+        let spans = self.spans;
+        let blocks = self.first_block..self.first_block + as_number(self.blocks.len());
+        for span in spans.iter() {
+            self.for_each_word(span, span.pfns_within(blocks.clone()), |word, mask| word | mask);
+        }
+        for range in reserved {
+            for span in spans.iter() {
+                let own = span.pfns_within(blocks.clone());
+                let part = range.start.max(own.start)..range.end.min(own.end);
+                self.for_each_word(span, part, |word, mask| word & !mask);
+            }
+        }
+        // From the top down, so that the lowest blocks come to the heads of their lists.
+        for block in (0..self.blocks.len()).rev() {
+            let nr_free = self.bitmaps[block].nr_free();
+            self.blocks[block].nr_free = u16::try_from(nr_free).expect("at most 512");
+            self.nr_free += u64::from(nr_free);
+            self.file(block);
+        }
+    }
+
+    /// Returns the number of free frames.
+    #[inline]
+    pub(crate) fn nr_free(&self) -> u64 {
+        self.nr_free
+    }
+
+    /// Takes up to `nr` single frames for pages of kind `migratetype` and returns their number; also
+    /// from pageblocks of another kind if `fallback`.
+    ///
+    /// Of a request for a word or more, once there is half of it, no word is cut in two for the rest: what
+    /// leaves whole comes back whole.
+    ///
+    /// # Cost
+    /// Per pageblock visited and per word of 64 frames, not per frame. Stops short when `runs` is
+    /// full.
+    pub(crate) fn take_pages(
+        &mut self,
+        migratetype: MigrateType,
+        fallback: bool,
+        nr: usize,
+        runs: &mut Runs,
+    ) -> usize {
+        let enough = if nr < WORD_NR_PAGES { nr } else { nr.div_ceil(2) };
+        let mut taken = 0;
+        while taken < nr && !runs.is_full() {
+            if taken >= enough && nr - taken < WORD_NR_PAGES {
+                break;
+            }
+            let Some(block) = self.pick(migratetype, fallback, Order::ZERO) else {
+                break;
+            };
+            taken += self.take_words(block, nr - taken, enough.saturating_sub(taken), runs);
+            self.file(block);
+        }
+        taken
+    }
+
+    /// Takes a block of `order` for pages of kind `migratetype`, likewise.
+    pub(crate) fn take_block(
+        &mut self,
+        migratetype: MigrateType,
+        fallback: bool,
+        order: Order,
+    ) -> Option<Pfn> {
+        if order >= PAGEBLOCK_ORDER {
+            return self.take_whole(migratetype, order);
+        }
+        let block = self.pick(migratetype, fallback, order)?;
+        let at = self.bitmaps[block].find(order).expect("block-filed: it has a block this large");
+        self.bitmaps[block].clear(at, order);
+        self.count_taken(block, order.nr_pages());
+        self.file(block);
+        Some(self.first_pfn(block).offset(at as u64))
+    }
+
+    /// Returns frames that are in use.
+    ///
+    /// # Panics
+    /// If one of them is free already, or not of these pageblocks.
+    #[inline]
+    pub(crate) fn put_all(&mut self, puts: impl Iterator<Item = Put>) {
+        let mut nr_pages = 0_u64;
+        let mut twice = None;
+        for put in puts {
+            if self.put(put).is_err() {
+                twice = Some(put);
+                break;
+            }
+            // No overflow, as in all sums of frames here: no frame is free twice.
+            nr_pages = nr_pages.wrapping_add(u64::from(put.nr_pages()));
+        }
+        self.nr_free += nr_pages;
+        if let Some(put) = twice {
+            self.double_free(put);
+        }
+    }
+
+    /// Returns frames that are in use, but does not count them in the whole.
+    ///
+    /// # Errors
+    /// If one of them is free already: nothing has changed then.
+    #[inline]
+    fn put(&mut self, put: Put) -> Result<(), ()> {
+        let number = self.own(put.block);
+        let (index, mask) = (put.word(), put.mask);
+        let (bitmap, block) = (&mut self.bitmaps[number], &mut self.blocks[number]);
+        let word = bitmap.put_into_word(index, mask)?;
+        block.nr_free = block.nr_free.wrapping_add(put.nr_pages());
+        // Most pages make no larger block than there is: the only test that they cost.
+        match block.filed {
+            Filed::Partial(largest) if !may_make_larger(word, mask, largest) => {}
+            _ => self.file_after_put(number, index),
+        }
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn double_free(&self, put: Put) -> ! {
+        let (number, index) = (self.own(put.block), put.word());
+        let first = self.first_pfn(number).offset((index * WORD_NR_PAGES) as u64);
+        let twice = self.bitmaps[number].word(index) & put.mask;
+        let frame = first.offset(u64::from(twice.trailing_zeros()));
+        panic!("double free of frame {frame}: it is free in its zone already");
+    }
+
+    /// Returns the block of `order` at `pfn`, in the zone's pageblock `block`, which is in use.
+    ///
+    /// # Panics
+    /// If one of its frames is free already or not of this zone, or if it is misaligned.
+    pub(crate) fn put_block(&mut self, pfn: Pfn, block: u32, order: Order) {
+        assert!(pfn.is_aligned(order), "free of frame {pfn}: not aligned to order {order}");
+        if order == MAX_ORDER {
+            let half = PAGEBLOCK_ORDER;
+            self.put_block(pfn, block, half);
+            self.put_block(pfn.offset(half.nr_pages() as u64), block + 1, half);
+            return;
+        }
+        let block = self.own(block);
+        let at = position_in_block(pfn.value());
+        assert!(
+            self.bitmaps[block].is_used(at, order),
+            "double free of the block of order {order} at frame {pfn}: part of it is free already"
+        );
+        self.bitmaps[block].set(at, order);
+        self.count_put(block, order.nr_pages());
+        self.file_after_put(block, at / WORD_NR_PAGES);
+    }
+
+    /// Adds to `counts` the free blocks of each order by kind of page, in pageblocks `range`.
+    ///
+    /// A free block is counted once, at the largest order that it is part of.
+    pub(crate) fn count_blocks(
+        &self,
+        range: core::ops::Range<usize>,
+        counts: &mut [[u64; MAX_ORDER.value() as usize + 1]; NR_MIGRATE_TYPES],
+    ) {
+        for index in range {
+            let block = &self.blocks[index];
+            let counts = &mut counts[block.migratetype.index()];
+            match block.filed {
+                Filed::Nowhere => {}
+                Filed::Whole => counts[usize::from(PAGEBLOCK_ORDER.value())] += 1,
+                Filed::Pair if block.base.is_multiple_of(2) => {
+                    counts[usize::from(MAX_ORDER.value())] += 1;
+                }
+                Filed::Pair => {}
+                Filed::Partial(largest) => {
+                    for order in Order::all().take_while(|order| order.value() <= largest) {
+                        counts[usize::from(order.value())] +=
+                            self.bitmaps[index].maximal_blocks(order).count() as u64;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds to `counts` the pageblocks of each kind in `range`.
+    pub(crate) fn count_pageblocks(
+        &self,
+        range: core::ops::Range<usize>,
+        counts: &mut [u64; NR_MIGRATE_TYPES],
+    ) {
+        for block in &self.blocks[range] {
+            counts[block.migratetype.index()] += 1;
+        }
+    }
+
+    /// Calls `visit` for each free frame of a pageblock.
+    pub(crate) fn for_each_free(&self, block: usize, mut visit: impl FnMut(Pfn)) {
+        let base = self.first_pfn(block);
+        for index in Bitmap::word_indexes() {
+            let mut rest = self.bitmaps[block].word(index);
+            while rest != 0 {
+                let position = index * WORD_NR_PAGES + rest.trailing_zeros() as usize;
+                visit(base.offset(position as u64));
+                rest &= rest - 1;
+            }
+        }
+    }
+
+    /// Returns what was taken from pageblocks of another kind since this was last asked.
+    #[inline]
+    pub(crate) fn take_stolen(&mut self) -> Option<Stolen> {
+        self.stolen.take()
+    }
+
+    /// Returns the number of pageblocks, partial ones included.
+    pub(crate) fn nr_pageblocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Takes `nr` frames out of an unfiled block, word by word; once it has `enough`, whole words only.
+    fn take_words(&mut self, block: usize, nr: usize, enough: usize, runs: &mut Runs) -> usize {
+        let base = self.first_pfn(block).value();
+        let mut taken = 0;
+        for index in Bitmap::word_indexes() {
+            let left = nr - taken;
+            // Counted only where it decides.
+            let would_cut = || nr_ones(self.bitmaps[block].word(index)) as usize > left;
+            if left == 0 || runs.is_full() || taken >= enough && would_cut() {
+                break;
+            }
+            let wanted = u32::try_from(left).unwrap_or(u32::MAX);
+            let mask = self.bitmaps[block].take_from_word(index, wanted);
+            if mask != 0 {
+                taken += nr_ones(mask) as usize;
+                runs.push(WordRun { base: base + (index * WORD_NR_PAGES) as u64, mask });
+            }
+        }
+        self.count_taken(block, taken);
+        taken
+    }
+
+    /// Takes one pageblock or a pair of them.
+    fn take_whole(&mut self, migratetype: MigrateType, order: Order) -> Option<Pfn> {
+        let first = self.pick_whole(order)?;
+        let nr_blocks = order.nr_pages() / PAGEBLOCK_NR_PAGES;
+        for block in first..first + nr_blocks {
+            self.blocks[block].migratetype = migratetype;
+            self.bitmaps[block] = Bitmap::EMPTY;
+            self.count_taken(block, PAGEBLOCK_NR_PAGES);
+        }
+        Some(self.first_pfn(first))
+    }
+
+    /// Returns a block with a free block of `order`, taken off its list.
+    ///
+    /// First the most broken block of the kind, then a wholly free one, then, if `fallback`, the least
+    /// broken one of another kind. That one changes its kind if at least half of it is free and its pages
+    /// would otherwise be mixed with movable ones for good.
+    ///
+    /// # Source
+    /// `linux-6.12` `mm/page_alloc.c` `__rmqueue`, `steal_suitable_fallback`. Differs: wholly free
+    /// pageblocks have no kind here, so any kind takes them before it falls back.
+    #[inline]
+    fn pick(&mut self, migratetype: MigrateType, fallback: bool, order: Order) -> Option<usize> {
+        let fits = self.order_mask[migratetype.index()] >> order.value() << order.value();
+        if fits != 0 {
+            let list = partial_list(migratetype, fits.trailing_zeros() as usize);
+            return Some(self.unlink_first(list));
+        }
+        if let Some(block) = self.pick_whole(PAGEBLOCK_ORDER) {
+            self.blocks[block].migratetype = migratetype;
+            return Some(block);
+        }
+        if fallback { self.pick_fallback(migratetype, order) } else { None }
+    }
+
+    #[cold]
+    fn pick_fallback(&mut self, migratetype: MigrateType, order: Order) -> Option<usize> {
+        for other in migratetype.fallbacks() {
+            let fits = self.order_mask[other.index()] >> order.value() << order.value();
+            if fits == 0 {
+                continue;
+            }
+            let largest = (u16::BITS - 1 - fits.leading_zeros()) as usize;
+            let block = self.unlink_first(partial_list(other, largest));
+            let half = PAGEBLOCK_NR_PAGES / 2;
+            let pollutes = migratetype != MigrateType::Movable;
+            let is_whole = pollutes && usize::from(self.blocks[block].nr_free) >= half;
+            if is_whole {
+                self.blocks[block].migratetype = migratetype;
+            }
+            let nr_pageblocks = self.stolen.map_or(0, |stolen| stolen.nr_pageblocks) + 1;
+            let pageblock = self.first_pfn(block);
+            self.stolen = Some(Stolen { nr_pageblocks, pageblock, order, from: other, is_whole });
+            return Some(block);
+        }
+        None
+    }
+
+    /// Returns a wholly free block (or, for order 10, the lower of a pair), unfiled.
+    fn pick_whole(&mut self, order: Order) -> Option<usize> {
+        if order == PAGEBLOCK_ORDER && self.heads[WHOLE] != NONE {
+            let block = self.unlink_first(WHOLE);
+            self.blocks[block].filed = Filed::Nowhere;
+            return Some(block);
+        }
+        if self.heads[PAIRS] == NONE {
+            return None;
+        }
+        let lower = self.unlink_first(PAIRS);
+        self.blocks[lower].filed = Filed::Nowhere;
+        if order == PAGEBLOCK_ORDER {
+            self.link_first(lower + 1, WHOLE, Filed::Whole);
+        } else {
+            self.blocks[lower + 1].filed = Filed::Nowhere;
+        }
+        Some(lower)
+    }
+
+    /// Files an unfiled block by what is free in it.
+    #[inline]
+    fn file(&mut self, block: usize) {
+        if usize::from(self.blocks[block].nr_free) == PAGEBLOCK_NR_PAGES {
+            return self.file_whole(block);
+        }
+        match self.bitmaps[block].largest_order() {
+            None => self.blocks[block].filed = Filed::Nowhere,
+            Some(order) => self.file_partial(block, order),
+        }
+    }
+
+    /// Files a block anew if frames put into word `index` made its largest free block larger.
+    #[inline(never)]
+    fn file_after_put(&mut self, block: usize, index: usize) {
+        let filed = self.blocks[block].filed;
+        if usize::from(self.blocks[block].nr_free) == PAGEBLOCK_NR_PAGES {
+            if let Filed::Partial(_) = filed {
+                self.unlink(block);
+            }
+            return self.file_whole(block);
+        }
+        let order = self.bitmaps[block].largest_order_at(index).expect("a frame was put there");
+        match filed {
+            Filed::Partial(largest) if order.value() <= largest => return,
+            Filed::Partial(_) => self.unlink(block),
+            Filed::Nowhere => {}
+            Filed::Whole | Filed::Pair => unreachable!("a free frame was put"),
+        }
+        self.file_partial(block, order);
+    }
+
+    #[inline]
+    fn file_partial(&mut self, block: usize, order: Order) {
+        let migratetype = self.blocks[block].migratetype;
+        let list = partial_list(migratetype, usize::from(order.value()));
+        self.order_mask[migratetype.index()] |= 1 << order.value();
+        self.link_first(block, list, Filed::Partial(order.value()));
+    }
+
+    /// Files a wholly free, unfiled block, with its buddy if that is wholly free too.
+    fn file_whole(&mut self, block: usize) {
+        let base = self.blocks[block].base;
+        let is_lower = base.is_multiple_of(2);
+        let buddy = if is_lower { block + 1 } else { block.wrapping_sub(1) };
+        let pairs = self
+            .blocks
+            .get(buddy)
+            .is_some_and(|buddy| buddy.base == base ^ 1 && buddy.filed == Filed::Whole);
+        if pairs {
+            self.unlink(buddy);
+            self.blocks[block.max(buddy)].filed = Filed::Pair;
+            self.link_first(block.min(buddy), PAIRS, Filed::Pair);
+        } else {
+            self.link_first(block, WHOLE, Filed::Whole);
+        }
+    }
+
+    #[inline]
+    fn link_first(&mut self, block: usize, list: usize, filed: Filed) {
+        let number = as_number(block);
+        let next = self.heads[list];
+        if next != NONE {
+            self.blocks[next as usize].prev = number;
+        }
+        let entry = &mut self.blocks[block];
+        entry.next = next;
+        entry.prev = NONE;
+        entry.filed = filed;
+        self.heads[list] = number;
+    }
+
+    /// Takes the first block off a list that is not empty.
+    #[inline]
+    fn unlink_first(&mut self, list: usize) -> usize {
+        let block = self.heads[list] as usize;
+        self.unlink_from(block, list);
+        block
+    }
+
+    /// Takes a filed block off its list.
+    fn unlink(&mut self, block: usize) {
+        let list = match self.blocks[block].filed {
+            Filed::Partial(order) => {
+                partial_list(self.blocks[block].migratetype, usize::from(order))
+            }
+            Filed::Whole => WHOLE,
+            Filed::Pair | Filed::Nowhere => unreachable!("only singly filed blocks are unlinked"),
+        };
+        self.unlink_from(block, list);
+    }
+
+    #[inline]
+    fn unlink_from(&mut self, block: usize, list: usize) {
+        let Block { next, prev, .. } = self.blocks[block];
+        if next != NONE {
+            self.blocks[next as usize].prev = prev;
+        }
+        if prev != NONE {
+            self.blocks[prev as usize].next = next;
+            return;
+        }
+        self.heads[list] = next;
+        if next == NONE && list < WHOLE {
+            self.order_mask[list / NR_PARTIAL] &= !(1 << (list % NR_PARTIAL));
+        }
+    }
+
+    #[inline]
+    fn count_taken(&mut self, block: usize, nr_pages: usize) {
+        self.blocks[block].nr_free -= u16::try_from(nr_pages).expect("at most 512");
+        self.nr_free -= nr_pages as u64;
+    }
+
+    #[inline]
+    fn count_put(&mut self, block: usize, nr_pages: usize) {
+        self.blocks[block].nr_free += u16::try_from(nr_pages).expect("at most 512");
+        self.nr_free += nr_pages as u64;
+    }
+
+    /// Returns the number here of the zone's pageblock `block`.
+    #[inline]
+    fn own(&self, block: u32) -> usize {
+        // Of another shard's it wraps, to a number that there is not.
+        block.wrapping_sub(self.first_block) as usize
+    }
+
+    #[inline]
+    fn first_pfn(&self, block: usize) -> Pfn {
+        Pfn::new(u64::from(self.blocks[block].base) << PAGEBLOCK_ORDER.value())
+    }
+
+    /// Changes the bits of the frames of `pfns`, which lie in `span`.
+    fn for_each_word(
+        &mut self,
+        span: &Span,
+        pfns: core::ops::Range<u64>,
+        change: impl Fn(u64, u64) -> u64,
+    ) {
+        let mut pfn = pfns.start;
+        while pfn < pfns.end {
+            let end = pfns.end.min((pfn / WORD_NR_PAGES as u64 + 1) * WORD_NR_PAGES as u64);
+            let mask =
+                u64::MAX >> (WORD_NR_PAGES as u64 - (end - pfn)) << (pfn % u64::from(u64::BITS));
+            let block = self.own(span.block(pfn));
+            self.bitmaps[block].change_word(word_in_block(pfn), |word| change(word, mask));
+            pfn = end;
+        }
+    }
+}
+
+#[inline]
+const fn partial_list(migratetype: MigrateType, order: usize) -> usize {
+    migratetype.index() * NR_PARTIAL + order
+}
+
+#[inline]
+const fn position_in_block(pfn: u64) -> usize {
+    #[expect(clippy::cast_possible_truncation, reason = "nine bits")]
+    let position = (pfn & (PAGEBLOCK_NR_PAGES as u64 - 1)) as usize;
+    position
+}
+
+#[inline]
+fn as_number(block: usize) -> u32 {
+    u32::try_from(block).expect("pageblocks are numbered in 32 bits")
+}
+
+#[inline]
+pub(crate) const fn word_in_block(pfn: u64) -> usize {
+    position_in_block(pfn) / WORD_NR_PAGES
+}
+
+// Two of these and two bitmaps make 160 bytes for 1024 frames.
+const _: () = assert!(size_of::<Block>() == 20);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! Frames on their way back to a zone: words of bits, by shard.
+
+use crate::zone::pageblock::{Runs, nr_ones};
+
+/// Frames of one word of a pageblock's bitmap, on their way back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Put {
+    /// The number of the pageblock within the zone.
+    pub(crate) block: u32,
+    word: u8,
+    /// Bits of `mask`.
+    nr_pages: u8,
+    pub(crate) mask: u64,
+}
+
+impl Put {
+    /// Names no frame.
+    pub(crate) const NONE: Self = Self { block: 0, word: 0, nr_pages: 0, mask: 0 };
+
+    /// Names the `nr_pages` frames of `mask`.
+    #[inline]
+    pub(crate) fn new(block: u32, word: usize, mask: u64, nr_pages: usize) -> Self {
+        debug_assert!(nr_ones(mask) as usize == nr_pages, "{nr_pages} frames in {mask:#x}");
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a pageblock has eight words of 64 bits"
+        )]
+        let (word, nr_pages) = (word as u8, nr_pages as u8);
+        Self { block, word, nr_pages, mask }
+    }
+
+    /// Returns which word of its pageblock it is.
+    #[inline]
+    pub(crate) fn word(&self) -> usize {
+        usize::from(self.word)
+    }
+
+    /// Returns the number of frames.
+    #[inline]
+    pub(crate) fn nr_pages(&self) -> u16 {
+        u16::from(self.nr_pages)
+    }
+}
+
+/// Words of frames on their way back, in a chain for each shard.
+///
+/// Its capacity bounds the time for which a shard's lock is held.
+pub(crate) struct Puts {
+    puts: [Put; Runs::CAPACITY],
+    /// Of each the number of the one that was found before it, or [`END`](Self::END).
+    next: [u8; Runs::CAPACITY],
+    /// Of each shard the number of the one that was found last, likewise; of more than there can be, so
+    /// that any byte has an entry.
+    chains: [u8; 256],
+}
+
+impl Puts {
+    const END: u8 = u8::MAX;
+
+    #[inline]
+    pub(crate) fn new() -> Self {
+        let puts = [Put::NONE; Runs::CAPACITY];
+        Self { puts, next: [Self::END; Runs::CAPACITY], chains: [Self::END; 256] }
+    }
+
+    /// Fills it with what `next` gives, words with their shards, until there is no more or no room.
+    #[inline]
+    pub(crate) fn fill(&mut self, mut next: impl FnMut() -> Option<(u8, Put)>) {
+        for (number, (put, before)) in (0..).zip(self.puts.iter_mut().zip(&mut self.next)) {
+            let Some((shard, word)) = next() else { break };
+            *put = word;
+            // The last one first: which shard comes next is chance, which no branch guesses.
+            *before = core::mem::replace(&mut self.chains[usize::from(shard)], number);
+        }
+    }
+
+    /// Yields the words of a shard; `None` if there are none.
+    #[inline]
+    pub(crate) fn of(&self, shard: u8) -> Option<impl Iterator<Item = Put>> {
+        let mut number = self.chains[usize::from(shard)];
+        let words = core::iter::from_fn(move || {
+            let put = *self.puts.get(usize::from(number))?;
+            number = self.next[usize::from(number)];
+            Some(put)
+        });
+        (number != Self::END).then_some(words)
+    }
+}
+
+const _: () = assert!(Runs::CAPACITY <= Puts::END as usize, "words are numbered in a byte");

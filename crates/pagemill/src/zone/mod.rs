@@ -1,0 +1,12 @@
+//! Zones: free frames as bitmaps, locks, watermarks.
+
+pub(crate) mod buddy;
+pub(crate) mod freed_words;
+pub(crate) mod pageblock;
+pub(crate) mod reserved;
+pub(crate) mod shard;
+pub(crate) mod shard_map;
+pub(crate) mod span;
+pub(crate) mod watermark;
+pub(crate) mod zone;
+pub(crate) mod zonelist;

@@ -1,0 +1,100 @@
+//! Reserved frames of a zone that have not been handed in yet.
+
+use core::ops::Range;
+
+use crate::base::sync::{AtomicU64, Ordering};
+use crate::base::units::{PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER};
+use crate::zone::span::{Span, Spans};
+
+/// The reserved frames of one pageblock, a bit for each.
+#[derive(Debug)]
+pub(crate) struct ReservedBlock([AtomicU64; PAGEBLOCK_NR_PAGES / WORD_NR_PAGES]);
+
+const WORD_NR_PAGES: usize = u64::BITS as usize;
+
+/// The reserved frames of a zone, by pageblock.
+///
+/// What is reserved does not change how large this is: the place for the books is chosen, and reserved,
+/// once their size is known.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reserved(&'static [ReservedBlock]);
+
+impl ReservedBlock {
+    pub(crate) fn new() -> Self {
+        Self(core::array::from_fn(|_| AtomicU64::new(0)))
+    }
+
+    /// Notes those of `pfns` that are in the pageblock, which begins at frame `first`.
+    fn add(&self, first: u64, pfns: &Range<u64>) {
+        for (start, word) in (first..).step_by(WORD_NR_PAGES).zip(&self.0) {
+            let within = |pfn: u64| pfn.clamp(start, start + WORD_NR_PAGES as u64) - start;
+            let (from, to) = (within(pfns.start), within(pfns.end));
+            if from < to {
+                // Relaxed: nobody else knows of the table yet.
+                word.fetch_or(u64::MAX << from & u64::MAX >> (64 - to), Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Reserved {
+    /// Notes which of `ranges` are in a zone of these spans; `table` has an entry for each pageblock.
+    pub(crate) fn new(
+        table: &'static [ReservedBlock],
+        spans: Spans,
+        ranges: impl Iterator<Item = Range<u64>>,
+    ) -> Self {
+        for pfns in ranges {
+            for span in spans.iter() {
+                let pfns = pfns.start.max(span.start)..pfns.end.min(span.end);
+                let mut pfn = pfns.start;
+                while pfn < pfns.end {
+                    let first = pfn >> PAGEBLOCK_ORDER.value() << PAGEBLOCK_ORDER.value();
+                    table[span.block(pfn) as usize].add(first, &pfns);
+                    pfn = first + PAGEBLOCK_NR_PAGES as u64;
+                }
+            }
+        }
+        Self(table)
+    }
+
+    /// Takes a frame of `span` out, and tells whether it was there.
+    pub(crate) fn take(&self, span: &Span, pfn: u64) -> bool {
+        let ReservedBlock(words) = &self.0[span.block(pfn) as usize];
+        let within = pfn % PAGEBLOCK_NR_PAGES as u64;
+        let position = usize::try_from(within).expect("less than a pageblock");
+        let bit = 1_u64 << (position % WORD_NR_PAGES);
+        // Relaxed: the caller owns the frame, so no other thread asks about it.
+        words[position / WORD_NR_PAGES].fetch_and(!bit, Ordering::Relaxed) & bit != 0
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use alloc::boxed::Box;
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    #[test]
+    fn each_reserved_frame_is_taken_once() {
+        // The second begins in the last pageblock of the first.
+        let of_zone = [
+            Span { start: 100, end: 1100, first_block: 0, first_frame: 0 },
+            Span { start: 1200, end: 2048, first_block: 2, first_frame: 1000 },
+        ];
+        let spans = Spans::new(Box::leak(Box::new(of_zone)));
+        let table: Vec<_> = (0..4).map(|_| ReservedBlock::new()).collect();
+        let ranges = [1000..1500, 3..105, 1400..1537, 64..128, 9..9, 1535..1537, 2000..9000];
+        let table = Box::leak(table.into_boxed_slice());
+        let reserved = Reserved::new(table, spans, ranges.iter().cloned());
+        for round in 0..2 {
+            for span in spans.iter() {
+                for pfn in span.start..span.end {
+                    let is_reserved = ranges.iter().any(|range| range.contains(&pfn));
+                    assert_eq!(reserved.take(span, pfn), is_reserved && round == 0, "{pfn}");
+                }
+            }
+        }
+    }
+}

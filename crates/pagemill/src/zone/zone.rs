@@ -1,0 +1,411 @@
+//! One zone: its free frames in shards, its limits, its counters.
+
+use crate::base::gfp::ZoneKind;
+use crate::base::migratetype::{MigrateType, NR_MIGRATE_TYPES};
+use crate::base::raw_page::{Class, ListId, RawPage};
+use crate::base::stats::ZoneEvents;
+use crate::base::sync::Counter;
+use crate::base::units::{MAX_ORDER, NodeId, Order, PAGEBLOCK_ORDER, Pfn};
+use crate::platform::platform::Platform;
+use crate::platform::trace::Event;
+use crate::zone::buddy::{Stolen, word_in_block};
+use crate::zone::freed_words::{Put, Puts};
+use crate::zone::pageblock::{Runs, WORD_NR_PAGES, nr_ones};
+use crate::zone::reserved::Reserved;
+use crate::zone::shard::Shard;
+use crate::zone::shard_map::Division;
+use crate::zone::span::{Span, Spans};
+use crate::zone::watermark::Marks;
+
+/// A range of a node's memory with one purpose.
+///
+/// Its free frames are in shards: a CPU takes from its own as long as there is something in it.
+#[derive(Debug)]
+pub(crate) struct Zone {
+    /// A power of two of them.
+    shards: &'static [Shard],
+    pub(crate) facts: ZoneFacts,
+    /// Frames that were free at the start or have been handed in; written with the marks.
+    pub(crate) managed: Counter,
+    pub(crate) marks: Marks,
+    pub(crate) reserved: Reserved,
+}
+
+/// What does not change about a zone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ZoneFacts {
+    pub(crate) index: u16,
+    pub(crate) kind: ZoneKind,
+    pub(crate) node: NodeId,
+    pub(crate) spans: Spans,
+    /// Frames of the memory map, reserved ones included.
+    pub(crate) present: u64,
+    /// Where its shards begin.
+    pub(crate) division: Division,
+}
+
+/// The number of a CPU, as far as it decides which shard of a zone it takes from first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Home(pub(crate) u32);
+
+impl Zone {
+    /// # Panics
+    /// If the number of shards is no power of two.
+    pub(crate) fn new(shards: &'static [Shard], facts: ZoneFacts, reserved: Reserved) -> Self {
+        assert!(shards.len().is_power_of_two(), "{} shards", shards.len());
+        let (managed, marks) = (Counter::new(), Marks::new());
+        let zone = Self { shards, facts, managed, marks, reserved };
+        zone.managed.set(zone.nr_free());
+        zone
+    }
+
+    /// Returns the number of free frames.
+    ///
+    /// # Concurrency
+    /// No lock is taken: of one shard, the number is a moment old; of several, it is a sum of moments,
+    /// so that frames that go from one to another meanwhile are counted twice or not at all.
+    #[inline]
+    pub(crate) fn nr_free(&self) -> u64 {
+        match self.shards {
+            [shard] => shard.nr_free(),
+            shards => shards.iter().map(Shard::nr_free).sum(),
+        }
+    }
+
+    /// Tells whether more than `nr` frames are free: by no more shards, from `home` on, than have them.
+    #[inline(never)]
+    pub(crate) fn has_more_than(&self, nr: u64, home: Home) -> bool {
+        let mut sum = 0;
+        self.shards_from(home).any(|shard| {
+            sum += shard.nr_free();
+            sum > nr
+        })
+    }
+
+    #[inline]
+    pub(crate) fn list(&self, migratetype: MigrateType) -> ListId {
+        ListId::new(self.facts.index, migratetype)
+    }
+
+    /// Takes up to `nr` single pages of a kind, as words of the frames' bitmap.
+    ///
+    /// Other shards are asked until there is half of it, and pageblocks of another kind only if there is
+    /// nothing else.
+    ///
+    /// # Concurrency
+    /// Holds the lock of each shard that is asked, one after the other, once or twice, for at most
+    /// [`Runs::CAPACITY`] words together.
+    #[inline]
+    pub(crate) fn rmqueue_bulk(
+        &self,
+        platform: &impl Platform,
+        home: Home,
+        migratetype: MigrateType,
+        nr: usize,
+        runs: &mut Runs,
+    ) -> usize {
+        let mut taken = 0;
+        for (shard, fallback) in self.ways(home, Order::ZERO) {
+            if taken * 2 >= nr.max(1) || fallback && taken > 0 || runs.is_full() {
+                break;
+            }
+            let mut held = shard.hold(platform);
+            taken += held.buddy().take_pages(migratetype, fallback, nr - taken, runs);
+            let stolen = held.buddy().take_stolen();
+            drop(held);
+            self.trace_stolen(platform, migratetype, stolen);
+        }
+        taken
+    }
+
+    /// Gives back single pages.
+    ///
+    /// # Panics
+    /// If a frame is free already or not of this zone.
+    ///
+    /// # Concurrency
+    /// Holds the lock of each shard that has some of them again and again, each time for at most
+    /// [`Runs::CAPACITY`] words.
+    pub(crate) fn free_pages(&self, platform: &impl Platform, pages: &[RawPage]) {
+        let mut rest = pages;
+        while !rest.is_empty() {
+            let mut puts = Puts::new();
+            rest = self.gather(rest, &mut puts);
+            for (shard, number) in self.shards.iter().zip(0..) {
+                if let Some(puts) = puts.of(number) {
+                    shard.hold(platform).buddy().put_all(puts);
+                }
+            }
+        }
+    }
+
+    /// Gathers pages into words of the frames' bitmap, by shard, and returns those that did not fit.
+    ///
+    /// # Panics
+    /// If a page is not of this zone, or as [`of_word`].
+    #[inline]
+    fn gather<'a>(&self, pages: &'a [RawPage], puts: &mut Puts) -> &'a [RawPage] {
+        let mut rest = pages;
+        let mut last = &Span::EMPTY;
+        puts.fill(|| {
+            let [first, others @ ..] = rest else { return None };
+            let pfn = first.pfn().value();
+            let is_near = |second: &RawPage| second.pfn().value() ^ pfn <= IN_WORD;
+            let (shard, block) = self.locate_near(&mut last, pfn);
+            let (mask, nr) = match others.first() {
+                Some(second) if is_near(second) => {
+                    let (mask, nr) = of_word(rest, pfn);
+                    rest = &rest[nr..];
+                    (mask, nr)
+                }
+                _ => {
+                    rest = others;
+                    (1 << (pfn & IN_WORD), 1)
+                }
+            };
+            Some((shard, Put::new(block, word_in_block(pfn), mask, nr)))
+        });
+        rest
+    }
+
+    /// Takes one block and counts it.
+    pub(crate) fn rmqueue(
+        &self,
+        platform: &impl Platform,
+        home: Home,
+        migratetype: MigrateType,
+        order: Order,
+        count: impl FnOnce(&ZoneEvents),
+    ) -> Option<RawPage> {
+        for (shard, fallback) in self.ways(home, order) {
+            let mut held = shard.hold(platform);
+            let Some(pfn) = held.buddy().take_block(migratetype, fallback, order) else { continue };
+            held.events().pgalloc.add(order.nr_pages() as u64);
+            count(held.events());
+            let stolen = held.buddy().take_stolen();
+            drop(held);
+            self.trace_stolen(platform, migratetype, stolen);
+            return Some(Class::new(self.list(migratetype), order).at(pfn));
+        }
+        None
+    }
+
+    /// Gives back one block and counts it.
+    ///
+    /// # Panics
+    /// If a frame is free already or not of this zone.
+    pub(crate) fn free(&self, platform: &impl Platform, pfn: Pfn, order: Order) {
+        let (shard, block) = self.locate(pfn.value());
+        // Then what lies between is, too: pageblocks that make a block follow each other.
+        self.locate(pfn.value() + order.nr_pages() as u64 - 1);
+        let mut held = self.shards[usize::from(shard)].hold(platform);
+        held.buddy().put_block(pfn, block, order);
+        held.events().pgfree.add(order.nr_pages() as u64);
+    }
+
+    /// Counts, under a lock, what went past the per-CPU lists.
+    pub(crate) fn count(&self, platform: &impl Platform, count: impl FnOnce(&ZoneEvents)) {
+        count(self.shards[0].hold(platform).events());
+    }
+
+    /// Yields the counters of each shard, for reading.
+    pub(crate) fn events(&self) -> impl Iterator<Item = &ZoneEvents> {
+        self.shards.iter().map(Shard::events)
+    }
+
+    /// Counts the free blocks of each order and the pageblocks, by kind of page.
+    ///
+    /// # Concurrency
+    /// Takes a shard's lock for [`Self::VIEW_STEP`] pageblocks at a time, so the sum of a zone in
+    /// use is of no single moment.
+    pub(crate) fn view(&self, platform: &impl Platform) -> ZoneView {
+        let mut view = ZoneView::default();
+        for shard in self.shards {
+            let nr_pageblocks = shard.hold(platform).buddy().nr_pageblocks();
+            for start in (0..nr_pageblocks).step_by(Self::VIEW_STEP) {
+                let range = start..nr_pageblocks.min(start + Self::VIEW_STEP);
+                let mut held = shard.hold(platform);
+                held.buddy().count_blocks(range.clone(), &mut view.free_blocks);
+                held.buddy().count_pageblocks(range, &mut view.pageblocks);
+            }
+        }
+        view
+    }
+
+    /// Calls `visit` for each free frame, a few pageblocks at a time.
+    pub(crate) fn for_each_free(&self, platform: &impl Platform, mut visit: impl FnMut(Pfn)) {
+        for shard in self.shards {
+            let nr_pageblocks = shard.hold(platform).buddy().nr_pageblocks();
+            for block in 0..nr_pageblocks {
+                shard.hold(platform).buddy().for_each_free(block, &mut visit);
+            }
+        }
+    }
+
+    /// Tells that the zone gave pages.
+    #[inline]
+    pub(crate) fn gave(
+        &self,
+        migratetype: MigrateType,
+        order: Order,
+        nr_pages: usize,
+        percpu_refill: bool,
+    ) -> Event {
+        let ZoneFacts { node, index: zone, .. } = self.facts;
+        Event::PageAllocZoneLocked { node, zone, migratetype, order, nr_pages, percpu_refill }
+    }
+
+    /// Tells that the zone got pages back from the list at position `list`.
+    pub(crate) fn got_back(&self, list: usize, nr_pages: usize) -> Event {
+        let ZoneFacts { node, index: zone, .. } = self.facts;
+        let migratetype = MigrateType::ALL[list % NR_MIGRATE_TYPES];
+        Event::PagePcpuDrain { node, zone, migratetype, nr_pages }
+    }
+
+    /// Tells what had to be taken from pageblocks of another kind, once the lock is let go.
+    #[inline]
+    fn trace_stolen(
+        &self,
+        platform: &impl Platform,
+        migratetype: MigrateType,
+        stolen: Option<Stolen>,
+    ) {
+        let Some(stolen) = stolen else { return };
+        platform.trace(Event::PageAllocExtfrag {
+            pfn: stolen.pageblock,
+            order: stolen.order,
+            migratetype,
+            fallback_migratetype: stolen.from,
+            change_ownership: stolen.is_whole,
+            nr_pageblocks: stolen.nr_pageblocks,
+        });
+    }
+
+    const VIEW_STEP: usize = 16;
+
+    /// Returns the shard that a CPU takes from first.
+    pub(crate) fn home(&self, Home(home): Home) -> &'static Shard {
+        &self.shards[home as usize & (self.shards.len() - 1)]
+    }
+
+    /// Yields all shards, from `home` on.
+    #[inline]
+    fn shards_from(&self, Home(home): Home) -> impl Iterator<Item = &'static Shard> + use<> {
+        let shards = self.shards;
+        (0..shards.len()).map(move |step| &shards[(home as usize + step) & (shards.len() - 1)])
+    }
+
+    /// Yields where to look for a block of `order`, and whether in pageblocks of other kinds too: first
+    /// without, in each shard that seems to have as many frames, then with, in all.
+    ///
+    /// Whole pageblocks are of no kind: for these there is no second time.
+    #[inline]
+    fn ways(
+        &self,
+        home: Home,
+        order: Order,
+    ) -> impl Iterator<Item = (&'static Shard, bool)> + use<> {
+        let nr_pages = order.nr_pages() as u64;
+        let once = self.shards.len() == 1 || order >= PAGEBLOCK_ORDER;
+        let own = self.shards_from(home).filter(move |shard| !once && shard.nr_free() >= nr_pages);
+        own.map(|shard| (shard, false)).chain(self.shards_from(home).map(|shard| (shard, true)))
+    }
+
+    /// Returns the positions of a frame's shard and of its pageblock in the zone.
+    ///
+    /// # Panics
+    /// If the frame is not of this zone.
+    fn locate(&self, pfn: u64) -> (u8, u32) {
+        self.locate_near(&mut &Span::EMPTY, pfn)
+    }
+
+    /// As [`locate`](Self::locate), for walks over many pages; see [`Spans::find_near`].
+    #[inline]
+    fn locate_near(&self, last: &mut &'static Span, pfn: u64) -> (u8, u32) {
+        let Some(span) = self.facts.spans.find_near(last, pfn) else { not_here(pfn) };
+        let block = span.block(pfn);
+        (self.facts.division.shard(block), block)
+    }
+}
+
+/// The state of a zone's frames, by kind of page and order.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ZoneView {
+    pub(crate) free_blocks: [[u64; MAX_ORDER.value() as usize + 1]; NR_MIGRATE_TYPES],
+    pub(crate) pageblocks: [u64; NR_MIGRATE_TYPES],
+}
+
+#[cold]
+#[inline(never)]
+fn not_here(pfn: u64) -> ! {
+    panic!("free of frame {pfn:#x}: it is not in this zone")
+}
+
+/// The bits of a frame number that tell its position in a word.
+const IN_WORD: u64 = WORD_NR_PAGES as u64 - 1;
+
+/// Returns the bits of those pages, from the first one on, that are in the word of frame `pfn`, the
+/// first one's, and their number.
+///
+/// # Panics
+/// If one of them occurs twice: a double free.
+#[inline(never)]
+fn of_word(pages: &[RawPage], pfn: u64) -> (u64, usize) {
+    const AT_ONCE: usize = 8;
+    let base = pfn & !IN_WORD;
+    if let Some(word) = pages.first_chunk::<WORD_NR_PAGES>()
+        && pfn == base
+        && word[WORD_NR_PAGES - 1].pfn().value() == base | IN_WORD
+        && follow_each_other(word)
+    {
+        return (u64::MAX, WORD_NR_PAGES);
+    }
+    let position = |page: &RawPage| page.pfn().value() ^ base;
+    let (mut mask, mut nr) = (0_u64, 0);
+    for group in pages.as_chunks::<AT_ONCE>().0 {
+        let first = position(&group[0]);
+        if first <= (WORD_NR_PAGES - AT_ONCE) as u64 && follow_each_other(group) {
+            mask |= ((1 << AT_ONCE) - 1) << first;
+        } else if group.iter().fold(0, |all, page| all | position(page)) <= IN_WORD {
+            mask = group.iter().fold(mask, |mask, page| mask | 1 << (position(page) & IN_WORD));
+        } else {
+            break;
+        }
+        nr += AT_ONCE;
+    }
+    while let Some(page) = pages.get(nr)
+        && position(page) <= IN_WORD
+    {
+        mask |= 1 << position(page);
+        nr += 1;
+    }
+    if nr_ones(mask) as usize != nr {
+        freed_twice(&pages[..nr], base);
+    }
+    (mask, nr)
+}
+
+#[cold]
+#[inline(never)]
+fn freed_twice(pages: &[RawPage], base: u64) -> ! {
+    let mut mask = 0_u64;
+    for page in pages {
+        let bit = 1 << (page.pfn().value() ^ base);
+        assert!(mask & bit == 0, "double free of frame {}", page.pfn());
+        mask |= bit;
+    }
+    unreachable!("there are as many bits as pages");
+}
+
+/// Tells whether pages follow each other in ascending order, as a refill leaves them.
+#[inline]
+fn follow_each_other<const N: usize>(pages: &[RawPage; N]) -> bool {
+    let first = pages[0].word();
+    let mut difference = 0;
+    #[expect(clippy::needless_range_loop, reason = "so it becomes one of vector instructions")]
+    for position in 0..N {
+        // Not checked for overflow, likewise: it would make another class, and none is the last.
+        difference |= pages[position].word() ^ first.wrapping_add(position as u64);
+    }
+    difference == 0
+}

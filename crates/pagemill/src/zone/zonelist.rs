@@ -1,0 +1,49 @@
+//! In which order a request looks at the zones.
+//!
+//! There is one list for each node that a request can prefer and each highest kind of zone that
+//! its flags admit. Nodes come by distance, the preferred one first; within a node the highest
+//! zone comes first, so that the scarce low memory is used last.
+
+use crate::base::gfp::{NR_ZONE_KINDS, ZoneKind};
+use crate::base::units::NodeId;
+use crate::zone::zone::Zone;
+
+/// The zones that a request may use, best first, as numbers.
+#[derive(Debug)]
+pub(crate) struct ZoneList(&'static [u16]);
+
+impl ZoneList {
+    pub(crate) const fn new(zones: &'static [u16]) -> Self {
+        Self(zones)
+    }
+
+    #[inline]
+    pub(crate) fn zones(&self) -> &'static [u16] {
+        self.0
+    }
+}
+
+/// Returns the position of a list among those of all nodes and kinds.
+#[inline]
+pub(crate) const fn position(node: NodeId, highest: ZoneKind) -> usize {
+    node.index() * NR_ZONE_KINDS + highest.index()
+}
+
+/// Fills `order` with the numbers of the zones up to kind `highest`, as seen from `node`.
+pub(crate) fn zone_order(
+    zones: &[Zone],
+    node: usize,
+    highest: ZoneKind,
+    distance: impl Fn(usize, usize) -> u8,
+    order: &mut [u16],
+) {
+    let eligible = zones.iter().filter(|zone| zone.facts.kind <= highest);
+    for (entry, zone) in order.iter_mut().zip(eligible) {
+        *entry = zone.facts.index;
+    }
+    order.sort_unstable_by_key(|&index| {
+        let facts = zones[usize::from(index)].facts;
+        let to = facts.node.index();
+        (distance(node, to), to, core::cmp::Reverse(facts.kind))
+    });
+}

@@ -16,8 +16,8 @@ pub(crate) use self::nfs::{NfsArgs, ServerArg, WorkloadArg};
 use self::nfsd::NfsdArgs;
 use self::xdp::XdpArgs;
 use crate::output::StdoutError;
-use crate::size::Size;
 use crate::usage::UsageError;
+use pagemill_bench::Size;
 
 /// A page allocator with a bulk interface: measures it and shows its state.
 ///

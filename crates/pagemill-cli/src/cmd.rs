@@ -11,8 +11,8 @@ use pagemill_host::{
     AllocatorConfig, ArenaConfig, Host, HostError, Traced, Tracer, allocator, traced_allocator,
 };
 
-use crate::size::Size;
 use crate::usage::UsageError;
+use pagemill_bench::Size;
 
 /// Builds an allocator that nobody has used yet.
 ///

@@ -5,14 +5,12 @@
 extern crate alloc;
 
 mod args;
-mod bench;
 mod cmd;
 mod interrupt;
 mod nfsd;
 mod output;
 mod plan;
 mod report;
-mod size;
 mod usage;
 mod xdp;
 

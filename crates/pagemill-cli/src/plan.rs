@@ -15,12 +15,12 @@ use crate::args::{
     ArenaArgs, BulkArgs, CpuList, FragArgs, HugeArg, InfoArgs, LatencyArgs, PoolArgs, RpcArgs,
     ShapeArg,
 };
-use crate::bench::{
+use crate::output::Output;
+use crate::usage::UsageError;
+use pagemill_bench::Size;
+use pagemill_bench::{
     Experiment, FragExperiment, LatencyExperiment, PoolExperiment, RefillExperiment, Shape, frag,
 };
-use crate::output::Output;
-use crate::size::Size;
-use crate::usage::UsageError;
 
 /// Everything that `bench bulk` needs.
 #[derive(Debug)]

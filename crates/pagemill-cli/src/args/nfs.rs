@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::at_least_one;
-use crate::size::Size;
+use pagemill_bench::Size;
 
 /// The options of `bench nfs`.
 #[derive(Clone, Debug, Args)]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use pagemill_xdp::Name;
 
-use crate::size::Size;
+use pagemill_bench::Size;
 
 /// Which command.
 #[derive(Debug, Args)]

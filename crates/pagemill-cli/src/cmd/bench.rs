@@ -8,25 +8,26 @@ use pagemill_host::{Cpus, Host, Machine};
 
 use super::{fresh_allocator, peers, traced};
 use crate::args::{BenchArgs, ExperimentArgs};
-use crate::bench::experiment::{pcp_batch, pcp_high};
-use crate::bench::frag::Kinds;
-use crate::bench::holds::{HoldMeter, longest_gap};
-use crate::bench::nfs::load;
-use crate::bench::nfs::own::{OwnFolder, OwnServer};
-use crate::bench::nfs::proto::Credential;
-use crate::bench::nfs::sink::{self, Written};
-use crate::bench::nfs::target::Target;
-use crate::bench::refill::RefillRow;
-use crate::bench::{self, Clock, Results, Spread, frames};
 use crate::output::{self, Output};
 use crate::plan::{self, BulkPlan, FragPlan, LatencyPlan, NfsPlan, PoolPlan, RpcPlan};
-use crate::report::frag::FragReport;
-use crate::report::latency::LatencyReport;
-use crate::report::nfs::NfsReport;
-use crate::report::pool::PoolReport;
-use crate::report::refill::RefillReport;
-use crate::report::{self, Context};
-use crate::size::Size;
+
+use pagemill_bench::Size;
+use pagemill_bench::bulk::experiment::{pcp_batch, pcp_high};
+use pagemill_bench::frag::Kinds;
+use pagemill_bench::latency::holds::{HoldMeter, longest_gap};
+use pagemill_bench::nfs::load;
+use pagemill_bench::nfs::own::{OwnFolder, OwnServer};
+use pagemill_bench::nfs::proto::Credential;
+use pagemill_bench::nfs::sink::{self, Written};
+use pagemill_bench::nfs::target::Target;
+use pagemill_bench::refill::RefillRow;
+use pagemill_bench::report::Context;
+use pagemill_bench::report::frag::FragReport;
+use pagemill_bench::report::latency::LatencyReport;
+use pagemill_bench::report::nfs::NfsReport;
+use pagemill_bench::report::pool::PoolReport;
+use pagemill_bench::report::refill::RefillReport;
+use pagemill_bench::{Clock, Results, Spread, frames};
 
 /// Carries out the experiment that was asked for, or the quick selection.
 ///
@@ -114,7 +115,7 @@ fn nfs(plan: NfsPlan) -> anyhow::Result<()> {
 fn pool(plan: PoolPlan) -> anyhow::Result<()> {
     let frames = fresh_allocator(plan.arena)?;
     let context = timed(&frames, plan.experiment);
-    let owner = bench::pool::install(frames::install(frames))?;
+    let owner = pagemill_bench::pool::install(frames::install(frames))?;
     let progress = progress_bar(context.experiment.nr_steps());
     let findings = context.experiment.run(owner, context.clock, || progress.inc(1))?;
     progress.finish_and_clear();
@@ -181,7 +182,7 @@ pub(super) fn warn_of_debug_build() {
 
 /// Warns where runs differ so much that their medians say little.
 fn warn_of_spreads(figures: impl IntoIterator<Item = (String, Spread)>) {
-    if let Some(line) = report::spread::warning(figures) {
+    if let Some(line) = pagemill_bench::report::spread::warning(figures) {
         output::note(&line);
     }
 }
@@ -211,14 +212,14 @@ fn report(
     // What goes to the standard output for a program must be all that goes there.
     let for_people = ![&json, &svg].into_iter().flatten().any(Output::is_stdout);
     if let Some(output) = json {
-        output.write(&report::json::bulk(context, results)?)?;
+        output.write(&pagemill_bench::report::json::bulk(context, results)?)?;
     }
     if let Some(output) = svg {
-        output.write(&report::svg::bulk(context, results)?)?;
+        output.write(&pagemill_bench::report::svg::bulk(context, results)?)?;
     }
     if for_people {
-        let table = report::table::bulk(context, results);
-        let sentence = report::sentence::bulk(results);
+        let table = pagemill_bench::report::table::bulk(context, results);
+        let sentence = pagemill_bench::report::sentence::bulk(results);
         output::print(&format!("{table}\n{sentence}\n"))?;
     }
     Ok(())

@@ -15,7 +15,6 @@ use pagemill_xdp::{
 use super::bench::{progress_bar, warn_of_debug_build};
 use super::fresh_allocator;
 use crate::args::xdp::{XdpArgs, XdpCommand};
-use crate::bench::frames;
 use crate::interrupt::Interrupt;
 use crate::output::{self, Output};
 use crate::plan::xdp::{self as plan, BenchPlan, Fate, Polling, RunPlan};
@@ -23,6 +22,7 @@ use crate::report::xdp::{RunReport, TrialReport};
 use crate::xdp::drive::{Ended, LatestTotals, Totals, drive};
 use crate::xdp::supply::{Source, Supply, TakeBack, page_pool};
 use crate::xdp::{holder, trial};
+use pagemill_bench::frames;
 
 /// Carries out the command that was asked for.
 ///

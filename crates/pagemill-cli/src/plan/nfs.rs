@@ -9,13 +9,13 @@ use std::os::unix::fs::MetadataExt;
 use anyhow::Context as _;
 
 use crate::args::{NfsArgs, ServerArg, WorkloadArg};
-use crate::bench::NfsExperiment;
-use crate::bench::nfs::meter::Meter;
-use crate::bench::nfs::proto::Credential;
-use crate::bench::nfs::target::{Target, TargetKind};
-use crate::bench::nfs::{Operation, Workload};
 use crate::output::Output;
 use crate::usage::UsageError;
+use pagemill_bench::NfsExperiment;
+use pagemill_bench::nfs::meter::Meter;
+use pagemill_bench::nfs::proto::Credential;
+use pagemill_bench::nfs::target::{Target, TargetKind};
+use pagemill_bench::nfs::{Operation, Workload};
 
 /// Everything that `bench nfs` needs.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use pagemill_pool::{
 };
 use pagemill_xdp::{AllocatorPool, Frame, FramePool, Refill};
 
-use crate::bench::frames::Frames;
+use pagemill_bench::frames::Frames;
 
 /// The allocator that all pages come from.
 pub(crate) type Source = Static<Frames>;

@@ -1,0 +1,5 @@
+//! How long single calls take beside other threads, and how long locks are held.
+
+pub mod calls;
+pub mod holds;
+pub mod waits;

@@ -1,0 +1,299 @@
+//! A receive ring that is refilled from a page pool, one page at a time or in bulk.
+//!
+//! The driver of the bulk allocator's patch series, in small: a ring of descriptors, each with a
+//! page; packets arrive in polls of 64; each gets its verdict, and then the ring is refilled. The
+//! verdict is one of three, see [`Case`]. Beside the pool, the same loop runs with a static stack of
+//! buffers: the limit, which no pool can be faster than.
+//!
+//! Pages are not touched: it is the pool that is measured. What a packet costs besides is a stretch
+//! of arithmetic whose length is an option; so it can be told at which cost of a packet the gain
+//! of bulk is how large.
+
+pub mod driver;
+pub mod paths;
+pub mod stack;
+
+use core::time::Duration;
+use std::sync::OnceLock;
+
+use anyhow::Context as _;
+use pagemill::{CpuId, Page, Static};
+use pagemill_pool::{Named, NamedPool, NoDma, PagePool, PoolOwner, PoolParams};
+
+use self::driver::{Driver, Timing, Work};
+use self::paths::PathRow;
+use self::stack::Stack;
+use crate::frames::Frames;
+use crate::{Clock, Spread};
+
+/// What is measured, and how often.
+#[derive(Clone, Debug)]
+pub struct PoolExperiment {
+    /// Times that each cell is measured.
+    pub runs: usize,
+    /// How long each measurement lasts, about.
+    pub slice: Duration,
+    /// Nanoseconds of other work for each packet, in turn.
+    pub work_ns: Vec<u32>,
+    /// The CPU of the driver.
+    pub driver_cpu: CpuId,
+    /// The CPU that frees pages which were held.
+    pub stack_cpu: CpuId,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Case {
+    /// It is dropped, or sent out where it came in: its page returns directly.
+    Drop,
+    /// It is sent out elsewhere: its page returns through the ring, a poll's at once.
+    Redirect,
+    /// A stack keeps it: its page leaves the pool, and the stack's thread frees it.
+    Hold,
+}
+
+impl Case {
+    /// Returns the name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Drop => "drop",
+            Self::Redirect => "redirect",
+            Self::Hold => "hold",
+        }
+    }
+}
+
+/// Where the driver's pages come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// A pool that asks the page allocator for one page at a time, as Linux's did before the series.
+    Single,
+    /// A pool that asks for 64.
+    Bulk,
+    /// A static stack of buffers.
+    Limit,
+}
+
+impl Way {
+    /// Every way, in the order of reports.
+    pub const ALL: [Self; 3] = [Self::Single, Self::Bulk, Self::Limit];
+
+    /// Returns the name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Single => "single",
+            Self::Bulk => "bulk",
+            Self::Limit => "limit",
+        }
+    }
+
+    const fn index(self) -> usize {
+        match self {
+            Self::Single => 0,
+            Self::Bulk => 1,
+            Self::Limit => 2,
+        }
+    }
+}
+
+/// What packets of one case cost, beside one amount of other work.
+#[derive(Clone, Debug)]
+pub struct PoolRow {
+    /// What became of them.
+    pub case: Case,
+    /// Nanoseconds of other work for each.
+    pub work_ns: u32,
+    /// Nanoseconds for each packet, by [`Way`].
+    pub ns: [Spread; 3],
+    /// Which share of it the refill of the ring took, by [`Way`].
+    pub refill_share: [f64; 3],
+    /// How many more packets bulk moved than single pages in the same run, as a share.
+    pub gain: Spread,
+}
+
+impl PoolRow {
+    /// Returns the median cost of a packet.
+    pub fn cost_ns(&self, way: Way) -> f64 {
+        self.ns[way.index()].median
+    }
+
+    /// Returns the share of the refill.
+    pub fn share(&self, way: Way) -> f64 {
+        self.refill_share[way.index()]
+    }
+}
+
+/// Everything that was found.
+#[derive(Clone, Debug)]
+pub struct PoolFindings {
+    /// The driver's loop.
+    pub rows: Vec<PoolRow>,
+    /// Single pages on each path through the pool.
+    pub paths: Vec<PathRow>,
+}
+
+static POOL: OnceLock<PagePool<Page<Static<Frames>>>> = OnceLock::new();
+
+/// The name of the pool in its static.
+#[derive(Debug)]
+pub enum Rx {}
+
+impl NamedPool for Rx {
+    type Block = Page<Static<Frames>>;
+    type Mapper = NoDma;
+
+    fn pool() -> &'static PagePool<Page<Static<Frames>>> {
+        POOL.get().expect("made before its owner")
+    }
+}
+
+/// The owner of the pool that is measured.
+pub type Owner = PoolOwner<Named<Rx>>;
+
+/// Makes the pool over `source`, and becomes its owner.
+///
+/// # Errors
+/// None that is known of: a process measures once, with parameters that are valid.
+pub fn install(source: Static<Frames>) -> anyhow::Result<Owner> {
+    let pool = PagePool::new(&PoolParams::new(), source, NoDma)?;
+    anyhow::ensure!(POOL.set(pool).is_ok(), "a process measures once");
+    PoolOwner::claim(Named::new()).context("a process measures once")
+}
+
+impl PoolFindings {
+    /// Returns every time with its name.
+    pub fn figures(&self) -> impl Iterator<Item = (String, Spread)> + '_ {
+        let rows = self.rows.iter().flat_map(|row| {
+            let name = |way: Way| format!("{} {} ns {}", row.case.name(), row.work_ns, way.name());
+            Way::ALL.map(|way| (name(way), row.ns[way.index()]))
+        });
+        rows.chain(self.paths.iter().map(|row| (row.path.name().to_owned(), row.ns)))
+    }
+}
+
+impl PoolExperiment {
+    /// Returns whether one CPU does the driver's work and the stack's.
+    pub fn has_one_cpu(&self) -> bool {
+        self.driver_cpu == self.stack_cpu
+    }
+
+    /// Returns how many steps [`run`](Self::run) reports.
+    pub fn nr_steps(&self) -> usize {
+        (self.cells().len() + 1) * self.runs
+    }
+
+    /// Measures, and calls `step` after each cell of each run; cells and ways take turns.
+    ///
+    /// # Errors
+    /// If a thread cannot be bound to its CPU, or the arena runs out of pages.
+    pub fn run(
+        &self,
+        mut owner: Owner,
+        clock: Clock,
+        mut step: impl FnMut(),
+    ) -> anyhow::Result<PoolFindings> {
+        pagemill_host::Cpus::pin_to(self.driver_cpu)?;
+        let cells = self.cells();
+        let mut timings = vec![[const { Vec::new() }; 3]; cells.len()];
+        let mut paths = paths::Figures::default();
+        let work = Work::calibrate(clock);
+        let stack = Stack::start(self.stack_cpu)?;
+        for _ in 0..self.runs {
+            for (&(case, work_ns), timings) in cells.iter().zip(&mut timings) {
+                let mut driver = Driver { clock, slice: self.slice, case, work: work.of(work_ns) };
+                for way in Way::ALL {
+                    let timing = driver.measure(way, &mut owner, &stack)?;
+                    timings[way.index()].push(timing);
+                }
+                step();
+            }
+            paths.measure(&mut owner, clock, self.slice)?;
+            step();
+        }
+        owner.shutdown().wait(|_| false)?;
+        let rows = cells.into_iter().zip(timings);
+        let rows = rows.map(|((case, work_ns), timings)| row(case, work_ns, &timings, clock));
+        Ok(PoolFindings { rows: rows.collect(), paths: paths.rows() })
+    }
+
+    /// Returns what is measured: all cases without other work, and held packets with all of it.
+    fn cells(&self) -> Vec<(Case, u32)> {
+        let bare = [Case::Drop, Case::Redirect].map(|case| (case, 0));
+        let held = self.work_ns.iter().map(|&work_ns| (Case::Hold, work_ns));
+        bare.into_iter().chain(held).collect()
+    }
+}
+
+fn row(case: Case, work_ns: u32, timings: &[Vec<Timing>; 3], clock: Clock) -> PoolRow {
+    let ns = |timing: &Timing| timing.ns_per_packet(clock);
+    let gains =
+        timings[0].iter().zip(&timings[1]).map(|(single, bulk)| ns(single) / ns(bulk) - 1.0);
+    PoolRow {
+        case,
+        work_ns,
+        ns: core::array::from_fn(|way| Spread::of(timings[way].iter().map(ns))),
+        refill_share: core::array::from_fn(|way| {
+            Spread::of(timings[way].iter().map(|timing| timing.refill_share(clock))).median
+        }),
+        gain: Spread::of(gains),
+    }
+}
+
+/// Finds the cost of a packet at which bulk gains `gain`, between the measured ones; beyond them, by
+/// what bulk saves on a packet at the last one.
+pub fn cost_at_gain(rows: &[PoolRow], gain: f64) -> Option<(f64, Found)> {
+    let held: Vec<_> = rows.iter().filter(|row| row.case == Case::Hold).collect();
+    let point = |row: &PoolRow| (row.cost_ns(Way::Bulk), row.gain.median);
+    for pair in held.windows(2) {
+        let [(low_ns, high_gain), (high_ns, low_gain)] = [point(pair[0]), point(pair[1])];
+        if high_gain >= gain && low_gain < gain {
+            // The gain is what is saved over the cost, so its inverse is linear in the cost.
+            let (from, to) = (1.0 / high_gain, 1.0 / low_gain.max(1e-6));
+            let share = (1.0 / gain - from) / (to - from);
+            return Some((low_ns + share * (high_ns - low_ns), Found::Between));
+        }
+    }
+    let last = held.last()?;
+    let saved = last.cost_ns(Way::Single) - last.cost_ns(Way::Bulk);
+    (point(last).1 >= gain).then(|| (saved / gain, Found::Beyond))
+}
+
+/// How a cost was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Between two that were measured.
+    Between,
+    /// Beyond the largest that was measured.
+    Beyond,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(work_ns: u32, single: f64, bulk: f64) -> PoolRow {
+        let spread = |ns: f64| Spread::of([ns]);
+        PoolRow {
+            case: Case::Hold,
+            work_ns,
+            ns: [spread(single), spread(bulk), spread(1.0)],
+            refill_share: [0.5, 0.2, 0.1],
+            gain: spread(single / bulk - 1.0),
+        }
+    }
+
+    #[test]
+    fn the_cost_at_a_gain_is_found_between_two_rows_or_beyond_the_last() {
+        // Ten ns are saved on each packet, so 5 % are gained where one costs 200 ns.
+        let rows: Vec<_> =
+            [10, 100, 300].map(|ns| held(ns, f64::from(ns) + 10.0, ns.into())).into();
+        let (cost, found) = cost_at_gain(&rows, 0.05).unwrap();
+        assert!((cost - 200.0).abs() < 1e-6, "{cost}");
+        assert_eq!(found, Found::Between);
+        let (cost, found) = cost_at_gain(&rows[..2], 0.05).unwrap();
+        assert!((cost - 200.0).abs() < 1e-6, "{cost}");
+        assert_eq!(found, Found::Beyond);
+        assert!(cost_at_gain(&rows[2..], 0.05).is_none(), "it was never that much");
+        assert!(cost_at_gain(&[], 0.05).is_none());
+    }
+}

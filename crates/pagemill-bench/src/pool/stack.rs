@@ -1,0 +1,70 @@
+//! The stack that keeps packets: a thread, on another CPU where there are two, which frees their
+//! pages.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use anyhow::Context as _;
+use pagemill::{CpuId, Page, Static};
+use pagemill_host::Cpus;
+
+use crate::frames::Frames;
+
+type Held = Vec<Page<Static<Frames>>>;
+
+/// A thread that frees pages one by one, as the last user of a packet does, and gives the empty
+/// vector back.
+#[derive(Debug)]
+pub struct Stack {
+    work: Option<SyncSender<Held>>,
+    done: Receiver<Held>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Stack {
+    /// Starts the thread on `cpu`.
+    ///
+    /// # Errors
+    /// If it cannot be bound to that CPU.
+    pub fn start(cpu: CpuId) -> anyhow::Result<Self> {
+        let (work, todo) = sync_channel::<Held>(1);
+        let (tell, done) = sync_channel(1);
+        let (pinned, is_pinned) = sync_channel(1);
+        let thread = std::thread::spawn(move || {
+            let outcome = Cpus::pin_to(cpu);
+            let go_on = outcome.is_ok();
+            if pinned.send(outcome).is_err() || !go_on {
+                return;
+            }
+            for mut held in todo {
+                held.drain(..).for_each(drop);
+                if tell.send(held).is_err() {
+                    return;
+                }
+            }
+        });
+        let stack = Self { work: Some(work), done, thread: Some(thread) };
+        is_pinned.recv().context("the stack's thread ended")??;
+        Ok(stack)
+    }
+
+    /// Has the pages freed, and waits for that.
+    ///
+    /// # Errors
+    /// If the thread has ended.
+    pub fn free(&self, held: Held) -> anyhow::Result<Held> {
+        let work = self.work.as_ref().context("the stack's thread ended")?;
+        work.send(held).ok().context("the stack's thread ended")?;
+        self.done.recv().context("the stack's thread ended")
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        self.work = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has been told already.
+            let _ended = thread.join();
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! The figures of `bench bulk` as JSON, and the parts that others have in common with it.
+//!
+//! The field names are a promise, written down in `docs/bench-json.md`: a field is added without
+//! further ado, and one that is renamed, removed or changed in meaning raises [`SCHEMA_VERSION`].
+//!
+//! | field | what |
+//! | --- | --- |
+//! | `schema_version` | the number of this schema |
+//! | `pagemill_version`, `debug_build` | the program; figures of a debug build mean nothing |
+//! | `command` | always `bench bulk` |
+//! | `machine` | what is known of the machine; `null` for what is not |
+//! | `arena` | `len_bytes`, and `kind`: `backing`, `pages`, `prefaulted`, `locked` |
+//! | `pcp` | `high` and `batch` of a CPU's list |
+//! | `clock` | `tsc_hz`, or `null` where the system's clock was used, and `overhead_ns` |
+//! | `runs`, `slice_ms`, `cpus`, `burst_pages` | how the measurements were made |
+//! | `limit` | for each `n`: `ns`, `ns_min`, `ns_max` |
+//! | `rows` | for each cell, see [`JsonRow`] |
+
+use pagemill_host::{ArenaKind, ArenaPages, Backing, Machine};
+use serde::Serialize;
+
+use super::Context;
+use crate::{LimitRow, Results, Row, Spread};
+
+/// The number of the schema.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Returns the figures and their circumstances as JSON.
+///
+/// # Errors
+/// None that is known of: numbers and texts can all be written.
+pub fn bulk(context: &Context, results: &Results) -> anyhow::Result<String> {
+    let document = Document::of(context, results);
+    let mut text = serde_json::to_string_pretty(&document)?;
+    text.push('\n');
+    Ok(text)
+}
+
+#[derive(Debug, Serialize)]
+struct Document {
+    #[serde(flatten)]
+    head: JsonHead,
+    runs: usize,
+    slice_ms: u128,
+    cpus: Vec<u32>,
+    burst_pages: usize,
+    limit: Vec<JsonLimit>,
+    rows: Vec<JsonRow>,
+}
+
+impl Document {
+    fn of(context: &Context, results: &Results) -> Self {
+        let experiment = &context.experiment;
+        let threads = experiment.cpus.len();
+        Self {
+            head: JsonHead::of(context, SCHEMA_VERSION, "bench bulk"),
+            runs: experiment.runs,
+            slice_ms: experiment.slice.as_millis(),
+            cpus: experiment.cpus.iter().map(|cpu| cpu.value()).collect(),
+            burst_pages: experiment.burst_pages,
+            limit: results.limit.iter().map(JsonLimit::of).collect(),
+            rows: results.rows.iter().map(|row| JsonRow::of(context, row, threads)).collect(),
+        }
+    }
+}
+
+/// What documents about an allocator begin with.
+#[derive(Debug, Serialize)]
+pub struct JsonHead {
+    schema_version: u32,
+    pagemill_version: &'static str,
+    debug_build: bool,
+    command: &'static str,
+    machine: JsonMachine,
+    arena: JsonArena,
+    pcp: JsonPcp,
+    clock: JsonClock,
+}
+
+impl JsonHead {
+    /// Names the circumstances of an experiment.
+    pub fn of<E>(context: &Context<E>, schema_version: u32, command: &'static str) -> Self {
+        Self {
+            schema_version,
+            pagemill_version: env!("CARGO_PKG_VERSION"),
+            debug_build: cfg!(debug_assertions),
+            command,
+            machine: JsonMachine::of(context),
+            arena: JsonArena::of(context.arena.bytes(), context.arena_kind),
+            pcp: JsonPcp::of(context),
+            clock: JsonClock::of(context),
+        }
+    }
+}
+
+/// The middle one of some figures, and between which they lie.
+#[derive(Debug, Serialize)]
+pub struct JsonSpread {
+    median: f64,
+    min: f64,
+    max: f64,
+}
+
+impl JsonSpread {
+    /// Rounds figures.
+    pub fn of(spread: Spread) -> Self {
+        let [median, min, max] = [spread.median, spread.min, spread.max].map(rounded);
+        Self { median, min, max }
+    }
+}
+
+/// The machine, under the names of [`Machine`].
+#[derive(Debug, Serialize)]
+pub struct JsonMachine {
+    cpu_model: Option<String>,
+    nr_cpus: Option<u32>,
+    kernel_release: Option<String>,
+    governor: Option<String>,
+    transparent_huge_pages: Option<String>,
+    nr_hugepages: Option<u64>,
+    memory_bytes: Option<u64>,
+    rseq: Option<bool>,
+}
+
+impl JsonMachine {
+    /// Names what is known of the machine.
+    pub fn of<E>(context: &Context<E>) -> Self {
+        context.machine.clone().into()
+    }
+}
+
+impl From<Machine> for JsonMachine {
+    fn from(machine: Machine) -> Self {
+        Self {
+            cpu_model: machine.cpu_model,
+            nr_cpus: machine.nr_cpus,
+            kernel_release: machine.kernel_release,
+            governor: machine.governor,
+            transparent_huge_pages: machine.transparent_huge_pages,
+            nr_hugepages: machine.nr_hugepages,
+            memory_bytes: machine.memory_bytes,
+            rseq: machine.rseq,
+        }
+    }
+}
+
+/// The memory that pages were allocated from.
+#[derive(Debug, Serialize)]
+pub struct JsonArena {
+    len_bytes: u64,
+    kind: JsonKind,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonKind {
+    backing: &'static str,
+    pages: &'static str,
+    prefaulted: bool,
+    locked: bool,
+}
+
+impl JsonArena {
+    /// Names what an arena is.
+    pub fn of(len_bytes: u64, kind: ArenaKind) -> Self {
+        let backing = match kind.backing {
+            Backing::Anonymous => "anonymous",
+            Backing::Memfd => "memfd",
+            _ => "unknown",
+        };
+        let pages = match kind.pages {
+            ArenaPages::Base => "base",
+            ArenaPages::Transparent => "transparent",
+            ArenaPages::HugeTlb => "hugetlb",
+            _ => "unknown",
+        };
+        let ArenaKind { prefaulted, locked, .. } = kind;
+        Self { len_bytes, kind: JsonKind { backing, pages, prefaulted, locked } }
+    }
+}
+
+/// The sizes of a CPU's list.
+#[derive(Debug, Serialize)]
+pub struct JsonPcp {
+    high: usize,
+    batch: usize,
+}
+
+impl JsonPcp {
+    /// Names the sizes of a CPU's list.
+    pub fn of<E>(context: &Context<E>) -> Self {
+        Self { high: context.pcp_high, batch: context.pcp_batch }
+    }
+}
+
+/// What was timed with.
+#[derive(Debug, Serialize)]
+pub struct JsonClock {
+    tsc_hz: Option<u64>,
+    overhead_ns: f64,
+}
+
+impl JsonClock {
+    /// Names the clock and what reading it costs.
+    pub fn of<E>(context: &Context<E>) -> Self {
+        let clock = context.clock;
+        Self { tsc_hz: clock.tsc_hz(), overhead_ns: rounded(clock.overhead_ns()) }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct JsonLimit {
+    n: usize,
+    ns: f64,
+    ns_min: f64,
+    ns_max: f64,
+}
+
+impl JsonLimit {
+    fn of(row: &LimitRow) -> Self {
+        let [ns, ns_min, ns_max] = figures(row.ns);
+        Self { n: row.n, ns, ns_min, ns_max }
+    }
+}
+
+/// One cell; times are ns per page and thread, medians of the runs, with the smallest and largest.
+///
+/// `cycles` are ticks of the time stamp counter, `null` where it is not the clock. In the shape
+/// `ping`, `both` is timed on its own and need not be the sum of the halves.
+#[derive(Debug, Serialize)]
+struct JsonRow {
+    shape: &'static str,
+    op: &'static str,
+    n: usize,
+    threads: usize,
+    alloc_ns: f64,
+    alloc_ns_min: f64,
+    alloc_ns_max: f64,
+    free_ns: f64,
+    free_ns_min: f64,
+    free_ns_max: f64,
+    both_ns: f64,
+    both_ns_min: f64,
+    both_ns_max: f64,
+    alloc_cycles: Option<f64>,
+    free_cycles: Option<f64>,
+    both_cycles: Option<f64>,
+}
+
+impl JsonRow {
+    fn of(context: &Context, row: &Row, threads: usize) -> Self {
+        let [alloc_ns, alloc_ns_min, alloc_ns_max] = figures(row.alloc);
+        let [free_ns, free_ns_min, free_ns_max] = figures(row.free);
+        let [both_ns, both_ns_min, both_ns_max] = figures(row.both);
+        let cycles = |spread: Spread| context.clock.cycles(spread.median).map(rounded);
+        Self {
+            shape: row.shape.name(),
+            op: row.operation.name(),
+            n: row.n,
+            threads,
+            alloc_ns,
+            alloc_ns_min,
+            alloc_ns_max,
+            free_ns,
+            free_ns_min,
+            free_ns_max,
+            both_ns,
+            both_ns_min,
+            both_ns_max,
+            alloc_cycles: cycles(row.alloc),
+            free_cycles: cycles(row.free),
+            both_cycles: cycles(row.both),
+        }
+    }
+}
+
+/// Returns median, smallest and largest.
+fn figures(spread: Spread) -> [f64; 3] {
+    [spread.median, spread.min, spread.max].map(rounded)
+}
+
+/// Drops what is below a picosecond, which nothing here can measure.
+pub fn rounded(ns: f64) -> f64 {
+    (ns * 1e3).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::bulk::results;
+    use crate::report::samples;
+
+    #[test]
+    fn every_cell_has_its_figures_under_the_promised_names() {
+        let context = samples::context();
+        let text = bulk(&context, &results::samples::results()).unwrap();
+        let document: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(document["schema_version"], 1);
+        assert_eq!(document["machine"]["cpu_model"], "Mill 1");
+        assert_eq!(document["machine"]["governor"], Value::Null);
+        assert_eq!(document["arena"]["kind"]["pages"], "base");
+        assert_eq!(document["cpus"], serde_json::json!([0, 3]));
+        let rows = document["rows"].as_array().unwrap();
+        assert_eq!(rows.len(), 18);
+        let row = rows.iter().find(|row| row["shape"] == "burst" && row["op"] == "list").unwrap();
+        assert_eq!(row["n"], 1);
+        assert_eq!(row["threads"], 2);
+        assert_eq!(row["alloc_ns"], 15.0);
+        assert_eq!(row["free_ns_min"], 13.5);
+        assert_eq!(row["both_ns_max"], 36.0);
+        assert_eq!(row["alloc_cycles"].is_number(), context.clock.tsc_hz().is_some());
+        assert_eq!(document["limit"][0]["ns"], 2.0);
+    }
+}

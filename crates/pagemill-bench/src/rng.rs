@@ -1,0 +1,47 @@
+//! Random numbers that come again with their seed, on every machine.
+
+/// A xorshift generator: its numbers are part of what a seed promises, so it is our own.
+#[derive(Clone, Debug)]
+pub struct Rng(u64);
+
+impl Rng {
+    /// Starts from `seed`; similar seeds do not give similar numbers.
+    pub fn new(seed: u64) -> Self {
+        let mut rng = Self((seed ^ 0x9e37_79b9_7f4a_7c15).max(1));
+        for _ in 0..8 {
+            rng.next();
+        }
+        rng
+    }
+
+    /// Returns a number below `end`.
+    pub fn below(&mut self, end: usize) -> usize {
+        let below = (u128::from(self.next()) * end as u128) >> u64::BITS;
+        usize::try_from(below).expect("it is below a usize")
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_come_again_with_their_seed_and_reach_everywhere() {
+        let draw = |seed| {
+            let mut rng = Rng::new(seed);
+            (0..1000).map(|_| rng.below(10)).collect::<Vec<_>>()
+        };
+        assert_eq!(draw(1), draw(1));
+        assert_ne!(draw(1), draw(2));
+        for number in 0..10 {
+            assert!((50..200).contains(&draw(3).iter().filter(|&&drawn| drawn == number).count()));
+        }
+    }
+}

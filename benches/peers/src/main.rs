@@ -14,7 +14,6 @@ mod peer;
 mod peers;
 mod raw;
 mod report;
-mod rng;
 mod rows;
 mod scenario;
 mod seat;

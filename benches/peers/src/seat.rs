@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::peer::{Batch, Peer};
 use crate::raw::line::{Consumer, Producer, line};
-use crate::rng::Rng;
+use pagemill_bench::rng::Rng;
 
 /// Pages per call wherever it is not varied.
 pub(crate) const BATCH: usize = 64;

@@ -1,9 +1,7 @@
 //! The allocators that are measured: in statics, so that a page is a handle of 8 bytes.
 
 use pagemill::{OnceAllocator, Page, PageAllocator, Static, StaticAllocator};
-use pagemill_host::{Host, Traced};
-
-use crate::latency::holds::HoldMeter;
+use pagemill_host::Host;
 
 static FRAMES: OnceAllocator<Host> = OnceAllocator::new();
 
@@ -22,26 +20,6 @@ impl StaticAllocator for Frames {
 /// If there is one already: a process measures once.
 pub fn install(allocator: PageAllocator<Host>) -> Static<Frames> {
     FRAMES.set(allocator).expect("a process measures once");
-    Static::new()
-}
-
-static TIMED: OnceAllocator<Traced<HoldMeter>> = OnceAllocator::new();
-
-/// The name of the static whose locks are timed.
-#[derive(Debug)]
-pub enum TimedFrames {}
-
-impl StaticAllocator for TimedFrames {
-    type Platform = Traced<HoldMeter>;
-    const ALLOCATOR: &'static OnceAllocator<Traced<HoldMeter>> = &TIMED;
-}
-
-/// As [`install`], for an allocator whose locks are timed.
-///
-/// # Panics
-/// As [`install`].
-pub fn install_timed(allocator: PageAllocator<Traced<HoldMeter>>) -> Static<TimedFrames> {
-    TIMED.set(allocator).expect("a process measures once");
     Static::new()
 }
 

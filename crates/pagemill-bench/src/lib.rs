@@ -3,6 +3,10 @@
 //! The program `pagemill` runs them; `pagemill-peers` shares the plot and the random numbers. Each benchmark
 //! is a module: [`bulk`], [`frag`], [`latency`], [`nfs`], [`pool`] and [`refill`]. [`report`] turns their
 //! results into tables, JSON and pictures.
+//!
+//! # Features
+//! `benchmarks`, on unless turned off, is all of these. `plot` is [`plot`] alone. Without either, there are a
+//! clock, random numbers, sizes and the parts that JSON documents share, which servers need too.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::exhaustive_enums,
@@ -14,26 +18,43 @@
 
 extern crate alloc;
 
+#[cfg(feature = "benchmarks")]
 pub mod bulk;
 pub mod clock;
+pub mod document;
+#[cfg(feature = "benchmarks")]
 pub mod frag;
 pub mod frames;
+#[cfg(feature = "benchmarks")]
 pub mod latency;
+#[cfg(feature = "benchmarks")]
 pub mod nfs;
+#[cfg(feature = "plot")]
 pub mod plot;
+#[cfg(feature = "benchmarks")]
 pub mod pool;
+#[cfg(feature = "benchmarks")]
 pub mod refill;
+#[cfg(feature = "benchmarks")]
 pub mod report;
 pub mod rng;
 pub mod size;
 
+#[cfg(feature = "benchmarks")]
 pub use bulk::experiment::Experiment;
+#[cfg(feature = "benchmarks")]
 pub use bulk::results::{LimitRow, Results, Row, Spread};
+#[cfg(feature = "benchmarks")]
 pub use bulk::task::{Operation, Shape};
 pub use clock::Clock;
+#[cfg(feature = "benchmarks")]
 pub use frag::FragExperiment;
+#[cfg(feature = "benchmarks")]
 pub use latency::calls::LatencyExperiment;
+#[cfg(feature = "benchmarks")]
 pub use nfs::NfsExperiment;
+#[cfg(feature = "benchmarks")]
 pub use pool::PoolExperiment;
+#[cfg(feature = "benchmarks")]
 pub use refill::RefillExperiment;
 pub use size::Size;

@@ -20,6 +20,13 @@ impl Rng {
         usize::try_from(below).expect("it is below a usize")
     }
 
+    /// Puts `items` into a random order.
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for end in (2..=items.len()).rev() {
+            items.swap(end - 1, self.below(end));
+        }
+    }
+
     fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -43,5 +50,19 @@ mod tests {
         for number in 0..10 {
             assert!((50..200).contains(&draw(3).iter().filter(|&&drawn| drawn == number).count()));
         }
+    }
+
+    #[test]
+    fn an_order_comes_again_with_its_seed_and_loses_nothing() {
+        let shuffled = |seed| {
+            let mut items: Vec<u32> = (0..100).collect();
+            Rng::new(seed).shuffle(&mut items);
+            items
+        };
+        assert_eq!(shuffled(1), shuffled(1));
+        assert_ne!(shuffled(1), shuffled(2));
+        let mut sorted = shuffled(3);
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..100).collect::<Vec<_>>());
     }
 }

@@ -2,17 +2,17 @@
 //!
 //! What they mean on this machine is for [`plan`](crate::plan).
 
-mod nfs;
+#[cfg(feature = "bench")]
+pub(crate) mod bench;
 pub(crate) mod nfsd;
 pub(crate) mod xdp;
 
-use core::str::FromStr;
-use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use self::nfs::{NfsArgs, ServerArg, WorkloadArg};
+#[cfg(feature = "bench")]
+use self::bench::BenchArgs;
 use self::nfsd::NfsdArgs;
 use self::xdp::XdpArgs;
 use crate::output::StdoutError;
@@ -33,6 +33,7 @@ struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    #[cfg(feature = "bench")]
     /// Measures what pages cost, in bulk and beside a hog, and what churn leaves of large blocks
     ///
     /// Without the name of an experiment, it runs `bench bulk --quick`: a selection that takes
@@ -58,281 +59,6 @@ pub(crate) enum Command {
     /// Needs `CAP_NET_ADMIN`, `CAP_NET_RAW` and `CAP_BPF`, as root has them.
     #[command(verbatim_doc_comment)]
     Xdp(XdpArgs),
-}
-
-/// Which experiment.
-#[derive(Debug, Args)]
-pub(crate) struct BenchArgs {
-    #[command(subcommand)]
-    experiment: Option<ExperimentArgs>,
-}
-
-impl BenchArgs {
-    /// Returns the experiment and its options; without one, those of the quick selection.
-    pub(crate) fn experiment(&self) -> ExperimentArgs {
-        let quick = || QuickDefaults::parse_from(["bulk", "--quick"]).bulk;
-        self.experiment.clone().unwrap_or_else(|| ExperimentArgs::Bulk(quick()))
-    }
-}
-
-/// The way to the defaults that the options declare.
-#[derive(Debug, Parser)]
-struct QuickDefaults {
-    #[command(flatten)]
-    bulk: BulkArgs,
-}
-
-/// The experiments.
-#[derive(Clone, Debug, Subcommand)]
-pub(crate) enum ExperimentArgs {
-    /// Compares a loop over single pages with the bulk calls, for lists and for arrays
-    ///
-    /// Three ways to get N pages and give them back are timed:
-    ///
-    ///   single  a call for each page, then a drop for each
-    ///   list    one call that appends N pages to a list, one that frees the list
-    ///   array   one call that fills N slots, one that empties them
-    ///
-    /// in two shapes:
-    ///
-    ///   ping    N pages are allocated and freed, again and again: they come from the CPU's own
-    ///           list and return to it
-    ///   burst   tens of thousands of pages are allocated in batches of N, and only then freed,
-    ///           in batches of N: they come from the zone and return to it
-    ///
-    /// Each figure is the median of several runs, which take turns over all measurements, so that
-    /// a noisy moment harms all alike. The limit, copying N handles from one array to another and
-    /// back, is measured in the same run.
-    #[command(verbatim_doc_comment)]
-    Bulk(BulkArgs),
-    /// Shows which blocks of 2 MiB can be had after random churn
-    ///
-    /// Fills the arena with single pages and frees a random half. Then, in each round, a random
-    /// tenth of the pages is freed and as many are allocated again, first one at a time and then
-    /// in bulks of 64. In the end all but one page in eight are freed, and then the rest.
-    /// After each step it is told how many blocks of 2 MiB are whole, by the allocator's books
-    /// and by allocating them. The tables show every round that is a power of two, and the last;
-    /// the JSON has them all.
-    ///
-    /// All of this is done twice: with pages of one kind, and with the pages that are kept in the
-    /// end declared unmovable and the others movable, so that the allocator keeps them apart.
-    ///
-    /// Nothing is timed, and no page is touched: the arena takes hardly any memory.
-    #[command(verbatim_doc_comment)]
-    Frag(FragArgs),
-    /// Times single calls beside a hog that asks for very many pages in one call
-    ///
-    /// A probe times calls one by one: alone, then beside a hog on another CPU, then beside one
-    /// on its own. The hog asks for all its pages in one call and returns them in one, again and
-    /// again. Two kinds of calls are timed:
-    ///
-    ///   single  the allocation of a page, thousands of them before they are returned
-    ///   locked  the allocation and the release of a block of two pages, which take the zone's
-    ///           lock each time
-    ///
-    /// In turns of their own, each hold of the zone's lock and of a CPU's lists is measured by
-    /// the thread that holds it. As calm, the longest is told of those holds, or rounds of locked
-    /// calls, alone during which the scheduler did not switch the thread out.
-    #[command(verbatim_doc_comment)]
-    Latency(LatencyArgs),
-    /// Puts a load on NFS servers and tells what each call costs them
-    ///
-    /// One thread keeps calls under way on several connections and waits for none. The servers
-    /// that --server names take turns under each load, beside two sinks that keep no files: one
-    /// drops what is written, and shows what the load and the sockets allow; the other copies it
-    /// twice, as a server does. Unless a server is named, two of our own are started on a folder in
-    /// memory, to compare the refill of requests in bulk with single pages.
-    ///
-    /// The loads are:
-    ///
-    ///   read, write          1 connection with 4 calls of 1 MiB under way
-    ///   read-4k, write-4k    4 connections with 8 calls of 4 KiB each, anywhere in a file
-    ///   getattr              4 connections with 8 calls each
-    ///   getattr-1            1 call at a time: what one waits
-    ///   read-8, read-64      as many connections with 1 call of 1 MiB each
-    ///   write-8, write-64    likewise
-    ///
-    /// The files are made in the export and removed at the end. CPU time and memory of a server are
-    /// told where its process is named.
-    #[command(verbatim_doc_comment)]
-    Nfs(NfsArgs),
-    /// Times the refill of a request's pages, as an RPC server does it before each call
-    ///
-    /// A request of 1 MiB has 259 slots for pages. Some are emptied, as a transport or a reply
-    /// does, and the refill is timed, in three ways:
-    ///
-    ///   single      a call to the allocator for each page
-    ///   bulk        one call that looks at all slots
-    ///   bulk, hint  one call that looks at those that were emptied
-    ///
-    /// Fresh requests have no pages at all: they get them from the zone.
-    #[command(verbatim_doc_comment)]
-    Rpc(RpcArgs),
-    /// Drives a receive ring from a page pool, refilled one page at a time and in bulk
-    ///
-    /// The driver of the bulk allocator's patch series, in this process: a ring of 1024
-    /// descriptors, polled 64 at a time and then refilled. What becomes of the packets:
-    ///
-    ///   drop      their pages return to the pool directly
-    ///   redirect  their pages return through the pool's ring, those of a poll at once
-    ///   hold      their pages leave the pool; the second CPU, or the only one, frees them, many at
-    ///             a time, while the driver waits: here each page comes from the page allocator
-    ///
-    /// The pool asks the page allocator for one page (single) or for 64 (bulk); the limit is the
-    /// same loop with a static stack of buffers. Held packets are measured with other work beside,
-    /// which tells at what cost of a packet the gain of bulk falls to 5 %. At last, a page by itself
-    /// is timed on each path through the pool.
-    #[command(verbatim_doc_comment)]
-    Pool(PoolArgs),
-    /// Does the same work through pagemill and through what one would take instead, by turns
-    ///
-    /// Runs the program pagemill-peers with all that follows. It has a workspace of its own, as it
-    /// builds the allocators of others:
-    ///
-    ///   cargo build --release --manifest-path benches/peers/Cargo.toml --target-dir target
-    ///
-    /// Once it is built, --help shows its options.
-    #[command(verbatim_doc_comment, disable_help_flag = true)]
-    Peers(PeersArgs),
-}
-
-/// The options of `bench bulk`.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct BulkArgs {
-    /// Pages per call, such as 1,8,64 [default: 1,2,3,4,8,16,32,64,128,256,512]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = at_least_one)]
-    pub(crate) n: Vec<usize>,
-    /// In which order pages are allocated and freed
-    #[arg(long, value_enum, default_value_t = ShapeArg::Both)]
-    pub(crate) shape: ShapeArg,
-    /// Times each measurement is made; the median is reported, fewer than 9 say little
-    #[arg(long, value_name = "R", default_value = "15", value_parser = at_least_one)]
-    pub(crate) runs: usize,
-    /// Milliseconds that one measurement lasts, about; 0 for a single round, to try things out
-    #[arg(long, value_name = "MS", default_value_t = 20)]
-    #[arg(value_parser = clap::value_parser!(u64).range(0..=10_000))]
-    pub(crate) slice: u64,
-    /// Threads that measure at the same time, each bound to a CPU of its own
-    ///
-    /// Times are then per page and thread: the mean of the threads in each run.
-    #[arg(long, value_name = "T", default_value = "1", value_parser = at_least_one)]
-    pub(crate) threads: usize,
-    /// CPUs for the threads, in this order, such as 0,2-3 [default: those allowed to the process]
-    #[arg(long, value_name = "LIST")]
-    pub(crate) cpus: Option<CpuList>,
-    /// Measure fewer batch sizes, 1,4,16,64,256 unless --n says otherwise
-    #[arg(long)]
-    pub(crate) quick: bool,
-    /// Write all figures to FILE, as docs/bench-json.md describes; - for the standard output
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-    /// Draw the cost of a page against the batch size to FILE, as SVG; - for the standard output
-    #[arg(long, value_name = "FILE")]
-    pub(crate) svg: Option<PathBuf>,
-    // Last, because its heading holds for whatever follows.
-    #[command(flatten)]
-    pub(crate) arena: ArenaArgs,
-}
-
-/// The options of `bench frag`.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct FragArgs {
-    /// Size of the memory that pages are allocated from: 1G, 64MiB, 16777216
-    #[arg(long = "arena", value_name = "SIZE", default_value = "1G")]
-    pub(crate) size: Size,
-    /// Times that a share of the pages is freed and allocated again, each time in both ways
-    #[arg(long, value_name = "R", default_value_t = 32)]
-    #[arg(value_parser = clap::value_parser!(u16).range(0..=1000))]
-    pub(crate) rounds: u16,
-    /// What the random choices begin with: the same seed makes the same choices
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    pub(crate) seed: u64,
-    /// Write all figures to FILE, as docs/bench-json.md describes; - for the standard output
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-}
-
-/// The options of `bench latency`.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct LatencyArgs {
-    /// Size of the memory that pages are allocated from: 2G, 64MiB, 16777216
-    #[arg(long = "arena", value_name = "SIZE", default_value = "2G")]
-    pub(crate) size: Size,
-    /// Pages that the hog asks for in one call; at most half of the arena
-    #[arg(long, value_name = "N", default_value = "262144", value_parser = at_least_one)]
-    pub(crate) pages: usize,
-    /// Milliseconds that all of it lasts, about; 0 for a few calls of each, to try things out
-    #[arg(long, value_name = "MS", default_value_t = 5000)]
-    #[arg(value_parser = clap::value_parser!(u64).range(0..=600_000))]
-    pub(crate) time: u64,
-    /// CPUs of the probe and of the hog beside it, such as 0,1 [default: the first two allowed]
-    #[arg(long, value_name = "LIST")]
-    pub(crate) cpus: Option<CpuList>,
-    /// Write all figures to FILE, as docs/bench-json.md describes; - for the standard output
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-}
-
-/// The options of `bench rpc`.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct RpcArgs {
-    /// Size of the memory that pages are allocated from: 256M, 64MiB, 16777216
-    #[arg(long = "arena", value_name = "SIZE", default_value = "256M")]
-    pub(crate) size: Size,
-    /// Bytes of data that a request can have: 1M, 64KiB, 4096; at most 4M
-    #[arg(long, value_name = "SIZE", default_value = "1M")]
-    pub(crate) payload: Size,
-    /// Pages that a request uses up, such as 1,64 [default: 1,4,64 and all]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = at_least_one)]
-    pub(crate) used: Vec<usize>,
-    /// Times each measurement is made; the median is reported, fewer than 9 say little
-    #[arg(long, value_name = "R", default_value = "15", value_parser = at_least_one)]
-    pub(crate) runs: usize,
-    /// Refills in each measurement
-    #[arg(long, value_name = "N", default_value = "1000", value_parser = at_least_one)]
-    pub(crate) rounds: usize,
-    /// Write all figures to FILE, as docs/bench-json.md describes; - for the standard output
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-}
-
-/// The options of `bench pool`.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct PoolArgs {
-    /// Size of the memory that pages are allocated from: 256M, 128MiB, 134217728; at least 128M
-    #[arg(long = "arena", value_name = "SIZE", default_value = "256M")]
-    pub(crate) size: Size,
-    /// Times each measurement is made; the median is reported, fewer than 9 say little
-    #[arg(long, value_name = "R", default_value = "15", value_parser = at_least_one)]
-    pub(crate) runs: usize,
-    /// Milliseconds that one measurement lasts, about; 0 for a single turn, to try things out
-    #[arg(long, value_name = "MS", default_value_t = 20)]
-    #[arg(value_parser = clap::value_parser!(u64).range(0..=10_000))]
-    pub(crate) slice: u64,
-    /// Nanoseconds of other work for each packet that is held, in turn, the first one 0
-    #[arg(
-        long,
-        value_name = "LIST",
-        value_delimiter = ',',
-        default_value = "0,20,50,100,200,400,800"
-    )]
-    #[arg(value_parser = clap::value_parser!(u32).range(0..=100_000))]
-    pub(crate) work: Vec<u32>,
-    /// CPUs of the driver and of the stack, such as 0,1; both share a single one [default: the first
-    /// two allowed]
-    #[arg(long, value_name = "LIST")]
-    pub(crate) cpus: Option<CpuList>,
-    /// Write all figures to FILE, as docs/bench-json.md describes; - for the standard output
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-}
-
-/// The options of `bench peers`, which another program understands.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct PeersArgs {
-    /// What the program is called with
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
-    pub(crate) rest: Vec<OsString>,
 }
 
 /// The options of `info`.
@@ -368,17 +94,6 @@ pub(crate) struct ArenaArgs {
     pub(crate) lock: bool,
 }
 
-/// Which shapes are measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ShapeArg {
-    /// Allocate N and free N, again and again: the CPU's own list
-    Ping,
-    /// Allocate very many, then free them all: the zone
-    Burst,
-    /// One after the other
-    Both,
-}
-
 /// Which huge pages an arena is to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum HugeArg {
@@ -390,40 +105,6 @@ pub(crate) enum HugeArg {
     Transparent,
     /// From the hugetlb pool, or not at all
     Hugetlb,
-}
-
-/// CPU numbers, in the order in which they were written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CpuList(pub(crate) Vec<u32>);
-
-/// The largest CPU number that is accepted, as many as the system's own masks have by default.
-const CPU_MAX: u32 = 1023;
-
-impl FromStr for CpuList {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut numbers = Vec::new();
-        for range in text.split(',') {
-            let (first, last) = range.split_once('-').unwrap_or((range, range));
-            let (Ok(first), Ok(last)) = (first.parse::<u32>(), last.parse::<u32>()) else {
-                return Err(format!("'{range}' is no CPU: write numbers and ranges, as in 0,2-3"));
-            };
-            if last > CPU_MAX {
-                return Err(format!("there is no CPU {last}: the largest number is {CPU_MAX}"));
-            }
-            if first > last {
-                return Err(format!("the range {range} runs backwards: write {last}-{first}"));
-            }
-            numbers.extend(first..=last);
-        }
-        let mut sorted = numbers.clone();
-        sorted.sort_unstable();
-        match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(format!("CPU {} is named twice: name each once", pair[0])),
-            None => Ok(Self(numbers)),
-        }
-    }
 }
 
 /// Reads what the process was called with; `None` if help was asked for, and shown.
@@ -441,83 +122,14 @@ pub(crate) fn parse() -> anyhow::Result<Option<Command>> {
     }
 }
 
-/// Returns the help of `bench peers`, for when the program that would show its own is missing.
-pub(crate) fn peers_help() -> String {
-    let mut command = Cli::command();
-    command.build();
-    let peers = command
-        .find_subcommand_mut("bench")
-        .and_then(|bench| bench.find_subcommand_mut("peers"))
-        .expect("it is declared above");
-    peers.render_long_help().to_string()
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("0 measures nothing: use 1 or more".to_owned()),
-        Ok(number) => Ok(number),
-        Err(_) => Err(format!("'{text}' is no count: use a number from 1 on")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use clap::CommandFactory as _;
 
-    fn bulk(options: &[&str]) -> Result<BulkArgs, String> {
-        let command_line = ["pagemill", "bench", "bulk"].iter().chain(options);
-        match Cli::try_parse_from(command_line) {
-            Ok(Cli { command: Command::Bench(args) }) => match args.experiment() {
-                ExperimentArgs::Bulk(args) => Ok(args),
-                _ => unreachable!("bulk was asked for"),
-            },
-            Ok(_) => unreachable!("bench was asked for"),
-            Err(error) => Err(UsageError::from(error).to_string()),
-        }
-    }
+    use super::*;
 
     #[test]
     fn the_declarations_are_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn bench_alone_is_the_quick_selection_of_bulk() {
-        let ExperimentArgs::Bulk(args) = BenchArgs { experiment: None }.experiment() else {
-            unreachable!("bulk is what runs unasked")
-        };
-        assert!(args.quick);
-        assert_eq!(format!("{args:?}"), format!("{:?}", bulk(&["--quick"]).unwrap()));
-    }
-
-    #[test]
-    fn lists_are_read() {
-        let args = bulk(&["--n", "8,1,64", "--cpus", "3,0-1"]).unwrap();
-        assert_eq!(args.n, [8, 1, 64]);
-        assert_eq!(args.cpus.unwrap(), CpuList(vec![3, 0, 1]));
-    }
-
-    #[test]
-    fn each_bad_value_is_told_with_its_option() {
-        for (option, value, told) in [
-            ("--n", "0", "use 1 or more"),
-            ("--n", "1,x", "'x' is no count"),
-            ("--runs", "0", "use 1 or more"),
-            ("--slice", "10001", "0..=10000"),
-            ("--threads", "-1", "unexpected argument"),
-            ("--cpus", "1-0", "write 0-1"),
-            ("--cpus", "0-4000000000", "largest number is 1023"),
-            ("--cpus", "0,0-1", "named twice"),
-            ("--cpus", "", "is no CPU"),
-            ("--arena", "5", "not a multiple of the page size"),
-            ("--arena", "1X", "is no size"),
-            ("--huge", "big", "possible values"),
-            ("--shape", "round", "possible values"),
-        ] {
-            let line = bulk(&[option, value]).unwrap_err();
-            assert!(line.contains(told), "{line}");
-            assert!(line.contains(option) || value.starts_with('-'), "{line}");
-            assert!(!line.contains('\n'), "{line}");
-        }
     }
 }

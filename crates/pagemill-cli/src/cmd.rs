@@ -1,15 +1,16 @@
 //! The commands: from the options to the last line of output.
 
+#[cfg(feature = "bench")]
 pub(crate) mod bench;
 pub(crate) mod info;
 pub(crate) mod nfsd;
+#[cfg(feature = "bench")]
 mod peers;
+mod progress;
 pub(crate) mod xdp;
 
 use pagemill::PageAllocator;
-use pagemill_host::{
-    AllocatorConfig, ArenaConfig, Host, HostError, Traced, Tracer, allocator, traced_allocator,
-};
+use pagemill_host::{AllocatorConfig, ArenaConfig, Host, HostError, allocator};
 
 use crate::usage::UsageError;
 use pagemill_bench::Size;
@@ -20,15 +21,6 @@ use pagemill_bench::Size;
 /// A [`UsageError`] if no machine could have such an arena, else what the system refused.
 fn fresh_allocator(arena: ArenaConfig) -> anyhow::Result<PageAllocator<Host>> {
     allocator(&AllocatorConfig::new(arena)).map_err(|error| told(arena, error))
-}
-
-/// As [`fresh_allocator`], and tells `tracer` what happens in it.
-///
-/// # Errors
-/// As [`fresh_allocator`].
-fn traced<T: Tracer>(arena: ArenaConfig, tracer: T) -> anyhow::Result<PageAllocator<Traced<T>>> {
-    let traced = traced_allocator(&AllocatorConfig::new(arena), tracer);
-    traced.map_err(|error| told(arena, error))
 }
 
 /// Says which option was wrong, if one was.

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<ExitCode> {
     match args::parse()? {
+        #[cfg(feature = "bench")]
         Some(Command::Bench(args)) => cmd::bench::run(&args)?,
         Some(Command::Info(args)) => cmd::info::run(&args)?,
         Some(Command::Nfsd(args)) => cmd::nfsd::run(&args)?,

@@ -4,11 +4,13 @@ use core::error::Error;
 use core::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+#[cfg(feature = "bench")]
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+#[cfg(feature = "bench")]
 use rustix::fs::{FileType, fstat};
 
 use crate::usage::UsageError;
@@ -69,6 +71,15 @@ impl Output {
         }
     }
 
+    /// Tells whether this is the standard output.
+    pub(crate) fn is_stdout(&self) -> bool {
+        matches!(self, Self::Stdout)
+    }
+}
+
+/// For commands with two outputs.
+#[cfg(feature = "bench")]
+impl Output {
     /// Tells whether what is written here and to `other` ends up in one place.
     ///
     /// A device takes what two outputs write, as `/dev/null` does, unless one of them is the
@@ -85,11 +96,6 @@ impl Output {
             Self::Stdout => rustix::stdio::stdout(),
             Self::File { file, .. } => file.as_fd(),
         }
-    }
-
-    /// Tells whether this is the standard output.
-    pub(crate) fn is_stdout(&self) -> bool {
-        matches!(self, Self::Stdout)
     }
 }
 

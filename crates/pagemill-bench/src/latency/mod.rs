@@ -2,4 +2,5 @@
 
 pub mod calls;
 pub mod holds;
+pub mod timed_frames;
 pub mod waits;

@@ -16,10 +16,10 @@
 //! | `limit` | for each `n`: `ns`, `ns_min`, `ns_max` |
 //! | `rows` | for each cell, see [`JsonRow`] |
 
-use pagemill_host::{ArenaKind, ArenaPages, Backing, Machine};
 use serde::Serialize;
 
 use super::Context;
+use crate::document::{JsonArena, JsonMachine, rounded};
 use crate::{LimitRow, Results, Row, Spread};
 
 /// The number of the schema.
@@ -85,7 +85,7 @@ impl JsonHead {
             pagemill_version: env!("CARGO_PKG_VERSION"),
             debug_build: cfg!(debug_assertions),
             command,
-            machine: JsonMachine::of(context),
+            machine: context.machine.clone().into(),
             arena: JsonArena::of(context.arena.bytes(), context.arena_kind),
             pcp: JsonPcp::of(context),
             clock: JsonClock::of(context),
@@ -106,75 +106,6 @@ impl JsonSpread {
     pub fn of(spread: Spread) -> Self {
         let [median, min, max] = [spread.median, spread.min, spread.max].map(rounded);
         Self { median, min, max }
-    }
-}
-
-/// The machine, under the names of [`Machine`].
-#[derive(Debug, Serialize)]
-pub struct JsonMachine {
-    cpu_model: Option<String>,
-    nr_cpus: Option<u32>,
-    kernel_release: Option<String>,
-    governor: Option<String>,
-    transparent_huge_pages: Option<String>,
-    nr_hugepages: Option<u64>,
-    memory_bytes: Option<u64>,
-    rseq: Option<bool>,
-}
-
-impl JsonMachine {
-    /// Names what is known of the machine.
-    pub fn of<E>(context: &Context<E>) -> Self {
-        context.machine.clone().into()
-    }
-}
-
-impl From<Machine> for JsonMachine {
-    fn from(machine: Machine) -> Self {
-        Self {
-            cpu_model: machine.cpu_model,
-            nr_cpus: machine.nr_cpus,
-            kernel_release: machine.kernel_release,
-            governor: machine.governor,
-            transparent_huge_pages: machine.transparent_huge_pages,
-            nr_hugepages: machine.nr_hugepages,
-            memory_bytes: machine.memory_bytes,
-            rseq: machine.rseq,
-        }
-    }
-}
-
-/// The memory that pages were allocated from.
-#[derive(Debug, Serialize)]
-pub struct JsonArena {
-    len_bytes: u64,
-    kind: JsonKind,
-}
-
-#[derive(Debug, Serialize)]
-struct JsonKind {
-    backing: &'static str,
-    pages: &'static str,
-    prefaulted: bool,
-    locked: bool,
-}
-
-impl JsonArena {
-    /// Names what an arena is.
-    pub fn of(len_bytes: u64, kind: ArenaKind) -> Self {
-        let backing = match kind.backing {
-            Backing::Anonymous => "anonymous",
-            Backing::Memfd => "memfd",
-            _ => "unknown",
-        };
-        let pages = match kind.pages {
-            ArenaPages::Base => "base",
-            ArenaPages::Transparent => "transparent",
-            ArenaPages::HugeTlb => "hugetlb",
-            _ => "unknown",
-        };
-        let ArenaKind { prefaulted, locked, .. } = kind;
-        Self { len_bytes, kind: JsonKind { backing, pages, prefaulted, locked } }
     }
 }
 
@@ -276,11 +207,6 @@ impl JsonRow {
 /// Returns median, smallest and largest.
 fn figures(spread: Spread) -> [f64; 3] {
     [spread.median, spread.min, spread.max].map(rounded)
-}
-
-/// Drops what is below a picosecond, which nothing here can measure.
-pub fn rounded(ns: f64) -> f64 {
-    (ns * 1e3).round() / 1e3
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use core::fmt::{self, Display};
 use serde::Serialize;
 
 use super::Context;
-use super::json::{JsonHead, rounded};
+use super::json::JsonHead;
+use crate::document::rounded;
 use crate::latency::calls::{Company, HoldRow, LatencyRow};
 use crate::latency::holds::Held;
 use crate::latency::waits::Percentiles;

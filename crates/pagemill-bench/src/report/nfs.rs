@@ -6,7 +6,8 @@ use hdrhistogram::Histogram;
 use pagemill_host::Machine;
 use serde::Serialize;
 
-use super::json::{JsonMachine, JsonSpread, rounded};
+use super::json::JsonSpread;
+use crate::document::{JsonMachine, rounded};
 use crate::nfs::NfsRow;
 use crate::{NfsExperiment, Spread};
 

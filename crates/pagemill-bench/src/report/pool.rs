@@ -5,7 +5,8 @@ use core::fmt::{self, Display};
 use serde::Serialize;
 
 use super::Context;
-use super::json::{JsonHead, JsonSpread, rounded};
+use super::json::{JsonHead, JsonSpread};
+use crate::document::rounded;
 use crate::pool::paths::{Path, PathRow};
 use crate::pool::{Case, Found, PoolFindings, PoolRow, Way, cost_at_gain};
 use crate::{PoolExperiment, Spread};

@@ -5,7 +5,8 @@ use core::fmt::{self, Display};
 use serde::Serialize;
 
 use super::Context;
-use super::json::{JsonHead, rounded};
+use super::json::JsonHead;
+use crate::document::rounded;
 use crate::refill::{RefillRow, WAYS};
 use crate::{RefillExperiment, Spread};
 

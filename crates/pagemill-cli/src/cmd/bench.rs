@@ -2,19 +2,24 @@
 
 use std::path::Path;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pagemill::{PageAllocator, PageSource};
-use pagemill_host::{Cpus, Host, Machine};
+use pagemill_host::{
+    AllocatorConfig, ArenaConfig, Cpus, Host, Machine, Traced, Tracer, traced_allocator,
+};
 
-use super::{fresh_allocator, peers, traced};
-use crate::args::{BenchArgs, ExperimentArgs};
+use super::progress::{progress_bar, warn_of_debug_build};
+use super::{fresh_allocator, peers, told};
+use crate::args::bench::{BenchArgs, ExperimentArgs};
 use crate::output::{self, Output};
-use crate::plan::{self, BulkPlan, FragPlan, LatencyPlan, NfsPlan, PoolPlan, RpcPlan};
+use crate::plan::bench::{
+    self as plan, BulkPlan, FragPlan, LatencyPlan, NfsPlan, PoolPlan, RpcPlan,
+};
 
 use pagemill_bench::Size;
 use pagemill_bench::bulk::experiment::{pcp_batch, pcp_high};
 use pagemill_bench::frag::Kinds;
 use pagemill_bench::latency::holds::{HoldMeter, longest_gap};
+use pagemill_bench::latency::timed_frames;
 use pagemill_bench::nfs::load;
 use pagemill_bench::nfs::own::{OwnFolder, OwnServer};
 use pagemill_bench::nfs::proto::Credential;
@@ -74,7 +79,7 @@ fn latency(plan: LatencyPlan) -> anyhow::Result<()> {
     let progress = progress_bar(context.experiment.nr_steps());
     let (experiment, clock) = (&context.experiment, context.clock);
     let rows = experiment.run(&source, clock, || progress.inc(1))?;
-    let timed = frames::install_timed(traced(plan.arena, HoldMeter::new(clock))?);
+    let timed = timed_frames::install_timed(traced(plan.arena, HoldMeter::new(clock))?);
     let meter = timed.allocator().platform().tracer();
     let holds = experiment.run_holds(&timed, meter, clock, || progress.inc(1))?;
     // Last, since from here on this thread keeps to that CPU.
@@ -156,6 +161,15 @@ fn own_servers(
     Ok((servers, folder))
 }
 
+/// As [`fresh_allocator`], and tells `tracer` what happens in it.
+///
+/// # Errors
+/// As [`fresh_allocator`].
+fn traced<T: Tracer>(arena: ArenaConfig, tracer: T) -> anyhow::Result<PageAllocator<Traced<T>>> {
+    let traced = traced_allocator(&AllocatorConfig::new(arena), tracer);
+    traced.map_err(|error| told(arena, error))
+}
+
 /// Notes the circumstances of an experiment in which time counts.
 fn timed<E>(frames: &PageAllocator<Host>, experiment: E) -> Context<E> {
     warn_of_debug_build();
@@ -168,15 +182,6 @@ fn timed<E>(frames: &PageAllocator<Host>, experiment: E) -> Context<E> {
         pcp_high: pcp_high(frames),
         pcp_batch: pcp_batch(frames),
         experiment,
-    }
-}
-
-/// Says so where figures are worth nothing.
-pub(super) fn warn_of_debug_build() {
-    if cfg!(debug_assertions) {
-        output::note(
-            "THIS IS A DEBUG BUILD AND ITS FIGURES MEAN NOTHING: build it with cargo build --release",
-        );
     }
 }
 
@@ -223,15 +228,4 @@ fn report(
         output::print(&format!("{table}\n{sentence}\n"))?;
     }
     Ok(())
-}
-
-/// Makes the bar that shows how far the measurements are, on a terminal.
-///
-/// It is drawn between two measurements, by the thread that leads them, and never beside one.
-pub(super) fn progress_bar(nr_steps: usize) -> ProgressBar {
-    let target = ProgressDrawTarget::stderr_with_hz(5);
-    let bar = ProgressBar::with_draw_target(Some(nr_steps as u64), target);
-    let style = ProgressStyle::with_template("measuring {wide_bar} {pos}/{len}, {eta} left")
-        .expect("the template is well-formed");
-    bar.with_style(style)
 }

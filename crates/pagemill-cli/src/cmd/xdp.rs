@@ -12,8 +12,8 @@ use pagemill_xdp::{
     handover,
 };
 
-use super::bench::{progress_bar, warn_of_debug_build};
 use super::fresh_allocator;
+use super::progress::{progress_bar, warn_of_debug_build};
 use crate::args::xdp::{XdpArgs, XdpCommand};
 use crate::interrupt::Interrupt;
 use crate::output::{self, Output};

@@ -8,7 +8,7 @@ use pagemill_host::Host;
 use serde::{Serialize, Serializer};
 
 use pagemill_bench::Size;
-use pagemill_bench::report::json::JsonArena;
+use pagemill_bench::document::JsonArena;
 
 /// The number of the schema of the JSON; it rises where a field is renamed or removed.
 const SCHEMA_VERSION: u32 = 1;

@@ -12,7 +12,7 @@ use crate::output::one_line;
 use crate::plan::xdp::TrialConfig;
 use crate::xdp::drive::Totals;
 use crate::xdp::trial::{Pair, Slice, TrialResults};
-use pagemill_bench::report::json::{JsonMachine, rounded};
+use pagemill_bench::document::{JsonMachine, rounded};
 
 /// The number of the schema of the JSON; it rises where a field is renamed or removed.
 const SCHEMA_VERSION: u32 = 1;

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 
 use anyhow::Context as _;
 
-use crate::args::{NfsArgs, ServerArg, WorkloadArg};
+use crate::args::bench::{NfsArgs, ServerArg, WorkloadArg};
 use crate::output::Output;
 use crate::usage::UsageError;
 use pagemill_bench::NfsExperiment;

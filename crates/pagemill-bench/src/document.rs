@@ -1,0 +1,71 @@
+//! Parts that the JSON documents of all commands have in common.
+
+use pagemill_host::{ArenaKind, ArenaPages, Backing, Machine};
+use serde::Serialize;
+
+/// The machine, under the names of [`Machine`].
+#[derive(Debug, Serialize)]
+pub struct JsonMachine {
+    cpu_model: Option<String>,
+    nr_cpus: Option<u32>,
+    kernel_release: Option<String>,
+    governor: Option<String>,
+    transparent_huge_pages: Option<String>,
+    nr_hugepages: Option<u64>,
+    memory_bytes: Option<u64>,
+    rseq: Option<bool>,
+}
+
+impl From<Machine> for JsonMachine {
+    fn from(machine: Machine) -> Self {
+        Self {
+            cpu_model: machine.cpu_model,
+            nr_cpus: machine.nr_cpus,
+            kernel_release: machine.kernel_release,
+            governor: machine.governor,
+            transparent_huge_pages: machine.transparent_huge_pages,
+            nr_hugepages: machine.nr_hugepages,
+            memory_bytes: machine.memory_bytes,
+            rseq: machine.rseq,
+        }
+    }
+}
+
+/// The memory that pages were allocated from.
+#[derive(Debug, Serialize)]
+pub struct JsonArena {
+    len_bytes: u64,
+    kind: JsonKind,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonKind {
+    backing: &'static str,
+    pages: &'static str,
+    prefaulted: bool,
+    locked: bool,
+}
+
+impl JsonArena {
+    /// Names what an arena is.
+    pub fn of(len_bytes: u64, kind: ArenaKind) -> Self {
+        let backing = match kind.backing {
+            Backing::Anonymous => "anonymous",
+            Backing::Memfd => "memfd",
+            _ => "unknown",
+        };
+        let pages = match kind.pages {
+            ArenaPages::Base => "base",
+            ArenaPages::Transparent => "transparent",
+            ArenaPages::HugeTlb => "hugetlb",
+            _ => "unknown",
+        };
+        let ArenaKind { prefaulted, locked, .. } = kind;
+        Self { len_bytes, kind: JsonKind { backing, pages, prefaulted, locked } }
+    }
+}
+
+/// Drops what is below a picosecond, which nothing here can measure.
+pub fn rounded(ns: f64) -> f64 {
+    (ns * 1e3).round() / 1e3
+}

@@ -103,58 +103,38 @@
 
 extern crate alloc;
 
-mod aside;
-mod auth;
-mod budget;
-mod client;
-mod config;
-mod crew;
 mod dispatch;
-mod error;
-mod hold;
-mod hub;
-mod listener;
-mod msg;
-mod outbox;
-mod pages;
+mod limits;
 mod panics;
-mod payload;
-mod program;
-mod ready;
-mod record;
-mod reply;
-mod reply_cache;
-mod roster;
 mod rpcbind;
 mod rqst;
 mod server;
 mod stats;
-mod supervisor;
-mod sync;
 mod transport;
-mod worker;
-mod xdr;
+mod wire;
 
-pub use auth::{
+pub use dispatch::dispatch::{Dispatcher, Route, Target, Verdict};
+pub use dispatch::program::{
+    Call, Data, Pace, Peer, Procedure, Program, Replies, Transport, Version,
+};
+pub use dispatch::reply_cache::{CallKey, REPLY_LIFETIME, ReplyCache, ReplyCacheLimits, Seen};
+pub use rpcbind::{Mapping, RPCBIND, Registration, RpcbindError, port_of};
+pub use rqst::pages::{Frames, PageArray, Refill, RefillCalls, RefillScan};
+pub use rqst::payload::Payload;
+pub use rqst::reply::{FileRange, MAX_TAIL_BYTES, Mark, Reply};
+pub use rqst::rqst::{MAX_PAYLOAD_BYTES, OVERHEAD_BYTES, Rqst, nr_request_pages};
+pub use server::config::{MAX_THREADS, ServerConfig};
+pub use server::server::{Server, StartError};
+pub use stats::{Counter, NR_LATENCY_CLASSES, ProcedureStats, RefillStats, Stats};
+pub use transport::listener::Listener;
+pub use wire::auth::{
     AUTH_NONE, AUTH_SYS, Credential, MAX_AUTH_BYTES, MAX_GIDS, MAX_MACHINENAME_BYTES, OpaqueAuth,
     SysCredential,
 };
-pub use config::{MAX_THREADS, ServerConfig};
-pub use dispatch::{Dispatcher, Route, Target, Verdict};
-pub use error::{AuthStat, CallError, ConfigError, XdrError};
-pub use listener::Listener;
-pub use msg::{CallHeader, Message, RPC_VERSION, ReplyStatus};
-pub use pages::{Frames, PageArray, Refill, RefillCalls, RefillScan};
-pub use payload::Payload;
-pub use program::{Call, Data, Pace, Peer, Procedure, Program, Replies, Transport, Version};
-pub use record::{
+pub use wire::error::{AuthStat, CallError, ConfigError, XdrError};
+pub use wire::msg::{CallHeader, Message, RPC_VERSION, ReplyStatus};
+pub use wire::record::{
     Expect, MARK_BYTES, MAX_FRAGMENT_BYTES, MAX_NR_EMPTY_FRAGMENTS, MAX_NR_FRAGMENTS, RecordError,
     RecordReader, mark_of,
 };
-pub use reply::{FileRange, MAX_TAIL_BYTES, Mark, Reply};
-pub use reply_cache::{CallKey, REPLY_LIFETIME, ReplyCache, ReplyCacheLimits, Seen};
-pub use rpcbind::{Mapping, RPCBIND, Registration, RpcbindError, port_of};
-pub use rqst::{MAX_PAYLOAD_BYTES, OVERHEAD_BYTES, Rqst, nr_request_pages};
-pub use server::{Server, StartError};
-pub use stats::{Counter, NR_LATENCY_CLASSES, ProcedureStats, RefillStats, Stats};
-pub use xdr::{Bytes, Chunks, SliceWriter, XdrReader, XdrWrite, padding};
+pub use wire::xdr::{Bytes, Chunks, SliceWriter, XdrReader, XdrWrite, padding};

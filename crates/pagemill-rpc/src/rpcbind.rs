@@ -16,12 +16,12 @@ use std::os::fd::AsFd;
 
 use rustix::net::sockopt;
 
-use crate::error::XdrError;
-use crate::listener::Listener;
-use crate::msg::RPC_VERSION;
-use crate::program::Transport;
-use crate::record::{MARK_BYTES, mark_of};
-use crate::xdr::{XdrReader, XdrWrite};
+use crate::dispatch::program::Transport;
+use crate::transport::listener::Listener;
+use crate::wire::error::XdrError;
+use crate::wire::msg::RPC_VERSION;
+use crate::wire::record::{MARK_BYTES, mark_of};
+use crate::wire::xdr::{XdrReader, XdrWrite};
 
 /// Where rpcbind listens.
 pub const RPCBIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 111);

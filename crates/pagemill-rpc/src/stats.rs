@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::sync::{AtomicU64, Ordering};
+use crate::wire::sync::{AtomicU64, Ordering};
 
 /// A number that only grows, and is read by whoever is curious.
 ///

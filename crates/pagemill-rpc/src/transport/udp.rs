@@ -14,10 +14,10 @@ use nix::sys::socket::{
 use pagemill::PAGE_SIZE;
 use rustix::io::retry_on_intr;
 
-use crate::pages::Frames;
-use crate::record::MARK_BYTES;
-use crate::reply::{Body, Reply};
-use crate::rqst::Rqst;
+use crate::rqst::pages::Frames;
+use crate::rqst::reply::{Body, Reply};
+use crate::rqst::rqst::Rqst;
+use crate::wire::record::MARK_BYTES;
 
 /// Most bytes in a datagram over IPv4.
 pub(crate) const MAX_DATAGRAM_BYTES: usize = 65_507;

@@ -1,0 +1,393 @@
+//! From a message to its reply: which program, version and procedure, who calls, what to answer.
+//!
+//! No bytes are read or sent here, and no thread is known.
+
+use alloc::sync::Arc;
+use core::fmt;
+use core::net::IpAddr;
+use std::time::Instant;
+
+use pagemill::PAGE_SIZE;
+
+use crate::dispatch::program::{Call, Data, Pace, Peer, Procedure, Program, Replies};
+use crate::dispatch::reply_cache::{CallKey, ReplyCache, ReplyCacheLimits, Seen};
+use crate::panics::caught;
+use crate::rqst::pages::Frames;
+use crate::rqst::reply::Body;
+use crate::rqst::rqst::Rqst;
+use crate::stats::{ProcedureStats, Stats};
+use crate::wire::auth::Credential;
+use crate::wire::error::CallError;
+use crate::wire::msg::{CallHeader, Message, ReplyStatus};
+use crate::wire::record::MARK_BYTES;
+use crate::wire::xdr::XdrWrite;
+
+/// `NULL`, which every version of every program has.
+const NULL: Procedure =
+    Procedure { name: "NULL", pace: Pace::Quick, replies: Replies::Forgotten, data: Data::InPages };
+
+/// The largest reply that is kept for a client that asks again.
+const MAX_KEPT_BYTES: usize = PAGE_SIZE;
+
+/// What is to be done with a message.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Route {
+    /// A procedure is to be run.
+    Run(Target),
+    /// It is answered with a status.
+    Refuse {
+        /// The client's number for the call.
+        xid: u32,
+        /// The status.
+        status: ReplyStatus,
+    },
+    /// It is not answered.
+    Ignore,
+    /// It is not answered, and its connection is closed: nothing that follows can be believed, or
+    /// the program panicked.
+    Close,
+}
+
+impl Route {
+    /// Returns how long the message may keep its thread.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        match self {
+            Self::Run(target) => target.procedure.pace,
+            _ => Pace::Quick,
+        }
+    }
+}
+
+/// A procedure and who calls it.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    header: CallHeader,
+    cred: Credential,
+    program: usize,
+    version: usize,
+    procedure: &'static Procedure,
+    /// How many bytes of the message are arguments.
+    args_len: usize,
+}
+
+/// Whether there is a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "there is one or not")]
+pub enum Verdict {
+    /// The reply is complete and is to be sent.
+    Reply,
+    /// Nothing is to be sent.
+    Silence,
+    /// Nothing is to be sent, and the connection is to be closed: the procedure panicked.
+    Close,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) verdict: Verdict,
+    /// Whether a procedure other than `NULL` was run for the message and succeeded, also in the
+    /// program's own terms. Such a call shows that the client is of use.
+    pub(crate) is_useful: bool,
+}
+
+impl From<Verdict> for Outcome {
+    fn from(verdict: Verdict) -> Self {
+        Self { verdict, is_useful: false }
+    }
+}
+
+struct Served<S: Frames> {
+    program: Arc<dyn Program<S>>,
+    /// By version, then by procedure.
+    stats: Vec<Vec<ProcedureStats>>,
+}
+
+/// The programs of a server, and the replies that it keeps.
+pub struct Dispatcher<S: Frames> {
+    programs: Vec<Served<S>>,
+    replies: ReplyCache,
+    stats: Stats,
+    start: Instant,
+}
+
+impl<S: Frames> Dispatcher<S> {
+    /// Makes a dispatcher for some programs.
+    #[must_use]
+    pub fn new(programs: Vec<Arc<dyn Program<S>>>, limits: ReplyCacheLimits) -> Self {
+        let serve = |program: Arc<dyn Program<S>>| {
+            let counters = |nr: usize| (0..nr.max(1)).map(|_| ProcedureStats::default()).collect();
+            let versions = program.versions();
+            let stats = versions.iter().map(|version| counters(version.procedures.len())).collect();
+            Served { program, stats }
+        };
+        Self {
+            programs: programs.into_iter().map(serve).collect(),
+            replies: ReplyCache::new(limits),
+            stats: Stats::default(),
+            start: Instant::now(),
+        }
+    }
+
+    /// Returns the programs.
+    pub fn programs(&self) -> impl Iterator<Item = &Arc<dyn Program<S>>> {
+        self.programs.iter().map(|served| &served.program)
+    }
+
+    /// Returns what is counted.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Returns the kept replies.
+    #[must_use]
+    pub fn replies(&self) -> &ReplyCache {
+        &self.replies
+    }
+
+    /// Returns what is counted of each procedure, with the program's name, the version's number
+    /// and the procedure's name.
+    pub fn procedure_stats(
+        &self,
+    ) -> impl Iterator<Item = (&'static str, u32, &'static str, &ProcedureStats)> {
+        self.programs.iter().flat_map(|served| {
+            let name = served.program.name();
+            let versions = served.program.versions().iter().zip(&served.stats);
+            versions.flat_map(move |(version, stats)| {
+                stats.iter().enumerate().map(move |(number, stats)| {
+                    let proc = version.procedures.get(number).map_or(NULL.name, |proc| proc.name);
+                    (name, version.number, proc, stats)
+                })
+            })
+        })
+    }
+
+    /// Tells whether any program serves callers at `addr`.
+    pub(crate) fn knows(&self, addr: IpAddr) -> bool {
+        self.programs.iter().any(|served| {
+            let program = served.program.name();
+            let report = |message: &str| {
+                self.stats.panicked.bump();
+                tracing::error!(program, client = %addr, message, "a look at a client panicked");
+            };
+            // Whether it serves them is said for each call, so a panic here decides nothing.
+            caught(|| served.program.knows(addr), report).unwrap_or(true)
+        })
+    }
+
+    /// Tells whether data of the call that begins in the request's pages may be set aside.
+    pub(crate) fn may_set_aside(&self, rqst: &mut Rqst<S>) -> bool {
+        let (mut reader, _) = rqst.parts();
+        let Message::Call { header, .. } = Message::read(&mut reader) else { return false };
+        self.procedure(&header).is_ok_and(|(_, _, procedure)| procedure.data == Data::MayBeAside)
+    }
+
+    /// Reads a message up to the arguments, and decides what is to be done with it.
+    pub fn route(&self, rqst: &mut Rqst<S>, peer: &Peer) -> Route {
+        let (mut reader, _) = rqst.parts();
+        let (header, cred) = match Message::read(&mut reader) {
+            Message::Call { header, cred, verf } => (header, Credential::check(&cred, &verf)),
+            Message::Refused { xid, status } => return self.refuse(xid, status),
+            Message::NotACall => {
+                self.stats.ignored.bump();
+                return Route::Ignore;
+            }
+            Message::Short => {
+                self.stats.ignored.bump();
+                self.stats.misbehaved.bump();
+                return Route::Close;
+            }
+        };
+        self.stats.calls.bump();
+        let cred = match cred {
+            Ok(cred) => cred,
+            Err(stat) => return self.refuse(header.xid, ReplyStatus::AuthError(stat)),
+        };
+        match self.find(&header, peer, &cred) {
+            Ok((program, version, procedure)) => {
+                let args_len = reader.remaining();
+                Route::Run(Target { header, cred, program, version, procedure, args_len })
+            }
+            Err(Some(status)) => self.refuse(header.xid, status),
+            Err(None) => Route::Close,
+        }
+    }
+
+    /// Does what was decided; what is to be sent is the request's reply.
+    pub fn run(&self, rqst: &mut Rqst<S>, peer: &Peer, route: &Route) -> Verdict {
+        self.judge(rqst, peer, route).verdict
+    }
+
+    /// As [`run`](Self::run), and tells whether the call was of use.
+    pub(crate) fn judge(&self, rqst: &mut Rqst<S>, peer: &Peer, route: &Route) -> Outcome {
+        match route {
+            Route::Run(target) => self.carry_out(rqst, peer, target),
+            &Route::Refuse { xid, status } => answer(rqst, xid, status).into(),
+            Route::Ignore | Route::Close => Verdict::Silence.into(),
+        }
+    }
+
+    fn refuse(&self, xid: u32, status: ReplyStatus) -> Route {
+        self.stats.refused.bump();
+        Route::Refuse { xid, status }
+    }
+
+    /// Returns which procedure is called, or the status to refuse the call with; none after a
+    /// panic.
+    fn find(
+        &self,
+        header: &CallHeader,
+        peer: &Peer,
+        cred: &Credential,
+    ) -> Result<(usize, usize, &'static Procedure), Option<ReplyStatus>> {
+        let (program, version, procedure) = self.procedure(header)?;
+        if header.proc != 0 {
+            let served = &self.programs[program].program;
+            self.guarded(&**served, procedure, header, peer, || served.authorize(peer, cred))
+                .ok_or(None)?
+                .map_err(ReplyStatus::AuthError)?;
+        }
+        Ok((program, version, procedure))
+    }
+
+    fn procedure(
+        &self,
+        header: &CallHeader,
+    ) -> Result<(usize, usize, &'static Procedure), ReplyStatus> {
+        let number = |served: &Served<S>| served.program.number() == header.prog;
+        let program = self.programs.iter().position(number).ok_or(ReplyStatus::ProgUnavail)?;
+        let served = &self.programs[program].program;
+        let versions = served.versions();
+        let Some(version) = versions.iter().position(|version| version.number == header.vers)
+        else {
+            let low = versions.first().map_or(0, |version| version.number);
+            let high = versions.last().map_or(0, |version| version.number);
+            return Err(ReplyStatus::ProgMismatch { low, high });
+        };
+        if header.proc == 0 {
+            return Ok((program, version, &NULL));
+        }
+        let index = usize::try_from(header.proc).unwrap_or(usize::MAX);
+        let procedure = versions[version].procedures.get(index).ok_or(ReplyStatus::ProcUnavail)?;
+        Ok((program, version, procedure))
+    }
+
+    fn carry_out(&self, rqst: &mut Rqst<S>, peer: &Peer, target: &Target) -> Outcome {
+        let begun = Instant::now();
+        let key = (target.procedure.replies == Replies::Kept).then(|| self.key(rqst, peer, target));
+        if let Some(key) = &key {
+            match self.replies.begin(key, self.start.elapsed()) {
+                Seen::New => {}
+                Seen::InProgress => return Verdict::Silence.into(),
+                // Not of use: the call was judged when it was carried out.
+                Seen::Done(reply) => {
+                    let verdict = match rqst.reply().put(&reply) {
+                        Ok(()) => Verdict::Reply,
+                        Err(_) => Verdict::Silence,
+                    };
+                    return verdict.into();
+                }
+            }
+        }
+        let status = self.invoke(rqst, peer, target);
+        if let Some(key) = &key {
+            self.keep(rqst, key, status.is_ok());
+        }
+        let served = &self.programs[target.program];
+        let index = usize::try_from(target.header.proc).unwrap_or(usize::MAX);
+        if let Some(stats) = served.stats[target.version].get(index) {
+            stats.ran(begun.elapsed(), status.is_ok());
+        }
+        status.unwrap_or_else(Outcome::from)
+    }
+
+    /// Runs the procedure; an error is a call without results, answered or not.
+    fn invoke(&self, rqst: &mut Rqst<S>, peer: &Peer, target: &Target) -> Result<Outcome, Verdict> {
+        let xid = target.header.xid;
+        let (mut args, behind, reply) = rqst.all_parts();
+        let before = reply.mark();
+        if args.skip(args.remaining() - target.args_len).is_err()
+            || ReplyStatus::Success.write(xid, reply).is_err()
+        {
+            return Err(Verdict::Silence);
+        }
+        if target.header.proc == 0 {
+            return Ok(Verdict::Reply.into());
+        }
+        let (header, peer_of, cred) = (target.header, *peer, target.cred);
+        let mut call = Call { header, peer: peer_of, cred, args, reply, behind, is_useful: true };
+        let program = &*self.programs[target.program].program;
+        let done = self
+            .guarded(program, target.procedure, &target.header, peer, || program.call(&mut call));
+        let status = match done.ok_or(Verdict::Close)? {
+            Ok(()) => return Ok(Outcome { verdict: Verdict::Reply, is_useful: call.is_useful }),
+            Err(CallError::GarbageArgs(_)) => ReplyStatus::GarbageArgs,
+            Err(CallError::ProcUnavail) => ReplyStatus::ProcUnavail,
+            Err(CallError::SystemErr) => ReplyStatus::SystemErr,
+            Err(CallError::Auth(stat)) => ReplyStatus::AuthError(stat),
+            Err(CallError::Drop) => return Err(Verdict::Silence),
+        };
+        rqst.reply().truncate(before);
+        Err(answer(rqst, xid, status))
+    }
+
+    /// Runs `work` of a program; `None` if it panics.
+    fn guarded<T>(
+        &self,
+        program: &dyn Program<S>,
+        procedure: &Procedure,
+        header: &CallHeader,
+        peer: &Peer,
+        work: impl FnOnce() -> T,
+    ) -> Option<T> {
+        caught(work, |message| {
+            self.stats.panicked.bump();
+            tracing::error!(
+                program = program.name(),
+                procedure = procedure.name,
+                xid = header.xid,
+                client = %peer.addr,
+                message,
+                "a call panicked"
+            );
+        })
+    }
+
+    fn key(&self, rqst: &mut Rqst<S>, peer: &Peer, target: &Target) -> CallKey {
+        // However it came, the call is the same.
+        let behind_len = rqst.call_len() - rqst.parts().0.remaining();
+        let (mut args, _) = rqst.parts();
+        // Not more than there is: the message was read up to its arguments before.
+        if args.skip(args.remaining() - target.args_len).is_err() {
+            args = crate::wire::xdr::XdrReader::new(&[]);
+        }
+        self.replies.key(peer.addr, target.header, args, behind_len)
+    }
+
+    fn keep(&self, rqst: &mut Rqst<S>, key: &CallKey, ok: bool) {
+        let reply = rqst.reply();
+        let head = reply.head_len();
+        if !ok || !matches!(reply.body(), Body::None) || head > MAX_KEPT_BYTES {
+            return self.replies.forget(key);
+        }
+        let bytes: Vec<u8> = reply.pages().slices(MARK_BYTES, head).flatten().copied().collect();
+        self.replies.finish(key, bytes.into_boxed_slice());
+    }
+}
+
+fn answer<S: Frames>(rqst: &mut Rqst<S>, xid: u32, status: ReplyStatus) -> Verdict {
+    match status.write(xid, rqst.reply()) {
+        Ok(()) => Verdict::Reply,
+        Err(_) => Verdict::Silence,
+    }
+}
+
+impl<S: Frames> fmt::Debug for Dispatcher<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.programs().map(|program| program.name()).collect();
+        f.debug_struct("Dispatcher").field("programs", &names).finish_non_exhaustive()
+    }
+}

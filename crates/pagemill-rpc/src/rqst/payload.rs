@@ -1,0 +1,109 @@
+//! The data at the end of a call, wherever it is.
+
+use std::io::IoSlice;
+use std::os::fd::BorrowedFd;
+
+use pagemill::PAGE_SIZE;
+use rustix::io::{Errno, pwritev, retry_on_intr};
+
+use crate::rqst::splice::Aside;
+use crate::wire::error::XdrError;
+use crate::wire::xdr::{Bytes, XdrReader};
+
+/// What follows the part of a call that is read as XDR.
+#[derive(Debug)]
+pub(crate) struct Behind<'a> {
+    /// What was set aside.
+    pub(crate) aside: &'a mut Aside,
+    /// What came after that.
+    pub(crate) after: XdrReader<'a>,
+}
+
+/// The data at the end of a call: bytes in pages, and some among them that may have been set aside.
+#[derive(Debug)]
+pub struct Payload<'a> {
+    before: Bytes<'a>,
+    /// With how many of its bytes.
+    aside: Option<(&'a mut Aside, usize)>,
+    after: Bytes<'a>,
+}
+
+impl<'a> Payload<'a> {
+    /// Reads an opaque value of at most `max` bytes and its padding: the last of a call, of which
+    /// `behind` is not among the arguments.
+    pub(crate) fn read(
+        args: &mut XdrReader<'a>,
+        behind: Option<Behind<'a>>,
+        max: usize,
+    ) -> Result<Self, XdrError> {
+        let len = args.length(max)?;
+        let Some(Behind { aside, mut after }) = behind else {
+            let (before, none) = (args.fixed_bytes(len)?, XdrReader::new(&[]).split(0));
+            return Ok(Self { before, aside: None, after: none });
+        };
+        let padded = len.checked_next_multiple_of(4).ok_or(XdrError::Truncated)?;
+        if padded > args.remaining() + aside.len() + after.remaining() {
+            return Err(XdrError::Truncated);
+        }
+        let before = args.split(len);
+        let nr_aside = aside.len().min(len - before.len());
+        let after = after.split(len - before.len() - nr_aside);
+        Ok(Self { before, aside: Some((aside, nr_aside)), after })
+    }
+
+    /// Returns the number of bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.before.len() + self.nr_aside() + self.after.len()
+    }
+
+    /// Tells whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns how many of the bytes go to a file without having been in the request's pages.
+    #[must_use]
+    pub fn nr_aside(&self) -> usize {
+        self.aside.as_ref().map_or(0, |(_, nr)| *nr)
+    }
+
+    /// Writes the bytes to a file and returns how many were written.
+    ///
+    /// # Errors
+    /// What the file system answers, if nothing was written.
+    pub fn write_at(self, file: BorrowedFd<'_>, offset: u64) -> Result<usize, Errno> {
+        let Self { before, aside, after } = self;
+        let mut written = 0;
+        if !before.is_empty() {
+            written = write_pages(file, offset, &before)?;
+            if written < before.len() {
+                return Ok(written);
+            }
+        }
+        let Some((aside, nr)) = aside else { return Ok(written) };
+        let mut add = |nr: usize, result: Result<usize, Errno>| match result {
+            Ok(done) => {
+                written += done;
+                Ok((written, done == nr))
+            }
+            // The caller is told of what was written, and of the error when it comes back for more.
+            Err(_) if written > 0 => Ok((written, false)),
+            Err(errno) => Err(errno),
+        };
+        let at = offset + before.len() as u64;
+        let (done, all) = add(nr, aside.write_to(file, at, nr))?;
+        if !all || after.is_empty() {
+            return Ok(done);
+        }
+        Ok(add(after.len(), write_pages(file, at + nr as u64, &after))?.0)
+    }
+}
+
+fn write_pages(file: BorrowedFd<'_>, offset: u64, data: &Bytes<'_>) -> Result<usize, Errno> {
+    // As many pieces as there are pages, and one more where it begins within one.
+    let mut slices = Vec::with_capacity(data.len() / PAGE_SIZE + 2);
+    slices.extend(data.slices().map(IoSlice::new));
+    retry_on_intr(|| pwritev(file, &slices, offset))
+}

@@ -1,0 +1,167 @@
+//! One request: the pages that its arguments are in, and those that its reply is built in.
+//!
+//! They are two arrays. In one array for both, a call that fills it leaves its reply no room
+//! (CVE-2022-43945).
+
+use core::ops::Range;
+
+use pagemill::{PAGE_SIZE, Page, PageSource};
+
+use crate::rqst::pages::{Frames, PageArray, Refill};
+use crate::rqst::payload::Behind;
+use crate::rqst::reply::Reply;
+use crate::rqst::splice::Aside;
+use crate::stats::RefillStats;
+use crate::wire::xdr::XdrReader;
+
+/// Bytes of a call or reply beside its payload: headers, handles, attributes.
+pub const OVERHEAD_BYTES: usize = PAGE_SIZE;
+/// The largest payload that can be set, as in Linux.
+pub const MAX_PAYLOAD_BYTES: usize = 4 << 20;
+
+/// Returns how many pages a request with `max_payload_bytes` of data takes, each way.
+///
+/// # Source
+/// `linux-7.0` `include/linux/sunrpc/svc.h` `svc_serv_maxpages`: 259 for 1 MiB, the payload, its
+/// overhead, and two that are partly used.
+#[must_use]
+pub const fn nr_request_pages(max_payload_bytes: usize) -> usize {
+    (max_payload_bytes + OVERHEAD_BYTES).div_ceil(PAGE_SIZE) + 2
+}
+
+/// The pages of one request at a time, kept from one to the next.
+#[derive(Debug)]
+pub struct Rqst<S: PageSource> {
+    source: S,
+    args: PageArray<S>,
+    /// Bytes of the arguments' pages that are the call.
+    args_len: usize,
+    /// The part of the call that is not in the pages, if there is one.
+    aside: Aside,
+    reply: Reply<S>,
+}
+
+impl<S: Frames> Rqst<S> {
+    /// Makes a request without pages; [`alloc_arg`](Self::alloc_arg) gets them.
+    #[must_use]
+    pub fn new(source: S, max_payload_bytes: usize) -> Self {
+        let nr_pages = nr_request_pages(max_payload_bytes.min(MAX_PAYLOAD_BYTES));
+        let reply = Reply::new(source.clone(), nr_pages);
+        Self { source, args: PageArray::new(nr_pages), args_len: 0, aside: Aside::default(), reply }
+    }
+
+    /// Gets pages in place of those that the last request used up; false if `stop` became true.
+    ///
+    /// # Source
+    /// `linux-7.0` `net/sunrpc/svc_xprt.c` `svc_alloc_arg`
+    pub fn alloc_arg(
+        &mut self,
+        refill: Refill,
+        stop: &dyn Fn() -> bool,
+        stats: &RefillStats,
+    ) -> bool {
+        self.args_len = 0;
+        self.aside.clear();
+        self.reply.clear();
+        self.args.fill(&self.source, refill, stop, stats)
+            && self.reply.pages_mut().fill(&self.source, refill, stop, stats)
+    }
+
+    /// Returns the number of pages each way: the end of each array, filled or not.
+    ///
+    /// # Source
+    /// `series-v3` patch 1: the end does not depend on how far a refill came.
+    #[must_use]
+    pub fn page_end(&self) -> usize {
+        self.args.nr_slots()
+    }
+
+    /// Returns how many bytes a call can have.
+    #[must_use]
+    pub fn max_call_bytes(&self) -> usize {
+        // One page less, as in Linux, so that what fits here fits there.
+        (self.args.nr_slots() - 1) * PAGE_SIZE
+    }
+
+    /// Returns the pages of the arguments.
+    pub fn arg_pages(&mut self) -> &mut PageArray<S> {
+        &mut self.args
+    }
+
+    /// Says how many bytes of the arguments' pages are the call.
+    pub fn set_args_len(&mut self, len_bytes: usize) {
+        self.args_len = len_bytes.min(self.args.nr_slots() * PAGE_SIZE);
+    }
+
+    /// Returns how many bytes the call has.
+    #[must_use]
+    pub fn args_len(&self) -> usize {
+        self.args_len
+    }
+
+    /// Returns how many bytes the call has, those among them that were set aside.
+    #[must_use]
+    pub fn call_len(&self) -> usize {
+        self.args_len + self.aside.len()
+    }
+
+    /// Returns what a part of the call can be set aside in.
+    pub(crate) fn aside(&mut self) -> &mut Aside {
+        &mut self.aside
+    }
+
+    /// Returns the call, from its first byte on to where a part of it was set aside, and the reply,
+    /// to be built.
+    pub fn parts(&mut self) -> (XdrReader<'_>, &mut Reply<S>) {
+        let (args, _, reply) = self.all_parts();
+        (args, reply)
+    }
+
+    /// Returns the call, the rest of it if a part was set aside, and the reply.
+    pub(crate) fn all_parts(&mut self) -> (XdrReader<'_>, Option<Behind<'_>>, &mut Reply<S>) {
+        if self.aside.len() == 0 {
+            return (XdrReader::over(&self.args, self.args_len), None, &mut self.reply);
+        }
+        let at = self.aside.at().min(self.args_len);
+        let mut after = XdrReader::over(&self.args, self.args_len);
+        // No more than there is.
+        let _head = after.split(at);
+        let behind = Behind { aside: &mut self.aside, after };
+        (XdrReader::over(&self.args, at), Some(behind), &mut self.reply)
+    }
+
+    /// Returns the reply.
+    pub fn reply(&mut self) -> &mut Reply<S> {
+        &mut self.reply
+    }
+
+    /// Moves the pages that hold the first `len_bytes` of an unfinished call out of the request.
+    ///
+    /// # Source
+    /// `linux-7.0` `net/sunrpc/svcsock.c` `svc_tcp_save_pages`
+    pub fn save_args(&mut self, len_bytes: usize, saved: &mut Vec<Page<S>>) {
+        let pages = 0..len_bytes.div_ceil(PAGE_SIZE);
+        saved.extend(pages.filter_map(|index| self.args.take(index)));
+    }
+
+    /// Moves saved pages back to the front; the pages in their place are freed in one call.
+    ///
+    /// # Source
+    /// `linux-7.0` `net/sunrpc/svcsock.c` `svc_tcp_restore_pages`
+    pub fn restore_args(&mut self, saved: &mut Vec<Page<S>>) {
+        self.args.release(&self.source, saved.len());
+        for (index, page) in saved.drain(..).enumerate() {
+            // There are no more saved pages than the array gave.
+            drop(self.args.replace(index, page));
+        }
+    }
+
+    /// Frees the pages that the reply used, in one call, and returns their number.
+    ///
+    /// # Source
+    /// `linux-7.0` `net/sunrpc/svc.c` `svc_rqst_release_pages`
+    pub fn release_pages(&mut self) -> usize {
+        let used: Range<usize> = 0..self.reply.next_page();
+        self.reply.pages_mut().release(&self.source, used.end)
+    }
+}

@@ -1,0 +1,8 @@
+//! Threads, time limits, start and stop.
+
+pub(crate) mod config;
+pub(crate) mod server;
+pub(crate) mod server_state;
+pub(crate) mod supervisor;
+pub(crate) mod worker;
+pub(crate) mod worker_count;

@@ -1,0 +1,217 @@
+//! A running server: sockets, threads, and how they are stopped.
+
+use alloc::sync::Arc;
+use core::fmt;
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::io;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use crate::dispatch::dispatch::Dispatcher;
+use crate::dispatch::program::Program;
+use crate::rqst::pages::Frames;
+use crate::server::config::{MAX_THREADS, ServerConfig};
+use crate::server::server_state::Hub;
+use crate::server::supervisor;
+use crate::server::worker;
+use crate::transport::listener::{Listener, Socket};
+use crate::wire::error::ConfigError;
+use crate::wire::sync::{Mutex, Ordering, lock};
+
+/// Why a server does not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A setting is outside its range.
+    Config(ConfigError),
+    /// The system refused something.
+    Io(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::Io(error) => {
+                write!(f, "the system refused a socket, a thread or memory: {error}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for StartError {}
+
+impl From<ConfigError> for StartError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// A server that runs until it is stopped or dropped.
+///
+/// # Concurrency
+/// All methods may be called from any thread.
+pub struct Server<S: Frames> {
+    hub: Arc<Hub<S>>,
+    addrs: Vec<SocketAddr>,
+    /// Guards the handles of the threads, those that have ended included.
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    supervisor: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl<S: Frames> Server<S> {
+    /// Starts to serve `programs` on `listeners`, with pages from `source`.
+    ///
+    /// # Errors
+    /// A setting outside its range, fewer free pages than [`ServerConfig::nr_pages`], or what the
+    /// system refuses.
+    pub fn start(
+        config: ServerConfig,
+        source: S,
+        programs: Vec<Arc<dyn Program<S>>>,
+        listeners: Vec<Listener>,
+    ) -> Result<Self, StartError> {
+        config.validate()?;
+        check_memory(&source, config.nr_pages())?;
+        let dispatcher = Dispatcher::new(programs, config.replies);
+        let mut addrs = Vec::new();
+        let mut sockets = Vec::new();
+        for listener in listeners {
+            let (socket, addr) = Socket::new(listener)?;
+            sockets.push(socket);
+            addrs.push(addr);
+        }
+        let hub = Arc::new(Hub::new(config, source, dispatcher, sockets)?);
+        let server =
+            Self { hub, addrs, threads: Mutex::new(Vec::new()), supervisor: Mutex::new(None) };
+        server.grow(config.nr_threads)?;
+        let hub = Arc::clone(&server.hub);
+        let supervisor = thread::Builder::new().name("rpc-supervisor".into()).spawn(move || {
+            supervisor::run(&hub);
+        })?;
+        *lock(&server.supervisor) = Some(supervisor);
+        Ok(server)
+    }
+
+    /// Returns the addresses of the listeners, in their order.
+    #[must_use]
+    pub fn addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
+    /// Returns the dispatcher, with what it counts.
+    #[must_use]
+    pub fn dispatcher(&self) -> &Dispatcher<S> {
+        &self.hub.dispatcher
+    }
+
+    /// Returns how many connections there are.
+    #[must_use]
+    pub fn nr_connections(&self) -> usize {
+        self.hub.nr_connections()
+    }
+
+    /// Returns how many bytes of pages connections hold.
+    #[must_use]
+    pub fn parked_bytes(&self) -> usize {
+        self.hub.gate.budget.used()
+    }
+
+    /// Returns how many files are kept open for replies that have not been read.
+    #[must_use]
+    pub fn nr_kept_files(&self) -> usize {
+        self.hub.gate.kept_files.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many threads carry out calls.
+    #[must_use]
+    pub fn nr_threads(&self) -> usize {
+        self.hub.crew.nr_alive()
+    }
+
+    /// Changes the number of threads. Those that are too many end after their current call.
+    ///
+    /// # Errors
+    /// A number outside of 1 to [`MAX_THREADS`], more than the allocator has pages for, or what
+    /// the system refuses.
+    pub fn set_threads(&self, nr_threads: usize) -> Result<(), StartError> {
+        if !(1..=MAX_THREADS).contains(&nr_threads) {
+            let allowed = 1..=MAX_THREADS as u64;
+            let value = nr_threads as u64;
+            return Err(ConfigError { field: "nr_threads", value, allowed }.into());
+        }
+        let more = nr_threads.saturating_sub(self.hub.crew.nr_alive());
+        check_memory(&self.hub.source, self.hub.config.nr_thread_pages(more))?;
+        self.grow(nr_threads)?;
+        // Those that sleep look at the number when they wake.
+        self.hub.gate.poller.wake(self.hub.crew.nr_alive() as u64);
+        Ok(())
+    }
+
+    /// Stops: no new calls are taken, those that are being carried out are finished and answered.
+    ///
+    /// Returns true if all replies went out within `drain`. Connections are closed after that
+    /// time, and all pages are given back.
+    pub fn stop(&self, drain: Duration) -> bool {
+        let deadline = Instant::now() + drain;
+        self.hub.stop();
+        for thread in lock(&self.threads).drain(..) {
+            // A thread that panicked has said so.
+            drop(thread.join());
+        }
+        if let Some(supervisor) = lock(&self.supervisor).take() {
+            supervisor.thread().unpark();
+            drop(supervisor.join());
+        }
+        self.hub.drain(deadline)
+    }
+
+    fn grow(&self, nr_threads: usize) -> io::Result<()> {
+        let mut threads = lock(&self.threads);
+        threads.retain(|thread| !thread.is_finished());
+        self.hub.crew.set_target(nr_threads);
+        while self.hub.crew.join() {
+            let hub = Arc::clone(&self.hub);
+            let name = format!("rpc-{}", threads.len());
+            match thread::Builder::new().name(name).spawn(move || worker::run(&hub)) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    self.hub.crew.left();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<S: Frames> Drop for Server<S> {
+    fn drop(&mut self) {
+        self.stop(Duration::ZERO);
+    }
+}
+
+impl<S: Frames> fmt::Debug for Server<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("addrs", &self.addrs)
+            .field("dispatcher", &self.hub.dispatcher)
+            .finish_non_exhaustive()
+    }
+}
+
+fn check_memory<S: Frames>(source: &S, nr_pages: usize) -> Result<(), ConfigError> {
+    let free = source.allocator().nr_free_pages();
+    let needed = nr_pages as u64;
+    if needed > free {
+        return Err(ConfigError { field: "pages needed", value: needed, allowed: 0..=free });
+    }
+    Ok(())
+}

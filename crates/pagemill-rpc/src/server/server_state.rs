@@ -1,0 +1,336 @@
+//! What the threads of a server share: sockets, connections, limits.
+
+use alloc::sync::Arc;
+use core::cmp::Reverse;
+use core::fmt;
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::dispatch::dispatch::Dispatcher;
+use crate::dispatch::program::{Peer, Transport};
+use crate::limits::client::Client;
+use crate::limits::memory_budget::Budget;
+use crate::limits::roster::{MIN_USELESS_MS, Roster};
+use crate::rqst::pages::Frames;
+use crate::server::config::ServerConfig;
+use crate::server::worker_count::Crew;
+use crate::transport::listener::{Accepted, Room, Socket, accept_batch};
+use crate::transport::poller::{Interest, Poller};
+use crate::transport::run_queue::Ready;
+use crate::transport::tcp::{Connection, Gate, Task};
+use crate::wire::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
+
+/// The token of the first socket; connections have those after the last socket.
+const FIRST_TOKEN: u64 = 1;
+
+/// Which connection a worker holds, and since when; see [`Hold`](crate::transport::busy::Hold).
+///
+/// Relaxed throughout: who acts on it asks the connection itself.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) token: AtomicU64,
+    pub(crate) since: AtomicU64,
+}
+
+impl Desk {
+    pub(crate) fn new() -> Self {
+        Self { token: AtomicU64::new(0), since: AtomicU64::new(0) }
+    }
+}
+
+/// What a worker thread does next.
+pub(crate) enum Work<S: Frames> {
+    /// Accepts connections, or receives a datagram. The thread holds the socket until it asks for
+    /// the next event.
+    Socket(u64),
+    /// Something for a connection.
+    Connection(Task<S>),
+}
+
+/// What the threads of a server share.
+pub(crate) struct Hub<S: Frames> {
+    pub(crate) config: ServerConfig,
+    pub(crate) source: S,
+    pub(crate) dispatcher: Dispatcher<S>,
+    pub(crate) gate: Arc<Gate<S>>,
+    pub(crate) crew: Crew,
+    sockets: Vec<Socket>,
+    /// Guards which connections there are.
+    table: Mutex<Roster<Arc<Connection<S>>>>,
+    next_token: AtomicU64,
+    /// Guards which workers there are.
+    pub(crate) desks: Mutex<Vec<Arc<Desk>>>,
+    stopping: AtomicBool,
+    start: Instant,
+}
+
+impl<S: Frames> Hub<S> {
+    pub(crate) fn new(
+        config: ServerConfig,
+        source: S,
+        dispatcher: Dispatcher<S>,
+        sockets: Vec<Socket>,
+    ) -> io::Result<Self> {
+        let poller = Poller::new()?;
+        let mut token = FIRST_TOKEN;
+        for socket in &sockets {
+            poller.add(socket, token)?;
+            token += 1;
+        }
+        let (budget, ready) = (Budget::new(config.parked_bytes), Ready::new());
+        Ok(Self {
+            config,
+            source,
+            dispatcher,
+            gate: Arc::new(Gate { budget, ready, poller, kept_files: AtomicUsize::new(0) }),
+            crew: Crew::new(),
+            sockets,
+            table: Mutex::new(Roster::new()),
+            next_token: AtomicU64::new(token),
+            desks: Mutex::new(Vec::new()),
+            stopping: AtomicBool::new(false),
+            // One millisecond ago, so that no time is zero, which stands for never.
+            start: Instant::now()
+                .checked_sub(Duration::from_millis(1))
+                .unwrap_or_else(Instant::now),
+        })
+    }
+
+    /// Returns the milliseconds since the server started.
+    pub(crate) fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        // Acquire: pairs with the Release in `stop`.
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn nr_connections(&self) -> usize {
+        lock(&self.table).len()
+    }
+
+    /// Returns whether an unread reply may keep another file open.
+    pub(crate) fn may_keep_file(&self) -> bool {
+        self.gate.kept_files.load(Ordering::Relaxed) < self.config.max_kept_files
+    }
+
+    /// Returns the connections of now.
+    pub(crate) fn connections(&self) -> Vec<Arc<Connection<S>>> {
+        lock(&self.table).iter().cloned().collect()
+    }
+
+    /// Returns the connection that `token` stands for, if it is still there.
+    pub(crate) fn connection(&self, token: u64) -> Option<Arc<Connection<S>>> {
+        lock(&self.table).get(token).cloned()
+    }
+
+    /// Waits for an event.
+    pub(crate) fn wait(&self) -> Option<Work<S>> {
+        let token = self.gate.poller.wait(|| self.is_stopping())?;
+        if self.socket(token).is_some() {
+            return Some(Work::Socket(token));
+        }
+        self.connection(token).map(|connection| Work::Connection(Task::Event(connection)))
+    }
+
+    /// Queues the connections that have an event, and returns a socket that has one. Does not wait.
+    pub(crate) fn poll(&self) -> Option<u64> {
+        let (mut sockets, connections): (Vec<_>, Vec<_>) =
+            self.gate.poller.poll().into_iter().partition(|&token| self.socket(token).is_some());
+        if !connections.is_empty() {
+            let table = lock(&self.table);
+            let found: Vec<_> =
+                connections.iter().filter_map(|&token| table.get(token).cloned()).collect();
+            drop(table);
+            self.gate.push_events(found);
+        }
+        // One socket for this thread. The other sockets come before it in the next call.
+        let first = if sockets.is_empty() { None } else { Some(sockets.remove(0)) };
+        sockets.into_iter().for_each(|token| self.arm_socket(token));
+        first
+    }
+
+    pub(crate) fn socket(&self, token: u64) -> Option<&Socket> {
+        self.sockets.get(usize::try_from(token.checked_sub(FIRST_TOKEN)?).ok()?)
+    }
+
+    /// Asks for the next event of a socket.
+    pub(crate) fn arm_socket(&self, token: u64) {
+        if let Some(socket) = self.socket(token)
+            && let Err(error) = self.gate.poller.arm(socket, token, Interest::Read)
+        {
+            tracing::error!(%error, "a socket cannot be waited for");
+        }
+    }
+
+    /// Asks for the next event of a connection: its input's, once `reading`, unless replies wait.
+    pub(crate) fn arm(&self, connection: &Connection<S>, reading: bool) {
+        connection.set_reading(reading, |backlogged| {
+            let what = if backlogged { Interest::Write } else { Interest::Read };
+            // A connection that is closed meanwhile is no longer in the set.
+            let _armed = self.gate.poller.arm(connection.stream(), connection.token, what);
+        });
+    }
+
+    /// Accepts connections, as many as wait and one thread may.
+    pub(crate) fn accept(&self, token: u64, listener: &TcpListener, parked: &AtomicBool) {
+        let make_room = |error: &io::Error, room: Room| {
+            self.dispatcher.stats().accept_failures.bump();
+            tracing::debug!(%error, "no connection can be accepted");
+            room == Room::Descriptors && self.close_useless()
+        };
+        let admit = |(stream, addr)| self.admit(stream, addr);
+        match accept_batch(|| listener.accept(), admit, make_room) {
+            Accepted::All => self.arm_socket(token),
+            // The next try is the supervisor's: the event would come again at once.
+            Accepted::UpToAFailure => parked.store(true, Ordering::Release),
+        }
+    }
+
+    /// Goes on to accept where it was given up.
+    pub(crate) fn retry_accept(&self) {
+        for (socket, token) in self.sockets.iter().zip(FIRST_TOKEN..) {
+            if let Socket::Tcp(_, parked) = socket
+                && parked.swap(false, Ordering::AcqRel)
+            {
+                self.arm_socket(token);
+            }
+        }
+    }
+
+    fn admit(&self, stream: TcpStream, addr: SocketAddr) {
+        let stats = self.dispatcher.stats();
+        let client = Client::of(addr.ip(), self.dispatcher.knows(addr.ip()));
+        if self.nr_connections() >= self.config.max_connections && !self.evict_for(client) {
+            stats.turned_away.bump();
+            tracing::debug!(%addr, "turned away: there are too many connections");
+            return;
+        }
+        // Without the second, a reply in several segments waits for the client's acknowledgement.
+        if stream.set_nonblocking(true).is_err() || stream.set_nodelay(true).is_err() {
+            return;
+        }
+        let token = self.next_token.fetch_add(1, Ordering::Relaxed);
+        let peer = Peer { addr, transport: Transport::Tcp };
+        let max = self.config.max_record_bytes();
+        let gate = Arc::clone(&self.gate);
+        let connection = Connection::new(stream, (peer, client), token, max, gate, self.now());
+        let connection = Arc::new(connection);
+        let mut table = lock(&self.table);
+        if self.gate.poller.add_unarmed(connection.stream(), token).is_err() {
+            return;
+        }
+        table.insert(token, client, Arc::clone(&connection));
+        drop(table);
+        stats.accepted.bump();
+        // Its first call has usually come. An event would wait behind those of other connections.
+        self.gate.push_events([connection]);
+    }
+
+    /// Closes the connection that is least useful for a new one of `client`; false if all are of
+    /// more use.
+    fn evict_for(&self, client: Client) -> bool {
+        let now = self.now();
+        let table = lock(&self.table);
+        let victim = table.least_useful(client, now, |connection| connection.standing()).cloned();
+        drop(table);
+        // Another thread may close it at the same time, which frees its place just as well.
+        let evict = |connection: Arc<Connection<S>>| {
+            self.evict(&connection, "a new connection needs its place")
+        };
+        victim.map(evict).is_some()
+    }
+
+    /// Closes a connection of no use; false if there is none. Its descriptor is needed for one whose
+    /// client is not known before it is accepted.
+    fn close_useless(&self) -> bool {
+        let now = self.now();
+        let standing = |connection: &Arc<Connection<S>>| connection.standing();
+        let is_useless = |connection: &&Arc<Connection<S>>| {
+            connection.standing().since.is_some_and(|since| {
+                connection.client.is_stranger() || now.saturating_sub(since) >= MIN_USELESS_MS
+            })
+        };
+        let table = lock(&self.table);
+        let rank = |connection: &&Arc<Connection<S>>| {
+            let is_known = !connection.client.is_stranger();
+            (is_known, Reverse(table.nr_of(connection.client)), standing(connection).useful)
+        };
+        let victim = table.iter().filter(is_useless).min_by_key(rank).cloned();
+        drop(table);
+        victim.is_some_and(|connection| self.evict(&connection, "a descriptor is needed"))
+    }
+
+    /// Closes a connection for the sake of others; false if it was closed before.
+    pub(crate) fn evict(&self, connection: &Connection<S>, why: &'static str) -> bool {
+        let is_first = self.close(connection);
+        if is_first {
+            self.dispatcher.stats().evicted.bump();
+            tracing::debug!(peer = %connection.peer.addr, why, "closed a connection for another");
+        }
+        is_first
+    }
+
+    /// Closes a connection; true unless it was closed before.
+    pub(crate) fn close(&self, connection: &Connection<S>) -> bool {
+        if !connection.close() {
+            return false;
+        }
+        self.gate.poller.remove(connection.stream());
+        let gone = lock(&self.table).remove(connection.token);
+        drop(gone);
+        true
+    }
+
+    /// Tells all threads to end.
+    pub(crate) fn stop(&self) {
+        // Release: pairs with the Acquire in `is_stopping`.
+        self.stopping.store(true, Ordering::Release);
+        for socket in &self.sockets {
+            self.gate.poller.remove(socket);
+        }
+        // Nobody takes a call any more but those who are just about to; so many there are not.
+        self.gate.poller.wake(u64::from(u32::MAX));
+    }
+
+    /// Sends what waits for room, up to `deadline`, and closes all connections; true if all went.
+    pub(crate) fn drain(&self, deadline: Instant) -> bool {
+        let mut all = true;
+        for connection in self.connections() {
+            all &= self.drain_one(&connection, deadline);
+            self.close(&connection);
+        }
+        self.gate.ready.clear();
+        self.gate.budget.clear();
+        all
+    }
+
+    fn drain_one(&self, connection: &Connection<S>, deadline: Instant) -> bool {
+        loop {
+            match connection.flush(self.now()) {
+                Ok((_, true)) => return true,
+                Ok((_, false)) => {}
+                Err(_) => return false,
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let timeout = Timespec::try_from(left).ok();
+            let mut fds = [PollFd::new(connection.stream(), PollFlags::OUT)];
+            let _ready = poll(&mut fds, timeout.as_ref());
+        }
+    }
+}
+
+impl<S: Frames> fmt::Debug for Hub<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("sockets", &self.sockets).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,486 @@
+//! What a worker thread does: it takes whatever is ready, a call at a time.
+
+use alloc::sync::Arc;
+use core::time::Duration;
+use std::net::UdpSocket;
+use std::thread;
+
+use pagemill::PAGE_SIZE;
+
+use crate::dispatch::dispatch::{Outcome, Route, Verdict};
+use crate::dispatch::program::{Pace, Peer, Transport};
+use crate::panics::caught;
+use crate::rqst::pages::Frames;
+use crate::rqst::reply::Body;
+use crate::rqst::rqst::Rqst;
+use crate::server::server_state::{Desk, Hub, Work};
+use crate::transport::listener::Socket;
+use crate::transport::run_queue::{Lane, Ready};
+use crate::transport::tcp::{Connection, Received, Scratch, Task};
+use crate::transport::udp::{self, Origin};
+use crate::wire::record::MARK_BYTES;
+use crate::wire::sync::{AtomicUsize, Ordering, lock};
+
+/// Replies are sent when this many bytes of them have gathered.
+const BATCH_BYTES: usize = 32 << 10;
+/// Most calls of one connection that a thread carries out before it looks at others.
+const MAX_TURN: u32 = 64;
+/// Turns of a thread until it looks for events although the queue is not empty. New connections and
+/// datagrams wait for this look.
+const POLL_TURNS: u32 = 16;
+
+/// How long a thread pauses after a panic, so that one that happens at once again does not take a
+/// processor.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Takes calls until the server stops, or has too many threads. After a panic the thread begins
+/// anew, with pages of its own.
+pub(crate) fn run<S: Frames>(hub: &Hub<S>) {
+    let has_left = loop {
+        let done = caught(
+            || work(hub),
+            |message| {
+                hub.dispatcher.stats().panicked.bump();
+                tracing::error!(message, "a worker thread panicked outside of a procedure");
+            },
+        );
+        match done {
+            Some(has_left) => break has_left,
+            None => thread::sleep(PAUSE),
+        }
+    };
+    if !has_left {
+        hub.crew.left();
+    }
+}
+
+/// Takes calls; returns true if the crew has stopped counting the thread.
+fn work<S: Frames>(hub: &Hub<S>) -> bool {
+    let desk = Arc::new(Desk::new());
+    let _place = Place { hub, desk: Arc::clone(&desk) };
+    lock(&hub.desks).push(Arc::clone(&desk));
+    let mut worker = Worker::new(hub, desk);
+    loop {
+        match worker.turn() {
+            Some(false) => {}
+            Some(true) => return true,
+            None => return false,
+        }
+    }
+}
+
+/// Removes a thread's desk, also while it panics.
+struct Place<'a, S: Frames> {
+    hub: &'a Hub<S>,
+    desk: Arc<Desk>,
+}
+
+impl<S: Frames> Drop for Place<'_, S> {
+    fn drop(&mut self) {
+        lock(&self.hub.desks).retain(|desk| !Arc::ptr_eq(desk, &self.desk));
+    }
+}
+
+/// Takes a thread's announcement that it sleeps back, also while it panics.
+struct Asleep<'a, T>(&'a Ready<T>);
+
+impl<T> Drop for Asleep<'_, T> {
+    fn drop(&mut self) {
+        self.0.awake();
+    }
+}
+
+/// Asks for the next event of a socket if the thread panics before it has done so: nothing would
+/// come from the socket any more.
+struct Socketed<'a, S: Frames> {
+    hub: &'a Hub<S>,
+    token: u64,
+}
+
+impl<S: Frames> Drop for Socketed<'_, S> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.hub.arm_socket(self.token);
+        }
+    }
+}
+
+/// Closes a connection whose thread panics with it: nobody would go on with it.
+struct InHand<'a, S: Frames> {
+    hub: &'a Hub<S>,
+    connection: &'a Arc<Connection<S>>,
+}
+
+impl<S: Frames> Drop for InHand<'_, S> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.hub.close(self.connection);
+        }
+    }
+}
+
+struct Worker<'a, S: Frames> {
+    hub: &'a Hub<S>,
+    rqst: Rqst<S>,
+    scratch: Scratch,
+    /// Whole replies that the current connection has not been sent.
+    batch: Vec<u8>,
+    desk: Arc<Desk>,
+    turn: u32,
+}
+
+/// What becomes of a connection after one of its calls.
+enum Then {
+    /// The thread continues with it.
+    Continue,
+    /// It is armed, or another thread has it.
+    Release,
+    /// It is closed.
+    Close,
+}
+
+impl<'a, S: Frames> Worker<'a, S> {
+    fn new(hub: &'a Hub<S>, desk: Arc<Desk>) -> Self {
+        let rqst = Rqst::new(hub.source.clone(), hub.config.max_payload_bytes);
+        Self { hub, rqst, scratch: Scratch::default(), batch: Vec::new(), desk, turn: 0 }
+    }
+
+    /// Carries out what is ready; `None` to stop, true after having left a crew that is too large.
+    fn turn(&mut self) -> Option<bool> {
+        if self.hub.crew.is_too_large() && self.hub.crew.leave() {
+            return Some(true);
+        }
+        if self.hub.is_stopping() {
+            return None;
+        }
+        if !self.refill() {
+            return Some(false);
+        }
+        match self.next() {
+            Some(Work::Connection(Task::Calls(connection))) => self.serve(&connection),
+            Some(Work::Connection(Task::Event(connection))) => self.event(&connection),
+            Some(Work::Socket(token)) => {
+                let _socketed = Socketed { hub: self.hub, token };
+                match self.hub.socket(token) {
+                    Some(Socket::Tcp(listener, parked)) => self.hub.accept(token, listener, parked),
+                    Some(Socket::Udp(socket, running)) => self.datagram(token, socket, running),
+                    None => {}
+                }
+            }
+            None => {}
+        }
+        Some(false)
+    }
+
+    /// Gets pages in place of those that are used up; false if the thread is to end.
+    fn refill(&mut self) -> bool {
+        let hub = self.hub;
+        let stop = || hub.is_stopping() || hub.crew.is_too_large();
+        self.rqst.alloc_arg(hub.config.refill, &stop, &hub.dispatcher.stats().refills)
+    }
+
+    /// Returns what this thread does next; `None` if there is nothing, or the server stops.
+    fn next(&mut self) -> Option<Work<S>> {
+        self.turn = self.turn.wrapping_add(1);
+        if self.turn.is_multiple_of(POLL_TURNS)
+            && let Some(token) = self.hub.poll()
+        {
+            return Some(Work::Socket(token));
+        }
+        let ready = &self.hub.gate.ready;
+        if let Some(task) = ready.pop() {
+            return Some(Work::Connection(task));
+        }
+        if !ready.sleep() {
+            return None;
+        }
+        let _asleep = Asleep(ready);
+        self.hub.wait()
+    }
+
+    /// Sends what waits for room. Then carries out calls, if no other thread has the right to.
+    fn event(&mut self, connection: &Arc<Connection<S>>) {
+        if self.send_backlog(connection) && connection.take_reading() {
+            self.serve(connection);
+        }
+    }
+
+    /// Sends what waits for room; true if nothing is left.
+    fn send_backlog(&self, connection: &Arc<Connection<S>>) -> bool {
+        let _in_hand = InHand { hub: self.hub, connection };
+        if !connection.is_backlogged() {
+            return true;
+        }
+        match connection.flush(self.hub.now()) {
+            Ok((bytes, all)) => {
+                self.hub.dispatcher.stats().sent_bytes.add(bytes as u64);
+                if !all {
+                    self.hub.arm(connection, false);
+                }
+                all
+            }
+            Err(_) => {
+                self.hub.close(connection);
+                false
+            }
+        }
+    }
+
+    /// Receives and carries out calls of a connection.
+    fn serve(&mut self, connection: &Arc<Connection<S>>) {
+        let _in_hand = InHand { hub: self.hub, connection };
+        let mut then = Then::Continue;
+        for _ in 0..MAX_TURN {
+            then = self.one_call(connection);
+            if !matches!(then, Then::Continue) || !self.refill() {
+                break;
+            }
+        }
+        if self.flush(connection).is_err() {
+            then = Then::Close;
+        }
+        match then {
+            Then::Continue => self.hub.gate.push(Arc::clone(connection), Lane::Busy),
+            Then::Release => {}
+            Then::Close => {
+                self.hub.close(connection);
+            }
+        }
+    }
+
+    /// Receives and carries out one call.
+    fn one_call(&mut self, connection: &Arc<Connection<S>>) -> Then {
+        let now = self.hub.now();
+        let stats = self.hub.dispatcher.stats();
+        if connection.is_backlogged() {
+            self.hub.arm(connection, true);
+            return Then::Release;
+        }
+        let more = match connection.receive(&mut self.rqst, &mut self.scratch, now, &|rqst| {
+            self.hub.dispatcher.may_set_aside(rqst)
+        }) {
+            Received::Call { more } => more,
+            Received::Partly => return self.rest(connection),
+            Received::Parked => {
+                stats.parked.bump();
+                return Then::Release;
+            }
+            Received::Closed => return Then::Close,
+            Received::Bad(error) => {
+                stats.misbehaved.bump();
+                tracing::debug!(peer = %connection.peer.addr, %error, "closed a connection");
+                return Then::Close;
+            }
+        };
+        stats.received_bytes.add((self.rqst.call_len() + MARK_BYTES) as u64);
+        stats.aside_bytes.add(self.rqst.aside().len() as u64);
+        let route = self.hub.dispatcher.route(&mut self.rqst, &connection.peer);
+        if matches!(route, Route::Close) {
+            return Then::Close;
+        }
+        match route.pace() {
+            Pace::Quick => self.quick(connection, &route, more, now),
+            Pace::Slow => self.slow(connection, &route, more, now),
+        }
+    }
+
+    /// Sends what has gathered and waits for more to come.
+    fn rest(&mut self, connection: &Arc<Connection<S>>) -> Then {
+        if self.flush(connection).is_err() {
+            return Then::Close;
+        }
+        self.hub.arm(connection, true);
+        Then::Release
+    }
+
+    /// Carries out a call that is over soon, with the connection in hand.
+    fn quick(
+        &mut self,
+        connection: &Arc<Connection<S>>,
+        route: &Route,
+        more: bool,
+        now: u64,
+    ) -> Then {
+        self.desk.since.store(now, Ordering::Relaxed);
+        self.desk.token.store(connection.token, Ordering::Relaxed);
+        connection.hold.take();
+        let verdict = self.judge(connection, route, now);
+        let held = connection.hold.end();
+        self.desk.token.store(0, Ordering::Relaxed);
+        let sent = match verdict {
+            Verdict::Reply => self.send(connection).is_ok(),
+            Verdict::Silence => true,
+            Verdict::Close => false,
+        };
+        if !sent {
+            return Then::Close;
+        }
+        match (held, more) {
+            // It took long after all, and others go on; who took the connection counted it.
+            (false, _) => {
+                connection.running.fetch_sub(1, Ordering::Relaxed);
+                Then::Release
+            }
+            (true, true) => Then::Continue,
+            (true, false) => self.rest(connection),
+        }
+    }
+
+    /// Carries out a call that may take long; others go on with the connection, as long as it
+    /// leaves a thread to other connections.
+    fn slow(
+        &mut self,
+        connection: &Arc<Connection<S>>,
+        route: &Route,
+        more: bool,
+        now: u64,
+    ) -> Then {
+        // What asks for much with few bytes waits while others do not read what they asked for.
+        let len = self.rqst.call_len();
+        if len <= PAGE_SIZE && self.hub.gate.budget.is_full() {
+            self.hub.dispatcher.stats().parked.bump();
+            if connection.postpone(&mut self.rqst, len) {
+                return Then::Release;
+            }
+            return Then::Continue;
+        }
+        if self.flush(connection).is_err() {
+            return Then::Close;
+        }
+        // Relaxed: it keeps the supervisor from taking the connection for idle, and bounds how many
+        // threads the connection has; whoever counts one more does so with the connection in hand.
+        let nr_running = connection.running.fetch_add(1, Ordering::Relaxed) + 1;
+        let kept = !self.hub.crew.may_have(nr_running + 1);
+        if kept {
+            // Nobody else has the connection until this call is over.
+        } else if more {
+            self.hub.gate.push(Arc::clone(connection), Lane::Busy);
+        } else {
+            self.hub.arm(connection, true);
+        }
+        let verdict = self.judge(connection, route, now);
+        // Before the reply: a client that has it may count on the call being over. The time keeps the
+        // supervisor from taking the connection for idle after a call of minutes.
+        connection.times.active.store(self.hub.now(), Ordering::Relaxed);
+        connection.running.fetch_sub(1, Ordering::Relaxed);
+        let sent = match verdict {
+            Verdict::Reply => self.send_now(connection).is_ok(),
+            Verdict::Silence => true,
+            Verdict::Close => false,
+        };
+        match sent {
+            false => Then::Close,
+            true if !kept => Then::Release,
+            true if more => Then::Continue,
+            true => self.rest(connection),
+        }
+    }
+
+    /// Carries out a call, and notes whether it was of use.
+    fn judge(&mut self, connection: &Connection<S>, route: &Route, now: u64) -> Verdict {
+        self.rqst.reply().set_may_send_file(self.hub.may_keep_file());
+        let Outcome { verdict, is_useful } =
+            self.hub.dispatcher.judge(&mut self.rqst, &connection.peer, route);
+        if is_useful {
+            connection.times.useful.store(now, Ordering::Relaxed);
+        }
+        verdict
+    }
+
+    /// Sends the reply, with others if it is small.
+    fn send(&mut self, connection: &Arc<Connection<S>>) -> std::io::Result<()> {
+        let reply = self.rqst.reply();
+        let head = reply.head_len();
+        if matches!(reply.body(), Body::None) && head <= PAGE_SIZE {
+            reply.seal();
+            if let Some(page) = reply.pages().bytes(0) {
+                self.batch.extend_from_slice(&page[..head]);
+            }
+            return if self.batch.len() >= BATCH_BYTES { self.flush(connection) } else { Ok(()) };
+        }
+        self.send_now(connection)
+    }
+
+    fn send_now(&mut self, connection: &Arc<Connection<S>>) -> std::io::Result<()> {
+        let sent = connection.send(&self.batch, Some(self.rqst.reply()), self.hub.now());
+        self.batch.clear();
+        self.sent(connection, sent)?;
+        if !self.hub.config.keep_reply_pages {
+            self.rqst.release_pages();
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, connection: &Arc<Connection<S>>) -> std::io::Result<()> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let sent = connection.send(&self.batch, None, self.hub.now());
+        self.batch.clear();
+        self.sent(connection, sent)
+    }
+
+    fn sent(
+        &self,
+        connection: &Arc<Connection<S>>,
+        sent: std::io::Result<(usize, bool)>,
+    ) -> std::io::Result<()> {
+        let (bytes, all) = sent?;
+        let stats = self.hub.dispatcher.stats();
+        stats.sent_bytes.add(bytes as u64);
+        if !all {
+            stats.backlogged.bump();
+            self.hub.arm(connection, false);
+        }
+        Ok(())
+    }
+
+    /// Carries out a call that came as a datagram. Others may receive meanwhile, as long as the
+    /// socket's calls leave a thread to connections.
+    fn datagram(&mut self, token: u64, socket: &UdpSocket, running: &AtomicUsize) {
+        let received = udp::receive(socket, &mut self.rqst);
+        // Relaxed: it bounds how many threads the socket has; only the one that holds the socket
+        // adds to it.
+        let nr_running = running.fetch_add(1, Ordering::Relaxed) + 1;
+        let _running = Running(running);
+        let kept = !self.hub.crew.may_have(nr_running + 1);
+        if !kept {
+            self.hub.arm_socket(token);
+        }
+        if let Ok(Some(from)) = received {
+            self.answer(socket, &from);
+        }
+        if kept {
+            self.hub.arm_socket(token);
+        }
+    }
+
+    fn answer(&mut self, socket: &UdpSocket, from: &Origin) {
+        let peer = Peer { addr: from.addr, transport: Transport::Udp };
+        let stats = self.hub.dispatcher.stats();
+        stats.received_bytes.add(self.rqst.args_len() as u64);
+        let route = self.hub.dispatcher.route(&mut self.rqst, &peer);
+        self.rqst.reply().limit_to(udp::MAX_DATAGRAM_BYTES);
+        if self.hub.dispatcher.run(&mut self.rqst, &peer, &route) == Verdict::Reply {
+            match udp::send(socket, from, self.rqst.reply()) {
+                Ok(sent) => stats.sent_bytes.add(sent as u64),
+                Err(error) => {
+                    tracing::debug!(addr = %from.addr, %error, "a reply could not be sent");
+                }
+            }
+        }
+    }
+}
+
+/// Counts a thread less, also while it panics.
+struct Running<'a>(&'a AtomicUsize);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;

@@ -1,0 +1,421 @@
+//! XDR streams over borrowed bytes: a reader over chunks, writers that check their room.
+//!
+//! Nothing here allocates, and no length from the wire is believed: each is compared with what the
+//! caller allows and with what has arrived before a byte behind it is looked at.
+
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
+
+use core::fmt;
+use core::iter;
+
+use crate::wire::error::XdrError;
+
+/// Bytes in pieces, such as a request that lies in pages.
+pub trait Chunks {
+    /// Returns the piece number `index`; `None` behind the last.
+    fn chunk(&self, index: usize) -> Option<&[u8]>;
+}
+
+/// No pieces.
+impl Chunks for () {
+    fn chunk(&self, _index: usize) -> Option<&[u8]> {
+        None
+    }
+}
+
+/// Reads XDR from the front of some bytes; what it returns is borrowed from them or copied.
+///
+/// It is a position and some lengths, so a copy is a way to look ahead.
+///
+/// # Examples
+/// ```
+/// use pagemill_rpc::{XdrError, XdrReader};
+///
+/// let mut args = XdrReader::new(&[0, 0, 0, 7, 0, 0, 0, 3, b'a', b'b', b'c', 0]);
+/// assert_eq!(args.u32()?, 7);
+/// assert_eq!(args.opaque(255)?.contiguous(), Some(&b"abc"[..]));
+/// assert!(args.is_empty());
+/// # Ok::<(), XdrError>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct XdrReader<'a> {
+    /// What is left of the piece that is being read.
+    chunk: &'a [u8],
+    rest: &'a dyn Chunks,
+    /// The piece to read after `chunk`.
+    next: usize,
+    /// Bytes in later pieces that belong to the stream.
+    rest_len: usize,
+}
+
+impl<'a> XdrReader<'a> {
+    /// Reads from bytes in one piece.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { chunk: bytes, rest: &(), next: 0, rest_len: 0 }
+    }
+
+    /// Reads the first `len_bytes` of the pieces.
+    ///
+    /// If the pieces hold less, so does the stream.
+    #[must_use]
+    pub fn over(chunks: &'a dyn Chunks, len_bytes: usize) -> Self {
+        let mut reader = Self { chunk: &[], rest: chunks, next: 0, rest_len: len_bytes };
+        reader.advance();
+        reader
+    }
+
+    /// Returns how many bytes are left.
+    #[must_use]
+    pub fn remaining(&self) -> usize {
+        self.chunk.len().saturating_add(self.rest_len)
+    }
+
+    /// Tells whether all has been read.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.remaining() == 0
+    }
+
+    /// Reads an unsigned word.
+    ///
+    /// # Errors
+    /// [`XdrError::Truncated`].
+    #[inline]
+    pub fn u32(&mut self) -> Result<u32, XdrError> {
+        self.fixed().map(u32::from_be_bytes)
+    }
+
+    /// Reads a signed word.
+    ///
+    /// # Errors
+    /// [`XdrError::Truncated`].
+    #[inline]
+    pub fn i32(&mut self) -> Result<i32, XdrError> {
+        self.fixed().map(i32::from_be_bytes)
+    }
+
+    /// Reads an unsigned double word.
+    ///
+    /// # Errors
+    /// [`XdrError::Truncated`].
+    #[inline]
+    pub fn u64(&mut self) -> Result<u64, XdrError> {
+        self.fixed().map(u64::from_be_bytes)
+    }
+
+    /// Reads a truth value.
+    ///
+    /// # Errors
+    /// [`XdrError::BadBool`] for anything but 0 and 1, [`XdrError::Truncated`].
+    #[inline]
+    pub fn bool(&mut self) -> Result<bool, XdrError> {
+        match self.u32()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            value => Err(XdrError::BadBool { value }),
+        }
+    }
+
+    /// Reads the length of an array or an opaque value that may have at most `max` elements.
+    ///
+    /// # Errors
+    /// [`XdrError::TooLong`], [`XdrError::Truncated`].
+    #[inline]
+    pub fn length(&mut self, max: usize) -> Result<usize, XdrError> {
+        let len = self.u32()?;
+        usize::try_from(len).ok().filter(|&len| len <= max).ok_or(XdrError::TooLong { len, max })
+    }
+
+    /// Reads `N` bytes: `N` must be a multiple of 4, or the padding must be read too.
+    ///
+    /// # Errors
+    /// [`XdrError::Truncated`].
+    #[inline]
+    pub fn fixed<const N: usize>(&mut self) -> Result<[u8; N], XdrError> {
+        if let Some((bytes, rest)) = self.chunk.split_first_chunk::<N>() {
+            self.chunk = rest;
+            return Ok(*bytes);
+        }
+        self.fixed_across()
+    }
+
+    /// Reads an opaque value of fixed length, and its padding.
+    ///
+    /// # Errors
+    /// [`XdrError::Truncated`].
+    pub fn fixed_bytes(&mut self, len: usize) -> Result<Bytes<'a>, XdrError> {
+        let padded = len.checked_next_multiple_of(4).ok_or(XdrError::Truncated)?;
+        if padded > self.remaining() {
+            return Err(XdrError::Truncated);
+        }
+        let bytes = Bytes(self.first(len));
+        self.skip(padded)?;
+        Ok(bytes)
+    }
+
+    /// Reads an opaque value or a string of at most `max` bytes, and its padding.
+    ///
+    /// # Errors
+    /// [`XdrError::TooLong`], [`XdrError::Truncated`].
+    pub fn opaque(&mut self, max: usize) -> Result<Bytes<'a>, XdrError> {
+        let len = self.length(max)?;
+        self.fixed_bytes(len)
+    }
+
+    /// Reads an opaque value or a string into `room`, and returns the part that it takes.
+    ///
+    /// # Errors
+    /// [`XdrError::TooLong`] if it has more bytes than `room`, [`XdrError::Truncated`].
+    pub fn opaque_into<'b>(&mut self, room: &'b mut [u8]) -> Result<&'b mut [u8], XdrError> {
+        let max = room.len();
+        self.opaque(max)?.copy_to(room).ok_or(XdrError::Truncated)
+    }
+
+    /// Passes over `len` bytes.
+    ///
+    /// # Errors
+    /// [`XdrError::Truncated`], and then nothing is passed over.
+    pub fn skip(&mut self, len: usize) -> Result<(), XdrError> {
+        if len > self.remaining() {
+            return Err(XdrError::Truncated);
+        }
+        let mut left = len;
+        while left > 0 {
+            if self.chunk.is_empty() && !self.advance() {
+                return Err(XdrError::Truncated);
+            }
+            let step = left.min(self.chunk.len());
+            self.chunk = self.chunk.get(step..).unwrap_or_default();
+            left = left.saturating_sub(step);
+        }
+        Ok(())
+    }
+
+    /// Takes up to `len` bytes, without padding.
+    pub(crate) fn split(&mut self, len: usize) -> Bytes<'a> {
+        let len = len.min(self.remaining());
+        let bytes = Bytes(self.first(len));
+        // No more than there is.
+        let _skipped = self.skip(len);
+        bytes
+    }
+
+    /// Returns a reader of the next `len` bytes alone, of which there are as many.
+    fn first(&self, len: usize) -> Self {
+        match self.chunk.get(..len) {
+            Some(chunk) => Self { chunk, rest: &(), next: 0, rest_len: 0 },
+            None => Self { rest_len: len.saturating_sub(self.chunk.len()), ..*self },
+        }
+    }
+
+    #[cold]
+    fn fixed_across<const N: usize>(&mut self) -> Result<[u8; N], XdrError> {
+        if N > self.remaining() {
+            return Err(XdrError::Truncated);
+        }
+        let mut bytes = [0; N];
+        self.first(N).copy_out(&mut bytes);
+        self.skip(N)?;
+        Ok(bytes)
+    }
+
+    fn copy_out(mut self, mut room: &mut [u8]) {
+        while !room.is_empty() && (!self.chunk.is_empty() || self.advance()) {
+            let step = room.len().min(self.chunk.len());
+            let (Some((from, later)), Some((to, rest))) =
+                (self.chunk.split_at_checked(step), room.split_at_mut_checked(step))
+            else {
+                return;
+            };
+            to.copy_from_slice(from);
+            (self.chunk, room) = (later, rest);
+        }
+    }
+
+    /// Moves on to the next piece that has bytes; false if there is none.
+    fn advance(&mut self) -> bool {
+        while self.rest_len > 0 {
+            let Some(chunk) = self.rest.chunk(self.next) else {
+                self.rest_len = 0;
+                return false;
+            };
+            let chunk = chunk.get(..self.rest_len).unwrap_or(chunk);
+            self.next = self.next.saturating_add(1);
+            self.rest_len = self.rest_len.saturating_sub(chunk.len());
+            self.chunk = chunk;
+            if !chunk.is_empty() {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl fmt::Debug for XdrReader<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("XdrReader").field("remaining", &self.remaining()).finish_non_exhaustive()
+    }
+}
+
+/// An opaque value where it arrived, in one piece or more.
+#[derive(Clone, Copy, Debug)]
+pub struct Bytes<'a>(XdrReader<'a>);
+
+impl<'a> Bytes<'a> {
+    /// Returns the number of bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.remaining()
+    }
+
+    /// Tells whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the bytes if they lie in one piece.
+    #[must_use]
+    pub fn contiguous(&self) -> Option<&'a [u8]> {
+        (self.0.rest_len == 0).then_some(self.0.chunk)
+    }
+
+    /// Returns the pieces, in order; none is empty.
+    ///
+    /// What a write to a file takes: the bytes go from where the network put them to the file.
+    pub fn slices(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let mut reader = self.0;
+        iter::from_fn(move || {
+            if reader.chunk.is_empty() && !reader.advance() {
+                return None;
+            }
+            Some(core::mem::take(&mut reader.chunk))
+        })
+    }
+
+    /// Copies the bytes to the start of `room` and returns that part; `None` if they do not fit.
+    #[must_use]
+    pub fn copy_to<'b>(&self, room: &'b mut [u8]) -> Option<&'b mut [u8]> {
+        let room = room.get_mut(..self.len())?;
+        self.0.copy_out(room);
+        Some(room)
+    }
+
+    /// Reads XDR from the bytes, as from those of a credential.
+    #[must_use]
+    pub fn reader(&self) -> XdrReader<'a> {
+        self.0
+    }
+}
+
+/// Writes XDR.
+pub trait XdrWrite {
+    /// Appends bytes as they are.
+    ///
+    /// # Errors
+    /// [`XdrError::NoRoom`], and then nothing is appended.
+    fn put(&mut self, bytes: &[u8]) -> Result<(), XdrError>;
+
+    /// Appends an unsigned word.
+    ///
+    /// # Errors
+    /// [`XdrError::NoRoom`].
+    #[inline]
+    fn u32(&mut self, value: u32) -> Result<(), XdrError> {
+        self.put(&value.to_be_bytes())
+    }
+
+    /// Appends an unsigned double word.
+    ///
+    /// # Errors
+    /// [`XdrError::NoRoom`].
+    #[inline]
+    fn u64(&mut self, value: u64) -> Result<(), XdrError> {
+        self.put(&value.to_be_bytes())
+    }
+
+    /// Appends a truth value.
+    ///
+    /// # Errors
+    /// [`XdrError::NoRoom`].
+    #[inline]
+    fn bool(&mut self, value: bool) -> Result<(), XdrError> {
+        self.u32(u32::from(value))
+    }
+
+    /// Appends bytes and the padding to a multiple of four.
+    ///
+    /// # Errors
+    /// [`XdrError::NoRoom`]; bytes without their padding may have been appended then.
+    fn fixed_bytes(&mut self, bytes: &[u8]) -> Result<(), XdrError> {
+        self.put(bytes)?;
+        self.put(padding(bytes.len()))
+    }
+
+    /// Appends an opaque value or a string: its length, its bytes, their padding.
+    ///
+    /// # Errors
+    /// [`XdrError::NoRoom`]; a part of it may have been appended then.
+    fn opaque(&mut self, bytes: &[u8]) -> Result<(), XdrError> {
+        self.u32(u32::try_from(bytes.len()).map_err(|_| XdrError::NoRoom)?)?;
+        self.fixed_bytes(bytes)
+    }
+}
+
+/// Returns the zeroes that follow an opaque value of `len` bytes.
+#[must_use]
+pub fn padding(len: usize) -> &'static [u8] {
+    const ZEROES: [u8; 3] = [0; 3];
+    let nr = len.wrapping_neg() & 3;
+    ZEROES.get(..nr).unwrap_or_default()
+}
+
+/// Writes XDR into a slice.
+#[derive(Debug)]
+pub struct SliceWriter<'a> {
+    room: &'a mut [u8],
+    len: usize,
+}
+
+impl<'a> SliceWriter<'a> {
+    /// Writes from the start of `room` on.
+    #[must_use]
+    pub fn new(room: &'a mut [u8]) -> Self {
+        Self { room, len: 0 }
+    }
+
+    /// Returns how many bytes have been written.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Tells whether nothing has been written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+impl XdrWrite for SliceWriter<'_> {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) -> Result<(), XdrError> {
+        let end = self.len.checked_add(bytes.len()).ok_or(XdrError::NoRoom)?;
+        self.room.get_mut(self.len..end).ok_or(XdrError::NoRoom)?.copy_from_slice(bytes);
+        self.len = end;
+        Ok(())
+    }
+}
+
+/// Appends, for those who build messages and are not short of memory.
+impl XdrWrite for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), XdrError> {
+        self.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;

@@ -8,7 +8,7 @@ use core::net::SocketAddr;
 
 use pagemill_host::{AllocatorConfig, ArenaConfig, SharedAllocator, allocator};
 use pagemill_rpc::{
-    Call, CallError, Chunks, Data, Dispatcher, Expect, Frames, Pace, Peer, Procedure, Program,
+    Blocking, Call, CallError, Chunks, Data, Dispatcher, Expect, Frames, Peer, Procedure, Program,
     RecordReader, Refill, RefillStats, Replies, ReplyCacheLimits, Rqst, Transport, Verdict,
     Version, XdrError, XdrReader, XdrWrite,
 };
@@ -104,7 +104,7 @@ impl<S: Frames> Program<S> for Everything {
 
     fn versions(&self) -> &'static [Version] {
         const fn procedure(name: &'static str, replies: Replies) -> Procedure {
-            Procedure { name, pace: Pace::Quick, replies, data: Data::InPages }
+            Procedure { name, blocking: Blocking::No, replies, data: Data::InPages }
         }
         const PROCEDURES: &[Procedure] = &[
             procedure("NULL", Replies::Forgotten),

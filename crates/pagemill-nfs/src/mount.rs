@@ -11,8 +11,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use pagemill_rpc::{
-    AUTH_SYS, Call, CallError, Data, Frames, Pace, Procedure, Program, Replies, Version, XdrError,
-    XdrWrite,
+    AUTH_SYS, Blocking, Call, CallError, Data, Frames, Procedure, Program, Replies, Version,
+    XdrError, XdrWrite,
 };
 use tracing::{debug, info, warn};
 
@@ -54,7 +54,7 @@ const MOUNT_V3: Version = Version {
 };
 
 const fn procedure(name: &'static str) -> Procedure {
-    Procedure { name, pace: Pace::Slow, replies: Replies::Forgotten, data: Data::InPages }
+    Procedure { name, blocking: Blocking::Yes, replies: Replies::Forgotten, data: Data::InPages }
 }
 
 /// The program MOUNT over exported trees.

@@ -24,7 +24,7 @@ mod symlink;
 mod write;
 
 use pagemill_rpc::{
-    Call, CallError, Data, Frames, Pace, Procedure, Replies, Reply, Version, XdrError, XdrWrite,
+    Blocking, Call, CallError, Data, Frames, Procedure, Replies, Reply, Version, XdrError, XdrWrite,
 };
 
 use crate::service::Service;
@@ -42,33 +42,33 @@ pub(crate) type Answered = Result<NfsResult<()>, CallError>;
 pub(crate) const NFS_V3: Version = Version {
     number: 3,
     procedures: &[
-        procedure("NULL", Pace::Quick, Replies::Forgotten),
-        procedure("GETATTR", Pace::Quick, Replies::Forgotten),
-        procedure("SETATTR", Pace::Slow, Replies::Kept),
-        procedure("LOOKUP", Pace::Quick, Replies::Forgotten),
-        procedure("ACCESS", Pace::Quick, Replies::Forgotten),
-        procedure("READLINK", Pace::Quick, Replies::Forgotten),
-        procedure("READ", Pace::Quick, Replies::Forgotten),
-        Procedure { data: Data::MayBeAside, ..procedure("WRITE", Pace::Slow, Replies::Kept) },
-        procedure("CREATE", Pace::Slow, Replies::Kept),
-        procedure("MKDIR", Pace::Slow, Replies::Kept),
-        procedure("SYMLINK", Pace::Slow, Replies::Kept),
-        procedure("MKNOD", Pace::Slow, Replies::Kept),
-        procedure("REMOVE", Pace::Slow, Replies::Kept),
-        procedure("RMDIR", Pace::Slow, Replies::Kept),
-        procedure("RENAME", Pace::Slow, Replies::Kept),
-        procedure("LINK", Pace::Slow, Replies::Kept),
-        procedure("READDIR", Pace::Slow, Replies::Forgotten),
-        procedure("READDIRPLUS", Pace::Slow, Replies::Forgotten),
-        procedure("FSSTAT", Pace::Quick, Replies::Forgotten),
-        procedure("FSINFO", Pace::Quick, Replies::Forgotten),
-        procedure("PATHCONF", Pace::Quick, Replies::Forgotten),
-        procedure("COMMIT", Pace::Slow, Replies::Forgotten),
+        procedure("NULL", Blocking::No, Replies::Forgotten),
+        procedure("GETATTR", Blocking::No, Replies::Forgotten),
+        procedure("SETATTR", Blocking::Yes, Replies::Kept),
+        procedure("LOOKUP", Blocking::No, Replies::Forgotten),
+        procedure("ACCESS", Blocking::No, Replies::Forgotten),
+        procedure("READLINK", Blocking::No, Replies::Forgotten),
+        procedure("READ", Blocking::No, Replies::Forgotten),
+        Procedure { data: Data::MayBeSpliced, ..procedure("WRITE", Blocking::Yes, Replies::Kept) },
+        procedure("CREATE", Blocking::Yes, Replies::Kept),
+        procedure("MKDIR", Blocking::Yes, Replies::Kept),
+        procedure("SYMLINK", Blocking::Yes, Replies::Kept),
+        procedure("MKNOD", Blocking::Yes, Replies::Kept),
+        procedure("REMOVE", Blocking::Yes, Replies::Kept),
+        procedure("RMDIR", Blocking::Yes, Replies::Kept),
+        procedure("RENAME", Blocking::Yes, Replies::Kept),
+        procedure("LINK", Blocking::Yes, Replies::Kept),
+        procedure("READDIR", Blocking::Yes, Replies::Forgotten),
+        procedure("READDIRPLUS", Blocking::Yes, Replies::Forgotten),
+        procedure("FSSTAT", Blocking::No, Replies::Forgotten),
+        procedure("FSINFO", Blocking::No, Replies::Forgotten),
+        procedure("PATHCONF", Blocking::No, Replies::Forgotten),
+        procedure("COMMIT", Blocking::Yes, Replies::Forgotten),
     ],
 };
 
-const fn procedure(name: &'static str, pace: Pace, replies: Replies) -> Procedure {
-    Procedure { name, pace, replies, data: Data::InPages }
+const fn procedure(name: &'static str, blocking: Blocking, replies: Replies) -> Procedure {
+    Procedure { name, blocking, replies, data: Data::InPages }
 }
 
 /// How many words follow the status where all that may follow it is absent, by the number of the

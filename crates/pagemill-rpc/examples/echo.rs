@@ -8,15 +8,25 @@ use std::net::{TcpListener, UdpSocket};
 
 use pagemill_host::{AllocatorConfig, ArenaConfig, SharedAllocator, allocator};
 use pagemill_rpc::{
-    Call, CallError, Data, Frames, Listener, Pace, Procedure, Program, Replies, Server,
+    Blocking, Call, CallError, Data, Frames, Listener, Procedure, Program, Replies, Server,
     ServerConfig, Version, XdrWrite,
 };
 
 struct Echo;
 
 const PROCEDURES: &[Procedure] = &[
-    Procedure { name: "NULL", pace: Pace::Quick, replies: Replies::Forgotten, data: Data::InPages },
-    Procedure { name: "ECHO", pace: Pace::Quick, replies: Replies::Forgotten, data: Data::InPages },
+    Procedure {
+        name: "NULL",
+        blocking: Blocking::No,
+        replies: Replies::Forgotten,
+        data: Data::InPages,
+    },
+    Procedure {
+        name: "ECHO",
+        blocking: Blocking::No,
+        replies: Replies::Forgotten,
+        data: Data::InPages,
+    },
 ];
 
 impl<S: Frames> Program<S> for Echo {

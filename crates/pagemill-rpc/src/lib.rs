@@ -33,8 +33,8 @@
 //!
 //! # Threads
 //! All threads wait on one set of events. One that finds a call reads on from the same connection
-//! as long as its calls are [`Pace::Quick`], and sends their replies together: with several calls
-//! on their way, a call costs a fraction of a system call. A [`Pace::Slow`] call leaves the
+//! as long as its calls are [`Blocking::No`], and sends their replies together: with several calls
+//! on their way, a call costs a fraction of a system call. A [`Blocking::Yes`] call leaves the
 //! connection to others first, so that many calls of one connection run at once. A quick call that
 //! turns out to be slow has its connection taken away after 10 ms.
 //!
@@ -50,14 +50,14 @@
 //!
 //! use pagemill_host::{AllocatorConfig, ArenaConfig, SharedAllocator, allocator};
 //! use pagemill_rpc::{
-//!     Call, CallError, Data, Frames, Listener, Pace, Procedure, Program, Replies, Server, ServerConfig,
+//!     Call, CallError, Data, Frames, Listener, Blocking, Procedure, Program, Replies, Server, ServerConfig,
 //!     Version, XdrWrite,
 //! };
 //!
 //! struct Echo;
 //!
 //! const fn procedure(name: &'static str) -> Procedure {
-//!     Procedure { name, pace: Pace::Quick, replies: Replies::Forgotten, data: Data::InPages }
+//!     Procedure { name, blocking: Blocking::No, replies: Replies::Forgotten, data: Data::InPages }
 //! }
 //!
 //! const PROCEDURES: &[Procedure] = &[procedure("NULL"), procedure("ECHO")];
@@ -115,7 +115,7 @@ mod wire;
 
 pub use dispatch::dispatch::{Dispatcher, Route, Target, Verdict};
 pub use dispatch::program::{
-    Call, Data, Pace, Peer, Procedure, Program, Replies, Transport, Version,
+    Blocking, Call, Data, Peer, Procedure, Program, Replies, Transport, Version,
 };
 pub use dispatch::reply_cache::{CallKey, REPLY_LIFETIME, ReplyCache, ReplyCacheLimits, Seen};
 pub use rpcbind::{Mapping, RPCBIND, Registration, RpcbindError, port_of};

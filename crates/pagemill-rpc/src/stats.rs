@@ -146,8 +146,8 @@ pub struct Stats {
     pub backlogged: Counter,
     /// Bytes received.
     pub received_bytes: Counter,
-    /// Those of them that were set aside, for a file, and did not go through pages.
-    pub aside_bytes: Counter,
+    /// Those of them that were spliced, for a file, and did not go through pages.
+    pub spliced_bytes: Counter,
     /// Bytes sent.
     pub sent_bytes: Counter,
 }

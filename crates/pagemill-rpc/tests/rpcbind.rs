@@ -16,7 +16,7 @@ use std::sync::Mutex;
 use common::{PROG, VERS, World, small_config};
 use pagemill_host::{AllocatorConfig, ArenaConfig, SharedAllocator, allocator};
 use pagemill_rpc::{
-    Call, CallError, Data, Frames, Listener, Mapping, Pace, Procedure, Program, Registration,
+    Blocking, Call, CallError, Data, Frames, Listener, Mapping, Procedure, Program, Registration,
     Replies, RpcbindError, Server, Transport, Version, XdrWrite, port_of,
 };
 
@@ -36,7 +36,7 @@ struct Portmapper {
 }
 
 const fn procedure(name: &'static str) -> Procedure {
-    Procedure { name, pace: Pace::Quick, replies: Replies::Forgotten, data: Data::InPages }
+    Procedure { name, blocking: Blocking::No, replies: Replies::Forgotten, data: Data::InPages }
 }
 
 impl<S: Frames> Program<S> for Portmapper {

@@ -200,9 +200,9 @@ fn counters(service: &Service) -> impl Iterator<Item = (&'static str, &'static s
         ),
         ("rpc_received_bytes_total", "Bytes received.", &stats.received_bytes),
         (
-            "rpc_aside_bytes_total",
+            "rpc_spliced_bytes_total",
             "Bytes received that went to a file past the pages.",
-            &stats.aside_bytes,
+            &stats.spliced_bytes,
         ),
         ("rpc_sent_bytes_total", "Bytes sent.", &stats.sent_bytes),
         ("rpc_accepted_total", "Connections accepted.", &stats.accepted),

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use pagemill::PAGE_SIZE;
 
-use crate::dispatch::program::{Call, Data, Pace, Peer, Procedure, Program, Replies};
+use crate::dispatch::program::{Blocking, Call, Data, Peer, Procedure, Program, Replies};
 use crate::dispatch::reply_cache::{CallKey, ReplyCache, ReplyCacheLimits, Seen};
 use crate::panics::caught;
 use crate::rqst::pages::Frames;
@@ -23,8 +23,12 @@ use crate::wire::record::MARK_BYTES;
 use crate::wire::xdr::XdrWrite;
 
 /// `NULL`, which every version of every program has.
-const NULL: Procedure =
-    Procedure { name: "NULL", pace: Pace::Quick, replies: Replies::Forgotten, data: Data::InPages };
+const NULL: Procedure = Procedure {
+    name: "NULL",
+    blocking: Blocking::No,
+    replies: Replies::Forgotten,
+    data: Data::InPages,
+};
 
 /// The largest reply that is kept for a client that asks again.
 const MAX_KEPT_BYTES: usize = PAGE_SIZE;
@@ -52,10 +56,10 @@ pub enum Route {
 impl Route {
     /// Returns how long the message may keep its thread.
     #[must_use]
-    pub fn pace(&self) -> Pace {
+    pub fn blocking(&self) -> Blocking {
         match self {
-            Self::Run(target) => target.procedure.pace,
-            _ => Pace::Quick,
+            Self::Run(target) => target.procedure.blocking,
+            _ => Blocking::No,
         }
     }
 }
@@ -178,11 +182,11 @@ impl<S: Frames> Dispatcher<S> {
         })
     }
 
-    /// Tells whether data of the call that begins in the request's pages may be set aside.
-    pub(crate) fn may_set_aside(&self, rqst: &mut Rqst<S>) -> bool {
+    /// Tells whether data of the call that begins in the request's pages may be spliced.
+    pub(crate) fn may_splice(&self, rqst: &mut Rqst<S>) -> bool {
         let (mut reader, _) = rqst.parts();
         let Message::Call { header, .. } = Message::read(&mut reader) else { return false };
-        self.procedure(&header).is_ok_and(|(_, _, procedure)| procedure.data == Data::MayBeAside)
+        self.procedure(&header).is_ok_and(|(_, _, procedure)| procedure.data == Data::MayBeSpliced)
     }
 
     /// Reads a message up to the arguments, and decides what is to be done with it.

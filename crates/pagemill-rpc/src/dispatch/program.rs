@@ -14,15 +14,15 @@ use crate::wire::error::{AuthStat, CallError, XdrError};
 use crate::wire::msg::CallHeader;
 use crate::wire::xdr::XdrReader;
 
-/// How long a procedure may keep its thread.
+/// Whether a procedure may block its thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "the two ways of scheduling")]
-pub enum Pace {
-    /// It hardly ever waits for anything. Calls that arrive together are carried out by one thread
-    /// and answered together; if one of them takes long after all, another thread goes on.
-    Quick,
-    /// It may wait, as for a disk. What else arrived is left to other threads first.
-    Slow,
+pub enum Blocking {
+    /// It hardly ever waits. One thread carries out calls that arrive together and sends their replies
+    /// together; if one of them takes long after all, another thread processes the connection.
+    No,
+    /// It may wait, as for a disk. The thread first leaves further calls of the connection to other threads.
+    Yes,
 }
 
 /// What becomes of a reply once it is sent.
@@ -42,9 +42,9 @@ pub enum Replies {
 pub enum Data {
     /// In the request's pages, with the other arguments.
     InPages,
-    /// A part of it may have been set aside, so that it goes to a file without a copy: for a
+    /// A part of it may be in a pipe, so that it goes to a file without a copy: for a
     /// procedure whose last argument is an opaque value that it takes with [`Call::payload`].
-    MayBeAside,
+    MayBeSpliced,
 }
 
 /// A procedure, as its program's table lists it.
@@ -54,7 +54,7 @@ pub struct Procedure {
     /// The name, in statistics and logs.
     pub name: &'static str,
     /// How long it may keep its thread.
-    pub pace: Pace,
+    pub blocking: Blocking,
     /// What becomes of its replies.
     pub replies: Replies,
     /// Where the data of its calls may be.

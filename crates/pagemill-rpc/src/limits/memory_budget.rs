@@ -35,7 +35,7 @@ pub(crate) type Ticket = u64;
 /// A request is granted while less than the limit is used, so the limit is exceeded by at most one
 /// request; or while all that is used belongs to requests that wait, because no other would
 /// return any. Hence either no request waits or a connection that does not wait holds bytes.
-pub(crate) struct Budget<T> {
+pub(crate) struct MemoryBudget<T> {
     limit: usize,
     /// Guards what is used, and the queues of those that wait.
     state: Mutex<State<T>>,
@@ -87,7 +87,7 @@ struct Waiting<T> {
     waiter: T,
 }
 
-impl<T> Budget<T> {
+impl<T> MemoryBudget<T> {
     pub(crate) fn new(limit: usize) -> Self {
         let state = State {
             used: 0,
@@ -325,9 +325,9 @@ impl<T> Host<T> {
     }
 }
 
-impl<T> fmt::Debug for Budget<T> {
+impl<T> fmt::Debug for MemoryBudget<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Budget")
+        f.debug_struct("MemoryBudget")
             .field("limit", &self.limit)
             .field("used", &self.used())
             .field("nr_waiting", &self.nr_waiting())
@@ -356,7 +356,7 @@ mod loom_tests {
     #[test]
     fn who_waits_is_served_by_a_release() {
         loom::model(|| {
-            let budget = Arc::new(Budget::new(1));
+            let budget = Arc::new(MemoryBudget::new(1));
             assert!(budget.reserve(&request(1), || 0).is_none());
             let waiter = {
                 let budget = Arc::clone(&budget);
@@ -373,7 +373,7 @@ mod loom_tests {
     #[test]
     fn a_request_is_granted_or_cancelled_but_not_both() {
         loom::model(|| {
-            let budget = Arc::new(Budget::new(1));
+            let budget = Arc::new(MemoryBudget::new(1));
             assert!(budget.reserve(&request(1), || 0).is_none());
             let ticket = budget.reserve(&request(1), || 1).unwrap();
             let other = {

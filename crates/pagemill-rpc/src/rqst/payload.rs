@@ -6,25 +6,25 @@ use std::os::fd::BorrowedFd;
 use pagemill::PAGE_SIZE;
 use rustix::io::{Errno, pwritev, retry_on_intr};
 
-use crate::rqst::splice::Aside;
+use crate::rqst::splice::Splice;
 use crate::wire::error::XdrError;
 use crate::wire::xdr::{Bytes, XdrReader};
 
 /// What follows the part of a call that is read as XDR.
 #[derive(Debug)]
 pub(crate) struct Behind<'a> {
-    /// What was set aside.
-    pub(crate) aside: &'a mut Aside,
+    /// What was spliced.
+    pub(crate) splice: &'a mut Splice,
     /// What came after that.
     pub(crate) after: XdrReader<'a>,
 }
 
-/// The data at the end of a call: bytes in pages, and some among them that may have been set aside.
+/// The data at the end of a call: bytes in pages, and some among them that may have been spliced.
 #[derive(Debug)]
 pub struct Payload<'a> {
     before: Bytes<'a>,
     /// With how many of its bytes.
-    aside: Option<(&'a mut Aside, usize)>,
+    splice: Option<(&'a mut Splice, usize)>,
     after: Bytes<'a>,
 }
 
@@ -37,24 +37,24 @@ impl<'a> Payload<'a> {
         max: usize,
     ) -> Result<Self, XdrError> {
         let len = args.length(max)?;
-        let Some(Behind { aside, mut after }) = behind else {
+        let Some(Behind { splice, mut after }) = behind else {
             let (before, none) = (args.fixed_bytes(len)?, XdrReader::new(&[]).split(0));
-            return Ok(Self { before, aside: None, after: none });
+            return Ok(Self { before, splice: None, after: none });
         };
         let padded = len.checked_next_multiple_of(4).ok_or(XdrError::Truncated)?;
-        if padded > args.remaining() + aside.len() + after.remaining() {
+        if padded > args.remaining() + splice.len() + after.remaining() {
             return Err(XdrError::Truncated);
         }
         let before = args.split(len);
-        let nr_aside = aside.len().min(len - before.len());
-        let after = after.split(len - before.len() - nr_aside);
-        Ok(Self { before, aside: Some((aside, nr_aside)), after })
+        let nr_spliced = splice.len().min(len - before.len());
+        let after = after.split(len - before.len() - nr_spliced);
+        Ok(Self { before, splice: Some((splice, nr_spliced)), after })
     }
 
     /// Returns the number of bytes.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.before.len() + self.nr_aside() + self.after.len()
+        self.before.len() + self.nr_spliced() + self.after.len()
     }
 
     /// Tells whether there are none.
@@ -65,8 +65,8 @@ impl<'a> Payload<'a> {
 
     /// Returns how many of the bytes go to a file without having been in the request's pages.
     #[must_use]
-    pub fn nr_aside(&self) -> usize {
-        self.aside.as_ref().map_or(0, |(_, nr)| *nr)
+    pub fn nr_spliced(&self) -> usize {
+        self.splice.as_ref().map_or(0, |(_, nr)| *nr)
     }
 
     /// Writes the bytes to a file and returns how many were written.
@@ -74,7 +74,7 @@ impl<'a> Payload<'a> {
     /// # Errors
     /// What the file system answers, if nothing was written.
     pub fn write_at(self, file: BorrowedFd<'_>, offset: u64) -> Result<usize, Errno> {
-        let Self { before, aside, after } = self;
+        let Self { before, splice, after } = self;
         let mut written = 0;
         if !before.is_empty() {
             written = write_pages(file, offset, &before)?;
@@ -82,7 +82,7 @@ impl<'a> Payload<'a> {
                 return Ok(written);
             }
         }
-        let Some((aside, nr)) = aside else { return Ok(written) };
+        let Some((splice, nr)) = splice else { return Ok(written) };
         let mut add = |nr: usize, result: Result<usize, Errno>| match result {
             Ok(done) => {
                 written += done;
@@ -93,7 +93,7 @@ impl<'a> Payload<'a> {
             Err(errno) => Err(errno),
         };
         let at = offset + before.len() as u64;
-        let (done, all) = add(nr, aside.write_to(file, at, nr))?;
+        let (done, all) = add(nr, splice.write_to(file, at, nr))?;
         if !all || after.is_empty() {
             return Ok(done);
         }

@@ -10,7 +10,7 @@ use pagemill::{PAGE_SIZE, Page, PageSource};
 use crate::rqst::pages::{Frames, PageArray, Refill};
 use crate::rqst::payload::Behind;
 use crate::rqst::reply::Reply;
-use crate::rqst::splice::Aside;
+use crate::rqst::splice::Splice;
 use crate::stats::RefillStats;
 use crate::wire::xdr::XdrReader;
 
@@ -37,7 +37,7 @@ pub struct Rqst<S: PageSource> {
     /// Bytes of the arguments' pages that are the call.
     args_len: usize,
     /// The part of the call that is not in the pages, if there is one.
-    aside: Aside,
+    splice: Splice,
     reply: Reply<S>,
 }
 
@@ -47,7 +47,13 @@ impl<S: Frames> Rqst<S> {
     pub fn new(source: S, max_payload_bytes: usize) -> Self {
         let nr_pages = nr_request_pages(max_payload_bytes.min(MAX_PAYLOAD_BYTES));
         let reply = Reply::new(source.clone(), nr_pages);
-        Self { source, args: PageArray::new(nr_pages), args_len: 0, aside: Aside::default(), reply }
+        Self {
+            source,
+            args: PageArray::new(nr_pages),
+            args_len: 0,
+            splice: Splice::default(),
+            reply,
+        }
     }
 
     /// Gets pages in place of those that the last request used up; false if `stop` became true.
@@ -61,7 +67,7 @@ impl<S: Frames> Rqst<S> {
         stats: &RefillStats,
     ) -> bool {
         self.args_len = 0;
-        self.aside.clear();
+        self.splice.clear();
         self.reply.clear();
         self.args.fill(&self.source, refill, stop, stats)
             && self.reply.pages_mut().fill(&self.source, refill, stop, stats)
@@ -99,34 +105,34 @@ impl<S: Frames> Rqst<S> {
         self.args_len
     }
 
-    /// Returns how many bytes the call has, those among them that were set aside.
+    /// Returns how many bytes the call has, those among them that were spliced.
     #[must_use]
     pub fn call_len(&self) -> usize {
-        self.args_len + self.aside.len()
+        self.args_len + self.splice.len()
     }
 
-    /// Returns what a part of the call can be set aside in.
-    pub(crate) fn aside(&mut self) -> &mut Aside {
-        &mut self.aside
+    /// Returns what a part of the call can be spliced in.
+    pub(crate) fn splice(&mut self) -> &mut Splice {
+        &mut self.splice
     }
 
-    /// Returns the call, from its first byte on to where a part of it was set aside, and the reply,
+    /// Returns the call, from its first byte on to where a part of it was spliced, and the reply,
     /// to be built.
     pub fn parts(&mut self) -> (XdrReader<'_>, &mut Reply<S>) {
         let (args, _, reply) = self.all_parts();
         (args, reply)
     }
 
-    /// Returns the call, the rest of it if a part was set aside, and the reply.
+    /// Returns the call, the rest of it if a part was spliced, and the reply.
     pub(crate) fn all_parts(&mut self) -> (XdrReader<'_>, Option<Behind<'_>>, &mut Reply<S>) {
-        if self.aside.len() == 0 {
+        if self.splice.len() == 0 {
             return (XdrReader::over(&self.args, self.args_len), None, &mut self.reply);
         }
-        let at = self.aside.at().min(self.args_len);
+        let at = self.splice.at().min(self.args_len);
         let mut after = XdrReader::over(&self.args, self.args_len);
         // No more than there is.
         let _head = after.split(at);
-        let behind = Behind { aside: &mut self.aside, after };
+        let behind = Behind { splice: &mut self.splice, after };
         (XdrReader::over(&self.args, at), Some(behind), &mut self.reply)
     }
 

@@ -17,7 +17,7 @@ const COPY_BYTES: usize = 64 << 10;
 
 /// A pipe that holds a part of one call at a time.
 #[derive(Debug, Default)]
-pub(crate) struct Aside {
+pub(crate) struct Splice {
     pipe: Option<Pipe>,
     /// Whether there is no use in making a pipe.
     is_futile: bool,
@@ -35,18 +35,18 @@ struct Pipe {
     to: OwnedFd,
 }
 
-impl Aside {
-    /// Returns how many bytes of the call are in front of those that were set aside.
+impl Splice {
+    /// Returns how many bytes of the call are in front of those that were spliced.
     pub(crate) fn at(&self) -> usize {
         self.at
     }
 
-    /// Returns how many bytes of the call were set aside.
+    /// Returns how many bytes of the call were spliced.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Sets up to `max` bytes aside, which belong behind the first `at` of a call, and returns how
+    /// Splices up to `max` bytes, which belong behind the first `at` of a call, and returns how
     /// many: as many as have come and the pipe has room for. Once for a call.
     pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>, at: usize, max: usize) -> usize {
         let Some(pipe) = self.pipe() else { return 0 };
@@ -157,16 +157,16 @@ mod tests {
 
     use super::*;
 
-    /// Sets bytes aside that come over a connection, with 100 more behind them.
-    fn aside(bytes: &[u8]) -> (Aside, TcpStream) {
+    /// Splices bytes that come over a connection, with 100 more behind them.
+    fn splice(bytes: &[u8]) -> (Splice, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
         client.write_all(bytes).unwrap();
         client.write_all(&[9; 100]).unwrap();
-        let mut aside = Aside::default();
-        assert_eq!(aside.receive(server.as_fd(), 0, bytes.len()), bytes.len());
-        (aside, server)
+        let mut splice = Splice::default();
+        assert_eq!(splice.receive(server.as_fd(), 0, bytes.len()), bytes.len());
+        (splice, server)
     }
 
     fn bytes() -> Vec<u8> {
@@ -174,7 +174,7 @@ mod tests {
     }
 
     fn file() -> OwnedFd {
-        memfd_create("aside", MemfdFlags::CLOEXEC).unwrap()
+        memfd_create("splice", MemfdFlags::CLOEXEC).unwrap()
     }
 
     fn assert_holds(file: &OwnedFd, offset: u64, wanted: &[u8]) {
@@ -184,31 +184,31 @@ mod tests {
     }
 
     #[test]
-    fn what_was_set_aside_is_written_and_the_rest_forgotten() {
+    fn what_was_spliced_is_written_and_the_rest_forgotten() {
         let (bytes, file) = (bytes(), file());
-        let (mut aside, socket) = aside(&bytes);
-        assert_eq!(aside.write_to(file.as_fd(), 5, 30_000), Ok(30_000));
+        let (mut splice, socket) = splice(&bytes);
+        assert_eq!(splice.write_to(file.as_fd(), 5, 30_000), Ok(30_000));
         assert_holds(&file, 5, &bytes[..30_000]);
-        aside.clear();
-        assert_eq!(aside.len(), 0);
+        splice.clear();
+        assert_eq!(splice.len(), 0);
         // The next call gets what follows in the socket, and nothing of this one.
-        assert_eq!(aside.receive(socket.as_fd(), 7, 100), 100);
-        assert_eq!(aside.write_to(file.as_fd(), 0, 200), Ok(100));
+        assert_eq!(splice.receive(socket.as_fd(), 7, 100), 100);
+        assert_eq!(splice.write_to(file.as_fd(), 0, 200), Ok(100));
         assert_holds(&file, 0, &[&[9; 100], &bytes[95..30_000]].concat());
     }
 
     #[test]
     fn a_file_that_takes_nothing_from_a_pipe_gets_a_copy() {
         let (bytes, file) = (bytes(), file());
-        let (aside, _socket) = aside(&bytes);
-        assert_eq!(aside.pipe.unwrap().copy_to(file.as_fd(), 3, bytes.len()), Ok(bytes.len()));
+        let (splice, _socket) = splice(&bytes);
+        assert_eq!(splice.pipe.unwrap().copy_to(file.as_fd(), 3, bytes.len()), Ok(bytes.len()));
         assert_holds(&file, 3, &bytes);
     }
 
     #[test]
     fn a_full_file_says_so() {
-        let (mut aside, _socket) = aside(&bytes());
+        let (mut splice, _socket) = splice(&bytes());
         let full = File::options().write(true).open("/dev/full").unwrap();
-        assert_eq!(aside.write_to(full.as_fd(), 0, 40_000), Err(Errno::NOSPC));
+        assert_eq!(splice.write_to(full.as_fd(), 0, 40_000), Err(Errno::NOSPC));
     }
 }

@@ -12,7 +12,7 @@ use crate::dispatch::dispatch::Dispatcher;
 use crate::dispatch::program::Program;
 use crate::rqst::pages::Frames;
 use crate::server::config::{MAX_THREADS, ServerConfig};
-use crate::server::server_state::Hub;
+use crate::server::server_state::ServerState;
 use crate::server::supervisor;
 use crate::server::worker;
 use crate::transport::listener::{Listener, Socket};
@@ -59,7 +59,7 @@ impl From<io::Error> for StartError {
 /// # Concurrency
 /// All methods may be called from any thread.
 pub struct Server<S: Frames> {
-    hub: Arc<Hub<S>>,
+    state: Arc<ServerState<S>>,
     addrs: Vec<SocketAddr>,
     /// Guards the handles of the threads, those that have ended included.
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -88,13 +88,13 @@ impl<S: Frames> Server<S> {
             sockets.push(socket);
             addrs.push(addr);
         }
-        let hub = Arc::new(Hub::new(config, source, dispatcher, sockets)?);
+        let state = Arc::new(ServerState::new(config, source, dispatcher, sockets)?);
         let server =
-            Self { hub, addrs, threads: Mutex::new(Vec::new()), supervisor: Mutex::new(None) };
+            Self { state, addrs, threads: Mutex::new(Vec::new()), supervisor: Mutex::new(None) };
         server.grow(config.nr_threads)?;
-        let hub = Arc::clone(&server.hub);
+        let state = Arc::clone(&server.state);
         let supervisor = thread::Builder::new().name("rpc-supervisor".into()).spawn(move || {
-            supervisor::run(&hub);
+            supervisor::run(&state);
         })?;
         *lock(&server.supervisor) = Some(supervisor);
         Ok(server)
@@ -109,31 +109,31 @@ impl<S: Frames> Server<S> {
     /// Returns the dispatcher, with what it counts.
     #[must_use]
     pub fn dispatcher(&self) -> &Dispatcher<S> {
-        &self.hub.dispatcher
+        &self.state.dispatcher
     }
 
     /// Returns how many connections there are.
     #[must_use]
     pub fn nr_connections(&self) -> usize {
-        self.hub.nr_connections()
+        self.state.nr_connections()
     }
 
     /// Returns how many bytes of pages connections hold.
     #[must_use]
     pub fn parked_bytes(&self) -> usize {
-        self.hub.gate.budget.used()
+        self.state.scheduler.budget.used()
     }
 
     /// Returns how many files are kept open for replies that have not been read.
     #[must_use]
     pub fn nr_kept_files(&self) -> usize {
-        self.hub.gate.kept_files.load(Ordering::Relaxed)
+        self.state.scheduler.kept_files.load(Ordering::Relaxed)
     }
 
     /// Returns how many threads carry out calls.
     #[must_use]
     pub fn nr_threads(&self) -> usize {
-        self.hub.crew.nr_alive()
+        self.state.workers.nr_alive()
     }
 
     /// Changes the number of threads. Those that are too many end after their current call.
@@ -147,11 +147,11 @@ impl<S: Frames> Server<S> {
             let value = nr_threads as u64;
             return Err(ConfigError { field: "nr_threads", value, allowed }.into());
         }
-        let more = nr_threads.saturating_sub(self.hub.crew.nr_alive());
-        check_memory(&self.hub.source, self.hub.config.nr_thread_pages(more))?;
+        let more = nr_threads.saturating_sub(self.state.workers.nr_alive());
+        check_memory(&self.state.source, self.state.config.nr_thread_pages(more))?;
         self.grow(nr_threads)?;
         // Those that sleep look at the number when they wake.
-        self.hub.gate.poller.wake(self.hub.crew.nr_alive() as u64);
+        self.state.scheduler.poller.wake(self.state.workers.nr_alive() as u64);
         Ok(())
     }
 
@@ -161,7 +161,7 @@ impl<S: Frames> Server<S> {
     /// time, and all pages are given back.
     pub fn stop(&self, drain: Duration) -> bool {
         let deadline = Instant::now() + drain;
-        self.hub.stop();
+        self.state.stop();
         for thread in lock(&self.threads).drain(..) {
             // A thread that panicked has said so.
             drop(thread.join());
@@ -170,20 +170,20 @@ impl<S: Frames> Server<S> {
             supervisor.thread().unpark();
             drop(supervisor.join());
         }
-        self.hub.drain(deadline)
+        self.state.drain(deadline)
     }
 
     fn grow(&self, nr_threads: usize) -> io::Result<()> {
         let mut threads = lock(&self.threads);
         threads.retain(|thread| !thread.is_finished());
-        self.hub.crew.set_target(nr_threads);
-        while self.hub.crew.join() {
-            let hub = Arc::clone(&self.hub);
+        self.state.workers.set_target(nr_threads);
+        while self.state.workers.try_start() {
+            let state = Arc::clone(&self.state);
             let name = format!("rpc-{}", threads.len());
-            match thread::Builder::new().name(name).spawn(move || worker::run(&hub)) {
+            match thread::Builder::new().name(name).spawn(move || worker::run(&state)) {
                 Ok(thread) => threads.push(thread),
                 Err(error) => {
-                    self.hub.crew.left();
+                    self.state.workers.on_exit();
                     return Err(error);
                 }
             }
@@ -202,7 +202,7 @@ impl<S: Frames> fmt::Debug for Server<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
             .field("addrs", &self.addrs)
-            .field("dispatcher", &self.hub.dispatcher)
+            .field("dispatcher", &self.state.dispatcher)
             .finish_non_exhaustive()
     }
 }

@@ -14,30 +14,30 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::dispatch::dispatch::Dispatcher;
 use crate::dispatch::program::{Peer, Transport};
 use crate::limits::client::Client;
-use crate::limits::memory_budget::Budget;
-use crate::limits::roster::{MIN_USELESS_MS, Roster};
+use crate::limits::connection_table::{ConnectionTable, MIN_USELESS_MS};
+use crate::limits::memory_budget::MemoryBudget;
 use crate::rqst::pages::Frames;
 use crate::server::config::ServerConfig;
-use crate::server::worker_count::Crew;
+use crate::server::worker_count::WorkerCount;
 use crate::transport::listener::{Accepted, Room, Socket, accept_batch};
 use crate::transport::poller::{Interest, Poller};
-use crate::transport::run_queue::Ready;
-use crate::transport::tcp::{Connection, Gate, Task};
+use crate::transport::run_queue::RunQueue;
+use crate::transport::tcp::{Connection, Scheduler, Task};
 use crate::wire::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 
 /// The token of the first socket; connections have those after the last socket.
 const FIRST_TOKEN: u64 = 1;
 
-/// Which connection a worker holds, and since when; see [`Hold`](crate::transport::busy::Hold).
+/// Which connection a worker holds, and since when; see [`Busy`](crate::transport::busy::Busy).
 ///
 /// Relaxed throughout: who acts on it asks the connection itself.
 #[derive(Debug)]
-pub(crate) struct Desk {
+pub(crate) struct WorkerSlot {
     pub(crate) token: AtomicU64,
     pub(crate) since: AtomicU64,
 }
 
-impl Desk {
+impl WorkerSlot {
     pub(crate) fn new() -> Self {
         Self { token: AtomicU64::new(0), since: AtomicU64::new(0) }
     }
@@ -53,23 +53,23 @@ pub(crate) enum Work<S: Frames> {
 }
 
 /// What the threads of a server share.
-pub(crate) struct Hub<S: Frames> {
+pub(crate) struct ServerState<S: Frames> {
     pub(crate) config: ServerConfig,
     pub(crate) source: S,
     pub(crate) dispatcher: Dispatcher<S>,
-    pub(crate) gate: Arc<Gate<S>>,
-    pub(crate) crew: Crew,
+    pub(crate) scheduler: Arc<Scheduler<S>>,
+    pub(crate) workers: WorkerCount,
     sockets: Vec<Socket>,
     /// Guards which connections there are.
-    table: Mutex<Roster<Arc<Connection<S>>>>,
+    table: Mutex<ConnectionTable<Arc<Connection<S>>>>,
     next_token: AtomicU64,
     /// Guards which workers there are.
-    pub(crate) desks: Mutex<Vec<Arc<Desk>>>,
+    pub(crate) slots: Mutex<Vec<Arc<WorkerSlot>>>,
     stopping: AtomicBool,
     start: Instant,
 }
 
-impl<S: Frames> Hub<S> {
+impl<S: Frames> ServerState<S> {
     pub(crate) fn new(
         config: ServerConfig,
         source: S,
@@ -82,17 +82,22 @@ impl<S: Frames> Hub<S> {
             poller.add(socket, token)?;
             token += 1;
         }
-        let (budget, ready) = (Budget::new(config.parked_bytes), Ready::new());
+        let (budget, run_queue) = (MemoryBudget::new(config.parked_bytes), RunQueue::new());
         Ok(Self {
             config,
             source,
             dispatcher,
-            gate: Arc::new(Gate { budget, ready, poller, kept_files: AtomicUsize::new(0) }),
-            crew: Crew::new(),
+            scheduler: Arc::new(Scheduler {
+                budget,
+                run_queue,
+                poller,
+                kept_files: AtomicUsize::new(0),
+            }),
+            workers: WorkerCount::new(),
             sockets,
-            table: Mutex::new(Roster::new()),
+            table: Mutex::new(ConnectionTable::new()),
             next_token: AtomicU64::new(token),
-            desks: Mutex::new(Vec::new()),
+            slots: Mutex::new(Vec::new()),
             stopping: AtomicBool::new(false),
             // One millisecond ago, so that no time is zero, which stands for never.
             start: Instant::now()
@@ -117,7 +122,7 @@ impl<S: Frames> Hub<S> {
 
     /// Returns whether an unread reply may keep another file open.
     pub(crate) fn may_keep_file(&self) -> bool {
-        self.gate.kept_files.load(Ordering::Relaxed) < self.config.max_kept_files
+        self.scheduler.kept_files.load(Ordering::Relaxed) < self.config.max_kept_files
     }
 
     /// Returns the connections of now.
@@ -132,7 +137,7 @@ impl<S: Frames> Hub<S> {
 
     /// Waits for an event.
     pub(crate) fn wait(&self) -> Option<Work<S>> {
-        let token = self.gate.poller.wait(|| self.is_stopping())?;
+        let token = self.scheduler.poller.wait(|| self.is_stopping())?;
         if self.socket(token).is_some() {
             return Some(Work::Socket(token));
         }
@@ -141,14 +146,18 @@ impl<S: Frames> Hub<S> {
 
     /// Queues the connections that have an event, and returns a socket that has one. Does not wait.
     pub(crate) fn poll(&self) -> Option<u64> {
-        let (mut sockets, connections): (Vec<_>, Vec<_>) =
-            self.gate.poller.poll().into_iter().partition(|&token| self.socket(token).is_some());
+        let (mut sockets, connections): (Vec<_>, Vec<_>) = self
+            .scheduler
+            .poller
+            .poll()
+            .into_iter()
+            .partition(|&token| self.socket(token).is_some());
         if !connections.is_empty() {
             let table = lock(&self.table);
             let found: Vec<_> =
                 connections.iter().filter_map(|&token| table.get(token).cloned()).collect();
             drop(table);
-            self.gate.push_events(found);
+            self.scheduler.push_events(found);
         }
         // One socket for this thread. The other sockets come before it in the next call.
         let first = if sockets.is_empty() { None } else { Some(sockets.remove(0)) };
@@ -163,7 +172,7 @@ impl<S: Frames> Hub<S> {
     /// Asks for the next event of a socket.
     pub(crate) fn arm_socket(&self, token: u64) {
         if let Some(socket) = self.socket(token)
-            && let Err(error) = self.gate.poller.arm(socket, token, Interest::Read)
+            && let Err(error) = self.scheduler.poller.arm(socket, token, Interest::Read)
         {
             tracing::error!(%error, "a socket cannot be waited for");
         }
@@ -174,7 +183,7 @@ impl<S: Frames> Hub<S> {
         connection.set_reading(reading, |backlogged| {
             let what = if backlogged { Interest::Write } else { Interest::Read };
             // A connection that is closed meanwhile is no longer in the set.
-            let _armed = self.gate.poller.arm(connection.stream(), connection.token, what);
+            let _armed = self.scheduler.poller.arm(connection.stream(), connection.token, what);
         });
     }
 
@@ -219,18 +228,18 @@ impl<S: Frames> Hub<S> {
         let token = self.next_token.fetch_add(1, Ordering::Relaxed);
         let peer = Peer { addr, transport: Transport::Tcp };
         let max = self.config.max_record_bytes();
-        let gate = Arc::clone(&self.gate);
-        let connection = Connection::new(stream, (peer, client), token, max, gate, self.now());
+        let scheduler = Arc::clone(&self.scheduler);
+        let connection = Connection::new(stream, (peer, client), token, max, scheduler, self.now());
         let connection = Arc::new(connection);
         let mut table = lock(&self.table);
-        if self.gate.poller.add_unarmed(connection.stream(), token).is_err() {
+        if self.scheduler.poller.add_unarmed(connection.stream(), token).is_err() {
             return;
         }
         table.insert(token, client, Arc::clone(&connection));
         drop(table);
         stats.accepted.bump();
         // Its first call has usually come. An event would wait behind those of other connections.
-        self.gate.push_events([connection]);
+        self.scheduler.push_events([connection]);
     }
 
     /// Closes the connection that is least useful for a new one of `client`; false if all are of
@@ -282,7 +291,7 @@ impl<S: Frames> Hub<S> {
         if !connection.close() {
             return false;
         }
-        self.gate.poller.remove(connection.stream());
+        self.scheduler.poller.remove(connection.stream());
         let gone = lock(&self.table).remove(connection.token);
         drop(gone);
         true
@@ -293,10 +302,10 @@ impl<S: Frames> Hub<S> {
         // Release: pairs with the Acquire in `is_stopping`.
         self.stopping.store(true, Ordering::Release);
         for socket in &self.sockets {
-            self.gate.poller.remove(socket);
+            self.scheduler.poller.remove(socket);
         }
         // Nobody takes a call any more but those who are just about to; so many there are not.
-        self.gate.poller.wake(u64::from(u32::MAX));
+        self.scheduler.poller.wake(u64::from(u32::MAX));
     }
 
     /// Sends what waits for room, up to `deadline`, and closes all connections; true if all went.
@@ -306,8 +315,8 @@ impl<S: Frames> Hub<S> {
             all &= self.drain_one(&connection, deadline);
             self.close(&connection);
         }
-        self.gate.ready.clear();
-        self.gate.budget.clear();
+        self.scheduler.run_queue.clear();
+        self.scheduler.budget.clear();
         all
     }
 
@@ -329,8 +338,8 @@ impl<S: Frames> Hub<S> {
     }
 }
 
-impl<S: Frames> fmt::Debug for Hub<S> {
+impl<S: Frames> fmt::Debug for ServerState<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hub").field("sockets", &self.sockets).finish_non_exhaustive()
+        f.debug_struct("ServerState").field("sockets", &self.sockets).finish_non_exhaustive()
     }
 }

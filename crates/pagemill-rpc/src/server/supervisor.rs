@@ -6,7 +6,7 @@ use std::thread;
 
 use crate::panics::caught;
 use crate::rqst::pages::Frames;
-use crate::server::server_state::Hub;
+use crate::server::server_state::ServerState;
 use crate::transport::run_queue::Lane;
 use crate::transport::tcp::Connection;
 use crate::wire::sync::{Ordering, lock};
@@ -19,53 +19,53 @@ const IDLE_TICK: Duration = Duration::from_millis(100);
 const SWEEP_TICKS: u32 = 10;
 
 /// Looks after time limits until the server stops.
-pub(crate) fn run<S: Frames>(hub: &Hub<S>) {
+pub(crate) fn run<S: Frames>(state: &ServerState<S>) {
     let (mut calls, mut tick) = (0, 0_u32);
-    while !hub.is_stopping() {
-        let now_calls = hub.dispatcher.stats().calls.value();
-        let is_quiet = now_calls == calls && hub.gate.budget.nr_waiting() == 0;
+    while !state.is_stopping() {
+        let now_calls = state.dispatcher.stats().calls.value();
+        let is_quiet = now_calls == calls && state.scheduler.budget.nr_waiting() == 0;
         thread::park_timeout(if is_quiet { IDLE_TICK } else { TICK });
         calls = now_calls;
         tick = tick.wrapping_add(1);
         // After a panic, what is due is looked at again with the next tick.
         let _done = caught(
-            || look(hub, tick.is_multiple_of(SWEEP_TICKS)),
+            || look(state, tick.is_multiple_of(SWEEP_TICKS)),
             |message| {
-                hub.dispatcher.stats().panicked.bump();
+                state.dispatcher.stats().panicked.bump();
                 tracing::error!(message, "the supervisor thread panicked");
             },
         );
     }
 }
 
-fn look<S: Frames>(hub: &Hub<S>, sweeps: bool) {
-    take_over(hub);
-    hub.retry_accept();
-    if hub.gate.budget.nr_waiting() > 0 {
-        relieve(hub);
+fn look<S: Frames>(state: &ServerState<S>, sweeps: bool) {
+    take_over(state);
+    state.retry_accept();
+    if state.scheduler.budget.nr_waiting() > 0 {
+        relieve(state);
     }
     if sweeps {
-        sweep(hub);
+        sweep(state);
     }
 }
 
 /// Takes connections from threads whose quick calls take long after all.
-fn take_over<S: Frames>(hub: &Hub<S>) {
-    let now = hub.now();
+fn take_over<S: Frames>(state: &ServerState<S>) {
+    let now = state.now();
     let long = u64::try_from(TICK.as_millis()).unwrap_or(u64::MAX);
     let mut tokens = Vec::new();
-    for desk in lock(&hub.desks).iter() {
-        let token = desk.token.load(Ordering::Relaxed);
-        if token != 0 && now.saturating_sub(desk.since.load(Ordering::Relaxed)) >= long {
+    for slot in lock(&state.slots).iter() {
+        let token = slot.token.load(Ordering::Relaxed);
+        if token != 0 && now.saturating_sub(slot.since.load(Ordering::Relaxed)) >= long {
             tokens.push(token);
         }
     }
-    for connection in tokens.into_iter().filter_map(|token| hub.connection(token)) {
+    for connection in tokens.into_iter().filter_map(|token| state.connection(token)) {
         // The call counts as one that others need not wait for, unless the connection has as many
         // threads as it may. Counted first: the thread takes it back once it sees the hold gone.
         let nr_running = connection.running.fetch_add(1, Ordering::Relaxed) + 1;
-        if hub.crew.may_have(nr_running + 1) && connection.hold.end() {
-            hub.gate.push(connection, Lane::Busy);
+        if state.workers.may_have(nr_running + 1) && connection.busy.clear() {
+            state.scheduler.push(connection, Lane::Busy);
         } else {
             connection.running.fetch_sub(1, Ordering::Relaxed);
         }
@@ -76,10 +76,10 @@ fn take_over<S: Frames>(hub: &Hub<S>) {
 ///
 /// First go those of strangers, then those of the client that holds most, of its address that
 /// holds most, then those that have never completed a useful call, then those that hold most.
-fn relieve<S: Frames>(hub: &Hub<S>) {
-    let (now, budget) = (hub.now(), &hub.gate.budget);
+fn relieve<S: Frames>(state: &ServerState<S>) {
+    let (now, budget) = (state.now(), &state.scheduler.budget);
     let mut holders: Vec<_> =
-        hub.connections().into_iter().filter(|connection| connection.holding() > 0).collect();
+        state.connections().into_iter().filter(|connection| connection.holding() > 0).collect();
     holders.sort_by_cached_key(|connection| {
         let used = Reverse(budget.used_by(connection.client));
         let is_known = !connection.client.is_stranger();
@@ -90,8 +90,8 @@ fn relieve<S: Frames>(hub: &Hub<S>) {
         if budget.nr_waiting() == 0 {
             break;
         }
-        if let Some(why) = in_the_way(hub, &connection, now) {
-            hub.evict(&connection, why);
+        if let Some(why) = in_the_way(state, &connection, now) {
+            state.evict(&connection, why);
         }
         // With its last owner, what it held goes to those that wait.
         drop(connection);
@@ -101,14 +101,14 @@ fn relieve<S: Frames>(hub: &Hub<S>) {
 /// Tells why a connection that holds memory is closed while others wait for it; `None` if it is
 /// not.
 fn in_the_way<S: Frames>(
-    hub: &Hub<S>,
+    state: &ServerState<S>,
     connection: &Connection<S>,
     now: u64,
 ) -> Option<&'static str> {
     let since = |time: u64| Duration::from_millis(now.saturating_sub(time));
     let began = connection.began()?;
-    let is_beyond = || hub.gate.budget.is_beyond_its_share(connection.client);
-    if since(began) >= hub.config.share_timeout && is_beyond() {
+    let is_beyond = || state.scheduler.budget.is_beyond_its_share(connection.client);
+    if since(began) >= state.config.share_timeout && is_beyond() {
         return Some("a client that holds less memory needs it");
     }
     // The server keeps it waiting itself, unless its client does not read replies. Such connections
@@ -117,30 +117,34 @@ fn in_the_way<S: Frames>(
     if connection.is_waiting() && !is_backlogged {
         return None;
     }
-    if since(connection.times.active.load(Ordering::Relaxed)) >= hub.config.stall_timeout {
+    if since(connection.times.active.load(Ordering::Relaxed)) >= state.config.stall_timeout {
         return Some("it holds memory that others need, and nothing comes or goes");
     }
-    if since(began) >= hub.config.pressure_timeout {
+    if since(began) >= state.config.pressure_timeout {
         return Some("it holds memory that others need for too long");
     }
     None
 }
 
 /// Closes connections whose time is up.
-fn sweep<S: Frames>(hub: &Hub<S>) {
-    let now = hub.now();
-    for connection in hub.connections() {
-        if let Some(why) = overdue(hub, &connection, now)
-            && hub.close(&connection)
+fn sweep<S: Frames>(state: &ServerState<S>) {
+    let now = state.now();
+    for connection in state.connections() {
+        if let Some(why) = overdue(state, &connection, now)
+            && state.close(&connection)
         {
-            hub.dispatcher.stats().timed_out.bump();
+            state.dispatcher.stats().timed_out.bump();
             tracing::debug!(peer = %connection.peer.addr, why, "closed a connection");
         }
     }
 }
 
-fn overdue<S: Frames>(hub: &Hub<S>, connection: &Connection<S>, now: u64) -> Option<&'static str> {
-    let config = &hub.config;
+fn overdue<S: Frames>(
+    state: &ServerState<S>,
+    connection: &Connection<S>,
+    now: u64,
+) -> Option<&'static str> {
+    let config = &state.config;
     let since = |time: u64| Duration::from_millis(now.saturating_sub(time));
     let times = &connection.times;
     let record = times.record.load(Ordering::Relaxed);

@@ -8,14 +8,14 @@ use std::thread;
 use pagemill::PAGE_SIZE;
 
 use crate::dispatch::dispatch::{Outcome, Route, Verdict};
-use crate::dispatch::program::{Pace, Peer, Transport};
+use crate::dispatch::program::{Blocking, Peer, Transport};
 use crate::panics::caught;
 use crate::rqst::pages::Frames;
 use crate::rqst::reply::Body;
 use crate::rqst::rqst::Rqst;
-use crate::server::server_state::{Desk, Hub, Work};
+use crate::server::server_state::{ServerState, Work, WorkerSlot};
 use crate::transport::listener::Socket;
-use crate::transport::run_queue::{Lane, Ready};
+use crate::transport::run_queue::{Lane, RunQueue};
 use crate::transport::tcp::{Connection, Received, Scratch, Task};
 use crate::transport::udp::{self, Origin};
 use crate::wire::record::MARK_BYTES;
@@ -35,12 +35,12 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// Takes calls until the server stops, or has too many threads. After a panic the thread begins
 /// anew, with pages of its own.
-pub(crate) fn run<S: Frames>(hub: &Hub<S>) {
+pub(crate) fn run<S: Frames>(state: &ServerState<S>) {
     let has_left = loop {
         let done = caught(
-            || work(hub),
+            || work(state),
             |message| {
-                hub.dispatcher.stats().panicked.bump();
+                state.dispatcher.stats().panicked.bump();
                 tracing::error!(message, "a worker thread panicked outside of a procedure");
             },
         );
@@ -50,16 +50,16 @@ pub(crate) fn run<S: Frames>(hub: &Hub<S>) {
         }
     };
     if !has_left {
-        hub.crew.left();
+        state.workers.on_exit();
     }
 }
 
-/// Takes calls; returns true if the crew has stopped counting the thread.
-fn work<S: Frames>(hub: &Hub<S>) -> bool {
-    let desk = Arc::new(Desk::new());
-    let _place = Place { hub, desk: Arc::clone(&desk) };
-    lock(&hub.desks).push(Arc::clone(&desk));
-    let mut worker = Worker::new(hub, desk);
+/// Takes calls; returns true if the thread is no longer counted.
+fn work<S: Frames>(state: &ServerState<S>) -> bool {
+    let slot = Arc::new(WorkerSlot::new());
+    let _remove = RemoveSlot { state, slot: Arc::clone(&slot) };
+    lock(&state.slots).push(Arc::clone(&slot));
+    let mut worker = Worker::new(state, slot);
     loop {
         match worker.turn() {
             Some(false) => {}
@@ -69,22 +69,22 @@ fn work<S: Frames>(hub: &Hub<S>) -> bool {
     }
 }
 
-/// Removes a thread's desk, also while it panics.
-struct Place<'a, S: Frames> {
-    hub: &'a Hub<S>,
-    desk: Arc<Desk>,
+/// Removes a thread's slot, also while it panics.
+struct RemoveSlot<'a, S: Frames> {
+    state: &'a ServerState<S>,
+    slot: Arc<WorkerSlot>,
 }
 
-impl<S: Frames> Drop for Place<'_, S> {
+impl<S: Frames> Drop for RemoveSlot<'_, S> {
     fn drop(&mut self) {
-        lock(&self.hub.desks).retain(|desk| !Arc::ptr_eq(desk, &self.desk));
+        lock(&self.state.slots).retain(|slot| !Arc::ptr_eq(slot, &self.slot));
     }
 }
 
 /// Takes a thread's announcement that it sleeps back, also while it panics.
-struct Asleep<'a, T>(&'a Ready<T>);
+struct AwakeOnDrop<'a, T>(&'a RunQueue<T>);
 
-impl<T> Drop for Asleep<'_, T> {
+impl<T> Drop for AwakeOnDrop<'_, T> {
     fn drop(&mut self) {
         self.0.awake();
     }
@@ -92,40 +92,40 @@ impl<T> Drop for Asleep<'_, T> {
 
 /// Asks for the next event of a socket if the thread panics before it has done so: nothing would
 /// come from the socket any more.
-struct Socketed<'a, S: Frames> {
-    hub: &'a Hub<S>,
+struct ArmOnPanic<'a, S: Frames> {
+    state: &'a ServerState<S>,
     token: u64,
 }
 
-impl<S: Frames> Drop for Socketed<'_, S> {
+impl<S: Frames> Drop for ArmOnPanic<'_, S> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.hub.arm_socket(self.token);
+            self.state.arm_socket(self.token);
         }
     }
 }
 
 /// Closes a connection whose thread panics with it: nobody would go on with it.
-struct InHand<'a, S: Frames> {
-    hub: &'a Hub<S>,
+struct CloseOnPanic<'a, S: Frames> {
+    state: &'a ServerState<S>,
     connection: &'a Arc<Connection<S>>,
 }
 
-impl<S: Frames> Drop for InHand<'_, S> {
+impl<S: Frames> Drop for CloseOnPanic<'_, S> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.hub.close(self.connection);
+            self.state.close(self.connection);
         }
     }
 }
 
 struct Worker<'a, S: Frames> {
-    hub: &'a Hub<S>,
+    state: &'a ServerState<S>,
     rqst: Rqst<S>,
     scratch: Scratch,
     /// Whole replies that the current connection has not been sent.
     batch: Vec<u8>,
-    desk: Arc<Desk>,
+    slot: Arc<WorkerSlot>,
     turn: u32,
 }
 
@@ -140,17 +140,17 @@ enum Then {
 }
 
 impl<'a, S: Frames> Worker<'a, S> {
-    fn new(hub: &'a Hub<S>, desk: Arc<Desk>) -> Self {
-        let rqst = Rqst::new(hub.source.clone(), hub.config.max_payload_bytes);
-        Self { hub, rqst, scratch: Scratch::default(), batch: Vec::new(), desk, turn: 0 }
+    fn new(state: &'a ServerState<S>, slot: Arc<WorkerSlot>) -> Self {
+        let rqst = Rqst::new(state.source.clone(), state.config.max_payload_bytes);
+        Self { state, rqst, scratch: Scratch::default(), batch: Vec::new(), slot, turn: 0 }
     }
 
-    /// Carries out what is ready; `None` to stop, true after having left a crew that is too large.
+    /// Carries out what is ready; `None` to stop, true once the thread is no longer counted because there were too many.
     fn turn(&mut self) -> Option<bool> {
-        if self.hub.crew.is_too_large() && self.hub.crew.leave() {
+        if self.state.workers.is_above_target() && self.state.workers.try_stop() {
             return Some(true);
         }
-        if self.hub.is_stopping() {
+        if self.state.is_stopping() {
             return None;
         }
         if !self.refill() {
@@ -160,9 +160,11 @@ impl<'a, S: Frames> Worker<'a, S> {
             Some(Work::Connection(Task::Calls(connection))) => self.serve(&connection),
             Some(Work::Connection(Task::Event(connection))) => self.event(&connection),
             Some(Work::Socket(token)) => {
-                let _socketed = Socketed { hub: self.hub, token };
-                match self.hub.socket(token) {
-                    Some(Socket::Tcp(listener, parked)) => self.hub.accept(token, listener, parked),
+                let _arm = ArmOnPanic { state: self.state, token };
+                match self.state.socket(token) {
+                    Some(Socket::Tcp(listener, parked)) => {
+                        self.state.accept(token, listener, parked)
+                    }
                     Some(Socket::Udp(socket, running)) => self.datagram(token, socket, running),
                     None => {}
                 }
@@ -174,28 +176,28 @@ impl<'a, S: Frames> Worker<'a, S> {
 
     /// Gets pages in place of those that are used up; false if the thread is to end.
     fn refill(&mut self) -> bool {
-        let hub = self.hub;
-        let stop = || hub.is_stopping() || hub.crew.is_too_large();
-        self.rqst.alloc_arg(hub.config.refill, &stop, &hub.dispatcher.stats().refills)
+        let state = self.state;
+        let stop = || state.is_stopping() || state.workers.is_above_target();
+        self.rqst.alloc_arg(state.config.refill, &stop, &state.dispatcher.stats().refills)
     }
 
     /// Returns what this thread does next; `None` if there is nothing, or the server stops.
     fn next(&mut self) -> Option<Work<S>> {
         self.turn = self.turn.wrapping_add(1);
         if self.turn.is_multiple_of(POLL_TURNS)
-            && let Some(token) = self.hub.poll()
+            && let Some(token) = self.state.poll()
         {
             return Some(Work::Socket(token));
         }
-        let ready = &self.hub.gate.ready;
+        let ready = &self.state.scheduler.run_queue;
         if let Some(task) = ready.pop() {
             return Some(Work::Connection(task));
         }
         if !ready.sleep() {
             return None;
         }
-        let _asleep = Asleep(ready);
-        self.hub.wait()
+        let _awake = AwakeOnDrop(ready);
+        self.state.wait()
     }
 
     /// Sends what waits for room. Then carries out calls, if no other thread has the right to.
@@ -207,20 +209,20 @@ impl<'a, S: Frames> Worker<'a, S> {
 
     /// Sends what waits for room; true if nothing is left.
     fn send_backlog(&self, connection: &Arc<Connection<S>>) -> bool {
-        let _in_hand = InHand { hub: self.hub, connection };
+        let _close = CloseOnPanic { state: self.state, connection };
         if !connection.is_backlogged() {
             return true;
         }
-        match connection.flush(self.hub.now()) {
+        match connection.flush(self.state.now()) {
             Ok((bytes, all)) => {
-                self.hub.dispatcher.stats().sent_bytes.add(bytes as u64);
+                self.state.dispatcher.stats().sent_bytes.add(bytes as u64);
                 if !all {
-                    self.hub.arm(connection, false);
+                    self.state.arm(connection, false);
                 }
                 all
             }
             Err(_) => {
-                self.hub.close(connection);
+                self.state.close(connection);
                 false
             }
         }
@@ -228,7 +230,7 @@ impl<'a, S: Frames> Worker<'a, S> {
 
     /// Receives and carries out calls of a connection.
     fn serve(&mut self, connection: &Arc<Connection<S>>) {
-        let _in_hand = InHand { hub: self.hub, connection };
+        let _close = CloseOnPanic { state: self.state, connection };
         let mut then = Then::Continue;
         for _ in 0..MAX_TURN {
             then = self.one_call(connection);
@@ -240,24 +242,24 @@ impl<'a, S: Frames> Worker<'a, S> {
             then = Then::Close;
         }
         match then {
-            Then::Continue => self.hub.gate.push(Arc::clone(connection), Lane::Busy),
+            Then::Continue => self.state.scheduler.push(Arc::clone(connection), Lane::Busy),
             Then::Release => {}
             Then::Close => {
-                self.hub.close(connection);
+                self.state.close(connection);
             }
         }
     }
 
     /// Receives and carries out one call.
     fn one_call(&mut self, connection: &Arc<Connection<S>>) -> Then {
-        let now = self.hub.now();
-        let stats = self.hub.dispatcher.stats();
+        let now = self.state.now();
+        let stats = self.state.dispatcher.stats();
         if connection.is_backlogged() {
-            self.hub.arm(connection, true);
+            self.state.arm(connection, true);
             return Then::Release;
         }
         let more = match connection.receive(&mut self.rqst, &mut self.scratch, now, &|rqst| {
-            self.hub.dispatcher.may_set_aside(rqst)
+            self.state.dispatcher.may_splice(rqst)
         }) {
             Received::Call { more } => more,
             Received::Partly => return self.rest(connection),
@@ -273,14 +275,14 @@ impl<'a, S: Frames> Worker<'a, S> {
             }
         };
         stats.received_bytes.add((self.rqst.call_len() + MARK_BYTES) as u64);
-        stats.aside_bytes.add(self.rqst.aside().len() as u64);
-        let route = self.hub.dispatcher.route(&mut self.rqst, &connection.peer);
+        stats.spliced_bytes.add(self.rqst.splice().len() as u64);
+        let route = self.state.dispatcher.route(&mut self.rqst, &connection.peer);
         if matches!(route, Route::Close) {
             return Then::Close;
         }
-        match route.pace() {
-            Pace::Quick => self.quick(connection, &route, more, now),
-            Pace::Slow => self.slow(connection, &route, more, now),
+        match route.blocking() {
+            Blocking::No => self.quick(connection, &route, more, now),
+            Blocking::Yes => self.slow(connection, &route, more, now),
         }
     }
 
@@ -289,7 +291,7 @@ impl<'a, S: Frames> Worker<'a, S> {
         if self.flush(connection).is_err() {
             return Then::Close;
         }
-        self.hub.arm(connection, true);
+        self.state.arm(connection, true);
         Then::Release
     }
 
@@ -301,12 +303,12 @@ impl<'a, S: Frames> Worker<'a, S> {
         more: bool,
         now: u64,
     ) -> Then {
-        self.desk.since.store(now, Ordering::Relaxed);
-        self.desk.token.store(connection.token, Ordering::Relaxed);
-        connection.hold.take();
+        self.slot.since.store(now, Ordering::Relaxed);
+        self.slot.token.store(connection.token, Ordering::Relaxed);
+        connection.busy.set();
         let verdict = self.judge(connection, route, now);
-        let held = connection.hold.end();
-        self.desk.token.store(0, Ordering::Relaxed);
+        let held = connection.busy.clear();
+        self.slot.token.store(0, Ordering::Relaxed);
         let sent = match verdict {
             Verdict::Reply => self.send(connection).is_ok(),
             Verdict::Silence => true,
@@ -337,8 +339,8 @@ impl<'a, S: Frames> Worker<'a, S> {
     ) -> Then {
         // What asks for much with few bytes waits while others do not read what they asked for.
         let len = self.rqst.call_len();
-        if len <= PAGE_SIZE && self.hub.gate.budget.is_full() {
-            self.hub.dispatcher.stats().parked.bump();
+        if len <= PAGE_SIZE && self.state.scheduler.budget.is_full() {
+            self.state.dispatcher.stats().parked.bump();
             if connection.postpone(&mut self.rqst, len) {
                 return Then::Release;
             }
@@ -350,18 +352,18 @@ impl<'a, S: Frames> Worker<'a, S> {
         // Relaxed: it keeps the supervisor from taking the connection for idle, and bounds how many
         // threads the connection has; whoever counts one more does so with the connection in hand.
         let nr_running = connection.running.fetch_add(1, Ordering::Relaxed) + 1;
-        let kept = !self.hub.crew.may_have(nr_running + 1);
+        let kept = !self.state.workers.may_have(nr_running + 1);
         if kept {
             // Nobody else has the connection until this call is over.
         } else if more {
-            self.hub.gate.push(Arc::clone(connection), Lane::Busy);
+            self.state.scheduler.push(Arc::clone(connection), Lane::Busy);
         } else {
-            self.hub.arm(connection, true);
+            self.state.arm(connection, true);
         }
         let verdict = self.judge(connection, route, now);
         // Before the reply: a client that has it may count on the call being over. The time keeps the
         // supervisor from taking the connection for idle after a call of minutes.
-        connection.times.active.store(self.hub.now(), Ordering::Relaxed);
+        connection.times.active.store(self.state.now(), Ordering::Relaxed);
         connection.running.fetch_sub(1, Ordering::Relaxed);
         let sent = match verdict {
             Verdict::Reply => self.send_now(connection).is_ok(),
@@ -378,9 +380,9 @@ impl<'a, S: Frames> Worker<'a, S> {
 
     /// Carries out a call, and notes whether it was of use.
     fn judge(&mut self, connection: &Connection<S>, route: &Route, now: u64) -> Verdict {
-        self.rqst.reply().set_may_send_file(self.hub.may_keep_file());
+        self.rqst.reply().set_may_send_file(self.state.may_keep_file());
         let Outcome { verdict, is_useful } =
-            self.hub.dispatcher.judge(&mut self.rqst, &connection.peer, route);
+            self.state.dispatcher.judge(&mut self.rqst, &connection.peer, route);
         if is_useful {
             connection.times.useful.store(now, Ordering::Relaxed);
         }
@@ -402,10 +404,10 @@ impl<'a, S: Frames> Worker<'a, S> {
     }
 
     fn send_now(&mut self, connection: &Arc<Connection<S>>) -> std::io::Result<()> {
-        let sent = connection.send(&self.batch, Some(self.rqst.reply()), self.hub.now());
+        let sent = connection.send(&self.batch, Some(self.rqst.reply()), self.state.now());
         self.batch.clear();
         self.sent(connection, sent)?;
-        if !self.hub.config.keep_reply_pages {
+        if !self.state.config.keep_reply_pages {
             self.rqst.release_pages();
         }
         Ok(())
@@ -415,7 +417,7 @@ impl<'a, S: Frames> Worker<'a, S> {
         if self.batch.is_empty() {
             return Ok(());
         }
-        let sent = connection.send(&self.batch, None, self.hub.now());
+        let sent = connection.send(&self.batch, None, self.state.now());
         self.batch.clear();
         self.sent(connection, sent)
     }
@@ -426,11 +428,11 @@ impl<'a, S: Frames> Worker<'a, S> {
         sent: std::io::Result<(usize, bool)>,
     ) -> std::io::Result<()> {
         let (bytes, all) = sent?;
-        let stats = self.hub.dispatcher.stats();
+        let stats = self.state.dispatcher.stats();
         stats.sent_bytes.add(bytes as u64);
         if !all {
             stats.backlogged.bump();
-            self.hub.arm(connection, false);
+            self.state.arm(connection, false);
         }
         Ok(())
     }
@@ -443,25 +445,25 @@ impl<'a, S: Frames> Worker<'a, S> {
         // adds to it.
         let nr_running = running.fetch_add(1, Ordering::Relaxed) + 1;
         let _running = Running(running);
-        let kept = !self.hub.crew.may_have(nr_running + 1);
+        let kept = !self.state.workers.may_have(nr_running + 1);
         if !kept {
-            self.hub.arm_socket(token);
+            self.state.arm_socket(token);
         }
         if let Ok(Some(from)) = received {
             self.answer(socket, &from);
         }
         if kept {
-            self.hub.arm_socket(token);
+            self.state.arm_socket(token);
         }
     }
 
     fn answer(&mut self, socket: &UdpSocket, from: &Origin) {
         let peer = Peer { addr: from.addr, transport: Transport::Udp };
-        let stats = self.hub.dispatcher.stats();
+        let stats = self.state.dispatcher.stats();
         stats.received_bytes.add(self.rqst.args_len() as u64);
-        let route = self.hub.dispatcher.route(&mut self.rqst, &peer);
+        let route = self.state.dispatcher.route(&mut self.rqst, &peer);
         self.rqst.reply().limit_to(udp::MAX_DATAGRAM_BYTES);
-        if self.hub.dispatcher.run(&mut self.rqst, &peer, &route) == Verdict::Reply {
+        if self.state.dispatcher.run(&mut self.rqst, &peer, &route) == Verdict::Reply {
             match udp::send(socket, from, self.rqst.reply()) {
                 Ok(sent) => stats.sent_bytes.add(sent as u64),
                 Err(error) => {

@@ -1,17 +1,17 @@
-//! How many threads there are, and how many there are to be.
+//! Target and current number of worker threads.
 
 use crate::wire::sync::{AtomicUsize, Ordering};
 
-/// The number of a server's threads.
+/// Target and current number of worker threads.
 ///
 /// Relaxed throughout: the numbers order nothing else, and each change is one atomic operation.
 #[derive(Debug)]
-pub(crate) struct Crew {
+pub(crate) struct WorkerCount {
     target: AtomicUsize,
     alive: AtomicUsize,
 }
 
-impl Crew {
+impl WorkerCount {
     pub(crate) fn new() -> Self {
         Self { target: AtomicUsize::new(0), alive: AtomicUsize::new(0) }
     }
@@ -24,27 +24,27 @@ impl Crew {
         self.alive.load(Ordering::Relaxed)
     }
 
-    /// Counts one more, if there are too few.
-    pub(crate) fn join(&self) -> bool {
+    /// Counts one more if there are fewer than the target; the caller then starts a thread.
+    pub(crate) fn try_start(&self) -> bool {
         self.change(|alive, target| (alive < target).then_some(alive + 1))
     }
 
-    /// Counts one less, if there are too many: the caller leaves.
-    pub(crate) fn leave(&self) -> bool {
+    /// Counts one less if there are more than the target; the calling thread then ends.
+    pub(crate) fn try_stop(&self) -> bool {
         self.change(|alive, target| (alive > target).then(|| alive - 1))
     }
 
-    /// Counts one less: the caller is gone.
-    pub(crate) fn left(&self) {
+    /// Counts one less, because the calling thread ends whatever the target.
+    pub(crate) fn on_exit(&self) {
         self.alive.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Tells whether there are too many.
-    pub(crate) fn is_too_large(&self) -> bool {
+    /// Returns whether there are more threads than the target.
+    pub(crate) fn is_above_target(&self) -> bool {
         self.alive.load(Ordering::Relaxed) > self.target.load(Ordering::Relaxed)
     }
 
-    /// Tells whether one connection may have `nr` threads: all but one, which is for others.
+    /// Returns whether one connection may occupy `nr` threads: all but one, which is left to others.
     pub(crate) fn may_have(&self, nr: usize) -> bool {
         nr < self.target.load(Ordering::Relaxed)
     }
@@ -62,15 +62,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_crew_grows_and_shrinks_to_its_target() {
-        let crew = Crew::new();
-        crew.set_target(2);
-        assert!(crew.join() && crew.join() && !crew.join());
-        assert!(!crew.leave());
-        crew.set_target(1);
-        assert!(crew.is_too_large());
-        assert!(crew.leave() && !crew.leave());
-        assert_eq!(crew.nr_alive(), 1);
+    fn threads_start_and_stop_until_the_target_is_met() {
+        let workers = WorkerCount::new();
+        workers.set_target(2);
+        assert!(workers.try_start() && workers.try_start() && !workers.try_start());
+        assert!(!workers.try_stop());
+        workers.set_target(1);
+        assert!(workers.is_above_target());
+        assert!(workers.try_stop() && !workers.try_stop());
+        assert_eq!(workers.nr_alive(), 1);
     }
 }
 
@@ -84,17 +84,17 @@ mod loom_tests {
     #[test]
     fn no_more_leave_than_are_too_many() {
         loom::model(|| {
-            let crew = Arc::new(Crew::new());
-            crew.set_target(2);
-            assert!(crew.join() && crew.join());
-            crew.set_target(1);
+            let workers = Arc::new(WorkerCount::new());
+            workers.set_target(2);
+            assert!(workers.try_start() && workers.try_start());
+            workers.set_target(1);
             let other = {
-                let crew = Arc::clone(&crew);
-                loom::thread::spawn(move || crew.leave())
+                let workers = Arc::clone(&workers);
+                loom::thread::spawn(move || workers.try_stop())
             };
-            let own = crew.leave();
+            let own = workers.try_stop();
             assert!(own != other.join().unwrap());
-            assert_eq!(crew.nr_alive(), 1);
+            assert_eq!(workers.nr_alive(), 1);
         });
     }
 }

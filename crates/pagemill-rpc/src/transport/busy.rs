@@ -1,27 +1,29 @@
-//! Who goes on with a connection: the thread that holds it, or another, but not both.
+//! Busy flag: at most one worker thread processes a connection at a time.
 
 use crate::wire::sync::{AtomicBool, Ordering};
 
-/// A connection is held by the thread that runs its quick calls. When one of them takes long after
-/// all, somebody else takes the connection away, so that what has arrived does not wait.
+/// Whether a worker thread processes the quick calls of a connection.
+///
+/// If such a call takes long after all, the supervisor clears the flag and another thread processes the
+/// connection, so that requests which have arrived do not wait.
 #[derive(Debug)]
-pub(crate) struct Hold(AtomicBool);
+pub(crate) struct Busy(AtomicBool);
 
-impl Hold {
+impl Busy {
     pub(crate) fn new() -> Self {
         Self(AtomicBool::new(false))
     }
 
-    /// Begins to hold.
-    pub(crate) fn take(&self) {
-        // Release: pairs with `end`; what the holder did before is seen by who takes over.
+    /// Marks the connection as processed by the calling thread.
+    pub(crate) fn set(&self) {
+        // Release: pairs with `clear`; the thread that clears the flag sees what was done before.
         self.0.store(true, Ordering::Release);
     }
 
-    /// Ends the hold. The one for whom this is true goes on with the connection.
+    /// Clears the flag. Returns true to one caller, which then processes the connection.
     #[must_use]
-    pub(crate) fn end(&self) -> bool {
-        // AcqRel: pairs with itself and with `take`, so that who goes on sees what was done.
+    pub(crate) fn clear(&self) -> bool {
+        // AcqRel: pairs with itself and with `set`, so that the next thread sees what was done.
         self.0.swap(false, Ordering::AcqRel)
     }
 }
@@ -34,15 +36,15 @@ mod loom_tests {
     use super::*;
 
     #[test]
-    fn exactly_one_goes_on() {
+    fn exactly_one_thread_clears_the_flag() {
         loom::model(|| {
-            let hold = Arc::new(Hold::new());
-            hold.take();
+            let busy = Arc::new(Busy::new());
+            busy.set();
             let other = {
-                let hold = Arc::clone(&hold);
-                loom::thread::spawn(move || hold.end())
+                let busy = Arc::clone(&busy);
+                loom::thread::spawn(move || busy.clear())
             };
-            let own = hold.end();
+            let own = busy.clear();
             assert!(own != other.join().unwrap());
         });
     }

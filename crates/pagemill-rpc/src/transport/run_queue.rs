@@ -30,7 +30,7 @@ pub(crate) enum Lane {
 ///
 /// # Source
 /// `rfc8290` section 4.2: new flows are served before old flows. Differs: old flows cannot starve.
-pub(crate) struct Ready<T> {
+pub(crate) struct RunQueue<T> {
     /// Guards the queue.
     lanes: Mutex<Lanes<T>>,
     /// Number of tasks, for threads that only look.
@@ -63,7 +63,7 @@ impl<T> Lanes<T> {
     }
 }
 
-impl<T> Ready<T> {
+impl<T> RunQueue<T> {
     pub(crate) fn new() -> Self {
         let lanes = Lanes { fresh: VecDeque::new(), busy: VecDeque::new(), nr_fresh_taken: 0 };
         Self { lanes: Mutex::new(lanes), len: AtomicUsize::new(0), sleepers: AtomicUsize::new(0) }
@@ -129,7 +129,7 @@ impl<T> Ready<T> {
     }
 }
 
-impl<T> fmt::Debug for Ready<T> {
+impl<T> fmt::Debug for RunQueue<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Relaxed: for people.
         let (len, sleepers) = (&self.len, &self.sleepers);
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn no_thread_sleeps_while_there_is_a_task() {
-        let ready = Ready::new();
+        let ready = RunQueue::new();
         assert!(ready.sleep());
         assert_eq!(ready.push([1], Lane::Fresh), 1, "a sleeper must be woken");
         assert_eq!(ready.push([2, 3], Lane::Fresh), 1, "there is one sleeper");
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn neither_lane_starves_the_other() {
-        let ready = Ready::new();
+        let ready = RunQueue::new();
         ready.push((0..100).map(|task| (Lane::Busy, task)), Lane::Busy);
         ready.push((0..100).map(|task| (Lane::Fresh, task)), Lane::Fresh);
         let mut waited = [0; 2];
@@ -188,7 +188,7 @@ mod loom_tests {
     #[test]
     fn an_item_is_found_or_its_sleeper_woken() {
         loom::model(|| {
-            let ready = Arc::new(Ready::new());
+            let ready = Arc::new(RunQueue::new());
             let pusher = {
                 let ready = Arc::clone(&ready);
                 loom::thread::spawn(move || ready.push([7], Lane::Fresh))

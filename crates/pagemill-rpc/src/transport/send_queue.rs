@@ -29,7 +29,7 @@ enum Part<S: Frames> {
 }
 
 /// The pieces that a connection has still to send, in order.
-pub(crate) struct Outbox<S: Frames> {
+pub(crate) struct SendQueue<S: Frames> {
     parts: VecDeque<Part<S>>,
     nr_pages: usize,
     nr_files: usize,
@@ -44,7 +44,7 @@ pub(crate) struct Sent {
     pub(crate) all: bool,
 }
 
-impl<S: Frames> Outbox<S> {
+impl<S: Frames> SendQueue<S> {
     pub(crate) fn new() -> Self {
         Self { parts: VecDeque::new(), nr_pages: 0, nr_files: 0 }
     }
@@ -237,10 +237,10 @@ impl<S: Frames> Outbox<S> {
     }
 }
 
-impl<S: Frames> fmt::Debug for Outbox<S> {
+impl<S: Frames> fmt::Debug for SendQueue<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nr_parts = self.parts.len();
-        f.debug_struct("Outbox")
+        f.debug_struct("SendQueue")
             .field("nr_parts", &nr_parts)
             .field("nr_pages", &self.nr_pages)
             .field("nr_files", &self.nr_files)

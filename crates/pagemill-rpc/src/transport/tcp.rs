@@ -11,14 +11,14 @@ use rustix::io::{Errno, ioctl_fionread};
 
 use crate::dispatch::program::Peer;
 use crate::limits::client::Client;
-use crate::limits::memory_budget::{Budget, Request, Ticket};
-use crate::limits::roster::Standing;
+use crate::limits::connection_table::Standing;
+use crate::limits::memory_budget::{MemoryBudget, Request, Ticket};
 use crate::rqst::pages::Frames;
 use crate::rqst::reply::Reply;
 use crate::rqst::rqst::Rqst;
-use crate::transport::busy::Hold;
-use crate::transport::run_queue::{Lane, Ready};
-use crate::transport::send_queue::Outbox;
+use crate::transport::busy::Busy;
+use crate::transport::run_queue::{Lane, RunQueue};
+use crate::transport::send_queue::SendQueue;
 use crate::wire::record::{Expect, RecordError, RecordReader};
 use crate::wire::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 
@@ -29,10 +29,10 @@ use super::set_receive_low_water;
 pub(crate) const AHEAD_BYTES: usize = 16 << 10;
 /// What is left of a record from here on is read into its pages; less goes through the bytes ahead.
 const DIRECT_BYTES: usize = 2048;
-/// What is left of a record from here on may be set aside: less is copied for less than the system
+/// What is left of a record from here on may be spliced: less is copied for less than the system
 /// calls cost.
 const MIN_ASIDE_BYTES: usize = 128 << 10;
-/// Bytes of a record that are in pages before any are set aside: the header of the call, and all
+/// Bytes of a record that are in pages before any are spliced: the header of the call, and all
 /// arguments but the data.
 const MIN_HEAD_BYTES: usize = PAGE_SIZE;
 
@@ -85,7 +85,7 @@ impl Ahead {
 struct Input<S: Frames> {
     record: RecordReader,
     ahead: Ahead,
-    /// Whether the rest of the call has been waited for, so that it can be set aside as a whole.
+    /// Whether the rest of the call has been waited for, so that it can be spliced as a whole.
     has_waited: bool,
     /// Whether the socket counts as readable only when that has come.
     is_waiting: bool,
@@ -104,12 +104,12 @@ impl<S: Frames> Input<S> {
 }
 
 struct Output<S: Frames> {
-    outbox: Outbox<S>,
+    send_queue: SendQueue<S>,
     /// Whether the next event is the input's: nobody is receiving.
     reading: bool,
-    /// Bytes of the budget that the outbox has.
+    /// Bytes of the budget that the send queue has.
     charged: usize,
-    /// Files of the outbox that the gate counts.
+    /// Files of the send queue that the scheduler counts.
     counted_files: usize,
 }
 
@@ -131,9 +131,9 @@ pub(crate) enum Task<S: Frames> {
 
 /// What connections share: the budget that they live on, and the queue of those that are ready.
 #[derive(Debug)]
-pub(crate) struct Gate<S: Frames> {
-    pub(crate) budget: Budget<Weak<Connection<S>>>,
-    pub(crate) ready: Ready<Task<S>>,
+pub(crate) struct Scheduler<S: Frames> {
+    pub(crate) budget: MemoryBudget<Weak<Connection<S>>>,
+    pub(crate) run_queue: RunQueue<Task<S>>,
     pub(crate) poller: Poller,
     /// Files that are kept open for unread replies.
     ///
@@ -141,7 +141,7 @@ pub(crate) struct Gate<S: Frames> {
     pub(crate) kept_files: AtomicUsize,
 }
 
-impl<S: Frames> Gate<S> {
+impl<S: Frames> Scheduler<S> {
     /// Queues a connection, with the right to receive, for any thread.
     pub(crate) fn push(&self, connection: Arc<Connection<S>>, lane: Lane) {
         self.queue([Task::Calls(connection)], lane);
@@ -153,9 +153,9 @@ impl<S: Frames> Gate<S> {
     }
 
     fn queue(&self, tasks: impl IntoIterator<Item = Task<S>>, lane: Lane) {
-        let nr_asleep = self.ready.push(tasks, lane);
-        if nr_asleep > 0 {
-            self.poller.wake(nr_asleep as u64);
+        let nr_awake = self.run_queue.push(tasks, lane);
+        if nr_awake > 0 {
+            self.poller.wake(nr_awake as u64);
         }
     }
 
@@ -205,9 +205,9 @@ pub(crate) struct Connection<S: Frames> {
     input: Mutex<Input<S>>,
     /// Guards what goes. Locked after `input`, or alone.
     output: Mutex<Output<S>>,
-    pub(crate) hold: Hold,
+    pub(crate) busy: Busy,
     closed: AtomicBool,
-    gate: Arc<Gate<S>>,
+    scheduler: Arc<Scheduler<S>>,
     /// Bytes of the budget that were handed over while the connection waited.
     granted: AtomicUsize,
     /// The ticket of the request that waits for a part of the budget, or zero.
@@ -242,7 +242,7 @@ impl<S: Frames> Connection<S> {
         (peer, client): (Peer, Client),
         token: u64,
         max_record_bytes: usize,
-        gate: Arc<Gate<S>>,
+        scheduler: Arc<Scheduler<S>>,
         now: u64,
     ) -> Self {
         Self {
@@ -259,14 +259,14 @@ impl<S: Frames> Connection<S> {
                 reserved: 0,
             }),
             output: Mutex::new(Output {
-                outbox: Outbox::new(),
+                send_queue: SendQueue::new(),
                 reading: true,
                 charged: 0,
                 counted_files: 0,
             }),
-            hold: Hold::new(),
+            busy: Busy::new(),
             closed: AtomicBool::new(false),
-            gate,
+            scheduler,
             granted: AtomicUsize::new(0),
             ticket: AtomicU64::new(0),
             holding: AtomicUsize::new(0),
@@ -284,14 +284,14 @@ impl<S: Frames> Connection<S> {
         &self.stream
     }
 
-    /// Receives the next call into the request's pages; data may be set aside of those calls of
-    /// which `may_set_aside` is true when their first page has come.
+    /// Receives the next call into the request's pages; data may be spliced of those calls of
+    /// which `may_splice` is true when their first page has come.
     pub(crate) fn receive(
         self: &Arc<Self>,
         rqst: &mut Rqst<S>,
         scratch: &mut Scratch,
         now: u64,
-        may_set_aside: &dyn Fn(&mut Rqst<S>) -> bool,
+        may_splice: &dyn Fn(&mut Rqst<S>) -> bool,
     ) -> Received {
         if self.is_closed() {
             return Received::Closed;
@@ -318,12 +318,12 @@ impl<S: Frames> Connection<S> {
         if input.ahead.bytes.capacity() == 0 {
             input.ahead.bytes = mem::take(&mut scratch.spare);
         }
-        let received = self.receive_into(input, rqst, may_set_aside);
+        let received = self.receive_into(input, rqst, may_splice);
         let idle = input.record.is_idle();
         match received {
             Received::Call { .. } => {
-                let nr_aside = rqst.aside().len();
-                rqst.set_args_len(input.record.len() - nr_aside);
+                let nr_spliced = rqst.splice().len();
+                rqst.set_args_len(input.record.len() - nr_spliced);
                 input.has_waited = false;
                 input.record.restart();
                 self.give_back(input);
@@ -351,7 +351,7 @@ impl<S: Frames> Connection<S> {
         self: &Arc<Self>,
         input: &mut Input<S>,
         rqst: &mut Rqst<S>,
-        may_set_aside: &dyn Fn(&mut Rqst<S>) -> bool,
+        may_splice: &dyn Fn(&mut Rqst<S>) -> bool,
     ) -> Received {
         loop {
             match self.take_ahead(input, rqst) {
@@ -360,18 +360,18 @@ impl<S: Frames> Connection<S> {
                 Ok(false) => {}
                 Err(error) => return Received::Bad(error),
             }
-            match self.set_aside(input, rqst, may_set_aside) {
+            match self.spliced(input, rqst, may_splice) {
                 SetAside::Some => continue,
                 SetAside::Waits => return Received::Partly,
                 SetAside::None => {}
             }
-            let has_aside = rqst.aside().len() > 0;
-            let Some(direct) = self.nr_direct(input, has_aside) else { return Received::Parked };
+            let has_spliced = rqst.splice().len() > 0;
+            let Some(direct) = self.nr_direct(input, has_spliced) else { return Received::Parked };
             match self.read(input, rqst, direct) {
                 Ok(0) => return Received::Closed,
                 Ok(_) => {}
-                // All had come before a part was set aside, so there is nothing to wait for.
-                Err(Errno::AGAIN) if rqst.aside().len() > 0 => return Received::Closed,
+                // All had come before a part was spliced, so there is nothing to wait for.
+                Err(Errno::AGAIN) if rqst.splice().len() > 0 => return Received::Closed,
                 Err(Errno::AGAIN) => return Received::Partly,
                 Err(_) => return Received::Closed,
             }
@@ -394,14 +394,14 @@ impl<S: Frames> Connection<S> {
                 }
                 Expect::Data(left) => {
                     let nr = left.min(input.ahead.rest().len());
-                    // What follows data that was set aside has come, and nothing of it is kept.
+                    // What follows data that was spliced has come, and nothing of it is kept.
                     let may_take =
-                        nr > 0 && (rqst.aside().len() > 0 || self.may_take(input, nr, left));
+                        nr > 0 && (rqst.splice().len() > 0 || self.may_take(input, nr, left));
                     if !may_take {
                         return Ok(false);
                     }
                     let from = &input.ahead.rest()[..nr];
-                    let at = input.record.len() - rqst.aside().len();
+                    let at = input.record.len() - rqst.splice().len();
                     let mut copied = 0;
                     for room in rqst.arg_pages().slices_mut(at, at + from.len()) {
                         room.copy_from_slice(&from[copied..copied + room.len()]);
@@ -433,7 +433,7 @@ impl<S: Frames> Connection<S> {
             rest: missing(input.record.known_len()),
             held: input.reserved,
         };
-        if let Some(ticket) = self.gate.budget.reserve(&request, || Arc::downgrade(self)) {
+        if let Some(ticket) = self.scheduler.budget.reserve(&request, || Arc::downgrade(self)) {
             self.ticket.store(ticket, Ordering::Relaxed);
             return false;
         }
@@ -448,7 +448,7 @@ impl<S: Frames> Connection<S> {
         let missing = input.record.len().saturating_sub(input.room());
         if missing > 0 {
             let missing = missing.next_multiple_of(PAGE_SIZE);
-            self.gate.budget.charge(self.client, missing);
+            self.scheduler.budget.charge(self.client, missing);
             self.hold_more(missing);
             input.reserved += missing;
         }
@@ -462,13 +462,13 @@ impl<S: Frames> Connection<S> {
 
     /// Returns how many bytes are to be read into the pages of the record; zero if what comes goes
     /// through the bytes ahead, and `None` if the connection must wait for a part of the budget.
-    fn nr_direct(self: &Arc<Self>, input: &mut Input<S>, has_aside: bool) -> Option<usize> {
+    fn nr_direct(self: &Arc<Self>, input: &mut Input<S>, has_spliced: bool) -> Option<usize> {
         let left = match input.record.expect() {
             Expect::Data(left) if left >= DIRECT_BYTES => left,
             _ => return Some(0),
         };
-        // What follows data that was set aside has come, and nothing of it is kept.
-        if has_aside || input.record.len() + left <= input.room() {
+        // What follows data that was spliced has come, and nothing of it is kept.
+        if has_spliced || input.record.len() + left <= input.room() {
             return Some(left);
         }
         let nr = left.min(self.nr_readable());
@@ -478,27 +478,27 @@ impl<S: Frames> Connection<S> {
         self.may_take(input, nr, left).then_some(nr)
     }
 
-    /// Sets data of a call aside, once all that is missing of the call has come: what a pipe does
+    /// Splices data of a call, once all that is missing of the call has come: what a pipe does
     /// not hold is read behind it, and nothing stays in a pipe while the connection waits.
-    fn set_aside(
+    fn spliced(
         &self,
         input: &mut Input<S>,
         rqst: &mut Rqst<S>,
-        may_set_aside: &dyn Fn(&mut Rqst<S>) -> bool,
+        may_splice: &dyn Fn(&mut Rqst<S>) -> bool,
     ) -> SetAside {
         let (at, Expect::Data(left)) = (input.record.len(), input.record.expect()) else {
             return SetAside::None;
         };
         let is_worth_it = left >= MIN_ASIDE_BYTES && at >= MIN_HEAD_BYTES && input.record.is_last();
-        if !is_worth_it || rqst.aside().len() > 0 {
+        if !is_worth_it || rqst.splice().len() > 0 {
             return SetAside::None;
         }
         rqst.set_args_len(at);
-        if !may_set_aside(rqst) {
+        if !may_splice(rqst) {
             return SetAside::None;
         }
         if self.nr_readable() >= left {
-            let nr = rqst.aside().receive(self.stream.as_fd(), at, left);
+            let nr = rqst.splice().receive(self.stream.as_fd(), at, left);
             input.record.take_data(nr);
             return if nr > 0 { SetAside::Some } else { SetAside::None };
         }
@@ -524,7 +524,7 @@ impl<S: Frames> Connection<S> {
         let ahead = &mut input.ahead;
         ahead.at = 0;
         ahead.bytes.resize(AHEAD_BYTES, 0);
-        let at = input.record.len() - rqst.aside().len();
+        let at = input.record.len() - rqst.splice().len();
         let result = retry(|| {
             if direct == 0 {
                 return rustix::io::read(&self.stream, &mut ahead.bytes[..]);
@@ -557,7 +557,7 @@ impl<S: Frames> Connection<S> {
     fn hold_less(&self, bytes: usize) {
         if bytes > 0 {
             self.holding.fetch_sub(bytes, Ordering::Relaxed);
-            self.gate.release(self.client, bytes);
+            self.scheduler.release(self.client, bytes);
         }
     }
 
@@ -569,7 +569,7 @@ impl<S: Frames> Connection<S> {
         input.record.recall(len);
         let is_proven = self.times.useful.load(Ordering::Relaxed) != 0;
         let request = Request { client: self.client, is_proven, bytes: 0, rest: 0, held: 0 };
-        let ticket = self.gate.budget.reserve(&request, || Arc::downgrade(self));
+        let ticket = self.scheduler.budget.reserve(&request, || Arc::downgrade(self));
         // With the input locked: the next thread that receives from the connection clears it.
         self.ticket.store(ticket.unwrap_or(0), Ordering::Relaxed);
         ticket.is_some()
@@ -583,7 +583,7 @@ impl<S: Frames> Connection<S> {
         now: u64,
     ) -> io::Result<(usize, bool)> {
         let mut output = lock(&self.output);
-        let sent = output.outbox.send(self.stream.as_fd(), batch, reply)?;
+        let sent = output.send_queue.send(self.stream.as_fd(), batch, reply)?;
         self.settle(&mut output, now);
         Ok((sent.bytes, sent.all))
     }
@@ -591,7 +591,7 @@ impl<S: Frames> Connection<S> {
     /// Sends what was kept; true if nothing is left.
     pub(crate) fn flush(&self, now: u64) -> io::Result<(usize, bool)> {
         let mut output = lock(&self.output);
-        let sent = output.outbox.flush(self.stream.as_fd())?;
+        let sent = output.send_queue.flush(self.stream.as_fd())?;
         if sent.bytes > 0 {
             self.times.active.store(now, Ordering::Relaxed);
         }
@@ -599,25 +599,25 @@ impl<S: Frames> Connection<S> {
         Ok((sent.bytes, sent.all))
     }
 
-    /// Notes what the outbox holds now.
+    /// Notes what the send queue holds now.
     fn settle(&self, output: &mut Output<S>, now: u64) {
-        let holds = output.outbox.nr_pages() * PAGE_SIZE;
+        let holds = output.send_queue.nr_pages() * PAGE_SIZE;
         if holds > output.charged {
-            self.gate.budget.charge(self.client, holds - output.charged);
+            self.scheduler.budget.charge(self.client, holds - output.charged);
             self.hold_more(holds - output.charged);
         } else {
             self.hold_less(output.charged - holds);
         }
         output.charged = holds;
-        let files = output.outbox.nr_files();
+        let files = output.send_queue.nr_files();
         if files != output.counted_files {
-            self.gate.kept_files.fetch_add(files, Ordering::Relaxed);
-            self.gate.kept_files.fetch_sub(output.counted_files, Ordering::Relaxed);
+            self.scheduler.kept_files.fetch_add(files, Ordering::Relaxed);
+            self.scheduler.kept_files.fetch_sub(output.counted_files, Ordering::Relaxed);
             output.counted_files = files;
         }
         let before = self.times.backlog.load(Ordering::Relaxed);
         let since = match before {
-            _ if output.outbox.is_empty() => 0,
+            _ if output.send_queue.is_empty() => 0,
             0 => now.max(1),
             since => since,
         };
@@ -629,20 +629,20 @@ impl<S: Frames> Connection<S> {
 
     /// Tells whether replies wait for room in the socket.
     pub(crate) fn is_backlogged(&self) -> bool {
-        !lock(&self.output).outbox.is_empty()
+        !lock(&self.output).send_queue.is_empty()
     }
 
     /// Says whether the next event is the input's, and calls `arm` with whether replies wait.
     pub(crate) fn set_reading(&self, reading: bool, arm: impl FnOnce(bool)) {
         let mut output = lock(&self.output);
         output.reading |= reading;
-        arm(!output.outbox.is_empty());
+        arm(!output.send_queue.is_empty());
     }
 
     /// Takes the right to receive, if nobody has it and no reply waits.
     pub(crate) fn take_reading(&self) -> bool {
         let mut output = lock(&self.output);
-        output.outbox.is_empty() && mem::take(&mut output.reading)
+        output.send_queue.is_empty() && mem::take(&mut output.reading)
     }
 
     /// Tells whether nothing has begun that is not over.
@@ -695,7 +695,7 @@ impl<S: Frames> Connection<S> {
         // The socket wakes whoever waits for it; the number is given up with the last owner.
         let _gone = self.stream.shutdown(std::net::Shutdown::Both);
         let mut output = lock(&self.output);
-        output.outbox.clear();
+        output.send_queue.clear();
         self.settle(&mut output, 0);
         true
     }
@@ -705,7 +705,7 @@ impl<S: Frames> Drop for Connection<S> {
     fn drop(&mut self) {
         let ticket = self.ticket.swap(0, Ordering::Relaxed);
         if ticket != 0 {
-            self.gate.cancel(self.client, ticket);
+            self.scheduler.cancel(self.client, ticket);
         }
         let granted = self.granted.swap(0, Ordering::Acquire);
         let reserved = mem::take(&mut lock(&self.input).reserved);
@@ -713,8 +713,8 @@ impl<S: Frames> Drop for Connection<S> {
         let charged = mem::take(&mut output.charged);
         let files = mem::take(&mut output.counted_files);
         drop(output);
-        self.gate.kept_files.fetch_sub(files, Ordering::Relaxed);
-        self.gate.release(self.client, granted + reserved + charged);
+        self.scheduler.kept_files.fetch_sub(files, Ordering::Relaxed);
+        self.scheduler.release(self.client, granted + reserved + charged);
     }
 }
 

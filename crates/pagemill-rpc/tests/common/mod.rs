@@ -21,7 +21,7 @@ use std::time::Instant;
 use pagemill::{AllocPages, Gfp, Page, PageSource};
 use pagemill_host::{AllocatorConfig, ArenaConfig, SharedAllocator, allocator};
 use pagemill_rpc::{
-    AuthStat, Call, CallError, Credential, Data, FileRange, Frames, Listener, Pace, Peer,
+    AuthStat, Blocking, Call, CallError, Credential, Data, FileRange, Frames, Listener, Peer,
     Procedure, Program, Replies, Server, ServerConfig, Version, XdrError, XdrReader, XdrWrite,
     mark_of,
 };
@@ -49,26 +49,26 @@ pub(crate) const STORE: u32 = 12;
 pub(crate) const SLOW_PANIC: u32 = 13;
 pub(crate) const REFUSE: u32 = 14;
 
-const fn procedure(name: &'static str, pace: Pace, replies: Replies) -> Procedure {
-    Procedure { name, pace, replies, data: Data::InPages }
+const fn procedure(name: &'static str, blocking: Blocking, replies: Replies) -> Procedure {
+    Procedure { name, blocking, replies, data: Data::InPages }
 }
 
 const PROCEDURES: &[Procedure] = &[
-    procedure("NULL", Pace::Quick, Replies::Forgotten),
-    procedure("ECHO", Pace::Quick, Replies::Forgotten),
-    procedure("READ_PAGES", Pace::Slow, Replies::Forgotten),
-    procedure("READ_FILE", Pace::Slow, Replies::Forgotten),
-    procedure("COUNT", Pace::Quick, Replies::Kept),
-    procedure("GATE", Pace::Slow, Replies::Kept),
-    procedure("FAIL", Pace::Quick, Replies::Kept),
-    procedure("SUM", Pace::Slow, Replies::Forgotten),
-    procedure("READ_OWN", Pace::Slow, Replies::Forgotten),
-    procedure("QUICK_GATE", Pace::Quick, Replies::Forgotten),
-    procedure("LONG_HEAD", Pace::Slow, Replies::Forgotten),
-    procedure("PANIC", Pace::Quick, Replies::Kept),
-    Procedure { data: Data::MayBeAside, ..procedure("STORE", Pace::Slow, Replies::Forgotten) },
-    procedure("SLOW_PANIC", Pace::Slow, Replies::Kept),
-    procedure("REFUSE", Pace::Slow, Replies::Kept),
+    procedure("NULL", Blocking::No, Replies::Forgotten),
+    procedure("ECHO", Blocking::No, Replies::Forgotten),
+    procedure("READ_PAGES", Blocking::Yes, Replies::Forgotten),
+    procedure("READ_FILE", Blocking::Yes, Replies::Forgotten),
+    procedure("COUNT", Blocking::No, Replies::Kept),
+    procedure("GATE", Blocking::Yes, Replies::Kept),
+    procedure("FAIL", Blocking::No, Replies::Kept),
+    procedure("SUM", Blocking::Yes, Replies::Forgotten),
+    procedure("READ_OWN", Blocking::Yes, Replies::Forgotten),
+    procedure("QUICK_GATE", Blocking::No, Replies::Forgotten),
+    procedure("LONG_HEAD", Blocking::Yes, Replies::Forgotten),
+    procedure("PANIC", Blocking::No, Replies::Kept),
+    Procedure { data: Data::MayBeSpliced, ..procedure("STORE", Blocking::Yes, Replies::Forgotten) },
+    procedure("SLOW_PANIC", Blocking::Yes, Replies::Kept),
+    procedure("REFUSE", Blocking::Yes, Replies::Kept),
 ];
 
 /// The byte at `offset` of whatever is read.

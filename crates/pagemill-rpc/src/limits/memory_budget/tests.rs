@@ -11,7 +11,7 @@ fn request(number: u64, bytes: usize) -> Request {
 }
 
 /// Releases, and returns who was served with how much.
-fn release(budget: &Budget<u32>, number: u64, bytes: usize) -> Vec<(usize, u32)> {
+fn release(budget: &MemoryBudget<u32>, number: u64, bytes: usize) -> Vec<(usize, u32)> {
     let mut served = Vec::new();
     budget.release(client(number), bytes, |_, bytes, who| served.push((bytes, who)));
     served
@@ -19,7 +19,7 @@ fn release(budget: &Budget<u32>, number: u64, bytes: usize) -> Vec<(usize, u32)>
 
 #[test]
 fn the_client_that_holds_least_is_served_first() {
-    let budget = Budget::new(10);
+    let budget = MemoryBudget::new(10);
     assert!(budget.reserve(&request(1, 10), || 0).is_none());
     assert!(budget.reserve(&request(1, 1), || 1).is_some());
     assert!(budget.reserve(&request(0, 1), || 2).is_some());
@@ -34,7 +34,7 @@ fn the_client_that_holds_least_is_served_first() {
 
 #[test]
 fn a_proven_connection_passes_others_of_its_client() {
-    let budget = Budget::new(1);
+    let budget = MemoryBudget::new(1);
     assert!(budget.reserve(&request(1, 1), || 0).is_none());
     assert!(budget.reserve(&request(1, 1), || 1).is_some());
     let proven = Request { is_proven: true, ..request(1, 1) };
@@ -45,7 +45,7 @@ fn a_proven_connection_passes_others_of_its_client() {
 
 #[test]
 fn connections_that_all_hold_a_part_and_wait_do_not_wait_for_each_other() {
-    let budget = Budget::new(10);
+    let budget = MemoryBudget::new(10);
     let more = |held| Request { bytes: 1, rest: 5, held, ..request(1, 0) };
     assert!(budget.reserve(&request(1, 5), || 0).is_none());
     assert!(budget.reserve(&request(1, 5), || 0).is_none());
@@ -58,7 +58,7 @@ fn connections_that_all_hold_a_part_and_wait_do_not_wait_for_each_other() {
 
 #[test]
 fn a_cancelled_request_is_not_served() {
-    let budget = Budget::new(1);
+    let budget = MemoryBudget::new(1);
     assert!(budget.reserve(&request(1, 1), || 0).is_none());
     let ticket = budget.reserve(&request(2, 1), || 1).unwrap();
     budget.cancel(client(2), ticket, |_, _, _| unreachable!("no other waits"));
@@ -69,7 +69,7 @@ fn a_cancelled_request_is_not_served() {
 
 #[test]
 fn of_clients_that_hold_the_same_the_one_that_waits_longest_is_served_first() {
-    let budget = Budget::new(1);
+    let budget = MemoryBudget::new(1);
     assert!(budget.reserve(&request(9, 1), || 9).is_none());
     // Clients with lower addresses ask again whenever they were served.
     assert!(budget.reserve(&request(8, 1), || 8).is_some());
@@ -87,7 +87,7 @@ fn of_clients_that_hold_the_same_the_one_that_waits_longest_is_served_first() {
 
 #[test]
 fn within_a_network_the_address_that_holds_least_is_served_first() {
-    let budget = Budget::new(10);
+    let budget = MemoryBudget::new(10);
     assert!(budget.reserve(&request(10, 10), || 0).is_none());
     assert!(budget.reserve(&request(10, 1), || 1).is_some());
     assert!(budget.reserve(&Request { is_proven: true, ..request(10, 1) }, || 2).is_some());
@@ -109,7 +109,7 @@ fn within_a_network_the_address_that_holds_least_is_served_first() {
 
 #[test]
 fn an_old_request_that_others_of_its_client_pass_does_not_let_the_client_pass_others() {
-    let budget = Budget::new(1);
+    let budget = MemoryBudget::new(1);
     let proven = |number| Request { is_proven: true, ..request(number, 1) };
     assert!(budget.reserve(&request(3, 1), || 0).is_none());
     assert!(budget.reserve(&request(1, 1), || 1).is_some());
@@ -194,7 +194,7 @@ impl Naive {
     }
 }
 
-fn assert_equal(budget: &Budget<u32>, model: &Naive, place: &str) {
+fn assert_equal(budget: &MemoryBudget<u32>, model: &Naive, place: &str) {
     let waiting = model.connections.iter().filter(|connection| connection.waits.is_some()).count();
     assert_eq!((budget.used(), budget.nr_waiting()), (model.used(), waiting), "{place}");
     assert!(waiting == 0 || model.is_moving(), "{place}: all wait");
@@ -219,7 +219,7 @@ fn random_requests_are_served_as_the_naive_budget_serves_them() {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             (state >> 33) % limit
         };
-        let budget = Budget::new(LIMIT);
+        let budget = MemoryBudget::new(LIMIT);
         let connections = (0..12)
             .map(|_| {
                 let client = NUMBERS[usize::try_from(next(7)).unwrap()];

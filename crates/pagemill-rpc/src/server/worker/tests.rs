@@ -25,7 +25,7 @@ fn call() -> Vec<u8> {
     [&mark_of(body.len())[..], &body].concat()
 }
 
-fn hub() -> (Hub<SharedAllocator>, SocketAddr) {
+fn state() -> (ServerState<SharedAllocator>, SocketAddr) {
     let config = ServerConfig {
         nr_threads: 1,
         max_payload_bytes: 4096,
@@ -37,9 +37,9 @@ fn hub() -> (Hub<SharedAllocator>, SocketAddr) {
     let dispatcher = Dispatcher::new(Vec::new(), ReplyCacheLimits::default());
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let (socket, addr) = Socket::new(Listener::Tcp(listener)).unwrap();
-    let hub = Hub::new(config, frames, dispatcher, vec![socket]).unwrap();
-    hub.crew.set_target(1);
-    (hub, addr)
+    let state = ServerState::new(config, frames, dispatcher, vec![socket]).unwrap();
+    state.workers.set_target(1);
+    (state, addr)
 }
 
 /// Both ends of each connection are in this process.
@@ -54,7 +54,7 @@ fn connect_all<'a>(worker: &mut Worker<'a, SharedAllocator>, addr: SocketAddr) -
     while clients.len() < NR_BUSY {
         clients.push(TcpStream::connect(addr).unwrap());
         // Two turns: one accepts, one receives.
-        while worker.hub.nr_connections() < clients.len() {
+        while worker.state.nr_connections() < clients.len() {
             worker.turn();
         }
         worker.turn();
@@ -79,8 +79,8 @@ fn turns_of_a_new_connection(worker: &mut Worker<'_, SharedAllocator>, addr: Soc
 #[test]
 fn a_new_connection_is_served_within_a_round_of_1024_busy_ones() {
     allow_descriptors();
-    let (hub, addr) = hub();
-    let mut worker = Worker::new(&hub, Arc::new(Desk::new()));
+    let (state, addr) = state();
+    let mut worker = Worker::new(&state, Arc::new(WorkerSlot::new()));
     let mut clients = connect_all(&mut worker, addr);
     // Half of the connections always have more to do, and half have an event.
     let many = call().repeat(NR_CALLS);
@@ -94,6 +94,6 @@ fn a_new_connection_is_served_within_a_round_of_1024_busy_ones() {
     let nr_turns = turns_of_a_new_connection(&mut worker, addr);
     let limit = usize::try_from(3 * POLL_TURNS).unwrap();
     assert!(nr_turns <= limit, "{nr_turns} turns");
-    let answered = hub.dispatcher.stats().calls.value();
+    let answered = state.dispatcher.stats().calls.value();
     assert!(answered < (NR_BUSY / 2 * NR_CALLS) as u64, "they were busy all the time");
 }

@@ -1,4 +1,4 @@
-//! Data that is set aside on its way from a connection to a file: every byte comes to its place, and
+//! Data that is spliced on its way from a connection to a file: every byte comes to its place, and
 //! nothing of it is taken for what follows.
 
 #![expect(
@@ -98,17 +98,17 @@ fn round(world: &World, seed: u64) {
 }
 
 #[test]
-fn data_that_was_set_aside_comes_to_its_place() {
+fn data_that_was_spliced_comes_to_its_place() {
     let world = world();
-    let aside = || world.server.dispatcher().stats().aside_bytes.value();
+    let splice = || world.server.dispatcher().stats().spliced_bytes.value();
     let begun = Instant::now();
     // Whether all of a call is there when its head is read is for the kernel to say.
     for seed in 0.. {
         round(&world, seed);
-        if seed >= 8 && aside() > 8 << 20 {
+        if seed >= 8 && splice() > 8 << 20 {
             break;
         }
-        assert!(begun.elapsed().as_secs() < 60, "only {} bytes were set aside", aside());
+        assert!(begun.elapsed().as_secs() < 60, "only {} bytes were spliced", splice());
     }
     world.assert_alive();
 }

@@ -21,13 +21,13 @@ pub(crate) const MIN_USELESS_MS: u64 = 1000;
 
 /// The connections by token, and how many each client and each of its addresses has.
 #[derive(Debug)]
-pub(crate) struct Roster<T> {
+pub(crate) struct ConnectionTable<T> {
     entries: BTreeMap<u64, (Client, T)>,
     nr_of: BTreeMap<ClientKey, usize>,
     nr_at: BTreeMap<Client, usize>,
 }
 
-impl<T> Roster<T> {
+impl<T> ConnectionTable<T> {
     pub(crate) fn new() -> Self {
         Self { entries: BTreeMap::new(), nr_of: BTreeMap::new(), nr_at: BTreeMap::new() }
     }

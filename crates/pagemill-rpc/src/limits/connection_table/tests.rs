@@ -1,4 +1,4 @@
-//! The roster against a list that is searched from end to end.
+//! The table of connections against a list that is searched from end to end.
 
 use super::*;
 use crate::limits::client::numbered::{NUMBERS, client, client_of};
@@ -17,13 +17,13 @@ fn busy() -> Standing {
     Standing { useful: NOW, since: None }
 }
 
-/// Makes a roster of connections, and returns the place of the one that a new one replaces.
+/// Makes a table of connections, and returns the token of the one that a new one replaces.
 fn replaced(entries: &[(u64, Standing)], newcomer: u64) -> Option<usize> {
-    let mut roster = Roster::new();
+    let mut connection_table = ConnectionTable::new();
     for (token, &(number, standing)) in entries.iter().enumerate() {
-        roster.insert(token as u64, client(number), (token, standing));
+        connection_table.insert(token as u64, client(number), (token, standing));
     }
-    roster.least_useful(client(newcomer), NOW, |entry| entry.1).map(|entry| entry.0)
+    connection_table.least_useful(client(newcomer), NOW, |entry| entry.1).map(|entry| entry.0)
 }
 
 #[test]
@@ -104,26 +104,30 @@ fn random_rosters_lose_the_one_that_the_naive_rules_name() {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             (state >> 33) % limit
         };
-        let mut roster = Roster::new();
+        let mut connection_table = ConnectionTable::new();
         let mut model: Vec<(u64, u64, Standing)> = Vec::new();
         for token in 0..200 {
             let number = NUMBERS[usize::try_from(next(7)).unwrap()];
             if model.len() >= 20 {
                 let wanted = naive(&model, number);
-                let victim = roster.least_useful(client(number), NOW, |&(_, standing)| standing);
+                let victim =
+                    connection_table.least_useful(client(number), NOW, |&(_, standing)| standing);
                 let victim = victim.map(|&(token, _)| token);
                 assert_eq!(victim, wanted, "seed {seed}, token {token}");
                 let victim = victim.unwrap_or_else(|| model[usize::try_from(next(20)).unwrap()].0);
-                assert!(roster.remove(victim).is_some() && roster.remove(victim).is_none());
+                assert!(
+                    connection_table.remove(victim).is_some()
+                        && connection_table.remove(victim).is_none()
+                );
                 model.retain(|entry| entry.0 != victim);
             }
             let useful = if next(3) == 0 { 0 } else { NOW - next(3000) };
             let since = (next(3) > 0).then(|| NOW - next(3000));
             let standing = Standing { useful, since };
-            roster.insert(token, client(number), (token, standing));
+            connection_table.insert(token, client(number), (token, standing));
             model.push((token, number, standing));
-            assert_eq!(roster.len(), model.len());
-            let tokens: Vec<u64> = roster.iter().map(|entry| entry.0).collect();
+            assert_eq!(connection_table.len(), model.len());
+            let tokens: Vec<u64> = connection_table.iter().map(|entry| entry.0).collect();
             assert!(tokens.is_sorted() && tokens.len() == model.len());
             for number in NUMBERS {
                 let nr = |is_of: &dyn Fn(u64) -> bool| {
@@ -131,7 +135,7 @@ fn random_rosters_lose_the_one_that_the_naive_rules_name() {
                 };
                 let of_client = nr(&|other| client_of(other) == client_of(number));
                 let at_address = nr(&|other| other == number);
-                assert_eq!(roster.nr_of(client(number)), (of_client, at_address));
+                assert_eq!(connection_table.nr_of(client(number)), (of_client, at_address));
             }
         }
     }

@@ -13,6 +13,7 @@ mod finder;
 mod list;
 mod mounted;
 mod names;
+mod naming;
 mod node;
 mod refusal;
 mod search;

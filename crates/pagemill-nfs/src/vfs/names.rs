@@ -12,8 +12,8 @@ use crate::export::Access;
 use crate::fh::{Fh, ObjectId};
 use crate::name::Name;
 use crate::status::{NfsResult, NfsStatus};
-use crate::vfs::finder::open_path;
 use crate::vfs::mounted::Location;
+use crate::vfs::naming::open_path;
 use crate::vfs::node::Node;
 use crate::vfs::{Caller, Export, Object, Vfs, options_for};
 

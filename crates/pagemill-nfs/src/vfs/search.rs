@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 use crate::fh::ObjectId;
 use crate::status::{NfsResult, NfsStatus};
-use crate::vfs::finder::{AS_PATH, CONFINED, Naming, open_path};
+use crate::vfs::naming::{AS_PATH, CONFINED, Naming, open_path};
 use crate::vfs::table::{MAX_DEPTH, Table};
 
 /// How long whoever asks for a file waits for its search.

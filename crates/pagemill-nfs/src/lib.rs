@@ -29,31 +29,27 @@
 
 extern crate alloc;
 
-mod attr;
-mod export;
-mod fh;
-mod key;
-mod mount;
-mod name;
+mod exports;
 mod proc;
-mod program;
+mod protocol;
+mod server;
 mod service;
-mod status;
 mod sync;
 mod vfs;
-mod wire;
 
-pub use attr::{Fattr, FileKind, MODE_BITS, NfsTime, Sattr, SetTime, Wcc, WccAttr};
-pub use export::{
+pub use exports::{
     ANONYMOUS, Access, ClientMatch, ClientRule, Commit, ExportOptions, ExportRule, ExportsError,
     Ports, Squash, SquashWho, parse_export_arg, parse_exports, parse_good_exports,
 };
-pub use fh::{ExportId, Fh, FhKey, FhParts, MAX_FH_BYTES, MAX_OBJECT_BYTES, ObjectId, Stamp};
-pub use mount::{MOUNT_PROGRAM, MountProgram};
-pub use name::{MAX_NAME_BYTES, Name};
-pub use program::{NFS_PROGRAM, NR_PROCEDURES, NfsProgram};
+pub use protocol::attr::{Fattr, FileKind, MODE_BITS, NfsTime, Sattr, SetTime, Wcc, WccAttr};
+pub use protocol::fh::{
+    ExportId, Fh, FhKey, FhParts, MAX_FH_BYTES, MAX_OBJECT_BYTES, ObjectId, Stamp,
+};
+pub use protocol::name::{MAX_NAME_BYTES, Name};
+pub use protocol::status::{NfsResult, NfsStatus};
+pub use server::mount::{MOUNT_PROGRAM, MountProgram};
+pub use server::nfs3::{NFS_PROGRAM, NR_PROCEDURES, NfsProgram};
 pub use service::{NfsConfig, ReadPath};
-pub use status::{NfsResult, NfsStatus};
 pub use vfs::{
     ACCESS_ALL, Actors, Caller, Changed, Committed, Created, DataRange, Device, Export,
     ExportStats, ExportTable, FsInfo, FsStat, HandleLife, HowToCreate, Listed,

@@ -7,9 +7,9 @@ use pagemill_rpc::{Call, Credential, Frames, Transport};
 use rustix::fs::{Mode, OFlags, open, sendfile};
 use rustix::io::Errno;
 
-use crate::status::NfsResult;
+use crate::protocol::status::NfsResult;
+use crate::protocol::wire::RawFh;
 use crate::vfs::{Caller, DataRange, Export, Object, Turn, Vfs};
-use crate::wire::RawFh;
 
 /// The most bytes of data in a datagram: with the headers around it, it must fit into 64 KiB.
 const MAX_DATAGRAM_PAYLOAD_BYTES: usize = 32 << 10;
@@ -154,8 +154,8 @@ mod tests {
     use rustix::fs::fstatfs;
 
     use super::*;
-    use crate::export::ExportRule;
-    use crate::fh::FhKey;
+    use crate::exports::ExportRule;
+    use crate::protocol::fh::FhKey;
     use crate::vfs::{Actors, VfsConfig};
 
     const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;

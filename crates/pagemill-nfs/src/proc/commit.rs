@@ -2,9 +2,9 @@
 
 use pagemill_rpc::{Call, Frames, XdrWrite};
 
-use super::{Answered, put_status, refuse_change};
+use super::answer::{Answered, put_status, refuse_change};
+use crate::protocol::wire::{RawFh, put_wcc};
 use crate::service::Service;
-use crate::wire::{RawFh, put_wcc};
 
 /// The range does not matter: all of the file is made safe.
 ///

@@ -2,10 +2,10 @@
 
 use pagemill_rpc::{Call, CallError, Frames, XdrError};
 
-use super::{Answered, answer_created, refuse_change};
+use super::answer::{Answered, answer_created, refuse_change};
+use crate::protocol::wire::{read_dirop, read_sattr};
 use crate::service::Service;
 use crate::vfs::HowToCreate;
-use crate::wire::{read_dirop, read_sattr};
 
 /// # Source
 /// `rfc1813` section 3.3.8

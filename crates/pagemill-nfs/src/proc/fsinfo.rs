@@ -2,9 +2,9 @@
 
 use pagemill_rpc::{Call, Frames, XdrWrite};
 
-use super::{Answered, put_status, refuse};
+use super::answer::{Answered, put_status, refuse};
+use crate::protocol::wire::{RawFh, put_post_op_attr};
 use crate::service::Service;
-use crate::wire::{RawFh, put_post_op_attr};
 
 /// Hard links, symbolic links, the same answer for all files, times that can be set.
 const PROPERTIES: u32 = 0x01 | 0x02 | 0x08 | 0x10;

@@ -2,9 +2,9 @@
 
 use pagemill_rpc::{Call, Frames};
 
-use super::{Answered, put_status};
+use super::answer::{Answered, put_status};
+use crate::protocol::wire::{RawFh, put_fattr};
 use crate::service::Service;
-use crate::wire::{RawFh, put_fattr};
 
 /// # Source
 /// `rfc1813` section 3.3.1

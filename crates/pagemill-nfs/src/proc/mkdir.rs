@@ -2,9 +2,9 @@
 
 use pagemill_rpc::{Call, Frames};
 
-use super::{Answered, answer_created, refuse_change};
+use super::answer::{Answered, answer_created, refuse_change};
+use crate::protocol::wire::{read_dirop, read_sattr};
 use crate::service::Service;
-use crate::wire::{read_dirop, read_sattr};
 
 /// # Source
 /// `rfc1813` section 3.3.9

@@ -2,12 +2,12 @@
 
 use pagemill_rpc::{Call, CallError, Frames, XdrError, XdrReader};
 
-use super::{Answered, answer_created, refuse_change};
-use crate::attr::{FileKind, Sattr};
+use super::answer::{Answered, answer_created, refuse_change};
+use crate::protocol::attr::{FileKind, Sattr};
+use crate::protocol::status::{NfsResult, NfsStatus};
+use crate::protocol::wire::{read_dirop, read_sattr};
 use crate::service::Service;
-use crate::status::{NfsResult, NfsStatus};
 use crate::vfs::Device;
-use crate::wire::{read_dirop, read_sattr};
 
 /// # Source
 /// `rfc1813` section 3.3.11

@@ -2,9 +2,9 @@
 
 use pagemill_rpc::{Call, Frames, XdrWrite};
 
-use super::{Answered, put_status, refuse};
+use super::answer::{Answered, put_status, refuse};
+use crate::protocol::wire::{RawFh, put_post_op_attr};
 use crate::service::Service;
-use crate::wire::{RawFh, put_post_op_attr};
 
 /// # Source
 /// `rfc1813` section 3.3.20

@@ -6,11 +6,11 @@ use std::os::fd::OwnedFd;
 use pagemill_rpc::{Call, FileRange, Frames, Mark, Reply, XdrError, XdrWrite};
 use rustix::io::{Errno, preadv};
 
-use super::{Answered, put_status, refuse};
+use super::answer::{Answered, put_status, refuse};
+use crate::protocol::status::NfsStatus;
+use crate::protocol::wire::{RawFh, put_post_op_attr};
 use crate::service::Service;
-use crate::status::NfsStatus;
 use crate::vfs::{DataRange, Object};
-use crate::wire::{RawFh, put_post_op_attr};
 
 /// # Source
 /// `rfc1813` section 3.3.6

@@ -2,12 +2,12 @@
 
 use pagemill_rpc::{Call, Frames, Reply, XdrError, XdrWrite};
 
-use super::{Answered, put_status, refuse};
-use crate::attr::Fattr;
+use super::answer::{Answered, put_status, refuse};
+use crate::protocol::attr::Fattr;
+use crate::protocol::status::{NfsResult, NfsStatus};
+use crate::protocol::wire::{RawFh, put_post_op_attr};
 use crate::service::Service;
-use crate::status::{NfsResult, NfsStatus};
 use crate::vfs::{Listed, Object};
-use crate::wire::{RawFh, put_post_op_attr};
 
 /// What all lists have as their verifier: places stay good while a directory changes, so that no
 /// list ever has to be begun anew.

@@ -2,10 +2,10 @@
 
 use pagemill_rpc::{Call, Frames};
 
-use super::Answered;
+use super::answer::Answered;
 use super::readdir::{Limits, list};
+use crate::protocol::wire::{RawFh, put_post_op_attr, put_post_op_fh};
 use crate::service::Service;
-use crate::wire::{RawFh, put_post_op_attr, put_post_op_fh};
 
 /// # Source
 /// `rfc1813` section 3.3.17

@@ -2,9 +2,9 @@
 
 use pagemill_rpc::{Call, Frames};
 
-use super::{Answered, put_status, refuse_change};
+use super::answer::{Answered, put_status, refuse_change};
+use crate::protocol::wire::{put_wcc, read_dirop};
 use crate::service::Service;
-use crate::wire::{put_wcc, read_dirop};
 
 /// # Source
 /// `rfc1813` section 3.3.13

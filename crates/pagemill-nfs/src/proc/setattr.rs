@@ -2,9 +2,9 @@
 
 use pagemill_rpc::{Call, Frames};
 
-use super::{Answered, put_status, refuse_change};
+use super::answer::{Answered, put_status, refuse_change};
+use crate::protocol::wire::{RawFh, put_wcc, read_sattr, read_time};
 use crate::service::Service;
-use crate::wire::{RawFh, put_wcc, read_sattr, read_time};
 
 /// # Source
 /// `rfc1813` section 3.3.2

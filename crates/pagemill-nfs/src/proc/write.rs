@@ -4,10 +4,10 @@ use std::os::fd::BorrowedFd;
 
 use pagemill_rpc::{Call, CallError, Frames, XdrError, XdrWrite};
 
-use super::{Answered, put_status, refuse_change};
+use super::answer::{Answered, put_status, refuse_change};
+use crate::protocol::wire::{RawFh, put_wcc};
 use crate::service::Service;
 use crate::vfs::Stability;
-use crate::wire::{RawFh, put_wcc};
 
 /// # Source
 /// `rfc1813` section 3.3.7

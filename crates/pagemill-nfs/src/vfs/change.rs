@@ -10,13 +10,13 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::attr::{FileKind, MODE_BITS, NfsTime, Sattr, SetTime, Wcc};
-use crate::export::Commit;
-use crate::name::Name;
-use crate::status::{NfsResult, NfsStatus};
+use crate::exports::Commit;
+use crate::protocol::attr::{FileKind, MODE_BITS, NfsTime, Sattr, SetTime, Wcc};
+use crate::protocol::name::Name;
+use crate::protocol::status::{NfsResult, NfsStatus};
 use crate::vfs::data::check_writable;
 use crate::vfs::node::{Need, Node};
-use crate::vfs::{Object, Vfs};
+use crate::vfs::vfs::{Object, Vfs};
 
 /// What became of a change, and what the directory, or the file, was like before and after.
 #[derive(Debug)]
@@ -482,7 +482,7 @@ impl Vfs {
         }
     }
 
-    fn forget_if_gone(&self, fh: &crate::fh::Fh) {
+    fn forget_if_gone(&self, fh: &crate::protocol::fh::Fh) {
         if self.nodes.get(fh).is_some_and(|node| node.stat().is_err()) {
             self.nodes.remove(fh);
         }

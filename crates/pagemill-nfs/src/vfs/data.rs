@@ -9,12 +9,13 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-use crate::attr::{Fattr, FileKind, Wcc};
-use crate::export::Access;
-use crate::status::{NfsResult, NfsStatus};
+use crate::exports::Access;
+use crate::protocol::attr::{Fattr, FileKind, Wcc};
+use crate::protocol::status::{NfsResult, NfsStatus};
 use crate::sync::Ordering;
 use crate::vfs::node::Need;
-use crate::vfs::{Object, Vfs, fresh_verifier};
+use crate::vfs::verifier::fresh_verifier;
+use crate::vfs::vfs::{Object, Vfs};
 
 /// The largest offset and size that the system knows.
 const MAX_OFFSET: u64 = i64::MAX.unsigned_abs();

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 
-use crate::export::ExportRule;
-use crate::fh::{ExportId, Fh, FhKey, FhParts, ObjectId, Stamp};
-use crate::status::NfsStatus;
+use crate::exports::ExportRule;
+use crate::protocol::fh::{ExportId, Fh, FhKey, FhParts, ObjectId, Stamp};
+use crate::protocol::status::NfsStatus;
 use crate::vfs::closer::{Closer, Closings};
 use crate::vfs::finder::Finder;
 use crate::vfs::mounted::{HandleLife, Location, Mounted};

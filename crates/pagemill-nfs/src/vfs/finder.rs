@@ -10,9 +10,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use pagemill_host::FileHandle;
 use rustix::io::Errno;
 
-use crate::fh::ObjectId;
-use crate::name::Name;
-use crate::status::{NfsResult, NfsStatus};
+use crate::protocol::fh::ObjectId;
+use crate::protocol::name::Name;
+use crate::protocol::status::{NfsResult, NfsStatus};
 use crate::vfs::mounted::Mounted;
 use crate::vfs::naming::{AS_PATH, How, INO_BYTES, Naming};
 use crate::vfs::search::Searcher;

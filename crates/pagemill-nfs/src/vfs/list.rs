@@ -8,11 +8,11 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir, SeekFrom, openat, seek, statat};
 use rustix::io::Errno;
 
-use crate::attr::Fattr;
-use crate::fh::Fh;
-use crate::name::Name;
-use crate::status::{NfsResult, NfsStatus};
-use crate::vfs::{Object, Vfs};
+use crate::protocol::attr::Fattr;
+use crate::protocol::fh::Fh;
+use crate::protocol::name::Name;
+use crate::protocol::status::{NfsResult, NfsStatus};
+use crate::vfs::vfs::{Object, Vfs};
 
 /// The most bytes of entries that one call looks at.
 pub const MAX_LIST_BYTES: usize = 64 << 10;

@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, FsWord, StatxFlags, fstatfs, fstatvfs, makedev, statx}
 use rustix::io::Result;
 use siphasher::sip::SipHasher24;
 
-use crate::fh::Stamp;
+use crate::protocol::fh::Stamp;
 
 /// How long clients may use the handles of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +124,7 @@ fn unique_mount(root: BorrowedFd<'_>) -> Option<[u64; 3]> {
 /// Returns a number that no other process has, as far as anybody can tell.
 fn this_process() -> u64 {
     static NUMBER: OnceLock<u64> = OnceLock::new();
-    *NUMBER.get_or_init(crate::vfs::fresh_verifier)
+    *NUMBER.get_or_init(crate::vfs::verifier::fresh_verifier)
 }
 
 /// # Source

@@ -7,15 +7,16 @@ use std::path::{Component, Path};
 use rustix::fs::{Access as Rights, AtFlags, Mode, OFlags, accessat, fstatvfs, openat};
 use rustix::io::Errno;
 
-use crate::attr::FileKind;
-use crate::export::Access;
-use crate::fh::{Fh, ObjectId};
-use crate::name::Name;
-use crate::status::{NfsResult, NfsStatus};
+use crate::exports::Access;
+use crate::protocol::attr::FileKind;
+use crate::protocol::fh::{Fh, ObjectId};
+use crate::protocol::name::Name;
+use crate::protocol::status::{NfsResult, NfsStatus};
+use crate::vfs::export::Export;
 use crate::vfs::mounted::Location;
 use crate::vfs::naming::open_path;
 use crate::vfs::node::Node;
-use crate::vfs::{Caller, Export, Object, Vfs, options_for};
+use crate::vfs::vfs::{Caller, Object, Vfs, options_for};
 
 /// The bits of ACCESS.
 ///

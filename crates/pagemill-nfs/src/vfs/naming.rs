@@ -8,8 +8,8 @@ use pagemill_host::FileHandle;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags, openat2, statx};
 use rustix::io::Errno;
 
-use crate::fh::{MAX_OBJECT_BYTES, ObjectId};
-use crate::status::{NfsResult, NfsStatus};
+use crate::protocol::fh::{MAX_OBJECT_BYTES, ObjectId};
+use crate::protocol::status::{NfsResult, NfsStatus};
 use crate::vfs::mounted::Mounted;
 
 /// The object's bytes are a handle of the kernel's making.

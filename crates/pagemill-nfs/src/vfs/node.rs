@@ -10,9 +10,9 @@ use pagemill_host::FsIdentity;
 use rustix::fs::{AtFlags, Stat, StatxFlags, fstat, statx};
 use rustix::path::DecInt;
 
-use crate::attr::FileKind;
-use crate::fh::{Fh, ObjectId};
-use crate::status::{NfsResult, NfsStatus};
+use crate::protocol::attr::FileKind;
+use crate::protocol::fh::{Fh, ObjectId};
+use crate::protocol::status::{NfsResult, NfsStatus};
 use crate::vfs::closer::Closer;
 
 /// What a descriptor for a file's data is for.

@@ -3,9 +3,9 @@
 use core::fmt;
 use std::path::{Component, Path};
 
-use crate::export::{ClientMatch, Ports};
-use crate::status::NfsStatus;
-use crate::vfs::{Caller, FIRST_UNPRIVILEGED_PORT, Vfs, ip_of};
+use crate::exports::{ClientMatch, Ports};
+use crate::protocol::status::NfsStatus;
+use crate::vfs::vfs::{Caller, FIRST_UNPRIVILEGED_PORT, Vfs, ip_of};
 
 /// Why a client could not mount a path, and what would help.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,8 +16,8 @@ use std::time::Instant;
 use rustix::fs::{FileType, Mode, OFlags, RawDir, SeekFrom, openat2, seek};
 use rustix::io::Errno;
 
-use crate::fh::ObjectId;
-use crate::status::{NfsResult, NfsStatus};
+use crate::protocol::fh::ObjectId;
+use crate::protocol::status::{NfsResult, NfsStatus};
 use crate::vfs::naming::{AS_PATH, CONFINED, Naming, open_path};
 use crate::vfs::table::{MAX_DEPTH, Table};
 

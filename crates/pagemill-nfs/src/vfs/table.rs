@@ -6,7 +6,7 @@
 use alloc::ffi::CString;
 use std::collections::HashMap;
 
-use crate::fh::ObjectId;
+use crate::protocol::fh::ObjectId;
 
 /// The most files that are remembered.
 pub(crate) const MAX_NR_ENTRIES: usize = 1 << 20;

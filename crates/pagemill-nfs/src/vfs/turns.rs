@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::status::{NfsResult, NfsStatus};
+use crate::protocol::status::{NfsResult, NfsStatus};
 
 /// Longest wait for a turn before the file system may count as slow. Calls of other file systems may
 /// have to wait as long for a thread, once.

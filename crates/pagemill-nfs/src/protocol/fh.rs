@@ -9,7 +9,7 @@ use core::hash::{BuildHasherDefault, Hash, Hasher};
 
 use siphasher::sip::SipHasher24;
 
-use crate::status::{NfsResult, NfsStatus};
+use crate::protocol::status::{NfsResult, NfsStatus};
 
 /// The most bytes in a handle of `NFSv3`.
 pub const MAX_FH_BYTES: usize = 64;

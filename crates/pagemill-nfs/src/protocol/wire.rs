@@ -7,10 +7,10 @@
 
 use pagemill_rpc::{XdrError, XdrReader, XdrWrite};
 
-use crate::attr::{Fattr, NfsTime, Sattr, SetTime, Wcc, WccAttr};
-use crate::fh::{Fh, MAX_FH_BYTES};
-use crate::name::Name;
-use crate::status::{NfsResult, NfsStatus};
+use crate::protocol::attr::{Fattr, NfsTime, Sattr, SetTime, Wcc, WccAttr};
+use crate::protocol::fh::{Fh, MAX_FH_BYTES};
+use crate::protocol::name::Name;
+use crate::protocol::status::{NfsResult, NfsStatus};
 
 /// The most bytes of a name that are looked at; longer ones make a call that cannot be read.
 const MAX_NAME_ARG_BYTES: usize = 1024;

@@ -1,8 +1,8 @@
 use pagemill_rpc::SliceWriter;
 
 use super::*;
-use crate::attr::FileKind;
-use crate::fh::{ExportId, FhKey, FhParts, ObjectId, Stamp};
+use crate::protocol::attr::FileKind;
+use crate::protocol::fh::{ExportId, FhKey, FhParts, ObjectId, Stamp};
 
 fn attr() -> Fattr {
     Fattr {

@@ -6,7 +6,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-use super::{Access, ClientMatch, ClientRule, Commit, ExportOptions, ExportRule, Ports, SquashWho};
+use super::client::ClientMatch;
+use super::rule::{Access, ClientRule, Commit, ExportOptions, ExportRule, Ports, SquashWho};
 
 /// Options while they are read.
 ///

@@ -3,7 +3,7 @@
 use core::ffi::CStr;
 use core::fmt;
 
-use crate::status::{NfsResult, NfsStatus};
+use crate::protocol::status::{NfsResult, NfsStatus};
 
 /// The most bytes in a name, on every file system of Linux.
 pub const MAX_NAME_BYTES: usize = 255;

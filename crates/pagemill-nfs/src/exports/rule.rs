@@ -1,15 +1,11 @@
 //! What is exported, to whom and how: rules that a person wrote, checked.
 
-mod client;
-mod parse;
-
 use core::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use pagemill_host::FsIdentity;
 
-pub use client::ClientMatch;
-pub use parse::{ExportsError, parse_export_arg, parse_exports, parse_good_exports};
+use crate::exports::client::ClientMatch;
 
 /// Who nobody is, unless told otherwise.
 pub const ANONYMOUS: u32 = 65534;

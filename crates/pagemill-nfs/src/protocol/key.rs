@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use crate::fh::FhKey;
+use crate::protocol::fh::FhKey;
 
 const SECRET_BYTES: usize = 16;
 
@@ -142,7 +142,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::fh::{ExportId, Fh, FhParts, ObjectId, Stamp};
+    use crate::protocol::fh::{ExportId, Fh, FhParts, ObjectId, Stamp};
 
     fn sample(key: &FhKey) -> Fh {
         let object = ObjectId::new(0, 1, b"file").unwrap();

@@ -16,10 +16,10 @@ use pagemill_rpc::{
 };
 use tracing::{debug, info, warn};
 
+use crate::protocol::status::{NfsResult, NfsStatus};
+use crate::protocol::wire::{OK, put_fh};
 use crate::service::caller_of;
-use crate::status::{NfsResult, NfsStatus};
 use crate::vfs::{MountRefusal, Vfs};
-use crate::wire::{OK, put_fh};
 
 /// The program's number.
 pub const MOUNT_PROGRAM: u32 = 100_005;
@@ -132,7 +132,11 @@ impl MountProgram {
         Ok(())
     }
 
-    fn mount<S: Frames>(&self, path: &Path, call: &Call<'_, S>) -> NfsResult<crate::fh::Fh> {
+    fn mount<S: Frames>(
+        &self,
+        path: &Path,
+        call: &Call<'_, S>,
+    ) -> NfsResult<crate::protocol::fh::Fh> {
         self.vfs.mount(path, &caller_of(call))
     }
 

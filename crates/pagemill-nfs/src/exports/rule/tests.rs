@@ -1,4 +1,5 @@
 use super::*;
+use crate::exports::{parse_export_arg, parse_exports, parse_good_exports};
 
 fn one(text: &str) -> ExportRule {
     let mut rules = parse_exports(text, ExportOptions::default()).unwrap();

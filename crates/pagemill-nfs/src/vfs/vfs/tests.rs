@@ -8,10 +8,11 @@ use std::time::Instant;
 use tempfile::TempDir;
 
 use super::*;
-use crate::attr::{FileKind, NfsTime, Sattr, SetTime};
-use crate::export::{Access, ClientMatch, ClientRule, Squash, SquashWho};
-use crate::name::Name;
+use crate::exports::{Access, ClientMatch, ClientRule, Squash, SquashWho};
+use crate::protocol::attr::{FileKind, NfsTime, Sattr, SetTime};
+use crate::protocol::name::Name;
 use crate::vfs::node::Need;
+use crate::vfs::{ACCESS_ALL, Changed, Device, HowToCreate, Stability};
 
 mod model;
 mod setattr;

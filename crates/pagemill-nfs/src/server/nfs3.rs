@@ -7,8 +7,8 @@ use pagemill_rpc::{Call, CallError, Counter, Frames, Program, Version};
 use tracing::debug;
 
 use crate::proc::{NFS_V3, carry_out};
+use crate::protocol::status::NfsStatus;
 use crate::service::{NfsConfig, Service};
-use crate::status::NfsStatus;
 use crate::vfs::Vfs;
 
 /// The program's number.

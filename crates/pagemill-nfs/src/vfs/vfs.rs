@@ -1,25 +1,4 @@
-//! The exported trees: from a handle and a caller to a file, and everything that can be done to it.
-//!
-//! Files are held by descriptors that say only which file it is, found by handle and never by a
-//! path from outside. Each name is looked up alone in its directory, so there is no path that could
-//! lead out of an export. What a caller may do is the kernel's decision: the thread takes the
-//! caller's identity for each operation, where the process has the right to.
-
-mod change;
-mod closer;
-mod data;
-mod export;
-mod finder;
-mod list;
-mod mounted;
-mod names;
-mod naming;
-mod node;
-mod refusal;
-mod search;
-mod stats;
-mod table;
-mod turns;
+//! The exported trees as a whole: looking files up, on whose behalf, and what is kept of them.
 
 use crate::sync::{AtomicU64, Ordering};
 use alloc::sync::Arc;
@@ -35,23 +14,14 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use rustix::fs::{Mode, OFlags, fstatfs, openat};
 use rustix::process::{getegid, geteuid};
 
-use crate::attr::Fattr;
-use crate::export::{ExportOptions, ExportRule, Ports};
-use crate::fh::{BuildSpreadAlready, Fh, FhKey};
-use crate::status::{NfsResult, NfsStatus};
+use crate::exports::{ExportOptions, ExportRule, Ports};
+use crate::protocol::attr::Fattr;
+use crate::protocol::fh::{BuildSpreadAlready, Fh, FhKey};
+use crate::protocol::status::{NfsResult, NfsStatus};
+use crate::vfs::export::{Export, ExportTable, VfsError};
 use crate::vfs::node::Node;
-use crate::vfs::turns::Turns;
-
-pub use change::{Changed, Created, Device, HowToCreate};
-pub use data::{Committed, DataRange, Stability};
-pub use export::{Export, ExportTable, VfsError};
-pub use list::{Listed, MAX_LIST_BYTES};
-pub use mounted::HandleLife;
-pub use names::{ACCESS_ALL, FsInfo, FsStat, PathConf};
-pub use node::MAX_DESCRIPTORS_PER_FILE;
-pub use refusal::MountRefusal;
-pub use stats::ExportStats;
-pub(crate) use turns::Turn;
+use crate::vfs::turns::{Turn, Turns};
+use crate::vfs::verifier::fresh_verifier;
 
 /// On whose behalf files are touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,28 +66,28 @@ pub struct VfsConfig {
 /// thread holds the first of more than two files: a rename, in the order of their handles.
 #[derive(Debug)]
 pub struct Vfs {
-    key: FhKey,
-    actors: Actors,
+    pub(super) key: FhKey,
+    pub(super) actors: Actors,
     /// Who the process is.
-    own: FsIdentity,
+    pub(super) own: FsIdentity,
     /// The folder of this process's descriptors, through which they are opened again.
-    descriptors: OwnedFd,
-    table: RwLock<Arc<ExportTable>>,
+    pub(super) descriptors: OwnedFd,
+    pub(super) table: RwLock<Arc<ExportTable>>,
     /// The one `Node` of each file: two would not keep each other's changes apart.
-    nodes: Cache<Fh, Arc<Node>, quick_cache::UnitWeighter, BuildSpreadAlready, KeepUsed>,
+    pub(super) nodes: Cache<Fh, Arc<Node>, quick_cache::UnitWeighter, BuildSpreadAlready, KeepUsed>,
     /// How many threads are at work on which file system.
-    turns: Turns,
+    pub(super) turns: Turns,
     /// What tells clients that unstable writes may have been lost.
-    verifier: AtomicU64,
+    pub(super) verifier: AtomicU64,
     /// How often [`sweep`](Self::sweep) has been called.
-    nr_sweeps: AtomicU64,
+    pub(super) nr_sweeps: AtomicU64,
 }
 
 /// Keeps files that are in use from being evicted, so that nobody makes a second `Node` of one.
 ///
 /// There are no more of them than calls that are being carried out, each with its few files.
 #[derive(Clone, Debug, Default)]
-struct KeepUsed(DefaultLifecycle<Fh, Arc<Node>>);
+pub(super) struct KeepUsed(DefaultLifecycle<Fh, Arc<Node>>);
 
 impl Lifecycle<Fh, Arc<Node>> for KeepUsed {
     /// What is evicted is dropped, and closed, outside of the cache's locks.
@@ -228,7 +198,7 @@ impl Vfs {
         self.replace_exports(self.exports().with_rules(change));
     }
 
-    fn replace_exports(&self, table: ExportTable) {
+    pub(super) fn replace_exports(&self, table: ExportTable) {
         *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
         self.forget_withdrawn();
     }
@@ -236,7 +206,7 @@ impl Vfs {
     /// Closes what is held of exports that are gone, or on another file system by now.
     ///
     /// What a call has in hand at this time is closed by the next sweep.
-    fn forget_withdrawn(&self) {
+    pub(super) fn forget_withdrawn(&self) {
         let table = self.exports();
         let is_gone = |fh: &Fh| !table.is_current(fh);
         let gone: Vec<_> = self.nodes.iter().map(|(fh, _)| fh).filter(is_gone).collect();
@@ -362,12 +332,12 @@ impl Vfs {
     }
 
     #[cfg(test)]
-    fn replace_table(&self, table: ExportTable) {
+    pub(super) fn replace_table(&self, table: ExportTable) {
         *self.table.write().unwrap() = Arc::new(table);
     }
 
     #[cfg(test)]
-    fn forget_all(&self) {
+    pub(super) fn forget_all(&self) {
         self.nodes.clear();
     }
 
@@ -381,7 +351,7 @@ impl Vfs {
         self.act(&self.own)
     }
 
-    fn act(&self, who: &FsIdentity) -> NfsResult<()> {
+    pub(super) fn act(&self, who: &FsIdentity) -> NfsResult<()> {
         match self.actors {
             Actors::Callers => Ok(who.assume()?),
             Actors::Server => Ok(()),
@@ -461,26 +431,16 @@ pub(crate) fn options_for(export: &Export, caller: &Caller<'_>) -> NfsResult<Exp
     Ok(options)
 }
 
-fn ip_of(caller: &Caller<'_>) -> IpAddr {
+pub(super) fn ip_of(caller: &Caller<'_>) -> IpAddr {
     caller.addr.ip().to_canonical()
 }
 
-/// Returns a number that no other start of a server has, as far as anybody can tell.
-fn fresh_verifier() -> u64 {
-    let mut bytes = [0; 8];
-    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    match filled {
-        Ok(8) => u64::from_ne_bytes(bytes),
-        _ => pagemill_host::monotonic_ns(),
-    }
-}
-
 /// Sweeps until all files have been asked about.
-const NR_TURNS: u64 = 16;
+pub(super) const NR_TURNS: u64 = 16;
 /// The first port that a process may use without being root.
-const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
+pub(super) const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
 /// What `statfs` says of `/proc`.
-const PROC_SUPER_MAGIC: rustix::fs::FsWord = 0x9fa0;
+pub(super) const PROC_SUPER_MAGIC: rustix::fs::FsWord = 0x9fa0;
 
 #[cfg(test)]
 mod tests;

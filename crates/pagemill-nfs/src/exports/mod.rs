@@ -1,0 +1,11 @@
+//! Who may use what: export rules, clients, the exports file.
+
+mod client;
+mod parse;
+mod rule;
+
+pub use client::ClientMatch;
+pub use parse::{ExportsError, parse_export_arg, parse_exports, parse_good_exports};
+pub use rule::{
+    ANONYMOUS, Access, ClientRule, Commit, ExportOptions, ExportRule, Ports, Squash, SquashWho,
+};

@@ -1,0 +1,8 @@
+//! What goes over the wire: status codes, attributes, file handles and the key behind them, names, XDR.
+
+pub(crate) mod attr;
+pub(crate) mod fh;
+pub(crate) mod key;
+pub(crate) mod name;
+pub(crate) mod status;
+pub(crate) mod wire;

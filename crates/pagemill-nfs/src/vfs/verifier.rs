@@ -1,0 +1,11 @@
+//! Numbers by which clients see that the server has started anew.
+
+/// Returns a number that no other start of a server has, as far as anybody can tell.
+pub(crate) fn fresh_verifier() -> u64 {
+    let mut bytes = [0; 8];
+    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    match filled {
+        Ok(8) => u64::from_ne_bytes(bytes),
+        _ => pagemill_host::monotonic_ns(),
+    }
+}

@@ -8,7 +8,7 @@ use pagemill::{Carver, Fragment, NodeId, OwnsBytes, PAGE_SIZE, Pfn, Returning, T
 use crate::dma::{DmaAddr, DmaBlock, DmaMapper};
 use crate::owner::PoolOwner;
 use crate::page::PoolPage;
-use crate::pool::PoolRef;
+use crate::pool_ref::PoolRef;
 
 /// Pieces begin at a multiple of this, so that no two share a cache line.
 ///

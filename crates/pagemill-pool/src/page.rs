@@ -8,7 +8,8 @@ use pagemill::{Page, PageSource, Returning, SharedPage, TakeBack};
 
 use crate::block::{Block, BlockBytes};
 use crate::dma::{DmaAddr, DmaMapper};
-use crate::pool::{Home, Item, PagePool, PoolRef};
+use crate::pool::{Item, PagePool};
+use crate::pool_ref::{Home, PoolRef};
 
 /// A page of a pool and the right to use it; dropping it recycles it.
 ///

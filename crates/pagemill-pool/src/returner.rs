@@ -5,7 +5,8 @@ use arrayvec::ArrayVec;
 use crate::block::Block;
 use crate::dma::DmaMapper;
 use crate::page::PoolPage;
-use crate::pool::{BATCH, Batch, Item, PagePool, PoolRef};
+use crate::pool::{BATCH, Batch, Item, PagePool};
+use crate::pool_ref::PoolRef;
 
 /// Returns pages to a pool through its ring; can be cloned, shared and sent.
 ///

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::ledger::Holder;
-use crate::pool::PoolRef;
+use crate::pool_ref::PoolRef;
 
 /// A pool that is ending: it hands nothing out, and what comes back goes to the page allocator.
 ///

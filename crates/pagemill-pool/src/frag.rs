@@ -45,21 +45,21 @@ pub const FRAG_ALIGN: usize = 64;
 /// # Source
 /// `linux-6.12` `net/core/page_pool.c` `page_pool_alloc_frag_netmem`
 pub struct PoolFrags<R: PoolRef<Block: OwnsBytes>>(
-    Option<Returning<Carver<R::Block>, FragHome<R>>>,
+    Option<Returning<Carver<R::Block>, FragToPool<R>>>,
 );
 
 /// Some bytes of a page of a pool; dropping the last piece of a page recycles the page.
 ///
 /// Each piece has a clone of the [`PoolRef`] of its own: an `Arc` is counted for each.
-pub struct PoolFrag<R: PoolRef<Block: OwnsBytes>>(Returning<Fragment<R::Block>, FragHome<R>>);
+pub struct PoolFrag<R: PoolRef<Block: OwnsBytes>>(Returning<Fragment<R::Block>, FragToPool<R>>);
 
 /// Where the page of some pieces returns to, once they are back.
-struct FragHome<R: PoolRef> {
+struct FragToPool<R: PoolRef> {
     pool: R,
     mapping: <R::Mapper as DmaMapper>::Mapping,
 }
 
-impl<R: PoolRef> FragHome<R> {
+impl<R: PoolRef> FragToPool<R> {
     /// Returns what a device is told of the page whose first frame is `pfn`.
     fn dma_block(&self, pfn: Pfn) -> DmaBlock {
         DmaBlock { pfn, len_bytes: PAGE_SIZE << self.pool.pool().params().order.value() }
@@ -73,21 +73,21 @@ impl<R: PoolRef> FragHome<R> {
     }
 }
 
-impl<R: PoolRef> Clone for FragHome<R> {
+impl<R: PoolRef> Clone for FragToPool<R> {
     #[inline]
     fn clone(&self) -> Self {
         Self { pool: self.pool.clone(), mapping: self.mapping }
     }
 }
 
-impl<R: PoolRef<Block: OwnsBytes>> TakeBack<Fragment<R::Block>> for FragHome<R> {
+impl<R: PoolRef<Block: OwnsBytes>> TakeBack<Fragment<R::Block>> for FragToPool<R> {
     #[inline]
     fn take_back(&self, piece: Fragment<R::Block>) {
         self.put(piece.into_owner());
     }
 }
 
-impl<R: PoolRef<Block: OwnsBytes>> TakeBack<Carver<R::Block>> for FragHome<R> {
+impl<R: PoolRef<Block: OwnsBytes>> TakeBack<Carver<R::Block>> for FragToPool<R> {
     fn take_back(&self, carver: Carver<R::Block>) {
         self.put(carver.into_owner());
     }
@@ -141,7 +141,7 @@ impl<R: PoolRef<Block: OwnsBytes>> PoolFrags<R> {
         }
         // If pieces of it are out, it stays at hand in case there is no other: fewer bytes may fit.
         let ((block, mapping), pool) = owner.alloc()?.into_owned().into_parts();
-        let home = FragHome { pool: pool.0, mapping };
+        let home = FragToPool { pool: pool.0, mapping };
         let carver = Carver::new(ManuallyDrop::into_inner(block));
         carve(self.0.insert(Returning::new(carver, home)), len)
     }
@@ -150,7 +150,7 @@ impl<R: PoolRef<Block: OwnsBytes>> PoolFrags<R> {
 /// Hands out some bytes of a page.
 #[inline]
 fn carve<R: PoolRef<Block: OwnsBytes>>(
-    carver: &mut Returning<Carver<R::Block>, FragHome<R>>,
+    carver: &mut Returning<Carver<R::Block>, FragToPool<R>>,
     len: usize,
 ) -> Option<PoolFrag<R>> {
     let piece = carver.carve(len, FRAG_ALIGN)?;
@@ -173,7 +173,7 @@ impl<R: PoolRef<Block: OwnsBytes>> PoolOwner<R> {
 
     /// Takes back a page that was in pieces, if there is one.
     #[inline]
-    fn put_block(&mut self, block: Option<R::Block>, home: FragHome<R>) {
+    fn put_block(&mut self, block: Option<R::Block>, home: FragToPool<R>) {
         if let Some(block) = block {
             self.put(PoolPage::new((ManuallyDrop::new(block), home.mapping), home.pool));
         }

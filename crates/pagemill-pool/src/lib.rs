@@ -62,7 +62,7 @@
 //!   and all that one poll may drop meanwhile.
 //! - `in-flight`: a page is counted as in flight from when it comes from the page allocator until
 //!   it goes back, wherever it is meanwhile; so zero means that every page is accounted for.
-//! - `ring-emptied` (`intake.rs`): once the pool has ended and no thread is returning a page, the ring is
+//! - `ring-emptied` (`recycle_ring.rs`): once the pool has ended and no thread is returning a page, the ring is
 //!   empty.
 //! - `mapped-not-freed` (`pool.rs`): a page that is mapped for a device does not reach the page allocator,
 //!   also where the mapper panics: it is leaked, and stays in flight.
@@ -78,7 +78,6 @@ extern crate std;
 mod block;
 mod dma;
 mod frag;
-mod intake;
 mod ledger;
 mod owner;
 mod page;
@@ -86,6 +85,7 @@ mod params;
 mod pool;
 mod pool_ref;
 mod provider;
+mod recycle_ring;
 mod returner;
 mod shutdown;
 mod stats;

@@ -10,11 +10,11 @@ use pagemill::{Gfp, NodeId, Order, PageSource, Stack};
 
 use crate::block::{Block, Request};
 use crate::dma::{DmaBlock, DmaMapper};
-use crate::intake::{RESERVE, TRACKED};
 use crate::page::PoolPage;
 use crate::params::{PP_ALLOC_CACHE_REFILL, PP_ALLOC_CACHE_SIZE};
 use crate::pool::{Item, PagePool, Unfit};
 use crate::pool_ref::PoolRef;
+use crate::recycle_ring::{RESERVE, TRACKED};
 use crate::returner::{self, Returner};
 use crate::shutdown::Draining;
 use crate::stats::{AllocStats, PoolStats};
@@ -353,7 +353,7 @@ impl<R: PoolRef> PoolOwner<R> {
     fn recycle_to_ring(&mut self, item: Item<R::Block, R::Mapper>) {
         let pool = self.pool.pool();
         self.tally.cache_full += 1;
-        if let Err(item) = pool.intake().push(item) {
+        if let Err(item) = pool.ring().push(item) {
             pool.release(item);
         }
         // The pool has not ended: its owner is here.
@@ -370,7 +370,7 @@ impl<R: PoolRef> PoolOwner<R> {
         let node = if self.is_mixed { self.wanted_node() } else { None };
         let pool = self.pool.pool();
         let check = pool.check_reuse(&item.0, node);
-        self.is_special = self.is_mixed || pool.intake().special() & RESERVE != 0;
+        self.is_special = self.is_mixed || pool.ring().special() & RESERVE != 0;
         match check {
             Ok(()) => self.recycle(item, used),
             Err(unfit) => self.give_up(item, unfit),
@@ -404,14 +404,14 @@ impl<R: PoolRef> PoolOwner<R> {
         debug_assert!(self.cache.is_empty(), "a cache that is not empty is not refilled");
         let pool = self.pool.pool();
         // Without becoming the ring's consumer, which is an atomic operation.
-        if pool.intake().is_empty() {
+        if pool.ring().is_empty() {
             self.tally.empty += 1;
             return None;
         }
         let node = self.note_node();
         let pool = self.pool.pool();
         let mut stranger = None;
-        if let Some(mut drain) = pool.intake().drain() {
+        if let Some(mut drain) = pool.ring().drain() {
             match node {
                 // With one node, the check when they returned is enough.
                 None => _ = drain.pop_into(PP_ALLOC_CACHE_REFILL, &mut self.cache),
@@ -459,7 +459,7 @@ impl<R: PoolRef> PoolOwner<R> {
         }
         // Before they are mapped: a block that is leaked because the mapper panics stays in flight. At
         // most 64.
-        pool.intake().hold(u32::try_from(filled).unwrap_or(u32::MAX));
+        pool.ring().hold(u32::try_from(filled).unwrap_or(u32::MAX));
         let mut is_mixed = false;
         let mut obtained = Obtained { pool, slots: self.slots[..filled].iter_mut() };
         for block in obtained.by_ref() {
@@ -498,7 +498,7 @@ impl<R: PoolRef> PoolOwner<R> {
             return None;
         }
         let block = self.slots[0].take()?;
-        pool.intake().hold(1);
+        pool.ring().hold(1);
         // Before it is noted: nothing stays in the ledger if the mapper refuses or panics.
         let item = pool.map(block)?;
         if !pool.note_reserve(&item.0) {
@@ -568,7 +568,7 @@ impl<R: PoolRef> Drop for PoolOwner<R> {
             }
         }
         let pool = self.pool.pool();
-        pool.intake().close();
+        pool.ring().close();
         let scrub = Scrub { pool, cache: &mut self.cache };
         pool.release_all(&mut *scrub.cache);
     }

@@ -9,7 +9,7 @@ use pagemill::{Page, PageSource, Returning, SharedPage, TakeBack};
 use crate::block::{Block, BlockBytes};
 use crate::dma::{DmaAddr, DmaMapper};
 use crate::pool::{Item, PagePool};
-use crate::pool_ref::{Home, PoolRef};
+use crate::pool_ref::{PoolRef, ToPool};
 
 /// A page of a pool and the right to use it; dropping it recycles it.
 ///
@@ -22,12 +22,13 @@ use crate::pool_ref::{Home, PoolRef};
 pub struct PoolPage<R: PoolRef>(Owned<R>);
 
 /// What a page of a pool is made of.
-pub(crate) type Owned<R> = Returning<Item<<R as PoolRef>::Block, <R as PoolRef>::Mapper>, Home<R>>;
+pub(crate) type Owned<R> =
+    Returning<Item<<R as PoolRef>::Block, <R as PoolRef>::Mapper>, ToPool<R>>;
 
 impl<R: PoolRef> PoolPage<R> {
     #[inline]
     pub(crate) fn new(item: Item<R::Block, R::Mapper>, pool: R) -> Self {
-        Self(Returning::new(item, Home(pool)))
+        Self(Returning::new(item, ToPool(pool)))
     }
 
     #[inline]
@@ -71,7 +72,7 @@ impl<R: PoolRef> PoolPage<R> {
     /// # Source
     /// `linux-6.12` `net/core/page_pool.c` `page_pool_release_page` of earlier versions
     pub fn detach(self) -> R::Block {
-        let (item, Home(pool)) = self.0.into_parts();
+        let (item, ToPool(pool)) = self.0.into_parts();
         pool.pool().detach(item)
     }
 }
@@ -114,7 +115,7 @@ impl<R: PoolRef> fmt::Debug for PoolPage<R> {
 ///
 /// # Source
 /// `linux-6.12` `net/core/page_pool.c` `__page_pool_put_page`
-pub struct SharedPoolPage<R, S>(Returning<SharedItem<R, S>, SharedHome<R>>)
+pub struct SharedPoolPage<R, S>(Returning<SharedItem<R, S>, SharedToPool<R>>)
 where
     R: PoolRef<Block = Page<S>>,
     S: PageSource;
@@ -122,7 +123,7 @@ where
 type SharedItem<R, S> = (SharedPage<S>, <<R as PoolRef>::Mapper as DmaMapper>::Mapping);
 
 /// Where the pool's share of a page returns to.
-struct SharedHome<R>(R);
+struct SharedToPool<R>(R);
 
 impl<R, S> PoolPage<R>
 where
@@ -132,9 +133,9 @@ where
     /// Makes the page one that can be shared.
     #[must_use]
     pub fn share(self) -> SharedPoolPage<R, S> {
-        let ((page, mapping), Home(pool)) = self.0.into_parts();
+        let ((page, mapping), ToPool(pool)) = self.0.into_parts();
         let page = ManuallyDrop::into_inner(page);
-        SharedPoolPage(Returning::new((page.share(), mapping), SharedHome(pool)))
+        SharedPoolPage(Returning::new((page.share(), mapping), SharedToPool(pool)))
     }
 }
 
@@ -150,7 +151,7 @@ where
     }
 }
 
-impl<R, S> TakeBack<SharedItem<R, S>> for SharedHome<R>
+impl<R, S> TakeBack<SharedItem<R, S>> for SharedToPool<R>
 where
     R: PoolRef<Block = Page<S>>,
     S: PageSource,

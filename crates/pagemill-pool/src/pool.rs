@@ -11,10 +11,10 @@ use pagemill::{Folio, NodeId, PAGE_SIZE, Page, PageSource, Pfn, Platform};
 
 use crate::block::{Block, Request};
 use crate::dma::{DmaBlock, DmaMapper, NoDma};
-use crate::intake::{CLOSING, Intake, RESERVE, TRACKED};
 use crate::ledger::{Holder, Ledger};
 use crate::params::{PoolError, PoolParams};
 use crate::provider::MemoryProvider;
+use crate::recycle_ring::{CLOSING, RESERVE, RecycleRing, TRACKED};
 use crate::stats::{PoolStats, RecycleStats};
 use crate::sync::{AtomicBool, Ordering};
 
@@ -30,7 +30,7 @@ pub struct PagePool<B: Block, M: DmaMapper = NoDma> {
     source: B::Source,
     mapper: M,
     provider: Option<Box<dyn MemoryProvider<B> + Send + Sync>>,
-    intake: Intake<Item<B, M>>,
+    ring: RecycleRing<Item<B, M>>,
     ledger: Ledger,
     owned: AtomicBool,
 }
@@ -113,18 +113,18 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
     /// in the ring and in the owner's cache, and those that were leaked because a [`DmaMapper`] panicked.
     /// Negative if more came back than went out.
     pub fn inflight(&self) -> i32 {
-        self.intake.inflight()
+        self.ring.inflight()
     }
 
     /// Returns how many pages are in the ring; a snapshot.
     pub(crate) fn nr_in_ring(&self) -> usize {
-        self.intake.nr_in_ring()
+        self.ring.nr_in_ring()
     }
 
     /// Returns what was counted where pages return; the rest is counted by
     /// [`PoolOwner::stats`](crate::PoolOwner::stats).
     pub fn stats(&self) -> PoolStats {
-        let (ring, ring_full, released_refcnt) = self.intake.counts();
+        let (ring, ring_full, released_refcnt) = self.ring.counts();
         let recycle = RecycleStats { ring, ring_full, released_refcnt, ..RecycleStats::default() };
         PoolStats { recycle, ..PoolStats::default() }
     }
@@ -141,7 +141,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
             source,
             mapper,
             provider: None,
-            intake: Intake::new(params.ring_size()),
+            ring: RecycleRing::new(params.ring_size()),
             ledger: Ledger::default(),
             owned: AtomicBool::new(false),
         })
@@ -168,8 +168,8 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         self.platform().is_abandoned()
     }
 
-    pub(crate) fn intake(&self) -> &Intake<Item<B, M>> {
-        &self.intake
+    pub(crate) fn ring(&self) -> &RecycleRing<Item<B, M>> {
+        &self.ring
     }
 
     /// Makes the caller the owner, if there never was one; `tracked` if it notes who has pages.
@@ -177,7 +177,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         // Relaxed: the owner brings all that it writes along.
         let is_free = !self.owned.swap(true, Ordering::Relaxed);
         if is_free {
-            self.intake.set_special(tracked);
+            self.ring.set_special(tracked);
         }
         is_free
     }
@@ -257,7 +257,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
     /// for its node, too.
     #[inline]
     pub(crate) fn check_reuse(&self, block: &B, node: Option<NodeId>) -> Result<(), Unfit> {
-        if self.intake.special() != 0 {
+        if self.ring.special() != 0 {
             self.note_return(block.first())?;
         }
         match node {
@@ -270,7 +270,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
     #[inline]
     pub(crate) fn put(&self, item: Item<B, M>) {
         // Out of line: it is rare.
-        if self.intake.special() != 0 {
+        if self.ring.special() != 0 {
             return self.put_special(item);
         }
         self.put_fit(item);
@@ -289,7 +289,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
     #[inline]
     fn put_fit(&self, item: Item<B, M>) {
         self.sync_for_device(&item, usize::MAX);
-        match self.intake.push(item) {
+        match self.ring.push(item) {
             Ok(()) => self.look_again(),
             Err(item) => self.release(item),
         }
@@ -300,7 +300,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
     /// # Source
     /// `linux-6.12` `net/core/page_pool.c` `page_pool_put_page_bulk`
     pub(crate) fn put_batch(&self, batch: &mut Batch<B, M>) {
-        if self.intake.special() != 0 {
+        if self.ring.special() != 0 {
             let mut kept = Batch::<B, M>::new();
             for item in batch.drain(..) {
                 match self.check_reuse(&item.0, None) {
@@ -313,8 +313,8 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         batch.iter().for_each(|item| self.sync_for_device(item, usize::MAX));
         let nr = batch.len();
         let mut items = batch.drain(..);
-        if nr > 0 && self.intake.push_bulk(nr, &mut items) < nr {
-            self.intake.count_ring_full();
+        if nr > 0 && self.ring.push_bulk(nr, &mut items) < nr {
+            self.ring.count_ring_full();
             self.release_all(items);
         }
         self.look_again();
@@ -332,25 +332,25 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
                 self.0.look_again();
             }
         }
-        if self.intake.special() != 0 {
+        if self.ring.special() != 0 {
             return 0;
         }
         let _look = LookAgain(self);
         let mut synced = items.inspect(|item| self.sync_for_device(item, usize::MAX));
-        self.intake.push_bulk(nr, &mut synced)
+        self.ring.push_bulk(nr, &mut synced)
     }
 
     /// Empties the ring if the pool ended while the caller put something into it: `ring-emptied`.
     #[inline]
     pub(crate) fn look_again(&self) {
-        if self.intake.has_closed() {
+        if self.ring.has_closed() {
             self.scrub();
         }
     }
 
     /// Gives pages back to where they came from, although they might be recycled.
     pub(crate) fn release_batch(&self, batch: &mut Batch<B, M>) {
-        if self.intake.special() != 0 {
+        if self.ring.special() != 0 {
             batch.iter().for_each(|item| _ = self.forget(item.0.first()));
         }
         self.release_all(batch.drain(..));
@@ -360,9 +360,9 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
     #[cold]
     #[inline(never)]
     fn note_return(&self, pfn: Pfn) -> Result<(), Unfit> {
-        let special = self.intake.special();
+        let special = self.ring.special();
         if special & (TRACKED | RESERVE) != 0 && self.forget(pfn) {
-            self.intake.count_refcnt();
+            self.ring.count_refcnt();
             return Err(Unfit::Reserve);
         }
         if special & CLOSING != 0 { Err(Unfit::Closing) } else { Ok(()) }
@@ -376,7 +376,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
     /// Notes that a page came from the reserve; false if too many of them are out.
     #[cold]
     pub(crate) fn note_reserve(&self, block: &B) -> bool {
-        let then = || self.intake.set_special(RESERVE);
+        let then = || self.ring.set_special(RESERVE);
         self.ledger.note_reserve(self.platform(), block.first(), then)
     }
 
@@ -384,26 +384,26 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
     /// reserve.
     #[cold]
     pub(crate) fn forget(&self, pfn: Pfn) -> bool {
-        self.ledger.forget(self.platform(), pfn, || self.intake.clear_special(RESERVE))
+        self.ledger.forget(self.platform(), pfn, || self.ring.clear_special(RESERVE))
     }
 
     /// Takes a page out of the pool; it is its holder's alone from then on.
     pub(crate) fn detach(&self, item: Item<B, M>) -> B {
-        if self.intake.special() != 0 {
+        if self.ring.special() != 0 {
             self.forget(item.0.first());
         }
         if M::MAPS && self.is_abandoned() {
             return ManuallyDrop::into_inner(item.0);
         }
         let block = self.unmap(item);
-        self.intake.release(1);
+        self.ring.release(1);
         block
     }
 
     /// Gives up a page of one frame that others still have a share of.
     #[cold]
     pub(crate) fn forget_shared(&self, pfn: Pfn, mapping: M::Mapping) {
-        if self.intake.special() != 0 {
+        if self.ring.special() != 0 {
             self.forget(pfn);
         }
         if self.is_abandoned() {
@@ -411,8 +411,8 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         }
         let block = DmaBlock { pfn, len_bytes: PAGE_SIZE };
         self.mapper.unmap(block, mapping, self.params.dma.direction);
-        self.intake.count_refcnt();
-        self.intake.release(1);
+        self.ring.count_refcnt();
+        self.ring.release(1);
     }
 
     /// Ends the mapping of a page; the page is leaked if the mapper panics (`mapped-not-freed`).
@@ -473,11 +473,11 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         struct Rest<'p, B: Block, M: DmaMapper>(&'p PagePool<B, M>);
         impl<B: Block, M: DmaMapper> Drop for Rest<'_, B, M> {
             fn drop(&mut self) {
-                self.0.intake.scrub(|batch: Batch<B, M>| self.0.release_all(batch));
+                self.0.ring.scrub(|batch: Batch<B, M>| self.0.release_all(batch));
             }
         }
         let _rest = Rest(self);
-        self.intake.scrub(|batch: Batch<B, M>| self.release_all(batch));
+        self.ring.scrub(|batch: Batch<B, M>| self.release_all(batch));
     }
 }
 
@@ -508,7 +508,7 @@ struct Released<'p, B: Block, M: DmaMapper> {
 impl<B: Block, M: DmaMapper> Drop for Released<'_, B, M> {
     #[inline]
     fn drop(&mut self) {
-        self.pool.intake.release(self.nr);
+        self.pool.ring.release(self.nr);
     }
 }
 

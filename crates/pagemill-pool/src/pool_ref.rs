@@ -172,9 +172,9 @@ impl<T: NamedPool> PoolRef for Named<T> {
 
 /// Where a page of a pool returns to when it is dropped.
 #[derive(Clone, Debug)]
-pub(crate) struct Home<R>(pub(crate) R);
+pub(crate) struct ToPool<R>(pub(crate) R);
 
-impl<R: PoolRef> TakeBack<Item<R::Block, R::Mapper>> for Home<R> {
+impl<R: PoolRef> TakeBack<Item<R::Block, R::Mapper>> for ToPool<R> {
     #[inline]
     fn take_back(&self, item: Item<R::Block, R::Mapper>) {
         self.0.pool().put(item);

@@ -16,7 +16,7 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 /// so, it empties the ring ([`scrub`](Self::scrub)). The owner empties the ring when it ends the pool. A
 /// fence on each side guarantees that one of the two finds the value.
 #[derive(Debug)]
-pub(crate) struct Intake<T> {
+pub(crate) struct RecycleRing<T> {
     ring: Ring<T>,
     /// Reasons to leave the hot path.
     special: AtomicU32,
@@ -41,7 +41,7 @@ pub(crate) const TRACKED: u32 = 1 << 1;
 /// Some page that is out came from the reserve.
 pub(crate) const RESERVE: u32 = 1 << 2;
 
-impl<T> Intake<T> {
+impl<T> RecycleRing<T> {
     pub(crate) fn new(ring_size: usize) -> Self {
         Self {
             ring: Ring::new(ring_size),
@@ -192,24 +192,24 @@ mod tests {
 
     #[test]
     fn counters_may_wrap() {
-        let intake = Intake::<()>::new(1);
+        let ring = RecycleRing::<()>::new(1);
         for _ in 0..5 {
-            intake.hold(u32::MAX / 2);
-            intake.release(u32::MAX / 2);
+            ring.hold(u32::MAX / 2);
+            ring.release(u32::MAX / 2);
         }
-        assert_eq!(intake.inflight(), 0);
-        intake.hold(7);
-        assert_eq!(intake.inflight(), 7);
-        intake.release(8);
-        assert_eq!(intake.inflight(), -1, "one too many shows");
+        assert_eq!(ring.inflight(), 0);
+        ring.hold(7);
+        assert_eq!(ring.inflight(), 7);
+        ring.release(8);
+        assert_eq!(ring.inflight(), -1, "one too many shows");
     }
 
     #[test]
     fn a_full_ring_is_counted() {
-        let intake = Intake::new(3);
-        assert_eq!(intake.push_bulk(10, &mut (0..)), 3);
-        assert_eq!(intake.push(10), Err(10));
-        assert_eq!(intake.counts(), (3, 1, 0));
+        let ring = RecycleRing::new(3);
+        assert_eq!(ring.push_bulk(10, &mut (0..)), 3);
+        assert_eq!(ring.push(10), Err(10));
+        assert_eq!(ring.counts(), (3, 1, 0));
     }
 }
 
@@ -223,23 +223,23 @@ mod loom_tests {
     use super::*;
 
     /// Releases the values in the ring, as the pool does.
-    fn scrub(intake: &Intake<u32>, freed: &mut Vec<u32>) {
-        intake.scrub::<4>(|values| {
-            intake.release(u32::try_from(values.len()).unwrap());
+    fn scrub(ring: &RecycleRing<u32>, freed: &mut Vec<u32>) {
+        ring.scrub::<4>(|values| {
+            ring.release(u32::try_from(values.len()).unwrap());
             freed.extend(values);
         });
     }
 
     /// Returns a value as a returner does.
-    fn put(intake: &Intake<u32>, value: u32) -> Vec<u32> {
+    fn put(ring: &RecycleRing<u32>, value: u32) -> Vec<u32> {
         let mut freed = Vec::new();
-        let pushed = if intake.special() & CLOSING != 0 { Err(value) } else { intake.push(value) };
+        let pushed = if ring.special() & CLOSING != 0 { Err(value) } else { ring.push(value) };
         match pushed {
-            Ok(()) if intake.has_closed() => scrub(intake, &mut freed),
+            Ok(()) if ring.has_closed() => scrub(ring, &mut freed),
             Ok(()) => {}
             Err(value) => {
                 freed.push(value);
-                intake.release(1);
+                ring.release(1);
             }
         }
         freed
@@ -250,21 +250,21 @@ mod loom_tests {
     fn pages_that_come_back_during_a_shutdown_are_all_found() {
         for ring_size in [1, 2] {
             loom::model(move || {
-                let intake = Arc::new(Intake::new(ring_size));
-                intake.hold(2);
+                let ring = Arc::new(RecycleRing::new(ring_size));
+                ring.hold(2);
                 let threads = [1, 2].map(|value| {
-                    let intake = Arc::clone(&intake);
-                    thread::spawn(move || put(&intake, value))
+                    let ring = Arc::clone(&ring);
+                    thread::spawn(move || put(&ring, value))
                 });
-                intake.close();
+                ring.close();
                 let mut freed = Vec::new();
-                scrub(&intake, &mut freed);
-                assert!((0..=2).contains(&intake.inflight()));
+                scrub(&ring, &mut freed);
+                assert!((0..=2).contains(&ring.inflight()));
                 for thread in threads {
                     freed.extend(thread.join().unwrap());
                 }
                 freed.sort_unstable();
-                assert_eq!((freed, intake.inflight()), (Vec::from([1, 2]), 0));
+                assert_eq!((freed, ring.inflight()), (Vec::from([1, 2]), 0));
             });
         }
     }

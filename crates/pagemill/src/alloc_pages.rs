@@ -14,7 +14,7 @@ use crate::page::list::{Listable, PageList};
 use crate::page::page::{Folio, Page};
 use crate::page::page_vec::PageVec;
 use crate::page::source::PageSource;
-use crate::page_alloc::slow::Ask;
+use crate::page_alloc::slow::BlockRequest;
 
 /// Allocation and bulk release, for whatever reaches an allocator.
 ///
@@ -65,8 +65,10 @@ pub trait AllocPages: PageSource {
     #[inline]
     #[track_caller]
     fn alloc_pages(self, gfp: Gfp, order: Order) -> Option<Folio<Self>> {
-        let raw =
-            self.allocator().alloc_block(&Ask::new(gfp, None, order, Location::caller())).ok()?;
+        let raw = self
+            .allocator()
+            .alloc_block(&BlockRequest::new(gfp, None, order, Location::caller()))
+            .ok()?;
         Some(Folio::new(self, raw))
     }
 
@@ -79,7 +81,7 @@ pub trait AllocPages: PageSource {
     fn alloc_pages_node(self, node: NodeId, gfp: Gfp, order: Order) -> Option<Folio<Self>> {
         let raw = self
             .allocator()
-            .alloc_block(&Ask::new(gfp, Some(node), order, Location::caller()))
+            .alloc_block(&BlockRequest::new(gfp, Some(node), order, Location::caller()))
             .ok()?;
         Some(Folio::new(self, raw))
     }

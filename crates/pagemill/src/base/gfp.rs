@@ -139,7 +139,7 @@ bitflags! {
 
 impl Gfp {
     /// The flags that decide about zone and kind of page: the lowest five bits.
-    pub(crate) const ROUTE: Self = Self::DMA
+    pub(crate) const HOT_ZONE: Self = Self::DMA
         .union(Self::HIGHMEM)
         .union(Self::DMA32)
         .union(Self::MOVABLE)

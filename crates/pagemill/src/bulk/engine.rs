@@ -6,7 +6,7 @@ use crate::base::policy::NodeMask;
 use crate::base::raw_page::{Class, RawPage};
 use crate::base::shortage::Shortage;
 use crate::base::units::{NodeId, Order};
-use crate::page_alloc::allocator::{PAGES_PER_HOLD, PageAllocator, Pinned, Request, Site};
+use crate::page_alloc::allocator::{AllocContext, PAGES_PER_HOLD, PageAllocator, Pinned, Site};
 use crate::page_alloc::slow_path_flags::TRACE;
 use crate::percpu::batch::Batch;
 use crate::platform::platform::Platform;
@@ -61,16 +61,16 @@ impl<P: Platform> PageAllocator<P> {
         if nodes == NodeMask::ALL && self.move_ready(&pinned, gfp, node, wanted, sink) {
             return wanted.new;
         }
-        let request = self.request(&pinned, gfp, node).on(nodes);
-        let Some(zone) = self.bulk_zone(&request, wanted.claim) else { return 0 };
+        let context = self.context(&pinned, gfp, node).on(nodes);
+        let Some(zone) = self.bulk_zone(&context, wanted.claim) else { return 0 };
         if sink.is_slow() {
             drop(pinned);
-            return self.alloc_bulk_slowly(&request, zone, wanted.new, sink);
+            return self.alloc_bulk_slowly(&context, zone, wanted.new, sink);
         }
         let mut done = 0;
         loop {
             let nr = (wanted.new - done).min(PAGES_PER_HOLD);
-            let moved = self.move_pages(&pinned, &request, zone, nr, sink);
+            let moved = self.move_pages(&pinned, &context, zone, nr, sink);
             done += moved;
             if moved < nr || done == wanted.new {
                 return done;
@@ -90,14 +90,14 @@ impl<P: Platform> PageAllocator<P> {
         wanted: Wanted,
         sink: &mut impl Sink,
     ) -> bool {
-        let Some(route) = pinned.route(gfp, node) else { return false };
+        let Some(hot_zone) = pinned.hot_zone(gfp, node) else { return false };
         let nr = wanted.new;
-        if nr > PAGES_PER_HOLD || sink.is_slow() || !route.admits(wanted.claim) {
+        if nr > PAGES_PER_HOLD || sink.is_slow() || !hot_zone.admits(wanted.claim) {
             return false;
         }
         let Some(mut lists) = pinned.lists() else { return false };
         // SAFETY: 1. of this CPU: both are of `pinned`.
-        let mut list = unsafe { lists.list_at(route.slot) };
+        let mut list = unsafe { lists.list_at(hot_zone.slot) };
         if list.count() < nr {
             return false;
         }
@@ -110,7 +110,7 @@ impl<P: Platform> PageAllocator<P> {
     #[cold]
     fn alloc_bulk_slowly(
         &self,
-        request: &Request,
+        context: &AllocContext,
         zone: &'static Zone,
         nr: usize,
         sink: &mut impl Sink,
@@ -119,7 +119,7 @@ impl<P: Platform> PageAllocator<P> {
         while done < nr {
             let wanted = (nr - done).min(Batch::CAPACITY);
             let mut batch = Batch::new();
-            let moved = self.move_pages(&self.pin(), request, zone, wanted, &mut batch);
+            let moved = self.move_pages(&self.pin(), context, zone, wanted, &mut batch);
             sink.accept(batch.as_slice());
             done += moved;
             if moved < wanted {
@@ -142,18 +142,18 @@ impl<P: Platform> PageAllocator<P> {
         nr: usize,
         sink: &mut impl Sink,
     ) -> usize {
-        let request = self.request(&self.pin(), gfp, node).on(nodes);
+        let context = self.context(&self.pin(), gfp, node).on(nodes);
         let mut done = 0;
-        for zone in self.eligible(&request) {
+        for zone in self.eligible(&context) {
             if done == nr {
                 break;
             }
             let left = nr - done;
-            if zone.marks.bulk_ok(zone.nr_free(), 0, request.highest()) {
+            if zone.marks.bulk_ok(zone.nr_free(), 0, context.highest()) {
                 done += if sink.is_slow() {
-                    self.alloc_bulk_slowly(&request, zone, left, sink)
+                    self.alloc_bulk_slowly(&context, zone, left, sink)
                 } else {
-                    self.alloc_bulk_at_once(&request, zone, left, sink)
+                    self.alloc_bulk_at_once(&context, zone, left, sink)
                 };
             }
         }
@@ -163,7 +163,7 @@ impl<P: Platform> PageAllocator<P> {
     /// Moves up to `nr` pages of one zone to a sink that takes them while the lists are held.
     fn alloc_bulk_at_once(
         &self,
-        request: &Request,
+        context: &AllocContext,
         zone: &'static Zone,
         nr: usize,
         sink: &mut impl Sink,
@@ -171,7 +171,7 @@ impl<P: Platform> PageAllocator<P> {
         let mut done = 0;
         while done < nr {
             let wanted = (nr - done).min(PAGES_PER_HOLD);
-            let moved = self.move_pages(&self.pin(), request, zone, wanted, sink);
+            let moved = self.move_pages(&self.pin(), context, zone, wanted, sink);
             done += moved;
             if moved < wanted {
                 break;
@@ -185,15 +185,15 @@ impl<P: Platform> PageAllocator<P> {
     fn move_pages(
         &self,
         pinned: &Pinned<'_, P>,
-        request: &Request,
+        context: &AllocContext,
         zone: &'static Zone,
         nr: usize,
         sink: &mut impl Sink,
     ) -> usize {
         let Some(mut lists) = pinned.lists() else {
-            return self.move_from_zone(request, zone, nr, sink);
+            return self.move_from_zone(context, zone, nr, sink);
         };
-        let id = zone.list(request.migratetype());
+        let id = zone.list(context.migratetype());
         let mut left = nr;
         let mut kept = lists.list(id.index()).remnant(nr);
         loop {
@@ -207,8 +207,8 @@ impl<P: Platform> PageAllocator<P> {
                 break;
             }
             let marks = &zone.marks;
-            let spare = marks.spare(zone.nr_free(), Mark::Low, request.highest());
-            if self.refill(&mut lists, zone, request.migratetype(), spare) == 0 {
+            let spare = marks.spare(zone.nr_free(), Mark::Low, context.highest());
+            if self.refill(&mut lists, zone, context.migratetype(), spare) == 0 {
                 if kept == 0 {
                     break;
                 }
@@ -216,7 +216,7 @@ impl<P: Platform> PageAllocator<P> {
             }
         }
         let moved = (nr - left) as u64;
-        self.count_alloc(lists.zone_events(id.zone()), request, zone, moved, moved);
+        self.count_alloc(lists.zone_events(id.zone()), context, zone, moved, moved);
         nr - left
     }
 
@@ -224,7 +224,7 @@ impl<P: Platform> PageAllocator<P> {
     #[cold]
     fn move_from_zone(
         &self,
-        request: &Request,
+        context: &AllocContext,
         zone: &Zone,
         nr: usize,
         sink: &mut impl Sink,
@@ -232,16 +232,16 @@ impl<P: Platform> PageAllocator<P> {
         if self.platform().is_abandoned() {
             return 0;
         }
-        let class = Class::new(zone.list(request.migratetype()), Order::ZERO);
+        let class = Class::new(zone.list(context.migratetype()), Order::ZERO);
         let mut done = 0;
         while done < nr {
             // As a refill does, it leaves what the request must leave.
             let marks = &zone.marks;
-            let spare = marks.spare(zone.nr_free(), Mark::Low, request.highest());
+            let spare = marks.spare(zone.nr_free(), Mark::Low, context.highest());
             let spare = usize::try_from(spare).unwrap_or(usize::MAX);
             let wanted = (nr - done).min(Batch::CAPACITY).min(spare);
             let mut runs = Runs::new();
-            let (home, migratetype) = (request.home(), request.migratetype());
+            let (home, migratetype) = (context.home(), context.migratetype());
             let taken = zone.rmqueue_bulk(self.platform(), home, migratetype, wanted, &mut runs);
             if taken == 0 {
                 break;
@@ -252,7 +252,7 @@ impl<P: Platform> PageAllocator<P> {
             done += taken;
         }
         zone.count(self.platform(), |events| {
-            self.count_alloc(events, request, zone, done as u64, done as u64);
+            self.count_alloc(events, context, zone, done as u64, done as u64);
         });
         done
     }
@@ -290,7 +290,7 @@ impl<P: Platform, K: Sink> Sink for Finish<'_, P, K> {
     fn is_slow(&self) -> bool {
         self.gfp.contains(Gfp::ZERO)
             || !self.payer.account().is_none()
-            || self.allocator.special.any()
+            || self.allocator.slow_path_flags.any()
             || self.sink.is_slow()
     }
 }
@@ -340,7 +340,7 @@ impl<P: Platform> PageAllocator<P> {
         sink: &mut impl Sink,
         site: Site,
     ) -> Result<usize, Shortage> {
-        if gfp.intersects(Gfp::ZERO.union(Gfp::ACCOUNT)) || self.special.any() {
+        if gfp.intersects(Gfp::ZERO.union(Gfp::ACCOUNT)) || self.slow_path_flags.any() {
             return self.alloc_bulk_unusual(gfp, node, wanted, sink, site);
         }
         let done = self.alloc_bulk(gfp, node, NodeMask::ALL, wanted, sink);
@@ -360,7 +360,7 @@ impl<P: Platform> PageAllocator<P> {
         got: usize,
         short: Option<Shortage>,
     ) {
-        if got < wanted || self.special.has(TRACE) {
+        if got < wanted || self.slow_path_flags.has(TRACE) {
             let short = short.filter(|_| got < wanted);
             self.platform().trace(Event::BulkAlloc { gfp, order, wanted, got, short });
         }

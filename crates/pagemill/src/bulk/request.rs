@@ -14,7 +14,7 @@ use crate::page::list::{Listable, PageList};
 use crate::page::page::{Folio, Page};
 use crate::page::source::PageSource;
 use crate::page_alloc::allocator::{PAGES_PER_HOLD, PageAllocator, Site};
-use crate::page_alloc::slow::{Ask, COSTLY_ORDER};
+use crate::page_alloc::slow::{BlockRequest, COSTLY_ORDER};
 use crate::percpu::batch::Batch;
 use crate::platform::platform::Platform;
 use crate::zone::watermark::Mark;
@@ -407,7 +407,7 @@ impl<S: PageSource> Search<'_, S> {
             // Taken wherever it is found, as by anybody who does not wait.
             NodeMask::NONE
         } else {
-            allocator.nodes_of(&allocator.request_for(self.gfp, &self.request.policy))
+            allocator.nodes_of(&allocator.context_for(self.gfp, &self.request.policy))
         };
         let attempt = || {
             let short = self.attempt(nr, payer, got);
@@ -467,7 +467,7 @@ impl<S: PageSource> Search<'_, S> {
     /// Returns how many blocks the zones could give down to `mark` if nobody else had any.
     fn most(&self, mark: Mark) -> usize {
         let allocator = self.source.allocator();
-        let request = allocator.request_for(self.gfp, &self.request.policy);
+        let request = allocator.context_for(self.gfp, &self.request.policy);
         usize::try_from(allocator.most(&request, self.request.order, mark)).unwrap_or(usize::MAX)
     }
 
@@ -593,10 +593,10 @@ impl<S: PageSource> Search<'_, S> {
         let allocator = self.source.allocator();
         // Waiting is done for the whole request, not for each of its blocks.
         let gfp = gfp.difference(Gfp::NOFAIL);
-        let ask = Ask {
+        let ask = BlockRequest {
             nodes: share.nodes,
             stop: self.stop,
-            ..Ask::new(gfp, share.node, order, self.site)
+            ..BlockRequest::new(gfp, share.node, order, self.site)
         };
         match self.request.effort {
             Effort::Fast => allocator.take_fast(&ask),

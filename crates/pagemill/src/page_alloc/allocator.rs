@@ -23,15 +23,15 @@ use crate::memmap::page_owner::Owners;
 use crate::page_alloc::fault::Faults;
 use crate::page_alloc::setup::{self, Tables};
 use crate::page_alloc::shrinker::Shrinkers;
-use crate::page_alloc::slow_path_flags::{OWNERS, POISON, Special, TRACE};
-use crate::percpu::hot_zone::Route;
+use crate::page_alloc::slow_path_flags::{OWNERS, POISON, SlowPathFlags, TRACE};
+use crate::percpu::hot_zone::HotZone;
 use crate::percpu::percpu::{Lists, PerCpu};
 use crate::platform::platform::Platform;
 use crate::wait::queue::WaitQueue;
 use crate::zone::pageblock::Runs;
 use crate::zone::span::Span;
 use crate::zone::watermark::{Mark, MarkPolicy};
-use crate::zone::zone::{Home, Zone};
+use crate::zone::zone::{ShardHint, Zone};
 use crate::zone::zonelist::{ZoneList, position};
 
 /// A page allocator: zones of frames with a list of free pages for each CPU in front of them.
@@ -46,7 +46,7 @@ use crate::zone::zonelist::{ZoneList, position};
 /// request. Lock order: a CPU's lists, then one shard; never two of a kind.
 pub struct PageAllocator<P: Platform> {
     tables: Tables,
-    pub(crate) special: Special,
+    pub(crate) slow_path_flags: SlowPathFlags,
     pub(crate) faults: Faults,
     pub(crate) shrinkers: Shrinkers,
     pub(crate) queue: WaitQueue,
@@ -75,7 +75,7 @@ impl ListCloser {
 
 /// What a request comes down to.
 #[derive(Clone, Copy)]
-pub(crate) struct Request {
+pub(crate) struct AllocContext {
     migratetype: MigrateType,
     highest: ZoneKind,
     zones: &'static [u16],
@@ -83,7 +83,7 @@ pub(crate) struct Request {
     nodes: NodeMask,
     /// The node of the CPU that asked, and its number there.
     local: NodeId,
-    home: Home,
+    home: ShardHint,
 }
 
 /// The call that an allocation is made for.
@@ -139,10 +139,12 @@ impl<P: Platform> PageAllocator<P> {
         // SAFETY: 1. the metadata memory is ours: the caller's obligation.
         let tables = unsafe { setup::build(config, metadata, nr_cpus < max) }?;
         let on = |reason, is_on: bool| if is_on { reason } else { 0 };
-        let special = Special::new(on(OWNERS, config.page_owner) | on(POISON, config.poison));
+        let slow_path_flags =
+            SlowPathFlags::new(on(OWNERS, config.page_owner) | on(POISON, config.poison));
         let (faults, shrinkers, queue) = (Faults::new(), Shrinkers::new(), WaitQueue::new());
         let mark_policy = Lock::new(setup::mark_policy(config));
-        let allocator = Self { tables, special, faults, shrinkers, queue, mark_policy, platform };
+        let allocator =
+            Self { tables, slow_path_flags, faults, shrinkers, queue, mark_policy, platform };
         if config.poison {
             for zone in allocator.zones() {
                 // SAFETY: 1. owned: free frames are the allocator's, which nobody has been given.
@@ -210,8 +212,8 @@ impl<P: Platform> PageAllocator<P> {
     #[inline]
     pub fn look_for_tracers(&self) {
         let on = self.platform.traces_pages();
-        if on != self.special.has(TRACE) {
-            self.special.set(TRACE, on);
+        if on != self.slow_path_flags.has(TRACE) {
+            self.slow_path_flags.set(TRACE, on);
         }
     }
 
@@ -307,19 +309,19 @@ impl<P: Platform> PageAllocator<P> {
     /// # Panics
     /// If `node` is not one of the map's or the CPUs'.
     #[inline]
-    pub(crate) fn request(
+    pub(crate) fn context(
         &self,
         pinned: &Pinned<'_, P>,
         gfp: Gfp,
         node: Option<NodeId>,
-    ) -> Request {
+    ) -> AllocContext {
         let local = pinned.cpu.node;
         let highest = gfp.highest_zone();
         let node = node.unwrap_or(local);
         let zones = self.zonelist(node, highest).zones();
         let nodes = if gfp.contains(Gfp::THISNODE) { NodeMask::of(&[node]) } else { NodeMask::ALL };
         let home = pinned.cpu.home;
-        Request { migratetype: gfp.migratetype(), highest, zones, nodes, local, home }
+        AllocContext { migratetype: gfp.migratetype(), highest, zones, nodes, local, home }
     }
 
     #[inline]
@@ -342,24 +344,24 @@ impl<P: Platform> PageAllocator<P> {
     pub(crate) fn take_from_zones(
         &self,
         pinned: &Pinned<'_, P>,
-        request: &Request,
+        context: &AllocContext,
         order: Order,
         mark: Mark,
     ) -> Option<RawPage> {
-        for zone in self.eligible(request) {
+        for zone in self.eligible(context) {
             let marks = &zone.marks;
-            if !marks.ok(zone.nr_free(), order, mark, request.highest) {
+            if !marks.ok(zone.nr_free(), order, mark, context.highest) {
                 continue;
             }
             let ready = if order == Order::ZERO {
                 // Who may use the reserve takes no more of it than it needs: what is in a list,
                 // anybody may have.
-                let spare = marks.spare(zone.nr_free(), mark.at_least_min(), request.highest);
-                self.take_from_lists(pinned, request, zone, spare)
+                let spare = marks.spare(zone.nr_free(), mark.at_least_min(), context.highest);
+                self.take_from_lists(pinned, context, zone, spare)
             } else {
                 None
             };
-            let page = ready.or_else(|| self.take_from_zone(request, zone, order));
+            let page = ready.or_else(|| self.take_from_zone(context, zone, order));
             if page.is_some() {
                 return page;
             }
@@ -371,29 +373,29 @@ impl<P: Platform> PageAllocator<P> {
     #[inline]
     pub(crate) fn eligible(
         &self,
-        request: &Request,
+        context: &AllocContext,
     ) -> impl Iterator<Item = &'static Zone> + use<'_, P> {
-        let nodes = request.nodes;
-        let zones = request.zones.iter().map(|&index| self.zone(usize::from(index)));
+        let nodes = context.nodes;
+        let zones = context.zones.iter().map(|&index| self.zone(usize::from(index)));
         zones.filter(move |zone| nodes.contains(zone.facts.node))
     }
 
     /// Prepares a request for all nodes that may serve it, whichever it prefers.
-    pub(crate) fn request_for(&self, gfp: Gfp, policy: &Policy<'_>) -> Request {
+    pub(crate) fn context_for(&self, gfp: Gfp, policy: &Policy<'_>) -> AllocContext {
         let pinned = self.pin();
         let this_node = gfp.contains(Gfp::THISNODE);
         let nodes = if this_node { policy.nodes_named(pinned.cpu.node) } else { policy.nodes() };
-        self.request(&pinned, gfp.difference(Gfp::THISNODE), None).on(nodes)
+        self.context(&pinned, gfp.difference(Gfp::THISNODE), None).on(nodes)
     }
 
     /// Returns how many blocks of `order` a request's zones could give down to `mark` if nobody had
     /// any: whether the holes of a zone leave such blocks is not looked at.
-    pub(crate) fn most(&self, request: &Request, order: Order, mark: Mark) -> u64 {
+    pub(crate) fn most(&self, context: &AllocContext, order: Order, mark: Mark) -> u64 {
         let spare = |zone: &Zone| {
             // Reserved frames may be handed in.
-            zone.marks.spare(zone.facts.present, mark, request.highest)
+            zone.marks.spare(zone.facts.present, mark, context.highest)
         };
-        self.eligible(request).map(|zone| spare(zone) >> order.value()).sum()
+        self.eligible(context).map(|zone| spare(zone) >> order.value()).sum()
     }
 
     /// Checks the nodes that a policy spreads or puts pages on.
@@ -412,14 +414,14 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Returns the nodes of a request's zones.
-    pub(crate) fn nodes_of(&self, request: &Request) -> NodeMask {
-        self.eligible(request).fold(NodeMask::NONE, |nodes, zone| nodes.with(zone.facts.node))
+    pub(crate) fn nodes_of(&self, context: &AllocContext) -> NodeMask {
+        self.eligible(context).fold(NodeMask::NONE, |nodes, zone| nodes.with(zone.facts.node))
     }
 
     /// Returns the node of the zone that a request would rather have than all others.
     #[inline]
-    pub(crate) fn preferred(&self, request: &Request) -> Option<NodeId> {
-        request.zones.first().map(|&index| self.zone(usize::from(index)).facts.node)
+    pub(crate) fn preferred(&self, context: &AllocContext) -> Option<NodeId> {
+        context.zones.first().map(|&index| self.zone(usize::from(index)).facts.node)
     }
 
     /// Takes a page from this CPU's list for `zone`, refilling it if it is empty with some of the
@@ -431,32 +433,32 @@ impl<P: Platform> PageAllocator<P> {
     fn take_from_lists(
         &self,
         pinned: &Pinned<'_, P>,
-        request: &Request,
+        context: &AllocContext,
         zone: &'static Zone,
         spare: u64,
     ) -> Option<RawPage> {
         let mut lists = pinned.lists()?;
-        let id = zone.list(request.migratetype);
+        let id = zone.list(context.migratetype);
         let mut page = lists.list(id.index()).pop();
         if page.is_none() && spare > 0 {
-            self.refill(&mut lists, zone, request.migratetype, spare);
+            self.refill(&mut lists, zone, context.migratetype, spare);
             page = lists.list(id.index()).pop();
         }
         if page.is_some() {
-            self.count_alloc(lists.zone_events(id.zone()), request, zone, 1, 1);
+            self.count_alloc(lists.zone_events(id.zone()), context, zone, 1, 1);
         }
         page
     }
 
     /// Takes a block from `zone`, past the lists.
-    fn take_from_zone(&self, request: &Request, zone: &Zone, order: Order) -> Option<RawPage> {
+    fn take_from_zone(&self, context: &AllocContext, zone: &Zone, order: Order) -> Option<RawPage> {
         if self.platform.is_abandoned() {
             return None;
         }
-        let Request { home, migratetype, .. } = *request;
-        let count = |events: &_| self.count_alloc(events, request, zone, 0, 1);
+        let AllocContext { home, migratetype, .. } = *context;
+        let count = |events: &_| self.count_alloc(events, context, zone, 0, 1);
         let page = zone.rmqueue(&self.platform, home, migratetype, order, count)?;
-        self.platform.trace(zone.gave(request.migratetype, order, order.nr_pages(), false));
+        self.platform.trace(zone.gave(context.migratetype, order, order.nr_pages(), false));
         Some(page)
     }
 
@@ -467,17 +469,17 @@ impl<P: Platform> PageAllocator<P> {
     pub(crate) fn take_from_own_lists(
         &self,
         pinned: &Pinned<'_, P>,
-        request: &Request,
+        context: &AllocContext,
     ) -> Option<RawPage> {
         let mut lists = pinned.lists()?;
-        self.eligible(request).find_map(|zone| {
+        self.eligible(context).find_map(|zone| {
             // What a zone keeps from requests that could use a higher one, it keeps here too.
-            if zone.nr_free() < zone.marks.reserve(request.highest) {
+            if zone.nr_free() < zone.marks.reserve(context.highest) {
                 return None;
             }
-            let id = zone.list(request.migratetype);
+            let id = zone.list(context.migratetype);
             let page = lists.list(id.index()).pop()?;
-            self.count_alloc(lists.zone_events(id.zone()), request, zone, 1, 1);
+            self.count_alloc(lists.zone_events(id.zone()), context, zone, 1, 1);
             Some(page)
         })
     }
@@ -518,20 +520,20 @@ impl<P: Platform> PageAllocator<P> {
     pub(crate) fn count_alloc(
         &self,
         counters: &ZoneEvents,
-        request: &Request,
+        context: &AllocContext,
         zone: &Zone,
         pages: u64,
         events: u64,
     ) {
         counters.pgalloc.add(pages);
         let node = zone.facts.node;
-        if self.preferred(request) == Some(node) {
+        if self.preferred(context) == Some(node) {
             counters.numa_hit.add(events);
         } else {
             counters.numa_miss.add(events);
             counters.numa_foreign.add(events);
         }
-        if node == request.local {
+        if node == context.local {
             counters.numa_local.add(events);
         } else {
             counters.numa_other.add(events);
@@ -545,12 +547,16 @@ impl<P: Platform> PageAllocator<P> {
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `alloc_pages_bulk_noprof`
     #[inline]
-    pub(crate) fn bulk_zone(&self, request: &Request, nr_pages: usize) -> Option<&'static Zone> {
-        let mut zones = self.eligible(request).peekable();
+    pub(crate) fn bulk_zone(
+        &self,
+        context: &AllocContext,
+        nr_pages: usize,
+    ) -> Option<&'static Zone> {
+        let mut zones = self.eligible(context).peekable();
         let node = zones.peek()?.facts.node;
         zones.take_while(|zone| zone.facts.node == node).find(|zone| {
-            let limit = zone.marks.bulk_limit(request.highest);
-            zone.has_more_than(limit.saturating_add(nr_pages as u64), request.home)
+            let limit = zone.marks.bulk_limit(context.highest);
+            zone.has_more_than(limit.saturating_add(nr_pages as u64), context.home)
         })
     }
 
@@ -583,11 +589,11 @@ impl<'a, P: Platform> Pinned<'a, P> {
     /// Returns where a request goes first that prefers `node`, or the CPU's own; `None` if it is not
     /// the CPU's.
     #[inline]
-    pub(crate) fn route(&self, gfp: Gfp, node: Option<NodeId>) -> Option<&'static Route> {
+    pub(crate) fn hot_zone(&self, gfp: Gfp, node: Option<NodeId>) -> Option<&'static HotZone> {
         if node.is_some_and(|node| node != self.cpu.node) {
             return None;
         }
-        Some(self.cpu.route(gfp))
+        Some(self.cpu.hot_zone(gfp))
     }
 }
 
@@ -598,7 +604,7 @@ impl<P: Platform> Drop for Pinned<'_, P> {
     }
 }
 
-impl Request {
+impl AllocContext {
     /// Returns the same request, which only `nodes` may serve.
     #[inline]
     pub(crate) fn on(self, nodes: NodeMask) -> Self {
@@ -616,7 +622,7 @@ impl Request {
     }
 
     #[inline]
-    pub(crate) fn home(&self) -> Home {
+    pub(crate) fn home(&self) -> ShardHint {
         self.home
     }
 

@@ -4,7 +4,7 @@ use crate::base::gfp::Gfp;
 use crate::base::raw_page::RawPage;
 use crate::base::units::{NodeId, Order};
 use crate::page_alloc::allocator::{PageAllocator, Site};
-use crate::page_alloc::slow::Ask;
+use crate::page_alloc::slow::BlockRequest;
 use crate::platform::platform::Platform;
 
 impl<P: Platform> PageAllocator<P> {
@@ -22,7 +22,7 @@ impl<P: Platform> PageAllocator<P> {
     ) -> Option<RawPage> {
         match self.alloc_hot(gfp, node) {
             Some(page) => Some(page),
-            None => self.alloc_block(&Ask::new(gfp, node, Order::ZERO, site)).ok(),
+            None => self.alloc_block(&BlockRequest::new(gfp, node, Order::ZERO, site)).ok(),
         }
     }
 
@@ -31,17 +31,17 @@ impl<P: Platform> PageAllocator<P> {
     #[inline]
     fn alloc_hot(&self, gfp: Gfp, node: Option<NodeId>) -> Option<RawPage> {
         const UNUSUAL: Gfp = Gfp::ZERO.union(Gfp::THISNODE).union(Gfp::ACCOUNT);
-        if gfp.intersects(UNUSUAL) || self.special.any() {
+        if gfp.intersects(UNUSUAL) || self.slow_path_flags.any() {
             return None;
         }
         let pinned = self.pin();
-        let route = pinned.route(gfp, node)?;
-        if !route.admits(0) {
+        let hot_zone = pinned.hot_zone(gfp, node)?;
+        if !hot_zone.admits(0) {
             return None;
         }
         let mut lists = pinned.lists()?;
         // SAFETY: 1. of this CPU: both are of `pinned`.
-        let mut list = unsafe { lists.list_at(route.slot) };
+        let mut list = unsafe { lists.list_at(hot_zone.slot) };
         let page = list.pop()?;
         list.events.alloc.add(1);
         Some(page)

@@ -16,7 +16,7 @@ impl<P: Platform> PageAllocator<P> {
     /// Takes back one page.
     #[inline]
     pub(crate) fn free_single(&self, page: RawPage) {
-        if self.special.any() {
+        if self.slow_path_flags.any() {
             return self.free_unusual(page);
         }
         let pinned = self.pin();
@@ -89,7 +89,7 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Takes back one block of order above zero.
     pub(crate) fn free_folio(&self, folio: RawPage) {
-        if folio.is_charged() || self.special.any() {
+        if folio.is_charged() || self.slow_path_flags.any() {
             return self.free_unusual(folio);
         }
         self.free_block(folio);
@@ -109,7 +109,7 @@ impl<P: Platform> PageAllocator<P> {
     /// Gives what this CPU's lists hold to the zones and wakes those who wait, if anybody does and
     /// nobody has told them since they last looked: they empty all lists when they look again.
     fn tell_waiters(&self) {
-        if self.special.take(WAITERS) {
+        if self.slow_path_flags.take(WAITERS) {
             let pinned = self.pin();
             self.drain(pinned.cpu());
             drop(pinned);
@@ -161,7 +161,7 @@ impl<P: Platform> PageAllocator<P> {
         nr: usize,
         mut next: impl FnMut(&mut [MaybeUninit<RawPage>]),
     ) {
-        if !class.account().is_none() || self.special.any() {
+        if !class.account().is_none() || self.slow_path_flags.any() {
             // SAFETY: 1. and 2. as for this function: the caller's obligations.
             return unsafe { self.free_class_unusual(class, nr, next) };
         }
@@ -234,7 +234,7 @@ impl<P: Platform> PageAllocator<P> {
             // owned: they were given up, and are of `uncharged` but for their account.
             unsafe { self.free_class_to_list(uncharged, nr, &mut next) };
         }
-        if self.special.has(TRACE) {
+        if self.slow_path_flags.has(TRACE) {
             self.platform().trace(Event::PageFreeBatched { nr_pages: nr });
         }
         self.accounts().uncharge(class.account(), nr as u64);

@@ -182,7 +182,7 @@ impl<P: Platform> PageAllocator<P> {
         self.platform().trace(Event::WaitBegin);
         let result = self.queue.in_turn(self.platform(), claims, stop, || {
             // Set again each time: the first to free clears it, and the others need not tell.
-            self.special.set(WAITERS, true);
+            self.slow_path_flags.set(WAITERS, true);
             attempt()
         });
         self.platform().trace(Event::WaitEnd { is_served: result.as_ref().is_some_and(is_served) });

@@ -17,18 +17,18 @@ use crate::config::config::Config;
 use crate::config::error::ConfigError;
 use crate::memmap::links::FrameTables;
 use crate::memmap::page_owner::{self, Owners};
-use crate::percpu::hot_zone::Routes;
+use crate::percpu::hot_zone::HotZones;
 use crate::percpu::pcp::PcpList;
 use crate::percpu::percpu::{Parts, PerCpu};
 use crate::percpu::slot::Slot;
 use crate::zone::buddy::{Block, Buddy};
 use crate::zone::pageblock::Bitmap;
 use crate::zone::reserved::{Reserved, ReservedBlock};
-use crate::zone::shard::{Place, Shard};
-use crate::zone::shard_map::Division;
+use crate::zone::shard::{Shard, ShardId};
+use crate::zone::shard_map::ShardMap;
 use crate::zone::span::{Span, Spans, block_base};
 use crate::zone::watermark::{MarkPolicy, Watermarks, default_min_free_pages, lowmem_reserve};
-use crate::zone::zone::{Home, Zone, ZoneFacts};
+use crate::zone::zone::{ShardHint, Zone, ZoneFacts};
 use crate::zone::zonelist::{ZoneList, zone_order};
 
 /// The tables of an allocator, in memory that it was given for good.
@@ -50,7 +50,7 @@ const ALIGN: usize = 128;
 pub(crate) fn metadata_layout(config: &Config<'_>) -> Result<Layout, ConfigError> {
     config.validate()?;
     let counts = Counts::of(config)?;
-    let mut carver = Carver { memory: None, used: 0 };
+    let mut carver = MetadataCarver { memory: None, used: 0 };
     carve(config, &counts, &mut carver);
     Ok(Layout::from_size_align(carver.used.next_multiple_of(ALIGN), ALIGN)
         .expect("2^32 frames need less than 2^63 bytes"))
@@ -79,7 +79,7 @@ pub(crate) unsafe fn build(
         return Err(ConfigError::MetadataMisaligned { address, align_bytes: ALIGN });
     }
     let counts = Counts::of(config)?;
-    let mut carver = Carver { memory: Some(memory), used: 0 };
+    let mut carver = MetadataCarver { memory: Some(memory), used: 0 };
     Ok(carve(config, &counts, &mut carver).expect("the carver has memory").fill(config, is_shared))
 }
 
@@ -191,9 +191,9 @@ fn nr_shards(config: &Config<'_>, node: NodeId, nr_blocks: usize) -> usize {
 }
 
 /// Returns the number of a CPU among those of its node.
-fn home(config: &Config<'_>, cpu: usize) -> Home {
+fn home(config: &Config<'_>, cpu: usize) -> ShardHint {
     let node = config.cpu_node(cpu);
-    Home((0..cpu).map(|other| u32::from(config.cpu_node(other) == node)).sum())
+    ShardHint((0..cpu).map(|other| u32::from(config.cpu_node(other) == node)).sum())
 }
 
 fn previous_power_of_two(number: usize) -> usize {
@@ -227,14 +227,14 @@ struct Raw {
     pages: &'static mut [MaybeUninit<RawPage>],
     zonelists: &'static mut [MaybeUninit<ZoneList>],
     zone_indexes: &'static mut [MaybeUninit<u16>],
-    routes: &'static mut [MaybeUninit<Routes>],
+    hot_zones: &'static mut [MaybeUninit<HotZones>],
     accounts: &'static mut [MaybeUninit<table::Entry>],
     owners: &'static mut [MaybeUninit<page_owner::Entry>],
     reserved: &'static mut [MaybeUninit<ReservedBlock>],
 }
 
 /// Takes the tables' memory in order; `None` if the carver only counts.
-fn carve(config: &Config<'_>, counts: &Counts, carver: &mut Carver) -> Option<Raw> {
+fn carve(config: &Config<'_>, counts: &Counts, carver: &mut MetadataCarver) -> Option<Raw> {
     let nr_lists = counts.cpus * counts.zones * NR_MIGRATE_TYPES;
     let bitmaps = carver.take(counts.blocks);
     let blocks = carver.take(counts.blocks);
@@ -248,7 +248,7 @@ fn carve(config: &Config<'_>, counts: &Counts, carver: &mut Carver) -> Option<Ra
     let pages = carver.take(counts.cpus * counts.pcp_pages);
     let zonelists = carver.take(counts.nodes * NR_ZONE_KINDS);
     let zone_indexes = carver.take(counts.nodes * zone_order_len(config, counts));
-    let routes = carver.take(counts.cpus);
+    let hot_zones = carver.take(counts.cpus);
     let links = carver.take(counts.frames);
     let refs = carver.take(counts.frames);
     // Entry zero stands for no account.
@@ -268,7 +268,7 @@ fn carve(config: &Config<'_>, counts: &Counts, carver: &mut Carver) -> Option<Ra
         pages: pages?,
         zonelists: zonelists?,
         zone_indexes: zone_indexes?,
-        routes: routes?,
+        hot_zones: hot_zones?,
         accounts: accounts?,
         owners: owners?,
         reserved: reserved?,
@@ -298,10 +298,10 @@ impl Raw {
             self.reserved,
         );
         let zonelists = fill_zonelists(config, zones, self.zonelists, self.zone_indexes);
-        let mut routes = Pieces(self.routes);
-        let mut slots = Pieces(self.slots);
-        let mut pages = Pieces(self.pages);
-        let mut zone_events = Pieces(self.zone_events);
+        let mut hot_zones = TableCarver(self.hot_zones);
+        let mut slots = TableCarver(self.slots);
+        let mut pages = TableCarver(self.pages);
+        let mut zone_events = TableCarver(self.zone_events);
         let batch = |high: usize| {
             let default = (high / 4).clamp(1, Config::PCP_BATCH_MAX as usize);
             config.pcp_batch.map_or(default, |batch| batch as usize).min(high)
@@ -315,13 +315,15 @@ impl Raw {
                 let pages = pages.next(pcp_room(high));
                 Slot::new(PcpList::new(&mut pages[..high], batch(high)))
             });
-            let routes = routes.next(1);
+            let hot_zones = hot_zones.next(1);
             PerCpu::new(Parts {
                 id: CpuId::new(u32::try_from(cpu).expect("as many as Config says")),
                 home,
                 node,
                 is_shared,
-                routes: &write_all(routes, |_| Routes::new(node, home, zones, slots, of_node))[0],
+                hot_zones: &write_all(hot_zones, |_| {
+                    HotZones::new(node, home, zones, slots, of_node)
+                })[0],
                 slots,
                 zone_events: write_all(zone_events.next(zones.len()), |_| ZoneEvents::new()),
             })
@@ -342,9 +344,9 @@ fn fill_zones(
     bitmaps: &'static mut [MaybeUninit<Bitmap>],
     reserved: &'static mut [MaybeUninit<ReservedBlock>],
 ) -> &'static [Zone] {
-    let (mut shards, mut spans) = (Pieces(shards), Pieces(spans));
-    let (mut blocks, mut bitmaps) = (Pieces(blocks), Pieces(bitmaps));
-    let mut reserved = Pieces(reserved);
+    let (mut shards, mut spans) = (TableCarver(shards), TableCarver(spans));
+    let (mut blocks, mut bitmaps) = (TableCarver(blocks), TableCarver(bitmaps));
+    let mut reserved = TableCarver(reserved);
     let ranges = || config.reserved.iter().map(crate::config::config::ReservedRange::pfns);
     let mut first_frame = 0;
     let mut names = zone_names(config.nr_nodes())
@@ -386,7 +388,7 @@ fn fill_zones(
             let mut buddy = Buddy::new(blocks, bitmaps, spans, first);
             buddy.free_all_except(ranges());
             let shard = u16::try_from(shard).expect("64 at most");
-            Shard::new(Place { node, zone: number, shard }, buddy)
+            Shard::new(ShardId { node, zone: number, shard }, buddy)
         });
         let facts = ZoneFacts {
             index: number,
@@ -394,7 +396,7 @@ fn fill_zones(
             node,
             spans,
             present: counts.frames,
-            division: Division::new(shard_nr_blocks, counts.shards, first_block),
+            shard_map: ShardMap::new(shard_nr_blocks, counts.shards, first_block),
         };
         let table = write_all(reserved.next(counts.blocks), |_| ReservedBlock::new());
         Zone::new(shards, facts, Reserved::new(table, spans, ranges()))
@@ -447,7 +449,7 @@ fn fill_zonelists(
     zonelists: &'static mut [MaybeUninit<ZoneList>],
     indexes: &'static mut [MaybeUninit<u16>],
 ) -> &'static [ZoneList] {
-    let mut indexes = Pieces(indexes);
+    let mut indexes = TableCarver(indexes);
     let distance = |from, to| config.distance(from, to);
     write_all(zonelists, |list| {
         let (node, highest) = (list / NR_ZONE_KINDS, ZoneKind::ALL[list % NR_ZONE_KINDS]);
@@ -475,9 +477,9 @@ fn write_all<T>(
 }
 
 /// A table that is given away piece by piece.
-struct Pieces<T: 'static>(&'static mut [MaybeUninit<T>]);
+struct TableCarver<T: 'static>(&'static mut [MaybeUninit<T>]);
 
-impl<T> Pieces<T> {
+impl<T> TableCarver<T> {
     fn next(&mut self, len: usize) -> &'static mut [MaybeUninit<T>] {
         let (piece, rest) = core::mem::take(&mut self.0).split_at_mut(len);
         self.0 = rest;
@@ -488,12 +490,12 @@ impl<T> Pieces<T> {
 /// Gives out the metadata memory in order, or only counts it.
 ///
 /// `carved-once`: the bytes below `used` have been given away; the others have not.
-struct Carver {
+struct MetadataCarver {
     memory: Option<NonNull<u8>>,
     used: usize,
 }
 
-impl Carver {
+impl MetadataCarver {
     fn take<T>(&mut self, len: usize) -> Option<&'static mut [MaybeUninit<T>]> {
         const { assert!(align_of::<T>() <= ALIGN) };
         let start = self.used.next_multiple_of(align_of::<T>());

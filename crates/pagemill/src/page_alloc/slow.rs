@@ -1,4 +1,4 @@
-//! Allocation with everything that a request may ask for: reserves, reclaim, accounts, faults.
+//! Allocation with everything that a request may request for: reserves, reclaim, accounts, faults.
 
 use core::panic::Location;
 
@@ -17,7 +17,7 @@ use crate::zone::watermark::Mark;
 
 /// A request for one block, in full.
 #[derive(Clone, Copy)]
-pub(crate) struct Ask<'a> {
+pub(crate) struct BlockRequest<'a> {
     pub(crate) gfp: Gfp,
     pub(crate) node: Option<NodeId>,
     pub(crate) nodes: NodeMask,
@@ -47,7 +47,7 @@ const MAX_RECLAIM_RETRIES: u32 = 16;
 /// shrinker had just allocated, or others may take them each time.
 const MAX_ROUNDS: u32 = 16 * MAX_RECLAIM_RETRIES;
 
-impl Ask<'_> {
+impl BlockRequest<'_> {
     pub(crate) const fn new(
         gfp: Gfp,
         node: Option<NodeId>,
@@ -68,17 +68,18 @@ impl<P: Platform> PageAllocator<P> {
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `__alloc_frozen_pages_noprof`
     #[cold]
-    pub(crate) fn alloc_block(&self, ask: &Ask<'_>) -> Result<RawPage, Shortage> {
+    pub(crate) fn alloc_block(&self, request: &BlockRequest<'_>) -> Result<RawPage, Shortage> {
         self.check_usable()?;
-        if self.is_faulted(ask.gfp, ask.order) {
+        if self.is_faulted(request.gfp, request.order) {
             return Err(Shortage::Fault);
         }
-        let nr_pages = ask.order.nr_pages() as u64;
-        let mut payer = self.payer(None, ask.gfp).ok_or(Shortage::Account)?;
-        if self.charge(&mut payer, nr_pages, nr_pages, ask.gfp) == 0 {
+        let nr_pages = request.order.nr_pages() as u64;
+        let mut payer = self.payer(None, request.gfp).ok_or(Shortage::Account)?;
+        if self.charge(&mut payer, nr_pages, nr_pages, request.gfp) == 0 {
             return Err(Shortage::Account);
         }
-        let page = self.finish(self.take_block(ask)?, payer.account(), ask.gfp, ask.site);
+        let page =
+            self.finish(self.take_block(request)?, payer.account(), request.gfp, request.site);
         payer.hand_over(nr_pages);
         Ok(page)
     }
@@ -92,7 +93,7 @@ impl<P: Platform> PageAllocator<P> {
     /// Tells whether fault injection lets a request fail.
     #[inline]
     pub(crate) fn is_faulted(&self, gfp: Gfp, order: Order) -> bool {
-        let is_faulted = self.special.has(FAULTS) && self.faults.should_fail(gfp, order);
+        let is_faulted = self.slow_path_flags.has(FAULTS) && self.faults.should_fail(gfp, order);
         if is_faulted {
             self.platform().trace(Event::FaultInjected { gfp, order });
         }
@@ -140,21 +141,21 @@ impl<P: Platform> PageAllocator<P> {
         site: Site,
     ) -> RawPage {
         let nr_pages = page.order().nr_pages();
-        if self.special.has(POISON) {
+        if self.slow_path_flags.has(POISON) {
             // SAFETY: 1. owned: the block was just taken and nobody has been given it yet.
             let spoilt = unsafe { self.platform().find_unpoisoned(page.pfn(), nr_pages) };
             if let Some(position) = spoilt {
                 used_after_free(page, position);
             }
         }
-        if self.special.has(OWNERS) {
+        if self.slow_path_flags.has(OWNERS) {
             let first = self.frame_of(page);
             (first..first + nr_pages).for_each(|frame| self.owners().hold(frame, site));
         }
         if gfp.contains(Gfp::ZERO) {
             self.zero(page);
         }
-        if self.special.has(TRACE) {
+        if self.slow_path_flags.has(TRACE) {
             let (pfn, order, migratetype) = (page.pfn(), page.order(), gfp.migratetype());
             self.platform().trace(Event::PageAlloc { pfn, order, gfp, migratetype });
             // The tracer may be gone.
@@ -165,7 +166,7 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Notes that a page came to `site` past all allocation, if nobody is noted to hold it.
     pub(crate) fn adopt(&self, page: RawPage, site: Site) {
-        if self.special.has(OWNERS) && self.owners().holder(self.frame_of(page)).is_none() {
+        if self.slow_path_flags.has(OWNERS) && self.owners().holder(self.frame_of(page)).is_none() {
             self.owners().hold(self.frame_of(page), site);
         }
     }
@@ -176,11 +177,11 @@ impl<P: Platform> PageAllocator<P> {
     /// If owners are noted and nobody held one of the frames.
     pub(crate) fn note_freed(&self, page: RawPage) {
         let nr_pages = page.order().nr_pages();
-        if self.special.has(TRACE) {
+        if self.slow_path_flags.has(TRACE) {
             self.platform().trace(Event::PageFree { pfn: page.pfn(), order: page.order() });
             self.look_for_tracers();
         }
-        if self.special.has(OWNERS) {
+        if self.slow_path_flags.has(OWNERS) {
             let first = self.frame_of(page);
             for frame in first..first + nr_pages {
                 if self.owners().release(frame).is_none() {
@@ -188,35 +189,35 @@ impl<P: Platform> PageAllocator<P> {
                 }
             }
         }
-        if self.special.has(POISON) {
+        if self.slow_path_flags.has(POISON) {
             // SAFETY: 1. owned: the block is being given up, and is not free yet.
             unsafe { self.platform().poison_pages(page.pfn(), nr_pages) };
         }
     }
 
     /// Takes a block: above low first, then as far as the request may go.
-    pub(crate) fn take_block(&self, ask: &Ask<'_>) -> Result<RawPage, Shortage> {
+    pub(crate) fn take_block(&self, request: &BlockRequest<'_>) -> Result<RawPage, Shortage> {
         let pinned = self.pin();
-        let request = self.request(&pinned, ask.gfp, ask.node).on(ask.nodes);
-        if let Some(page) = self.take_from_zones(&pinned, &request, ask.order, Mark::Low) {
+        let context = self.context(&pinned, request.gfp, request.node).on(request.nodes);
+        if let Some(page) = self.take_from_zones(&pinned, &context, request.order, Mark::Low) {
             return Ok(page);
         }
         drop(pinned);
-        self.take_block_slowly(ask)
+        self.take_block_slowly(request)
     }
 
     /// Takes a block that a zone has above its low watermark, or a page that this CPU's lists hold.
     ///
     /// Below the low watermark, a page in a list still serves any request: taking it does not change the
     /// number of free pages of the zone.
-    pub(crate) fn take_fast(&self, ask: &Ask<'_>) -> Result<RawPage, Shortage> {
+    pub(crate) fn take_fast(&self, request: &BlockRequest<'_>) -> Result<RawPage, Shortage> {
         let pinned = self.pin();
-        let request = self.request(&pinned, ask.gfp, ask.node).on(ask.nodes);
-        let page = self.take_from_zones(&pinned, &request, ask.order, Mark::Low);
+        let context = self.context(&pinned, request.gfp, request.node).on(request.nodes);
+        let page = self.take_from_zones(&pinned, &context, request.order, Mark::Low);
         drop(pinned);
         page.or_else(|| {
-            self.wake_reclaim(ask.order, ask.gfp);
-            self.take_own(ask)
+            self.wake_reclaim(request.order, request.gfp);
+            self.take_own(request)
         })
         .ok_or(Shortage::Memory)
     }
@@ -228,55 +229,55 @@ impl<P: Platform> PageAllocator<P> {
     /// no killing of tasks; a request that may not fail and finds nothing in the part of the reserve
     /// that [`Gfp::HIGH`] may use waits for others to free.
     #[cold]
-    fn take_block_slowly(&self, ask: &Ask<'_>) -> Result<RawPage, Shortage> {
-        let gfp = self.platform().gfp_context(ask.gfp);
-        self.wake_reclaim(ask.order, gfp);
+    fn take_block_slowly(&self, request: &BlockRequest<'_>) -> Result<RawPage, Shortage> {
+        let gfp = self.platform().gfp_context(request.gfp);
+        self.wake_reclaim(request.order, gfp);
         self.look_for_tracers();
-        let nodes = self.request(&self.pin(), ask.gfp, ask.node).on(ask.nodes).nodes();
+        let nodes = self.context(&self.pin(), request.gfp, request.node).on(request.nodes).nodes();
         let (mut rounds, mut rounds_in_all) = (0, 0);
         loop {
-            if let Some(page) = self.try_last(ask, gfp) {
+            if let Some(page) = self.try_last(request, gfp) {
                 return Ok(page);
             }
             if !gfp.contains(Gfp::DIRECT_RECLAIM) {
-                return self.take_own(ask).ok_or(Shortage::Memory);
+                return self.take_own(request).ok_or(Shortage::Memory);
             }
-            if ask.is_stopped() {
+            if request.is_stopped() {
                 return Err(Shortage::Stopped);
             }
             // Not from this CPU's lists first: a handler may have taken those pages from the reserve, which
             // lacks them. Reclaim returns them to the zone, as in Linux.
             let passes_over = self.shrinkers.passes_over(ShrinkControl { gfp, nodes });
-            let freed = self.reclaim_directly(ask.order, gfp, nodes, Whom::Due);
-            if let Some(page) = self.try_last(ask, gfp) {
+            let freed = self.reclaim_directly(request.order, gfp, nodes, Whom::Due);
+            if let Some(page) = self.try_last(request, gfp) {
                 return Ok(page);
             }
-            rounds = if freed > 0 && ask.order == Order::ZERO { 0 } else { rounds + 1 };
+            rounds = if freed > 0 && request.order == Order::ZERO { 0 } else { rounds + 1 };
             rounds_in_all += 1;
-            if rounds_in_all < MAX_ROUNDS && self.is_worth_a_round(ask.order, gfp, rounds) {
+            if rounds_in_all < MAX_ROUNDS && self.is_worth_a_round(request.order, gfp, rounds) {
                 continue;
             }
             // No request fails because a shrinker that has pages by now was passed over.
             if passes_over
-                && self.reclaim_directly(ask.order, gfp, nodes, Whom::PassedOver) > 0
-                && let Some(page) = self.try_last(ask, gfp)
+                && self.reclaim_directly(request.order, gfp, nodes, Whom::PassedOver) > 0
+                && let Some(page) = self.try_last(request, gfp)
             {
                 return Ok(page);
             }
             // A request that may not fail gets a part of the reserve, but never all of it.
             let last = if gfp.contains(Gfp::NOFAIL) { gfp | Gfp::HIGH } else { gfp };
-            let request = self.request(&self.pin(), ask.gfp, ask.node).on(ask.nodes);
-            let is_possible = self.most(&request, ask.order, Mark::last(last)) > 0;
+            let context = self.context(&self.pin(), request.gfp, request.node).on(request.nodes);
+            let is_possible = self.most(&context, request.order, Mark::last(last)) > 0;
             if !gfp.contains(Gfp::NOFAIL) || !is_possible {
-                return self.take_own(ask).ok_or(Shortage::Memory);
+                return self.take_own(request).ok_or(Shortage::Memory);
             }
             let attempt = || {
-                self.try_last(ask, last).or_else(|| self.take_own(ask)).or_else(|| {
-                    self.reclaim_directly(ask.order, gfp, nodes, Whom::Due);
-                    self.try_last(ask, last)
+                self.try_last(request, last).or_else(|| self.take_own(request)).or_else(|| {
+                    self.reclaim_directly(request.order, gfp, nodes, Whom::Due);
+                    self.try_last(request, last)
                 })
             };
-            return self.in_turn(self.claims(ask), ask.stop, attempt, |_| true);
+            return self.in_turn(self.claims(request), request.stop, attempt, |_| true);
         }
     }
 
@@ -291,30 +292,30 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Returns the nodes on which a request stands in the way of others while it waits: none if it
     /// takes no more than any newcomer does.
-    fn claims(&self, ask: &Ask<'_>) -> NodeMask {
-        if ask.order <= COSTLY_ORDER {
+    fn claims(&self, request: &BlockRequest<'_>) -> NodeMask {
+        if request.order <= COSTLY_ORDER {
             return NodeMask::NONE;
         }
         let pinned = self.pin();
-        let request = self.request(&pinned, ask.gfp, ask.node).on(ask.nodes);
-        self.nodes_of(&request)
+        let context = self.context(&pinned, request.gfp, request.node).on(request.nodes);
+        self.nodes_of(&context)
     }
 
     /// Makes one attempt down to the last limit that the request may use.
-    fn try_last(&self, ask: &Ask<'_>, gfp: Gfp) -> Option<RawPage> {
+    fn try_last(&self, request: &BlockRequest<'_>, gfp: Gfp) -> Option<RawPage> {
         let pinned = self.pin();
-        let request = self.request(&pinned, ask.gfp, ask.node).on(ask.nodes);
-        self.take_from_zones(&pinned, &request, ask.order, Mark::last(gfp))
+        let context = self.context(&pinned, request.gfp, request.node).on(request.nodes);
+        self.take_from_zones(&pinned, &context, request.order, Mark::last(gfp))
     }
 
     /// Takes what this CPU's lists hold already: the last resort.
-    fn take_own(&self, ask: &Ask<'_>) -> Option<RawPage> {
-        if ask.order != Order::ZERO {
+    fn take_own(&self, request: &BlockRequest<'_>) -> Option<RawPage> {
+        if request.order != Order::ZERO {
             return None;
         }
         let pinned = self.pin();
-        let request = self.request(&pinned, ask.gfp, ask.node).on(ask.nodes);
-        self.take_from_own_lists(&pinned, &request)
+        let context = self.context(&pinned, request.gfp, request.node).on(request.nodes);
+        self.take_from_own_lists(&pinned, &context)
     }
 }
 

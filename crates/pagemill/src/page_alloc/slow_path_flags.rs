@@ -7,7 +7,7 @@ use crate::base::sync::{AtomicU32, Ordering};
 
 /// Reasons to leave the hot paths.
 #[derive(Debug)]
-pub(crate) struct Special(AtomicU32);
+pub(crate) struct SlowPathFlags(AtomicU32);
 
 /// Some request may have to fail.
 pub(crate) const FAULTS: u32 = 1 << 0;
@@ -20,7 +20,7 @@ pub(crate) const WAITERS: u32 = 1 << 3;
 /// Somebody watches every page.
 pub(crate) const TRACE: u32 = 1 << 4;
 
-impl Special {
+impl SlowPathFlags {
     pub(crate) fn new(reasons: u32) -> Self {
         Self(AtomicU32::new(reasons))
     }

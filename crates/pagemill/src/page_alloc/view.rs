@@ -111,7 +111,7 @@ impl<P: Platform> PageAllocator<P> {
     /// Sets which allocations are to fail from now on; [`FaultConfig::NEVER`] ends it.
     pub fn inject_faults(&self, config: &FaultConfig) {
         self.faults.configure(config);
-        self.special.set(FAULTS, config.interval != 0);
+        self.slow_path_flags.set(FAULTS, config.interval != 0);
     }
 
     /// Calls `visit` with each frame in use and the call that allocated it.

@@ -6,12 +6,12 @@ use crate::base::sync::Counter;
 use crate::base::units::{NodeId, Order};
 use crate::percpu::slot::Slot;
 use crate::zone::shard::Shard;
-use crate::zone::zone::{Home, Zone};
+use crate::zone::zone::{ShardHint, Zone};
 use crate::zone::zonelist::ZoneList;
 
 /// The list of the zone that a request prefers, and what it must leave in the zone.
 #[derive(Clone, Debug)]
-pub(crate) struct Route {
+pub(crate) struct HotZone {
     zone: &'static Zone,
     /// The class of the pages in the list.
     pub(crate) class: Class,
@@ -19,7 +19,7 @@ pub(crate) struct Route {
     pub(crate) slot: &'static Slot,
     /// The CPU's own shard of the zone.
     own: &'static Shard,
-    home: Home,
+    home: ShardHint,
     /// The highest kind of zone that such requests admit.
     highest: ZoneKind,
     /// Whether requests may go there at all.
@@ -43,21 +43,21 @@ impl Clone for Limit {
 
 /// The routes of one CPU, by the flags that decide about zone and kind of page.
 #[derive(Debug)]
-pub(crate) struct Routes([Route; NR_ROUTES]);
+pub(crate) struct HotZones([HotZone; NR_HOT_ZONES]);
 
-const NR_ROUTES: usize = Gfp::ROUTE.bits() as usize + 1;
+const NR_HOT_ZONES: usize = Gfp::HOT_ZONE.bits() as usize + 1;
 
 /// More than any zone has: what nobody is admitted to.
 const CLOSED: u64 = u64::MAX;
 
-impl Routes {
+impl HotZones {
     /// Works out the routes of a CPU of `node`, whose lists are in `slots`; `zonelists` are the node's,
     /// by highest kind of zone.
     ///
     /// Those to zones of other nodes are closed: requests that go there are counted otherwise.
     pub(crate) fn new(
         node: NodeId,
-        home: Home,
+        home: ShardHint,
         zones: &'static [Zone],
         slots: &'static [Slot],
         zonelists: &[ZoneList],
@@ -70,7 +70,7 @@ impl Routes {
             let zone = &zones[first.map_or(0, |&index| usize::from(index))];
             let list = zone.list(gfp.migratetype());
             let is_open = first.is_some() && zone.facts.node == node;
-            let route = Route {
+            let hot_zone = HotZone {
                 zone,
                 class: Class::new(list, Order::ZERO),
                 slot: &slots[list.index()],
@@ -80,24 +80,24 @@ impl Routes {
                 is_open,
                 limit: Limit(Counter::new()),
             };
-            route.renew();
-            route
+            hot_zone.renew();
+            hot_zone
         }))
     }
 
     /// Follows the watermarks of the zones; the caller is the only one that does.
     pub(crate) fn renew(&self) {
-        self.0.iter().for_each(Route::renew);
+        self.0.iter().for_each(HotZone::renew);
     }
 
     /// Returns the route of a request.
     #[inline]
-    pub(crate) fn of(&self, gfp: Gfp) -> &Route {
-        &self.0[(gfp.bits() & Gfp::ROUTE.bits()) as usize]
+    pub(crate) fn of(&self, gfp: Gfp) -> &HotZone {
+        &self.0[(gfp.bits() & Gfp::HOT_ZONE.bits()) as usize]
     }
 }
 
-impl Route {
+impl HotZone {
     /// Follows the watermarks of its zone; the caller is the only one that does.
     pub(crate) fn renew(&self) {
         let limit = if self.is_open { self.zone.marks.bulk_limit(self.highest) } else { CLOSED };
@@ -120,11 +120,11 @@ mod tests {
     #[test]
     fn no_other_flag_decides_about_zone_and_kind_of_page() {
         for gfp in Gfp::all().iter() {
-            for route in 0..=Gfp::ROUTE.bits() {
-                let route = Gfp::from_bits_retain(route);
-                let with = route.union(gfp.difference(Gfp::ROUTE));
-                assert_eq!(with.highest_zone(), route.highest_zone(), "{gfp:?}");
-                assert_eq!(with.migratetype(), route.migratetype(), "{gfp:?}");
+            for hot_zone in 0..=Gfp::HOT_ZONE.bits() {
+                let hot_zone = Gfp::from_bits_retain(hot_zone);
+                let with = hot_zone.union(gfp.difference(Gfp::HOT_ZONE));
+                assert_eq!(with.highest_zone(), hot_zone.highest_zone(), "{gfp:?}");
+                assert_eq!(with.migratetype(), hot_zone.migratetype(), "{gfp:?}");
             }
         }
     }

@@ -7,12 +7,12 @@ use crate::base::gfp::Gfp;
 use crate::base::raw_page::{Class, RawPage};
 use crate::base::stats::{ListEvents, ZoneEvents};
 use crate::base::units::{CpuId, NodeId};
-use crate::percpu::hot_zone::{Route, Routes};
+use crate::percpu::hot_zone::{HotZone, HotZones};
 use crate::percpu::slot::{ListMut, Slot};
 use crate::platform::claim::{Claim, Claimed};
 use crate::platform::platform::Platform;
 use crate::platform::trace::Event;
-use crate::zone::zone::Home;
+use crate::zone::zone::ShardHint;
 
 /// One CPU's lists and counters.
 ///
@@ -23,14 +23,14 @@ pub(crate) struct PerCpu {
     /// Whose holder uses the lists and writes the counters.
     claim: Claim,
     /// Which shards of zones are its own.
-    pub(crate) home: Home,
+    pub(crate) home: ShardHint,
     pub(crate) node: NodeId,
     /// Where requests for the CPU's own node go first.
-    routes: &'static Routes,
+    hot_zones: &'static HotZones,
     /// The one of them that ordinary requests take. Most pages come back to its list: to look up the list
     /// of a page is some loads, each of which waits for the page's word; to compare that with what it mostly
     /// is, nobody waits for.
-    usual: Route,
+    usual: HotZone,
     slots: &'static [Slot],
     /// One entry for each zone.
     zone_events: &'static [ZoneEvents],
@@ -48,10 +48,10 @@ pub(crate) struct Lists<'a, P: Platform> {
 /// What a CPU is made of.
 pub(crate) struct Parts {
     pub(crate) id: CpuId,
-    pub(crate) home: Home,
+    pub(crate) home: ShardHint,
     pub(crate) node: NodeId,
     pub(crate) is_shared: bool,
-    pub(crate) routes: &'static Routes,
+    pub(crate) hot_zones: &'static HotZones,
     pub(crate) slots: &'static [Slot],
     pub(crate) zone_events: &'static [ZoneEvents],
 }
@@ -61,16 +61,16 @@ impl PerCpu {
     const USUAL: Gfp = Gfp::KERNEL;
 
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { id, home, node, is_shared, routes, slots, zone_events } = parts;
+        let Parts { id, home, node, is_shared, hot_zones, slots, zone_events } = parts;
         let claim = if is_shared { Claim::shared(id) } else { Claim::new(id) };
-        let usual = routes.of(Self::USUAL).clone();
-        Self { claim, home, node, routes, usual, slots, zone_events }
+        let usual = hot_zones.of(Self::USUAL).clone();
+        Self { claim, home, node, hot_zones, usual, slots, zone_events }
     }
 
     /// Follows the watermarks of the zones; the caller is the only one that does.
     pub(crate) fn renew_routes(&self) {
         self.usual.renew();
-        self.routes.renew();
+        self.hot_zones.renew();
     }
 
     /// Closes the lists for good.
@@ -130,17 +130,17 @@ impl PerCpu {
 
     /// Returns where a request for the CPU's own node goes first.
     #[inline]
-    pub(crate) fn route(&'static self, gfp: Gfp) -> &'static Route {
+    pub(crate) fn hot_zone(&'static self, gfp: Gfp) -> &'static HotZone {
         // Mostly known when the caller is compiled.
-        let is_usual = gfp.intersection(Gfp::ROUTE) == Self::USUAL.intersection(Gfp::ROUTE);
-        if is_usual { &self.usual } else { self.routes.of(gfp) }
+        let is_usual = gfp.intersection(Gfp::HOT_ZONE) == Self::USUAL.intersection(Gfp::HOT_ZONE);
+        if is_usual { &self.usual } else { self.hot_zones.of(gfp) }
     }
 
     /// Returns the place of the list that a page returns to, if it is one of those that this CPU mostly
     /// frees, and not charged.
     #[inline]
     pub(crate) fn usual_slot(&self, page: RawPage) -> Option<&'static Slot> {
-        let &Route { class, slot, .. } = &self.usual;
+        let &HotZone { class, slot, .. } = &self.usual;
         class.difference(Some(page)).is_none().then_some(slot)
     }
 
@@ -171,7 +171,7 @@ impl<P: Platform> Lists<'_, P> {
     /// Returns the list that pages of a class return to.
     #[inline]
     pub(crate) fn list_for(&mut self, class: Class) -> ListMut<'_> {
-        let &Route { class: usual, slot, .. } = &self.cpu.usual;
+        let &HotZone { class: usual, slot, .. } = &self.cpu.usual;
         if class != usual {
             cold_path();
             return self.list(class.list().index());
@@ -197,7 +197,7 @@ impl<P: Platform> Lists<'_, P> {
 
     /// Returns which shards of zones are the CPU's own.
     #[inline]
-    pub(crate) fn home(&self) -> Home {
+    pub(crate) fn home(&self) -> ShardHint {
         self.cpu.home
     }
 

@@ -230,7 +230,7 @@ impl<S: AllocPages> Mempool<S> {
     /// Notes that a page is held by `site` from now on.
     fn note_owner(&self, page: &Page<S>, site: Site) {
         let allocator = self.source.allocator();
-        if allocator.special.has(OWNERS) {
+        if allocator.slow_path_flags.has(OWNERS) {
             allocator.owners().hold(allocator.frame_of(page.raw()), site);
         }
     }

@@ -14,7 +14,7 @@
 
 use crate::base::migratetype::{MigrateType, NR_MIGRATE_TYPES};
 use crate::base::units::{MAX_ORDER, Order, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER, Pfn};
-use crate::zone::freed_words::Put;
+use crate::zone::freed_words::FreedWord;
 use crate::zone::pageblock::{Bitmap, Runs, WORD_NR_PAGES, WordRun, may_make_larger, nr_ones};
 use crate::zone::span::{Span, Spans, block_base};
 
@@ -217,10 +217,10 @@ impl Buddy {
     /// # Panics
     /// If one of them is free already, or not of these pageblocks.
     #[inline]
-    pub(crate) fn put_all(&mut self, puts: impl Iterator<Item = Put>) {
+    pub(crate) fn put_all(&mut self, freed_words: impl Iterator<Item = FreedWord>) {
         let mut nr_pages = 0_u64;
         let mut twice = None;
-        for put in puts {
+        for put in freed_words {
             if self.put(put).is_err() {
                 twice = Some(put);
                 break;
@@ -239,7 +239,7 @@ impl Buddy {
     /// # Errors
     /// If one of them is free already: nothing has changed then.
     #[inline]
-    fn put(&mut self, put: Put) -> Result<(), ()> {
+    fn put(&mut self, put: FreedWord) -> Result<(), ()> {
         let number = self.own(put.block);
         let (index, mask) = (put.word(), put.mask);
         let (bitmap, block) = (&mut self.bitmaps[number], &mut self.blocks[number]);
@@ -255,7 +255,7 @@ impl Buddy {
 
     #[cold]
     #[inline(never)]
-    fn double_free(&self, put: Put) -> ! {
+    fn double_free(&self, put: FreedWord) -> ! {
         let (number, index) = (self.own(put.block), put.word());
         let first = self.first_pfn(number).offset((index * WORD_NR_PAGES) as u64);
         let twice = self.bitmaps[number].word(index) & put.mask;

@@ -4,7 +4,7 @@ use crate::zone::pageblock::{Runs, nr_ones};
 
 /// Frames of one word of a pageblock's bitmap, on their way back.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Put {
+pub(crate) struct FreedWord {
     /// The number of the pageblock within the zone.
     pub(crate) block: u32,
     word: u8,
@@ -13,7 +13,7 @@ pub(crate) struct Put {
     pub(crate) mask: u64,
 }
 
-impl Put {
+impl FreedWord {
     /// Names no frame.
     pub(crate) const NONE: Self = Self { block: 0, word: 0, nr_pages: 0, mask: 0 };
 
@@ -45,8 +45,8 @@ impl Put {
 /// Words of frames on their way back, in a chain for each shard.
 ///
 /// Its capacity bounds the time for which a shard's lock is held.
-pub(crate) struct Puts {
-    puts: [Put; Runs::CAPACITY],
+pub(crate) struct FreedWords {
+    freed_words: [FreedWord; Runs::CAPACITY],
     /// Of each the number of the one that was found before it, or [`END`](Self::END).
     next: [u8; Runs::CAPACITY],
     /// Of each shard the number of the one that was found last, likewise; of more than there can be, so
@@ -54,19 +54,19 @@ pub(crate) struct Puts {
     chains: [u8; 256],
 }
 
-impl Puts {
+impl FreedWords {
     const END: u8 = u8::MAX;
 
     #[inline]
     pub(crate) fn new() -> Self {
-        let puts = [Put::NONE; Runs::CAPACITY];
-        Self { puts, next: [Self::END; Runs::CAPACITY], chains: [Self::END; 256] }
+        let freed_words = [FreedWord::NONE; Runs::CAPACITY];
+        Self { freed_words, next: [Self::END; Runs::CAPACITY], chains: [Self::END; 256] }
     }
 
     /// Fills it with what `next` gives, words with their shards, until there is no more or no room.
     #[inline]
-    pub(crate) fn fill(&mut self, mut next: impl FnMut() -> Option<(u8, Put)>) {
-        for (number, (put, before)) in (0..).zip(self.puts.iter_mut().zip(&mut self.next)) {
+    pub(crate) fn fill(&mut self, mut next: impl FnMut() -> Option<(u8, FreedWord)>) {
+        for (number, (put, before)) in (0..).zip(self.freed_words.iter_mut().zip(&mut self.next)) {
             let Some((shard, word)) = next() else { break };
             *put = word;
             // The last one first: which shard comes next is chance, which no branch guesses.
@@ -76,10 +76,10 @@ impl Puts {
 
     /// Yields the words of a shard; `None` if there are none.
     #[inline]
-    pub(crate) fn of(&self, shard: u8) -> Option<impl Iterator<Item = Put>> {
+    pub(crate) fn of(&self, shard: u8) -> Option<impl Iterator<Item = FreedWord>> {
         let mut number = self.chains[usize::from(shard)];
         let words = core::iter::from_fn(move || {
-            let put = *self.puts.get(usize::from(number))?;
+            let put = *self.freed_words.get(usize::from(number))?;
             number = self.next[usize::from(number)];
             Some(put)
         });
@@ -87,4 +87,4 @@ impl Puts {
     }
 }
 
-const _: () = assert!(Runs::CAPACITY <= Puts::END as usize, "words are numbered in a byte");
+const _: () = assert!(Runs::CAPACITY <= FreedWords::END as usize, "words are numbered in a byte");

@@ -20,12 +20,12 @@ pub(crate) struct Shard {
     nr_free: Counter,
     /// What was taken and given back past the per-CPU lists.
     events: ZoneEvents,
-    place: Place,
+    place: ShardId,
 }
 
 /// Where a shard belongs.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
+pub(crate) struct ShardId {
     pub(crate) node: NodeId,
     pub(crate) zone: u16,
     /// Its position in the zone.
@@ -33,7 +33,7 @@ pub(crate) struct Place {
 }
 
 /// The lock of a shard, held with interrupts off.
-pub(crate) struct Held<'a, P: Platform> {
+pub(crate) struct ShardGuard<'a, P: Platform> {
     shard: &'a Shard,
     /// Taken out only by `drop`, which must unlock before it lets interrupts in.
     buddy: Option<LockGuard<'a, Buddy>>,
@@ -42,7 +42,7 @@ pub(crate) struct Held<'a, P: Platform> {
 }
 
 impl Shard {
-    pub(crate) fn new(place: Place, buddy: Buddy) -> Self {
+    pub(crate) fn new(place: ShardId, buddy: Buddy) -> Self {
         let nr_free = Counter::new();
         nr_free.set(buddy.nr_free());
         Self { buddy: Lock::new(buddy), nr_free, events: ZoneEvents::new(), place }
@@ -61,16 +61,16 @@ impl Shard {
 
     /// Waits for the lock.
     #[inline]
-    pub(crate) fn hold<'a, P: Platform>(&'a self, platform: &'a P) -> Held<'a, P> {
+    pub(crate) fn hold<'a, P: Platform>(&'a self, platform: &'a P) -> ShardGuard<'a, P> {
         let irq_state = platform.irq_save();
         let buddy = self.buddy.lock(|spins| platform.relax(spins));
-        let Place { node, zone, shard } = self.place;
+        let ShardId { node, zone, shard } = self.place;
         platform.trace(Event::ZoneLocked { node, zone, shard });
-        Held { shard: self, buddy: Some(buddy), platform, irq_state }
+        ShardGuard { shard: self, buddy: Some(buddy), platform, irq_state }
     }
 }
 
-impl<P: Platform> Held<'_, P> {
+impl<P: Platform> ShardGuard<'_, P> {
     #[inline]
     pub(crate) fn buddy(&mut self) -> &mut Buddy {
         self.buddy.as_mut().expect("taken out only by drop")
@@ -82,12 +82,12 @@ impl<P: Platform> Held<'_, P> {
     }
 }
 
-impl<P: Platform> Drop for Held<'_, P> {
+impl<P: Platform> Drop for ShardGuard<'_, P> {
     #[inline]
     fn drop(&mut self) {
         if let Some(buddy) = self.buddy.take() {
             self.shard.nr_free.set(buddy.nr_free());
-            let Place { node, zone, shard } = self.shard.place;
+            let ShardId { node, zone, shard } = self.shard.place;
             self.platform.trace(Event::ZoneUnlocked { node, zone, shard });
         }
         self.platform.irq_restore(self.irq_state);

@@ -7,14 +7,14 @@ const MAX_NR_SHARDS: usize = Config::NR_ZONE_SHARDS_MAX as usize;
 
 /// Where the shards of a zone begin.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Division {
+pub(crate) struct ShardMap {
     /// Pageblocks of each shard but the last, give or take the upper half of a pair.
     nr_blocks: Divisor,
     /// The first pageblock of each shard: its number times theirs, or one more.
     first_blocks: [u32; MAX_NR_SHARDS],
 }
 
-impl Division {
+impl ShardMap {
     /// # Shape
     /// `first_block` tells of each shard, of which there are `nr_shards` of `nr_blocks`, where it begins.
     pub(crate) fn new(

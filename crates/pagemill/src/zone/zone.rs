@@ -9,11 +9,11 @@ use crate::base::units::{MAX_ORDER, NodeId, Order, PAGEBLOCK_ORDER, Pfn};
 use crate::platform::platform::Platform;
 use crate::platform::trace::Event;
 use crate::zone::buddy::{Stolen, word_in_block};
-use crate::zone::freed_words::{Put, Puts};
+use crate::zone::freed_words::{FreedWord, FreedWords};
 use crate::zone::pageblock::{Runs, WORD_NR_PAGES, nr_ones};
 use crate::zone::reserved::Reserved;
 use crate::zone::shard::Shard;
-use crate::zone::shard_map::Division;
+use crate::zone::shard_map::ShardMap;
 use crate::zone::span::{Span, Spans};
 use crate::zone::watermark::Marks;
 
@@ -41,12 +41,12 @@ pub(crate) struct ZoneFacts {
     /// Frames of the memory map, reserved ones included.
     pub(crate) present: u64,
     /// Where its shards begin.
-    pub(crate) division: Division,
+    pub(crate) shard_map: ShardMap,
 }
 
 /// The number of a CPU, as far as it decides which shard of a zone it takes from first.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Home(pub(crate) u32);
+pub(crate) struct ShardHint(pub(crate) u32);
 
 impl Zone {
     /// # Panics
@@ -74,7 +74,7 @@ impl Zone {
 
     /// Tells whether more than `nr` frames are free: by no more shards, from `home` on, than have them.
     #[inline(never)]
-    pub(crate) fn has_more_than(&self, nr: u64, home: Home) -> bool {
+    pub(crate) fn has_more_than(&self, nr: u64, home: ShardHint) -> bool {
         let mut sum = 0;
         self.shards_from(home).any(|shard| {
             sum += shard.nr_free();
@@ -99,7 +99,7 @@ impl Zone {
     pub(crate) fn rmqueue_bulk(
         &self,
         platform: &impl Platform,
-        home: Home,
+        home: ShardHint,
         migratetype: MigrateType,
         nr: usize,
         runs: &mut Runs,
@@ -129,11 +129,11 @@ impl Zone {
     pub(crate) fn free_pages(&self, platform: &impl Platform, pages: &[RawPage]) {
         let mut rest = pages;
         while !rest.is_empty() {
-            let mut puts = Puts::new();
-            rest = self.gather(rest, &mut puts);
+            let mut freed_words = FreedWords::new();
+            rest = self.gather(rest, &mut freed_words);
             for (shard, number) in self.shards.iter().zip(0..) {
-                if let Some(puts) = puts.of(number) {
-                    shard.hold(platform).buddy().put_all(puts);
+                if let Some(freed_words) = freed_words.of(number) {
+                    shard.hold(platform).buddy().put_all(freed_words);
                 }
             }
         }
@@ -144,10 +144,10 @@ impl Zone {
     /// # Panics
     /// If a page is not of this zone, or as [`of_word`].
     #[inline]
-    fn gather<'a>(&self, pages: &'a [RawPage], puts: &mut Puts) -> &'a [RawPage] {
+    fn gather<'a>(&self, pages: &'a [RawPage], freed_words: &mut FreedWords) -> &'a [RawPage] {
         let mut rest = pages;
         let mut last = &Span::EMPTY;
-        puts.fill(|| {
+        freed_words.fill(|| {
             let [first, others @ ..] = rest else { return None };
             let pfn = first.pfn().value();
             let is_near = |second: &RawPage| second.pfn().value() ^ pfn <= IN_WORD;
@@ -163,7 +163,7 @@ impl Zone {
                     (1 << (pfn & IN_WORD), 1)
                 }
             };
-            Some((shard, Put::new(block, word_in_block(pfn), mask, nr)))
+            Some((shard, FreedWord::new(block, word_in_block(pfn), mask, nr)))
         });
         rest
     }
@@ -172,7 +172,7 @@ impl Zone {
     pub(crate) fn rmqueue(
         &self,
         platform: &impl Platform,
-        home: Home,
+        home: ShardHint,
         migratetype: MigrateType,
         order: Order,
         count: impl FnOnce(&ZoneEvents),
@@ -284,13 +284,16 @@ impl Zone {
     const VIEW_STEP: usize = 16;
 
     /// Returns the shard that a CPU takes from first.
-    pub(crate) fn home(&self, Home(home): Home) -> &'static Shard {
+    pub(crate) fn home(&self, ShardHint(home): ShardHint) -> &'static Shard {
         &self.shards[home as usize & (self.shards.len() - 1)]
     }
 
     /// Yields all shards, from `home` on.
     #[inline]
-    fn shards_from(&self, Home(home): Home) -> impl Iterator<Item = &'static Shard> + use<> {
+    fn shards_from(
+        &self,
+        ShardHint(home): ShardHint,
+    ) -> impl Iterator<Item = &'static Shard> + use<> {
         let shards = self.shards;
         (0..shards.len()).map(move |step| &shards[(home as usize + step) & (shards.len() - 1)])
     }
@@ -302,7 +305,7 @@ impl Zone {
     #[inline]
     fn ways(
         &self,
-        home: Home,
+        home: ShardHint,
         order: Order,
     ) -> impl Iterator<Item = (&'static Shard, bool)> + use<> {
         let nr_pages = order.nr_pages() as u64;
@@ -324,7 +327,7 @@ impl Zone {
     fn locate_near(&self, last: &mut &'static Span, pfn: u64) -> (u8, u32) {
         let Some(span) = self.facts.spans.find_near(last, pfn) else { not_here(pfn) };
         let block = span.block(pfn);
-        (self.facts.division.shard(block), block)
+        (self.facts.shard_map.shard(block), block)
     }
 }
 

@@ -352,7 +352,7 @@ fn a_frame_twice_in_what_comes_back_is_found_wherever_it_stands() {
                 continue;
             }
             give_back(|zone, class, machine| {
-                let home = Home(0);
+                let home = ShardHint(0);
                 let take =
                     || zone.rmqueue(machine, home, MigrateType::Movable, Order::ZERO, |_| {});
                 while take().is_some() {}

@@ -248,7 +248,7 @@ impl Pair {
     fn put(&mut self, which: usize) {
         let (pfn, order) = self.taken.swap_remove(which);
         if order == Order::ZERO && self.below(2) == 0 {
-            let put = Put::new(self.block_of(pfn), word_in_block(pfn), 1 << (pfn % 64), 1);
+            let put = FreedWord::new(self.block_of(pfn), word_in_block(pfn), 1 << (pfn % 64), 1);
             self.buddy.put_all([put].into_iter());
         } else {
             self.buddy.put_block(Pfn::new(pfn), self.block_of(pfn), order);

@@ -23,4 +23,4 @@ CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/loom \
     cargo test --package pagemill-pool --release --lib loom_tests
 # The queue, the accounts and the claim alone, beyond what whole worlds can go through.
 CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/loom \
-    cargo test --package pagemill --release --lib -- queue::loom account::loom claim::loom_tests
+    cargo test --package pagemill --release --lib -- queue::loom account::table::loom claim::loom_tests

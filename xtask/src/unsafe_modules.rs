@@ -51,7 +51,7 @@ pub fn check(tree: &Tree) -> Vec<Finding> {
         }
         for (line, module) in expectations(&tokens) {
             let module = child(inside, module);
-            if entries.iter().all(|entry| entry.module != module) {
+            if entries.iter().all(|entry| !is_inside(&format!("{module}/"), entry.module)) {
                 let rule = format!("`{name}/{module}` expects unsafe code and is not listed");
                 findings.push(Finding::new(path, line, rule));
             }

@@ -12,6 +12,7 @@ mod keep;
 mod output;
 mod peer;
 mod peers;
+#[expect(unsafe_code, reason = "what is compared hands out pointers")]
 mod raw;
 mod report;
 mod rows;

@@ -1,5 +1,4 @@
-//! The one room for unsafe code: blocks of general allocators, calls to C, and a ring between threads.
-#![expect(unsafe_code, reason = "what is compared hands out pointers")]
+//! Unsafe code of this program: blocks of general allocators, calls to C, and a ring between threads.
 
 #[cfg(feature = "dpdk")]
 pub(crate) mod dpdk;

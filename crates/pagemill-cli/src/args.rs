@@ -2,6 +2,7 @@
 //!
 //! What they mean on this machine is for [`plan`](crate::plan).
 
+pub(crate) mod arena;
 #[cfg(feature = "bench")]
 pub(crate) mod bench;
 pub(crate) mod nfsd;
@@ -9,15 +10,17 @@ pub(crate) mod xdp;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+#[cfg(feature = "bench")]
+use clap::CommandFactory as _;
+use clap::{Args, Parser, Subcommand};
 
+use self::arena::ArenaArgs;
 #[cfg(feature = "bench")]
 use self::bench::BenchArgs;
 use self::nfsd::NfsdArgs;
 use self::xdp::XdpArgs;
 use crate::output::StdoutError;
 use crate::usage::UsageError;
-use pagemill_bench::Size;
 
 /// A page allocator with a bulk interface: measures it and shows its state.
 ///
@@ -71,42 +74,6 @@ pub(crate) struct InfoArgs {
     pub(crate) arena: ArenaArgs,
 }
 
-/// The memory that the pages are made of.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Arena")]
-pub(crate) struct ArenaArgs {
-    /// Size of the memory that pages are allocated from: 1G, 64MiB, 16777216
-    ///
-    /// A multiple of 4 KiB. K, M, G and T, or KiB to TiB, stand for powers of 1024.
-    #[arg(long = "arena", value_name = "SIZE", default_value = "1G")]
-    pub(crate) size: Size,
-    /// Whether the memory is to be in huge pages of 2 MiB
-    #[arg(long, value_enum, default_value_t = HugeArg::Auto)]
-    pub(crate) huge: HugeArg,
-    /// Take the memory from a memfd rather than from anonymous memory
-    #[arg(long)]
-    pub(crate) memfd: bool,
-    /// Find all of the memory before the start, rather than page by page when first touched
-    #[arg(long)]
-    pub(crate) prefault: bool,
-    /// Keep the memory from being swapped out
-    #[arg(long)]
-    pub(crate) lock: bool,
-}
-
-/// Which huge pages an arena is to have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum HugeArg {
-    /// None, even where the system would use them unasked
-    Never,
-    /// From the hugetlb pool if it has enough, else transparent
-    Auto,
-    /// Advised to the system, which may decline
-    Transparent,
-    /// From the hugetlb pool, or not at all
-    Hugetlb,
-}
-
 /// Reads what the process was called with; `None` if help was asked for, and shown.
 ///
 /// # Errors
@@ -122,10 +89,20 @@ pub(crate) fn parse() -> anyhow::Result<Option<Command>> {
     }
 }
 
+#[cfg(feature = "bench")]
+/// Returns the help of `bench peers`, for when the program that would show its own is missing.
+pub(crate) fn peers_help() -> String {
+    let mut command = Cli::command();
+    command.build();
+    let peers = command
+        .find_subcommand_mut("bench")
+        .and_then(|bench| bench.find_subcommand_mut("peers"))
+        .expect("it is declared above");
+    peers.render_long_help().to_string()
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -1,15 +1,16 @@
 //! What was typed means on this machine: CPUs that exist, memory that suffices, open files.
 
+mod arena;
 #[cfg(feature = "bench")]
 pub(crate) mod bench;
 pub(crate) mod nfsd;
 pub(crate) mod xdp;
 
-use pagemill_host::{ArenaConfig, Backing, HugePages};
+use pagemill_host::ArenaConfig;
 
-use crate::args::{ArenaArgs, HugeArg, InfoArgs};
+use self::arena::arena;
+use crate::args::InfoArgs;
 use crate::output::Output;
-use crate::usage::UsageError;
 
 /// Everything that `info` needs.
 #[derive(Debug)]
@@ -20,33 +21,11 @@ pub(crate) struct InfoPlan {
     pub(crate) json: Option<Output>,
 }
 
-/// The size of a huge page, of which hugetlb arenas are made.
-const HUGE_PAGE_BYTES: u64 = 2 << 20;
-
 /// Finds out what the options of `info` mean, and opens its output.
 ///
 /// # Errors
-/// As [`bulk`].
+/// A [`UsageError`](crate::usage::UsageError) for an arena that cannot be; what the system answers where
+/// the output cannot be opened.
 pub(crate) fn info(args: &InfoArgs) -> anyhow::Result<InfoPlan> {
     Ok(InfoPlan { arena: arena(&args.arena)?, json: Output::open("--json", args.json.as_deref())? })
-}
-
-fn arena(args: &ArenaArgs) -> Result<ArenaConfig, UsageError> {
-    let huge = match args.huge {
-        HugeArg::Never => HugePages::Never,
-        HugeArg::Auto => HugePages::Auto,
-        HugeArg::Transparent => HugePages::Transparent,
-        HugeArg::Hugetlb => HugePages::HugeTlb,
-    };
-    if huge == HugePages::HugeTlb && !args.size.bytes().is_multiple_of(HUGE_PAGE_BYTES) {
-        let line = "with --huge hugetlb, --arena must be a multiple of 2 MiB";
-        return Err(UsageError::new(format!("{line}, and {} is none", args.size)));
-    }
-    Ok(ArenaConfig {
-        len_bytes: args.size.bytes(),
-        backing: if args.memfd { Backing::Memfd } else { Backing::Anonymous },
-        huge,
-        prefault: args.prefault,
-        lock: args.lock,
-    })
 }

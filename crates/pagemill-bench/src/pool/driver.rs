@@ -6,8 +6,8 @@ use core::time::Duration;
 use pagemill::{Page, Static};
 use pagemill_pool::{Named, PP_ALLOC_CACHE_REFILL, PoolPage, PoolRef};
 
+use super::case::{Case, Owner, Rx, Way};
 use super::stack::Stack;
-use super::{Case, Owner, Rx, Way};
 use crate::Clock;
 use crate::frames::Frames;
 

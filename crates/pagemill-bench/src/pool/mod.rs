@@ -9,21 +9,20 @@
 //! of arithmetic whose length is an option; so it can be told at which cost of a packet the gain
 //! of bulk is how large.
 
+mod case;
 pub mod driver;
 pub mod paths;
 pub mod stack;
 
 use core::time::Duration;
-use std::sync::OnceLock;
 
-use anyhow::Context as _;
-use pagemill::{CpuId, Page, Static};
-use pagemill_pool::{Named, NamedPool, NoDma, PagePool, PoolOwner, PoolParams};
+use pagemill::CpuId;
+
+pub use case::{Case, Owner, Rx, Way, install};
 
 use self::driver::{Driver, Timing, Work};
 use self::paths::PathRow;
 use self::stack::Stack;
-use crate::frames::Frames;
 use crate::{Clock, Spread};
 
 /// What is measured, and how often.
@@ -39,61 +38,6 @@ pub struct PoolExperiment {
     pub driver_cpu: CpuId,
     /// The CPU that frees pages which were held.
     pub stack_cpu: CpuId,
-}
-
-/// What becomes of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Case {
-    /// It is dropped, or sent out where it came in: its page returns directly.
-    Drop,
-    /// It is sent out elsewhere: its page returns through the ring, a poll's at once.
-    Redirect,
-    /// A stack keeps it: its page leaves the pool, and the stack's thread frees it.
-    Hold,
-}
-
-impl Case {
-    /// Returns the name in reports.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Drop => "drop",
-            Self::Redirect => "redirect",
-            Self::Hold => "hold",
-        }
-    }
-}
-
-/// Where the driver's pages come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// A pool that asks the page allocator for one page at a time, as Linux's did before the series.
-    Single,
-    /// A pool that asks for 64.
-    Bulk,
-    /// A static stack of buffers.
-    Limit,
-}
-
-impl Way {
-    /// Every way, in the order of reports.
-    pub const ALL: [Self; 3] = [Self::Single, Self::Bulk, Self::Limit];
-
-    /// Returns the name in reports.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Single => "single",
-            Self::Bulk => "bulk",
-            Self::Limit => "limit",
-        }
-    }
-
-    const fn index(self) -> usize {
-        match self {
-            Self::Single => 0,
-            Self::Bulk => 1,
-            Self::Limit => 2,
-        }
-    }
 }
 
 /// What packets of one case cost, beside one amount of other work.
@@ -130,34 +74,6 @@ pub struct PoolFindings {
     pub rows: Vec<PoolRow>,
     /// Single pages on each path through the pool.
     pub paths: Vec<PathRow>,
-}
-
-static POOL: OnceLock<PagePool<Page<Static<Frames>>>> = OnceLock::new();
-
-/// The name of the pool in its static.
-#[derive(Debug)]
-pub enum Rx {}
-
-impl NamedPool for Rx {
-    type Block = Page<Static<Frames>>;
-    type Mapper = NoDma;
-
-    fn pool() -> &'static PagePool<Page<Static<Frames>>> {
-        POOL.get().expect("made before its owner")
-    }
-}
-
-/// The owner of the pool that is measured.
-pub type Owner = PoolOwner<Named<Rx>>;
-
-/// Makes the pool over `source`, and becomes its owner.
-///
-/// # Errors
-/// None that is known of: a process measures once, with parameters that are valid.
-pub fn install(source: Static<Frames>) -> anyhow::Result<Owner> {
-    let pool = PagePool::new(&PoolParams::new(), source, NoDma)?;
-    anyhow::ensure!(POOL.set(pool).is_ok(), "a process measures once");
-    PoolOwner::claim(Named::new()).context("a process measures once")
 }
 
 impl PoolFindings {

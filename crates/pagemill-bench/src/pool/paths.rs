@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use pagemill_pool::{Named, PP_ALLOC_CACHE_REFILL, PoolPage};
 
-use super::{Owner, Rx};
+use super::case::{Owner, Rx};
 use crate::{Clock, Spread};
 
 /// A way that a page goes.

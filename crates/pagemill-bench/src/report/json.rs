@@ -18,7 +18,7 @@
 
 use serde::Serialize;
 
-use super::Context;
+use super::context::Context;
 use crate::document::{JsonArena, JsonMachine, rounded};
 use crate::{LimitRow, Results, Row, Spread};
 
@@ -215,7 +215,7 @@ mod tests {
 
     use super::*;
     use crate::bulk::results;
-    use crate::report::samples;
+    use crate::report::context::samples;
 
     #[test]
     fn every_cell_has_its_figures_under_the_promised_names() {

@@ -4,7 +4,7 @@ use core::fmt::{self, Display};
 
 use serde::Serialize;
 
-use super::Context;
+use super::context::Context;
 use super::json::JsonHead;
 use crate::document::rounded;
 use crate::latency::calls::{Company, HoldRow, LatencyRow};
@@ -277,7 +277,7 @@ mod tests {
 
     use super::*;
     use crate::latency::holds::Holds;
-    use crate::report::samples;
+    use crate::report::context::samples;
 
     fn report() -> LatencyReport {
         let bulk = samples::context();

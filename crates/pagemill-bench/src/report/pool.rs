@@ -4,7 +4,7 @@ use core::fmt::{self, Display};
 
 use serde::Serialize;
 
-use super::Context;
+use super::context::Context;
 use super::json::{JsonHead, JsonSpread};
 use crate::document::rounded;
 use crate::pool::paths::{Path, PathRow};

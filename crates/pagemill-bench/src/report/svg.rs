@@ -1,6 +1,6 @@
 //! The cost of a page against the batch size, as a picture.
 
-use super::Context;
+use super::context::Context;
 use crate::plot::{Color, Line, Plot, Point, Stroke};
 use crate::{Operation, Results, Shape, Spread};
 
@@ -78,7 +78,7 @@ fn look(shape: Shape, operation: Operation) -> (Color, Stroke) {
 mod tests {
     use super::*;
     use crate::bulk::results;
-    use crate::report::samples;
+    use crate::report::context::samples;
 
     #[test]
     fn every_line_is_named_and_the_circumstances_are_there() {

@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Display};
 
-use super::Context;
+use super::context::Context;
 use super::sentence::saved_percent;
 use crate::{Operation, Results, Row, Shape};
 
@@ -121,7 +121,7 @@ fn per_thread(nr_threads: usize) -> &'static str {
 mod tests {
     use super::*;
     use crate::bulk::results;
-    use crate::report::samples;
+    use crate::report::context::samples;
 
     #[test]
     fn circumstances_come_first() {

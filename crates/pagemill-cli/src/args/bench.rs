@@ -6,11 +6,11 @@ use core::str::FromStr;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use pagemill_bench::Size;
 
 pub(crate) use self::nfs::{NfsArgs, ServerArg, WorkloadArg};
-use super::{ArenaArgs, Cli};
+use super::arena::ArenaArgs;
 
 /// Which experiment.
 #[derive(Debug, Args)]
@@ -298,17 +298,6 @@ pub(crate) enum ShapeArg {
     Both,
 }
 
-/// Returns the help of `bench peers`, for when the program that would show its own is missing.
-pub(crate) fn peers_help() -> String {
-    let mut command = Cli::command();
-    command.build();
-    let peers = command
-        .find_subcommand_mut("bench")
-        .and_then(|bench| bench.find_subcommand_mut("peers"))
-        .expect("it is declared above");
-    peers.render_long_help().to_string()
-}
-
 /// CPU numbers, in the order in which they were written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CpuList(pub(crate) Vec<u32>);
@@ -354,7 +343,7 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::Command;
+    use crate::args::{Cli, Command};
     use crate::usage::UsageError;
 
     fn bulk(options: &[&str]) -> Result<BulkArgs, String> {

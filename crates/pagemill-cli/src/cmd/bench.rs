@@ -7,8 +7,9 @@ use pagemill_host::{
     AllocatorConfig, ArenaConfig, Cpus, Host, Machine, Traced, Tracer, traced_allocator,
 };
 
+use super::fresh::{fresh_allocator, told};
+use super::peers;
 use super::progress::{progress_bar, warn_of_debug_build};
-use super::{fresh_allocator, peers, told};
 use crate::args::bench::{BenchArgs, ExperimentArgs};
 use crate::output::{self, Output};
 use crate::plan::bench::{

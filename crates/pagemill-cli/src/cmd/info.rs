@@ -1,6 +1,6 @@
 //! `pagemill info`: shows a fresh allocator.
 
-use super::fresh_allocator;
+use super::fresh::fresh_allocator;
 use crate::args::InfoArgs;
 use crate::output;
 use crate::plan;

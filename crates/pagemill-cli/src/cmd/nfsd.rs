@@ -21,7 +21,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
-use super::fresh_allocator;
+use super::fresh::fresh_allocator;
 use crate::args::nfsd::NfsdArgs;
 use crate::interrupt::Interrupt;
 use crate::nfsd::{FIRST_RETRY, LAST_RETRY, Service, metrics, statistics};

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::Error;
 
-use crate::args::bench::peers_help;
+use crate::args::peers_help;
 use crate::output;
 use crate::usage::UsageError;
 

@@ -12,7 +12,7 @@ use pagemill_xdp::{
     handover,
 };
 
-use super::fresh_allocator;
+use super::fresh::fresh_allocator;
 use super::progress::{progress_bar, warn_of_debug_build};
 use crate::args::xdp::{XdpArgs, XdpCommand};
 use crate::interrupt::Interrupt;

@@ -13,7 +13,7 @@ use pagemill_host::{ArenaConfig, Cpus, HugePages};
 use pagemill_rpc::{MAX_PAYLOAD_BYTES, nr_request_pages};
 
 pub(crate) use self::nfs::{NfsPlan, nfs};
-use super::arena;
+use super::arena::arena;
 use crate::args::bench::{BulkArgs, CpuList, FragArgs, LatencyArgs, PoolArgs, RpcArgs, ShapeArg};
 use crate::output::Output;
 use crate::usage::UsageError;

@@ -163,7 +163,7 @@ impl<'a, S: Frames> Worker<'a, S> {
                 let _arm = ArmOnPanic { state: self.state, token };
                 match self.state.socket(token) {
                     Some(Socket::Tcp(listener, parked)) => {
-                        self.state.accept(token, listener, parked)
+                        self.state.accept(token, listener, parked);
                     }
                     Some(Socket::Udp(socket, running)) => self.datagram(token, socket, running),
                     None => {}

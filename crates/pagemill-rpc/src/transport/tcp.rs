@@ -23,7 +23,7 @@ use crate::wire::record::{Expect, RecordError, RecordReader};
 use crate::wire::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 
 use super::poller::Poller;
-use super::set_receive_low_water;
+use crate::transport::low_water::set_receive_low_water;
 
 /// Bytes that are read ahead of a record: dozens of small calls.
 pub(crate) const AHEAD_BYTES: usize = 16 << 10;

@@ -1,6 +1,6 @@
-//! What was typed: options and their values, checked without a look at the system.
+//! Command line: options and their values, checked without looking at the system.
 //!
-//! What they mean on this machine is for [`plan`](crate::plan).
+//! [`plan`](crate::plan) checks them against this machine.
 
 pub(crate) mod arena;
 #[cfg(feature = "bench")]
@@ -22,10 +22,10 @@ use self::xdp::XdpArgs;
 use crate::output::StdoutError;
 use crate::usage::UsageError;
 
-/// A page allocator with a bulk interface: measures it and shows its state.
+/// Measures and shows a page allocator with a bulk interface, and serves NFS and packets from it.
 ///
-/// Everything happens in this process: the pages are an arena of memory that the program maps for
-/// itself, so no rights are needed and the system's own allocator is left alone.
+/// The allocator runs in this process, over memory that the process maps for itself. `bench` and
+/// `info` need no rights, and the system's own allocator is not used.
 #[derive(Debug, Parser)]
 #[command(name = "pagemill", version, verbatim_doc_comment)]
 struct Cli {
@@ -33,33 +33,32 @@ struct Cli {
     command: Command,
 }
 
-/// What to do.
+/// The command.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     #[cfg(feature = "bench")]
-    /// Measures what pages cost, in bulk and beside a hog, and what churn leaves of large blocks
+    /// Measures the cost of pages, the time locks are held, and the large blocks that churn leaves
     ///
-    /// Without the name of an experiment, it runs `bench bulk --quick`: a selection that takes
-    /// about fifteen seconds and ends with one sentence about this machine.
+    /// Without the name of an experiment, it runs `bench bulk --quick`, which takes approximately
+    /// fifteen seconds and ends with one sentence about this machine.
     #[command(verbatim_doc_comment)]
     Bench(BenchArgs),
     /// Shows the zones, free blocks and counters of a fresh allocator
     ///
-    /// Builds a fresh allocator over an arena of the size and kind asked for, and shows it in the
-    /// shape of /proc/buddyinfo, /proc/pagetypeinfo, /proc/zoneinfo and /proc/vmstat. It is not
-    /// the state of the system, nor of another process: nothing has been allocated yet.
+    /// Builds an allocator over an arena of the given size and kind, and shows it in the shape of
+    /// /proc/buddyinfo, /proc/pagetypeinfo, /proc/zoneinfo and /proc/vmstat. It does not show the
+    /// state of the system or of another process: nothing has been allocated yet.
     #[command(verbatim_doc_comment)]
     Info(InfoArgs),
-    /// Serves directories to NFS clients, which mount them
+    /// Serves directories to NFS clients
     ///
-    /// NFS version 3 and MOUNT, over TCP, from requests whose pages are allocated in bulk. Prints
-    /// the command that mounts each export, and serves until TERM or INT. HUP reads the exports
-    /// again, USR1 prints statistics. See docs/nfsd.md.
+    /// NFS version 3 and MOUNT, over TCP. Prints the command that mounts each export, and serves
+    /// until TERM or INT. HUP reads the exports again, USR1 prints statistics. See docs/nfsd.md.
     #[command(verbatim_doc_comment)]
     Nfsd(NfsdArgs),
     /// Moves packets between interfaces through pages of an arena, by AF_XDP
     ///
-    /// Needs `CAP_NET_ADMIN`, `CAP_NET_RAW` and `CAP_BPF`, as root has them.
+    /// Needs `CAP_NET_ADMIN`, `CAP_NET_RAW` and `CAP_BPF`, which root has.
     #[command(verbatim_doc_comment)]
     Xdp(XdpArgs),
 }
@@ -67,17 +66,17 @@ pub(crate) enum Command {
 /// The options of `info`.
 #[derive(Debug, Args)]
 pub(crate) struct InfoArgs {
-    /// Write JSON instead, to FILE or, without one, to the standard output
+    /// Write JSON instead, to FILE; without FILE, to the standard output
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
     pub(crate) json: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) arena: ArenaArgs,
 }
 
-/// Reads what the process was called with; `None` if help was asked for, and shown.
+/// Parses the arguments of the process; `None` if help was requested and has been shown.
 ///
 /// # Errors
-/// A [`UsageError`], or what the system answers when it is to show the help.
+/// A [`UsageError`], or the system's error when the help cannot be written.
 pub(crate) fn parse() -> anyhow::Result<Option<Command>> {
     match Cli::try_parse() {
         Ok(cli) => Ok(Some(cli.command)),

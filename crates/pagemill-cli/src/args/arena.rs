@@ -12,29 +12,29 @@ pub(crate) struct ArenaArgs {
     /// A multiple of 4 KiB. K, M, G and T, or KiB to TiB, stand for powers of 1024.
     #[arg(long = "arena", value_name = "SIZE", default_value = "1G")]
     pub(crate) size: Size,
-    /// Whether the memory is to be in huge pages of 2 MiB
+    /// Use of huge pages of 2 MiB for the memory
     #[arg(long, value_enum, default_value_t = HugeArg::Auto)]
     pub(crate) huge: HugeArg,
-    /// Take the memory from a memfd rather than from anonymous memory
+    /// Take the memory from a memfd instead of anonymous memory
     #[arg(long)]
     pub(crate) memfd: bool,
-    /// Find all of the memory before the start, rather than page by page when first touched
+    /// Fault all of the memory in before the start, instead of page by page on first touch
     #[arg(long)]
     pub(crate) prefault: bool,
-    /// Keep the memory from being swapped out
+    /// Lock the memory, so that it is not swapped out
     #[arg(long)]
     pub(crate) lock: bool,
 }
 
-/// Which huge pages an arena is to have.
+/// Huge pages of an arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum HugeArg {
-    /// None, even where the system would use them unasked
+    /// None, even where the system would use them by itself
     Never,
     /// From the hugetlb pool if it has enough, else transparent
     Auto,
-    /// Advised to the system, which may decline
+    /// Transparent huge pages, if the system grants them
     Transparent,
-    /// From the hugetlb pool, or not at all
+    /// From the hugetlb pool; fails if it does not have enough
     Hugetlb,
 }

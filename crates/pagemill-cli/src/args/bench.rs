@@ -12,7 +12,7 @@ use pagemill_bench::Size;
 pub(crate) use self::nfs::{NfsArgs, ServerArg, WorkloadArg};
 use super::arena::ArenaArgs;
 
-/// Which experiment.
+/// The experiment.
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
@@ -20,14 +20,14 @@ pub(crate) struct BenchArgs {
 }
 
 impl BenchArgs {
-    /// Returns the experiment and its options; without one, those of the quick selection.
+    /// Returns the experiment and its options; without an experiment, those of `bulk --quick`.
     pub(crate) fn experiment(&self) -> ExperimentArgs {
         let quick = || QuickDefaults::parse_from(["bulk", "--quick"]).bulk;
         self.experiment.clone().unwrap_or_else(|| ExperimentArgs::Bulk(quick()))
     }
 }
 
-/// The way to the defaults that the options declare.
+/// Parser that yields the defaults of the options of `bench bulk`.
 #[derive(Debug, Parser)]
 struct QuickDefaults {
     #[command(flatten)]
@@ -39,111 +39,111 @@ struct QuickDefaults {
 pub(crate) enum ExperimentArgs {
     /// Compares a loop over single pages with the bulk calls, for lists and for arrays
     ///
-    /// Three ways to get N pages and give them back are timed:
+    /// Times three ways to allocate and free N pages:
     ///
-    ///   single  a call for each page, then a drop for each
+    ///   single  one call for each page, one drop for each page
     ///   list    one call that appends N pages to a list, one that frees the list
     ///   array   one call that fills N slots, one that empties them
     ///
     /// in two shapes:
     ///
-    ///   ping    N pages are allocated and freed, again and again: they come from the CPU's own
-    ///           list and return to it
-    ///   burst   tens of thousands of pages are allocated in batches of N, and only then freed,
-    ///           in batches of N: they come from the zone and return to it
+    ///   ping    allocates and frees N pages repeatedly: pages come from the CPU's own list and
+    ///           return to it
+    ///   burst   allocates tens of thousands of pages in batches of N, then frees all in batches of
+    ///           N: pages come from the zone and return to it
     ///
-    /// Each figure is the median of several runs, which take turns over all measurements, so that
-    /// a noisy moment harms all alike. The limit, copying N handles from one array to another and
-    /// back, is measured in the same run.
+    /// Each figure is the median of several runs. All measurements take turns within a run, so that
+    /// noise affects all of them. The limit, copying N handles from one array to another and back,
+    /// is measured in the same run.
     #[command(verbatim_doc_comment)]
     Bulk(BulkArgs),
-    /// Shows which blocks of 2 MiB can be had after random churn
+    /// Shows which 2 MiB blocks are free after random churn
     ///
-    /// Fills the arena with single pages and frees a random half. Then, in each round, a random
-    /// tenth of the pages is freed and as many are allocated again, first one at a time and then
-    /// in bulks of 64. In the end all but one page in eight are freed, and then the rest.
-    /// After each step it is told how many blocks of 2 MiB are whole, by the allocator's books
-    /// and by allocating them. The tables show every round that is a power of two, and the last;
-    /// the JSON has them all.
+    /// Fills the arena with single pages and frees a random half. Each round frees a random tenth
+    /// of the pages and allocates as many, one at a time and then in batches of 64. At the end, the
+    /// experiment frees all but one page in eight, and then those pages. After each step it reports
+    /// how many 2 MiB blocks are free, by the allocator's counters and by allocating them. The
+    /// tables show the rounds that are powers of two and the last; the JSON has all rounds.
     ///
-    /// All of this is done twice: with pages of one kind, and with the pages that are kept in the
-    /// end declared unmovable and the others movable, so that the allocator keeps them apart.
+    /// The experiment runs twice: with pages of one kind, and with the pages that stay until the
+    /// end declared unmovable and all others movable, so that the allocator keeps them apart.
     ///
-    /// Nothing is timed, and no page is touched: the arena takes hardly any memory.
+    /// It times nothing and touches no page, so the arena uses hardly any memory.
     #[command(verbatim_doc_comment)]
     Frag(FragArgs),
-    /// Times single calls beside a hog that asks for very many pages in one call
+    /// Times single calls beside a hog that allocates very many pages in one call
     ///
-    /// A probe times calls one by one: alone, then beside a hog on another CPU, then beside one
-    /// on its own. The hog asks for all its pages in one call and returns them in one, again and
-    /// again. Two kinds of calls are timed:
+    /// A probe times calls one by one: alone, beside a hog on another CPU, and beside a hog on its
+    /// own CPU. The hog allocates all its pages in one call and frees them in one, repeatedly. The
+    /// probe times two kinds of calls:
     ///
-    ///   single  the allocation of a page, thousands of them before they are returned
-    ///   locked  the allocation and the release of a block of two pages, which take the zone's
-    ///           lock each time
+    ///   single  the allocation of a page, thousands of them before any is freed
+    ///   locked  the allocation and the free of a block of two pages, which take the zone lock
+    ///           each time
     ///
-    /// In turns of their own, each hold of the zone's lock and of a CPU's lists is measured by
-    /// the thread that holds it. As calm, the longest is told of those holds, or rounds of locked
-    /// calls, alone during which the scheduler did not switch the thread out.
+    /// In separate turns, each holder of the zone lock or of a CPU's lists measures its hold.
+    ///
+    ///   calm    longest hold, or round of locked calls, during which the scheduler did not
+    ///           preempt the thread
     #[command(verbatim_doc_comment)]
     Latency(LatencyArgs),
-    /// Puts a load on NFS servers and tells what each call costs them
+    /// Puts a load on NFS servers and reports the cost of each call
     ///
-    /// One thread keeps calls under way on several connections and waits for none. The servers
-    /// that --server names take turns under each load, beside two sinks that keep no files: one
-    /// drops what is written, and shows what the load and the sockets allow; the other copies it
-    /// twice, as a server does. Unless a server is named, two of our own are started on a folder in
-    /// memory, to compare the refill of requests in bulk with single pages.
+    /// One thread keeps calls in flight on several connections and waits for none. The servers
+    /// that --server names take turns under each load, and so do two sinks that keep no files: one
+    /// drops written data, which shows the limit of load and sockets; the other copies it twice, as
+    /// a server does. Without --server, the experiment starts two servers of pagemill on a folder
+    /// in memory, one with bulk and one with single refill of requests.
     ///
     /// The loads are:
     ///
-    ///   read, write          1 connection with 4 calls of 1 MiB under way
-    ///   read-4k, write-4k    4 connections with 8 calls of 4 KiB each, anywhere in a file
+    ///   read, write          1 connection with 4 calls of 1 MiB in flight
+    ///   read-4k, write-4k    4 connections with 8 calls of 4 KiB each, at random offsets
     ///   getattr              4 connections with 8 calls each
-    ///   getattr-1            1 call at a time: what one waits
-    ///   read-8, read-64      as many connections with 1 call of 1 MiB each
-    ///   write-8, write-64    likewise
+    ///   getattr-1            1 call at a time
+    ///   read-8, read-64      8 or 64 connections with 1 call of 1 MiB each
+    ///   write-8, write-64    8 or 64 connections with 1 call of 1 MiB each
     ///
-    /// The files are made in the export and removed at the end. CPU time and memory of a server are
-    /// told where its process is named.
+    /// Files are created in the export and removed at the end. CPU time and memory of a server are
+    /// reported if its process is named.
     #[command(verbatim_doc_comment)]
     Nfs(NfsArgs),
-    /// Times the refill of a request's pages, as an RPC server does it before each call
+    /// Times the refill of a request's pages, which an RPC server does before each call
     ///
-    /// A request of 1 MiB has 259 slots for pages. Some are emptied, as a transport or a reply
-    /// does, and the refill is timed, in three ways:
+    /// A request of 1 MiB has 259 slots for pages. The experiment empties some, as a transport or
+    /// a reply does, and times the refill in three ways:
     ///
-    ///   single      a call to the allocator for each page
-    ///   bulk        one call that looks at all slots
-    ///   bulk, hint  one call that looks at those that were emptied
+    ///   single      one call to the allocator for each page
+    ///   bulk        one call that scans all slots
+    ///   bulk, hint  one call that scans the emptied slots
     ///
-    /// Fresh requests have no pages at all: they get them from the zone.
+    /// Fresh requests have no pages, and take theirs from the zone.
     #[command(verbatim_doc_comment)]
     Rpc(RpcArgs),
-    /// Drives a receive ring from a page pool, refilled one page at a time and in bulk
+    /// Runs a receive ring with a page pool, refilled one page at a time and in bulk
     ///
     /// The driver of the bulk allocator's patch series, in this process: a ring of 1024
-    /// descriptors, polled 64 at a time and then refilled. What becomes of the packets:
+    /// descriptors, polled 64 at a time and then refilled. A packet gets one of three verdicts:
     ///
-    ///   drop      their pages return to the pool directly
-    ///   redirect  their pages return through the pool's ring, those of a poll at once
-    ///   hold      their pages leave the pool; the second CPU, or the only one, frees them, many at
-    ///             a time, while the driver waits: here each page comes from the page allocator
+    ///   drop      the pages return to the pool directly
+    ///   redirect  the pages of a poll return through the pool's ring at once
+    ///   hold      the pages leave the pool; the second CPU, or the only one, frees them, many at
+    ///             a time, while the driver waits: each page comes from the page allocator
     ///
-    /// The pool asks the page allocator for one page (single) or for 64 (bulk); the limit is the
-    /// same loop with a static stack of buffers. Held packets are measured with other work beside,
-    /// which tells at what cost of a packet the gain of bulk falls to 5 %. At last, a page by itself
-    /// is timed on each path through the pool.
+    /// The pool asks the page allocator for one page (single) or for 64 (bulk). The limit is the
+    /// same loop with a static stack of buffers. Held packets are also measured with other work,
+    /// to find the cost of a packet at which the gain of bulk falls to 5 %. At the end, one page by
+    /// itself is timed on each path through the pool.
     #[command(verbatim_doc_comment)]
     Pool(PoolArgs),
-    /// Does the same work through pagemill and through what one would take instead, by turns
+    /// Does the same work through pagemill and through other allocators, by turns
     ///
-    /// Runs the program pagemill-peers with all that follows. It has a workspace of its own, as it
-    /// builds the allocators of others:
+    /// Runs the program pagemill-peers with all options that follow. It has its own workspace,
+    /// because it builds other allocators:
     ///
     ///   cargo build --release --manifest-path benches/peers/Cargo.toml --target-dir target
     ///
-    /// Once it is built, --help shows its options.
+    /// When it is built, --help shows its options.
     #[command(verbatim_doc_comment, disable_help_flag = true)]
     Peers(PeersArgs),
 }
@@ -154,34 +154,34 @@ pub(crate) struct BulkArgs {
     /// Pages per call, such as 1,8,64 [default: 1,2,3,4,8,16,32,64,128,256,512]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = at_least_one)]
     pub(crate) n: Vec<usize>,
-    /// In which order pages are allocated and freed
+    /// Order in which pages are allocated and freed
     #[arg(long, value_enum, default_value_t = ShapeArg::Both)]
     pub(crate) shape: ShapeArg,
-    /// Times each measurement is made; the median is reported, fewer than 9 say little
+    /// Number of runs; the median is reported, and fewer than 9 runs say little
     #[arg(long, value_name = "R", default_value = "15", value_parser = at_least_one)]
     pub(crate) runs: usize,
-    /// Milliseconds that one measurement lasts, about; 0 for a single round, to try things out
+    /// Milliseconds of one measurement, approximately; 0 for a single round, to try things out
     #[arg(long, value_name = "MS", default_value_t = 20)]
     #[arg(value_parser = clap::value_parser!(u64).range(0..=10_000))]
     pub(crate) slice: u64,
-    /// Threads that measure at the same time, each bound to a CPU of its own
+    /// Threads that measure at the same time, each on its own CPU
     ///
-    /// Times are then per page and thread: the mean of the threads in each run.
+    /// Times are per page and thread: the mean of the threads in each run.
     #[arg(long, value_name = "T", default_value = "1", value_parser = at_least_one)]
     pub(crate) threads: usize,
-    /// CPUs for the threads, in this order, such as 0,2-3 [default: those allowed to the process]
+    /// CPUs of the threads, in this order, such as 0,2-3 [default: those the process may use]
     #[arg(long, value_name = "LIST")]
     pub(crate) cpus: Option<CpuList>,
-    /// Measure fewer batch sizes, 1,4,16,64,256 unless --n says otherwise
+    /// Measure only the batch sizes 1,4,16,64,256, or those of --n
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Write all figures to FILE, as docs/bench-json.md describes; - for the standard output
+    /// Write all figures as JSON (docs/bench-json.md) to FILE; - for the standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Draw the cost of a page against the batch size to FILE, as SVG; - for the standard output
+    /// Plot the cost of a page against the batch size as SVG to FILE; - for the standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
-    // Last, because its heading holds for whatever follows.
+    // Last, because its heading applies to all options after it.
     #[command(flatten)]
     pub(crate) arena: ArenaArgs,
 }
@@ -196,10 +196,10 @@ pub(crate) struct FragArgs {
     #[arg(long, value_name = "R", default_value_t = 32)]
     #[arg(value_parser = clap::value_parser!(u16).range(0..=1000))]
     pub(crate) rounds: u16,
-    /// What the random choices begin with: the same seed makes the same choices
+    /// Seed of the random choices
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Write all figures to FILE, as docs/bench-json.md describes; - for the standard output
+    /// Write all figures as JSON (docs/bench-json.md) to FILE; - for the standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 }
@@ -210,17 +210,17 @@ pub(crate) struct LatencyArgs {
     /// Size of the memory that pages are allocated from: 2G, 64MiB, 16777216
     #[arg(long = "arena", value_name = "SIZE", default_value = "2G")]
     pub(crate) size: Size,
-    /// Pages that the hog asks for in one call; at most half of the arena
+    /// Pages that the hog allocates in one call; at most half of the arena
     #[arg(long, value_name = "N", default_value = "262144", value_parser = at_least_one)]
     pub(crate) pages: usize,
-    /// Milliseconds that all of it lasts, about; 0 for a few calls of each, to try things out
+    /// Milliseconds of the experiment, approximately; 0 for a few calls of each kind
     #[arg(long, value_name = "MS", default_value_t = 5000)]
     #[arg(value_parser = clap::value_parser!(u64).range(0..=600_000))]
     pub(crate) time: u64,
-    /// CPUs of the probe and of the hog beside it, such as 0,1 [default: the first two allowed]
+    /// CPUs of the probe and of the hog, such as 0,1 [default: the first two allowed]
     #[arg(long, value_name = "LIST")]
     pub(crate) cpus: Option<CpuList>,
-    /// Write all figures to FILE, as docs/bench-json.md describes; - for the standard output
+    /// Write all figures as JSON (docs/bench-json.md) to FILE; - for the standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 }
@@ -231,19 +231,19 @@ pub(crate) struct RpcArgs {
     /// Size of the memory that pages are allocated from: 256M, 64MiB, 16777216
     #[arg(long = "arena", value_name = "SIZE", default_value = "256M")]
     pub(crate) size: Size,
-    /// Bytes of data that a request can have: 1M, 64KiB, 4096; at most 4M
+    /// Most bytes of data in a request: 1M, 64KiB, 4096; at most 4M
     #[arg(long, value_name = "SIZE", default_value = "1M")]
     pub(crate) payload: Size,
-    /// Pages that a request uses up, such as 1,64 [default: 1,4,64 and all]
+    /// Pages that a request uses up before a refill, such as 1,64 [default: 1,4,64 and all]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = at_least_one)]
     pub(crate) used: Vec<usize>,
-    /// Times each measurement is made; the median is reported, fewer than 9 say little
+    /// Number of runs; the median is reported, and fewer than 9 runs say little
     #[arg(long, value_name = "R", default_value = "15", value_parser = at_least_one)]
     pub(crate) runs: usize,
     /// Refills in each measurement
     #[arg(long, value_name = "N", default_value = "1000", value_parser = at_least_one)]
     pub(crate) rounds: usize,
-    /// Write all figures to FILE, as docs/bench-json.md describes; - for the standard output
+    /// Write all figures as JSON (docs/bench-json.md) to FILE; - for the standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 }
@@ -254,14 +254,14 @@ pub(crate) struct PoolArgs {
     /// Size of the memory that pages are allocated from: 256M, 128MiB, 134217728; at least 128M
     #[arg(long = "arena", value_name = "SIZE", default_value = "256M")]
     pub(crate) size: Size,
-    /// Times each measurement is made; the median is reported, fewer than 9 say little
+    /// Number of runs; the median is reported, and fewer than 9 runs say little
     #[arg(long, value_name = "R", default_value = "15", value_parser = at_least_one)]
     pub(crate) runs: usize,
-    /// Milliseconds that one measurement lasts, about; 0 for a single turn, to try things out
+    /// Milliseconds of one measurement, approximately; 0 for a single turn, to try things out
     #[arg(long, value_name = "MS", default_value_t = 20)]
     #[arg(value_parser = clap::value_parser!(u64).range(0..=10_000))]
     pub(crate) slice: u64,
-    /// Nanoseconds of other work for each packet that is held, in turn, the first one 0
+    /// Nanoseconds of other work for each held packet; a list that begins with 0 and increases
     #[arg(
         long,
         value_name = "LIST",
@@ -270,39 +270,39 @@ pub(crate) struct PoolArgs {
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub(crate) work: Vec<u32>,
-    /// CPUs of the driver and of the stack, such as 0,1; both share a single one [default: the first
-    /// two allowed]
+    /// CPUs of the driver and of the stack, such as 0,1; with one CPU they share it [default: the
+    /// first two allowed]
     #[arg(long, value_name = "LIST")]
     pub(crate) cpus: Option<CpuList>,
-    /// Write all figures to FILE, as docs/bench-json.md describes; - for the standard output
+    /// Write all figures as JSON (docs/bench-json.md) to FILE; - for the standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 }
 
-/// The options of `bench peers`, which another program understands.
+/// The options of `bench peers`, which `pagemill-peers` parses.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct PeersArgs {
-    /// What the program is called with
+    /// Options of pagemill-peers
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
     pub(crate) rest: Vec<OsString>,
 }
 
-/// Which shapes are measured.
+/// Shapes to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ShapeArg {
-    /// Allocate N and free N, again and again: the CPU's own list
+    /// Allocate N and free N, repeatedly: the CPU's own list
     Ping,
-    /// Allocate very many, then free them all: the zone
+    /// Allocate very many, then free all: the zone
     Burst,
-    /// One after the other
+    /// Both shapes, one after the other
     Both,
 }
 
-/// CPU numbers, in the order in which they were written.
+/// CPU numbers, in the order given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CpuList(pub(crate) Vec<u32>);
 
-/// The largest CPU number that is accepted, as many as the system's own masks have by default.
+/// Largest CPU number accepted: the size of the system's own masks by default.
 const CPU_MAX: u32 = 1023;
 
 impl FromStr for CpuList {

@@ -9,92 +9,92 @@ use clap::{Args, ValueEnum};
 /// The options of `nfsd`.
 #[derive(Debug, Args)]
 pub(crate) struct NfsdArgs {
-    /// Directory to export, as DIR, DIR:ro or DIR:rw, and options after commas; may be repeated
+    /// Directory to export, as DIR, DIR:ro or DIR:rw, with options after commas; may be repeated
     ///
-    /// Without ro it can be written to. The options are those of --exports-file, and
-    /// client=ADDRESS or client=NETWORK, any number of times: only those named are served then.
+    /// Without ro clients can write. The options are those of --exports-file, and client=ADDRESS or
+    /// client=NETWORK, which may be repeated: then only these clients are served.
     #[arg(long = "export", value_name = "DIR[:ro|rw][,OPTIONS]")]
     pub(crate) exports: Vec<OsString>,
     /// File with exports in the format of /etc/exports; may be repeated
     ///
-    /// Known are rw, ro, `root_squash`, `no_root_squash`, `all_squash`, anonuid=, anongid=, secure,
-    /// insecure, sync, async; clients are *, addresses, networks and names of hosts. HUP makes the
-    /// server read it again.
+    /// Options: rw, ro, `root_squash`, `no_root_squash`, `all_squash`, anonuid=, anongid=, secure,
+    /// insecure, sync, async. Clients: *, addresses, networks, host names. On HUP, the server reads
+    /// the file again.
     #[arg(long, value_name = "FILE")]
     pub(crate) exports_file: Vec<PathBuf>,
-    /// Check the exports and end: everything must be in order, hosts' names included
+    /// Check all exports, including host names, then exit: 0 if all are valid
     ///
-    /// A server leaves out what is not in order, with a warning, and serves the other exports.
+    /// Without --check, the server skips invalid exports with a warning and serves all others.
     #[arg(long)]
     pub(crate) check: bool,
     /// Address and port to listen on; may be repeated
     ///
-    /// [default: 127.0.0.1:2049 for root, 127.0.0.1:20490 for others; sockets that systemd passes
-    /// take the place of either]
+    /// [default: 127.0.0.1:2049 for root, 127.0.0.1:20490 for other users; sockets passed by systemd
+    /// replace these]
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) listen: Vec<SocketAddr>,
-    /// Address and port for the program MOUNT [default: the same as for NFS]
+    /// Address and port of the MOUNT program [default: that of NFS]
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) mount_listen: Vec<SocketAddr>,
-    /// Take calls by UDP too, on the same addresses
+    /// Also accept calls by UDP, on the same addresses
     #[arg(long)]
     pub(crate) udp: bool,
-    /// Tell rpcbind on this machine where the programs are, and that they are gone in the end
+    /// Register the programs with rpcbind on this machine, and unregister them at the end
     #[arg(long)]
     pub(crate) rpcbind: bool,
     /// Threads that carry out calls
     #[arg(long, value_name = "T", default_value_t = 8)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: u16,
-    /// Most connections at a time; fewer where the limit on descriptors does not allow as many
+    /// Most connections at a time; fewer if the limit on descriptors requires it
     #[arg(long, value_name = "N", default_value_t = 1024)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     pub(crate) connections: u32,
-    /// Most bytes of data in a call or a reply, in KiB
+    /// Most data in a call or a reply, in KiB
     #[arg(long, value_name = "KIB", default_value_t = 1024)]
     #[arg(value_parser = clap::value_parser!(u16).range(4..=4096))]
     pub(crate) max_payload: u16,
-    /// How the data of READ gets to the network
+    /// How READ data is sent
     #[arg(long, value_enum, default_value_t = ReadArg::Auto)]
     pub(crate) read: ReadArg,
     /// How request pages are allocated
     #[arg(long, value_enum, default_value_t = RefillArg::Bulk)]
     pub(crate) refill: RefillArg,
-    /// File with the secret behind file handles, made if there is none
+    /// File with the secret of file handles, created if missing
     ///
-    /// Handles stay good over restarts as long as it is the same.
+    /// Handles survive restarts as long as the secret stays the same.
     /// [default: /var/lib/pagemill/nfsd.key for root, else pagemill/nfsd.key in `$XDG_STATE_HOME` or
     /// ~/.local/state]
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
-    /// Most files that are kept open between calls [default: what the limit on descriptors allows]
+    /// Most files kept open between calls [default: what the limit on descriptors allows]
     #[arg(long, value_name = "N")]
     pub(crate) max_files: Option<u32>,
-    /// Seconds between lines with statistics; 0 for none
+    /// Seconds between statistics lines in the log; 0 for none
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub(crate) stats_every: u32,
-    /// Port, or address and port, to offer statistics on in Prometheus' text format
+    /// Port, or address and port, that serves metrics to Prometheus
     #[arg(long, value_name = "[ADDR:]PORT", value_parser = local_addr)]
     pub(crate) metrics: Option<SocketAddr>,
-    /// Process to end with, which must be the parent of this one
+    /// Parent process to end with
     ///
-    /// For programs that start a server for themselves: it is killed when they end, however they do.
+    /// For programs that start a server: the server is killed when they end for any reason.
     #[arg(long, value_name = "PID", hide = true)]
     #[arg(value_parser = clap::value_parser!(i32).range(1..))]
     pub(crate) die_with: Option<i32>,
-    /// How much to log to the standard error
+    /// Level of the log on the standard error
     #[arg(long, value_enum, default_value_t = LogArg::Info)]
     pub(crate) log: LogArg,
 }
 
-/// How the data of READ gets to the network.
+/// How READ data is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ReadArg {
-    /// From the file, where there is enough of it to pay, else through pages
+    /// From the file if it has 16 KiB or more and the kernel serves the file system, else pages
     Auto,
-    /// Through the reply's pages, always
+    /// Always through the reply's pages
     Pages,
-    /// From the file, always
+    /// Always from the file
     File,
 }
 
@@ -103,20 +103,20 @@ pub(crate) enum ReadArg {
 pub(crate) enum RefillArg {
     /// In bulk
     Bulk,
-    /// One by one, to compare
+    /// One by one, for comparison
     Single,
 }
 
-/// How much is logged.
+/// Log level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogArg {
-    /// What keeps the server from serving
+    /// Errors that stop the server
     Error,
-    /// What somebody should look at
+    /// Also problems to look at
     Warn,
-    /// Starts, mounts, reloads, stops
+    /// Also starts, mounts, reloads and stops
     Info,
-    /// Also each call that was refused, with the reason
+    /// Also each refused call, with the reason
     Debug,
 }
 

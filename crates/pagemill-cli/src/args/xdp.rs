@@ -8,7 +8,7 @@ use pagemill_xdp::Name;
 
 use pagemill_bench::Size;
 
-/// Which command.
+/// The command.
 #[derive(Debug, Args)]
 pub(crate) struct XdpArgs {
     #[command(subcommand)]
@@ -18,28 +18,28 @@ pub(crate) struct XdpArgs {
 /// The commands.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum XdpCommand {
-    /// Takes packets off one interface and sends them out of another
+    /// Receives packets on one interface and sends them on another
     ///
-    /// An XDP program on the first hands its packets to this process, which looks at their headers,
-    /// drops those that are malformed, and sends the others, without a copy of its own. All frames
-    /// are pages of one arena. The program is detached when this ends, however it does.
+    /// An XDP program on the first interface passes its packets to this process, which checks their
+    /// headers, drops malformed packets, and sends all others without copying them. All frames are
+    /// pages of one arena. The kernel detaches the program when this process ends for any reason.
     #[command(verbatim_doc_comment)]
     Redirect(RedirectArgs),
-    /// Takes packets off an interface and drops them
+    /// Receives packets on an interface and drops them
     Drop(DropArgs),
-    /// Takes packets off an interface and hands them to a thread that keeps them for a while
+    /// Receives packets on an interface and passes them to a thread that keeps them for some time
     ///
-    /// The pages come back late, from another CPU, and more at once than the pool's ring is deep, so
-    /// rings are filled with fresh ones all the time: the case that a bulk allocator is for.
+    /// The pages return late, from another CPU, and more at once than the pool's ring holds. So the
+    /// rings are always filled with fresh pages, which is what a bulk allocator is for.
     #[command(verbatim_doc_comment)]
     Stack(StackArgs),
-    /// Compares single pages with bulk on a virtual pair of interfaces, with traffic of its own
+    /// Compares single pages with bulk on a virtual pair of interfaces, with generated traffic
     ///
-    /// Makes a network namespace with two interfaces in it, lets the kernel make millions of
-    /// packets in a second, and receives them with a socket whose rings are filled from a page
-    /// pool, which asks the page allocator for one page a call, then for many, by turns. Packets are made and received on one CPU,
-    /// so that each nanosecond of either is seen in the packets per second. Needs root; nothing
-    /// outside of the namespace is touched, and it vanishes with the process.
+    /// Creates a network namespace with two interfaces, lets the kernel generate millions of packets
+    /// a second, and receives them with a socket whose rings are filled from a page pool. The pool
+    /// asks the page allocator for one page a call and for many, by turns. Packets are generated and
+    /// received on one CPU, so that each nanosecond shows in the packets per second. Needs root.
+    /// Nothing outside the namespace is touched, and it vanishes with the process.
     #[command(verbatim_doc_comment)]
     Bench(XdpBenchArgs),
 }
@@ -47,10 +47,10 @@ pub(crate) enum XdpCommand {
 /// The options of `xdp redirect`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RedirectArgs {
-    /// Where packets come from: an interface, and its queue unless that is 0
+    /// Interface that packets come from, and its queue [default queue: 0]
     #[arg(long = "in", value_name = "IF[:QUEUE]")]
     pub(crate) input: Endpoint,
-    /// Where they go
+    /// Interface that packets go to, and its queue [default queue: 0]
     #[arg(long = "out", value_name = "IF[:QUEUE]")]
     pub(crate) output: Endpoint,
     #[command(flatten)]
@@ -60,7 +60,7 @@ pub(crate) struct RedirectArgs {
 /// The options of `xdp drop`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DropArgs {
-    /// Where packets come from: an interface, and its queue unless that is 0
+    /// Interface that packets come from, and its queue [default queue: 0]
     #[arg(long = "in", value_name = "IF[:QUEUE]")]
     pub(crate) input: Endpoint,
     #[command(flatten)]
@@ -70,10 +70,10 @@ pub(crate) struct DropArgs {
 /// The options of `xdp stack`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct StackArgs {
-    /// Where packets come from: an interface, and its queue unless that is 0
+    /// Interface that packets come from, and its queue [default queue: 0]
     #[arg(long = "in", value_name = "IF[:QUEUE]")]
     pub(crate) input: Endpoint,
-    /// Milliseconds between two times that the thread drops all packets it has
+    /// Milliseconds between drops of all kept packets
     #[arg(long, value_name = "MS", default_value_t = 20)]
     #[arg(value_parser = clap::value_parser!(u64).range(0..=60_000))]
     pub(crate) hold: u64,
@@ -81,40 +81,39 @@ pub(crate) struct StackArgs {
     pub(crate) run: RunArgs,
 }
 
-/// What the commands that run until they are stopped have in common.
+/// Options of the commands that run until they are stopped.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RunArgs {
-    /// Seconds to run; without it, until Ctrl-C
+    /// Seconds to run [default: until Ctrl-C]
     #[arg(long, value_name = "SECONDS")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
     pub(crate) duration: Option<u64>,
-    /// How many pages one call to the page allocator asks for
+    /// Pages per call to the page allocator
     #[arg(long, value_enum, default_value_t = AllocArg::Bulk)]
     pub(crate) alloc: AllocArg,
-    /// What recycles pages
+    /// Recycling of pages
     #[arg(long, value_enum, default_value_t = PoolArg::Page)]
     pub(crate) pool: PoolArg,
-    /// Pages that the ring of the page pool holds, up to 16384; without it as many as --ring, as
-    /// drivers have it
+    /// Pages that the page pool's ring holds, up to 16384 [default: that of --ring]
     #[arg(long, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=16_384))]
     pub(crate) pool_ring: Option<u16>,
     /// Where the XDP program runs
     #[arg(long, value_enum, default_value_t = ModeArg::Auto)]
     pub(crate) mode: ModeArg,
-    /// Who moves the bytes between the device and the pages
+    /// Copying of bytes between the device and the pages
     #[arg(long, value_enum, default_value_t = CopyArg::Auto)]
     pub(crate) copy: CopyArg,
-    /// Accept packets that take several pages, as jumbo frames do
+    /// Accept packets of several pages, such as jumbo frames
     #[arg(long)]
     pub(crate) multi_buffer: bool,
     /// Entries of each ring, a power of two up to 65536
     #[arg(long, value_name = "N", default_value_t = 2048)]
     pub(crate) ring: u32,
-    /// Poll all the time, which uses a whole CPU; without it, sleep when packets are rare
+    /// Poll all the time, which uses a whole CPU [default: sleep when packets are rare]
     #[arg(long)]
     pub(crate) busy: bool,
-    /// Size of the memory that pages are allocated from: 64M, 1G; all of it is pinned
+    /// Size of the memory that pages are allocated from: 64M, 1G; all of it is locked
     #[arg(long = "arena", value_name = "SIZE", default_value = "128M")]
     pub(crate) size: Size,
     /// Write all figures to FILE as JSON, one sample a second; - for the standard output
@@ -125,41 +124,41 @@ pub(crate) struct RunArgs {
 /// The options of `xdp bench`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct XdpBenchArgs {
-    /// Pairs of slices: in each, once single pages and once bulk
+    /// Pairs of slices: single pages in one slice, bulk in the other
     #[arg(long, value_name = "N", default_value_t = 200)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) pairs: u32,
-    /// Milliseconds that a slice lasts
+    /// Milliseconds of a slice
     #[arg(long, value_name = "MS", default_value_t = 100)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub(crate) slice: u64,
-    /// Milliseconds between two times that packets are dropped, all at once, by a thread on another
-    /// CPU if there is one: they are more than the pool's ring is deep; 0 to drop them as they come
+    /// Milliseconds between drops of all kept packets, by a thread on another CPU if there is one;
+    /// more packets than the pool's ring holds; 0 drops packets as they arrive
     #[arg(long, value_name = "MS", default_value_t = 0)]
     #[arg(value_parser = clap::value_parser!(u64).range(0..=1000))]
     pub(crate) hold: u64,
-    /// What recycles pages
+    /// Recycling of pages
     #[arg(long, value_enum, default_value_t = PoolArg::Page)]
     pub(crate) pool: PoolArg,
-    /// Pages that the ring of the page pool holds, up to 16384; without it as many as --ring, as
-    /// drivers have it, and with --hold 1024, as pools have it unless asked
+    /// Pages that the page pool's ring holds, up to 16384 [default: that of --ring; 1024 with
+    /// --hold]
     #[arg(long, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=16_384))]
     pub(crate) pool_ring: Option<u16>,
-    /// What makes the packets
+    /// Generator of the packets
     #[arg(long, value_enum, default_value_t = TrafficArg::Auto)]
     pub(crate) traffic: TrafficArg,
-    /// Bytes in a packet
+    /// Bytes of a packet
     #[arg(long, value_name = "BYTES", default_value_t = 64)]
     #[arg(value_parser = clap::value_parser!(u16).range(60..=1514))]
     pub(crate) len: u16,
-    /// Make packets on another CPU than they are received on, to see how many can be received
+    /// Generate packets on another CPU than they are received on, to find the highest rate
     #[arg(long)]
     pub(crate) two_cpus: bool,
     /// Entries of the rings, a power of two up to 65536
     #[arg(long, value_name = "N", default_value_t = 16384)]
     pub(crate) ring: u32,
-    /// Size of the memory that pages are allocated from; all of it is pinned
+    /// Size of the memory that pages are allocated from; all of it is locked
     #[arg(long = "arena", value_name = "SIZE", default_value = "512M")]
     pub(crate) size: Size,
     /// Write all figures to FILE as JSON; - for the standard output
@@ -167,7 +166,7 @@ pub(crate) struct XdpBenchArgs {
     pub(crate) json: Option<PathBuf>,
 }
 
-/// An interface and one of its queues, as typed.
+/// An interface and one of its queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     pub(crate) name: Name,
@@ -187,21 +186,21 @@ impl FromStr for Endpoint {
     }
 }
 
-/// How pages are allocated.
+/// Pages per call to the page allocator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum AllocArg {
-    /// One in a call
+    /// One page
     Single,
-    /// As many as are wanted in a call
+    /// As many pages as are needed
     Bulk,
 }
 
-/// What recycles pages.
+/// Recycling of pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PoolArg {
     /// A page pool: a cache of 128 pages, and a ring for pages from other threads
     Page,
-    /// Nothing: every page comes from the page allocator and returns to it
+    /// No recycling: every page comes from the page allocator and returns to it
     None,
 }
 
@@ -212,22 +211,22 @@ pub(crate) enum ModeArg {
     Auto,
     /// In the driver
     Native,
-    /// In the stack, which any interface has
+    /// In the stack, which works on any interface
     Generic,
 }
 
-/// Who moves the bytes.
+/// Copying of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CopyArg {
     /// The device if it can, else the kernel
     Auto,
     /// The kernel
     Copy,
-    /// The device, or not at all
+    /// The device; fails if it cannot
     ZeroCopy,
 }
 
-/// What makes packets.
+/// Generator of packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TrafficArg {
     /// The kernel's live frames if it has them, else a packet socket

@@ -12,40 +12,40 @@ use pagemill_bench::Size;
 /// The options of `bench nfs`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct NfsArgs {
-    /// A server: its name in the report, its address, and its process, whose CPU time is told
+    /// Server to measure: name in the report, address, and process whose CPU time to report
     ///
-    /// Such as pagemill=127.0.0.1:2049,pid=4711. With mount=PORT if MOUNT has a port of its own.
-    /// May be given several times. [default: two of our own, started for this in a network and over
-    /// a file system that no other process reaches]
+    /// Example: pagemill=127.0.0.1:2049,pid=4711. Add mount=PORT if MOUNT has its own port. May be
+    /// repeated. [default: two servers of pagemill, started in a private network and over a private
+    /// file system]
     #[arg(long = "server", value_name = "NAME=ADDR:PORT[,mount=PORT][,pid=PID]")]
     #[arg(requires = "export")]
     pub(crate) servers: Vec<ServerArg>,
-    /// The path of what all the servers export, writable for the user who runs this
+    /// Path that all servers export, writable for the user who runs this
     #[arg(long, value_name = "PATH", requires = "servers")]
     pub(crate) export: Option<String>,
-    /// The loads, in this order
+    /// Loads, in this order
     #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',')]
     #[arg(default_values_t = [
         WorkloadArg::Read, WorkloadArg::Write, WorkloadArg::Read4k, WorkloadArg::Getattr,
     ])]
     pub(crate) workloads: Vec<WorkloadArg>,
-    /// Bytes of the files of one load together
+    /// Total bytes of the files of one load
     #[arg(long, value_name = "SIZE", default_value = "256M")]
     pub(crate) size: Size,
     /// Times that each load is put on each server; the median is reported
     #[arg(long, value_name = "R", default_value = "5", value_parser = at_least_one)]
     pub(crate) rounds: usize,
-    /// Milliseconds that each lasts
+    /// Milliseconds of each load
     #[arg(long, value_name = "MS", default_value_t = 1000)]
     #[arg(value_parser = clap::value_parser!(u64).range(0..=60_000))]
     pub(crate) time: u64,
-    /// Compare all that is read, and read and compare what was written; slower
+    /// Compare all data read, and read and compare all data written; slower
     #[arg(long)]
     pub(crate) verify: bool,
-    /// Leave the sinks out
+    /// Do not measure the sinks
     #[arg(long)]
     pub(crate) no_sinks: bool,
-    /// Write all figures to FILE, as docs/bench-json.md describes; - for the standard output
+    /// Write all figures as JSON (docs/bench-json.md) to FILE; - for the standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 }
@@ -53,47 +53,47 @@ pub(crate) struct NfsArgs {
 /// A load, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum WorkloadArg {
-    /// 1 MiB, one after the other, 4 under way
+    /// READ 1 MiB in order, 4 calls in flight
     Read,
-    /// 1 MiB, one after the other, 4 under way, unstable
+    /// WRITE 1 MiB in order, 4 calls in flight, unstable
     Write,
-    /// 4 KiB anywhere, 4 connections with 8 under way
+    /// READ 4 KiB at random, 4 connections, 8 calls in flight each
     #[value(name = "read-4k")]
     Read4k,
-    /// 4 KiB anywhere, 4 connections with 8 under way, unstable
+    /// WRITE 4 KiB at random, 4 connections, 8 calls in flight each, unstable
     #[value(name = "write-4k")]
     Write4k,
-    /// 4 connections with 8 under way
+    /// GETATTR, 4 connections, 8 calls in flight each
     Getattr,
-    /// One at a time
+    /// GETATTR, one call at a time
     #[value(name = "getattr-1")]
     Getattr1,
-    /// The call that does nothing, 4 connections with 8 under way
+    /// NULL, 4 connections, 8 calls in flight each
     Null,
-    /// 8 connections with 1 MiB each
+    /// READ 1 MiB, 8 connections, 1 call each
     #[value(name = "read-8")]
     Read8,
-    /// 64 connections with 1 MiB each
+    /// READ 1 MiB, 64 connections, 1 call each
     #[value(name = "read-64")]
     Read64,
-    /// 8 connections with 1 MiB each, unstable
+    /// WRITE 1 MiB, 8 connections, 1 call each, unstable
     #[value(name = "write-8")]
     Write8,
-    /// 64 connections with 1 MiB each, unstable
+    /// WRITE 1 MiB, 64 connections, 1 call each, unstable
     #[value(name = "write-64")]
     Write64,
 }
 
-/// A server, as it is typed.
+/// A server as given on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServerArg {
-    /// Its name in the report.
+    /// Name in the report.
     pub(crate) name: String,
-    /// Where it serves NFS.
+    /// Address where it serves NFS.
     pub(crate) address: SocketAddr,
-    /// The port where it serves MOUNT, if that is another.
+    /// Port where it serves MOUNT, if different.
     pub(crate) mount_port: Option<u16>,
-    /// Its process.
+    /// Process ID.
     pub(crate) pid: Option<u32>,
 }
 

@@ -1,4 +1,4 @@
-//! The calls that hand out pages and take them back.
+//! `AllocPages`: the public calls that allocate and free pages, single and in bulk.
 
 use core::mem::MaybeUninit;
 use core::panic::Location;
@@ -16,19 +16,19 @@ use crate::page::page_vec::PageVec;
 use crate::page::source::PageSource;
 use crate::page_alloc::slow::BlockRequest;
 
-/// Allocation and bulk release, for whatever reaches an allocator.
+/// Allocation and bulk free, for every type that reaches an allocator.
 ///
 /// Implemented for every [`PageSource`]: `&PageAllocator`, [`Static`](crate::Static). The source
 /// is taken by value because each page keeps a copy of it.
 ///
 /// # Panics
-/// Every `_node` call panics if the allocator does not have the node, with the number and the
-/// range allowed. A node without memory is fine: it is served by the nearest one that has some.
+/// Every `_node` call panics if the allocator does not have the node; the message gives the number and
+/// the allowed range. A node without memory is allowed: the nearest node with memory serves it.
 pub trait AllocPages: PageSource {
     /// Allocates one page, preferably on the caller's node.
     ///
     /// # Errors
-    /// `None` if every zone that `gfp` admits would go below the limit that `gfp` sets.
+    /// `None` if every zone that `gfp` allows would go below the watermark that `gfp` sets.
     ///
     /// # Source
     /// `linux-6.12` `include/linux/gfp.h` `alloc_page`
@@ -42,7 +42,7 @@ pub trait AllocPages: PageSource {
     /// Allocates one page, preferably on `node`.
     ///
     /// # Errors
-    /// As [`alloc_page`](Self::alloc_page).
+    /// See [`alloc_page`](Self::alloc_page).
     #[inline]
     #[track_caller]
     fn alloc_page_node(self, node: NodeId, gfp: Gfp) -> Option<Page<Self>> {
@@ -53,11 +53,11 @@ pub trait AllocPages: PageSource {
     /// Allocates 2^`order` adjacent frames, preferably on the caller's node.
     ///
     /// # Errors
-    /// `None` if no zone has such a block above the limit that `gfp` sets. Nothing is moved to
-    /// make one: there is no compaction.
+    /// `None` if no zone has such a block above the watermark that `gfp` sets. There is no compaction:
+    /// no page is moved to make one.
     ///
     /// # Cost
-    /// Takes a zone lock: only single pages come from the per-CPU lists.
+    /// Takes a zone lock: the per-CPU lists hold only single pages.
     ///
     /// # Source
     /// `linux-6.12` `include/linux/gfp.h` `alloc_pages`. Differs: Linux keeps orders up to 3 in the
@@ -75,7 +75,7 @@ pub trait AllocPages: PageSource {
     /// Allocates 2^`order` adjacent frames, preferably on `node`.
     ///
     /// # Errors
-    /// As [`alloc_pages`](Self::alloc_pages).
+    /// See [`alloc_pages`](Self::alloc_pages).
     #[inline]
     #[track_caller]
     fn alloc_pages_node(self, node: NodeId, gfp: Gfp, order: Order) -> Option<Folio<Self>> {
@@ -86,25 +86,25 @@ pub trait AllocPages: PageSource {
         Some(Folio::new(self, raw))
     }
 
-    /// Fills the empty slots of `slots` with single pages, and returns how many slots from the
-    /// first on it has seen to hold one.
+    /// Fills the empty slots of `slots` with single pages, and returns the length of the filled prefix
+    /// that it has seen.
     ///
-    /// At least one page is allocated if `gfp` lets one be had at all; more only while the zone
-    /// stays above its low watermark plus the length of `slots`. So a caller that needs them all
-    /// repeats the call for as long as the result grows.
+    /// Allocates at least one page if a single allocation would succeed; more only while the zone stays
+    /// above its low watermark plus the length of `slots`. So a caller that needs all slots filled
+    /// repeats the call as long as the result grows.
     ///
     /// # Shape
     /// Slots that hold a page are left alone, and holes are filled in order. Every slot below the
-    /// result holds a page; so may slots behind it, which it does not count. A full or an empty
-    /// slice returns its length at once, and nothing is counted.
+    /// result holds a page. Slots behind it may hold pages too, which the result does not count. For a
+    /// full or an empty slice, returns its length at once, without counting anything in the statistics.
     ///
     /// # Concurrency
-    /// The CPU's lists are held for 512 pages at a time, a zone lock for at most 64 words of its
+    /// Holds the CPU's lists for 512 pages at a time and a zone lock for at most 64 words of its
     /// bitmaps at a time, whatever the length of `slots`.
     ///
     /// # Cost
-    /// A copy for each page; the zone is asked for 64 and more at once. One page costs what
-    /// [`alloc_page`](Self::alloc_page) costs.
+    /// One copy per page; takes 64 or more pages from the zone at once. One page costs as much as with
+    /// [`alloc_page`](Self::alloc_page).
     ///
     /// # Examples
     /// The loop of a caller that needs every slot filled:
@@ -132,7 +132,7 @@ pub trait AllocPages: PageSource {
         bulk::array::alloc(&self, gfp, None, slots, Location::caller())
     }
 
-    /// As [`alloc_pages_bulk`](Self::alloc_pages_bulk), preferably on `node`.
+    /// Does what [`alloc_pages_bulk`](Self::alloc_pages_bulk) does, preferably on `node`.
     #[inline]
     #[track_caller]
     fn alloc_pages_bulk_node(
@@ -144,16 +144,16 @@ pub trait AllocPages: PageSource {
         bulk::array::alloc(&self, gfp, Some(node), slots, Location::caller())
     }
 
-    /// Puts up to `nr` single pages behind the last one of `list`, and returns their number.
+    /// Appends up to `nr` single pages to `list`, and returns their number.
     ///
-    /// At least one page is allocated if `gfp` lets one be had at all; more only while the zone
-    /// stays above its low watermark plus `nr`. Pages that are on the list already are left alone.
+    /// Allocates at least one page if a single allocation would succeed; more only while the zone stays
+    /// above its low watermark plus `nr`. Pages that are on the list already are left alone.
     ///
     /// # Panics
-    /// If `list` is for another allocator.
+    /// If `list` belongs to another allocator.
     ///
     /// # Cost
-    /// As [`alloc_pages_bulk`](Self::alloc_pages_bulk), and a link written for each page.
+    /// Costs as much as [`alloc_pages_bulk`](Self::alloc_pages_bulk), plus one link written per page.
     ///
     /// # Source
     /// `series-v3` patch 2 `alloc_pages_bulk`. Differs: nothing is allocated for `nr` zero.
@@ -163,7 +163,7 @@ pub trait AllocPages: PageSource {
         bulk::list::alloc(&self, gfp, None, nr, list, Location::caller())
     }
 
-    /// As [`alloc_pages_bulk_list`](Self::alloc_pages_bulk_list), preferably on `node`.
+    /// Does what [`alloc_pages_bulk_list`](Self::alloc_pages_bulk_list) does, preferably on `node`.
     #[inline]
     #[track_caller]
     fn alloc_pages_bulk_list_node(
@@ -176,17 +176,16 @@ pub trait AllocPages: PageSource {
         bulk::list::alloc(&self, gfp, Some(node), nr, list, Location::caller())
     }
 
-    /// Puts up to `nr` single pages behind the last one of `vec`, as far as they fit, and returns
-    /// their number.
+    /// Appends up to `nr` single pages to `vec`, as far as there is room, and returns their number.
     ///
-    /// At least one page is allocated if `gfp` lets one be had at all and there is room; more only
-    /// while the zone stays above its low watermark plus what was asked for.
+    /// Allocates at least one page if a single allocation would succeed and there is room; more only
+    /// while the zone stays above its low watermark plus the number of pages asked for.
     ///
     /// # Panics
-    /// If `vec` is for another allocator.
+    /// If `vec` belongs to another allocator.
     ///
     /// # Cost
-    /// A copy for each page and nothing else that grows with their number: no slot is looked at.
+    /// One copy per page, and nothing else that grows with their number: no slot is checked.
     #[inline]
     #[track_caller]
     fn alloc_pages_bulk_vec<const N: usize>(
@@ -198,7 +197,7 @@ pub trait AllocPages: PageSource {
         bulk::vec::alloc(&self, gfp, nr, vec, Location::caller())
     }
 
-    /// As [`alloc_pages_bulk`](Self::alloc_pages_bulk), on the nodes that `policy` says.
+    /// Does what [`alloc_pages_bulk`](Self::alloc_pages_bulk) does, on the nodes that `policy` selects.
     ///
     /// # Panics
     /// If `policy` names a node that the allocator does not have.
@@ -206,7 +205,7 @@ pub trait AllocPages: PageSource {
     /// # Source
     /// `linux-6.12` `mm/mempolicy.c` `alloc_pages_bulk_mempolicy_noprof`. Differs: the policy is the
     /// caller's, not the task's; slots may hold pages, and none is counted twice; what a node cannot
-    /// give is asked of the others with all the effort that `gfp` admits.
+    /// give is taken from the other nodes with all the effort that `gfp` allows.
     #[track_caller]
     fn alloc_pages_bulk_mempolicy(
         self,
@@ -219,18 +218,18 @@ pub trait AllocPages: PageSource {
         slots.iter().position(Option::is_none).unwrap_or(slots.len())
     }
 
-    /// Fills the empty slots of `slots` as `request` says.
+    /// Fills the empty slots of `slots` according to `request`.
     ///
-    /// Pages (order zero) or folios, as the slots' type says.
+    /// The type of the slots decides between pages (order zero) and folios.
     ///
     /// # Panics
-    /// If the slots are for [`Page`]s and the request's order is above zero; if its policy prefers,
-    /// or spreads over, a node that the allocator does not have. Nothing was taken then. Nodes to
-    /// choose from ([`Policy::Bind`], [`Policy::PreferredMany`]) need not be there.
+    /// If the slots are for [`Page`]s and the request's order is above zero, or if its policy prefers
+    /// or interleaves over a node that the allocator does not have. Nothing has been allocated then. A
+    /// set of nodes to choose from ([`Policy::Bind`], [`Policy::PreferredMany`]) may name absent nodes.
     ///
     /// # Examples
-    /// The four ways in which users of a bulk allocator go about it. As many as can be had, with
-    /// all effort, which is what most loops around `alloc_pages_bulk` are for:
+    /// Users of a bulk allocator have four common needs. As many pages as possible, with full effort,
+    /// as in most loops around `alloc_pages_bulk`:
     /// ```
     /// # use pagemill::*;
     /// # fn example<S: AllocPages>(frames: S) {
@@ -251,7 +250,7 @@ pub trait AllocPages: PageSource {
     /// }
     /// # }
     /// ```
-    /// What comes easily, and what is missing from another source:
+    /// What is easily available, and the missing pages from another source:
     /// ```
     /// # use pagemill::*;
     /// # fn example<S: AllocPages>(frames: S, spare: &mut PageList<Page<S>>) {
@@ -261,7 +260,7 @@ pub trait AllocPages: PageSource {
     /// pages.extend(spare.take(64 - got.new));
     /// # }
     /// ```
-    /// Waiting for the rest, until told to stop:
+    /// Waiting for all pages, until a callback stops the request:
     /// ```
     /// # use pagemill::*;
     /// # fn example<S: AllocPages>(frames: S, stop: &dyn Fn() -> bool) -> bool {
@@ -280,11 +279,11 @@ pub trait AllocPages: PageSource {
         bulk::request::fill(&self, request, slots, all, Location::caller())
     }
 
-    /// As [`bulk_fill`](Self::bulk_fill), where only `slots[hint]` may have holes: the others are
-    /// neither looked at nor counted.
+    /// Does what [`bulk_fill`](Self::bulk_fill) does for `slots[hint]` only: the other slots are
+    /// neither checked nor counted.
     ///
     /// # Panics
-    /// As [`bulk_fill`](Self::bulk_fill), and if `hint` is not within `slots`.
+    /// For the reasons of [`bulk_fill`](Self::bulk_fill), and if `hint` is not within `slots`.
     #[track_caller]
     fn bulk_fill_range<T: BulkItem<Source = Self>>(
         self,
@@ -295,14 +294,13 @@ pub trait AllocPages: PageSource {
         bulk::request::fill(&self, request, slots, hint, Location::caller())
     }
 
-    /// Writes blocks into memory that holds none, from its start on; nothing needs to be cleared
-    /// before.
+    /// Writes blocks into uninitialised memory, from its start on; nothing needs to be cleared before.
     ///
     /// # Shape
-    /// The first [`new`](BulkOutcome::new) entries are initialised, and the caller drops them.
+    /// The first [`new`](BulkOutcome::new) entries are initialised, and the caller must drop them.
     ///
     /// # Panics
-    /// As [`bulk_fill`](Self::bulk_fill).
+    /// For the reasons of [`bulk_fill`](Self::bulk_fill).
     #[track_caller]
     fn bulk_write<T: BulkItem<Source = Self>>(
         self,
@@ -312,10 +310,10 @@ pub trait AllocPages: PageSource {
         bulk::request::write(&self, request, room, Location::caller())
     }
 
-    /// Puts up to `nr` blocks behind the last one of `list`.
+    /// Appends up to `nr` blocks to `list`.
     ///
     /// # Panics
-    /// As [`bulk_fill`](Self::bulk_fill), and if the list is for another allocator.
+    /// For the reasons of [`bulk_fill`](Self::bulk_fill), and if the list belongs to another allocator.
     #[track_caller]
     fn bulk_list<T: BulkItem<Source = Self> + Listable<Source = Self>>(
         self,
@@ -327,10 +325,11 @@ pub trait AllocPages: PageSource {
         bulk::request::append(&self, request, nr, list, Location::caller())
     }
 
-    /// Hands up to `nr` blocks to `take`, one by one; `take` may push them onto whatever grows.
+    /// Passes up to `nr` blocks to `take`, one by one; `take` may allocate, for instance to grow a
+    /// vector.
     ///
     /// # Panics
-    /// As [`bulk_fill`](Self::bulk_fill).
+    /// For the reasons of [`bulk_fill`](Self::bulk_fill).
     #[track_caller]
     fn bulk_each<T: BulkItem<Source = Self>>(
         self,
@@ -341,15 +340,15 @@ pub trait AllocPages: PageSource {
         bulk::request::for_each(&self, request, nr, take, Location::caller())
     }
 
-    /// Hands `nr` frames to `take` in as few pieces as can be had without reclaim: from each of its
-    /// policy's nodes the largest aligned blocks first, down to single pages, for which the
-    /// request's effort is made.
+    /// Passes `nr` frames to `take` in as few blocks as can be had without reclaim. Takes the largest
+    /// aligned blocks first from each of its policy's nodes, down to single pages, for which it makes
+    /// the request's effort.
     ///
-    /// So 64 KiB need one descriptor where memory allows it, and sixteen at worst. The request's
-    /// order is not looked at; the result counts frames.
+    /// So 64 KiB need one descriptor where memory allows it, and 16 in the worst case. The request's
+    /// order is ignored; the result counts frames.
     ///
     /// # Panics
-    /// As [`bulk_fill`](Self::bulk_fill).
+    /// For the reasons of [`bulk_fill`](Self::bulk_fill).
     #[track_caller]
     fn bulk_extents(
         self,
@@ -363,12 +362,12 @@ pub trait AllocPages: PageSource {
     /// Empties the slots, frees their pages together, and returns the number of pages.
     ///
     /// # Cost
-    /// A copy for each page where 64 slots in a row hold pages of one zone and kind, as a bulk
-    /// call leaves them; otherwise as dropping each.
+    /// One copy per page where 64 consecutive slots hold pages of one zone and migrate type, as a bulk
+    /// call leaves them; otherwise as much as dropping each page.
     ///
     /// # Source
-    /// `linux-6.12` `mm/swap.c` `release_pages`. Differs: Linux drops a reference of each page; an
-    /// owned page here has only this one.
+    /// `linux-6.12` `mm/swap.c` `release_pages`. Differs: Linux drops a reference to each page; an
+    /// owned page here has only one.
     #[inline]
     fn release_pages(self, slots: &mut [Option<Page<Self>>]) -> usize {
         bulk::array::release(&self, slots)
@@ -377,13 +376,13 @@ pub trait AllocPages: PageSource {
 
 impl<S: PageSource> AllocPages for S {}
 
-/// Frees every page of `list` that nobody else holds, and returns their number.
+/// Frees every page of `list` that has no other holder, and returns their number.
 ///
-/// Owned pages are all freed. Of shared pages, those with other owners stay on the list.
+/// All owned pages are freed. Shared pages with other owners stay on the list.
 ///
 /// # Source
-/// `series-v3` patch 2 `free_pages_bulk`. Differs: there, the list gives up its claim to the pages
-/// that stay; here they stay its own. The pages go to the per-CPU lists, not to the zone.
+/// `series-v3` patch 2 `free_pages_bulk`. Differs: there, the list gives up its claim to the pages that
+/// stay; here the list keeps it. The pages go to the per-CPU lists, not to the zone.
 pub fn free_pages_bulk<T: Listable>(list: &mut PageList<T>) -> usize {
     list.free_unheld()
 }

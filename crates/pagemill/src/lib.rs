@@ -1,46 +1,45 @@
 //! A page allocator with a bulk interface, for kernels, hypervisors and processes.
 //!
-//! [`PageAllocator`] manages the page frames of a memory map: zones with watermarks, lists of free
-//! pages for each CPU, kinds of pages kept apart, blocks of up to 4 MiB. What it hands out owns its
-//! frames: a [`Page`], a [`Folio`] of several adjacent frames, a [`PageList`], a counted
-//! [`SharedPage`]. One call hands out many pages
-//! ([`alloc_pages_bulk`](AllocPages::alloc_pages_bulk),
-//! [`alloc_pages_bulk_list`](AllocPages::alloc_pages_bulk_list)), one takes them back
+//! [`PageAllocator`] manages the page frames of a memory map: zones with watermarks, per-CPU lists of
+//! free pages, migrate types, blocks of up to 4 MiB. Its handles own their frames: a [`Page`], a
+//! [`Folio`] of several adjacent frames, a [`PageList`], a counted [`SharedPage`]. One call allocates
+//! many pages ([`alloc_pages_bulk`](AllocPages::alloc_pages_bulk),
+//! [`alloc_pages_bulk_list`](AllocPages::alloc_pages_bulk_list)), and one call frees them
 //! ([`release_pages`](AllocPages::release_pages), [`free_pages_bulk`]).
 //!
-//! Beside these calls, whose contract is that of Linux's bulk allocator, there is one
-//! [`BulkRequest`] for everything that its users miss there: all or nothing, blocks of any order,
-//! extents, node [`Policy`], an [`Account`] to charge, waiting that can be stopped. Memory comes
-//! back through [`Shrinker`]s; a [`Mempool`] serves those who must not fail.
+//! These calls keep the contract of Linux's bulk allocator. [`BulkRequest`] adds what users of that
+//! contract miss: all or nothing, blocks of any order, extents, a node [`Policy`], an [`Account`] to
+//! charge, and waiting that can be stopped. [`Shrinker`]s return memory under pressure; a [`Mempool`]
+//! serves requests that must not fail.
 //!
-//! Names, flags and contracts are Linux's; where behaviour departs from it, the documentation says
-//! "Differs:" and why.
+//! Names, flags and contracts are Linux's. Where the behaviour departs from Linux, the documentation
+//! says "Differs:" and why.
 //!
 //! # Getting started
 //! 1. Implement [`Platform`] for the machine: its CPUs, how to keep interrupts off, how to zero a
 //!    frame. Where frames can be reached through pointers, implement [`DirectMap`] too.
-//! 2. Describe the memory in a [`Config`], ask [`PageAllocator::metadata_layout`] how much memory
-//!    the books need, and build the allocator with [`PageAllocator::new`].
-//! 3. Reach it through a reference, or through a [`Static`] so that a page is one word.
-//! 4. `use pagemill::AllocPages` for the calls.
+//! 2. Describe the memory in a [`Config`], call [`PageAllocator::metadata_layout`] for the size of the
+//!    metadata, and build the allocator with [`PageAllocator::new`].
+//! 3. Reach it through a reference, or through a [`Static`], which makes a page handle one word.
+//! 4. `use pagemill::AllocPages` to call the allocation functions.
 //!
-//! In a Linux process, the crate `pagemill-host` does the first three.
+//! In a Linux process, the crate `pagemill-host` does the first three steps.
 //!
 //! # Invariants
-//! The arguments beside unsafe code cite these by name; each stands in full where it is kept.
+//! SAFETY comments cite these invariants by name. Each is stated in full in the file named.
 //!
 //! - `lock-excludes`, `once-filled` (`sync.rs`), `claim-excludes` (`claim.rs`): who may reach a
 //!   locked, once-written or claimed value.
 //! - `pcp-init`, `pcp-room` (`pcp.rs`), `batch-init` (`batch.rs`): which entries are pages.
-//! - `block-filed` (`buddy.rs`): what a pageblock's books say of its frames.
+//! - `block-filed` (`buddy.rs`): which list a pageblock with free frames is on.
 //! - `carved-once` (`setup.rs`): each byte of the metadata memory belongs to one table.
 //! - `one-list`, `list-links` (`list.rs`): how the pages of a list are linked.
 //! - `shared-count` (`shared.rs`): how many owners a shared frame has.
 //! - `frag-count`, `frag-disjoint` (`fragment.rs`): who owns which bytes of a page in pieces.
 //! - `ring-claim`, `ring-turn` (`ring.rs`): who may use which slot of a ring.
-//! - `handle-unique`: for each frame in use there is one [`RawPage`], in a handle or with the code
-//!   that took it out of one; frames in per-CPU lists and zones have none outside. All safe calls
-//!   keep it; [`Page::from_raw`] and its kin rely on their caller to.
+//! - `handle-unique`: for each frame in use there is one [`RawPage`], in a handle or with the code that
+//!   took it out of one. Frames in per-CPU lists and zones have none outside. All safe calls keep it;
+//!   [`Page::from_raw`] and the other unsafe constructors rely on their callers.
 
 #![no_std]
 #![deny(unsafe_code)]

@@ -1,3 +1,3 @@
-//! Table of accounts: limits and charges.
+//! Accounts: limits on the pages that a user may hold, and the charges against them.
 
 pub(crate) mod table;

@@ -1,7 +1,7 @@
-//! Who pays for pages: accounts with limits, one under another, charged once for a batch.
+//! Account table: limits, charges and uncharges of a tree of accounts, one batch at a time.
 //!
-//! A charged page names its account in its handle, so it is uncharged wherever it is freed, and a
-//! batch of pages of one account is uncharged at once.
+//! The handle of a charged page names the account, so any thread can uncharge it when it frees the
+//! page, and a batch of pages of one account is uncharged at once.
 
 use core::fmt;
 
@@ -14,10 +14,10 @@ use crate::base::units::PFN_BITS;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "plain data, written out by the caller")]
 pub struct AccountLimits {
-    /// What its pages and those of the accounts under it may not exceed, but for allocations that
-    /// may not fail ([`Gfp::NOFAIL`](crate::Gfp::NOFAIL)): these go past every limit.
+    /// Limit on the pages of the account and its descendants. Allocations that may not fail
+    /// ([`Gfp::NOFAIL`](crate::Gfp::NOFAIL)) exceed every limit.
     pub max: u64,
-    /// Above this, it is counted as being over; nothing is refused.
+    /// Above this mark, charges are counted in `nr_high`; none is refused.
     pub high: u64,
 }
 
@@ -26,18 +26,18 @@ impl AccountLimits {
     pub const NONE: Self = Self { max: u64::MAX, high: u64::MAX };
 }
 
-/// What an account holds and has seen, in pages.
+/// The current charges and the counters of an account, in pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AccountUsage {
-    /// Pages charged to it and to the accounts under it.
+    /// Pages charged to it and to its descendants.
     pub current: u64,
-    /// The largest number that `current` ever reached.
+    /// Largest value that `current` ever had.
     pub peak: u64,
-    /// How often a charge took it above its high mark.
+    /// Number of charges that took it above its high mark.
     pub nr_high: u64,
-    /// How often a charge was cut short or refused at its limit, or went past it because it may
-    /// not fail.
+    /// Number of charges that were cut short or refused at the limit, or that exceeded it because they
+    /// may not fail.
     pub nr_max: u64,
 }
 
@@ -45,10 +45,10 @@ pub struct AccountUsage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AccountError {
-    /// Every entry of the table is taken; [`Config::nr_accounts`](crate::Config::nr_accounts) sets
+    /// Every entry of the table is in use; [`Config::nr_accounts`](crate::Config::nr_accounts) sets
     /// their number.
     TableFull {
-        /// Number of accounts that the allocator has room for.
+        /// Number of entries.
         nr_accounts: usize,
     },
 }
@@ -66,28 +66,28 @@ impl fmt::Display for AccountError {
 
 impl core::error::Error for AccountError {}
 
-/// Pages charged at once at most: no allocator has more, and no sum of a few overflows.
+/// Maximum of one charge: no allocator has more pages, and sums of a few charges do not overflow.
 const MAX_CHARGE: u64 = 1 << PFN_BITS;
 
-/// Names an account of one allocator, for as long as it is open.
+/// The name of an account of one allocator, valid while the account is open.
 ///
-/// The name is used once: no other account of this or of any other allocator gets it, also not after
+/// Names are unique: no other account of this or any other allocator gets the same one, not even after
 /// the allocator was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AccountId {
     number: AccountNumber,
-    /// How many accounts in this place were closed before.
+    /// Number of accounts that used this entry before and were closed.
     generation: u64,
     allocator: AllocatorId,
 }
 
-/// Tells allocators apart, also those that are gone. An address does not: the next allocator may
-/// get the memory of one that was dropped.
+/// Distinguishes allocators, including dropped ones. An address would not: a new allocator may get the
+/// memory of one that was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct AllocatorId(u64);
 
 impl AllocatorId {
-    /// Returns one that was never used before in this program.
+    /// Returns an id that was never used before in this program.
     fn next() -> Self {
         static NEXT: StaticCounter = StaticCounter::new();
         Self(NEXT.next())
@@ -95,23 +95,23 @@ impl AllocatorId {
 }
 
 impl AccountId {
-    /// Returns the account's number in its allocator, for people who watch.
+    /// Returns the account's number in its allocator, for people and logs.
     #[must_use]
     pub const fn number(self) -> usize {
         self.number.index()
     }
 }
 
-/// One account.
+/// One entry of the account table.
 ///
 /// `account-alive`: an entry that is open, has pages, or has entries under it is not given to
 /// anybody else. Its users are counted: one for being open, one for having pages, one for each
 /// child, one for each request that it is to pay for.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// The users, and above [`USER_BITS`] how many accounts here were closed.
+    /// The number of users, and above [`USER_BITS`] the number of accounts closed here.
     state: AtomicU64,
-    /// Index of the entry above; zero for none.
+    /// Index of the parent entry; zero for none.
     parent: AtomicU32,
     max: AtomicU64,
     high: AtomicU64,
@@ -119,28 +119,28 @@ pub(crate) struct Entry {
     peak: AtomicU64,
     nr_high: AtomicU64,
     nr_max: AtomicU64,
-    /// Of an account without a parent: held while an account below it is charged, which takes
-    /// several steps. So no charge is refused because of one that is then undone.
+    /// In an account without a parent: held while a descendant is charged, which takes several steps.
+    /// So no charge is refused because of another one that is then undone.
     nested: Lock<()>,
 }
 
-/// Bits of a state that count users: room for 1023 children and 16 million requests at once.
+/// Bits of a state that count users: enough for 1023 children and 16 million concurrent requests.
 const USER_BITS: u32 = 24;
 
-/// What closing an account adds to its state.
+/// Added to the state when an account is closed.
 const GENERATION: u64 = 1 << USER_BITS;
 
-/// The last generation of a place: an account that has it could not be closed without the next one
-/// getting a name that was used before, so none is opened. At a million accounts a second, a place
-/// lasts twelve days.
+/// The last generation of an entry. Closing an account of this generation would make the next one reuse
+/// a name, so no account of this generation is opened. At a million accounts per second, an entry lasts
+/// 12 days.
 const LAST_GENERATION: u64 = u64::MAX >> USER_BITS;
 
-/// Returns the number of users that a state says.
+/// Returns the number of users in a state.
 fn users(state: u64) -> u64 {
     state % GENERATION
 }
 
-/// Returns how many accounts were closed that had this state's place.
+/// Returns the number of accounts that were closed in this state's entry.
 fn generation(state: u64) -> u64 {
     state >> USER_BITS
 }
@@ -160,18 +160,18 @@ impl Entry {
         }
     }
 
-    /// Adds `nr` pages, whatever the limit, and returns how many there are now.
+    /// Adds `nr` pages, regardless of the limit, and returns the new total.
     fn add(&self, nr: u64) -> u64 {
-        // Relaxed: a count that the charge itself does not order anything by.
+        // Relaxed: the charge orders nothing by this count.
         let before = self.current.fetch_add(nr, Ordering::Relaxed);
         self.use_if_first(before);
         before + nr
     }
 
-    /// Adds up to `nr` pages, at least `min`, as far as the limit leaves room; returns how many it
-    /// added, and how many there are now.
+    /// Adds up to `nr` pages, at least `min`, as the limit allows. Returns how many it added, and the
+    /// new total.
     ///
-    /// In one step: adding first and comparing then would refuse other charges that fit.
+    /// A single step: adding first and comparing afterwards would refuse concurrent charges that fit.
     fn add_up_to(&self, nr: u64, min: u64) -> Option<(u64, u64)> {
         // Relaxed: a snapshot of a limit, and a count that orders nothing.
         let max = self.max.load(Ordering::Relaxed);
@@ -185,8 +185,8 @@ impl Entry {
     /// Counts the use that comes with the first page.
     fn use_if_first(&self, nr_before: u64) {
         if nr_before == 0 {
-            // Relaxed: the thread that charges uses the entry or a child of it, so its last use does
-            // not end meanwhile.
+            // Relaxed: the charging thread uses the entry or a child of it, so the last use does not
+            // end meanwhile.
             self.state.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -198,13 +198,13 @@ impl Entry {
         max.load(Ordering::Relaxed).saturating_sub(current.load(Ordering::Relaxed))
     }
 
-    /// Notes that a charge was cut short or refused here, or went past the limit.
+    /// Counts a charge that was cut short or refused here, or that exceeded the limit.
     fn note_limit(&self) {
         // Relaxed: a statistic.
         self.nr_max.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Notes that a charge went through and left `now` pages.
+    /// Records the new total `now` after a charge.
     fn note_level(&self, now: u64) {
         // Relaxed, all of them: statistics.
         if now > self.high.load(Ordering::Relaxed) {
@@ -213,14 +213,14 @@ impl Entry {
         self.peak.fetch_max(now, Ordering::Relaxed);
     }
 
-    /// Returns the account above.
+    /// Returns the parent account.
     fn parent(&self) -> AccountNumber {
         // Relaxed: the entry is in use, and its parent does not change meanwhile.
         AccountNumber::new(self.parent.load(Ordering::Relaxed) as usize)
     }
 }
 
-/// The accounts of an allocator; entry zero stands for none.
+/// The accounts of an allocator; entry zero stands for no account.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Accounts {
     entries: &'static [Entry],
@@ -256,8 +256,8 @@ impl Accounts {
             self.entries[parent.index()].state.fetch_add(1, Ordering::Relaxed);
         }
         let parent = u32::try_from(parent.index()).expect("ten bits");
-        // Relaxed, all of them: nobody else knows the entry yet; its number is passed on by means
-        // that order.
+        // Relaxed, all of them: no other thread knows the entry yet; its number is passed on by means
+        // that order these stores.
         entry.parent.store(parent, Ordering::Relaxed);
         entry.max.store(limits.max, Ordering::Relaxed);
         entry.high.store(limits.high, Ordering::Relaxed);
@@ -267,23 +267,23 @@ impl Accounts {
         Ok(AccountNumber::new(index))
     }
 
-    /// Closes an account: its name means nothing from now on.
+    /// Closes an account and invalidates its name.
     pub(crate) fn close(&self, account: AccountNumber) {
-        // Relaxed: a request either began before it was closed or does not begin.
+        // Relaxed: a request either began before the account was closed, or does not begin.
         self.entries[account.index()].state.fetch_add(GENERATION, Ordering::Relaxed);
         self.leave(account);
     }
 
-    /// Returns the name of an account that the caller holds open.
+    /// Returns the name of an account that the caller keeps open.
     pub(crate) fn id(&self, account: AccountNumber) -> AccountId {
         // Relaxed: it changes only when the account is closed.
         let state = self.entries[account.index()].state.load(Ordering::Relaxed);
         AccountId { number: account, generation: generation(state), allocator: self.allocator }
     }
 
-    /// Begins to use an account if it is open and one of these.
+    /// Begins to use an account if it is open and belongs to this table.
     pub(crate) fn pay_from(&self, id: AccountId) -> Option<Payer> {
-        // Before the number is looked up, which is one of another table then.
+        // Checked before the number is used, which could be one of another table.
         if id.allocator != self.allocator {
             return None;
         }
@@ -294,15 +294,15 @@ impl Accounts {
         Some(Payer { accounts: *self, account: id.number, generation: id.generation, left: 0 })
     }
 
-    /// Ends one use of an entry; the last one frees it and ends its use of its parent.
+    /// Ends one use of an entry; the last one frees the entry and ends its use of its parent.
     fn leave(&self, account: AccountNumber) {
         let mut account = account;
         while !account.is_none() {
             let entry = &self.entries[account.index()];
-            // Read before the entry can be given away. Relaxed: it is in use.
+            // Read before the entry can be reused. Relaxed: it is in use.
             let parent = entry.parent.load(Ordering::Relaxed);
-            // AcqRel pairs with itself and with the Acquire in `open`: what all users did comes
-            // before the entry is used again.
+            // AcqRel pairs with itself and with the Acquire in `open`: everything that users did
+            // happens before the entry is reused.
             if users(entry.state.fetch_sub(1, Ordering::AcqRel)) > 1 {
                 return;
             }
@@ -310,14 +310,14 @@ impl Accounts {
         }
     }
 
-    /// Charges up to `nr` pages, at least `min`, to an account and those above it, and returns
-    /// how many it charged: zero if `min` do not fit.
+    /// Charges up to `nr` pages, at least `min`, to an account and its ancestors. Returns how many it
+    /// charged: zero if `min` do not fit.
     ///
     /// # Concurrency
-    /// A charge that fits is never refused for one that does not. An account without a parent is
-    /// charged in one step. For all others, the accounts of their tree are charged one after the
-    /// other under a lock, which is waited for by `relax`; the topmost is the last, since it can be
-    /// charged without the lock.
+    /// A charge that fits is never refused because of one that does not. An account without a parent is
+    /// charged in one step. For all others, the accounts of the tree are charged one after the other
+    /// under a lock, for which `relax` waits; the root is the last, since it can be charged without the
+    /// lock.
     pub(crate) fn charge(
         &self,
         account: AccountNumber,
@@ -346,7 +346,8 @@ impl Accounts {
         charged
     }
 
-    /// As [`charge`](Self::charge), for an account with a parent, under the lock of its tree.
+    /// Does what [`charge`](Self::charge) does for an account with a parent, under the lock of its
+    /// tree.
     fn charge_nested(&self, account: AccountNumber, nr: u64, min: u64) -> u64 {
         let mut wanted = nr;
         let mut tightest = None;
@@ -358,7 +359,7 @@ impl Accounts {
                 }
             }
             let is_refused = wanted < min.max(1);
-            // The topmost account, and limits, change without the lock.
+            // The root, and limits, change without the lock.
             if is_refused || self.try_charge(account, wanted) {
                 if let Some(entry) = tightest {
                     entry.note_limit();
@@ -374,7 +375,7 @@ impl Accounts {
         }
     }
 
-    /// Yields the entries of an account in use and of those above it.
+    /// Yields the entry of an account in use, and those of its ancestors.
     fn up_from(&self, account: AccountNumber) -> impl Iterator<Item = &'static Entry> + use<> {
         let entries = self.entries;
         let entry =
@@ -382,8 +383,8 @@ impl Accounts {
         core::iter::successors(entry(account), move |below| entry(below.parent()))
     }
 
-    /// Charges `nr` pages to an account and those above it, past their limits if need be, and
-    /// returns how many: fewer only if no allocator has so many.
+    /// Charges `nr` pages to an account and its ancestors, past their limits if necessary. Returns how
+    /// many: fewer only if no allocator has that many.
     ///
     /// # Source
     /// `linux-6.12` `mm/memcontrol.c` `try_charge_memcg`, for `__GFP_NOFAIL`
@@ -403,7 +404,7 @@ impl Accounts {
         nr
     }
 
-    /// Gives `nr` pages back to an account and those above it.
+    /// Uncharges `nr` pages from an account and its ancestors.
     pub(crate) fn uncharge(&self, account: AccountNumber, nr: u64) {
         if account.is_none() || nr == 0 {
             return;
@@ -430,7 +431,7 @@ impl Accounts {
         }
     }
 
-    /// Charges exactly `nr` pages to an account and those above it, or nothing; tells whether it did.
+    /// Charges exactly `nr` pages to an account and its ancestors, or nothing; returns whether it did.
     fn try_charge(&self, account: AccountNumber, nr: u64) -> bool {
         let (mut next, mut last) = (account, None);
         while !next.is_none() {
@@ -447,7 +448,7 @@ impl Accounts {
         true
     }
 
-    /// Gives `nr` pages back to `account` and those above it, up to and with `last`.
+    /// Uncharges `nr` pages from `account` and its ancestors, up to and including `last`.
     fn uncharge_up_to(&self, account: AccountNumber, last: Option<AccountNumber>, nr: u64) {
         let mut next = account;
         while !next.is_none() {
@@ -455,7 +456,7 @@ impl Accounts {
             // Read while the entry is in use: it has these pages.
             let parent = entry.parent();
             // AcqRel pairs with itself: the use that came with the first page was counted before the
-            // last one, which ends it, was given back.
+            // last page, which ends it, is uncharged.
             let before = entry.current.fetch_sub(nr, Ordering::AcqRel);
             assert!(before >= nr, "account {next:?} gives back {nr} pages and has {before}");
             if before == nr {
@@ -469,21 +470,21 @@ impl Accounts {
     }
 }
 
-/// Who pays for a request while it is served; what was charged and nobody took over goes back with
-/// it, also if the request panics.
+/// The account that pays for one request. Pages that were charged and not handed over are uncharged on
+/// drop, also if the request panics.
 #[derive(Debug)]
 pub(crate) struct Payer {
     accounts: Accounts,
-    /// Stays in its place meanwhile: it is in use.
+    /// Its entry stays valid meanwhile, because it is in use.
     account: AccountNumber,
-    /// That of the account's name.
+    /// The generation of the account's name.
     generation: u64,
-    /// Pages charged that nobody has taken over.
+    /// Pages that are charged and not handed over.
     left: u64,
 }
 
 impl Payer {
-    /// Pays nothing.
+    /// Makes a payer without an account.
     pub(crate) const fn nobody(accounts: Accounts) -> Self {
         Self { accounts, account: AccountNumber::NONE, generation: 0, left: 0 }
     }
@@ -493,15 +494,15 @@ impl Payer {
         self.account
     }
 
-    /// Returns the name of the account; `None` if nobody pays.
+    /// Returns the id of the account; `None` if there is none.
     pub(crate) fn id(&self) -> Option<AccountId> {
         let (number, generation) = (self.account, self.generation);
         let allocator = self.accounts.allocator;
         (!number.is_none()).then_some(AccountId { number, generation, allocator })
     }
 
-    /// Charges up to `nr` pages, at least `min`, and returns how many it charged: all of them,
-    /// past every limit, for a request that may not fail. See [`Accounts::charge`] for `relax`.
+    /// Charges up to `nr` pages, at least `min`, and returns how many it charged. A request that may
+    /// not fail is charged all of them, past every limit. See [`Accounts::charge`] for `relax`.
     pub(crate) fn charge(&mut self, nr: u64, min: u64, gfp: Gfp, relax: impl FnMut(u32)) -> u64 {
         let mut charged = self.accounts.charge(self.account, nr, min, relax);
         if charged < nr && gfp.contains(Gfp::NOFAIL) {
@@ -511,18 +512,18 @@ impl Payer {
         charged
     }
 
-    /// Leaves the charge of `nr` pages with the pages: it ends when they are freed.
+    /// Passes the charge of `nr` pages on to the pages: it ends when they are freed.
     #[inline]
     pub(crate) fn hand_over(&mut self, nr: u64) {
         self.left -= nr;
     }
 
-    /// Returns what was charged and not handed over, in pages.
+    /// Returns how many pages are charged and not handed over.
     pub(crate) fn charged(&self) -> u64 {
         self.left
     }
 
-    /// Gives back what was charged and exceeds `nr` pages.
+    /// Uncharges all but `nr` of the pages that were charged and not handed over.
     pub(crate) fn keep(&mut self, nr: u64) {
         let more = self.left.saturating_sub(nr);
         self.left -= more;

@@ -1,28 +1,28 @@
-//! The kinds of pages that a zone keeps apart, so that what cannot move does not spread.
+//! Migrate types: the kinds of pages that zones keep in separate pageblocks to limit fragmentation.
 
-/// What can be done with a page once it is in use.
+/// Whether a page can be moved or reclaimed while it is in use.
 ///
-/// Pageblocks belong to one kind, and a request is served from blocks of its own kind for as long
+/// Each pageblock has one migrate type, and a request is served from pageblocks of its own type as long
 /// as there are any. Linux's `HIGHATOMIC`, `CMA` and `ISOLATE` are absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "the number of kinds sizes the per-CPU lists")]
 pub enum MigrateType {
-    /// Stays where it is until it is freed.
+    /// Stays in place until it is freed.
     Unmovable,
-    /// Can be copied elsewhere.
+    /// Can be copied to another frame.
     Movable,
-    /// Can be given back on request.
+    /// Can be freed on request.
     Reclaimable,
 }
 
-/// Number of kinds of pages.
+/// Number of migrate types.
 pub const NR_MIGRATE_TYPES: usize = 3;
 
 impl MigrateType {
-    /// All kinds, in the order in which `/proc/pagetypeinfo` lists them.
+    /// All migrate types, in the order in which `/proc/pagetypeinfo` lists them.
     pub const ALL: [Self; NR_MIGRATE_TYPES] = [Self::Unmovable, Self::Movable, Self::Reclaimable];
 
-    /// Returns the position in [`ALL`](Self::ALL).
+    /// Returns the index in [`ALL`](Self::ALL).
     #[inline]
     #[must_use]
     pub const fn index(self) -> usize {
@@ -39,7 +39,7 @@ impl MigrateType {
         }
     }
 
-    /// Returns the kinds to take from, best first, when blocks of this kind have run out.
+    /// Returns the types to take from, best first, when pageblocks of this type have run out.
     ///
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `fallbacks`

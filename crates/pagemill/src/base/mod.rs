@@ -1,4 +1,4 @@
-//! Types and primitives that everything else uses: units, flags, locks, the page word.
+//! Types and primitives that all other modules use: units, flags, locks, the page word.
 
 pub(crate) mod gfp;
 pub(crate) mod migratetype;

@@ -1,4 +1,4 @@
-//! On which nodes a request's pages are to be.
+//! NUMA policies: the nodes on which a request's pages are allocated.
 
 use core::cell::Cell;
 
@@ -30,17 +30,17 @@ impl NodeMask {
         Self(mask)
     }
 
-    /// Tells whether `node` is in the set.
+    /// Returns whether `node` is in the set.
     #[inline]
     #[must_use]
     pub const fn contains(self, node: NodeId) -> bool {
         node.index() < MAX_NR_NODES && self.0 >> node.index() & 1 != 0
     }
 
-    /// Returns the set with one node more.
+    /// Returns the set with one more node.
     ///
     /// # Panics
-    /// If it is not below [`MAX_NR_NODES`].
+    /// If `node` is not below [`MAX_NR_NODES`].
     #[inline]
     #[must_use]
     pub(crate) const fn with(self, node: NodeId) -> Self {
@@ -54,7 +54,7 @@ impl NodeMask {
         Self(self.0 & other.0)
     }
 
-    /// Tells whether the set is empty.
+    /// Returns whether the set is empty.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
@@ -84,7 +84,7 @@ impl NodeMask {
         })
     }
 
-    /// Returns the first node of the set behind `node`, from the start again after the last.
+    /// Returns the next node of the set after `node`, starting again after the last one.
     fn next_after(self, node: Option<NodeId>) -> Option<NodeId> {
         let up_to = |node: NodeId| u64::MAX >> (MAX_NR_NODES - 1 - node.index());
         let behind = node.map_or(u64::MAX, |node| !up_to(node));
@@ -92,51 +92,51 @@ impl NodeMask {
     }
 }
 
-/// Where interleaving goes on; one for each caller that wants its pages spread.
+/// The position of an interleaving caller; each caller has its own.
 #[derive(Debug, Default)]
 pub struct InterleaveCursor {
     last: Cell<Option<NodeId>>,
-    /// Pages that `last` still has to get, when nodes are weighted.
+    /// With weights, the pages that `last` has yet to get.
     left: Cell<usize>,
 }
 
-/// On which nodes a request's pages are to be.
+/// The nodes on which a request's pages are allocated.
 ///
 /// # Source
 /// `linux-6.12` `mm/mempolicy.c`. Differs: a policy belongs to a request, not to a task.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub enum Policy<'a> {
-    /// On the caller's node, or else near it.
+    /// The caller's node, else the nearest.
     #[default]
     Local,
-    /// On this node, or else near it.
+    /// This node, else the nearest to it.
     Preferred(NodeId),
-    /// On these nodes, each request on the nearest that has room, or else anywhere.
+    /// The nearest of these nodes that has room, for each request; else any node.
     PreferredMany(NodeMask),
-    /// On these nodes and on no other.
+    /// These nodes and no others.
     Bind(NodeMask),
-    /// Spread evenly over these nodes, or else anywhere.
+    /// Spread evenly over these nodes; else any node.
     Interleave(NodeMask, &'a InterleaveCursor),
-    /// Spread over these nodes in proportion to their weights, by node number; a node beyond the
-    /// weights, or of weight zero, counts as one of weight 1.
+    /// Spread over these nodes in proportion to their weights, by node number; else any node. A node
+    /// without a weight, or of weight zero, counts as one of weight 1.
     WeightedInterleave(NodeMask, &'a [u8], &'a InterleaveCursor),
 }
 
-/// A part of a request that goes to one place.
+/// A part of a request that is served by one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Share {
-    /// Where to look first; `None` for the caller's node.
+    /// The preferred node; `None` for the caller's.
     pub(crate) node: Option<NodeId>,
-    /// Where to look at all.
+    /// The nodes that may serve it.
     pub(crate) nodes: NodeMask,
     /// Blocks to allocate.
     pub(crate) nr: usize,
 }
 
 impl Policy<'_> {
-    /// Returns the nodes that may serve a request that stays on those it names, which is the local
-    /// one if it names none: what [`Gfp::THISNODE`](crate::Gfp::THISNODE) says.
+    /// Returns the nodes of a request that stays on those that the policy names, or on the local one if
+    /// it names none, as with [`Gfp::THISNODE`](crate::Gfp::THISNODE).
     pub(crate) fn nodes_named(&self, local: NodeId) -> NodeMask {
         let only = |node| NodeMask::NONE.with(node);
         match *self {
@@ -149,7 +149,7 @@ impl Policy<'_> {
         }
     }
 
-    /// Returns the nodes that may serve a request: all, if its nodes are only preferred.
+    /// Returns the nodes that may serve a request: all, if the policy only prefers its nodes.
     pub(crate) fn nodes(&self) -> NodeMask {
         match *self {
             Self::Bind(nodes) => nodes,
@@ -157,7 +157,7 @@ impl Policy<'_> {
         }
     }
 
-    /// Deals the `nr` blocks of a request to nodes.
+    /// Divides the `nr` blocks of a request among nodes.
     pub(crate) fn deal(&self, nr: usize) -> Deal<'_> {
         let mut deal = Deal {
             policy: *self,
@@ -187,26 +187,26 @@ impl Policy<'_> {
     }
 }
 
-/// The blocks of a request on their way to nodes: one share for each node, or nearly so.
+/// Iterates over the shares of a request: mostly one per node.
 #[derive(Debug)]
 pub(crate) struct Deal<'a> {
     policy: Policy<'a>,
-    /// Blocks that have not been dealt.
+    /// Blocks that are not in a share yet.
     left: usize,
-    /// Nodes that have got nothing yet.
+    /// Nodes that have no share yet.
     nodes_left: usize,
-    /// How often each node gets its whole weight, besides what comes after these rounds.
+    /// Full rounds, in each of which every node gets its whole weight.
     rounds: usize,
-    /// Blocks that come after these rounds and have not been dealt.
+    /// Blocks beyond the full rounds that are not in a share yet.
     rest: usize,
-    /// The node that was dealt to last.
+    /// The node of the last share.
     at: Option<NodeId>,
-    /// Where the cursor goes.
+    /// Where the cursor will be.
     end: (Option<NodeId>, usize),
 }
 
 impl Deal<'_> {
-    /// Returns the next share; `None` if all is dealt.
+    /// Returns the next share; `None` if all blocks are in one.
     pub(crate) fn next_share(&mut self) -> Option<Share> {
         if self.left == 0 {
             return None;
@@ -220,7 +220,8 @@ impl Deal<'_> {
             Policy::Interleave(nodes, _) => match nodes.next_after(self.at) {
                 None => share(None, NodeMask::ALL, all),
                 Some(node) => {
-                    // Larger shares first: what is left, by who is left.
+                    // Larger shares first: divides the remaining blocks by the remaining nodes, rounded
+                    // up.
                     let nr = all.div_ceil(self.nodes_left.max(1));
                     self.nodes_left = self.nodes_left.saturating_sub(1);
                     self.at = Some(node);
@@ -237,7 +238,7 @@ impl Deal<'_> {
         Some(share)
     }
 
-    /// Says that all shares were served: the next request goes on where this one ended.
+    /// Moves the cursor after all shares were served: the next request continues from there.
     pub(crate) fn commit(self) {
         if let Policy::Interleave(_, cursor) | Policy::WeightedInterleave(_, _, cursor) =
             self.policy
@@ -247,8 +248,8 @@ impl Deal<'_> {
         }
     }
 
-    /// Returns the next node and what it gets: whole rounds at its first turn, and of what comes
-    /// after them as much as is due.
+    /// Returns the next node and its number of blocks: all full rounds at its first turn, plus its part
+    /// of the blocks beyond them.
     fn weighted(&mut self, nodes: NodeMask, weights: &[u8]) -> Option<(NodeId, usize)> {
         let is_first = self.nodes_left == nodes.len() as usize;
         let goes_on = |node: &NodeId| is_first && self.end.1 > 0 && nodes.contains(*node);
@@ -268,7 +269,7 @@ impl Deal<'_> {
     }
 }
 
-/// Returns how many blocks in a row a node gets.
+/// Returns how many consecutive blocks a node gets.
 fn weight(weights: &[u8], node: NodeId) -> usize {
     usize::from(weights.get(node.index()).copied().unwrap_or(1).max(1))
 }

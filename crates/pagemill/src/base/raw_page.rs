@@ -1,4 +1,5 @@
-//! The word that names an owned block: which frames, and where they go back to.
+//! Page word: one `u64` that names an owned block, with its frame number and the list that it returns
+//! to.
 
 use core::fmt;
 use core::num::NonZeroU64;
@@ -6,7 +7,7 @@ use core::num::NonZeroU64;
 use crate::base::migratetype::{MigrateType, NR_MIGRATE_TYPES};
 use crate::base::units::{Order, PFN_BITS, Pfn};
 
-/// One of the per-CPU lists: a zone and a kind of page.
+/// One of the per-CPU lists: a zone and a migrate type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ListId(u16);
 
@@ -23,27 +24,27 @@ impl ListId {
         self.0 as usize
     }
 
-    /// Returns the zone's position among the zones of its allocator.
+    /// Returns the zone's index among the zones of its allocator.
     #[inline]
     pub(crate) const fn zone(self) -> usize {
         self.0 as usize / NR_MIGRATE_TYPES
     }
 }
 
-/// An owned block of frames as one word, without the allocator it came from.
+/// An owned block of frames as one word, without the source that reaches its allocator.
 ///
-/// This is what a kernel stores where it cannot keep a [`Page`](crate::Page): in a page table, in
-/// a device's ring. It does nothing when dropped: give it back through
-/// [`Page::from_raw`](crate::Page::from_raw) or [`Folio::from_raw`](crate::Folio::from_raw).
+/// A kernel stores this where it cannot keep a [`Page`](crate::Page): in a page table, in a device's
+/// ring. Dropping it does nothing: free it through [`Page::from_raw`](crate::Page::from_raw) or
+/// [`Folio::from_raw`](crate::Folio::from_raw).
 ///
 /// ```text
 ///   63    62......53   52..49   48........40   39..................0
 ///  live   account      order    per-CPU list   frame number
 /// ```
 ///
-/// The live bit makes the word non-zero, so that `Option<RawPage>` is one word too. Everything
-/// above the frame number is the *class*: pages of one class go to the same list, and a slice of
-/// pages is freed by one copy when their classes are equal.
+/// The live bit makes the word non-zero, so that `Option<RawPage>` is one word too. All bits above the
+/// frame number are the *class*. Pages of one class go to the same list, and a slice of pages is freed
+/// by one copy if their classes are equal.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 pub struct RawPage(NonZeroU64);
@@ -58,17 +59,17 @@ const ACCOUNT_MASK: u64 = ((1 << ACCOUNT_BITS) - 1) << ACCOUNT_SHIFT;
 const LIVE: u64 = 1 << 63;
 const _: () = assert!(ACCOUNT_SHIFT + ACCOUNT_BITS == 63);
 
-/// Number of accounts that a handle can name, the one that is none included.
+/// Number of account numbers in a handle, including the one for no account.
 pub(crate) const MAX_NR_ACCOUNTS: usize = 1 << ACCOUNT_BITS;
 
-/// The number of an account; zero is none.
+/// The number of an account; zero for none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AccountNumber(u16);
 
 impl AccountNumber {
     pub(crate) const NONE: Self = Self(0);
 
-    /// Makes the number of entry `index` of the table of accounts.
+    /// Makes the number of entry `index` of the account table.
     pub(crate) fn new(index: usize) -> Self {
         assert!(index < MAX_NR_ACCOUNTS, "account {index} does not fit a handle");
         #[expect(clippy::cast_possible_truncation, reason = "ten bits, just checked")]
@@ -86,18 +87,18 @@ impl AccountNumber {
     }
 }
 
-/// Number of zones that a list number has room for.
+/// Number of zones that a list number can hold.
 pub(crate) const MAX_NR_ZONES: usize = (1 << LIST_BITS) / NR_MIGRATE_TYPES;
 
-/// What a block's word says besides its frame number.
+/// All fields of a block's word except the frame number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Class(u64);
 
 impl Class {
-    /// The class of no page.
+    /// A class that no page has.
     pub(crate) const NONE: Self = Self(0);
 
-    /// Returns what sets pages of another class apart from pages of this one.
+    /// Returns how another class differs from this one.
     #[inline]
     pub(crate) const fn difference_to(self, other: Self) -> Difference {
         Difference(self.0 ^ other.0)
@@ -108,19 +109,19 @@ impl Class {
         Self(LIVE | (list.0 as u64) << LIST_SHIFT | (order.value() as u64) << ORDER_SHIFT)
     }
 
-    /// Returns the class of pages that are charged to `account` and otherwise like these.
+    /// Returns this class with `account` as the account that is charged.
     #[inline]
     pub(crate) const fn charged_to(self, account: AccountNumber) -> Self {
         Self(self.0 & !ACCOUNT_MASK | (account.0 as u64) << ACCOUNT_SHIFT)
     }
 
-    /// Returns the account that pages of this class are charged to.
+    /// Returns the account to which pages of this class are charged.
     #[inline]
     pub(crate) const fn account(self) -> AccountNumber {
         AccountNumber(((self.0 & ACCOUNT_MASK) >> ACCOUNT_SHIFT) as u16)
     }
 
-    /// Names the block of this class that begins at `pfn`.
+    /// Makes the word of the block of this class that begins at `pfn`.
     #[inline]
     pub(crate) const fn at(self, pfn: Pfn) -> RawPage {
         match NonZeroU64::new(self.0 | pfn.value()) {
@@ -136,9 +137,9 @@ impl Class {
         ListId((self.0 >> LIST_SHIFT) as u16 & ((1 << LIST_BITS) - 1))
     }
 
-    /// Returns what sets a slot apart from a page of this class.
+    /// Returns how a slot differs from a page of this class.
     ///
-    /// Differences can be or-ed, so that many slots are judged by one [`Difference::is_none`].
+    /// Differences can be combined with `|`, so that one [`Difference::is_none`] checks many slots.
     #[inline]
     pub(crate) const fn difference(self, slot: Option<RawPage>) -> Difference {
         let word = match slot {
@@ -149,7 +150,7 @@ impl Class {
     }
 }
 
-/// What sets slots apart from pages of one class.
+/// How slots differ from pages of one class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Difference(u64);
 
@@ -161,7 +162,7 @@ impl Difference {
         Self(self.0 | other.0)
     }
 
-    /// Tells whether all slots held pages of the class.
+    /// Returns whether all slots held pages of the class.
     #[inline]
     pub(crate) const fn is_none(self) -> bool {
         self.0 >> PFN_BITS == 0
@@ -192,8 +193,8 @@ impl RawPage {
         self.class().list()
     }
 
-    /// Names the single page `position` frames behind this one, which is the first of an aligned
-    /// group of 64.
+    /// Makes the word of the single page `position` frames after this one, which is the first of an
+    /// aligned group of 64.
     #[inline]
     pub(crate) const fn with_low_bits(self, position: u64) -> Self {
         debug_assert!(self.0.get() & 63 == 0 && position < 64);
@@ -225,7 +226,7 @@ impl RawPage {
         self.0.get()
     }
 
-    /// Reads a word that [`word`](Self::word) gave.
+    /// Makes the page of a word that [`word`](Self::word) returned.
     #[inline]
     pub(crate) const fn from_word(word: u64) -> Option<Self> {
         match NonZeroU64::new(word) {

@@ -1,16 +1,16 @@
-//! Why there was not enough.
+//! Shortage: why a request was not served, or only in part.
 
 /// Why a request was not served, or not in full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Shortage {
-    /// Every zone that the request admits would go below the limit that it sets.
+    /// Every zone that the request may use would go below the request's watermark.
     Memory,
-    /// The account, or one above it, is at its limit.
+    /// The account, or one of its ancestors, is at its limit.
     Account,
-    /// The request's stop callback said so.
+    /// The request's stop callback returned true.
     Stopped,
-    /// A fault was injected.
+    /// Fault injection made the request fail.
     Fault,
     /// The allocator is a copy that must not be used; see
     /// [`Platform::is_abandoned`](crate::Platform::is_abandoned).

@@ -1,11 +1,11 @@
-//! What has happened, counted under the names of `/proc/vmstat`.
+//! Counters of allocator events, under the names of `/proc/vmstat`.
 
 use core::ops::AddAssign;
 
 use crate::base::gfp::{NR_ZONE_KINDS, ZoneKind};
 use crate::base::sync::Counter;
 
-/// The events of one zone, as one writer counts them; on a cache line that no other writer uses.
+/// The events of one zone, counted by one writer, on a cache line that no other writer uses.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(crate) struct ZoneEvents {
@@ -18,9 +18,9 @@ pub(crate) struct ZoneEvents {
     pub(crate) numa_other: Counter,
 }
 
-/// The events of one CPU's list, as its holder counts them.
+/// The events of one CPU's list, counted by the holder of the CPU's lists.
 ///
-/// What is handed out is from the zone that its request preferred, on the node of the CPU.
+/// Pages handed out from a list are from the zone that the request preferred, on the CPU's node.
 #[derive(Debug)]
 pub(crate) struct ListEvents {
     pub(crate) alloc: Counter,
@@ -50,31 +50,31 @@ impl ZoneEvents {
 /// Counters under the names of `/proc/vmstat`, summed over CPUs and nodes.
 ///
 /// # Concurrency
-/// Each counter is exact once the calls that it counts have returned; a snapshot that is taken
-/// while others allocate may see one counter a moment before another.
+/// Each counter is exact once the calls that it counts have returned. A snapshot during concurrent
+/// calls may read some counters earlier than others.
 ///
 /// # Source
 /// `linux-6.12` `include/linux/vm_event_item.h`, `mm/vmstat.c`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VmStat {
-    /// Free pages in the zones; those in per-CPU lists are not among them.
+    /// Free pages in the zones, without those in per-CPU lists.
     pub nr_free_pages: u64,
-    /// Pages handed out, by kind of zone: `pgalloc_dma`, `_dma32`, `_normal`, `_movable`.
+    /// Pages allocated, by kind of zone: `pgalloc_dma`, `_dma32`, `_normal`, `_movable`.
     pub pgalloc: [u64; NR_ZONE_KINDS],
-    /// Pages given back.
+    /// Pages freed.
     pub pgfree: u64,
-    /// Allocations served by the node they preferred.
+    /// Allocations served by the node that they preferred.
     ///
-    /// Single pages and pages of a bulk call count one each, as does a block of higher order.
+    /// Single pages, pages of a bulk call and blocks of higher order count one each.
     pub numa_hit: u64,
     /// Allocations served by a node that was not the preferred one.
     pub numa_miss: u64,
-    /// Allocations that preferred this node and were served by another; equals `numa_miss` in sum.
+    /// Allocations that preferred this node and were served by another; the sum equals `numa_miss`.
     pub numa_foreign: u64,
     /// Allocations served by the node of the caller's CPU.
     pub numa_local: u64,
-    /// Allocations served by a node that is not the one of the caller's CPU.
+    /// Allocations served by a node other than that of the caller's CPU.
     pub numa_other: u64,
 }
 

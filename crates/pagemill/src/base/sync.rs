@@ -1,4 +1,4 @@
-//! Atomics and the one lock, in two builds: the real one, and loom's for model checking.
+//! Atomics, the spinlock, counters and a once-cell, in two builds: the real ones and loom's.
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};
@@ -27,14 +27,14 @@ mod imp {
             Self(core::cell::UnsafeCell::new(value))
         }
 
-        /// Returns a pointer that lives as long as the access it is made for.
+        /// Returns a raw pointer for the duration of an access.
         #[inline]
         pub(crate) fn get_mut(&self) -> MutPtr<T> {
             MutPtr(self.0.get())
         }
     }
 
-    /// A raw pointer with the shape of loom's tracked one.
+    /// A raw pointer with the interface of loom's tracked one.
     pub(crate) struct MutPtr<T>(*mut T);
 
     impl<T> MutPtr<T> {
@@ -64,7 +64,7 @@ mod imp {
         fence(Ordering::Acquire);
     }
 
-    /// Sets `flag` and tells whether it was clear; ordered by Acquire then.
+    /// Sets `flag` and returns whether it was clear, with Acquire ordering in that case.
     #[inline]
     pub(crate) fn test_and_set(flag: &AtomicBool) -> bool {
         !flag.swap(true, Ordering::Acquire)
@@ -87,10 +87,10 @@ mod imp {
         loom::sync::atomic::fence(Ordering::Acquire);
     }
 
-    /// Sets `flag` and tells whether it was clear.
+    /// Sets `flag` and returns whether it was clear.
     ///
-    /// Not by a swap, which writes also where it finds the flag set: loom lets such a write
-    /// overtake the store that clears the flag, which no memory model does.
+    /// Not a swap, which also writes if the flag is set: loom lets such a write overtake the store that
+    /// clears the flag, which no memory model does.
     pub(crate) fn test_and_set(flag: &AtomicBool) -> bool {
         flag.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
@@ -100,7 +100,7 @@ use imp::test_and_set;
 pub(crate) use imp::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence_acquire};
 pub(crate) use imp::{MutPtr, UnsafeCell, shared};
 
-/// A lock that is tried first and spun on only where the caller says how to wait.
+/// A lock that is tried first; the caller decides how to wait.
 ///
 /// `lock-excludes`: `held` is true exactly while one [`LockGuard`] exists.
 pub(crate) struct Lock<T> {
@@ -128,13 +128,13 @@ impl<T> Lock<T> {
         Some(LockGuard { value: self.value.get_mut(), lock: self })
     }
 
-    /// Tells whether the lock is taken, as far as one can tell without taking it.
+    /// Returns whether the lock is taken; a hint, since it may change at any time.
     pub(crate) fn is_taken(&self) -> bool {
         // Relaxed: only a hint; try_lock orders.
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Takes the lock, calling `relax` with the number of tries so far while it is taken.
+    /// Takes the lock; while it is taken, calls `relax` with the number of tries.
     #[inline]
     pub(crate) fn lock(&self, mut relax: impl FnMut(u32)) -> LockGuard<'_, T> {
         let mut spins = 0;
@@ -142,7 +142,7 @@ impl<T> Lock<T> {
             if let Some(guard) = self.try_lock() {
                 return guard;
             }
-            // Relaxed: only a hint when to try again; try_lock orders.
+            // Relaxed: a hint when to try again; try_lock orders.
             while self.held.load(Ordering::Relaxed) {
                 relax(spins);
                 spins = spins.saturating_add(1);
@@ -217,12 +217,12 @@ impl Counter {
 
     #[inline]
     pub(crate) fn get(&self) -> u64 {
-        // Relaxed: a reader orders nothing by a statistic.
+        // Relaxed: readers use the value as a statistic and order nothing by it.
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Hands out each number once, in a static. Loom does not follow it: nothing is ordered by it.
+/// Hands out each number once, in a static. Not modelled by loom: it orders nothing.
 #[expect(clippy::disallowed_types, reason = "loom has no atomics that a static can hold")]
 pub(crate) struct StaticCounter(core::sync::atomic::AtomicU64);
 
@@ -234,12 +234,12 @@ impl StaticCounter {
 
     /// Returns a number that no other call returns.
     pub(crate) fn next(&self) -> u64 {
-        // Relaxed: only that it is unique matters. 2^64 calls take centuries.
+        // Relaxed: only uniqueness matters. 2^64 calls take centuries.
         self.0.fetch_add(1, RealOrdering::Relaxed)
     }
 }
 
-/// A place that is filled once; before that it is empty.
+/// A cell that is filled once and is empty before.
 ///
 /// `once-filled`: `state` reaches FULL once, after the value was written, and stays there.
 #[cfg(not(loom))]

@@ -1,7 +1,7 @@
-//! The units that the allocator counts in, each a type of its own.
+//! Unit types: frame numbers, addresses, orders, nodes and CPUs, with the page size and other limits.
 //!
-//! A frame number, an order, a node and a CPU are all small integers; as types they cannot be
-//! exchanged by accident. Conversions that could lose a value are checked here, once.
+//! A frame number, an order, a node and a CPU are all small integers; separate types prevent mixing
+//! them up. Conversions that could lose a value are checked here, once.
 
 use core::fmt;
 
@@ -9,7 +9,7 @@ use core::fmt;
 pub const PAGE_SHIFT: u32 = 12;
 /// Bytes in one page frame.
 pub const PAGE_SIZE: usize = 1 << PAGE_SHIFT;
-/// Frames in one pageblock: 2 MiB, the unit in which a zone keeps its books.
+/// Frames in one pageblock: 2 MiB, the unit of a zone's metadata.
 pub const PAGEBLOCK_NR_PAGES: usize = 1 << PAGEBLOCK_ORDER.0;
 /// Order of a pageblock.
 pub const PAGEBLOCK_ORDER: Order = Order(9);
@@ -30,7 +30,7 @@ impl Pfn {
     /// The largest frame number that a handle can carry.
     pub const MAX: Self = Self((1 << PFN_BITS) - 1);
 
-    /// Names the frame with number `pfn`.
+    /// Makes a frame number.
     ///
     /// # Panics
     /// If `pfn` needs more than [`PFN_BITS`] bits.
@@ -55,7 +55,7 @@ impl Pfn {
         PhysAddr(self.0 << PAGE_SHIFT)
     }
 
-    /// Returns the frame `count` frames further up.
+    /// Returns the frame number `count` frames higher.
     ///
     /// # Panics
     /// If the sum needs more than [`PFN_BITS`] bits.
@@ -65,7 +65,7 @@ impl Pfn {
         Self::new(self.0 + count)
     }
 
-    /// Tells whether the frame can be the first of a block of `order`.
+    /// Returns whether the frame can be the first of a block of `order`.
     #[inline]
     #[must_use]
     pub const fn is_aligned(self, order: Order) -> bool {
@@ -84,7 +84,7 @@ impl fmt::Display for Pfn {
 pub struct PhysAddr(u64);
 
 impl PhysAddr {
-    /// Names the byte at `address`.
+    /// Makes an address.
     #[inline]
     #[must_use]
     pub const fn new(address: u64) -> Self {
@@ -158,10 +158,10 @@ impl fmt::Display for Order {
     }
 }
 
-/// An order above [`MAX_ORDER`] was asked for.
+/// An order above [`MAX_ORDER`] was requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrderTooLarge {
-    /// The order asked for.
+    /// The requested order.
     pub order: u8,
 }
 
@@ -178,7 +178,7 @@ impl core::error::Error for OrderTooLarge {}
 pub struct NodeId(u8);
 
 impl NodeId {
-    /// Names node `node`; whether an allocator has it is checked where it is used.
+    /// Makes a node number; whether an allocator has the node is checked on use.
     #[inline]
     #[must_use]
     pub const fn new(node: u8) -> Self {
@@ -211,7 +211,7 @@ impl fmt::Display for NodeId {
 pub struct CpuId(u32);
 
 impl CpuId {
-    /// Names CPU `cpu`.
+    /// Makes a CPU number.
     #[inline]
     #[must_use]
     pub const fn new(cpu: u32) -> Self {
@@ -232,7 +232,7 @@ impl fmt::Display for CpuId {
     }
 }
 
-// A frame number times the page size must stay an address.
+// A frame number times the page size must be a valid address.
 const _: () = assert!(PFN_BITS + PAGE_SHIFT <= u64::BITS);
 // The largest block is a pair of pageblocks; buddy.rs relies on it.
 const _: () = assert!(MAX_ORDER.0 == PAGEBLOCK_ORDER.0 + 1);

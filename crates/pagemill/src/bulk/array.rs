@@ -1,4 +1,4 @@
-//! Bulk allocation into a slice of slots, and the release of one.
+//! Bulk calls on a slice of slots: fill the empty slots, and free the pages of all slots.
 
 use core::mem::{self, ManuallyDrop, MaybeUninit};
 
@@ -26,7 +26,7 @@ pub(crate) fn alloc<S: PageSource>(
     }
 }
 
-/// As [`alloc()`], for two slots and more; kept out of it so that one slot needs no stack frame.
+/// Does what [`alloc()`] does for two slots or more; separate, so that one slot needs no stack frame.
 #[inline(never)]
 fn alloc_several<S: PageSource>(
     source: &S,
@@ -48,7 +48,7 @@ fn alloc_several<S: PageSource>(
     }
 }
 
-/// As [`alloc()`], for slots of which some may hold a page.
+/// Does what [`alloc()`] does where some slots may hold a page.
 fn alloc_into_holes<S: PageSource>(
     source: &S,
     gfp: Gfp,
@@ -73,7 +73,7 @@ fn alloc_into_holes<S: PageSource>(
     first_hole + fill_one(source, gfp, node, &mut slots[first_hole], site)
 }
 
-/// Fills one empty slot with all the effort of a single allocation; returns 1 if it holds a page.
+/// Fills one empty slot with the full effort of a single allocation; returns 1 if it holds a page.
 #[inline]
 fn fill_one<S: PageSource>(
     source: &S,
@@ -84,7 +84,7 @@ fn fill_one<S: PageSource>(
 ) -> usize {
     match source.allocator().alloc_single(gfp, node, site) {
         Some(raw) => {
-            // The slot is empty; not dropping what it held saves looking.
+            // The slot is empty; not dropping the old value saves a check.
             let page = Some(Page::new(source.clone(), raw));
             let _empty = ManuallyDrop::new(mem::replace(slot, page));
             1
@@ -102,15 +102,15 @@ pub(crate) fn release<S: PageSource>(source: &S, slots: &mut [Option<Page<S>>]) 
     release_several(source, slots)
 }
 
-/// As [`release`], for two slots and more; kept out of it so that one slot needs no stack frame.
+/// Does what [`release`] does for two slots or more; separate, so that one slot needs no stack frame.
 #[inline(never)]
 fn release_several<S: PageSource>(source: &S, slots: &mut [Option<Page<S>>]) -> usize {
     slots.chunks_mut(CHUNK).map(|chunk| release_chunk(source, chunk)).sum()
 }
 
-/// Slots that are judged together before they are freed together.
+/// Slots that are checked together before they are freed together.
 ///
-/// One net device's poll budget, and small enough to stay in the first-level cache meanwhile.
+/// One poll budget of a network device, and small enough to stay in the L1 cache.
 const CHUNK: usize = 64;
 
 #[inline]
@@ -147,12 +147,12 @@ fn release_chunk<S: PageSource>(source: &S, slots: &mut [Option<Page<S>>]) -> us
     nr
 }
 
-/// Frees the pages of slots that are words, if all hold one and all are of one class; tells whether
-/// it did.
+/// Frees the pages of slots that are words, if every slot holds a page and all are of one class;
+/// returns whether it did.
 ///
 /// # Cost
-/// Reads the words, copies them, and clears them: what the compiler makes of copying and clearing
-/// words is the fastest there is on the machine.
+/// Reads the words, copies them, and clears them. The compiler's code for copying and clearing words is
+/// the fastest that the machine has.
 #[inline]
 fn release_words<S: PageSource>(source: &S, words: &mut [Option<RawPage>]) -> bool {
     let Some(Some(first)) = words.first() else { return false };
@@ -185,8 +185,8 @@ fn release_one_by_one<S: PageSource>(slots: &mut [Option<Page<S>>]) -> usize {
     slots.iter_mut().filter_map(Option::take).map(drop).count()
 }
 
-/// Tells whether no slot holds a page, without a branch for each: the last one apart, which still has
-/// its page where pages were used up from the front.
+/// Returns whether no slot holds a page, without a branch per slot. Checks the last slot first, which
+/// still holds its page if the caller used pages from the front.
 #[inline]
 fn all_empty<S: PageSource>(slots: &[Option<Page<S>>]) -> bool {
     let word = |slot: &Option<Page<S>>| slot.as_ref().map_or(0, |page| page.raw().word());
@@ -194,7 +194,7 @@ fn all_empty<S: PageSource>(slots: &[Option<Page<S>>]) -> bool {
         && slots.iter().fold(0, |sum, slot| sum | word(slot)) == 0
 }
 
-/// Slots that are all empty: pages are copied.
+/// A sink of slots that are all empty: pages are copied.
 struct Empty<'a, S: PageSource> {
     slots: &'a mut [Option<Page<S>>],
     source: &'a S,
@@ -206,14 +206,14 @@ impl<S: PageSource> Sink for Empty<'_, S> {
         let (filled, rest) = mem::take(&mut self.slots).split_at_mut(pages.len());
         for (slot, &raw) in filled.iter_mut().zip(pages) {
             let page = Some(Page::new(self.source.clone(), raw));
-            // The slot is empty; not dropping what it held keeps the loop a copy.
+            // The slot is empty; not dropping the old value keeps the loop a copy.
             let _empty = ManuallyDrop::new(mem::replace(slot, page));
         }
         self.slots = rest;
     }
 }
 
-/// Slots of which some are full: each is looked at.
+/// A sink of slots of which some are full: each is checked.
 struct Holes<'a, S: PageSource> {
     slots: core::slice::IterMut<'a, Option<Page<S>>>,
     source: &'a S,

@@ -1,4 +1,4 @@
-//! One call, many pages: the part that both families of the bulk interface share.
+//! Bulk engine: moves many pages from lists and zones to a sink in one call; shared by all bulk calls.
 
 use crate::account::table::Payer;
 use crate::base::gfp::Gfp;
@@ -15,21 +15,21 @@ use crate::zone::pageblock::Runs;
 use crate::zone::watermark::Mark;
 use crate::zone::zone::Zone;
 
-/// Where new pages go.
+/// The destination of new pages.
 pub(crate) trait Sink {
-    /// Takes over pages, which are as many as it asked for at most, also if it panics.
+    /// Takes ownership of the pages, at most as many as it asked for, also if it panics.
     fn accept(&mut self, pages: &[RawPage]);
 
-    /// Tells whether it takes long to accept a page, so that no lock must be held meanwhile.
+    /// Returns whether accepting a page may take long, so that no lock may be held meanwhile.
     fn is_slow(&self) -> bool {
         false
     }
 }
 
-/// How many pages a bulk call is about.
+/// The numbers of pages of a bulk call.
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted {
-    /// What must be left above the low watermark for the call to go ahead.
+    /// Pages that must be left above the low watermark for the call to proceed.
     pub(crate) claim: usize,
     /// New pages to allocate.
     pub(crate) new: usize,
@@ -38,12 +38,12 @@ pub(crate) struct Wanted {
 impl<P: Platform> PageAllocator<P> {
     /// Moves up to `wanted.new` pages from this CPU's list to `sink`, and returns their number.
     ///
-    /// Only zones of the preferred node that stay above their low watermark are asked, and nothing
-    /// is reclaimed: a short count is for the caller to make up for.
+    /// Takes only from zones of the preferred node that stay above their low watermark, and reclaims
+    /// nothing. On a short count, the caller must try other means.
     ///
     /// # Concurrency
-    /// Holds the CPU's lists for [`PAGES_PER_HOLD`] pages at a time, a zone lock for one refill at
-    /// a time. Where the lists are in use, takes from the zone directly.
+    /// Holds the CPU's lists for [`PAGES_PER_HOLD`] pages at a time, and a zone lock for one refill at
+    /// a time. If the lists are in use, takes from the zone directly.
     ///
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `alloc_pages_bulk_noprof`, steps 3 to 7. Differs: where the
@@ -80,7 +80,7 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
-    /// Moves all pages that are wanted from this CPU's list, if it holds as many.
+    /// Moves all wanted pages from this CPU's list, if it holds that many.
     #[inline]
     fn move_ready(
         &self,
@@ -106,7 +106,8 @@ impl<P: Platform> PageAllocator<P> {
         true
     }
 
-    /// As [`alloc_bulk`](Self::alloc_bulk), for a sink that takes long: no lock is held meanwhile.
+    /// Does what [`alloc_bulk`](Self::alloc_bulk) does for a slow sink: no lock is held while it
+    /// accepts pages.
     #[cold]
     fn alloc_bulk_slowly(
         &self,
@@ -129,11 +130,11 @@ impl<P: Platform> PageAllocator<P> {
         done
     }
 
-    /// Moves up to `nr` pages to `sink` from all zones that may serve the request, best first, as far
+    /// Moves up to `nr` pages to `sink` from all zones that may serve the request, best first, as long
     /// as each stays above its low watermark, and returns their number.
     ///
     /// # Concurrency
-    /// As [`alloc_bulk`](Self::alloc_bulk).
+    /// See [`alloc_bulk`](Self::alloc_bulk).
     pub(crate) fn alloc_bulk_anywhere(
         &self,
         gfp: Gfp,
@@ -160,7 +161,7 @@ impl<P: Platform> PageAllocator<P> {
         done
     }
 
-    /// Moves up to `nr` pages of one zone to a sink that takes them while the lists are held.
+    /// Moves up to `nr` pages of one zone to a sink that accepts them while the lists are held.
     fn alloc_bulk_at_once(
         &self,
         context: &AllocContext,
@@ -180,7 +181,7 @@ impl<P: Platform> PageAllocator<P> {
         done
     }
 
-    /// Moves up to `nr` pages while the lists are held once.
+    /// Moves up to `nr` pages during one hold of the lists.
     #[inline]
     fn move_pages(
         &self,
@@ -235,7 +236,7 @@ impl<P: Platform> PageAllocator<P> {
         let class = Class::new(zone.list(context.migratetype()), Order::ZERO);
         let mut done = 0;
         while done < nr {
-            // As a refill does, it leaves what the request must leave.
+            // Like a refill, it leaves what the request must leave.
             let marks = &zone.marks;
             let spare = marks.spare(zone.nr_free(), Mark::Low, context.highest());
             let spare = usize::try_from(spare).unwrap_or(usize::MAX);
@@ -258,7 +259,7 @@ impl<P: Platform> PageAllocator<P> {
     }
 }
 
-/// Blocks on their way to a sink: what their request asks of each is done here.
+/// A sink that prepares each block for its owner and passes it on.
 pub(crate) struct Finish<'a, P: Platform, K: Sink> {
     pub(crate) allocator: &'a PageAllocator<P>,
     pub(crate) sink: &'a mut K,
@@ -296,7 +297,8 @@ impl<P: Platform, K: Sink> Sink for Finish<'_, P, K> {
 }
 
 impl<P: Platform> PageAllocator<P> {
-    /// As [`alloc_bulk`](Self::alloc_bulk), with all that a request may ask for besides.
+    /// Does what [`alloc_bulk`](Self::alloc_bulk) does, plus the hooks of the slow-path flags, charging
+    /// and zeroing.
     ///
     /// The account is charged once, for as many pages as fit under its limit.
     #[cold]
@@ -318,7 +320,7 @@ impl<P: Platform> PageAllocator<P> {
             told(0, Shortage::Account);
             return Err(Shortage::Account);
         };
-        // More than fits is not for a bulk call: one page is left to try for, with all effort.
+        // Limits cut the call short; the caller still tries for one page, with full effort.
         let without = gfp.difference(Gfp::NOFAIL);
         let charged = self.charge(&mut payer, wanted.new as u64, 1, without);
         let new = usize::try_from(charged).unwrap_or(wanted.new);
@@ -329,8 +331,9 @@ impl<P: Platform> PageAllocator<P> {
         Ok(done)
     }
 
-    /// Makes the attempt of a bulk call that has Linux's contract: as [`alloc_bulk`](Self::alloc_bulk)
-    /// from any node, with what its request asks for besides, if anything.
+    /// Makes the attempt of a bulk call with Linux's contract: does what
+    /// [`alloc_bulk`](Self::alloc_bulk) does, from any node, with the hooks that the request or the
+    /// flags ask for.
     #[inline]
     pub(crate) fn try_bulk(
         &self,
@@ -350,7 +353,8 @@ impl<P: Platform> PageAllocator<P> {
         Ok(done)
     }
 
-    /// Tells that a bulk call fell short, for the reason `short`, or that every page is traced.
+    /// Traces a bulk call that fell short for the reason `short`, or any bulk call while pages are
+    /// traced.
     #[inline]
     pub(crate) fn trace_bulk(
         &self,

@@ -1,4 +1,4 @@
-//! Bulk allocation onto a list.
+//! Bulk calls onto a page list.
 
 use super::engine::{Sink, Wanted};
 use crate::base::gfp::Gfp;

@@ -1,4 +1,4 @@
-//! The bulk interface: many pages in one call, into a slice, a vector or onto a list.
+//! Bulk calls: many pages in one call, into a slice, a page vector, a page list or any other sink.
 
 #[expect(unsafe_code, reason = "the list of a pinned CPU; batches written in place")]
 mod engine;

@@ -1,4 +1,4 @@
-//! The bulk interface that its users asked for: one request, any sink, any order, any effort.
+//! Bulk requests: order, effort, policy, account and stop callback for a bulk call into any sink.
 
 use core::mem::MaybeUninit;
 use core::ops::Range;
@@ -19,63 +19,64 @@ use crate::percpu::batch::Batch;
 use crate::platform::platform::Platform;
 use crate::zone::watermark::Mark;
 
-/// How hard a bulk request tries to get all it asks for.
+/// How hard a bulk request tries to get everything that it asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Effort {
-    /// Takes what the per-CPU lists and zones above their low watermark give at once.
+    /// Takes only what the per-CPU lists, and zones above their low watermark, can give at once.
     Fast,
-    /// Goes on for as long as there is progress, as far as the flags admit: below the low
-    /// watermark, with reclaim. A short result means grave pressure.
+    /// Continues as long as there is progress and the flags allow it: below the low watermark, with
+    /// reclaim. A short result means severe memory pressure.
     #[default]
     TryHard,
-    /// As `TryHard`, but what falls short is given back: all or nothing.
+    /// Tries as hard as `TryHard`, but frees a short result: all or nothing.
     AllOrNothing,
 }
 
-/// What a bulk call is to allocate; start from [`BulkRequest::new`].
+/// A bulk request; start from [`BulkRequest::new`].
 ///
-/// With [`Gfp::DIRECT_RECLAIM`] a request may sleep in shrinkers, or a while for others who ask
-/// them. It does not wait for others to free memory unless it brings the means to end that wait, a
-/// [`stop`](Self::stop) callback, or may not fail ([`Gfp::NOFAIL`]). If it waits, it waits its turn
-/// among those who wait for pages of the same nodes, holding nothing until then, so that two requests
-/// for the last pages are served one after the other. Meanwhile, requests that do not wait, and those
-/// that wait for one block of an order up to 3, take the pages that they find. If more than 64 requests
-/// wait for a turn, those beyond 64 are served in no order.
+/// With [`Gfp::DIRECT_RECLAIM`] a request may sleep in shrinkers, or for a while until other threads
+/// have asked them. It waits for other threads to free memory only if it has a [`stop`](Self::stop)
+/// callback to end that wait, or may not fail ([`Gfp::NOFAIL`]). A waiting request takes its turn among
+/// those that wait for pages of the same nodes, and holds nothing until then. So two requests for the
+/// last pages are served one after the other. Meanwhile, requests that do not wait, and those that wait
+/// for one block of an order up to 3, take the pages that they find. If more than 64 requests wait for
+/// a turn, those beyond 64 are served in no particular order.
 #[derive(Clone, Copy)]
 #[expect(clippy::exhaustive_structs, reason = "plain data; start from BulkRequest::new")]
 pub struct BulkRequest<'a> {
-    /// Zones, kind of page, reserves, reclaim.
+    /// Zones, migrate type, reserves, reclaim.
     pub gfp: Gfp,
     /// Size of each block.
     pub order: Order,
     /// How hard to try.
     pub effort: Effort,
-    /// On which nodes.
+    /// Nodes to allocate on.
     pub policy: Policy<'a>,
-    /// The account that pays; `None` for the one that [`Gfp::ACCOUNT`] selects. Charged once for the whole request. One
-    /// that is closed, or of another allocator, cannot pay: [`Shortage::Account`].
+    /// The account that pays; `None` for the one that [`Gfp::ACCOUNT`] selects. It is charged once for
+    /// the whole request. An account that is closed, or belongs to another allocator, cannot pay:
+    /// [`Shortage::Account`].
     pub account: Option<AccountId>,
-    /// Ends the request's efforts, and its waiting, when it returns true; asked before it reclaims
-    /// or waits, and after every 512 pages. Unless the effort is all or nothing, the request then returns
-    /// the pages that it has.
+    /// Stops the request, and its waiting, when it returns true. It is called before the request
+    /// reclaims or waits, and after every 512 pages. Unless the effort is all or nothing, the request
+    /// then returns the pages that it has.
     pub stop: Option<&'a dyn Fn() -> bool>,
 }
 
-/// What a bulk request got.
+/// The result of a bulk request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BulkOutcome {
-    /// Blocks that were allocated by this call and handed over.
+    /// Blocks that this call allocated and handed over.
     pub new: usize,
-    /// Slots that hold a block after it, of those that were looked at.
+    /// Number of examined slots that hold a block after the call.
     pub populated: usize,
-    /// Why it fell short; `None` if it did not.
+    /// Why the result is short; `None` if it is complete.
     pub short: Option<Shortage>,
 }
 
 impl<'a> BulkRequest<'a> {
-    /// Asks for single pages on the caller's node, trying hard.
+    /// Makes a request for single pages on the caller's node, with [`Effort::TryHard`].
     #[must_use]
     pub const fn new(gfp: Gfp) -> Self {
         Self {
@@ -108,7 +109,7 @@ impl core::fmt::Debug for BulkRequest<'_> {
     }
 }
 
-/// What a bulk request can hand out: a [`Page`] for order zero, a [`Folio`] for any order.
+/// An item that a bulk request can hand out: a [`Page`] for order zero, a [`Folio`] for any order.
 pub trait BulkItem: Sized + sealed::Sealed {
     /// How the item finds its allocator.
     type Source: PageSource;
@@ -126,7 +127,7 @@ pub trait BulkItem: Sized + sealed::Sealed {
 }
 
 mod sealed {
-    /// Items own what they are made of, so nobody else may say what an item is.
+    /// Sealed: an item owns the block that it is made of, so no other crate may define one.
     #[expect(unnameable_types, reason = "sealed")]
     pub trait Sealed {}
 }
@@ -186,7 +187,7 @@ pub(crate) fn fill<T: BulkItem>(
     BulkOutcome { populated: full + outcome.new, ..outcome }
 }
 
-/// Writes blocks into memory that holds none yet, from its start on.
+/// Writes blocks into uninitialised memory, from its start on.
 pub(crate) fn write<T: BulkItem>(
     source: &<T as BulkItem>::Source,
     request: &BulkRequest<'_>,
@@ -220,7 +221,7 @@ pub(crate) fn append<T: BulkItem + Listable<Source = <T as BulkItem>::Source>>(
     run(source, request, Pieces::Blocks, nr, list, site)
 }
 
-/// Hands blocks over one by one.
+/// Passes blocks to a callback, one by one.
 pub(crate) fn for_each<T: BulkItem>(
     source: &<T as BulkItem>::Source,
     request: &BulkRequest<'_>,
@@ -245,7 +246,7 @@ pub(crate) fn for_each<T: BulkItem>(
     )
 }
 
-/// Hands over `nr` frames in as few pieces as can be had.
+/// Passes `nr` frames to a callback, in as few blocks as possible.
 pub(crate) fn extents<S: PageSource>(
     source: &S,
     request: &BulkRequest<'_>,
@@ -262,7 +263,7 @@ pub(crate) fn extents<S: PageSource>(
     run(source, &request, Pieces::Largest, nr, &mut Hand { allocator, take }, site)
 }
 
-/// Puts each page into the next of some places.
+/// A sink that puts each page into the next slot of an iterator.
 struct Each<I, F>(I, F);
 
 impl<I: Iterator, F: FnMut(I::Item, RawPage)> Sink for Each<I, F> {
@@ -276,7 +277,7 @@ impl<I: Iterator, F: FnMut(I::Item, RawPage)> Sink for Each<I, F> {
     }
 }
 
-/// Hands each page to the caller's code, which may take long, allocate or panic.
+/// A sink that passes each page to the caller's code, which may take long, allocate or panic.
 struct Hand<'a, P: Platform, F> {
     allocator: &'a PageAllocator<P>,
     take: F,
@@ -296,7 +297,7 @@ impl<P: Platform, F: FnMut(RawPage)> Sink for Hand<'_, P, F> {
     }
 }
 
-/// Pages that the caller's code did not come to see, if it panicked.
+/// The pages that the caller's code has not received; frees them if that code panics.
 struct Rest<'a, P: Platform> {
     allocator: &'a PageAllocator<P>,
     pages: &'a [RawPage],
@@ -308,12 +309,12 @@ impl<P: Platform> Drop for Rest<'_, P> {
     }
 }
 
-/// In what a request's frames come.
+/// Sizes of the blocks that a request gets.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pieces {
     /// Blocks of the request's order.
     Blocks,
-    /// Blocks as large as lie ready, of any order; the request's is zero.
+    /// The largest free blocks, of any order; the request's order is zero.
     Largest,
 }
 
@@ -360,7 +361,7 @@ fn run<S: PageSource>(
     outcome(new, short)
 }
 
-/// The search for the blocks of one request.
+/// The inputs of the search for one request's blocks.
 struct Search<'a, S: PageSource> {
     source: &'a S,
     request: &'a BulkRequest<'a>,
@@ -371,8 +372,8 @@ struct Search<'a, S: PageSource> {
 }
 
 impl<S: PageSource> Search<'_, S> {
-    /// Gets all of `nr` blocks, waiting its turn if the request may wait, and hands them over;
-    /// what falls short is handed over only to those who take less.
+    /// Gets all of `nr` blocks, waiting in turn if the request may wait, and hands them over. A short
+    /// result is handed over only if the effort is not all or nothing.
     fn whole<K: Sink>(
         &self,
         nr: usize,
@@ -381,7 +382,7 @@ impl<S: PageSource> Search<'_, S> {
         let mut got = Gathered::new(self.source);
         let mut short = self.attempt(nr, &mut finish.payer, &mut got);
         if short == Some(Shortage::Memory) && self.request.may_wait() && self.is_possible(nr) {
-            // Nothing is held while others are served, and nobody pays for nothing.
+            // While others are served, the request holds nothing and pays for nothing.
             got.give_back();
             finish.payer.keep(0);
             short = self.wait(nr, &mut finish.payer, &mut got);
@@ -393,18 +394,19 @@ impl<S: PageSource> Search<'_, S> {
         (new, stopped.or(short))
     }
 
-    /// Returns the same search, made with other effort.
+    /// Returns the same search with another effort.
     fn with<'s>(&'s self, gfp: Gfp, stop: Option<&'s dyn Fn() -> bool>) -> Search<'s, S> {
         let Self { source, request, pieces, site, .. } = *self;
         Search { source, request, pieces, gfp, stop, site }
     }
 
-    /// Makes attempts in turn until all is there or the request is stopped.
+    /// Makes attempts in turn until all blocks are there or the request is stopped.
     fn wait(&self, nr: usize, payer: &mut Payer, got: &mut Gathered<'_, S>) -> Option<Shortage> {
         let allocator = self.source.allocator();
         let small = nr == 1 && self.request.order <= COSTLY_ORDER;
         let claims = if small {
-            // Taken wherever it is found, as by anybody who does not wait.
+            // No claim: a single small block is taken wherever it is found, as by a request that does
+            // not wait.
             NodeMask::NONE
         } else {
             allocator.nodes_of(&allocator.context_for(self.gfp, &self.request.policy))
@@ -417,7 +419,7 @@ impl<S: PageSource> Search<'_, S> {
         match waited {
             Ok(short) => short,
             Err(stopped) if self.request.effort == Effort::AllOrNothing => Some(stopped),
-            // Who takes less gets what is there now, without any more effort.
+            // A request that accepts less gets what is free now, without further effort.
             Err(stopped) => {
                 let gfp = self.gfp.difference(Gfp::DIRECT_RECLAIM);
                 self.with(gfp, None).attempt(nr, payer, got).and(Some(stopped))
@@ -425,7 +427,7 @@ impl<S: PageSource> Search<'_, S> {
         }
     }
 
-    /// Charges and gets what is missing of `nr` blocks.
+    /// Charges and gets the missing blocks of `nr`.
     fn attempt(&self, nr: usize, payer: &mut Payer, got: &mut Gathered<'_, S>) -> Option<Shortage> {
         let there = got.nr_pages >> self.request.order.value();
         let (affordable, unaffordable) = self.charge(payer, nr - there);
@@ -434,20 +436,20 @@ impl<S: PageSource> Search<'_, S> {
         short.or(unaffordable)
     }
 
-    /// Charges up to `nr` blocks, and returns how many and why not all.
+    /// Charges up to `nr` blocks. Returns how many, and why not all.
     fn charge(&self, payer: &mut Payer, nr: usize) -> (usize, Option<Shortage>) {
         if payer.account().is_none() {
             return (nr, None);
         }
         let order = self.request.order;
         let pages = |nr: usize| (nr as u64).saturating_mul(order.nr_pages() as u64);
-        // Nobody is charged for more than there is.
+        // Never charges for more pages than the zones have.
         let most = nr.min(self.most(Mark::None));
         let least = if self.request.effort == Effort::AllOrNothing { most } else { 1 };
         let before = payer.charged();
         let allocator = self.source.allocator();
         let charged = allocator.charge(payer, pages(most), pages(least), self.gfp);
-        // What does not make a whole block goes back at once.
+        // Pages that do not make a whole block are uncharged at once.
         let affordable = usize::try_from(charged >> order.value()).unwrap_or(most).min(most);
         payer.keep(before + pages(affordable));
         let short = match affordable {
@@ -458,20 +460,20 @@ impl<S: PageSource> Search<'_, S> {
         (affordable, short)
     }
 
-    /// Tells whether the zones could give `nr` blocks if nobody else had any.
+    /// Returns whether the zones could give `nr` blocks if no page were in use.
     fn is_possible(&self, nr: usize) -> bool {
         let gfp = self.source.allocator().platform().gfp_context(self.gfp);
         self.most(Mark::last(gfp)) >= nr
     }
 
-    /// Returns how many blocks the zones could give down to `mark` if nobody else had any.
+    /// Returns how many blocks the zones could give down to `mark` if no page were in use.
     fn most(&self, mark: Mark) -> usize {
         let allocator = self.source.allocator();
         let request = allocator.context_for(self.gfp, &self.request.policy);
         usize::try_from(allocator.most(&request, self.request.order, mark)).unwrap_or(usize::MAX)
     }
 
-    /// Hands over what was gathered; stops where the request is stopped, unless it wants all.
+    /// Hands over the gathered blocks; stops when the request is stopped, unless it wants all.
     fn hand_over<K: Sink>(
         &self,
         got: &mut Gathered<'_, S>,
@@ -494,14 +496,15 @@ impl<S: PageSource> Search<'_, S> {
         (handed >> self.request.order.value(), None)
     }
 
-    /// Gets up to `nr` blocks, and hands over what it gets.
+    /// Gets up to `nr` blocks, and hands over the blocks that it gets.
     fn some(&self, nr: usize, sink: &mut impl Sink) -> (usize, Option<Shortage>) {
         let policy = &self.request.policy;
         let mut deal = policy.deal(nr);
         let strict = matches!(policy, Policy::Bind(_)) || self.gfp.contains(Gfp::THISNODE);
         let mut done = 0;
         while let Some(share) = deal.next_share() {
-            // Where it only prefers its nodes, no effort is made before the others are asked.
+            // A policy that only prefers its nodes makes no effort there before it tries the other
+            // nodes.
             let falls_back = !strict && share.nodes != NodeMask::ALL;
             let effortless =
                 (self.gfp | Gfp::NORETRY | Gfp::NOWARN).difference(Gfp::DIRECT_RECLAIM);
@@ -525,7 +528,7 @@ impl<S: PageSource> Search<'_, S> {
         (done, None)
     }
 
-    /// Gets up to a share's number of blocks from its nodes.
+    /// Gets up to a share's number of blocks from the share's nodes.
     fn share(&self, share: Share, sink: &mut impl Sink) -> (usize, Option<Shortage>) {
         let allocator = self.source.allocator();
         let mut done = 0;
@@ -565,8 +568,9 @@ impl<S: PageSource> Search<'_, S> {
         (done, None)
     }
 
-    /// Gets blocks of more than one frame, the largest first, and returns the number of frames:
-    /// only single pages are worth reclaim, but the reserves that the request may use are used.
+    /// Gets blocks of more than one frame, the largest first, and returns the number of frames. It does
+    /// not reclaim for them, since only single pages are worth that, but it uses the reserves that the
+    /// request may use.
     fn large_pieces(&self, share: Share, sink: &mut impl Sink) -> usize {
         let gfp = (self.gfp | Gfp::NORETRY | Gfp::NOWARN).difference(Gfp::DIRECT_RECLAIM);
         let mut done = 0;
@@ -591,7 +595,7 @@ impl<S: PageSource> Search<'_, S> {
     /// Takes one block from a share's nodes.
     fn block(&self, share: Share, gfp: Gfp, order: Order) -> Result<RawPage, Shortage> {
         let allocator = self.source.allocator();
-        // Waiting is done for the whole request, not for each of its blocks.
+        // The whole request waits, not each of its blocks.
         let gfp = gfp.difference(Gfp::NOFAIL);
         let ask = BlockRequest {
             nodes: share.nodes,
@@ -609,11 +613,11 @@ impl<S: PageSource> Search<'_, S> {
     }
 }
 
-/// Blocks that were taken for a request and not finished; dropping them gives them back.
+/// Blocks that were taken for a request and are not finished; dropping this frees them.
 struct Gathered<'a, S: PageSource> {
-    /// The first ones.
+    /// The first blocks.
     batch: Batch,
-    /// Those behind them.
+    /// The blocks after those of `batch`.
     list: PageList<Folio<S>>,
     nr_pages: usize,
     source: &'a S,
@@ -625,7 +629,7 @@ impl<'a, S: PageSource> Gathered<'a, S> {
         Self { batch: Batch::new(), list, nr_pages: 0, source }
     }
 
-    /// Takes the first blocks, one at least if there is any.
+    /// Takes the first blocks, at least one if there is any.
     fn take_batch(&mut self) -> Batch {
         let mut batch = core::mem::replace(&mut self.batch, Batch::new());
         while !batch.is_full()
@@ -663,7 +667,7 @@ impl<S: PageSource> Drop for Gathered<'_, S> {
     }
 }
 
-/// Returns the number of frames of some blocks.
+/// Returns the number of frames of `blocks`.
 fn pages_of(blocks: &[RawPage]) -> usize {
     blocks.iter().map(|block| block.order().nr_pages()).sum()
 }

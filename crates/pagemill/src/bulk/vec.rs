@@ -1,4 +1,4 @@
-//! Bulk allocation into a vector of pages.
+//! Bulk calls into a page vector.
 
 use super::engine::{Sink, Wanted};
 use crate::base::gfp::Gfp;

@@ -1,4 +1,4 @@
-//! What an allocator is built from: the memory map and the policies, as plain data.
+//! Configuration of an allocator: memory map, CPUs, zones, watermarks, lists, shards; plain data.
 
 use crate::base::gfp::{NR_ZONE_KINDS, ZoneKind};
 use crate::base::units::{
@@ -10,16 +10,16 @@ use crate::config::error::ConfigError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "plain data, written out by the caller")]
 pub struct MemoryRegion {
-    /// Its first byte; a multiple of [`PAGE_SIZE`].
+    /// First byte; a multiple of [`PAGE_SIZE`].
     pub start: PhysAddr,
-    /// Its length; a multiple of [`PAGE_SIZE`], not zero.
+    /// Length; a multiple of [`PAGE_SIZE`], not zero.
     pub len_bytes: u64,
-    /// Its node.
+    /// NUMA node.
     pub node: NodeId,
 }
 
 impl MemoryRegion {
-    /// Returns the whole pages within `start..end`, or `None` if there is none.
+    /// Returns the whole pages within `start..end`, or `None` if there are none.
     ///
     /// For maps such as e820's, whose entries need not end at page boundaries.
     #[must_use]
@@ -46,16 +46,16 @@ impl MemoryRegion {
     }
 }
 
-/// A range that the allocator must never hand out: the kernel's image, a device's window.
+/// A range that the allocator must not hand out: the kernel's image, a device's window.
 ///
-/// Every page that the range touches is kept back. Ranges may overlap, be empty, come in any
-/// order, and reach beyond the memory of the map.
+/// Every page that the range touches is reserved. Ranges may overlap, be empty, come in any order, and
+/// extend beyond the memory of the map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "plain data, written out by the caller")]
 pub struct ReservedRange {
-    /// Its first byte.
+    /// First byte.
     pub start: PhysAddr,
-    /// Its length in bytes.
+    /// Length in bytes.
     pub len_bytes: u64,
 }
 
@@ -71,7 +71,7 @@ impl ReservedRange {
     }
 }
 
-/// What an allocator is built from.
+/// The configuration of an allocator.
 ///
 /// Checked once, by [`PageAllocator::metadata_layout`](crate::PageAllocator::metadata_layout) and
 /// [`PageAllocator::new`](crate::PageAllocator::new).
@@ -82,63 +82,63 @@ pub struct Config<'a> {
     ///
     /// Two nodes must not share a pageblock (2 MiB).
     pub memory: &'a [MemoryRegion],
-    /// What must not be handed out.
+    /// Ranges that must not be handed out.
     pub reserved: &'a [ReservedRange],
     /// Number of CPUs, at most the platform's.
     ///
-    /// A CPU whose number is not below it uses the lists of another.
+    /// A CPU whose number is `nr_cpus` or more shares the lists of another CPU.
     pub nr_cpus: u32,
-    /// The node of each CPU; empty if all CPUs are on the first region's node.
+    /// Node of each CPU; empty if all CPUs are on the first region's node.
     pub cpu_nodes: &'a [NodeId],
-    /// Distance from node to node, row by row, as ACPI's SLIT gives it; empty if all are equal.
+    /// Distances between nodes, row by row, as in ACPI's SLIT; empty if all are equal.
     pub distances: &'a [u8],
-    /// Whether frames below 16 MiB form a zone of their own.
+    /// Whether frames below 16 MiB form a separate zone.
     pub zone_dma: bool,
-    /// Whether frames below 4 GiB form a zone of their own.
+    /// Whether frames below 4 GiB form a separate zone.
     pub zone_dma32: bool,
-    /// How many bytes at the top of each node become its zone Movable, whatever their addresses;
-    /// rounded down to pageblocks, and never taken from zone DMA.
+    /// Bytes at the top of each node that become its zone Movable, at any address; rounded down to
+    /// pageblocks, and never taken from zone DMA.
     pub movable_bytes: u64,
-    /// What the min watermarks add up to; `None` for Linux's rule, 4 x sqrt(KiB of memory) KiB.
+    /// Sum of the min watermarks; `None` for Linux's rule, 4 x sqrt(KiB of memory) KiB.
     pub min_free_bytes: Option<u64>,
-    /// How far low is above min and high above low, in 1/10000 of the zone; at least min/4.
+    /// Distance from min to low and from low to high, in 1/10000 of the zone; at least min/4.
     pub watermark_scale_factor: u32,
-    /// For each kind of zone, which share (1/n) of the memory above it is kept from requests that
+    /// For each kind of zone, the share (1/n) of the memory above it that is kept from requests that
     /// could have used that memory; zero keeps nothing.
     pub lowmem_reserve_ratio: [u32; NR_ZONE_KINDS],
-    /// How many accounts can be open at a time, at most [`Config::NR_ACCOUNTS_MAX`].
+    /// Maximum number of open accounts, up to [`Config::NR_ACCOUNTS_MAX`].
     pub nr_accounts: u32,
-    /// Whether the call that allocated each frame is noted; 8 more bytes of books per frame.
+    /// Whether to record the call that allocated each frame; costs 8 more bytes of metadata per frame.
     ///
-    /// A frame that is freed twice is found at once then.
+    /// A double free is then detected at once.
     pub page_owner: bool,
-    /// Whether free pages are filled with a pattern, which is tested when they are handed out.
+    /// Whether to fill free pages with a pattern (poison) and check it when they are allocated.
     pub poison: bool,
-    /// Most pages in one per-CPU list, of which a CPU has one for each zone and kind of page;
-    /// `None` for 1/8 of the zone shared among the CPUs, at most [`Config::PCP_HIGH_DEFAULT`].
+    /// Capacity in pages of one per-CPU list; a CPU has one list per zone and migrate type. `None` for
+    /// 1/8 of the zone shared among the CPUs, at most [`Config::PCP_HIGH_DEFAULT`].
     pub pcp_high: Option<u32>,
     /// Fewest pages moved between a zone and a per-CPU list at a time; `None` for a quarter of
-    /// high, at most [`Config::PCP_BATCH_MAX`]. From 64 on it may be half of that, or somewhat more, so
-    /// that frames of one aligned group of 64 stay together.
+    /// high, at most [`Config::PCP_BATCH_MAX`]. From 64 on, a single move may be as small as half of it
+    /// or up to 63 pages larger, so that frames of one aligned group of 64 stay together.
     pub pcp_batch: Option<u32>,
-    /// Into how many shards, each with a lock of its own, a zone is divided: a power of two of at most
-    /// [`NR_ZONE_SHARDS_MAX`](Self::NR_ZONE_SHARDS_MAX), fewer where a zone has not two pageblocks
-    /// for each. `None` is one for each CPU of the node (rounded up to a power of
-    /// two) as long as each has 64 MiB.
+    /// Number of shards, each with its own lock, that a zone is divided into: a power of two up to
+    /// [`NR_ZONE_SHARDS_MAX`](Self::NR_ZONE_SHARDS_MAX), fewer if the zone has less than two pageblocks
+    /// for each. `None` for one shard per CPU of the node (rounded up to a power of two), as long as
+    /// each has 64 MiB.
     pub nr_zone_shards: Option<u32>,
 }
 
 impl<'a> Config<'a> {
-    /// Size of a per-CPU list where the zone is large.
+    /// Capacity of a per-CPU list of a large zone.
     ///
-    /// Twice the largest batch that users are known to ask for (512, one pageblock), so that
-    /// taking a batch and giving it back stays within the list: 8 KiB, a quarter of a usual L1.
+    /// Twice the largest batch that users are known to ask for (512, one pageblock), so that taking a
+    /// batch and returning it stays within the list: 8 KiB, a quarter of a typical L1 cache.
     pub const PCP_HIGH_DEFAULT: u32 = 1024;
-    /// Largest size of a per-CPU list that can be asked for.
+    /// Largest allowed [`pcp_high`](Self::pcp_high).
     pub const PCP_HIGH_MAX: u32 = 1 << 16;
-    /// Largest number of pages moved at a time to begin with: one word of a pageblock's bitmap.
+    /// Largest allowed [`pcp_batch`](Self::pcp_batch): one word of a pageblock's bitmap.
     ///
-    /// Moves that follow each other in one direction grow beyond it by themselves.
+    /// Consecutive moves in one direction grow beyond it automatically.
     pub const PCP_BATCH_MAX: u32 = 64;
     /// Largest number of shards of a zone.
     pub const NR_ZONE_SHARDS_MAX: u32 = 64;
@@ -149,10 +149,11 @@ impl<'a> Config<'a> {
     /// `linux-6.12` `kernel/sysctl.c` `watermark_scale_factor`
     pub const WATERMARK_SCALE_FACTOR_MAX: u32 = 3000;
 
-    /// Most accounts that can be asked for: a handle has ten bits for their number.
+    /// Largest allowed [`nr_accounts`](Self::nr_accounts): a handle has ten bits for the account
+    /// number.
     pub const NR_ACCOUNTS_MAX: u32 = 1023;
 
-    /// Describes `memory` for `nr_cpus` CPUs, with Linux's policies.
+    /// Makes the configuration of `memory` for `nr_cpus` CPUs, with Linux's policies.
     #[must_use]
     pub const fn new(memory: &'a [MemoryRegion], nr_cpus: u32) -> Self {
         Self {
@@ -272,7 +273,7 @@ impl<'a> Config<'a> {
         if previous.is_none() { Err(ConfigError::NoMemory) } else { Ok(()) }
     }
 
-    /// Returns one more than the largest node named.
+    /// Returns one more than the largest node number in use.
     pub(crate) fn nr_nodes(&self) -> usize {
         let memory = self.memory.iter().map(|region| region.node);
         memory.chain(self.cpu_nodes.iter().copied()).map(|node| node.index() + 1).max().unwrap_or(1)
@@ -283,7 +284,7 @@ impl<'a> Config<'a> {
         self.cpu_nodes.get(cpu).copied().unwrap_or(self.memory[0].node)
     }
 
-    /// Returns how far node `to` is from node `from`; the nearest is the node itself.
+    /// Returns the distance from node `from` to node `to`; the nearest node is the node itself.
     pub(crate) fn distance(&self, from: usize, to: usize) -> u8 {
         const SLIT_LOCAL: u8 = 10;
         const SLIT_REMOTE: u8 = 20;
@@ -294,13 +295,13 @@ impl<'a> Config<'a> {
         distance.unwrap_or(SLIT_REMOTE).max(SLIT_LOCAL)
     }
 
-    /// Returns the frame numbers that belong to a kind of zone on a node, holes included.
+    /// Returns the frame numbers of a kind of zone on a node, holes included.
     pub(crate) fn zone_limits(&self, node: NodeId, kind: ZoneKind) -> core::ops::Range<u64> {
         const DMA_END: u64 = 16 << 20 >> PAGE_SHIFT;
         const DMA32_END: u64 = 4 << 30 >> PAGE_SHIFT;
         let dma_end = if self.zone_dma { DMA_END } else { 0 };
         let dma32_end = if self.zone_dma32 { DMA32_END } else { dma_end };
-        // Zone DMA is too small and too dear to be cut.
+        // Zone DMA is too small and too scarce to be divided.
         let movable_start = self.movable_start(node).max(dma_end);
         match kind {
             ZoneKind::Dma => 0..dma_end,
@@ -310,7 +311,7 @@ impl<'a> Config<'a> {
         }
     }
 
-    /// Yields the parts of the memory that lie in a kind of zone on a node, as frame numbers.
+    /// Yields the parts of the memory that are in a kind of zone on a node, as frame numbers.
     pub(crate) fn zone_memory(
         &self,
         node: NodeId,
@@ -324,7 +325,7 @@ impl<'a> Config<'a> {
         })
     }
 
-    /// Returns the frame from which on a node's memory is movable.
+    /// Returns the first frame of a node's movable memory.
     fn movable_start(&self, node: NodeId) -> u64 {
         let pageblock_mask = PAGEBLOCK_ORDER.nr_pages() as u64 - 1;
         let mut left = self.movable_bytes >> PAGE_SHIFT;

@@ -1,12 +1,12 @@
-//! Why an allocator could not be built.
+//! Errors of an invalid configuration.
 
 use core::fmt;
 
 use crate::base::units::{MAX_NR_NODES, NodeId, PAGE_SIZE, PFN_BITS, PhysAddr};
 
-/// What is wrong with a configuration, with the value and the range allowed.
+/// What is wrong with a configuration, with the value and the allowed range.
 ///
-/// Nothing is half-initialised: an allocator is built whole or not at all.
+/// Construction is all or nothing: no allocator is left half-initialised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -14,61 +14,61 @@ pub enum ConfigError {
     NoMemory,
     /// A region has no bytes.
     EmptyRegion {
-        /// Position in the memory map.
+        /// Index in the memory map.
         index: usize,
-        /// Its first byte.
+        /// First byte of the region.
         start: PhysAddr,
     },
     /// A region does not begin and end at page boundaries.
     MisalignedRegion {
-        /// Position in the memory map.
+        /// Index in the memory map.
         index: usize,
-        /// Its first byte.
+        /// First byte of the region.
         start: PhysAddr,
-        /// Its length.
+        /// Length of the region.
         len_bytes: u64,
     },
     /// A region or reserved range ends beyond the addresses that a handle can carry.
     AddressTooHigh {
-        /// Position in its list.
+        /// Index in its list.
         index: usize,
-        /// Its first byte.
+        /// First byte.
         start: PhysAddr,
-        /// Its length.
+        /// Length.
         len_bytes: u64,
     },
     /// A region begins before the one that precedes it in the map.
     UnsortedRegions {
-        /// Position of the second of the two.
+        /// Index of the second of the two.
         index: usize,
-        /// Its first byte.
+        /// First byte of that region.
         start: PhysAddr,
         /// First byte of the region before it.
         previous_start: PhysAddr,
     },
     /// A region begins before the end of the one that precedes it in the map.
     OverlappingRegions {
-        /// Position of the second of the two.
+        /// Index of the second of the two.
         index: usize,
-        /// Its first byte.
+        /// First byte of that region.
         start: PhysAddr,
         /// End of the region before it.
         previous_end: PhysAddr,
     },
     /// Two nodes have frames in the same pageblock.
     SharedPageblock {
-        /// Position of the second region.
+        /// Index of the second region.
         index: usize,
-        /// Its first byte.
+        /// First byte of that region.
         start: PhysAddr,
-        /// Its node.
+        /// Node of that region.
         node: NodeId,
         /// The node of the region before it.
         previous_node: NodeId,
     },
     /// A node number is too large.
     UnknownNode {
-        /// The number.
+        /// The node number.
         node: NodeId,
     },
     /// The number of CPUs is zero or more than the platform has.
@@ -80,14 +80,14 @@ pub enum ConfigError {
     },
     /// The list of the CPUs' nodes is neither empty nor one entry per CPU.
     BadCpuNodes {
-        /// Its length.
+        /// Length of the list.
         len: usize,
         /// The number of CPUs.
         nr_cpus: u32,
     },
     /// The table of node distances is neither empty nor a square over all nodes.
     BadDistances {
-        /// Its length.
+        /// Length of the table.
         len: usize,
         /// The number of nodes.
         nr_nodes: usize,
@@ -122,7 +122,7 @@ pub enum ConfigError {
         /// The memory of the map; the reserve must be smaller.
         max: u64,
     },
-    /// More memory is to be movable than any node has.
+    /// More memory is configured as movable than any node has.
     BadMovable {
         /// The bytes of each node that are to be movable.
         movable_bytes: u64,
@@ -136,7 +136,7 @@ pub enum ConfigError {
         /// The largest distance allowed.
         max: u32,
     },
-    /// More accounts were asked for than a handle can name.
+    /// More accounts are configured than a handle can name.
     TooManyAccounts {
         /// The number asked for.
         nr_accounts: u32,
@@ -164,7 +164,7 @@ pub enum ConfigError {
     },
     /// The metadata memory is not aligned.
     MetadataMisaligned {
-        /// Its address.
+        /// Address of the memory.
         address: usize,
         /// The alignment needed, in bytes.
         align_bytes: usize,

@@ -1,4 +1,4 @@
-//! Configuration of an allocator, and what can be wrong with it.
+//! Configuration of an allocator, and the errors of an invalid one.
 
 pub(crate) mod config;
 pub(crate) mod error;

@@ -1,19 +1,19 @@
-//! What is kept for each frame: the link of a list and the count of a shared page.
+//! Per-frame tables: the list link and the share count of each frame.
 //!
-//! The two are tables of their own, so that each feature touches only what it needs; taking and
-//! freeing pages through slices touches neither. Nothing here is initialised at the start: a link
-//! is written when its page joins a list, a count when its page is first shared.
+//! They are separate tables, so that each feature touches only what it needs; allocating and freeing
+//! pages through slices touches neither. Nothing here is initialised at setup: a link is written when
+//! its page joins a list, and a count when its page is first shared.
 
 use core::mem::MaybeUninit;
 
 use crate::base::sync::{AtomicU32, AtomicU64};
 
-/// The next page of a list, as the word of its handle.
+/// The next page of a list, as a page word.
 pub(crate) type Link = AtomicU64;
-/// How many owners a shared page has.
+/// Number of owners of a shared page.
 pub(crate) type RefCount = AtomicU32;
 
-/// The tables with an entry for each frame.
+/// The tables with one entry per frame.
 #[derive(Debug)]
 pub(crate) struct FrameTables {
     links: &'static [Link],
@@ -21,7 +21,7 @@ pub(crate) struct FrameTables {
 }
 
 impl FrameTables {
-    /// Makes the tables of memory that holds arbitrary, but initialised, bytes.
+    /// Makes the tables from memory that holds arbitrary, but initialised, bytes.
     pub(crate) fn new(
         links: &'static mut [MaybeUninit<Link>],
         refs: &'static mut [MaybeUninit<RefCount>],
@@ -54,6 +54,6 @@ impl FrameTables {
     }
 }
 
-// With the pageblocks' books, that stays below 13 bytes for each frame.
+// Together with the pageblocks' metadata, below 13 bytes per frame.
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Link>() + size_of::<RefCount>() == 12);

@@ -1,4 +1,4 @@
-//! What the allocator keeps per frame: list links, share counts, owners.
+//! Per-frame metadata: list links, share counts, page owners.
 
 #[expect(unsafe_code, reason = "tables in the caller's memory")]
 pub(crate) mod links;

@@ -1,4 +1,4 @@
-//! Who holds which frame, noted when the allocator was told to.
+//! Page owners: the call site that allocated each frame, if the configuration asks for it.
 
 use core::panic::Location;
 use core::ptr;
@@ -14,25 +14,26 @@ pub(crate) struct Owners(&'static [Entry]);
 pub(crate) type Entry = AtomicPtr<Location<'static>>;
 
 impl Owners {
-    /// Makes the table; it is empty where owners are not to be noted.
+    /// Makes the table; it is empty if owners are not recorded.
     pub(crate) const fn new(entries: &'static [Entry]) -> Self {
         Self(entries)
     }
 
-    /// Notes that `site` holds a frame.
+    /// Records that `site` holds a frame.
     pub(crate) fn hold(&self, frame: usize, site: &'static Location<'static>) {
-        // Relaxed: who frees the frame has it from who allocated it, by means that order.
+        // Relaxed: the freeing thread received the frame from the allocating one by means that order
+        // this.
         self.0[frame].store(ptr::from_ref(site).cast_mut(), Ordering::Relaxed);
     }
 
-    /// Notes that nobody holds a frame any more, and returns who did.
+    /// Records that no call site holds a frame any more, and returns the previous one.
     pub(crate) fn release(&self, frame: usize) -> Option<&'static Location<'static>> {
         // Relaxed: as in `hold`; two frees of one frame race for the entry, and one finds null.
         let site = self.0[frame].swap(ptr::null_mut(), Ordering::Relaxed);
         Self::location(site)
     }
 
-    /// Returns who holds a frame.
+    /// Returns the call site that holds a frame.
     pub(crate) fn holder(&self, frame: usize) -> Option<&'static Location<'static>> {
         // Relaxed: a snapshot.
         Self::location(self.0.get(frame)?.load(Ordering::Relaxed))

@@ -1,4 +1,4 @@
-//! An open account, as its owner holds it.
+//! Account handle: opens, limits and closes an account to which pages are charged.
 
 use core::fmt;
 
@@ -6,26 +6,26 @@ use crate::account::table::{AccountError, AccountId, AccountLimits, AccountUsage
 use crate::base::raw_page::AccountNumber;
 use crate::page::source::PageSource;
 
-/// An open account: who pays for the pages that are charged to it.
+/// An open account, to which pages can be charged.
 ///
-/// Name it in [`BulkRequest::account`](crate::BulkRequest::account), or let the platform name it
-/// for requests with [`Gfp::ACCOUNT`](crate::Gfp::ACCOUNT). A charge counts for the account and for
-/// all above it, and is refused if it would take any of them above its limit. Charged pages are
-/// uncharged when any thread frees them.
+/// Name it in [`BulkRequest::account`](crate::BulkRequest::account), or let the platform name it for
+/// requests with [`Gfp::ACCOUNT`](crate::Gfp::ACCOUNT). A charge counts for the account and for all its
+/// ancestors, and is refused if it would take any of them above its limit. Charged pages are uncharged
+/// when any thread frees them.
 ///
-/// Dropping it closes the account: nothing new can be charged, and its place is free again once
-/// the last of its pages has come back.
+/// Dropping it closes the account: no new charge succeeds, and its table entry is free again once the
+/// last of its pages has been freed.
 ///
 /// # Cost
-/// A batch is charged at once, and so is a batch of its pages uncharged: three atomic operations
-/// for the account and for each one above it.
+/// A batch is charged or uncharged at once, with three atomic operations for the account and for each
+/// ancestor.
 pub struct Account<S: PageSource> {
     number: AccountNumber,
     source: S,
 }
 
 impl<S: PageSource> Account<S> {
-    /// Opens an account at the top.
+    /// Opens an account without a parent.
     ///
     /// # Errors
     /// [`AccountError::TableFull`].
@@ -34,7 +34,7 @@ impl<S: PageSource> Account<S> {
         Ok(Self { number, source })
     }
 
-    /// Opens an account under this one, which then stays in its place for as long as that does.
+    /// Opens a child of this account; the parent's table entry stays in use as long as the child's.
     ///
     /// # Errors
     /// [`AccountError::TableFull`].
@@ -43,22 +43,22 @@ impl<S: PageSource> Account<S> {
         Ok(Self { number, source: self.source.clone() })
     }
 
-    /// Returns the account's name.
+    /// Returns the account's id.
     ///
-    /// Once the account is closed, and for other allocators, it names nobody: a request that says
-    /// it pays ends with [`Shortage::Account`](crate::Shortage::Account), or is charged to nobody
-    /// if it may not fail.
+    /// After the account is closed, and in other allocators, the id is invalid: a request that names it
+    /// fails with [`Shortage::Account`](crate::Shortage::Account), or is charged to no account if it
+    /// may not fail.
     #[must_use]
     pub fn id(&self) -> AccountId {
         self.source.allocator().accounts().id(self.number)
     }
 
-    /// Changes the limits; pages above a lower one stay, and nothing is charged until they are gone.
+    /// Changes the limits. Pages above a lower limit stay; new charges fail until they are freed.
     pub fn set_limits(&self, limits: AccountLimits) {
         self.source.allocator().accounts().set_limits(self.number, limits);
     }
 
-    /// Returns what the account holds and has seen.
+    /// Returns the account's current charges and its counters.
     #[must_use]
     pub fn usage(&self) -> AccountUsage {
         self.source.allocator().accounts().usage(self.number)

@@ -1,8 +1,8 @@
-//! Pieces of a page, each with an owner of its own; the last one takes the page with it.
+//! Page fragments: one page or folio carved into pieces with an owner each; the last piece frees it.
 //!
-//! While a page is in pieces, its owner does not exist: the carver and each piece hold the page's word
-//! and a clone of its source, and the last of them makes the owner again. So there is nothing that could
-//! be lent and that reaches all bytes, and nothing is duplicated but by its own `Clone`.
+//! While a page is carved, its owning handle does not exist. The carver and each fragment hold the
+//! page's word and a clone of its source, and the last of them makes the handle again. So no borrow can
+//! reach all bytes, and nothing is duplicated other than by its own `Clone`.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -17,7 +17,7 @@ use crate::page::page::{Folio, Page};
 use crate::page::source::PageSource;
 use crate::platform::platform::DirectMap;
 
-/// A [`Page`] or a [`Folio`] whose bytes can be reached.
+/// A [`Page`] or [`Folio`] whose bytes are accessible, and which can be carved.
 pub trait OwnsBytes: Sized + sealed::Sealed {
     /// How its allocator is reached.
     type Source: PageSource<Platform: DirectMap>;
@@ -26,7 +26,7 @@ pub trait OwnsBytes: Sized + sealed::Sealed {
     #[doc(hidden)]
     fn take_apart(self) -> (RawPage, Self::Source);
 
-    /// Takes the ownership over again.
+    /// Restores the ownership that [`take_apart`](Self::take_apart) gave up.
     ///
     /// # Safety
     /// `raw` came from [`take_apart`](Self::take_apart), whose source reached the same allocator as
@@ -36,13 +36,13 @@ pub trait OwnsBytes: Sized + sealed::Sealed {
 }
 
 mod sealed {
-    /// A value that was taken apart must leave its frames to the holder of the word. Only this crate can
-    /// guarantee that.
+    /// Sealed: after `take_apart`, the value must leave its frames to the holder of the word, which
+    /// only this crate can guarantee.
     #[expect(unnameable_types, reason = "sealed")]
     pub trait Sealed {}
 }
 
-/// Implements [`OwnsBytes`] for the two owners, which have the same parts.
+/// Implements [`OwnsBytes`] for the two owning handles, which have the same fields.
 macro_rules! owns_bytes {
     ($Owner:ident) => {
         impl<S: PageSource<Platform: DirectMap>> sealed::Sealed for $Owner<S> {}
@@ -66,14 +66,14 @@ macro_rules! owns_bytes {
 owns_bytes!(Page);
 owns_bytes!(Folio);
 
-/// Claims that a carver starts with, so that handing out a fragment needs no atomic operation: more
-/// than there are bytes in the largest block.
+/// Share count that a carver starts with, so that carving a fragment needs no atomic operation. It
+/// exceeds the number of bytes in the largest block.
 ///
 /// # Source
 /// `linux-6.12` `net/core/page_pool.c` `BIAS_MAX`
 const BIAS: u32 = 1 << 30;
 
-/// A page that is handed out in pieces.
+/// Hands out a page in fragments.
 ///
 /// `frag-count`: the frame's count is the number of fragments, plus `BIAS - nr_given` while the
 /// carver lives. The piece that brings it to zero, or the carver that sees that no fragment is left, is
@@ -92,7 +92,7 @@ const BIAS: u32 = 1 << 30;
 /// assert_eq!(two.offset(), 128);
 /// # Some(()) }
 /// ```
-/// The page's bytes cannot be reached beside those of its pieces:
+/// The page's bytes cannot be accessed while fragments exist:
 /// ```compile_fail,E0599
 /// # use pagemill::*;
 /// # fn example<S: AllocPages<Platform: DirectMap>>(frames: S) -> Option<()> {
@@ -102,7 +102,7 @@ const BIAS: u32 = 1 << 30;
 /// piece.as_bytes_mut()[0] = all[0];
 /// # Some(()) }
 /// ```
-/// Only pages and blocks can be carved, not a value that holds one of them:
+/// Only pages and folios can be carved, not a value that holds one of them:
 /// ```compile_fail,E0277
 /// # use pagemill::*;
 /// # use core::cell::RefCell;
@@ -128,41 +128,41 @@ const BIAS: u32 = 1 << 30;
 /// ```
 pub struct Carver<P: OwnsBytes> {
     raw: RawPage,
-    /// Taken out once: by `into_owner` or by the drop.
+    /// Taken out once: by `into_owner` or by `drop`.
     source: ManuallyDrop<P::Source>,
     used: usize,
     nr_given: u32,
-    /// It may free a `P`.
+    /// Dropping a carver may drop a `P`.
     owner: PhantomData<P>,
 }
 
 /// Some bytes of a page, owned; dropping the last fragment frees the page.
 pub struct Fragment<P: OwnsBytes> {
     raw: RawPage,
-    /// This fragment's own clone; taken out once: by `into_owner` or by the drop.
+    /// This fragment's own clone; taken out once: by `into_owner` or by `drop`.
     source: ManuallyDrop<P::Source>,
     offset: u32,
     len: u32,
-    /// It may free a `P`.
+    /// Dropping a fragment may drop a `P`.
     owner: PhantomData<P>,
 }
 
 impl<P: OwnsBytes> Carver<P> {
-    /// Begins to hand out the bytes of `owner`, from the first on.
+    /// Starts to hand out the bytes of `owner`, from the first on.
     pub fn new(owner: P) -> Self {
         let (raw, source) = owner.take_apart();
-        // Relaxed: other threads get their claims from this one, by means that order.
+        // Relaxed: fragments reach other threads by means that order this store.
         share_count(&source, raw).store(BIAS, Ordering::Relaxed);
         let source = ManuallyDrop::new(source);
         Self { raw, source, used: 0, nr_given: 0, owner: PhantomData }
     }
 
-    /// Hands out the next `len` bytes from a multiple of `align` on; `None` if they do not fit.
+    /// Returns the next `len` bytes from a multiple of `align` on; `None` if they do not fit.
     ///
     /// A fragment has at least one byte.
     ///
     /// # Panics
-    /// If `align` is no power of two.
+    /// If `align` is not a power of two.
     #[inline]
     pub fn carve(&mut self, len: usize, align: usize) -> Option<Fragment<P>> {
         let (offset, len) = (self.used.next_multiple_of(pow2(align)), len.max(1));
@@ -170,30 +170,30 @@ impl<P: OwnsBytes> Carver<P> {
         if end > len_bytes(self.raw) {
             return None;
         }
-        // Before anything changes: it is the user's code, which may panic.
+        // Cloned before anything changes: `clone` is the user's code, which may panic.
         let source = ManuallyDrop::new(P::Source::clone(&self.source));
         self.used = end;
-        // As many as there are bytes at most, which is less than BIAS.
+        // There are at most as many as there are bytes, which is less than BIAS.
         self.nr_given += 1;
         #[expect(clippy::cast_possible_truncation, reason = "a block has at most 4 MiB")]
         let (offset, len) = (offset as u32, len as u32);
         Some(Fragment { raw: self.raw, source, offset, len, owner: PhantomData })
     }
 
-    /// Returns how many bytes are left behind those that were handed out.
+    /// Returns how many bytes have not been handed out.
     #[must_use]
     pub fn left(&self) -> usize {
         len_bytes(self.raw) - self.used
     }
 
-    /// Tells whether no fragment is left. It stays so until the next one is carved.
+    /// Returns whether no fragment exists. This holds until the next one is carved.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        // Acquire pairs with the Release in `give_up`: what fragments did to the bytes is over.
+        // Acquire pairs with the Release in `give_up`: all accesses through fragments happened before.
         share_count(&*self.source, self.raw).load(Ordering::Acquire) == BIAS - self.nr_given
     }
 
-    /// Begins anew if no fragment is left, and tells whether it did.
+    /// Starts again from the first byte if no fragment exists, and returns whether it did.
     pub fn reset(&mut self) -> bool {
         let is_whole = self.is_whole();
         if is_whole {
@@ -204,8 +204,8 @@ impl<P: OwnsBytes> Carver<P> {
         is_whole
     }
 
-    /// Ends the handing out, and returns the owner of the page if no fragment is left; else the last
-    /// fragment has it.
+    /// Ends the carving. Returns the owner of the page if no fragment exists; otherwise the last
+    /// fragment frees the page.
     #[must_use = "a page that is dropped is freed"]
     pub fn into_owner(self) -> Option<P> {
         let mut this = ManuallyDrop::new(self);
@@ -240,7 +240,7 @@ impl<P: OwnsBytes> Drop for Carver<P> {
 }
 
 impl<P: OwnsBytes> Fragment<P> {
-    /// Returns the bytes, with whatever their last user left in them.
+    /// Returns the bytes, with what their last user left in them.
     #[inline]
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -250,7 +250,7 @@ impl<P: OwnsBytes> Fragment<P> {
         unsafe { self.bytes_ptr().as_ref() }
     }
 
-    /// Returns the bytes, to be changed.
+    /// Returns the bytes, for writing.
     #[inline]
     #[must_use]
     pub fn as_bytes_mut(&mut self) -> &mut [u8] {
@@ -259,7 +259,8 @@ impl<P: OwnsBytes> Fragment<P> {
         unsafe { self.bytes_ptr().as_mut() }
     }
 
-    /// Gives up the bytes, and returns the owner of the page if they were the last.
+    /// Gives up the bytes. Returns the owner of the page if this was the last fragment and the carver
+    /// is gone.
     #[must_use = "a page that is dropped is freed"]
     #[inline]
     pub fn into_owner(self) -> Option<P> {
@@ -270,7 +271,7 @@ impl<P: OwnsBytes> Fragment<P> {
         unsafe { give_up(this.raw, source, 1) }
     }
 
-    /// Returns where in the page the bytes begin.
+    /// Returns the offset of the bytes in the page.
     #[inline]
     #[must_use]
     pub fn offset(&self) -> usize {
@@ -311,7 +312,7 @@ impl<P: OwnsBytes> Drop for Fragment<P> {
     }
 }
 
-/// Gives `nr` claims up, and returns the owner if they were the last.
+/// Subtracts `nr` from the share count, and returns the owner if the count is now zero.
 ///
 /// # Safety
 /// The caller has these claims to a page that was taken apart to `raw`, and `source` reaches its
@@ -328,7 +329,7 @@ unsafe fn give_up<P: OwnsBytes>(raw: RawPage, source: P::Source, nr: u32) -> Opt
     Some(unsafe { P::put_together(raw, source) })
 }
 
-/// Returns the count of those who share a frame; while a page is in pieces, it is theirs alone.
+/// Returns a frame's share count, which only the carver and the fragments use while the page is carved.
 #[inline]
 fn share_count<S: PageSource>(source: &S, raw: RawPage) -> &RefCount {
     let allocator = source.allocator();

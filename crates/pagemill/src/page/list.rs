@@ -1,4 +1,4 @@
-//! Lists of pages that need no memory of their own: the links are in the allocator's books.
+//! Page lists: linked through the allocator's per-frame metadata, without memory of their own.
 
 use core::fmt;
 
@@ -16,31 +16,32 @@ pub trait Listable: Sized + sealed::Sealed {
     /// How the page finds its allocator.
     type Source: PageSource;
 
-    /// Makes the item of a handle that a list held.
+    /// Makes the item of a raw page that a list held.
     ///
     /// # Safety
     /// The list gives `raw` up: nobody else makes an item of it.
     #[doc(hidden)]
     unsafe fn from_link(source: &Self::Source, raw: RawPage) -> Self;
 
-    /// Tells whether nobody else holds the frame of a handle that a list holds.
+    /// Returns whether the list's raw page is the only holder of its frame.
     #[doc(hidden)]
     fn is_last(source: &Self::Source, raw: RawPage) -> bool;
 }
 
-/// What has its frames to itself, and so can always be put on a list.
+/// An item that is the only holder of its frames, and so can always be put on a list.
 pub trait Owned: Listable {
     /// Returns how the item finds its allocator.
     #[doc(hidden)]
     fn its_source(&self) -> &Self::Source;
 
-    /// Makes a handle for a list.
+    /// Turns the item into a raw page for a list.
     #[doc(hidden)]
     fn into_link(self) -> RawPage;
 }
 
 mod sealed {
-    /// Keeps other types off the lists: what is on one must be the frame's only claim to its link.
+    /// Sealed: an item on a list must be the only user of its frame's link, which other types might not
+    /// be.
     #[expect(unnameable_types, reason = "sealed")]
     pub trait Sealed {}
 }
@@ -111,13 +112,13 @@ impl<S: PageSource> Listable for SharedPage<S> {
     }
 }
 
-/// Pages in a row, first in, first out; dropping it drops them.
+/// A queue of pages, first in, first out; dropping it drops them.
 ///
 /// `one-list`: a frame has one link, so it is on one list at most. For an owned page its type sees
 /// to that, for a shared one a bit in its count.
 /// `list-links`: from `first`, `len - 1` links lead to `last`; the link of `last` is not read.
 pub struct PageList<T: Listable> {
-    /// The ends; `None` exactly if the list is empty.
+    /// The first and last page; `None` exactly if the list is empty.
     ends: Option<(RawPage, RawPage)>,
     len: usize,
     source: T::Source,
@@ -137,14 +138,14 @@ impl<T: Listable> PageList<T> {
         self.len
     }
 
-    /// Tells whether there is no page.
+    /// Returns whether there is no page.
     #[inline]
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Takes the first page.
+    /// Removes and returns the first page.
     #[inline]
     pub fn pop(&mut self) -> Option<T> {
         let raw = self.pop_raw(&mut LastSpan::new())?;
@@ -152,10 +153,10 @@ impl<T: Listable> PageList<T> {
         Some(unsafe { T::from_link(&self.source, raw) })
     }
 
-    /// Moves all pages of `other` behind the last one.
+    /// Appends all pages of `other`.
     ///
     /// # Panics
-    /// If the lists are for different allocators.
+    /// If the lists belong to different allocators.
     ///
     /// # Cost
     /// Constant.
@@ -167,10 +168,10 @@ impl<T: Listable> PageList<T> {
         }
     }
 
-    /// Frees every page that nobody else holds, and returns their number; the others stay.
+    /// Frees every page that has no other holder, and returns their number; the other pages stay.
     ///
     /// # Cost
-    /// Pages that follow each other and return to one list are moved there together.
+    /// Consecutive pages that return to the same list are moved there together.
     pub(crate) fn free_unheld(&mut self) -> usize {
         let mut last_span = LastSpan::new();
         if let Some((only, last)) = self.ends
@@ -201,7 +202,7 @@ impl<T: Listable> PageList<T> {
         freed
     }
 
-    /// Puts handles that the allocator of this list handed out behind the last page.
+    /// Appends raw pages that the allocator of this list handed out.
     #[inline]
     pub(crate) fn extend_raw(&mut self, pages: &[RawPage]) {
         let Some((&first, rest)) = pages.split_first() else {
@@ -210,7 +211,7 @@ impl<T: Listable> PageList<T> {
         let mut last = first;
         let mut last_span = LastSpan::new();
         for &page in rest {
-            // Relaxed: the links of a list are its owner's alone (`one-list`).
+            // Relaxed: only the list's owner accesses its links (`one-list`).
             self.link(last, &mut last_span).store(page.word(), Ordering::Relaxed);
             last = page;
         }
@@ -239,7 +240,7 @@ impl<T: Listable> PageList<T> {
         );
     }
 
-    /// Puts a chain of linked pages behind the last one.
+    /// Appends a chain of linked pages.
     #[inline]
     fn link_chain(&mut self, first: RawPage, last: RawPage, len: usize) {
         let head = match self.ends {
@@ -263,10 +264,10 @@ impl<T: Listable> PageList<T> {
 }
 
 impl<T: Owned> PageList<T> {
-    /// Puts a page or block behind the last one.
+    /// Appends a page or block.
     ///
     /// # Panics
-    /// If it belongs to another allocator.
+    /// If the item belongs to another allocator.
     pub fn push(&mut self, item: T) {
         self.check_allocator(item.its_source());
         let raw = item.into_link();
@@ -275,10 +276,10 @@ impl<T: Owned> PageList<T> {
 }
 
 impl<S: PageSource> PageList<SharedPage<S>> {
-    /// Puts a shared page behind the last one.
+    /// Appends a shared page.
     ///
     /// # Errors
-    /// Gives the page back if another owner of the same frame is on a list already.
+    /// Returns the page if another owner of the same frame is on a list already.
     ///
     /// # Panics
     /// If the page belongs to another allocator.
@@ -291,7 +292,7 @@ impl<S: PageSource> PageList<SharedPage<S>> {
 }
 
 impl<S: PageSource> PageList<Folio<S>> {
-    /// Takes the first block, as what its allocator handed out.
+    /// Removes the first block and returns it as a raw page.
     pub(crate) fn pop_link(&mut self) -> Option<RawPage> {
         self.pop_raw(&mut LastSpan::new())
     }
@@ -320,7 +321,7 @@ impl<T: Listable> ExactSizeIterator for PageList<T> {}
 impl<T: Listable> Drop for PageList<T> {
     fn drop(&mut self) {
         self.free_unheld();
-        // What others still hold stays on the list; the list's own claim to it ends here.
+        // A page that others hold stays on the list; only the list's own claim to it ends here.
         while let Some(page) = self.pop() {
             drop(page);
         }

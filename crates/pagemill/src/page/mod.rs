@@ -1,4 +1,4 @@
-//! Handles that own frames.
+//! Owning handles: pages, folios, shared pages, page lists, page vectors, fragments, accounts.
 
 pub(crate) mod account;
 #[expect(unsafe_code, reason = "pieces of owned frames")]

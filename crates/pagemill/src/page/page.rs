@@ -1,4 +1,4 @@
-//! Pages and blocks with one owner: the handle is the right to use them, and frees them on drop.
+//! `Page` and `Folio`: a handle with one owner, which frees its frame or block on drop.
 
 use core::fmt;
 use core::mem::{self, ManuallyDrop, MaybeUninit};
@@ -10,9 +10,9 @@ use crate::base::units::{NodeId, Order, PAGE_SIZE, Pfn, PhysAddr};
 use crate::page::source::PageSource;
 use crate::platform::platform::DirectMap;
 
-/// One frame and the right to use it; dropping it gives the frame back.
+/// One frame and the right to use it; dropping it frees the frame.
 ///
-/// It cannot be freed twice, used after it was freed, or lost by an early return. With a
+/// It cannot be freed twice, used after it was freed, or leaked by an early return. With a
 /// [`Static`](crate::Static) source it is 8 bytes, and so is `Option<Page>`.
 ///
 /// Sharing is explicit: [`share`](Self::share) makes a counted [`SharedPage`](crate::SharedPage).
@@ -59,7 +59,7 @@ pub struct Page<S: PageSource> {
 }
 
 impl<S: PageSource> Page<S> {
-    /// Takes over a page that [`into_raw`](Self::into_raw) gave up.
+    /// Makes the owner of a page that [`into_raw`](Self::into_raw) gave up.
     ///
     /// # Panics
     /// If `raw` is a block of order above zero.
@@ -73,11 +73,11 @@ impl<S: PageSource> Page<S> {
         Self { raw, source }
     }
 
-    /// Takes over a frame of which only the number is known.
+    /// Makes the owner of a frame of which only the number is known.
     ///
-    /// For page tables and rings that have no room for a [`RawPage`]. Returns `None` if the frame
-    /// is not in the allocator's memory map. The page will be filed as movable, and is charged to
-    /// nobody: the number does not say who paid, so a page that was charged stays so for ever.
+    /// For page tables and rings that have no room for a [`RawPage`]. Returns `None` if the frame is
+    /// not in the allocator's memory map. The page is filed as movable and is charged to no account:
+    /// the number does not identify a payer, so a charge for the page is never returned.
     ///
     /// # Safety
     /// The caller owns the frame: it was given up by [`into_raw`](Self::into_raw), or it is one of
@@ -117,10 +117,10 @@ impl<S: PageSource> Page<S> {
         self.raw
     }
 
-    /// Whether a slot is the word of its page, or zero, and nothing else: `page-word`.
+    /// Whether a slot is exactly the word of its page, or zero: `page-word`.
     ///
-    /// Asked of the compiler, which promises no layout, but shows the one it chose: a slot as large
-    /// as a word, with the page's word at its beginning, and zero where there is none.
+    /// Evaluated by the compiler, which guarantees no layout but exposes the one that it chose: the
+    /// slot has the size of a word, the page's word at its beginning, and zero where there is no page.
     const IS_WORD: bool =
         size_of::<Option<Self>>() == size_of::<u64>() && mem::offset_of!(Self, raw) == 0 && {
             let none = ManuallyDrop::new(None::<Self>);
@@ -129,7 +129,7 @@ impl<S: PageSource> Page<S> {
             unsafe { (&raw const none).cast::<u64>().read_unaligned() == 0 }
         };
 
-    /// Returns slots as words, if that is what they are.
+    /// Returns the slots as words, if `page-word` holds.
     ///
     /// # Safety
     /// A word that is replaced is not dropped, and one that is put in is owned: the caller passes
@@ -175,7 +175,7 @@ impl<S: PageSource> Page<S> {
 }
 
 impl<S: PageSource<Platform: DirectMap>> Page<S> {
-    /// Returns the bytes of the frame, with whatever its last user left in them.
+    /// Returns the bytes of the frame, with what its last user left in them.
     #[inline]
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; PAGE_SIZE] {
@@ -185,7 +185,7 @@ impl<S: PageSource<Platform: DirectMap>> Page<S> {
         unsafe { bytes.as_ref() }
     }
 
-    /// Returns the bytes of the frame, to be changed.
+    /// Returns the bytes of the frame, for writing.
     #[inline]
     #[must_use]
     pub fn as_bytes_mut(&mut self) -> &mut [u8; PAGE_SIZE] {
@@ -211,14 +211,14 @@ impl<S: PageSource> fmt::Debug for Page<S> {
 
 /// 2^order adjacent frames, aligned to their size, and the right to use them.
 ///
-/// Dropping it gives all of them back at once.
+/// Dropping it frees all of them at once.
 pub struct Folio<S: PageSource> {
     raw: RawPage,
     source: S,
 }
 
 impl<S: PageSource> Folio<S> {
-    /// Takes over a block that [`into_raw`](Self::into_raw) gave up.
+    /// Makes the owner of a block that [`into_raw`](Self::into_raw) gave up.
     ///
     /// # Safety
     /// `raw` was made by [`into_raw`](Self::into_raw) or [`Page::into_raw`] with a source of the
@@ -283,7 +283,7 @@ impl<S: PageSource> Folio<S> {
         self.raw.order()
     }
 
-    /// Turns the block into its single pages, which are freed one by one from then on.
+    /// Splits the block into its single pages, which are then freed one by one.
     ///
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `split_page`
@@ -300,7 +300,7 @@ impl<S: PageSource> Folio<S> {
 }
 
 impl<S: PageSource<Platform: DirectMap>> Folio<S> {
-    /// Returns the bytes of the frames, with whatever their last users left in them.
+    /// Returns the bytes of the frames, with what their last users left in them.
     #[inline]
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -311,7 +311,7 @@ impl<S: PageSource<Platform: DirectMap>> Folio<S> {
         unsafe { core::slice::from_raw_parts(first.as_ptr(), len) }
     }
 
-    /// Returns the bytes of the frames, to be changed.
+    /// Returns the bytes of the frames, for writing.
     #[inline]
     #[must_use]
     pub fn as_bytes_mut(&mut self) -> &mut [u8] {
@@ -335,7 +335,7 @@ impl<S: PageSource> fmt::Debug for Folio<S> {
     }
 }
 
-/// The single pages of a [`Folio`]; those not taken out are freed when it is dropped.
+/// Iterator over the single pages of a [`Folio`]; dropping it frees those not taken.
 pub struct FolioPages<S: PageSource> {
     class: Class,
     pfns: core::ops::Range<u64>,

@@ -1,4 +1,4 @@
-//! A few pages in one place: taken and given back together, without a slot for each.
+//! Page vectors: up to N pages that are allocated and freed as one batch, without scanning slots.
 
 use core::fmt;
 use core::hint::assert_unchecked;
@@ -10,9 +10,9 @@ use crate::page::source::PageSource;
 
 /// Up to `N` single pages and their number; dropping it frees them together.
 ///
-/// Beside an array of slots it saves looking: which entries are empty is known, nothing has to be
-/// cleared, and whether all pages go back to the same list is noted as they come. So moving a batch
-/// between it and the allocator is one copy.
+/// An array of slots must be scanned and cleared. A vector knows its length, and records as pages come
+/// whether all of them return to the same list. So moving a batch between it and the allocator is one
+/// copy.
 ///
 /// `vec-init`: `len` is at most `N`, and the first `len` entries of `pages` are initialised, with
 /// pages of this source that nobody else owns. `vec-class`: if `difference` is none, they are all of `class`.
@@ -31,24 +31,24 @@ use crate::page::source::PageSource;
 ///
 /// # Source
 /// `linux-6.12` `include/linux/pagevec.h` `struct folio_batch`. Differs: it owns its pages.
-// In this order: behind 512 pages, what stands first here would be 4 KiB behind the first of them, and some
-// CPUs take loads from one place to depend on stores to the other then.
+// Field order matters: behind 512 pages, the other fields would be 4 KiB after the first page, and some
+// CPUs then assume that loads from the one depend on stores to the other.
 #[repr(C)]
 pub struct PageVec<S: PageSource, const N: usize> {
     len: usize,
     class: Class,
-    /// What sets pages that came later apart from `class`; none while it is empty.
+    /// How the class of later pages differs from `class`; none while the vector is empty.
     difference: Difference,
     source: S,
     pages: Lines<N>,
 }
 
-/// Words that begin a cache line: a copy of a batch then meets no line twice.
+/// Words that begin on a cache line, so that a copy of a batch touches no line twice.
 #[repr(C, align(64))]
 struct Lines<const N: usize>([MaybeUninit<RawPage>; N]);
 
 impl<S: PageSource, const N: usize> PageVec<S, N> {
-    /// Makes an empty one for pages of an allocator.
+    /// Makes an empty vector for pages of one allocator.
     #[must_use]
     pub const fn new(source: S) -> Self {
         let pages = Lines([MaybeUninit::uninit(); N]);
@@ -64,14 +64,14 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
         self.len
     }
 
-    /// Tells whether there is no page.
+    /// Returns whether there is no page.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Tells whether there is no room.
+    /// Returns whether there is no room.
     #[inline]
     #[must_use]
     pub fn is_full(&self) -> bool {
@@ -85,13 +85,13 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
         N - self.len()
     }
 
-    /// Adds a page behind the last one.
+    /// Appends a page.
     ///
     /// # Errors
-    /// Gives the page back if there is no room.
+    /// Returns the page if there is no room.
     ///
     /// # Panics
-    /// If the page is of another allocator.
+    /// If the page belongs to another allocator.
     #[inline]
     pub fn push(&mut self, page: Page<S>) -> Result<(), Page<S>> {
         if self.is_full() {
@@ -102,7 +102,7 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
         Ok(())
     }
 
-    /// Takes the last page.
+    /// Removes and returns the last page.
     #[inline]
     pub fn pop(&mut self) -> Option<Page<S>> {
         let (&raw, rest) = self.as_raw().split_last()?;
@@ -110,21 +110,22 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
         Some(Page::new(self.source.clone(), raw))
     }
 
-    /// Moves up to `nr` pages from the end of `other` to the end of this vector, as far as they fit, and
-    /// returns their number.
+    /// Moves up to `nr` pages from the end of `other` to the end of this vector, as far as there is
+    /// room, and returns their number.
     ///
     /// # Panics
-    /// If the two are for different allocators.
+    /// If the two belong to different allocators.
     ///
     /// # Cost
-    /// A copy.
+    /// One copy.
     #[inline]
     pub fn append<const M: usize>(&mut self, other: &mut PageVec<S, M>, nr: usize) -> usize {
         self.check_allocator(&other.source);
         let end = other.len();
         let nr = nr.min(end).min(self.room());
         let start = end - nr;
-        // Given up first: what follows does not panic, and would rather lose than double them.
+        // Shortened first: what follows does not panic, and if it did, pages would leak rather than
+        // exist twice.
         other.len = start;
         // SAFETY: 1. initialised: they were among the first `len` (`vec-init`).
         let moved = unsafe { other.pages.0[start..end].assume_init_ref() };
@@ -135,7 +136,7 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
     /// Frees all pages, and returns their number.
     ///
     /// # Cost
-    /// A copy, where all of them came from one zone and kind; else one for each run of such.
+    /// One copy if all of them belong to one zone and migrate type; else one per run of pages that do.
     #[inline]
     pub fn clear(&mut self) -> usize {
         let nr = self.len();
@@ -168,7 +169,7 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
         &self.source
     }
 
-    /// Adds pages that the allocator hands out, all of one class.
+    /// Adds pages, all of one class, that the allocator hands out.
     #[inline]
     pub(crate) fn push_raw(&mut self, pages: &[RawPage]) {
         if let Some(first) = pages.first() {
@@ -176,7 +177,7 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
         }
     }
 
-    /// Adds one page; there is room.
+    /// Adds one page; the caller has checked that there is room.
     #[inline]
     pub(crate) fn push_one(&mut self, page: RawPage) {
         let (class, len) = (page.class(), self.len());
@@ -193,7 +194,7 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
         );
     }
 
-    /// Adds pages of `class`, but for `difference`.
+    /// Adds pages of `class`, except for updating `difference`.
     #[inline]
     fn push_class(&mut self, class: Class, difference: Difference, pages: &[RawPage]) {
         let len = self.len();
@@ -204,7 +205,7 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
         self.len = len + pages.len();
     }
 
-    /// Notes of which class the pages are that are about to be added.
+    /// Records the class of the pages that are about to be added.
     #[inline]
     fn note_class(&mut self, class: Class, difference: Difference) {
         let difference = if self.len == 0 {
@@ -213,7 +214,7 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
         } else {
             self.difference.or(difference).or(self.class.difference_to(class))
         };
-        // Mostly it is the same: the next call then need not wait for a store of this one.
+        // Mostly it is equal; skipping the store then spares the next call from waiting for it.
         if difference != self.difference {
             self.difference = difference;
         }

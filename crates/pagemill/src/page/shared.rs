@@ -1,4 +1,4 @@
-//! Pages with several owners, counted.
+//! Shared pages: one frame with several counted owners.
 
 use core::fmt;
 use core::mem::ManuallyDrop;
@@ -12,10 +12,10 @@ use crate::page::page::Page;
 use crate::page::source::PageSource;
 use crate::platform::platform::DirectMap;
 
-/// One of several owners of a frame; the last one that is dropped gives the frame back.
+/// One of several owners of a frame; dropping the last one frees the frame.
 ///
-/// Only a shared page has a count: an owned [`Page`] is unique, so allocating and freeing it
-/// touches none.
+/// Only shared pages use the count: an owned [`Page`] is unique, so allocating and freeing it touches
+/// none.
 ///
 /// `shared-count`: the frame's count is the number of `SharedPage`s for it, those on lists
 /// included; its top bit says that one of them is on a list.
@@ -24,18 +24,18 @@ pub struct SharedPage<S: PageSource> {
     source: S,
 }
 
-/// Set while an owner is on a list: a frame has one link.
+/// Set while an owner is on a list: a frame has only one link.
 const LISTED: u32 = 1 << 31;
-/// Owners beyond this are refused: a program with so many leaks them.
+/// Limit on owners; a program that reaches it leaks them.
 const MAX_OWNERS: u32 = 1 << 30;
 
 impl<S: PageSource> Page<S> {
-    /// Makes the page one that can be shared, with one owner to begin with.
+    /// Turns the page into a shared one with one owner.
     #[must_use]
     pub fn share(self) -> SharedPage<S> {
         let (raw, source) = self.into_parts();
         let page = SharedPage { raw, source };
-        // Relaxed: other threads get their owners from this one, by means that order.
+        // Relaxed: other owners reach other threads by means that order this store.
         page.count().store(1, Ordering::Relaxed);
         page
     }
@@ -49,17 +49,17 @@ impl<S: PageSource> SharedPage<S> {
         self.raw.pfn()
     }
 
-    /// Returns how many owners the frame has at the moment.
+    /// Returns how many owners the frame has now.
     #[must_use]
     pub fn nr_owners(&self) -> u32 {
-        // Relaxed: the number may change at once.
+        // Relaxed: the number may change at any time.
         self.count().load(Ordering::Relaxed) & !LISTED
     }
 
-    /// Makes the page owned again.
+    /// Turns the page back into an owned one.
     ///
     /// # Errors
-    /// Gives `self` back if there are other owners.
+    /// Returns `self` if there are other owners.
     pub fn try_unshare(self) -> Result<Page<S>, Self> {
         // Acquire pairs with the Release decrement of the owner before this one. No owner can
         // appear meanwhile: only owners make owners, and this is the only one.
@@ -89,7 +89,7 @@ impl<S: PageSource> SharedPage<S> {
         page
     }
 
-    /// Tells whether the owner that is on a list is the only one, and so may free the frame.
+    /// Returns whether the owner on a list is the only one, and so may free the frame.
     pub(crate) fn is_only_owner(source: &S, raw: RawPage) -> bool {
         let allocator = source.allocator();
         let count = allocator.frames().refs(allocator.frame_of(raw));
@@ -130,12 +130,12 @@ impl<S: PageSource> Clone for SharedPage<S> {
     /// Adds an owner.
     ///
     /// # Panics
-    /// If there are 2^30 of them.
+    /// If there are 2^30 owners already.
     fn clone(&self) -> Self {
         // Relaxed: the new owner comes from an existing one.
         let owners = self.count().fetch_add(1, Ordering::Relaxed) & !LISTED;
         if owners >= MAX_OWNERS {
-            // Taken back, so that refusals never add up to an overflow.
+            // Undone, so that failed attempts never add up to an overflow.
             self.count().fetch_sub(1, Ordering::Relaxed);
             panic!("frame {} has {owners} owners already", self.pfn());
         }

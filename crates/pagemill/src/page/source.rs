@@ -1,4 +1,4 @@
-//! How an owned page finds the way back to its allocator.
+//! Page source: how a page handle reaches its allocator, by reference or through a static.
 
 #[cfg(not(loom))]
 use core::fmt;
@@ -10,10 +10,10 @@ use crate::base::sync::OnceCell;
 use crate::page_alloc::allocator::PageAllocator;
 use crate::platform::platform::Platform;
 
-/// A way to reach one allocator: a reference, or a name for a static.
+/// A way to reach one allocator: a reference, or the name of a static.
 ///
-/// Each page carries its source. A reference makes a page two words; a [`Static`] is empty and
-/// makes it one.
+/// Each page carries its source. With a reference, a page is two words; a [`Static`] is empty, so a
+/// page is one word.
 ///
 /// # Safety
 /// `allocator` returns the same allocator each time, also when called on a clone. Where `is_same`
@@ -25,7 +25,7 @@ pub unsafe trait PageSource: Clone {
     /// Returns the allocator.
     fn allocator(&self) -> &PageAllocator<Self::Platform>;
 
-    /// Tells whether `other` reaches the same allocator.
+    /// Returns whether `other` reaches the same allocator.
     #[inline]
     fn is_same(&self, other: &Self) -> bool {
         core::ptr::eq(self.allocator(), other.allocator())
@@ -42,7 +42,7 @@ unsafe impl<P: Platform> PageSource for &PageAllocator<P> {
     }
 }
 
-/// Names a static that holds an allocator, so that [`Static`] can stand for it.
+/// Names a static that holds an allocator, as the parameter of [`Static`].
 ///
 /// ```
 /// use pagemill::{OnceAllocator, Page, Platform, Pfn, CpuId, Static, StaticAllocator};
@@ -73,7 +73,7 @@ pub trait StaticAllocator: 'static {
     const ALLOCATOR: &'static OnceAllocator<Self::Platform>;
 }
 
-/// A static that is given its allocator once, while the program runs.
+/// A static that receives its allocator once, at run time.
 #[cfg(not(loom))]
 #[derive(Debug)]
 pub struct OnceAllocator<P: Platform>(OnceCell<PageAllocator<P>>);
@@ -89,7 +89,7 @@ impl<P: Platform> OnceAllocator<P> {
     /// Stores the allocator.
     ///
     /// # Errors
-    /// Gives `allocator` back if there is one already, or another thread is storing one.
+    /// Returns `allocator` if there is one already, or if another thread is storing one.
     #[expect(clippy::result_large_err, reason = "called once; the caller keeps what it owns")]
     pub fn set(&self, allocator: PageAllocator<P>) -> Result<(), PageAllocator<P>> {
         self.0.set(allocator)
@@ -109,13 +109,13 @@ impl<P: Platform> Default for OnceAllocator<P> {
     }
 }
 
-/// The source that stands for the static named by `T`; it has no size.
+/// The source for the static that `T` names; it has no size.
 ///
 /// # Panics
-/// Allocating panics before the static has been given its allocator.
+/// Allocating panics until the allocator is stored.
 #[cfg(not(loom))]
 ///
-/// Invariant in `T`: one static's name must never pass for another's, not even by subtyping.
+/// Invariant in `T`: the name of one static must never pass for another's, not even by subtyping.
 pub struct Static<T>(PhantomData<fn(T) -> T>);
 
 #[cfg(not(loom))]

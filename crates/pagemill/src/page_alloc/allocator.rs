@@ -1,7 +1,7 @@
-//! The allocator: which zone and which list a request is served from, and where pages return to.
+//! The allocator type: the request context, the walk over zones and lists, refills and counters.
 //!
-//! Everything here speaks in [`RawPage`]s; the owning handles are built on top. Control flows
-//! down: this file asks lists and zones, and they never ask back.
+//! This module works on [`RawPage`]s; the owning handles are built on top. Calls go down only: it calls
+//! lists and zones, which never call back.
 
 use core::alloc::Layout;
 use core::fmt;
@@ -34,16 +34,16 @@ use crate::zone::watermark::{Mark, MarkPolicy};
 use crate::zone::zone::{ShardHint, Zone};
 use crate::zone::zonelist::{ZoneList, position};
 
-/// A page allocator: zones of frames with a list of free pages for each CPU in front of them.
+/// A page allocator: zones of frames, with per-CPU lists of free pages in front of them.
 ///
-/// It owns the frames of its memory map; [`Page`](crate::Page)s and [`Folio`](crate::Folio)s are
-/// what it hands out. Allocate through [`AllocPages`](crate::AllocPages), which is implemented for
-/// `&PageAllocator` and for statics.
+/// It owns the frames of its memory map and hands them out as [`Page`](crate::Page)s and
+/// [`Folio`](crate::Folio)s. Allocate through [`AllocPages`](crate::AllocPages), which `&PageAllocator`
+/// and statics implement.
 ///
 /// # Concurrency
-/// Any thread may allocate and free at any time. Nobody waits for the per-CPU lists; a zone's
-/// free frames are in shards, whose locks are held for a bounded number of frames, whatever the
-/// request. Lock order: a CPU's lists, then one shard; never two of a kind.
+/// Any thread may allocate and free at any time. No thread waits for the per-CPU lists. A zone's free
+/// frames are in shards, whose locks are held for a bounded number of frames, however large the request
+/// is. Lock order: a CPU's lists, then one shard; never two locks of one kind.
 pub struct PageAllocator<P: Platform> {
     tables: Tables,
     pub(crate) slow_path_flags: SlowPathFlags,
@@ -55,15 +55,15 @@ pub struct PageAllocator<P: Platform> {
     platform: P,
 }
 
-/// Takes the per-CPU lists away from an allocator, so that every call leaves the fast path and
-/// checks whether the allocator [is abandoned](Platform::is_abandoned).
+/// Closes the per-CPU lists of an allocator, so that every call takes the slow path and checks whether
+/// the allocator [is abandoned](Platform::is_abandoned).
 #[derive(Clone, Copy, Debug)]
 pub struct ListCloser(&'static [PerCpu]);
 
 impl ListCloser {
-    /// Takes the lists away for good, also from a thread that holds some.
+    /// Closes the lists for good, also when a thread holds some of them.
     ///
-    /// Never waits, and stores two words for each CPU: a signal handler may do this.
+    /// Never waits, and stores two words per CPU: a signal handler may call it.
     ///
     /// # Safety
     /// - The allocator is alive.
@@ -73,43 +73,43 @@ impl ListCloser {
     }
 }
 
-/// What a request comes down to.
+/// The zones and nodes that may serve a request.
 #[derive(Clone, Copy)]
 pub(crate) struct AllocContext {
     migratetype: MigrateType,
     highest: ZoneKind,
     zones: &'static [u16],
-    /// The nodes that may serve it.
+    /// Nodes that may serve the request.
     nodes: NodeMask,
-    /// The node of the CPU that asked, and its number there.
+    /// Node of the requesting CPU, and the CPU's index there.
     local: NodeId,
     home: ShardHint,
 }
 
-/// The call that an allocation is made for.
+/// The source location that made the allocation call.
 pub(crate) type Site = &'static Location<'static>;
 
-/// A CPU that the caller stays on, as far as the platform can see to that.
+/// The CPU that the caller is pinned to, as far as the platform can pin.
 pub(crate) struct Pinned<'a, P: Platform> {
     allocator: &'a PageAllocator<P>,
     cpu: &'static PerCpu,
 }
 
-/// Pages moved before a CPU's lists are let go for a moment.
+/// Pages moved before a CPU's lists are released for a moment.
 ///
-/// Bounds the time for which they are held, and for which a kernel cannot be preempted.
+/// Bounds how long the lists are held, and how long a kernel cannot be preempted.
 pub(crate) const PAGES_PER_HOLD: usize = 512;
 
 impl<P: Platform> PageAllocator<P> {
-    /// Returns how much memory an allocator of this configuration needs for its books.
+    /// Returns the size and alignment of the metadata that an allocator of this configuration needs.
     ///
     /// # Errors
-    /// What is wrong with the configuration.
+    /// Returns what is wrong with the configuration.
     ///
     /// # Cost
-    /// 12 bytes for each frame and 148 for each pageblock that a region touches, so at most 13 bytes
-    /// per frame where regions are large; 24 for each region; and for each CPU and zone three lists
-    /// of [`pcp_high`](Config::pcp_high) x 8 bytes, rounded up to cache lines; 384 for each shard of a zone.
+    /// 12 bytes per frame and 148 per pageblock that a region touches, so at most 13 bytes per frame if
+    /// regions are large; 24 per region; 384 per shard of a zone; and for each CPU and zone, three
+    /// lists of [`pcp_high`](Config::pcp_high) x 8 bytes, rounded up to cache lines.
     pub fn metadata_layout(config: &Config<'_>) -> Result<Layout, ConfigError> {
         setup::metadata_layout(config)
     }
@@ -117,7 +117,8 @@ impl<P: Platform> PageAllocator<P> {
     /// Builds an allocator that owns every frame of `config.memory` that is not reserved.
     ///
     /// # Errors
-    /// What is wrong with the configuration or the metadata memory; nothing was written then.
+    /// Returns what is wrong with the configuration or the metadata memory; nothing has been written
+    /// then.
     ///
     /// # Safety
     /// - `metadata` points to initialised memory (its value does not matter) that is valid for
@@ -126,7 +127,7 @@ impl<P: Platform> PageAllocator<P> {
     ///   allocator lives, and none is handed to another allocator.
     ///
     /// # Cost
-    /// Linear in the number of pageblocks; the 12 bytes per frame are not touched.
+    /// Linear in the number of pageblocks; does not touch the 12 bytes per frame.
     pub unsafe fn new(
         config: &Config<'_>,
         metadata: NonNull<[u8]>,
@@ -167,10 +168,10 @@ impl<P: Platform> PageAllocator<P> {
         nr_cpus
     }
 
-    /// Gives the pages in every CPU's lists back to the zones, and returns their number.
+    /// Moves the pages in all CPUs' lists to the zones, and returns their number.
     ///
     /// # Concurrency
-    /// Lists that are in use at the moment are passed over.
+    /// Skips lists that are in use.
     ///
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `drain_all_pages`
@@ -178,15 +179,15 @@ impl<P: Platform> PageAllocator<P> {
         self.tables.cpus.iter().map(|cpu| self.drain(cpu)).sum()
     }
 
-    /// Gives the pages in one CPU's lists back to the zones, and returns their number.
+    /// Moves the pages in one CPU's lists to the zones, and returns their number.
     ///
-    /// Any CPU may do this for any other, for instance for one that went offline.
+    /// Any CPU may call this for any other, for instance for one that went offline.
     ///
     /// # Panics
     /// If there is no such CPU, with its number and the range allowed.
     ///
     /// # Concurrency
-    /// Lists that are in use at the moment are left as they are.
+    /// Leaves lists that are in use as they are.
     ///
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `drain_pages`
@@ -199,16 +200,16 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
-    /// Returns what takes the per-CPU lists away from this allocator, wherever it is moved to.
+    /// Returns the closer of this allocator's per-CPU lists; it stays valid when the allocator moves.
     #[must_use]
     pub fn list_closer(&self) -> ListCloser {
         ListCloser(self.tables.cpus)
     }
 
-    /// Asks the platform whether every page is to be traced, and does so from now on if it is.
+    /// Asks the platform whether to trace every page, and switches tracing on or off accordingly.
     ///
-    /// The allocator asks by itself whenever a list is filled or emptied. Where calls may be served
-    /// from the lists alone for long, the platform calls this when its answer changes.
+    /// The allocator itself asks whenever a list is refilled or drained. Where the lists alone may
+    /// serve calls for a long time, the platform calls this when its answer changes.
     #[inline]
     pub fn look_for_tracers(&self) {
         let on = self.platform.traces_pages();
@@ -244,14 +245,14 @@ impl<P: Platform> PageAllocator<P> {
         &self.tables.frames
     }
 
-    /// Returns the number of a page's frame in the frame tables.
+    /// Returns the index of a page's frame in the per-frame tables.
     #[inline]
     pub(crate) fn frame_of(&self, page: RawPage) -> usize {
         let pfn = page.pfn().value();
         self.span_of(page).frame(pfn)
     }
 
-    /// Returns the piece of its zone that a page is in.
+    /// Returns the span of its zone that a page is in.
     pub(crate) fn span_of(&self, page: RawPage) -> &'static Span {
         let pfn = page.pfn().value();
         match self.zone(page.list().zone()).facts.spans.find(pfn) {
@@ -272,14 +273,14 @@ impl<P: Platform> PageAllocator<P> {
         self.pin().cpu().node
     }
 
-    /// Returns the handle of a block whose owner knows only its frame.
+    /// Returns the raw page of a block of which only the frame number is known.
     pub(crate) fn handle_of(&self, pfn: Pfn, order: Order) -> Option<RawPage> {
         let spans = |zone: &Zone| zone.facts.spans;
         let zone = self.zones().iter().find(|zone| spans(zone).find(pfn.value()).is_some())?;
         Some(Class::new(zone.list(MigrateType::Movable), order).at(pfn))
     }
 
-    /// Updates the watermarks for a frame that was reserved until now and is handed in by its number.
+    /// Updates the watermarks when a reserved frame is handed in by its number.
     pub(crate) fn hand_in(&self, page: RawPage) {
         let zone = self.zone(page.list().zone());
         if !zone.reserved.take(self.span_of(page), page.pfn().value()) {
@@ -298,16 +299,16 @@ impl<P: Platform> PageAllocator<P> {
     #[inline]
     pub(crate) fn pin(&self) -> Pinned<'_, P> {
         let number = self.platform.pin().value() as usize;
-        // Read after pinning, which may be a call: so nothing has to be kept across it.
+        // Read after pinning, which may be a call, so that the value need not be saved across it.
         let cpus = self.tables.cpus;
         let cpu = cpus.get(number).unwrap_or_else(|| wrapped(cpus, number));
         Pinned { allocator: self, cpu }
     }
 
-    /// Prepares a request of the pinned CPU, for `node` or for its own.
+    /// Prepares a request by the pinned CPU, for `node` or for the CPU's own node.
     ///
     /// # Panics
-    /// If `node` is not one of the map's or the CPUs'.
+    /// If `node` is neither a node of the map nor of a CPU.
     #[inline]
     pub(crate) fn context(
         &self,
@@ -337,7 +338,7 @@ impl<P: Platform> PageAllocator<P> {
         self.tables.zonelists.len() / crate::base::gfp::NR_ZONE_KINDS
     }
 
-    /// Takes a block from the first zone that may give one down to `mark`.
+    /// Takes a block from the first zone that has one above `mark`.
     ///
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `get_page_from_freelist`
@@ -354,8 +355,8 @@ impl<P: Platform> PageAllocator<P> {
                 continue;
             }
             let ready = if order == Order::ZERO {
-                // Who may use the reserve takes no more of it than it needs: what is in a list,
-                // anybody may have.
+                // A request that may use the reserve takes no more than it needs: any request may take
+                // pages that are in a list.
                 let spare = marks.spare(zone.nr_free(), mark.at_least_min(), context.highest);
                 self.take_from_lists(pinned, context, zone, spare)
             } else {
@@ -369,7 +370,7 @@ impl<P: Platform> PageAllocator<P> {
         None
     }
 
-    /// Yields the zones of a request, best first.
+    /// Yields the zones that may serve a request, best first.
     #[inline]
     pub(crate) fn eligible(
         &self,
@@ -380,7 +381,7 @@ impl<P: Platform> PageAllocator<P> {
         zones.filter(move |zone| nodes.contains(zone.facts.node))
     }
 
-    /// Prepares a request for all nodes that may serve it, whichever it prefers.
+    /// Prepares a request that all of a policy's nodes may serve.
     pub(crate) fn context_for(&self, gfp: Gfp, policy: &Policy<'_>) -> AllocContext {
         let pinned = self.pin();
         let this_node = gfp.contains(Gfp::THISNODE);
@@ -388,20 +389,20 @@ impl<P: Platform> PageAllocator<P> {
         self.context(&pinned, gfp.difference(Gfp::THISNODE), None).on(nodes)
     }
 
-    /// Returns how many blocks of `order` a request's zones could give down to `mark` if nobody had
-    /// any: whether the holes of a zone leave such blocks is not looked at.
+    /// Returns an upper limit on the blocks of `order` that a request's zones could give down to `mark`
+    /// if no page were in use. Ignores the holes of a zone, which may rule some out.
     pub(crate) fn most(&self, context: &AllocContext, order: Order, mark: Mark) -> u64 {
         let spare = |zone: &Zone| {
-            // Reserved frames may be handed in.
+            // Counts reserved frames, which may be handed in later.
             zone.marks.spare(zone.facts.present, mark, context.highest)
         };
         self.eligible(context).map(|zone| spare(zone) >> order.value()).sum()
     }
 
-    /// Checks the nodes that a policy spreads or puts pages on.
+    /// Checks the nodes that a policy interleaves over or binds to.
     ///
     /// # Panics
-    /// If one is not of the map's or the CPUs'.
+    /// If one of them is neither a node of the map nor of a CPU.
     pub(crate) fn check_nodes(&self, policy: &Policy<'_>) {
         let last = match *policy {
             Policy::Preferred(node) => Some(node),
@@ -413,19 +414,19 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
-    /// Returns the nodes of a request's zones.
+    /// Returns the nodes of the zones that may serve a request.
     pub(crate) fn nodes_of(&self, context: &AllocContext) -> NodeMask {
         self.eligible(context).fold(NodeMask::NONE, |nodes, zone| nodes.with(zone.facts.node))
     }
 
-    /// Returns the node of the zone that a request would rather have than all others.
+    /// Returns the node of a request's preferred zone.
     #[inline]
     pub(crate) fn preferred(&self, context: &AllocContext) -> Option<NodeId> {
         context.zones.first().map(|&index| self.zone(usize::from(index)).facts.node)
     }
 
-    /// Takes a page from this CPU's list for `zone`, refilling it if it is empty with some of the
-    /// `spare` pages; `None` if there are none, or if the lists are in use.
+    /// Takes a page from this CPU's list for `zone`, refilling an empty list with up to `spare` pages.
+    /// Returns `None` if the zone has none or the lists are in use.
     ///
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `rmqueue_pcplist`
@@ -450,7 +451,7 @@ impl<P: Platform> PageAllocator<P> {
         page
     }
 
-    /// Takes a block from `zone`, past the lists.
+    /// Takes a block from `zone`, bypassing the lists.
     fn take_from_zone(&self, context: &AllocContext, zone: &Zone, order: Order) -> Option<RawPage> {
         if self.platform.is_abandoned() {
             return None;
@@ -462,10 +463,11 @@ impl<P: Platform> PageAllocator<P> {
         Some(page)
     }
 
-    /// Takes a page that this CPU's lists hold already.
+    /// Takes a page from this CPU's lists, without a refill.
     ///
-    /// Differs: Linux leaves such pages alone once their zone is at its limit, although taking
-    /// them leaves the zone as it is. Here they are the last resort of who cannot wait.
+    /// Differs: Linux leaves such pages alone once their zone is at its watermark, although taking them
+    /// does not lower the zone's free count. Here they are the last resort of a request that cannot
+    /// wait.
     pub(crate) fn take_from_own_lists(
         &self,
         pinned: &Pinned<'_, P>,
@@ -473,7 +475,8 @@ impl<P: Platform> PageAllocator<P> {
     ) -> Option<RawPage> {
         let mut lists = pinned.lists()?;
         self.eligible(context).find_map(|zone| {
-            // What a zone keeps from requests that could use a higher one, it keeps here too.
+            // The reserve that a zone keeps from requests that could use a higher zone applies here
+            // too.
             if zone.nr_free() < zone.marks.reserve(context.highest) {
                 return None;
             }
@@ -484,11 +487,10 @@ impl<P: Platform> PageAllocator<P> {
         })
     }
 
-    /// Adds at most `max` pages from `zone` to the list of a kind, which is empty or has room for some, and
-    /// returns the number of pages it got.
+    /// Adds up to `max` pages from `zone` to a list that has room, and returns the number added.
     ///
-    /// Differs: Linux refills a whole batch once its test has passed, and so moves pages of the
-    /// reserve to where anybody may take them; here `max` is what the test leaves.
+    /// Differs: Linux refills a whole batch once its test has passed, and so moves pages of the reserve
+    /// to where any request may take them. Here `max` is what the watermark test leaves.
     #[cold]
     pub(crate) fn refill(
         &self,
@@ -515,7 +517,7 @@ impl<P: Platform> PageAllocator<P> {
         taken
     }
 
-    /// Counts an allocation of `pages` pages that is `events` for the NUMA counters.
+    /// Counts an allocation of `pages` pages as `events` allocations in the NUMA counters.
     #[inline]
     pub(crate) fn count_alloc(
         &self,
@@ -540,9 +542,9 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
-    /// Returns the zone that can give `nr_pages` single pages and stay above its low watermark.
+    /// Returns a zone that can give `nr_pages` single pages and stay above its low watermark.
     ///
-    /// Only zones of the preferred node are asked.
+    /// Checks only zones of the preferred node.
     ///
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `alloc_pages_bulk_noprof`
@@ -574,20 +576,20 @@ impl<'a, P: Platform> Pinned<'a, P> {
         self.cpu
     }
 
-    /// Takes the CPU's lists if nobody else is using them.
+    /// Takes the CPU's lists unless they are in use.
     #[inline]
     pub(crate) fn lists(&self) -> Option<Lists<'a, P>> {
         self.cpu.try_lock(&self.allocator.platform)
     }
 
-    /// Takes the CPU's lists as [`lists`](Self::lists) does, unless they are shared.
+    /// Takes the CPU's lists as [`lists`](Self::lists) does, but returns `None` if they are shared.
     #[inline]
     pub(crate) fn lists_at_once(&self) -> Option<Lists<'a, P>> {
         self.cpu.try_lock_at_once(&self.allocator.platform)
     }
 
-    /// Returns where a request goes first that prefers `node`, or the CPU's own; `None` if it is not
-    /// the CPU's.
+    /// Returns the hot zone of a request that prefers `node`, or the CPU's own node; `None` if `node`
+    /// is another.
     #[inline]
     pub(crate) fn hot_zone(&self, gfp: Gfp, node: Option<NodeId>) -> Option<&'static HotZone> {
         if node.is_some_and(|node| node != self.cpu.node) {
@@ -605,7 +607,7 @@ impl<P: Platform> Drop for Pinned<'_, P> {
 }
 
 impl AllocContext {
-    /// Returns the same request, which only `nodes` may serve.
+    /// Returns the same request, restricted to `nodes`.
     #[inline]
     pub(crate) fn on(self, nodes: NodeMask) -> Self {
         Self { nodes: self.nodes.and(nodes), ..self }
@@ -642,7 +644,7 @@ impl<P: Platform> fmt::Debug for PageAllocator<P> {
     }
 }
 
-/// Returns the lists that a CPU shares with others, where there are fewer than CPUs.
+/// Returns the lists of CPU `number` where CPUs share lists because there are fewer lists than CPUs.
 #[cold]
 #[inline(never)]
 fn wrapped(cpus: &'static [PerCpu], number: usize) -> &'static PerCpu {

@@ -1,4 +1,4 @@
-//! One page, from the list where it lies ready.
+//! Fast path: allocates one page from the per-CPU list of the preferred zone.
 
 use crate::base::gfp::Gfp;
 use crate::base::raw_page::RawPage;
@@ -8,8 +8,8 @@ use crate::page_alloc::slow::BlockRequest;
 use crate::platform::platform::Platform;
 
 impl<P: Platform> PageAllocator<P> {
-    /// Allocates one page, from this CPU's list of the zone that is preferred if nothing stands
-    /// against it.
+    /// Allocates one page: from this CPU's list of the preferred zone if no slow-path flag is set and
+    /// the list has one, else on the slow path.
     ///
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `__alloc_frozen_pages_noprof`
@@ -26,7 +26,7 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
-    /// Takes a page from this CPU's list of the preferred zone, if it holds one and the zone is
+    /// Takes a page from this CPU's list of the preferred zone, if the list has one and the zone is
     /// above its low watermark.
     #[inline]
     fn alloc_hot(&self, gfp: Gfp, node: Option<NodeId>) -> Option<RawPage> {

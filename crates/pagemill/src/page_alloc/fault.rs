@@ -1,4 +1,4 @@
-//! Failing on purpose: every allocation can be made to fail, so that its user can be tested.
+//! Fault injection: makes chosen allocations fail, so that users can test their error paths.
 
 use crate::base::gfp::Gfp;
 use crate::base::sync::{AtomicU32, AtomicU64, Ordering};
@@ -6,22 +6,22 @@ use crate::base::units::Order;
 
 /// Which allocations fail.
 ///
-/// A request that matches is *drawn*; a bulk call is drawn once, like a single one, and once more
-/// for the single page that it falls back to. Of those drawn, every `interval`-th fails with the
-/// given probability, until `times` have failed. [`Gfp::NOFAIL`] is never drawn.
+/// A request that matches is *drawn*. A bulk call is drawn once, and once more for the single page that
+/// it falls back to. Of the drawn requests, every `interval`-th fails with the given probability, until
+/// `times` have failed. [`Gfp::NOFAIL`] is never drawn.
 ///
 /// # Source
 /// `linux-6.12` `lib/fault-inject.c`, `mm/fail_page_alloc.c`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "plain data; start from FaultConfig::NEVER")]
 pub struct FaultConfig {
-    /// One of this many matching requests may fail; zero for none.
+    /// One in `interval` matching requests may fail; zero for none.
     pub interval: u32,
-    /// How likely that one is to fail, out of [`FaultConfig::ALWAYS`].
+    /// Probability of that failure, out of [`FaultConfig::ALWAYS`].
     pub probability: u32,
-    /// How many matching requests pass before the first may fail.
+    /// Number of matching requests that pass before the first may fail.
     pub after: u64,
-    /// How many fail at most.
+    /// Maximum number of failures.
     pub times: u64,
     /// Only requests of at least this order match.
     pub min_order: Order,
@@ -29,12 +29,12 @@ pub struct FaultConfig {
     pub with: Gfp,
     /// Only requests without any of these flags match.
     pub without: Gfp,
-    /// Where the random numbers begin; the same seed gives the same failures.
+    /// Seed of the random numbers; the same seed gives the same failures.
     pub seed: u64,
 }
 
 impl FaultConfig {
-    /// The probability of what always happens.
+    /// The probability of a certain failure.
     pub const ALWAYS: u32 = 1_000_000;
 
     /// Nothing fails.
@@ -52,7 +52,7 @@ impl FaultConfig {
     /// Every matching request fails.
     pub const EVERY: Self = Self { interval: 1, ..Self::NEVER };
 
-    /// The request number `n` fails, counted from one, and no other.
+    /// Only request number `n` fails, counted from one.
     #[must_use]
     pub const fn nth(n: u64) -> Self {
         Self { after: n.saturating_sub(1), times: 1, ..Self::EVERY }
@@ -89,9 +89,9 @@ impl Faults {
         }
     }
 
-    /// Sets what fails from now on; requests are counted anew.
+    /// Sets which requests fail from now on; counting restarts.
     pub(crate) fn configure(&self, config: &FaultConfig) {
-        // Relaxed, all of them: a request that runs beside this sees old or new values.
+        // Relaxed, all of them: a concurrent request may see old or new values.
         self.probability.store(config.probability, Ordering::Relaxed);
         self.after.store(config.after, Ordering::Relaxed);
         self.left.store(config.times, Ordering::Relaxed);
@@ -103,7 +103,7 @@ impl Faults {
         self.interval.store(config.interval, Ordering::Relaxed);
     }
 
-    /// Tells whether a request is to fail.
+    /// Returns whether a request is to fail.
     pub(crate) fn should_fail(&self, gfp: Gfp, order: Order) -> bool {
         // Relaxed, all of them: each decision is its own.
         let interval = u64::from(self.interval.load(Ordering::Relaxed));

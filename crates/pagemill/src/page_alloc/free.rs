@@ -1,5 +1,4 @@
-//! The way back: pages return to the lists of the CPU that frees them, and from full lists to their
-//! zones.
+//! Free path: pages go to the lists of the CPU that frees them, and from full lists to their zones.
 
 use core::mem::MaybeUninit;
 
@@ -13,14 +12,14 @@ use crate::platform::platform::Platform;
 use crate::platform::trace::Event;
 
 impl<P: Platform> PageAllocator<P> {
-    /// Takes back one page.
+    /// Frees one page.
     #[inline]
     pub(crate) fn free_single(&self, page: RawPage) {
         if self.slow_path_flags.any() {
             return self.free_unusual(page);
         }
         let pinned = self.pin();
-        // Neither charged nor of another list: one comparison says both.
+        // One comparison checks both: not charged, and of this CPU's usual list.
         let Some(slot) = pinned.cpu().usual_slot(page) else {
             drop(pinned);
             return self.free_other(page);
@@ -39,20 +38,20 @@ impl<P: Platform> PageAllocator<P> {
             is_added
         };
         if !is_added {
-            // Let go, so that they need no place in memory to be handed over from.
+            // Released here, so that the guard stays in registers and is not passed through memory.
             drop(lists);
             self.free_to_list(page);
         }
     }
 
-    /// Takes back one page that is charged, or goes to another list than most.
+    /// Frees one page that is charged or does not belong to the usual list.
     #[cold]
     #[inline(never)]
     fn free_other(&self, page: RawPage) {
         if page.is_charged() { self.free_unusual(page) } else { self.free_to_list(page) }
     }
 
-    /// Takes back one page that is not charged.
+    /// Frees one page that is not charged.
     fn free_to_list(&self, page: RawPage) {
         let pinned = self.pin();
         let index = page.list().index();
@@ -65,10 +64,10 @@ impl<P: Platform> PageAllocator<P> {
         lists.list(index).events.free.add(1);
     }
 
-    /// Takes back one block past the lists.
+    /// Frees one block past the per-CPU lists.
     ///
     /// # Panics
-    /// If a frame of it is free in its zone already.
+    /// If one of its frames is already free in its zone.
     #[cold]
     fn free_block(&self, page: RawPage) {
         if self.platform().is_abandoned() {
@@ -77,7 +76,7 @@ impl<P: Platform> PageAllocator<P> {
         self.zone(page.list().zone()).free(self.platform(), page.pfn(), page.order());
     }
 
-    /// Takes back one block that its request never got to see.
+    /// Frees one block that was never handed to its requester.
     pub(crate) fn free_unfinished(&self, page: RawPage) {
         if page.order() == Order::ZERO {
             self.free_to_list(page);
@@ -87,7 +86,7 @@ impl<P: Platform> PageAllocator<P> {
         self.tell_waiters();
     }
 
-    /// Takes back one block of order above zero.
+    /// Frees one block of order above zero.
     pub(crate) fn free_folio(&self, folio: RawPage) {
         if folio.is_charged() || self.slow_path_flags.any() {
             return self.free_unusual(folio);
@@ -95,7 +94,7 @@ impl<P: Platform> PageAllocator<P> {
         self.free_block(folio);
     }
 
-    /// Takes back one block, and does all that may have to be done with it besides.
+    /// Frees one block, with the hooks that the slow-path flags ask for.
     #[cold]
     fn free_unusual(&self, page: RawPage) {
         if self.platform().is_abandoned() {
@@ -106,8 +105,8 @@ impl<P: Platform> PageAllocator<P> {
         self.free_unfinished(page.charged_to(AccountNumber::NONE));
     }
 
-    /// Gives what this CPU's lists hold to the zones and wakes those who wait, if anybody does and
-    /// nobody has told them since they last looked: they empty all lists when they look again.
+    /// Drains this CPU's lists to the zones and wakes the waiting requests, if there are any and no
+    /// thread has woken them since they last checked. When they check again, they drain all lists.
     fn tell_waiters(&self) {
         if self.slow_path_flags.take(WAITERS) {
             let pinned = self.pin();
@@ -117,7 +116,7 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
-    /// Takes back blocks of any class; runs of one class together.
+    /// Frees blocks of any class; consecutive blocks of one class go together.
     #[inline]
     pub(crate) fn free_pages(&self, pages: &[RawPage]) {
         let mut rest = pages;
@@ -146,11 +145,11 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
-    /// Takes back `nr` single pages of one class, which `next` writes: as many as it is given
-    /// entries, in order, until there were `nr`.
+    /// Frees `nr` single pages of one class. `next` writes them in order: it fills each slice that it
+    /// is given, until `nr` are written.
     ///
     /// # Concurrency
-    /// Lets the lists go after every [`PAGES_PER_HOLD`] pages.
+    /// Releases the lists after every [`PAGES_PER_HOLD`] pages.
     ///
     /// # Safety
     /// `next` initialises every entry that it is given, with pages of `class` that it owns.
@@ -173,8 +172,8 @@ impl<P: Platform> PageAllocator<P> {
         unsafe { self.free_class_to_list(class, nr, &mut next) };
     }
 
-    /// Takes back pages of one class that is not charged, if this CPU's list has room for all of them,
-    /// and tells whether it did: if not, the lists were let go again.
+    /// Frees pages of one class that is not charged, if this CPU's list has room for all of them, and
+    /// returns whether it did. If not, the lists are released.
     ///
     /// # Safety
     /// As for [`free_class`](Self::free_class).
@@ -199,8 +198,8 @@ impl<P: Platform> PageAllocator<P> {
         true
     }
 
-    /// As [`free_class`](Self::free_class), with all that may have to be done besides: once for
-    /// the batch where it is about the account, once for each page where it is about the page.
+    /// Frees as [`free_class`](Self::free_class) does, with the hooks of the slow-path flags: accounts
+    /// are uncharged once per batch, the other hooks run once per page.
     ///
     /// # Safety
     /// As for [`free_class`](Self::free_class).
@@ -241,7 +240,7 @@ impl<P: Platform> PageAllocator<P> {
         self.tell_waiters();
     }
 
-    /// Takes back pages of one class that is not charged.
+    /// Frees pages of one class that is not charged.
     ///
     /// # Safety
     /// As for [`free_class`](Self::free_class).
@@ -282,7 +281,7 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
-    /// Takes back `nr` single pages of one class past the lists, a batch at a time.
+    /// Frees `nr` single pages of one class past the lists, a batch at a time.
     ///
     /// # Safety
     /// As for [`free_class`](Self::free_class).
@@ -302,7 +301,7 @@ impl<P: Platform> PageAllocator<P> {
             unsafe { batch.fill(nr, &mut *next) };
             left -= nr;
             if self.platform().is_abandoned() {
-                // Taken out of where the caller had them, and left where they are.
+                // The pages were copied out of the caller's memory; they are not dropped there.
                 continue;
             }
             zone.free_pages(self.platform(), batch.as_slice());
@@ -323,15 +322,16 @@ impl<P: Platform> PageAllocator<P> {
         self.look_for_tracers();
     }
 
-    /// Gives all pages in one CPU's lists back, if nobody is using them.
+    /// Drains one CPU's lists to the zones, unless they are in use.
     ///
     /// # Concurrency
-    /// Lets the lists go after every [`PAGES_PER_HOLD`] pages.
+    /// Releases the lists after every [`PAGES_PER_HOLD`] pages.
     pub(crate) fn drain(&self, cpu: &PerCpu) -> usize {
         let nr_lists = cpu.nr_lists();
         let mut drained = 0;
         for index in 0..nr_lists {
-            // What the list holds now: who keeps filling it is not chased.
+            // Bounded by the pages in the list now: a thread that keeps refilling it does not prolong
+            // the drain.
             let mut left = usize::MAX;
             while left > 0 {
                 let Some(mut lists) = cpu.try_visit(self.platform()) else { return drained };

@@ -1,4 +1,4 @@
-//! The allocator: allocation, free, reclaim and views.
+//! The allocator: fast path, slow path, free path, reclaim, setup and views.
 
 #[expect(unsafe_code, reason = "the list of a pinned CPU; batches written in place")]
 pub(crate) mod allocator;

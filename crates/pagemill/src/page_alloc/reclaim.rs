@@ -1,4 +1,4 @@
-//! Getting memory back: from the per-CPU lists, from shrinkers, from others who free some.
+//! Reclaim: drains per-CPU lists, asks shrinkers, waits for other threads to free, balances zones.
 
 use core::fmt;
 
@@ -27,9 +27,9 @@ impl fmt::Display for TooManyShrinkers {
 
 impl core::error::Error for TooManyShrinkers {}
 
-/// A registered shrinker; dropping this removes it, once nobody is asking it any more.
+/// A registered shrinker; dropping this waits for calls of the shrinker to end and then removes it.
 ///
-/// So a shrinker that drops its own registration while it is being asked waits for itself, for ever.
+/// A shrinker that drops its own guard while it is being asked deadlocks.
 #[must_use = "dropping this removes the shrinker at once"]
 pub struct ShrinkerGuard<'a, P: Platform> {
     allocator: &'a PageAllocator<P>,
@@ -49,7 +49,7 @@ impl<P: Platform> Drop for ShrinkerGuard<'_, P> {
 }
 
 impl<P: Platform> PageAllocator<P> {
-    /// Registers a cache that can give pages back when memory is short.
+    /// Registers a cache that can free pages when memory is short.
     ///
     /// The cache lives as long as the program: a static, or what `Box::leak` returns.
     ///
@@ -63,12 +63,13 @@ impl<P: Platform> PageAllocator<P> {
         Ok(ShrinkerGuard { allocator: self, place })
     }
 
-    /// Reclaims until every request finds a zone above its high watermark on each node, or for as
-    /// long as that comes nearer, and returns the number of pages that shrinkers freed: the work
-    /// of background reclaim.
+    /// Does the work of background reclaim, and returns the number of pages that shrinkers freed.
     ///
-    /// [`Platform::wake_reclaim`] says when it is due, [`needs_balance`](Self::needs_balance)
-    /// whether it still is.
+    /// Reclaims until every request finds a zone above its high watermark on each node, or until a
+    /// round makes no progress.
+    ///
+    /// [`Platform::wake_reclaim`] asks for it; [`needs_balance`](Self::needs_balance) returns whether
+    /// it is still needed.
     ///
     /// # Source
     /// `linux-6.12` `mm/vmscan.c` `balance_pgdat`, `pgdat_balanced`
@@ -89,7 +90,7 @@ impl<P: Platform> PageAllocator<P> {
                 let gfp = Gfp::KERNEL | up_to(kind);
                 freed += self.reclaim(wanted, gfp, NodeMask::of(&[node]), Whom::Due);
                 let after = missing();
-                // What the shrinkers freed, if anything, was of no use here.
+                // No progress: the pages that the shrinkers freed, if any, did not help.
                 if after >= before {
                     break;
                 }
@@ -100,24 +101,24 @@ impl<P: Platform> PageAllocator<P> {
         freed
     }
 
-    /// Tells whether some request finds every zone that it admits on a node at its low watermark,
-    /// so that background reclaim is due.
+    /// Returns whether some request would find every zone that it may use on a node at its low
+    /// watermark, so that background reclaim is due.
     pub fn needs_balance(&self) -> bool {
         node_kinds().any(|(node, kind)| self.missing(node, kind, |marks| marks.low) > 0)
     }
 
-    /// Returns how many waits for memory succeeded without a wake-up, because the waiter looked
-    /// again by itself after [`Platform::wait`] returned.
+    /// Returns how many waits for memory succeeded without a wake-up, because the waiter checked again
+    /// after [`Platform::wait`] returned.
     ///
-    /// A wake-up can be missed where a page is freed at the moment at which a wait begins; a number
-    /// that keeps growing means that wake-ups are lost. Waits for a [`Mempool`](crate::Mempool) are
+    /// A wake-up can be missed if a page is freed just as a wait begins. A number that keeps growing
+    /// means that wake-ups are lost. Waits for a [`Mempool`](crate::Mempool) are
     /// counted by [`Mempool::nr_polled_waits`](crate::Mempool::nr_polled_waits).
     pub fn nr_polled_waits(&self) -> u32 {
         self.queue.nr_polled()
     }
 
-    /// Returns how many pages the best zone of `node` lacks to be above `mark` for requests that
-    /// may use zones up to `kind`; zero if there is no zone.
+    /// Returns how many pages the zone of `node` nearest to `mark` lacks to be above it, for requests
+    /// that may use zones up to `kind`; zero if the node has no such zone.
     fn missing(&self, node: NodeId, kind: ZoneKind, mark: impl Fn(&Watermarks) -> u64) -> u64 {
         let zones = self.zones().iter();
         let zones = zones.filter(|zone| zone.facts.node == node && zone.facts.kind <= kind);
@@ -128,7 +129,7 @@ impl<P: Platform> PageAllocator<P> {
         missing.min().unwrap_or(0)
     }
 
-    /// Asks for background reclaim, if the request lets that be done for it.
+    /// Asks the platform for background reclaim, if the request allows it.
     pub(crate) fn wake_reclaim(&self, order: Order, gfp: Gfp) {
         if gfp.contains(Gfp::KSWAPD_RECLAIM) {
             self.platform().wake_reclaim();
@@ -136,7 +137,7 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
-    /// As [`reclaim`](Self::reclaim), by a request for a block for itself.
+    /// Runs [`reclaim`](Self::reclaim) for a request for one block.
     pub(crate) fn reclaim_directly(
         &self,
         order: Order,
@@ -150,12 +151,13 @@ impl<P: Platform> PageAllocator<P> {
         nr_reclaimed
     }
 
-    /// Asks the shrinkers for `nr` pages and empties the per-CPU lists into the zones; returns the
-    /// number of pages that shrinkers freed, for this thread or another, and that help.
+    /// Asks the shrinkers for `nr` pages, and empties the per-CPU lists into the zones. Returns the
+    /// number of helpful pages that shrinkers freed, for this thread or another.
     ///
-    /// What was in lists is no progress: others fill them as fast as they are emptied.
+    /// Pages drained from lists do not count as progress: other threads refill the lists as fast as
+    /// they are drained.
     pub(crate) fn reclaim(&self, nr: usize, gfp: Gfp, nodes: NodeMask, whom: Whom) -> u64 {
-        // Who frees memory soon does not come back to the shrinkers from within one.
+        // A `MEMALLOC` request frees memory itself, and may come from within a shrinker.
         let freed = if gfp.contains(Gfp::MEMALLOC) {
             0
         } else {
@@ -163,15 +165,16 @@ impl<P: Platform> PageAllocator<P> {
             let control = ShrinkControl { gfp, nodes };
             self.shrinkers.shrink(nr, control, whom, self.platform(), &mut meter)
         };
-        // What the shrinkers freed is among what is drained.
+        // Drains after the shrinkers, so that the pages that they freed are drained too.
         self.drain_all_pages();
         freed
     }
 
-    /// Makes `attempt` whenever there may be more memory, until it succeeds or `stop` says so; where
-    /// nodes are claimed, as [`WaitQueue::in_turn`](crate::wait::queue::WaitQueue::in_turn) says.
+    /// Calls `attempt` each time memory may have been freed, until it succeeds or `stop` returns true.
+    /// Requests that claim nodes take turns, as
+    /// [`WaitQueue::in_turn`](crate::wait::queue::WaitQueue::in_turn) documents.
     ///
-    /// `is_served` tells from the success whether the wait brought what it was for.
+    /// `is_served` returns whether a success is what the wait was for.
     pub(crate) fn in_turn<T>(
         &self,
         claims: NodeMask,
@@ -181,7 +184,7 @@ impl<P: Platform> PageAllocator<P> {
     ) -> Result<T, Shortage> {
         self.platform().trace(Event::WaitBegin);
         let result = self.queue.in_turn(self.platform(), claims, stop, || {
-            // Set again each time: the first to free clears it, and the others need not tell.
+            // Set again before each wait: the first thread that frees clears the flag.
             self.slow_path_flags.set(WAITERS, true);
             attempt()
         });
@@ -190,23 +193,23 @@ impl<P: Platform> PageAllocator<P> {
     }
 }
 
-/// Counts pages that come free while a shrinker is asked.
+/// Counts the pages that are freed while a shrinker runs.
 struct FreedPages<'a, P: Platform> {
     allocator: &'a PageAllocator<P>,
     of: Option<Freed>,
 }
 
-/// What was counted at the beginning.
+/// The counters at the start.
 struct Freed {
     control: ShrinkControl,
     level: Level,
 }
 
-/// The counters of zones that help a request.
+/// Counters of the zones that help a request.
 struct Level {
-    /// Pages that were freed to per-CPU lists.
+    /// Pages freed to per-CPU lists.
     to_lists: u64,
-    /// Pages that any thread freed past all lists.
+    /// Pages freed by any thread past the per-CPU lists.
     past_lists: u64,
     nr_free: u64,
 }
@@ -230,10 +233,10 @@ impl<P: Platform> FreedPages<'_, P> {
     }
 }
 
-/// Counts on all CPUs, because a shrinker may have its pages freed by other threads. So pages that other
-/// threads free at the same time count as the shrinker's, and so do pages that it has just allocated
-/// itself: a caller that retries while the number is above zero must bound its retries. Pages freed past
-/// the lists count only as far as the zones have more free pages than before.
+/// Counts on all CPUs, because other threads may free a shrinker's pages. So it also counts pages that
+/// unrelated threads free at the same time, and pages that the shrinker has just allocated itself: a
+/// caller that retries while the number is above zero must bound its retries. Pages freed past the
+/// lists count only as far as the zones have more free pages than before.
 impl<P: Platform> Meter for FreedPages<'_, P> {
     fn start(&mut self, control: ShrinkControl) {
         self.of = Some(Freed { control, level: self.level(control) });
@@ -248,12 +251,12 @@ impl<P: Platform> Meter for FreedPages<'_, P> {
     }
 }
 
-/// Yields each node with each kind of zone, lowest first.
+/// Yields each pair of a node and a kind of zone, lowest first.
 fn node_kinds() -> impl Iterator<Item = (NodeId, ZoneKind)> {
     NodeMask::ALL.iter().flat_map(|node| ZoneKind::ALL.map(|kind| (node, kind)))
 }
 
-/// Returns the flags of a request whose highest zone is of `kind`.
+/// Returns the flags of a request whose highest zone is `kind`.
 fn up_to(kind: ZoneKind) -> Gfp {
     match kind {
         ZoneKind::Dma => Gfp::DMA,

@@ -1,7 +1,8 @@
-//! Turning a configuration and a piece of memory into the tables of an allocator.
+//! Setup: builds the allocator's tables in the metadata memory, and chooses each zone's number of
+//! shards.
 //!
-//! The same walk is made twice: once to count bytes, once to lay the tables out. The two cannot
-//! disagree, because they are one piece of code.
+//! One piece of code walks the configuration twice: once to count bytes, once to lay the tables out. So
+//! the two cannot disagree.
 
 use core::alloc::Layout;
 use core::mem::MaybeUninit;
@@ -31,7 +32,7 @@ use crate::zone::watermark::{MarkPolicy, Watermarks, default_min_free_pages, low
 use crate::zone::zone::{ShardHint, Zone, ZoneFacts};
 use crate::zone::zonelist::{ZoneList, zone_order};
 
-/// The tables of an allocator, in memory that it was given for good.
+/// The tables of an allocator, in memory that it owns for its lifetime.
 #[derive(Debug)]
 pub(crate) struct Tables {
     pub(crate) frames: FrameTables,
@@ -56,7 +57,7 @@ pub(crate) fn metadata_layout(config: &Config<'_>) -> Result<Layout, ConfigError
         .expect("2^32 frames need less than 2^63 bytes"))
 }
 
-/// Lays out and fills the tables; `is_shared` says that there are more CPUs than lists for them.
+/// Lays out and fills the tables; `is_shared` means that there are more CPUs than lists.
 ///
 /// # Safety
 /// `metadata` points to initialised memory that is valid for reads and writes and used by nobody
@@ -83,7 +84,7 @@ pub(crate) unsafe fn build(
     Ok(carve(config, &counts, &mut carver).expect("the carver has memory").fill(config, is_shared))
 }
 
-/// How many of each thing a configuration makes.
+/// Number of entries that a configuration needs in each table.
 struct Counts {
     zones: usize,
     shards: usize,
@@ -92,7 +93,7 @@ struct Counts {
     frames: usize,
     nodes: usize,
     cpus: usize,
-    /// Pages that all lists of one CPU can hold together.
+    /// Capacity of all lists of one CPU together, in pages.
     pcp_pages: usize,
 }
 
@@ -155,7 +156,7 @@ impl ZoneCounts {
     }
 }
 
-/// Yields the name of every zone that there could be, in the order of their numbers.
+/// Yields the name of every possible zone, in the order of their numbers.
 fn zone_names(nr_nodes: usize) -> impl Iterator<Item = (NodeId, ZoneKind)> {
     (0..nr_nodes).flat_map(|node| {
         let node = node_id(node);
@@ -167,22 +168,22 @@ fn node_id(node: usize) -> NodeId {
     NodeId::new(u8::try_from(node).expect("checked to be below MAX_NR_NODES"))
 }
 
-/// Returns into how many shards a zone of `nr_blocks` pageblocks is divided.
+/// Returns the number of shards of a zone of `nr_blocks` pageblocks.
 fn nr_shards(config: &Config<'_>, node: NodeId, nr_blocks: usize) -> usize {
     let wanted = config.nr_zone_shards.unwrap_or_else(|| {
         let of_node = (0..config.nr_cpus).filter(|&cpu| config.cpu_node(cpu as usize) == node);
         let nr_cpus = match of_node.count() {
-            // Memory without CPUs is used by all.
+            // Memory of a node without CPUs is used by all CPUs.
             0 => config.nr_cpus as usize,
             nr_cpus => nr_cpus,
         };
-        // Each has 64 MiB at least.
+        // Each shard has at least 64 MiB.
         let room = (nr_blocks / 32).max(1);
         u32::try_from(nr_cpus.next_power_of_two().min(previous_power_of_two(room)))
             .unwrap_or(Config::NR_ZONE_SHARDS_MAX)
             .min(Config::NR_ZONE_SHARDS_MAX)
     });
-    // A pair of pageblocks is the least that a shard can be, and none is empty.
+    // A shard is at least one pair of pageblocks, and none is empty.
     let mut nr_shards = (wanted as usize).min(previous_power_of_two((nr_blocks / 2).max(1)));
     while nr_shards > 1 && (nr_shards - 1) * nr_blocks.div_ceil(nr_shards) >= nr_blocks {
         nr_shards /= 2;
@@ -190,7 +191,7 @@ fn nr_shards(config: &Config<'_>, node: NodeId, nr_blocks: usize) -> usize {
     nr_shards
 }
 
-/// Returns the number of a CPU among those of its node.
+/// Returns a CPU's index among the CPUs of its node.
 fn home(config: &Config<'_>, cpu: usize) -> ShardHint {
     let node = config.cpu_node(cpu);
     ShardHint((0..cpu).map(|other| u32::from(config.cpu_node(other) == node)).sum())
@@ -207,13 +208,13 @@ fn pcp_high(config: &Config<'_>, nr_frames: u64) -> usize {
     config.pcp_high.unwrap_or(default) as usize
 }
 
-/// Returns how many entries a list takes up that holds `high` pages: so many that the next one begins
-/// with a cache line, too, and copies of batches cross no more lines than they must.
+/// Returns the number of entries allotted to a list of `high` pages: rounded so that the next list,
+/// too, begins on a cache line, and copies of batches touch as few lines as possible.
 const fn pcp_room(high: usize) -> usize {
     high.next_multiple_of(64 / size_of::<RawPage>())
 }
 
-/// The tables before they hold anything.
+/// The tables before they are filled.
 struct Raw {
     zones: &'static mut [MaybeUninit<Zone>],
     shards: &'static mut [MaybeUninit<Shard>],
@@ -244,7 +245,7 @@ fn carve(config: &Config<'_>, counts: &Counts, carver: &mut MetadataCarver) -> O
     let cpus = carver.take(counts.cpus);
     let zone_events = carver.take(counts.cpus * counts.zones);
     let slots = carver.take(nr_lists);
-    // Behind what is aligned to cache lines: see `pcp_room`.
+    // Placed behind the cache-line-aligned tables: see `pcp_room`.
     let pages = carver.take(counts.cpus * counts.pcp_pages);
     let zonelists = carver.take(counts.nodes * NR_ZONE_KINDS);
     let zone_indexes = carver.take(counts.nodes * zone_order_len(config, counts));
@@ -359,7 +360,7 @@ fn fill_zones(
         let mut first_block = 0;
         let spans = write_all(spans.next(counts.spans), |_| {
             let pfns = memory.next().expect("as many spans as were counted");
-            // A span that begins in the last span's pageblock shares its books.
+            // A span that begins in the previous span's pageblock shares its metadata.
             let base = block_base(pfns.start);
             first_block -= u32::from(base < next_base);
             let span = Span { start: pfns.start, end: pfns.end, first_block, first_frame };
@@ -372,7 +373,7 @@ fn fill_zones(
         let spans = Spans::new(spans);
         let shard_nr_blocks = narrow(counts.blocks.div_ceil(counts.shards) as u64);
         let number = u16::try_from(index).expect("checked to be below MAX_NR_ZONES");
-        // Pairs of pageblocks stay together.
+        // Keeps pairs of pageblocks together.
         let first_block = |shard: usize| {
             let block = narrow(shard as u64) * shard_nr_blocks;
             let first = spans.first_in(block).and_then(|pfn| Some((spans.find(pfn)?, pfn)));
@@ -405,7 +406,7 @@ fn fill_zones(
     zones
 }
 
-/// Returns what the zones' watermarks are derived from.
+/// Returns the inputs of the zones' watermarks.
 pub(crate) fn mark_policy(config: &Config<'_>) -> MarkPolicy {
     MarkPolicy {
         min_free: config.min_free_bytes.map(|bytes| bytes >> PAGE_SHIFT),
@@ -414,10 +415,10 @@ pub(crate) fn mark_policy(config: &Config<'_>) -> MarkPolicy {
     }
 }
 
-/// Divides the reserve among the zones by size, and tells whether a watermark is new; the caller is the
-/// only one that does.
+/// Divides the reserve among the zones by size, and returns whether a watermark changed; the caller
+/// must be the only writer.
 ///
-/// Zone Movable lends none of its own to the kernel, but keeps a share like the others, since its
+/// Zone Movable lends none of its pages to the kernel, but keeps a share like the others, since its
 /// pages are freed and taken in the same way.
 pub(crate) fn set_watermarks(policy: &MarkPolicy, zones: &[Zone]) -> bool {
     let total: u64 = zones.iter().map(|zone| zone.managed.get()).sum();
@@ -476,7 +477,7 @@ fn write_all<T>(
     unsafe { table.assume_init_mut() }
 }
 
-/// A table that is given away piece by piece.
+/// A table that is handed out in pieces.
 struct TableCarver<T: 'static>(&'static mut [MaybeUninit<T>]);
 
 impl<T> TableCarver<T> {
@@ -487,9 +488,9 @@ impl<T> TableCarver<T> {
     }
 }
 
-/// Gives out the metadata memory in order, or only counts it.
+/// Hands out the metadata memory in order, or only counts it.
 ///
-/// `carved-once`: the bytes below `used` have been given away; the others have not.
+/// `carved-once`: the bytes below `used` have been handed out; the others have not.
 struct MetadataCarver {
     memory: Option<NonNull<u8>>,
     used: usize,

@@ -1,4 +1,5 @@
-//! Those who hold pages that they could give back: caches register here.
+//! Shrinkers: the trait by which caches return pages under memory pressure, and the registry that asks
+//! them.
 
 use crate::base::gfp::{Gfp, NR_ZONE_KINDS};
 use crate::base::policy::NodeMask;
@@ -6,84 +7,82 @@ use crate::base::sync::{AtomicU32, Counter, Lock, LockGuard, Ordering};
 use crate::platform::platform::Platform;
 use crate::platform::trace::Event;
 
-/// What a shrinker is asked for.
+/// A call's request to a shrinker.
 ///
 /// # Source
-/// `linux-6.12` `include/linux/shrinker.h` `struct shrink_control`. Differs: several nodes may do.
+/// `linux-6.12` `include/linux/shrinker.h` `struct shrink_control`. Differs: several nodes are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShrinkControl {
-    /// What the requester cannot have done for it: without [`Gfp::IO`] or [`Gfp::FS`] the shrinker
-    /// keeps away from devices or file systems. Only pages of zones up to its
-    /// [`highest_zone`](Gfp::highest_zone) help.
+    /// What the shrinker must not use: without [`Gfp::IO`] or [`Gfp::FS`] it keeps away from devices or
+    /// file systems. Only pages of zones up to its [`highest_zone`](Gfp::highest_zone) help.
     pub gfp: Gfp,
     /// Only pages on these nodes help.
     pub nodes: NodeMask,
 }
 
-/// A cache of pages that can be made smaller on demand.
+/// A cache of pages that can shrink on demand.
 ///
 /// # Concurrency
-/// One shrinker is asked at a time, by a thread that needs memory: background reclaim, or a thread in the
-/// middle of an allocation, which then takes as long as the shrinker does. The others wait for the
-/// end of that for a while. So the calls must not wait for a lock that is held across allocations
-/// with [`Gfp::DIRECT_RECLAIM`], nor for a thread that makes any.
+/// One shrinker is asked at a time, by a thread that needs memory: background reclaim, or a thread
+/// inside an allocation, which takes as long as the shrinker does. Other threads wait a while for that
+/// call to end. So the methods must not wait for a lock that is held across allocations with
+/// [`Gfp::DIRECT_RECLAIM`], nor for a thread that makes any.
 ///
-/// They may allocate themselves, which asks no shrinker. Where the platform has
-/// [`enter_reclaim`](Platform::enter_reclaim), such an allocation may use all reserves; elsewhere
-/// it tries for a while and fails. With [`Gfp::NOFAIL`] it would wait for ever once the reserves
-/// are used up: the pages that it waits for are those that it is to free.
+/// A shrinker may allocate; such an allocation asks no shrinker. Where the platform has
+/// [`enter_reclaim`](Platform::enter_reclaim), it may use all reserves; elsewhere it tries for a while
+/// and fails. With [`Gfp::NOFAIL`] it would wait forever once the reserves are used up, since it waits
+/// for the pages that it is to free itself.
 ///
 /// # Source
 /// `linux-6.12` `include/linux/shrinker.h`
 pub trait Shrinker: Sync {
-    /// Returns how many pages could be given back, roughly; zero to be passed over.
+    /// Returns the approximate number of pages that the cache could free; zero to be skipped.
     fn count(&self, control: ShrinkControl) -> usize;
 
     /// Frees up to `nr` pages and returns how many it freed.
     ///
-    /// The allocator counts for itself how many pages of the nodes and zones that `control` names
-    /// came free during the call; the smaller number is the progress. A shrinker that reports pages
-    /// of which none helped, or panics, is passed over the next times that it would be asked for the
-    /// same nodes and zones: 4 times, then 16, then 64 each time. Before a request fails, those that
-    /// were passed over are asked once more, for no more pages than the request needs; those that
-    /// panicked are not.
+    /// The allocator itself counts how many pages of the nodes and zones in `control` were freed during
+    /// the call. The smaller of the two numbers is the progress. A shrinker that panics, or reports
+    /// pages of which none helped, is skipped the next times that it would be asked for the same nodes
+    /// and zones: 4 times, then 16, then 64 each time. Before a request fails, skipped shrinkers are
+    /// asked once more, for no more pages than the request needs; shrinkers that panicked are not.
     fn scan(&self, nr: usize, control: ShrinkControl) -> usize;
 }
 
-/// Number of shrinkers that can be registered at a time.
+/// Maximum number of registered shrinkers.
 pub const MAX_NR_SHRINKERS: usize = 16;
 
 /// The registered shrinkers.
 pub(crate) struct Shrinkers {
-    /// Each guards its shrinker while that is being asked, so removal waits for it to end.
+    /// Each lock is held while its shrinker is asked, so removal waits for that call to end.
     slots: [Lock<Slot>; MAX_NR_SHRINKERS],
-    /// Held by the one who is asking them. So a shrinker that allocates does not come back to any
-    /// of them, however deep it is in, and no two callers ask for the same pages.
+    /// Held by the thread that asks the shrinkers. So a shrinker that allocates never re-enters one, at
+    /// any depth, and no two threads ask for the same pages.
     turn: Lock<()>,
-    /// How many wait for the end of a turn.
+    /// Number of threads that wait for the end of a turn.
     nr_waiting: AtomicU32,
-    /// Pages freed so far that helped; written by the thread that has the turn.
+    /// Total of freed pages that helped; written by the thread that has the turn.
     nr_freed: Counter,
 }
 
-/// The place of a shrinker.
+/// One registered shrinker.
 #[derive(Default)]
 struct Slot {
     shrinker: Option<&'static dyn Shrinker>,
-    /// By the highest kind of zone that helps.
+    /// Indexed by the highest kind of zone that helps.
     misses: [Misses; NR_ZONE_KINDS],
 }
 
-/// How often in a row a shrinker freed no page that helped.
+/// How many times in a row a shrinker freed no page that helped.
 #[derive(Clone, Copy)]
 struct Misses {
-    /// For pages of these nodes.
+    /// The nodes that the pages were asked for.
     nodes: NodeMask,
     times: u32,
-    /// How many more times it is passed over.
+    /// Number of times that it is still skipped.
     skips: u32,
-    /// Whether it panicked the last time.
+    /// Whether its last call panicked.
     has_panicked: bool,
 }
 
@@ -94,10 +93,10 @@ impl Default for Misses {
 }
 
 impl Misses {
-    /// How often it is passed over at most.
+    /// Maximum number of skips in a row.
     const MAX_SKIPS: u32 = 64;
 
-    /// Tells whether the shrinker is passed over this time.
+    /// Returns whether the shrinker is skipped this time.
     fn skip(&mut self, nodes: NodeMask, whom: Whom) -> bool {
         let is_due = self.skips == 0 || nodes.and(self.nodes) != nodes;
         match whom {
@@ -109,7 +108,7 @@ impl Misses {
         }
     }
 
-    /// Returns the entry to keep while the shrinker is asked: it stays if the shrinker panics.
+    /// Returns the entry to store before the shrinker is asked: it stays if the shrinker panics.
     fn and(self, nodes: NodeMask) -> Self {
         let times = self.times.saturating_add(1);
         let skips = 4_u32.saturating_pow(times).min(Self::MAX_SKIPS);
@@ -118,25 +117,25 @@ impl Misses {
     }
 }
 
-/// Which shrinkers are asked.
+/// Which shrinkers a call asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Whom {
-    /// Those that are not passed over.
+    /// Those that are not being skipped.
     Due,
-    /// The others, before a request fails.
+    /// Those that are being skipped, before a request fails.
     PassedOver,
 }
 
-/// Counts pages that come free while shrinkers are asked.
+/// Counts pages that are freed while shrinkers run.
 pub(crate) trait Meter {
-    /// Begins to count those that help a request.
+    /// Starts to count the pages that help a request.
     fn start(&mut self, control: ShrinkControl);
 
-    /// Returns how many came free since `start`, including those that other threads freed.
+    /// Returns how many were freed since `start`, by any thread.
     fn nr_freed(&self) -> u64;
 }
 
-/// The right to ask; its end wakes those who wait for it, also where a shrinker panics.
+/// The right to ask the shrinkers; dropping it wakes the threads that wait for it, also after a panic.
 struct Turn<'a, P: Platform> {
     shrinkers: &'a Shrinkers,
     platform: &'a P,
@@ -148,7 +147,7 @@ impl<P: Platform> Drop for Turn<'_, P> {
     fn drop(&mut self) {
         self.platform.leave_reclaim();
         drop(self.guard.take());
-        // Relaxed: who begins to wait just now looks again after a while.
+        // Relaxed: a thread that begins to wait just now checks again after a while.
         if self.shrinkers.nr_waiting.load(Ordering::Relaxed) != 0 {
             self.platform.wake();
         }
@@ -165,7 +164,7 @@ impl Shrinkers {
         }
     }
 
-    /// Registers a shrinker and returns its place; `None` if all are taken.
+    /// Registers a shrinker and returns its slot; `None` if all are taken.
     pub(crate) fn add(&self, shrinker: &'static dyn Shrinker) -> Option<usize> {
         self.slots.iter().position(|slot| match slot.try_lock() {
             Some(mut slot) if slot.shrinker.is_none() => {
@@ -176,19 +175,20 @@ impl Shrinkers {
         })
     }
 
-    /// Removes the shrinker at `place`, waiting until nobody is asking it.
+    /// Removes the shrinker in slot `place`, after any call of it has ended.
     pub(crate) fn remove(&self, place: usize, platform: &impl Platform) {
         *self.slots[place].lock(|spins| platform.relax(spins)) = Slot::default();
     }
 
-    /// Tells whether asking may bring something: one is registered, or they are being asked now.
+    /// Returns whether asking may free something: a shrinker is registered, or the shrinkers are being
+    /// asked now.
     pub(crate) fn any(&self) -> bool {
         let is_registered =
             |slot: &Lock<Slot>| slot.try_lock().is_none_or(|slot| slot.shrinker.is_some());
         self.turn.is_taken() || self.slots.iter().any(is_registered)
     }
 
-    /// Tells whether a shrinker is passed over where such pages are asked for.
+    /// Returns whether a shrinker is skipped for such pages.
     pub(crate) fn passes_over(&self, control: ShrinkControl) -> bool {
         let kind = control.gfp.highest_zone().index();
         self.slots.iter().any(|slot| {
@@ -199,11 +199,11 @@ impl Shrinkers {
     }
 
     /// Asks each shrinker in turn for its share of `nr` pages, at least [`BATCH`] where it is due, and
-    /// returns how many came free. If another thread is asking them already, waits a while for the end
-    /// of that.
+    /// returns the number of freed pages. If another thread is asking the shrinkers, waits a while for
+    /// it to finish instead.
     ///
-    /// The other thread may ask for pages of other nodes or zones, so its progress counts only as far as
-    /// `meter` finds that pages came free which help this request.
+    /// The other thread may ask for pages of other nodes or zones. So its progress counts only as far
+    /// as `meter` finds freed pages that help this request.
     pub(crate) fn shrink(
         &self,
         nr: usize,
@@ -220,7 +220,7 @@ impl Shrinkers {
             drop(turn);
         } else {
             meter.start(control);
-            // Relaxed: a hint for whose turn it is; nobody waits for it longer than a while.
+            // Relaxed: a hint for the thread that has the turn; waits are short and end by themselves.
             self.nr_waiting.fetch_add(1, Ordering::Relaxed);
             platform.wait(&|| self.turn.is_taken());
             self.nr_waiting.fetch_sub(1, Ordering::Relaxed);
@@ -265,7 +265,7 @@ impl Shrinkers {
                 self.nr_freed.add(helped);
                 freed += helped;
                 match (nr_freed, helped) {
-                    // It has nothing just now, and says so.
+                    // The shrinker reported that it has nothing now: no miss.
                     (0, _) => slot.misses[kind] = misses,
                     (_, 0) => slot.misses[kind].has_panicked = false,
                     _ => {
@@ -279,13 +279,13 @@ impl Shrinkers {
     }
 }
 
-/// Pages that a shrinker is asked for at a time: no more are lost if they turn out not to help.
+/// Pages that a shrinker is asked for at a time, which bounds how many are freed in vain.
 ///
 /// # Source
 /// `linux-6.12` `mm/shrinker.c` `SHRINK_BATCH`
 const SCAN_AT_ONCE: u64 = 128;
 
-/// Pages that a shrinker is asked for at least.
+/// The fewest pages that a shrinker is asked for.
 ///
 /// # Source
 /// `linux-6.12` `include/linux/swap.h` `SWAP_CLUSTER_MAX`

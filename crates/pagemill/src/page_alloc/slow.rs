@@ -1,4 +1,5 @@
-//! Allocation with everything that a request may request for: reserves, reclaim, accounts, faults.
+//! Slow path: the retry loop of reclaim and waiting, and the hooks for poisoning, owners, charges,
+//! tracing.
 
 use core::panic::Location;
 
@@ -15,19 +16,19 @@ use crate::platform::platform::Platform;
 use crate::platform::trace::Event;
 use crate::zone::watermark::Mark;
 
-/// A request for one block, in full.
+/// A request for one block, with all its options.
 #[derive(Clone, Copy)]
 pub(crate) struct BlockRequest<'a> {
     pub(crate) gfp: Gfp,
     pub(crate) node: Option<NodeId>,
     pub(crate) nodes: NodeMask,
     pub(crate) order: Order,
-    /// Ends the request's efforts when it returns true.
+    /// Stops the request when it returns true.
     pub(crate) stop: Option<&'a dyn Fn() -> bool>,
     pub(crate) site: Site,
 }
 
-/// Orders above this are not tried for again and again.
+/// Requests of a higher order are not retried indefinitely.
 ///
 /// # Source
 /// `linux-6.12` `include/linux/mmzone.h` `PAGE_ALLOC_COSTLY_ORDER`
@@ -36,15 +37,15 @@ pub(crate) const COSTLY_ORDER: Order = match Order::new(3) {
     Err(_) => unreachable!(),
 };
 
-/// Rounds of reclaim without any page freed by shrinkers before a request is given up; for blocks,
-/// rounds in all, since pages that were freed need not lie together.
+/// Rounds of reclaim in which shrinkers freed nothing, after which a request fails. For orders above
+/// zero, the number of all rounds, since freed pages need not be adjacent.
 ///
 /// # Source
 /// `linux-6.12` `mm/internal.h` `MAX_RECLAIM_RETRIES`
 const MAX_RECLAIM_RETRIES: u32 = 16;
 
-/// Rounds of reclaim in all before a request is given up. Pages that were freed may be pages that a
-/// shrinker had just allocated, or others may take them each time.
+/// Total rounds of reclaim after which a request fails. Needed because the pages freed in a round may
+/// be pages that a shrinker had just allocated, or other threads may take them each time.
 const MAX_ROUNDS: u32 = 16 * MAX_RECLAIM_RETRIES;
 
 impl BlockRequest<'_> {
@@ -63,7 +64,7 @@ impl BlockRequest<'_> {
 }
 
 impl<P: Platform> PageAllocator<P> {
-    /// Allocates one block with all the effort that the request allows.
+    /// Allocates one block, with all the effort that the request allows.
     ///
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `__alloc_frozen_pages_noprof`
@@ -84,13 +85,13 @@ impl<P: Platform> PageAllocator<P> {
         Ok(page)
     }
 
-    /// Refuses requests of an allocator that must not be used.
+    /// Refuses requests to an allocator that must not be used.
     #[inline]
     pub(crate) fn check_usable(&self) -> Result<(), Shortage> {
         if self.platform().is_abandoned() { Err(Shortage::Abandoned) } else { Ok(()) }
     }
 
-    /// Tells whether fault injection lets a request fail.
+    /// Returns whether fault injection makes a request fail.
     #[inline]
     pub(crate) fn is_faulted(&self, gfp: Gfp, order: Order) -> bool {
         let is_faulted = self.slow_path_flags.has(FAULTS) && self.faults.should_fail(gfp, order);
@@ -100,7 +101,7 @@ impl<P: Platform> PageAllocator<P> {
         is_faulted
     }
 
-    /// Charges the payer, as [`Payer::charge`] does, and traces a charge that a limit cut short.
+    /// Charges the payer as [`Payer::charge`] does, and traces a charge that a limit cut short.
     pub(crate) fn charge(&self, payer: &mut Payer, nr: u64, min: u64, gfp: Gfp) -> u64 {
         if payer.account().is_none() {
             return payer.charge(nr, min, gfp, |_| {});
@@ -117,8 +118,8 @@ impl<P: Platform> PageAllocator<P> {
         charged
     }
 
-    /// Returns who pays for a request: the account that it names, or that its flags and the platform say;
-    /// `None` if that account is closed and the request may fail for it.
+    /// Returns the account that pays for a request: the one that it names, or the platform's current
+    /// one if its flags say so. Returns `None` if that account is closed and the request may fail.
     pub(crate) fn payer(&self, account: Option<AccountId>, gfp: Gfp) -> Option<Payer> {
         let current = || self.platform().current_account();
         let id = account.or_else(|| if gfp.contains(Gfp::ACCOUNT) { current() } else { None });
@@ -131,7 +132,7 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
-    /// Makes a block that was just taken what its request asked for.
+    /// Prepares a new block for its owner: checks the poison, records the owner, zeroes and traces.
     #[inline]
     pub(crate) fn finish(
         &self,
@@ -158,23 +159,24 @@ impl<P: Platform> PageAllocator<P> {
         if self.slow_path_flags.has(TRACE) {
             let (pfn, order, migratetype) = (page.pfn(), page.order(), gfp.migratetype());
             self.platform().trace(Event::PageAlloc { pfn, order, gfp, migratetype });
-            // The tracer may be gone.
+            // The tracer may have detached.
             self.look_for_tracers();
         }
         page.charged_to(account)
     }
 
-    /// Notes that a page came to `site` past all allocation, if nobody is noted to hold it.
+    /// Records `site` as the owner of a page that was put on a per-CPU list and taken without an
+    /// allocation call, unless an owner is recorded.
     pub(crate) fn adopt(&self, page: RawPage, site: Site) {
         if self.slow_path_flags.has(OWNERS) && self.owners().holder(self.frame_of(page)).is_none() {
             self.owners().hold(self.frame_of(page), site);
         }
     }
 
-    /// Notes that a block is being given back.
+    /// Runs the hooks of a block that is being freed: owner, poison, trace.
     ///
     /// # Panics
-    /// If owners are noted and nobody held one of the frames.
+    /// If owners are recorded and one of the frames has none.
     pub(crate) fn note_freed(&self, page: RawPage) {
         let nr_pages = page.order().nr_pages();
         if self.slow_path_flags.has(TRACE) {
@@ -195,7 +197,7 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
-    /// Takes a block: above low first, then as far as the request may go.
+    /// Takes a block: first above the low watermark, then as far below as the request may go.
     pub(crate) fn take_block(&self, request: &BlockRequest<'_>) -> Result<RawPage, Shortage> {
         let pinned = self.pin();
         let context = self.context(&pinned, request.gfp, request.node).on(request.nodes);
@@ -206,7 +208,7 @@ impl<P: Platform> PageAllocator<P> {
         self.take_block_slowly(request)
     }
 
-    /// Takes a block that a zone has above its low watermark, or a page that this CPU's lists hold.
+    /// Takes a block from a zone above its low watermark, or a page from this CPU's lists.
     ///
     /// Below the low watermark, a page in a list still serves any request: taking it does not change the
     /// number of free pages of the zone.
@@ -222,7 +224,8 @@ impl<P: Platform> PageAllocator<P> {
         .ok_or(Shortage::Memory)
     }
 
-    /// Goes below the low watermark, reclaims, and waits, as far as the request may.
+    /// Takes a block from below the low watermark, after reclaim, or after waiting, as the request
+    /// allows.
     ///
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `__alloc_pages_slowpath`. Differs: there is no compaction and
@@ -245,8 +248,8 @@ impl<P: Platform> PageAllocator<P> {
             if request.is_stopped() {
                 return Err(Shortage::Stopped);
             }
-            // Not from this CPU's lists first: a handler may have taken those pages from the reserve, which
-            // lacks them. Reclaim returns them to the zone, as in Linux.
+            // This CPU's lists come last: an interrupt handler may have taken those pages from the
+            // reserve, which is now short of them. Reclaim returns them to the zone, as in Linux.
             let passes_over = self.shrinkers.passes_over(ShrinkControl { gfp, nodes });
             let freed = self.reclaim_directly(request.order, gfp, nodes, Whom::Due);
             if let Some(page) = self.try_last(request, gfp) {
@@ -257,7 +260,8 @@ impl<P: Platform> PageAllocator<P> {
             if rounds_in_all < MAX_ROUNDS && self.is_worth_a_round(request.order, gfp, rounds) {
                 continue;
             }
-            // No request fails because a shrinker that has pages by now was passed over.
+            // Before the request fails, shrinkers that were skipped are asked: they may have pages by
+            // now.
             if passes_over
                 && self.reclaim_directly(request.order, gfp, nodes, Whom::PassedOver) > 0
                 && let Some(page) = self.try_last(request, gfp)
@@ -281,17 +285,17 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
-    /// Tells whether a request should reclaim once more after so many rounds without progress.
+    /// Returns whether a request should reclaim again after `rounds` rounds without progress.
     fn is_worth_a_round(&self, order: Order, gfp: Gfp, rounds: u32) -> bool {
-        // Who frees memory soon has not asked the shrinkers, and will not.
+        // A `MEMALLOC` request frees memory itself; it did not ask the shrinkers and will not.
         !gfp.intersects(Gfp::NORETRY | Gfp::MEMALLOC)
             && (order <= COSTLY_ORDER || gfp.contains(Gfp::RETRY_MAYFAIL))
             && rounds < MAX_RECLAIM_RETRIES
             && self.shrinkers.any()
     }
 
-    /// Returns the nodes on which a request stands in the way of others while it waits: none if it
-    /// takes no more than any newcomer does.
+    /// Returns the nodes on which a waiting request holds back later ones: none if it takes no more
+    /// than a request that does not wait may take.
     fn claims(&self, request: &BlockRequest<'_>) -> NodeMask {
         if request.order <= COSTLY_ORDER {
             return NodeMask::NONE;
@@ -301,14 +305,14 @@ impl<P: Platform> PageAllocator<P> {
         self.nodes_of(&context)
     }
 
-    /// Makes one attempt down to the last limit that the request may use.
+    /// Makes one attempt, down to the lowest watermark that the request may use.
     fn try_last(&self, request: &BlockRequest<'_>, gfp: Gfp) -> Option<RawPage> {
         let pinned = self.pin();
         let context = self.context(&pinned, request.gfp, request.node).on(request.nodes);
         self.take_from_zones(&pinned, &context, request.order, Mark::last(gfp))
     }
 
-    /// Takes what this CPU's lists hold already: the last resort.
+    /// Takes a page from this CPU's lists, as the last resort.
     fn take_own(&self, request: &BlockRequest<'_>) -> Option<RawPage> {
         if request.order != Order::ZERO {
             return None;

@@ -1,23 +1,23 @@
-//! Whether allocation and free have anything unusual to do at the moment, as one word.
+//! Slow-path flags: which optional features (poisoning, page owners, fault injection, tracing) are on.
 //!
-//! The hot paths look at this word once a call and turn aside if it is not zero; so what is
-//! switched off costs them nothing else.
+//! The hot paths read this one word per call and leave for the slow path if it is not zero. A feature
+//! that is off costs nothing else.
 
 use crate::base::sync::{AtomicU32, Ordering};
 
-/// Reasons to leave the hot paths.
+/// Reasons to leave the hot paths, one bit each.
 #[derive(Debug)]
 pub(crate) struct SlowPathFlags(AtomicU32);
 
-/// Some request may have to fail.
+/// Fault injection is on.
 pub(crate) const FAULTS: u32 = 1 << 0;
-/// Free pages carry a pattern.
+/// Free pages are poisoned.
 pub(crate) const POISON: u32 = 1 << 1;
-/// It is noted who holds each page.
+/// Page owners are recorded.
 pub(crate) const OWNERS: u32 = 1 << 2;
-/// Somebody waits for memory, and wants to be told once that some was freed.
+/// At least one request waits for memory and asks for a wake-up at the next free.
 pub(crate) const WAITERS: u32 = 1 << 3;
-/// Somebody watches every page.
+/// Every page is traced.
 pub(crate) const TRACE: u32 = 1 << 4;
 
 impl SlowPathFlags {
@@ -36,7 +36,7 @@ impl SlowPathFlags {
     }
 
     pub(crate) fn set(&self, reason: u32, on: bool) {
-        // Relaxed: calls under way may still see the old word; the features allow for that.
+        // Relaxed: calls in progress may still read the old word; the features allow for that.
         if on {
             self.0.fetch_or(reason, Ordering::Relaxed);
         } else {
@@ -44,7 +44,7 @@ impl SlowPathFlags {
         }
     }
 
-    /// Takes a reason away and tells whether it was there.
+    /// Clears a reason and returns whether it was set.
     #[inline]
     pub(crate) fn take(&self, reason: u32) -> bool {
         // Relaxed: as in `set`.

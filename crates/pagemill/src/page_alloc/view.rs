@@ -1,4 +1,5 @@
-//! The state of an allocator, for people and tests: zones, free blocks, counters.
+//! State of an allocator for people and tests, as in `/proc/zoneinfo`, `/proc/buddyinfo` and
+//! `/proc/vmstat`.
 
 use core::panic::Location;
 
@@ -24,27 +25,26 @@ pub struct ZoneInfo {
     pub node: NodeId,
     /// Its kind.
     pub kind: ZoneKind,
-    /// Free pages, those in per-CPU lists not counted.
+    /// Free pages, without those in per-CPU lists.
     pub nr_free_pages: u64,
-    /// The limits that requests are tested against.
+    /// The watermarks that requests are tested against.
     pub watermarks: Watermarks,
     /// Pages from its first to its last, holes included.
     pub spanned: u64,
-    /// Pages of the memory map, reserved ones included.
+    /// Pages in the memory map, reserved ones included.
     pub present: u64,
-    /// Pages that the allocator hands out: all but reserved ones that have not been handed in.
+    /// Pages that the allocator manages: all but reserved ones that have not been handed in.
     pub managed: u64,
     /// Number of the first frame.
     pub start_pfn: u64,
-    /// Free blocks by kind of page and order; each frame is counted once, in the largest block
-    /// that it is part of.
+    /// Free blocks by migrate type and order; each frame is counted once, in its largest free block.
     pub free_blocks: [[u64; NR_PAGE_ORDERS]; NR_MIGRATE_TYPES],
-    /// Pageblocks by kind of page.
+    /// Pageblocks by migrate type.
     pub pageblocks: [u64; NR_MIGRATE_TYPES],
 }
 
 impl ZoneInfo {
-    /// Returns the number of free blocks of each order, all kinds of pages together.
+    /// Returns the number of free blocks of each order, over all migrate types.
     #[must_use]
     pub fn buddyinfo(&self) -> [u64; NR_PAGE_ORDERS] {
         let mut sums = [0; NR_PAGE_ORDERS];
@@ -57,7 +57,7 @@ impl ZoneInfo {
     }
 }
 
-/// One CPU's list for one zone and kind of page.
+/// One CPU's list for one zone and migrate type.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct PcpInfo {
@@ -67,13 +67,13 @@ pub struct PcpInfo {
     pub node: NodeId,
     /// The zone's kind.
     pub kind: ZoneKind,
-    /// The kind of page.
+    /// The migrate type.
     pub migratetype: MigrateType,
     /// Pages in the list.
     pub count: usize,
-    /// Pages that it holds at most.
+    /// The most pages that it can hold.
     pub high: usize,
-    /// Pages moved to or from the zone at a time, at first.
+    /// Pages moved to or from the zone at a time, before doubling.
     pub batch: usize,
 }
 
@@ -81,12 +81,12 @@ impl<P: Platform> PageAllocator<P> {
     /// Yields the state of each zone.
     ///
     /// # Cost
-    /// Looks at every pageblock that is partly free.
+    /// Reads every pageblock that is partly free.
     pub fn zone_info(&self) -> impl Iterator<Item = ZoneInfo> + '_ {
         self.zones().iter().map(|zone| self.one_zone_info(zone))
     }
 
-    /// Yields each CPU's lists; those in use at the moment are passed over.
+    /// Yields the lists of each CPU; lists in use are skipped.
     pub fn pcp_info(&self) -> impl Iterator<Item = PcpInfo> + '_ {
         let positions = move |cpu: u32| {
             self.zones().iter().flat_map(move |zone| {
@@ -108,7 +108,7 @@ impl<P: Platform> PageAllocator<P> {
         })
     }
 
-    /// Sets which allocations are to fail from now on; [`FaultConfig::NEVER`] ends it.
+    /// Sets which allocations fail from now on; [`FaultConfig::NEVER`] turns fault injection off.
     pub fn inject_faults(&self, config: &FaultConfig) {
         self.faults.configure(config);
         self.slow_path_flags.set(FAULTS, config.interval != 0);
@@ -116,11 +116,10 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Calls `visit` with each frame in use and the call that allocated it.
     ///
-    /// Nothing is visited unless the allocator was built with
-    /// [`page_owner`](crate::Config::page_owner).
+    /// Visits nothing unless the allocator was built with [`page_owner`](crate::Config::page_owner).
     ///
     /// # Concurrency
-    /// Frames that are allocated or freed meanwhile are seen or not.
+    /// Frames that are allocated or freed during the call may be visited or not.
     pub fn for_each_owner(&self, mut visit: impl FnMut(Pfn, &'static Location<'static>)) {
         for span in self.zones().iter().flat_map(|zone| zone.facts.spans.iter()) {
             for pfn in span.start..span.end {
@@ -131,7 +130,7 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
-    /// Returns the counters of all CPUs and zones, summed up.
+    /// Returns the counters, summed over all CPUs and zones.
     #[must_use]
     pub fn vmstat(&self) -> VmStat {
         let mut sum = VmStat::default();
@@ -153,7 +152,7 @@ impl<P: Platform> PageAllocator<P> {
     /// Returns the number of free pages, those in per-CPU lists included.
     ///
     /// # Concurrency
-    /// Exact while nobody allocates or frees; lists in use at the moment count as empty.
+    /// Exact while no thread allocates or frees; lists in use count as empty.
     #[must_use]
     pub fn nr_free_pages(&self) -> u64 {
         let in_zones: u64 = self.zones().iter().map(Zone::nr_free).sum();

@@ -1,4 +1,4 @@
-//! A few pages on the stack, for where they cannot stay in a list.
+//! Batch: up to 64 pages on the stack, for pages that bypass the per-CPU lists.
 
 use core::mem::MaybeUninit;
 

@@ -1,4 +1,4 @@
-//! Where ordinary requests of a node go first, worked out beforehand.
+//! Hot zone: for each kind of request, the preferred zone's per-CPU list and limit, computed at setup.
 
 use crate::base::gfp::{Gfp, ZoneKind};
 use crate::base::raw_page::Class;
@@ -9,27 +9,28 @@ use crate::zone::shard::Shard;
 use crate::zone::zone::{ShardHint, Zone};
 use crate::zone::zonelist::ZoneList;
 
-/// The list of the zone that a request prefers, and what it must leave in the zone.
+/// The per-CPU list of the zone that a request prefers, and the free pages that it must leave there.
 #[derive(Clone, Debug)]
 pub(crate) struct HotZone {
     zone: &'static Zone,
     /// The class of the pages in the list.
     pub(crate) class: Class,
-    /// The list; the CPU is the one whose routes these are.
+    /// The list; it belongs to the CPU whose hot zones these are.
     pub(crate) slot: &'static Slot,
     /// The CPU's own shard of the zone.
     own: &'static Shard,
     home: ShardHint,
-    /// The highest kind of zone that such requests admit.
+    /// The highest kind of zone that such requests may use.
     highest: ZoneKind,
-    /// Whether requests may go there at all.
+    /// Whether requests may use this hot zone at all.
     is_open: bool,
     limit: Limit,
 }
 
-/// The low watermark of a route's zone, with what the zone keeps from its requests.
+/// The low watermark of the zone, plus the reserve that the zone keeps from such requests.
 ///
-/// Beside what else a request looks at: the zone's own copy would be another cache line.
+/// A copy beside the other fields that a request reads: the zone's own value would cost another cache
+/// line.
 #[derive(Debug)]
 struct Limit(Counter);
 
@@ -41,20 +42,20 @@ impl Clone for Limit {
     }
 }
 
-/// The routes of one CPU, by the flags that decide about zone and kind of page.
+/// The hot zones of one CPU, indexed by the flags that decide the zone and the migrate type.
 #[derive(Debug)]
 pub(crate) struct HotZones([HotZone; NR_HOT_ZONES]);
 
 const NR_HOT_ZONES: usize = Gfp::HOT_ZONE.bits() as usize + 1;
 
-/// More than any zone has: what nobody is admitted to.
+/// The limit of a closed hot zone: larger than any zone, so no request is admitted.
 const CLOSED: u64 = u64::MAX;
 
 impl HotZones {
-    /// Works out the routes of a CPU of `node`, whose lists are in `slots`; `zonelists` are the node's,
-    /// by highest kind of zone.
+    /// Computes the hot zones of a CPU of `node`. `slots` are its lists; `zonelists` are the node's, by
+    /// highest kind of zone.
     ///
-    /// Those to zones of other nodes are closed: requests that go there are counted otherwise.
+    /// Hot zones on other nodes are closed, because requests served there update other NUMA counters.
     pub(crate) fn new(
         node: NodeId,
         home: ShardHint,
@@ -85,12 +86,12 @@ impl HotZones {
         }))
     }
 
-    /// Follows the watermarks of the zones; the caller is the only one that does.
+    /// Copies the zones' current watermarks; the caller must be the only writer.
     pub(crate) fn renew(&self) {
         self.0.iter().for_each(HotZone::renew);
     }
 
-    /// Returns the route of a request.
+    /// Returns the hot zone of a request.
     #[inline]
     pub(crate) fn of(&self, gfp: Gfp) -> &HotZone {
         &self.0[(gfp.bits() & Gfp::HOT_ZONE.bits()) as usize]
@@ -98,17 +99,17 @@ impl HotZones {
 }
 
 impl HotZone {
-    /// Follows the watermarks of its zone; the caller is the only one that does.
+    /// Copies its zone's current watermark; the caller must be the only writer.
     pub(crate) fn renew(&self) {
         let limit = if self.is_open { self.zone.marks.bulk_limit(self.highest) } else { CLOSED };
         self.limit.0.set(limit);
     }
 
-    /// Tells whether the zone can give `nr_pages` and stay above its low watermark.
+    /// Returns whether the zone can give `nr_pages` and stay above its low watermark.
     #[inline]
     pub(crate) fn admits(&self, nr_pages: usize) -> bool {
         let nr = self.limit.0.get().saturating_add(nr_pages as u64);
-        // A closed one is not worth a walk over the zone's shards.
+        // A closed hot zone is not worth a walk over the zone's shards.
         self.own.nr_free() > nr || nr != CLOSED && self.zone.has_more_than(nr, self.home)
     }
 }

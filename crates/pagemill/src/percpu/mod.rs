@@ -1,4 +1,4 @@
-//! Per-CPU lists of free pages.
+//! Per-CPU lists of free pages, in front of the zones.
 
 #[expect(unsafe_code, reason = "an array that is filled up to a count")]
 pub(crate) mod batch;

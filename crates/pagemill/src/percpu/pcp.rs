@@ -1,7 +1,7 @@
-//! The lists of free pages that each CPU keeps in front of the zones.
+//! One per-CPU list (`pcp`) as an array of pages: push, pop, and the sizes of refills and drains.
 //!
-//! A list is an array of page words, not a chain through the pages: taking and giving back a
-//! batch is one copy. It knows how many pages it holds and may hold; it does not know zones, and
+//! A list is an array of page words, not a chain through the pages, so allocating or freeing a batch is
+//! one copy. A list knows its length and capacity but no zones:
 //! [`allocator`](crate::page_alloc::allocator) refills and drains it.
 
 use core::hint::assert_unchecked;
@@ -20,14 +20,14 @@ pub(crate) struct PcpList {
     pages: &'static mut [MaybeUninit<RawPage>],
     count: usize,
     batch: usize,
-    /// How many pages had ever been freed to the list when it was last filled.
+    /// Number of pages ever freed to the list, at the time of the last refill.
     freed_before: u64,
-    /// How often the last refills, or drains, followed each other without one of the other kind.
+    /// Number of consecutive refills, or drains, without one of the other kind in between.
     refills_in_a_row: u32,
     drains_in_a_row: u32,
 }
 
-/// How often a batch may double.
+/// How many times a batch may double.
 ///
 /// # Source
 /// `linux-6.12` `mm/page_alloc.c` `nr_pcp_alloc`, `CONFIG_PCP_BATCH_SCALE_MAX`
@@ -65,10 +65,10 @@ impl PcpList {
         self.high() - self.count()
     }
 
-    /// Returns how many pages the next refill takes from the zone, when `freed` pages have ever been freed
-    /// to the list.
+    /// Returns how many pages the next refill takes from the zone. `freed` is the number of pages ever
+    /// freed to the list.
     ///
-    /// Refills that follow each other double the batch, up to half of high.
+    /// Consecutive refills double the batch, up to half of high.
     pub(crate) fn next_refill_at(&mut self, freed: u64) -> usize {
         let nr = self.scaled_batch(self.refills_in_a_row).min(self.room());
         self.freed_before = freed;
@@ -77,25 +77,25 @@ impl PcpList {
         nr
     }
 
-    /// Returns how many pages had better stay when `nr` are taken: all there are, if these are fewer than that
-    /// and than a word, and if `freed` says that none was freed since the last refill; else none.
+    /// Returns how many pages to keep when `nr` are taken: all, if they are fewer than `nr` and than
+    /// one bitmap word (64 pages) and none was freed since the last refill (by `freed`); else zero.
     ///
-    /// They are mostly part of a word. Handed out together with part of another from the next refill, they
-    /// would make all later batches consist of two parts, and come back as such. They are not warm, so they
-    /// may as well stay, below what comes.
+    /// Such pages are mostly part of a bitmap word. Handed out with part of another word, they would
+    /// make each later batch straddle two words, and be freed that way. They are not cache-warm, so
+    /// nothing is lost if they stay below the pages of the next refill.
     #[inline]
     pub(crate) fn remnant_at(&self, nr: usize, freed: u64) -> usize {
         let count = self.count();
         let is_remnant = count < nr.min(WORD_NR_PAGES) && self.freed_before == freed;
-        // There must be room for what comes.
+        // The next refill must still fit.
         if is_remnant && count + self.batch <= self.high() { count } else { 0 }
     }
 
-    /// Returns how many pages the next drain of a full list gives to the zone.
+    /// Returns how many pages the next drain of a full list moves to the zone.
     ///
-    /// Drains that follow each other double the batch, up to half of high. Where one of a word or more would
-    /// end inside a row of pages that are in one word of the zone, it ends before that row, or behind it if
-    /// that is most of the drain.
+    /// Consecutive drains double the batch, up to half of high. A drain of at least 64 pages that would
+    /// end inside a row of pages of one bitmap word ends before that row, or after it if the row is
+    /// most of the drain.
     pub(crate) fn next_drain(&mut self) -> usize {
         let nr = self.scaled_batch(self.drains_in_a_row);
         self.drains_in_a_row += u32::from(self.drains_in_a_row < BATCH_SCALE_MAX);
@@ -116,7 +116,7 @@ impl PcpList {
         }
     }
 
-    /// Takes the page that was freed last.
+    /// Removes and returns the page that was freed last.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<RawPage> {
         let (&page, rest) = self.pages().split_last()?;
@@ -124,7 +124,7 @@ impl PcpList {
         Some(page)
     }
 
-    /// Adds a page; the caller has made room.
+    /// Adds a page; the caller has checked that there is room.
     ///
     /// # Panics
     /// If there is no room.
@@ -133,7 +133,7 @@ impl PcpList {
         assert!(self.try_push(page), "a list that is full");
     }
 
-    /// Adds a page if there is room, and tells whether it did.
+    /// Adds a page if there is room, and returns whether it did.
     #[inline]
     pub(crate) fn try_push(&mut self, page: RawPage) -> bool {
         let count = self.count();
@@ -143,8 +143,7 @@ impl PcpList {
         true
     }
 
-    /// Adds `nr` pages, which `fill` writes, if there is room for all of them, and tells whether it
-    /// did.
+    /// Adds `nr` pages, which `fill` writes, if all of them fit, and returns whether it did.
     ///
     /// # Safety
     /// `fill` initialises every entry that it is given.
@@ -163,7 +162,7 @@ impl PcpList {
         true
     }
 
-    /// Adds `nr` pages, which the caller has made room for and `fill` writes.
+    /// Adds `nr` pages, which `fill` writes; the caller has checked that there is room.
     ///
     /// # Panics
     /// If there is no room.
@@ -180,7 +179,7 @@ impl PcpList {
         assert!(unsafe { self.try_push_with(nr, fill) }, "{nr} more than fit");
     }
 
-    /// Adds the pages of one word of a pageblock's bitmap; the caller has made room.
+    /// Adds the pages of one word of a pageblock's bitmap; the caller has checked that there is room.
     #[inline]
     pub(crate) fn push_run(&mut self, class: Class, run: WordRun) {
         if run.mask == u64::MAX {
@@ -226,8 +225,8 @@ impl PcpList {
         unsafe { self.pages[..self.count()].assume_init_ref() }
     }
 
-    /// Takes the `nr` pages that were freed last: they leave the list when the result is dropped,
-    /// and so also when their receiver panics.
+    /// Takes the `nr` pages that were freed last. They leave the list when the result is dropped, also
+    /// if their receiver panics.
     ///
     /// # Panics
     /// If there are fewer.
@@ -237,7 +236,7 @@ impl PcpList {
         Taken { list: self, nr, from: End::Top }
     }
 
-    /// Takes the `nr` pages that were freed first, likewise.
+    /// Takes the `nr` pages that were freed first; they leave the list when the result is dropped.
     ///
     /// # Panics
     /// If there are fewer.
@@ -252,7 +251,7 @@ impl PcpList {
     }
 }
 
-/// Pages on their way out of a list.
+/// Pages that leave their list when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Taken<'a> {
     list: &'a mut PcpList,

@@ -1,4 +1,4 @@
-//! What belongs to one CPU: its lists of free pages and its share of the counters.
+//! One CPU's lists of free pages and counters, behind the claim that guards them.
 
 use core::fmt;
 use core::hint::cold_path;
@@ -16,23 +16,22 @@ use crate::zone::zone::ShardHint;
 
 /// One CPU's lists and counters.
 ///
-/// The lists are only ever tried: who finds them in use (by a thread that lost the CPU, by what was
-/// interrupted, by a drain) goes to the zone instead.
+/// Nobody waits for the lists. A caller that finds them in use (by a preempted thread, by the code that
+/// it interrupted, or by a drain) goes to the zone instead.
 #[repr(align(128))]
 pub(crate) struct PerCpu {
-    /// Whose holder uses the lists and writes the counters.
+    /// Guards the lists and the counters.
     claim: Claim,
-    /// Which shards of zones are its own.
+    /// The shard of each zone that this CPU takes from first.
     pub(crate) home: ShardHint,
     pub(crate) node: NodeId,
-    /// Where requests for the CPU's own node go first.
+    /// Preferred list of each kind of request for the CPU's own node.
     hot_zones: &'static HotZones,
-    /// The one of them that ordinary requests take. Most pages come back to its list: to look up the list
-    /// of a page is some loads, each of which waits for the page's word; to compare that with what it mostly
-    /// is, nobody waits for.
+    /// Fast path for `GFP_KERNEL`. Comparing a page's class with this one avoids a chain of dependent
+    /// loads on free.
     usual: HotZone,
     slots: &'static [Slot],
-    /// One entry for each zone.
+    /// Counters, one entry per zone.
     zone_events: &'static [ZoneEvents],
 }
 
@@ -45,7 +44,7 @@ pub(crate) struct Lists<'a, P: Platform> {
     platform: &'a P,
 }
 
-/// What a CPU is made of.
+/// The fields of a new [`PerCpu`].
 pub(crate) struct Parts {
     pub(crate) id: CpuId,
     pub(crate) home: ShardHint,
@@ -57,7 +56,7 @@ pub(crate) struct Parts {
 }
 
 impl PerCpu {
-    /// What requests of the kernel itself, of drivers and servers say.
+    /// The flags of most requests, from kernels, drivers and servers.
     const USUAL: Gfp = Gfp::KERNEL;
 
     pub(crate) fn new(parts: Parts) -> Self {
@@ -67,7 +66,7 @@ impl PerCpu {
         Self { claim, home, node, hot_zones, usual, slots, zone_events }
     }
 
-    /// Follows the watermarks of the zones; the caller is the only one that does.
+    /// Copies the zones' current watermarks; the caller must be the only writer.
     pub(crate) fn renew_routes(&self) {
         self.usual.renew();
         self.hot_zones.renew();
@@ -78,7 +77,7 @@ impl PerCpu {
         self.claim.seize();
     }
 
-    /// Takes the lists if nobody else is using them; the caller is pinned to this CPU.
+    /// Takes the lists unless they are in use; the caller is pinned to this CPU.
     #[inline]
     pub(crate) fn try_lock<'a, P: Platform>(&'a self, platform: &'a P) -> Option<Lists<'a, P>> {
         // SAFETY: 1. taken through the platform only, or never without an exchange.
@@ -88,8 +87,8 @@ impl PerCpu {
         }
     }
 
-    /// Takes the lists as [`try_lock`](Self::try_lock) does, unless they are shared: for fast paths,
-    /// which need no stack frame if nothing is called that returns.
+    /// Takes the lists as [`try_lock`](Self::try_lock) does, but returns `None` if several CPUs share
+    /// them. Fast paths use it because it makes no call that returns, and so needs no stack frame.
     #[inline]
     pub(crate) fn try_lock_at_once<'a, P: Platform>(
         &'a self,
@@ -100,7 +99,7 @@ impl PerCpu {
         Some(self.lists(claimed, platform))
     }
 
-    /// Takes the lists if nobody else is using them, from any CPU.
+    /// Takes the lists, from any CPU, unless they are in use.
     pub(crate) fn try_visit<'a, P: Platform>(&'a self, platform: &'a P) -> Option<Lists<'a, P>> {
         // SAFETY: 1. taken through the platform only, or never without an exchange.
         match unsafe { platform.try_visit(&self.claim) } {
@@ -109,8 +108,8 @@ impl PerCpu {
         }
     }
 
-    /// Takes the lists after all if they are shared: by several CPUs, which not every platform can
-    /// tell apart, or because a fence was refused.
+    /// Takes lists that are shared: by several CPUs, which not every platform can tell apart, or
+    /// because a fence was refused.
     #[cold]
     #[inline(never)]
     fn try_lock_shared<'a, P: Platform>(&'a self, platform: &'a P) -> Option<Lists<'a, P>> {
@@ -128,16 +127,16 @@ impl PerCpu {
         Lists { cpu: self, _claimed: claimed, platform }
     }
 
-    /// Returns where a request for the CPU's own node goes first.
+    /// Returns the preferred list of a request for the CPU's own node.
     #[inline]
     pub(crate) fn hot_zone(&'static self, gfp: Gfp) -> &'static HotZone {
-        // Mostly known when the caller is compiled.
+        // The flags are mostly constants, so the compiler evaluates this comparison.
         let is_usual = gfp.intersection(Gfp::HOT_ZONE) == Self::USUAL.intersection(Gfp::HOT_ZONE);
         if is_usual { &self.usual } else { self.hot_zones.of(gfp) }
     }
 
-    /// Returns the place of the list that a page returns to, if it is one of those that this CPU mostly
-    /// frees, and not charged.
+    /// Returns the slot of the list that `page` returns to if that is this CPU's usual list and the
+    /// page is not charged.
     #[inline]
     pub(crate) fn usual_slot(&self, page: RawPage) -> Option<&'static Slot> {
         let &HotZone { class, slot, .. } = &self.usual;
@@ -168,7 +167,7 @@ impl<P: Platform> Lists<'_, P> {
         unsafe { self.cpu.slots[index].hold() }
     }
 
-    /// Returns the list that pages of a class return to.
+    /// Returns the list that pages of `class` return to.
     #[inline]
     pub(crate) fn list_for(&mut self, class: Class) -> ListMut<'_> {
         let &HotZone { class: usual, slot, .. } = &self.cpu.usual;

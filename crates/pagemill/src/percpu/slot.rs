@@ -1,4 +1,4 @@
-//! The place of one of a CPU's lists, and its counters.
+//! Slot: one per-CPU list and its counters, on a cache line of its own.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -8,12 +8,12 @@ use crate::base::stats::ListEvents;
 use crate::base::sync::{MutPtr, UnsafeCell, shared};
 use crate::percpu::pcp::PcpList;
 
-/// The place of one list, on a cache line of its own, so that lists of different CPUs share none.
+/// Holds one list on its own cache line, so that lists of different CPUs share none.
 #[repr(align(64))]
 pub(crate) struct Slot {
     /// Guarded by the CPU's claim.
     list: UnsafeCell<PcpList>,
-    /// Written by who holds the claim.
+    /// Written by the holder of the claim.
     pub(crate) events: ListEvents,
 }
 
@@ -21,7 +21,7 @@ pub(crate) struct Slot {
 // (`claim-excludes`), so it is sent between threads, never shared: Send is enough.
 unsafe impl Sync for Slot where PcpList: Send {}
 
-/// One of a CPU's lists, for who holds its claim.
+/// One of a CPU's lists, borrowed by the holder of the CPU's claim.
 pub(crate) struct ListMut<'a> {
     list: MutPtr<PcpList>,
     pub(crate) events: &'a ListEvents,
@@ -45,7 +45,7 @@ impl Slot {
 }
 
 impl ListMut<'_> {
-    /// Returns how many pages had better stay when `nr` are taken; see [`PcpList::remnant_at`].
+    /// Returns how many pages to keep when `nr` are taken; see [`PcpList::remnant_at`].
     #[inline]
     pub(crate) fn remnant(&self, nr: usize) -> usize {
         self.remnant_at(nr, self.events.free.get())

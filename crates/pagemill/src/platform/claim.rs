@@ -1,56 +1,56 @@
-//! Who holds one CPU's lists: a word for those who run on it, and one for all others.
+//! Claim: the flag that gives one thread at a time a CPU's lists, with or without an atomic exchange.
 //!
-//! A claim is only ever tried, never waited for. On most platforms that is an atomic exchange of one
-//! word, `held`. A platform that can restart a short sequence of instructions when its thread loses the
-//! CPU can set `held` by a plain store instead. A visitor from another CPU must then make sure that no such store is
-//! under way before it exchanges `held` itself. The other word, `owner`, is for that: while it names
-//! no CPU, no sequence that ends in the plain store gets that far.
+//! A claim is tried, never waited for. On most platforms that is an atomic exchange of one word,
+//! `held`. A platform that can restart a short instruction sequence when its thread loses the CPU can
+//! set `held` by a plain store instead. A visitor from another CPU must then make sure that no such
+//! store is in progress before it exchanges `held` itself. The word `owner` serves this: while it names
+//! no CPU, no sequence reaches its plain store.
 
 use core::fmt;
 
 use crate::base::sync::{AtomicU32, Ordering};
 use crate::base::units::CpuId;
 
-/// Says whether one CPU's lists are in use.
+/// The flag that is set while one CPU's lists are in use.
 ///
 /// `claim-excludes`: at most one [`Claimed`] of a claim exists. Each one stands for a change of
 /// `held` from zero to one. Safe code can only make that change by an atomic exchange, so no
 /// implementation of [`Platform`](crate::Platform) without unsafe code can take a claim twice. Code
-/// that makes it otherwise answers for the exclusion: see [`assume_taken`](Self::assume_taken).
+/// that makes it otherwise is responsible for the exclusion: see [`assume_taken`](Self::assume_taken).
 #[repr(C, align(8))]
 pub struct Claim {
-    /// The CPU; [`NOBODY`] while a visitor waits for sequences on the CPU to be broken off; [`CLOSED`]
-    /// or [`SHARED`] where no sequence may take the lists any more.
+    /// The CPU; [`NOBODY`] while a visitor waits for sequences on the CPU to be aborted; [`CLOSED`] or
+    /// [`SHARED`] once no sequence may take the lists any more.
     owner: AtomicU32,
     /// One while the lists are held.
     held: AtomicU32,
     cpu: CpuId,
 }
 
-/// No CPU has this number, and it is none of those (-1, -2) that a thread's area for restartable
-/// sequences shows before and instead of a CPU's.
+/// Not the number of any CPU, and different from the values -1 and -2 that a thread's
+/// restartable-sequence area holds when it has no CPU number.
 const NOBODY: u32 = 1 << 31;
-/// No sequence begins any more, but one that had begun before may still end in its plain store.
+/// No new sequence begins, but one that began before may still end in its plain store.
 const CLOSED: u32 = NOBODY + 1;
-/// The lists are taken by an atomic exchange alone, from whatever CPU.
+/// The lists are taken only by an atomic exchange, from any CPU.
 const SHARED: u32 = NOBODY + 2;
-/// No thread takes the lists any more.
+/// No thread can take the lists any more.
 const SEIZED: u32 = NOBODY + 3;
 
 /// The right to use one CPU's lists, until dropped.
 ///
-/// Can be made of one [`Claim`] only: the one that it borrows.
+/// Borrows the one [`Claim`] that it was made from.
 pub struct Claimed<'a> {
     held: &'a AtomicU32,
 }
 
-/// Restores the word that a visitor has taken.
+/// Restores the `owner` word that a visitor has replaced.
 struct Owner<'a>(&'a Claim);
 
 impl Drop for Owner<'_> {
     fn drop(&mut self) {
-        // Release pairs with the Acquire of the next visitor. Sequences on the CPU see what became of
-        // `held` before this: it was exchanged before, and they read `owner` first.
+        // Release pairs with the Acquire of the next visitor. Sequences on the CPU see the exchange of
+        // `held`, which came before this store: they read `owner` first.
         self.0.owner.store(self.0.cpu.value(), Ordering::Release);
     }
 }
@@ -60,18 +60,18 @@ impl Claim {
         Self { owner: AtomicU32::new(cpu.value()), held: AtomicU32::new(0), cpu }
     }
 
-    /// Makes the claim of lists that several CPUs use: it can only be taken by an exchange.
+    /// Makes the claim of lists that several CPUs share: it can only be taken by an exchange.
     pub(crate) fn shared(cpu: CpuId) -> Self {
         Self { owner: AtomicU32::new(SHARED), ..Self::new(cpu) }
     }
 
-    /// Returns the CPU whose lists these are.
+    /// Returns the CPU whose lists the claim guards.
     #[inline]
     pub fn cpu(&self) -> CpuId {
         self.cpu
     }
 
-    /// Takes the lists if nobody holds them, from any CPU.
+    /// Takes the lists, from any CPU, unless they are held.
     ///
     /// # Cost
     /// An atomic exchange.
@@ -86,19 +86,19 @@ impl Claim {
             .held
             .compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed)
             .unwrap_or_else(|was| was);
-        // Made only where it is true: dropping one ends the claim.
+        // Made only on success: dropping one releases the claim.
         if was == 0 { Some(Claimed { held: &self.held }) } else { None }
     }
 
-    /// Tells whether the lists are taken by an atomic exchange alone.
+    /// Returns whether the lists are taken only by an atomic exchange.
     #[inline]
     pub(crate) fn is_shared(&self) -> bool {
-        // Acquire pairs with the Release in `share`: what sequences did is seen.
+        // Acquire pairs with the Release in `share`: the effects of sequences are visible.
         self.owner.load(Ordering::Acquire) == SHARED
     }
 
-    /// Keeps sequences from beginning, for good: the first step from plain stores to exchanges, where
-    /// a fence turned out to be refused. Lists that are being visited stay as they are.
+    /// Stops new sequences for good: the first step from plain stores to exchanges, after a fence was
+    /// refused. Does nothing to lists that a visitor is using.
     ///
     /// Until [`share`](Self::share) is called, no thread can take the lists.
     pub fn close(&self) {
@@ -107,7 +107,7 @@ impl Claim {
         let _other = self.owner.compare_exchange(cpu, CLOSED, Ordering::AcqRel, none);
     }
 
-    /// Tells whether [`close`](Self::close) was called, and [`share`](Self::share) not yet.
+    /// Returns whether [`close`](Self::close) was called and [`share`](Self::share) was not yet.
     #[inline]
     pub fn is_closed(&self) -> bool {
         // Acquire pairs with the Release in `close`.
@@ -123,26 +123,26 @@ impl Claim {
         self.held.store(1, Ordering::Relaxed);
     }
 
-    /// Lets threads on all CPUs take a closed claim by an atomic exchange.
+    /// Allows threads on all CPUs to take a closed claim by an atomic exchange.
     ///
-    /// That no sequence which began before [`close`](Self::close) can still end in its store is an
-    /// obligation of [`assume_taken`](Self::assume_taken); exchanges exclude each other in any case.
+    /// [`assume_taken`](Self::assume_taken) has the obligation that no sequence which began before
+    /// [`close`](Self::close) can still end in its store. Exchanges exclude each other in any case.
     pub fn share(&self) {
         let none = Ordering::Relaxed;
         // AcqRel pairs with the Acquire in `is_shared`; an error says that it is shared, or not closed.
         let _other = self.owner.compare_exchange(CLOSED, SHARED, Ordering::AcqRel, none);
     }
 
-    /// Returns the address of the two words, for who takes the lists without an atomic exchange:
-    /// where the first one is the number of the CPU that runs the caller, and the second one zero,
-    /// the second one is to be set to one.
+    /// Returns the address of the two words, for a caller that takes the lists without an atomic
+    /// exchange. If the first word is the number of the CPU that runs the caller and the second is
+    /// zero, the caller sets the second to one.
     #[cfg(not(loom))]
     #[inline]
     pub fn as_ptr(&self) -> *mut [u32; 2] {
         core::ptr::from_ref(self).cast_mut().cast()
     }
 
-    /// Says that the second word was set by the caller.
+    /// Makes the guard of a caller that has set the second word.
     ///
     /// # Safety
     /// - The caller has set the second word from zero to one while it ran on the CPU that the first
@@ -158,18 +158,18 @@ impl Claim {
         Claimed { held: &self.held }
     }
 
-    /// Takes the lists if nobody holds them, from any CPU, where those on the claim's own CPU may
-    /// use no atomic exchange.
+    /// Takes the lists, from any CPU, unless they are held. For claims whose own CPU may use no atomic
+    /// exchange.
     ///
-    /// `fence` breaks off what another thread on the CPU has begun and not yet finished, so that it
-    /// sees that the first word no longer names the CPU; false says that it could not. It is not
-    /// called where the lists are seen to be held.
+    /// `fence` aborts a sequence that another thread on the CPU has begun and not finished, so that the
+    /// sequence sees that the first word no longer names the CPU. It returns false if it could not. It
+    /// is not called if the lists are already held.
     ///
-    /// Beside [`try_take`](Self::try_take) alone, this is correct whatever `fence` does: both end in
-    /// an exchange of one word. A `fence` that matters is an obligation of
-    /// [`assume_taken`](Self::assume_taken).
+    /// In combination with [`try_take`](Self::try_take) alone, this is correct whatever `fence` does:
+    /// both end in an exchange of one word. Where `fence` matters, [`assume_taken`](Self::assume_taken)
+    /// has the obligation.
     pub fn try_visit(&self, fence: impl FnOnce() -> bool) -> Option<Claimed<'_>> {
-        // Relaxed: only a hint that spares the fence; the exchange below decides.
+        // Relaxed: a hint that may save the fence; the exchange below decides.
         if self.held.load(Ordering::Relaxed) != 0 {
             return None;
         }
@@ -185,7 +185,7 @@ impl Claim {
         Some(Claimed { held: &self.held })
     }
 
-    /// Tells whether `claimed` is of this claim.
+    /// Returns whether `claimed` belongs to this claim.
     pub(crate) fn is_of(&self, claimed: &Claimed<'_>) -> bool {
         core::ptr::eq(claimed.held, &raw const self.held)
     }

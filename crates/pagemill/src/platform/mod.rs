@@ -1,4 +1,5 @@
-//! What a kernel or process must provide, and who may use a CPU's lists.
+//! Interface to the kernel or process below: the `Platform` trait, claims on per-CPU lists, trace
+//! events.
 
 #[expect(unsafe_code, reason = "who may use the lists of a CPU")]
 pub(crate) mod claim;

@@ -1,4 +1,4 @@
-//! What the allocator needs from the machine it runs on.
+//! `Platform` and `DirectMap`: what a kernel or process must provide to the allocator.
 
 use core::ptr::NonNull;
 
@@ -8,14 +8,14 @@ use crate::base::units::{CpuId, Pfn};
 use crate::platform::claim::{Claim, Claimed};
 use crate::platform::trace::Event;
 
-/// The machine under the allocator: a kernel, a hypervisor, a process, a test.
+/// The environment of the allocator: a kernel, a hypervisor, a process, a test.
 ///
-/// Correctness never depends on [`pin`](Self::pin): two threads that are told the same CPU number
-/// compete for its lists, and the one that comes second goes to the zone instead of waiting.
+/// Correctness never depends on [`pin`](Self::pin): two threads with the same CPU number compete for
+/// its lists, and the loser goes to the zone instead of waiting.
 ///
 /// # Concurrency
-/// In a kernel, `pin` disables preemption and a zone lock (that of a shard of a zone) is taken with interrupts off, so an
-/// interrupt handler may allocate at any time: where it interrupted the per-CPU lists, it finds
+/// In a kernel, `pin` disables preemption, and a zone's shard lock is taken with interrupts off. So an
+/// interrupt handler may allocate at any time: if it interrupted a user of the per-CPU lists, it finds
 /// them taken and is served by the zone. An NMI handler must not allocate.
 pub trait Platform {
     /// Returns how many CPUs there can be; [`pin`](Self::pin) numbers them from zero.
@@ -25,14 +25,14 @@ pub trait Platform {
     /// [`unpin`](Self::unpin) if the platform can.
     fn pin(&self) -> CpuId;
 
-    /// Ends what [`pin`](Self::pin) began.
+    /// Reverts [`pin`](Self::pin).
     fn unpin(&self) {}
 
-    /// Takes the lists of the claim's CPU, where [`pin`](Self::pin) said that the caller runs, if
-    /// nobody holds them.
+    /// Takes the lists of the claim's CPU, which [`pin`](Self::pin) returned for the caller, unless
+    /// they are held.
     ///
-    /// By an atomic exchange, unless the platform knows better: in a process, a restartable sequence
-    /// needs none.
+    /// The default is an atomic exchange. A platform may do better: in a process, a restartable
+    /// sequence needs none.
     ///
     /// # Safety
     /// The claim is taken through this platform's two methods only, or by [`Claim::try_take`] where it is
@@ -42,7 +42,7 @@ pub trait Platform {
         claim.try_take()
     }
 
-    /// Takes the lists of the claim's CPU, where the caller need not run, if nobody holds them.
+    /// Takes the lists of the claim's CPU, from any CPU, unless they are held.
     ///
     /// # Safety
     /// As for [`try_claim`](Self::try_claim).
@@ -51,89 +51,90 @@ pub trait Platform {
         claim.try_take()
     }
 
-    /// Tells whether the allocator is a copy that must not be used: in a process, that of a child
-    /// which was forked.
+    /// Returns whether the allocator is a copy that must not be used: in a process, the copy in a
+    /// forked child.
     ///
-    /// Called only off the fast paths, so the code that makes the copy must take its per-CPU lists away
-    /// with a [`ListCloser`](crate::ListCloser). Requests fail then with
-    /// [`Shortage::Abandoned`](crate::Shortage::Abandoned), and what is freed stays where it is.
+    /// Called only off the fast paths, so the code that makes the copy must close its per-CPU lists
+    /// with a [`ListCloser`](crate::ListCloser). Requests then fail with
+    /// [`Shortage::Abandoned`](crate::Shortage::Abandoned), and freed pages stay where they are.
     fn is_abandoned(&self) -> bool {
         false
     }
 
     /// Called where [`try_claim`](Self::try_claim) or [`try_visit`](Self::try_visit) returned `None`.
     ///
-    /// A platform that changes how a claim is taken can complete the change here; others do nothing.
-    /// Off the fast paths, unlike the two methods.
+    /// A platform that changes how a claim is taken can complete the change here; other platforms do
+    /// nothing. Unlike the two methods, this one is off the fast paths.
     fn claim_failed(&self, _claim: &Claim) {}
 
-    /// Keeps interrupts away from this CPU and returns what was in force before.
+    /// Disables interrupts on this CPU and returns the previous state.
     ///
     /// Called just before a zone lock is taken.
     fn irq_save(&self) -> usize {
         0
     }
 
-    /// Restores what [`irq_save`](Self::irq_save) returned.
+    /// Restores the state that [`irq_save`](Self::irq_save) returned.
     fn irq_restore(&self, _state: usize) {}
 
-    /// Spends a moment while another CPU holds a zone lock; `spins` counts the calls in a row.
+    /// Pauses briefly while another CPU holds a zone lock; `spins` counts consecutive calls.
     fn relax(&self, _spins: u32) {
         core::hint::spin_loop();
     }
 
-    /// Returns `gfp` less what the caller's context forbids.
+    /// Returns `gfp` without the flags that the caller's context forbids.
     ///
-    /// A task that must not start I/O or enter the file system while it reclaims says so once, for
-    /// all allocations that it makes: Linux's `memalloc_noio_save` and `memalloc_nofs_save`; one
-    /// that frees memory soon adds [`Gfp::MEMALLOC`]. Asked only where reclaim or reserves come in.
+    /// A task that must not start I/O or enter the file system during reclaim declares so once, for all
+    /// its allocations, as with Linux's `memalloc_noio_save` and `memalloc_nofs_save`. One that will
+    /// soon free memory adds [`Gfp::MEMALLOC`]. Called only where reclaim or reserves matter.
     fn gfp_context(&self, gfp: Gfp) -> Gfp {
         gfp
     }
 
-    /// Makes the caller one that frees memory soon, until [`leave_reclaim`](Self::leave_reclaim):
-    /// [`gfp_context`](Self::gfp_context) adds [`Gfp::MEMALLOC`] to what it allocates.
+    /// Marks the caller as one that will soon free memory, until
+    /// [`leave_reclaim`](Self::leave_reclaim): [`gfp_context`](Self::gfp_context) adds
+    /// [`Gfp::MEMALLOC`] to its allocations.
     ///
-    /// Called around shrinkers, so that those that allocate may use the reserves and ask no
-    /// shrinker again. The caller may be such a one already: the pairs nest.
+    /// Called around shrinkers, so that a shrinker that allocates may use the reserves and asks no
+    /// shrinker again. The caller may be marked already: the pairs nest.
     ///
     /// # Source
     /// `linux-6.12` `include/linux/sched/mm.h` `memalloc_noreclaim_save`
     fn enter_reclaim(&self) {}
 
-    /// Ends what [`enter_reclaim`](Self::enter_reclaim) began.
+    /// Reverts one [`enter_reclaim`](Self::enter_reclaim).
     fn leave_reclaim(&self) {}
 
-    /// Returns the account that the caller's allocations with [`Gfp::ACCOUNT`] are charged to.
+    /// Returns the account to which the caller's allocations with [`Gfp::ACCOUNT`] are charged.
     fn current_account(&self) -> Option<AccountId> {
         None
     }
 
     /// Asks for background reclaim: a zone is below its low watermark.
     ///
-    /// Called in any context, also with per-CPU lists held by what was interrupted; must not
-    /// allocate.
+    /// Called in any context, also while interrupted code holds per-CPU lists; must not allocate.
     fn wake_reclaim(&self) {}
 
-    /// Waits until [`wake`](Self::wake) is called, or for about 10 ms, unless `still` is false.
+    /// Waits until [`wake`](Self::wake) is called, or for approximately 10 ms, unless `still` returns
+    /// false.
     ///
-    /// Called only for requests with [`Gfp::DIRECT_RECLAIM`], with no lock held, but for those that
-    /// a shrinker or a stop callback of the caller's own holds.
+    /// Called only for requests with [`Gfp::DIRECT_RECLAIM`], without a lock held other than those of a
+    /// shrinker or of the caller's stop callback.
     ///
-    /// `still` is asked after the platform has made sure that a `wake` from then on is noticed.
+    /// `still` is called once the platform is sure to notice any later `wake`.
     fn wait(&self, still: &dyn Fn() -> bool) {
         if still() {
             self.relax(0);
         }
     }
 
-    /// Wakes all who [`wait`](Self::wait).
+    /// Wakes all threads in [`wait`](Self::wait).
     ///
-    /// Called in any context in which pages are freed, with no lock of the allocator's held: once
-    /// for each time that a waiter looked in vain, however many pages are freed then.
+    /// Called in any context in which pages are freed, with no lock of the allocator held: once after
+    /// each check of a waiter that found nothing, however many pages are freed then.
     fn wake(&self) {}
 
-    /// Is told what happens; does nothing unless written.
+    /// Receives trace events; does nothing by default.
     ///
     /// Called in any context, for some events with per-CPU lists or a zone lock held: must not
     /// allocate, wait, or take long. An empty hook costs nothing, and neither does an event that a hook
@@ -141,17 +142,17 @@ pub trait Platform {
     #[inline]
     fn trace(&self, _event: Event) {}
 
-    /// Tells whether events of every single page are wanted, at the moment.
+    /// Returns whether events of every single page are wanted now.
     ///
-    /// Asked whenever a list is filled from a zone or emptied into it, and by
-    /// [`look_for_tracers`](crate::PageAllocator::look_for_tracers); while the answer is yes, all
-    /// allocation takes the long way.
+    /// Called whenever a list is refilled or drained, and by
+    /// [`look_for_tracers`](crate::PageAllocator::look_for_tracers). While it returns true, all
+    /// allocations take the slow path.
     #[inline]
     fn traces_pages(&self) -> bool {
         false
     }
 
-    /// Fills `nr_pages` frames from `pfn` on with a pattern that no user writes by chance.
+    /// Fills `nr_pages` frames from `pfn` on with the poison, a pattern that no user writes by chance.
     ///
     /// # Safety
     /// As for [`zero_pages`](Self::zero_pages).
@@ -183,6 +184,6 @@ pub trait Platform {
 /// follow each other in memory, within one allocation of Rust's sense, also where one region of the
 /// map ends and the next begins: blocks are made of whatever frames are adjacent.
 pub unsafe trait DirectMap: Platform {
-    /// Returns where the bytes of frame `pfn` are.
+    /// Returns the address of the bytes of frame `pfn`.
     fn frame_ptr(&self, pfn: Pfn) -> NonNull<u8>;
 }

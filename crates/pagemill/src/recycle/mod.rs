@@ -1,4 +1,5 @@
-//! Handles that return to a pool instead of the allocator, and the ring through which they do.
+//! Building blocks for page pools: handles that return to a pool on drop, and the ring they return
+//! through.
 
 #[expect(unsafe_code, reason = "a handle whose drop moves its value")]
 pub(crate) mod returning;

@@ -1,21 +1,21 @@
-//! Values that go somewhere else than away when their owner lets go of them.
+//! Returning values: a handle whose drop passes its value to a pool or cache instead of dropping it.
 
 use core::fmt;
 use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
 use core::ptr;
 
-/// Where values of `T` return to.
+/// The destination of returned values of `T`.
 pub trait TakeBack<T> {
-    /// Takes over a value whose owner has let go of it.
+    /// Takes ownership of a value whose handle was dropped.
     fn take_back(&self, value: T);
 }
 
 /// A value that returns to its home when it is dropped.
 ///
-/// For pages that a cache hands out: the handle owns the page, and dropping it gives the page back
-/// to the cache rather than to the allocator. Where the value has room for `None`, so has this, and
-/// a home without a size costs nothing.
+/// For pages that a cache hands out: the handle owns the page, and dropping it returns the page to the
+/// cache rather than to the allocator. Where the value has a niche for `None`, so has this, and a home
+/// without a size costs no memory.
 ///
 /// # Examples
 /// ```
@@ -32,25 +32,25 @@ pub trait TakeBack<T> {
 /// assert_eq!(*shelf.0.borrow(), ["book"]);
 /// ```
 pub struct Returning<T, H: TakeBack<T>> {
-    /// Taken out once: by `into_parts` or by the drop.
+    /// Taken out once: by `into_parts` or by `drop`.
     value: ManuallyDrop<T>,
     home: H,
 }
 
 impl<T, H: TakeBack<T>> Returning<T, H> {
-    /// Makes `value` return to `home`.
+    /// Makes a handle that returns `value` to `home`.
     #[inline]
     pub const fn new(value: T, home: H) -> Self {
         Self { value: ManuallyDrop::new(value), home }
     }
 
-    /// Returns where the value returns to.
+    /// Returns the home.
     #[inline]
     pub const fn home(&self) -> &H {
         &self.home
     }
 
-    /// Takes the value, which then does not return by itself.
+    /// Takes the value out, so that it no longer returns to its home.
     #[inline]
     pub fn into_parts(self) -> (T, H) {
         let this = ManuallyDrop::new(self);

@@ -1,4 +1,4 @@
-//! A ring in which things come back from many threads to one, in batches.
+//! Recycle ring: a lock-free bounded queue from many producers to one consumer, in batches.
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -11,11 +11,11 @@ use crate::recycle::stack::Stack;
 
 /// A queue of bounded length with any number of producers and one consumer at a time.
 ///
-/// Made for pages on their way back to where they are handed out: producers claim places for a
-/// whole batch by one atomic operation, the consumer takes a batch and tells the producers once.
-/// Nobody waits for anybody. A producer that loses its CPU between claiming a place and filling it
-/// hides what was put behind it until it goes on; it delays neither the others nor the consumer,
-/// who finds the ring empty.
+/// Made for pages that return to the place that hands them out. A producer claims places for a whole
+/// batch with one atomic operation; the consumer takes a batch and publishes its progress once. Nobody
+/// waits. A producer that is preempted between claiming a place and filling it hides the later values
+/// until it continues. It delays neither the other producers nor the consumer, which sees an empty
+/// ring.
 ///
 /// `ring-claim`: places are numbered from zero on without end. Those from `head` up to `tail` are
 /// claimed, each by one producer, and they are never more than there are slots.
@@ -33,7 +33,8 @@ use crate::recycle::stack::Stack;
 /// assert_eq!(taken, ["a", "b"]);
 /// ```
 pub struct Ring<T> {
-    /// Apart from the values, so that many can be judged at once and their values moved at once.
+    /// Separate from the values, so that many turns can be checked at once and their values moved at
+    /// once.
     turns: Box<[AtomicU32]>,
     values: Box<[UnsafeCell<MaybeUninit<T>>]>,
     /// One less than the number of slots, a power of two.
@@ -45,19 +46,19 @@ pub struct Ring<T> {
     nr_holes: AtomicU64,
     tail: Padded<AtomicU64>,
     head: Padded<AtomicU64>,
-    /// Makes its holder the consumer.
+    /// Its holder is the consumer.
     consumer: Lock<()>,
 }
 
-/// Flipped in the turn of a place that was claimed and will not be filled: its producer panicked,
+/// Flag in the turn of a place that was claimed and will not be filled, because its producer panicked
 /// or ran out of values.
 const HOLE: u32 = 1 << 31;
 
-/// The turn of a slot before its first one.
+/// The turn of a slot that has never been used.
 const UNUSED: u32 = u32::MAX;
 
-/// Keeps what producers write and what the consumer writes on cache lines of their own; two each,
-/// because processors fetch lines in pairs.
+/// Keeps the producers' and the consumer's fields on separate cache lines; two lines each, because
+/// processors prefetch lines in pairs.
 #[repr(align(128))]
 struct Padded<T>(T);
 
@@ -90,7 +91,7 @@ impl<T> Ring<T> {
         }
     }
 
-    /// Returns how many values fit.
+    /// Returns the capacity.
     #[must_use]
     pub fn capacity(&self) -> usize {
         #[expect(clippy::cast_possible_truncation, reason = "it was a usize")]
@@ -98,25 +99,26 @@ impl<T> Ring<T> {
         capacity
     }
 
-    /// Returns how many values are in the ring, or are being put there; a snapshot.
+    /// Returns how many values are in the ring or are being added; a snapshot.
     #[must_use]
     pub fn len(&self) -> usize {
-        // Relaxed, both: the number may change at once. Head first, so that it is not the larger.
+        // Relaxed, both: the number may change at any time. Head first, so that it is not the larger
+        // one.
         let head = self.head.0.load(Ordering::Relaxed);
         let tail = self.tail.0.load(Ordering::Relaxed);
         let nr = tail.saturating_sub(head).min(self.capacity);
         usize::try_from(nr).unwrap_or(usize::MAX)
     }
 
-    /// Tells whether there is nothing in the ring; a snapshot.
+    /// Returns whether no value is in the ring or being added; a snapshot.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Tells whether a value, or a place that was left empty, is next to be taken; a snapshot.
+    /// Returns whether the next place has been filled or left as a hole; a snapshot.
     ///
-    /// Unlike [`is_empty`](Self::is_empty) it does not count values that are still being put there.
+    /// Unlike [`is_empty`](Self::is_empty), it ignores values that are still being added.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         // Relaxed, both: a snapshot; the consumer that takes the value orders what follows.
@@ -126,7 +128,7 @@ impl<T> Ring<T> {
         now == expected || now == expected ^ HOLE
     }
 
-    /// Returns how many values were ever put in.
+    /// Returns how many values were ever added.
     #[must_use]
     pub fn nr_pushed(&self) -> u64 {
         // Relaxed, both: statistics.
@@ -134,10 +136,10 @@ impl<T> Ring<T> {
         claimed.wrapping_sub(self.nr_holes.load(Ordering::Relaxed))
     }
 
-    /// Puts a value behind the last one.
+    /// Appends a value.
     ///
     /// # Errors
-    /// Gives it back if the ring is full.
+    /// Returns the value if the ring is full.
     #[inline]
     pub fn push(&self, value: T) -> Result<(), T> {
         loop {
@@ -145,10 +147,11 @@ impl<T> Ring<T> {
             if room == 0 {
                 return Err(value);
             }
-            // Relaxed, both: numbers alone; what is in the slots is ordered by their turns.
+            // Relaxed, both: only numbers; the slots' turns order the values.
             let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
             let end = tail.wrapping_add(1);
-            // The place as the exchange returns it, in its register: not `tail`, which would be copied.
+            // The place from the exchange's result, which is in a register; using `tail` would cost a
+            // copy.
             if let Ok(place) = self.tail.0.compare_exchange_weak(tail, end, success, failure) {
                 // SAFETY: 1. claimed by this call, and filled once.
                 unsafe { self.fill(place, value) };
@@ -157,7 +160,7 @@ impl<T> Ring<T> {
         }
     }
 
-    /// Puts up to `nr` values behind the last one, and returns how many; the rest stay in `values`.
+    /// Appends up to `nr` values and returns how many; the other values stay in `values`.
     ///
     /// # Cost
     /// One claim for all of them.
@@ -171,10 +174,10 @@ impl<T> Ring<T> {
         filled
     }
 
-    /// Takes values, oldest first; what is not taken from it stays in the ring.
+    /// Returns a drain that takes values, oldest first; values not taken stay in the ring.
     ///
     /// # Concurrency
-    /// `None` while another thread takes values: there is one consumer at a time.
+    /// Returns `None` while another thread takes values: there is one consumer at a time.
     #[inline]
     pub fn drain(&self) -> Option<RingDrain<'_, T>> {
         let consumer = self.consumer.try_lock()?;
@@ -183,7 +186,7 @@ impl<T> Ring<T> {
         Some(RingDrain { ring: self, head, _consumer: consumer })
     }
 
-    /// Claims up to `nr` places, and returns the first and how many.
+    /// Claims up to `nr` places. Returns the first place and the number of places.
     #[inline]
     fn claim(&self, nr: u64) -> (u64, u64) {
         loop {
@@ -201,7 +204,7 @@ impl<T> Ring<T> {
         }
     }
 
-    /// Returns the next place and how many can be claimed from there on.
+    /// Returns the next place and how many places can be claimed from there on.
     #[inline]
     fn room(&self) -> (u64, u64) {
         // Acquire pairs with the Release store in `RingDrain::drop`: what the consumer did with
@@ -212,7 +215,7 @@ impl<T> Ring<T> {
         (tail, self.capacity.saturating_sub(tail.wrapping_sub(head)))
     }
 
-    /// Returns where a place's slot is among the slots.
+    /// Returns the index of a place's slot.
     #[inline]
     fn index(&self, place: u64) -> usize {
         #[expect(clippy::cast_possible_truncation, reason = "the mask cuts it anyway")]
@@ -220,10 +223,10 @@ impl<T> Ring<T> {
         index
     }
 
-    /// Returns the turn of a place: how often its slot has been used before.
+    /// Returns the turn of a place: how many times its slot was used before.
     ///
-    /// It may wrap: a slot is used, or left as a hole, each time around, so what it says is of this
-    /// time or of the one before.
+    /// It may wrap. Each slot is used, or left as a hole, once per round, so its turn is that of this
+    /// round or of the previous one.
     #[inline]
     fn turn(&self, place: u64) -> u32 {
         #[expect(clippy::cast_possible_truncation, reason = "it may wrap")]
@@ -231,7 +234,7 @@ impl<T> Ring<T> {
         turn
     }
 
-    /// Returns the slot of a place: its turn at the moment, and where its value is.
+    /// Returns the slot of a place: its current turn, and the memory of its value.
     #[inline]
     fn slot(&self, place: u64) -> (&AtomicU32, &UnsafeCell<MaybeUninit<T>>) {
         let index = self.index(place);
@@ -258,7 +261,7 @@ impl<T> Ring<T> {
     }
 }
 
-/// Places that a producer has still to fill; those that it leaves become holes.
+/// Places that a producer has yet to fill; places left unfilled on drop become holes.
 struct Claim<'a, T> {
     ring: &'a Ring<T>,
     next: u64,
@@ -266,7 +269,7 @@ struct Claim<'a, T> {
 }
 
 impl<T> Claim<'_, T> {
-    /// Fills the places up to where the slots begin anew; false if there were too few values.
+    /// Fills the places up to the end of the slot array; returns false if there were too few values.
     #[inline]
     fn fill_run(&mut self, values: &mut impl Iterator<Item = T>) -> bool {
         let (ring, turn) = (self.ring, self.ring.turn(self.next));
@@ -292,7 +295,7 @@ impl<T> Claim<'_, T> {
         self.ring.nr_holes.fetch_add(self.end.wrapping_sub(self.next), Ordering::Relaxed);
         while self.next != self.end {
             let turn = self.ring.turn(self.next) ^ HOLE;
-            // Relaxed: there is no value that it could order.
+            // Relaxed: a hole has no value to order.
             self.ring.slot(self.next).0.store(turn, Ordering::Relaxed);
             self.next = self.next.wrapping_add(1);
         }
@@ -308,7 +311,7 @@ impl<T> Drop for Claim<'_, T> {
     }
 }
 
-/// Takes the values out of a [`Ring`]; producers learn how far it came when it is dropped.
+/// Takes values out of a [`Ring`]; dropping it publishes the consumer's progress to producers.
 pub struct RingDrain<'a, T> {
     ring: &'a Ring<T>,
     head: u64,
@@ -319,7 +322,7 @@ impl<T> RingDrain<'_, T> {
     /// Moves up to `nr` values onto `stack`, as far as there is room, and returns how many.
     ///
     /// # Cost
-    /// A few instructions for each, where taking them one by one costs some twenty.
+    /// A few instructions per value; taking them one by one costs approximately 20 each.
     #[inline]
     pub fn pop_into<const N: usize>(&mut self, nr: usize, stack: &mut Stack<T, N>) -> usize {
         let before = stack.len();
@@ -343,7 +346,7 @@ impl<T> RingDrain<'_, T> {
             } else if left == 0 || stack.is_full() {
                 break;
             } else {
-                // The end, or holes.
+                // No filled place follows, or holes do.
                 let Some(value) = self.next() else { break };
                 let _pushed = stack.push(value).is_ok();
             }
@@ -351,13 +354,13 @@ impl<T> RingDrain<'_, T> {
         stack.len() - before
     }
 
-    /// Returns how many values lie ready side by side from `head` on, of `nr` at most.
+    /// Returns how many values are ready in adjacent slots from `head` on, at most `nr`.
     #[inline]
     fn ready(&self, nr: usize) -> usize {
         let turn = self.ring.turn(self.head);
         let turns = &self.ring.turns[self.ring.index(self.head)..];
         let turns = &turns[..nr.min(turns.len())];
-        // Relaxed: the fence below is for all of them.
+        // Relaxed: the fence below orders all of them.
         let is_other = |slot: &AtomicU32| slot.load(Ordering::Relaxed) != turn;
         let ready = turns.iter().position(is_other).unwrap_or(turns.len());
         // Pairs with the Release stores in `Ring::fill`.

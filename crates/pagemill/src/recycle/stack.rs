@@ -1,9 +1,9 @@
-//! A few values in place, last in, first out.
+//! Stack: up to N values in place, last in, first out.
 
 use core::fmt;
 use core::mem::MaybeUninit;
 
-/// Up to `N` values, without memory of their own.
+/// Up to `N` values, without heap memory.
 ///
 /// `stack-init`: the first `len` entries of `values` are initialised.
 ///
@@ -21,7 +21,7 @@ pub struct Stack<T, const N: usize> {
 }
 
 impl<T, const N: usize> Stack<T, N> {
-    /// Makes an empty one.
+    /// Makes an empty stack.
     #[must_use]
     pub const fn new() -> Self {
         Self { values: [const { MaybeUninit::uninit() }; N], len: 0 }
@@ -34,37 +34,37 @@ impl<T, const N: usize> Stack<T, N> {
         self.len
     }
 
-    /// Tells whether there is no value.
+    /// Returns whether there is no value.
     #[inline]
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Tells whether there is no room.
+    /// Returns whether there is no room.
     #[inline]
     #[must_use]
     pub const fn is_full(&self) -> bool {
         self.len >= N
     }
 
-    /// Puts a value on top.
+    /// Pushes a value.
     ///
     /// # Errors
-    /// Gives it back if there is no room.
+    /// Returns the value if there is no room.
     #[inline]
     pub const fn push(&mut self, value: T) -> Result<(), T> {
         if self.is_full() {
             return Err(value);
         }
-        // No overflow: it is below N.
+        // No overflow: the length is below N.
         let len = self.len;
         self.values[len] = MaybeUninit::new(value);
         self.len = len.wrapping_add(1);
         Ok(())
     }
 
-    /// Takes the value on top.
+    /// Removes and returns the top value.
     #[inline]
     pub fn pop(&mut self) -> Option<T> {
         let len = self.len.checked_sub(1)?;
@@ -75,7 +75,7 @@ impl<T, const N: usize> Stack<T, N> {
         Some(unsafe { entry.assume_init_read() })
     }
 
-    /// Returns the values, the first one put there first.
+    /// Returns the values, the oldest first.
     #[inline]
     #[must_use]
     pub const fn as_slice(&self) -> &[T] {
@@ -84,7 +84,7 @@ impl<T, const N: usize> Stack<T, N> {
         unsafe { values.assume_init_ref() }
     }
 
-    /// Returns the entries that hold nothing.
+    /// Returns the uninitialised entries.
     #[cfg(feature = "alloc")]
     #[inline]
     pub(crate) fn room(&mut self) -> &mut [MaybeUninit<T>] {
@@ -92,7 +92,7 @@ impl<T, const N: usize> Stack<T, N> {
         unsafe { self.values.get_unchecked_mut(self.len..) }
     }
 
-    /// Counts `nr` more values.
+    /// Extends the length by `nr` values.
     ///
     /// # Safety
     /// The first `nr` entries of [`room`](Self::room) are initialised.

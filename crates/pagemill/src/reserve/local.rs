@@ -1,18 +1,17 @@
-//! Pages that one owner keeps at hand, in front of the per-CPU lists.
+//! Local reserve: pages that one thread or queue keeps for itself, without a lock or a CPU number.
 
 use crate::alloc_pages::AllocPages;
 use crate::base::gfp::Gfp;
 use crate::page::page::Page;
 use crate::page::page_vec::PageVec;
 
-/// A stock of up to `N` pages with one owner, who needs no lock and no CPU's number to use it.
+/// Up to `N` pages for one owner, who needs neither a lock nor a CPU number to take one.
 ///
-/// For one worker thread, or one receive queue of a device. It is filled from the
-/// allocator, half of it at a time, when it is empty, and gives half of what it holds back when it is
-/// full; in between, pages move by copies alone. For the allocator and its counters, pages in it are
-/// in use. Dropping it gives them back.
+/// For one worker thread, or one receive queue of a device. An empty reserve is refilled to half from
+/// the allocator, and a full one returns half of its pages; in between, pages move by copies alone. The
+/// allocator and its counters treat the pages as in use. Dropping the reserve frees them.
 ///
-/// It cannot be shared: everything takes `&mut self`.
+/// It cannot be shared: every method takes `&mut self`.
 ///
 /// # Examples
 /// ```
@@ -30,21 +29,21 @@ pub struct LocalPages<S: AllocPages, const N: usize> {
 }
 
 impl<S: AllocPages, const N: usize> LocalPages<S, N> {
-    /// Makes an empty stock.
+    /// Makes an empty reserve.
     #[must_use]
     pub const fn new(source: S) -> Self {
         const { assert!(N >= 2, "a stock holds two pages at least") };
         Self { stock: PageVec::new(source) }
     }
 
-    /// Returns the number of pages in stock.
+    /// Returns the number of pages in the reserve.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
         self.stock.len()
     }
 
-    /// Tells whether nothing is in stock.
+    /// Returns whether the reserve is empty.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -54,7 +53,7 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
     /// Takes one page.
     ///
     /// # Errors
-    /// `None` if the stock is empty and the allocator has none for `gfp`.
+    /// `None` if the reserve is empty and the allocator has no page for `gfp`.
     #[inline]
     #[track_caller]
     pub fn alloc(&mut self, gfp: Gfp) -> Option<Page<S>> {
@@ -64,12 +63,12 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
         self.stock.pop()
     }
 
-    /// Puts up to `nr` pages behind the last one of `pages`, and returns their number.
+    /// Appends up to `nr` pages to `pages`, and returns their number.
     ///
-    /// At least one page comes if `gfp` lets one be had at all and there is room.
+    /// At least one page is added if a single allocation would succeed and there is room.
     ///
     /// # Panics
-    /// If `pages` is for another allocator.
+    /// If `pages` belongs to another allocator.
     #[inline]
     #[track_caller]
     pub fn alloc_bulk<const M: usize>(
@@ -82,20 +81,20 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
         if got == nr { got } else { self.alloc_rest(gfp, nr, got, pages) }
     }
 
-    /// Takes back one page.
+    /// Puts one page into the reserve.
     #[inline]
     pub fn free(&mut self, page: Page<S>) {
         if self.stock.is_full() {
             self.spill(N / 2);
         }
-        // It has room: at most N / 2 are left.
+        // There is room: at most N / 2 pages are left.
         drop(self.stock.push(page));
     }
 
-    /// Takes back all of `pages`, and returns their number.
+    /// Puts all of `pages` into the reserve, and returns their number.
     ///
     /// # Panics
-    /// If `pages` is for another allocator.
+    /// If `pages` belongs to another allocator.
     #[inline]
     pub fn free_bulk<const M: usize>(&mut self, pages: &mut PageVec<S, M>) -> usize {
         let nr = pages.len();
@@ -106,7 +105,7 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
         nr
     }
 
-    /// Gives all pages back to the allocator, and returns their number.
+    /// Frees all pages to the allocator, and returns their number.
     pub fn drain(&mut self) -> usize {
         self.stock.clear()
     }
@@ -131,7 +130,8 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
         got
     }
 
-    /// Fills the empty stock to the half, or with `nr` pages if these are fewer than it could be had.
+    /// Refills the empty reserve to half, or with `nr` pages if the allocator has fewer than half to
+    /// spare.
     #[track_caller]
     fn refill(&mut self, gfp: Gfp, nr: usize) {
         let wanted = nr.max(N / 2).min(N);
@@ -141,14 +141,14 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
 
     #[cold]
     fn free_rest<const M: usize>(&mut self, pages: &mut PageVec<S, M>) {
-        // Those that came last are the warmest: they stay.
+        // The pages that came last are the warmest in the cache, and stay.
         self.spill(N / 2);
         let nr = pages.len();
         self.stock.append(pages, nr);
         pages.clear();
     }
 
-    /// Gives `nr` pages of the stock back.
+    /// Frees `nr` pages of the reserve to the allocator.
     #[cold]
     fn spill(&mut self, nr: usize) {
         let mut out = PageVec::<S, N>::new(self.stock.source().clone());

@@ -1,5 +1,5 @@
-//! A reserve of pages for requests that must not fail, such as those of a thread that needs memory before
-//! it can free some.
+//! Mempool: a reserve of pages for requests that must not fail, for instance those of a thread that
+//! needs memory before it can free some.
 
 use core::fmt;
 use core::panic::Location;
@@ -19,40 +19,40 @@ use crate::platform::platform::Platform;
 use crate::platform::trace::Event;
 use crate::wait::queue::WaitQueue;
 
-/// A reserve of single pages, taken from only when the allocator has none, refilled before
-/// anything goes back to it.
+/// A reserve of single pages. It is used only when the allocator has none, and refilled before pages
+/// return to the allocator.
 ///
-/// A caller that may wait and asks for no more than the reserve holds always gets it, as long as
-/// those before it give what they got back through [`free_bulk`](Self::free_bulk) sooner or later:
-/// the reserve gives all that a request lacks, or nothing yet, in the order in which requests came.
-/// Two half-served callers that wait for each other cannot be. A page that is dropped instead goes
-/// to the allocator, and the reserve is filled up when the allocator next has pages to spare.
+/// A caller that may wait, and asks for no more than the reserve holds, always gets its pages, as long
+/// as earlier callers eventually return theirs through [`free_bulk`](Self::free_bulk). The reserve
+/// gives a request either everything that it lacks or nothing yet, in the order of the requests, so two
+/// half-served callers cannot wait for each other. A page that is dropped instead goes to the
+/// allocator, and the reserve is refilled when the allocator next has pages to spare.
 ///
-/// Pages in the reserve are charged to nobody, and so are those that come out of it.
+/// Pages in the reserve, and pages taken from it, are charged to no account.
 ///
 /// # Concurrency
-/// Interrupts are kept away while the reserve is in use, for a step for each page that is moved; so
-/// an interrupt handler may use it with a `gfp` that does not wait.
+/// Interrupts are off while the reserve is in use, for a few instructions per page moved. So an
+/// interrupt handler may use it with a `gfp` that does not wait.
 ///
 /// # Source
 /// `linux-7.0` `mm/mempool.c` `mempool_alloc_bulk_noprof`
 pub struct Mempool<S: AllocPages> {
-    /// The reserve; guarded as a whole.
+    /// The reserve's pages.
     reserve: Lock<PageList<Page<S>>>,
     min_nr: usize,
-    /// How many pages the reserve lacks; written with it.
+    /// How many pages the reserve lacks; written under the reserve's lock.
     nr_lacking: Counter,
-    /// What the reserve is filled with.
+    /// Flags with which the reserve is refilled.
     gfp: Gfp,
     queue: WaitQueue,
     source: S,
 }
 
 impl<S: AllocPages> Mempool<S> {
-    /// Sets `min_nr` pages aside, which [`Gfp::ACCOUNT`] charges to nobody.
+    /// Sets `min_nr` pages aside, which [`Gfp::ACCOUNT`] charges to no account.
     ///
     /// # Errors
-    /// Why they could not all be had; none is kept then.
+    /// Returns why not all pages could be had; none is kept then.
     #[track_caller]
     pub fn new(source: S, min_nr: usize, gfp: Gfp) -> Result<Self, Shortage> {
         let gfp = gfp.difference(Gfp::ACCOUNT);
@@ -67,33 +67,34 @@ impl<S: AllocPages> Mempool<S> {
         }
     }
 
-    /// Returns how many pages the reserve holds when it is full.
+    /// Returns the number of pages in a full reserve.
     #[must_use]
     pub fn min_nr(&self) -> usize {
         self.min_nr
     }
 
-    /// Returns how many waits for pages succeeded without a wake-up, because the waiter looked again
-    /// by itself after [`Platform::wait`] returned.
+    /// Returns how many waits for pages succeeded without a wake-up, because the waiter checked again
+    /// after [`Platform::wait`] returned.
     ///
-    /// [`free_bulk`](Self::free_bulk) wakes waiters. Pages that are freed past the mempool wake none: a
-    /// waiter finds them when it looks again.
+    /// [`free_bulk`](Self::free_bulk) wakes waiters. Pages freed in any other way wake none: a waiter
+    /// finds them when it checks again.
     #[must_use]
     pub fn nr_polled_waits(&self) -> u32 {
         self.queue.nr_polled()
     }
 
-    /// Fills every empty slot: from the allocator as far as that is easy, from the reserve where it
-    /// is not; reclaiming, and waiting for others to free, if `gfp` lets the caller wait.
+    /// Fills every empty slot: from the allocator if it has pages to spare, else from the reserve; with
+    /// reclaim, and waiting for other threads to free, if `gfp` lets the caller wait.
     ///
-    /// The reserve's pages are what [`new`](Self::new) was told to get, whatever zone `gfp` names.
+    /// The reserve's pages come from the zones that [`new`](Self::new) was given, whatever zone `gfp`
+    /// names.
     ///
     /// # Errors
-    /// [`Shortage::Memory`] if `gfp` is without [`Gfp::DIRECT_RECLAIM`] and the reserve has too few;
-    /// [`Shortage::Stopped`] if `stop` said so. No slot was filled then that was not full before.
+    /// [`Shortage::Memory`] if `gfp` lacks [`Gfp::DIRECT_RECLAIM`] and the reserve has too few pages;
+    /// [`Shortage::Stopped`] if `stop` returned true. No empty slot has been filled then.
     ///
     /// # Panics
-    /// If there are more slots than the reserve has pages.
+    /// If there are more slots than a full reserve has pages.
     #[track_caller]
     pub fn alloc_bulk(
         &self,
@@ -112,7 +113,7 @@ impl<S: AllocPages> Mempool<S> {
         let missing = slots.iter().filter(|slot| slot.is_none()).count();
         let easy = easy(gfp);
         let mut pages = PageList::new(self.source.clone());
-        // Who waits already comes first: what is in the reserve may be all that it waits for.
+        // Earlier waiters come first: they may need all that the reserve has.
         let may_use_reserve = !self.queue.has_waiters();
         if !self.gather(&easy, missing, may_use_reserve, &mut pages) {
             self.notify();
@@ -136,7 +137,8 @@ impl<S: AllocPages> Mempool<S> {
         Ok(())
     }
 
-    /// Empties the slots: into the reserve until that is full, the rest to the allocator.
+    /// Empties the slots: their pages fill the reserve first, and the remaining ones go to the
+    /// allocator.
     pub fn free_bulk(&self, slots: &mut [Option<Page<S>>]) {
         let mut pages = PageList::new(self.source.clone());
         pages.extend(slots.iter_mut().filter_map(Option::take));
@@ -144,7 +146,7 @@ impl<S: AllocPages> Mempool<S> {
         self.notify();
     }
 
-    /// Gets `nr` pages, or none: those that `request` brings, the rest from the reserve.
+    /// Gets `nr` pages or none: those of `request`, and the missing ones from the reserve.
     fn gather(
         &self,
         request: &BulkRequest<'_>,
@@ -157,7 +159,7 @@ impl<S: AllocPages> Mempool<S> {
         if rest == 0 || may_use_reserve && self.take(rest, request.gfp, pages) {
             return true;
         }
-        // Nothing is held while waiting: it might be what another one waits for.
+        // Holds nothing while waiting: another waiter might need it.
         self.put(pages);
         false
     }
@@ -199,7 +201,8 @@ impl<S: AllocPages> Mempool<S> {
         crate::alloc_pages::free_pages_bulk(pages);
     }
 
-    /// Replaces what was taken from the reserve and did not come back, if that is easy.
+    /// Replaces pages that were taken from the reserve and not returned, if the allocator has some to
+    /// spare.
     fn fill_up(&self) {
         let lacking = usize::try_from(self.nr_lacking.get()).unwrap_or(usize::MAX);
         if lacking > 0 {
@@ -209,7 +212,7 @@ impl<S: AllocPages> Mempool<S> {
         }
     }
 
-    /// Lets `body` at the reserve, with interrupts off; it must only move pages.
+    /// Runs `body` on the reserve with interrupts off; `body` must only move pages.
     fn with_reserve(&self, body: impl FnOnce(&mut PageList<Page<S>>)) {
         let platform = self.source.allocator().platform();
         let irq_state = platform.irq_save();
@@ -220,14 +223,14 @@ impl<S: AllocPages> Mempool<S> {
         platform.irq_restore(irq_state);
     }
 
-    /// Makes a page one that nobody pays for.
+    /// Makes a page that is charged to no account.
     fn uncharge(&self, page: Page<S>) -> Page<S> {
         let (raw, source) = page.into_parts();
         source.allocator().accounts().uncharge(raw.class().account(), 1);
         Page::new(source, raw.charged_to(AccountNumber::NONE))
     }
 
-    /// Notes that a page is held by `site` from now on.
+    /// Records `site` as the owner of a page.
     fn note_owner(&self, page: &Page<S>, site: Site) {
         let allocator = self.source.allocator();
         if allocator.slow_path_flags.has(OWNERS) {
@@ -242,7 +245,7 @@ impl<S: AllocPages> Mempool<S> {
     }
 }
 
-/// Asks for what the allocator has to spare, at once.
+/// Makes a request for pages that the allocator can spare at once.
 fn easy(gfp: Gfp) -> BulkRequest<'static> {
     let gfp = (gfp | Gfp::NOMEMALLOC | Gfp::NORETRY | Gfp::NOWARN)
         .difference(Gfp::DIRECT_RECLAIM | Gfp::NOFAIL);

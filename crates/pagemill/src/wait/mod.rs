@@ -1,3 +1,3 @@
-//! Queue of requests that wait for memory.
+//! Wait queue of requests that no zone can serve yet.
 
 pub(crate) mod queue;

@@ -1,46 +1,47 @@
-//! Queue of requests that wait for memory: first come, first served, for requests of several blocks.
+//! Wait queue: requests that wait for memory; requests for several blocks are served first come, first
+//! served.
 //!
-//! A request for several blocks gathers them from some nodes, and keeps those that it has while it waits
-//! for more. Two such requests on one node could each hold half of the blocks that both need. So each
-//! takes a ticket, and its turn comes when no older ticket claims one of its nodes; until then it holds
-//! nothing. A request for one small block holds nothing while it waits, and needs no ticket.
+//! A request for several blocks gathers them from some nodes, and keeps the blocks that it has while it
+//! waits for more. Two such requests on one node could each hold half of the blocks that both need. So
+//! each takes a ticket, and its turn comes when no older ticket claims one of its nodes; until then it
+//! holds nothing. A request for one small block holds nothing while it waits, and needs no ticket.
 
 use crate::base::policy::NodeMask;
 use crate::base::sync::{AtomicU32, Lock, Ordering};
 use crate::platform::platform::Platform;
 
-/// Who waits.
+/// The waiting requests and their tickets.
 #[derive(Debug)]
 pub(crate) struct WaitQueue {
     state: Lock<Tickets>,
-    /// How many wait, for those who do not hold the lock.
+    /// The number of waiting requests, for readers without the lock.
     nr_waiting: AtomicU32,
-    /// Changes whenever there may be more memory, or a turn may have come.
+    /// Changes whenever memory may have been freed or a turn may have come.
     events: AtomicU32,
-    /// Waits that succeeded with no wake-up before the last attempt.
+    /// Waits that succeeded without a wake-up before the last attempt.
     nr_polled: AtomicU32,
 }
 
-/// Number of tickets that can be in use. A request that finds none left waits for one, in no order.
+/// Number of tickets. A request that finds none free waits for one, in no particular order.
 const NR_TICKETS: usize = 64;
 
-/// The tickets from `oldest` up to, but not including, `next` are out.
+/// The tickets from `oldest` up to, but not including, `next` are in use.
 #[derive(Debug)]
 struct Tickets {
     oldest: u32,
     next: u32,
-    /// Which nodes the holder of ticket n claims, at n modulo the length; none if it has left.
+    /// The nodes that ticket n claims, at index n modulo the length; none if its holder has left.
     claims: [NodeMask; NR_TICKETS],
 }
 
-/// A place in the queue, until dropped.
+/// A ticket in the queue, until dropped.
 struct Ticket<'a, P: Platform> {
     queue: &'a WaitQueue,
     platform: &'a P,
     number: u32,
 }
 
-/// One of those who wait, until dropped.
+/// Counts as one waiting request, until dropped.
 struct Waiter<'a>(&'a WaitQueue);
 
 impl WaitQueue {
@@ -54,11 +55,11 @@ impl WaitQueue {
         }
     }
 
-    /// Makes `attempt` now, whenever something happened, and after about 10 ms, until it succeeds;
-    /// `None` once `stop`, which is asked after each attempt, says so.
+    /// Calls `attempt` now, after each event, and approximately every 10 ms, until it succeeds. Returns
+    /// `None` once `stop`, which is called after each attempt, returns true.
     ///
-    /// Where nodes are claimed, only while nobody who came before claims one of them: then, and
-    /// only then, may `attempt` keep what it takes from one call to the next.
+    /// If nodes are claimed, calls it only while no older ticket claims one of them. Then, and only
+    /// then, `attempt` may keep what it takes from one call to the next.
     pub(crate) fn in_turn<T>(
         &self,
         platform: &impl Platform,
@@ -70,7 +71,7 @@ impl WaitQueue {
         let mut ticket = None;
         let mut is_polled = false;
         loop {
-            // Read before the attempt, so that what happens after it ends the wait.
+            // Read before the attempt, so that a later event ends the wait.
             let seen = self.event();
             if ticket.is_none() && !claims.is_empty() {
                 ticket = self.enter(platform, claims);
@@ -91,14 +92,14 @@ impl WaitQueue {
         }
     }
 
-    /// Returns the number of waits that succeeded because the waiter looked again by itself: no
-    /// wake-up came between its last two attempts.
+    /// Returns the number of waits that succeeded although no wake-up came between the waiter's last
+    /// two attempts.
     pub(crate) fn nr_polled(&self) -> u32 {
         // Relaxed: as where it is counted.
         self.nr_polled.load(Ordering::Relaxed)
     }
 
-    /// Takes a place at the end; `None` if all tickets are out.
+    /// Takes the next ticket; `None` if all are in use.
     fn enter<'a, P: Platform>(
         &'a self,
         platform: &'a P,
@@ -114,16 +115,17 @@ impl WaitQueue {
         Some(Ticket { queue: self, platform, number })
     }
 
-    /// Tells whether anybody waits.
+    /// Returns whether any request waits.
     #[inline]
     pub(crate) fn has_waiters(&self) -> bool {
-        // Relaxed: who begins to wait just now looks again after a while.
+        // Relaxed: a request that begins to wait just now checks again after a while.
         self.nr_waiting.load(Ordering::Relaxed) != 0
     }
 
-    /// Wakes all who wait: there may be more memory.
+    /// Wakes all waiting requests, because memory may have been freed.
     pub(crate) fn notify(&self, platform: &impl Platform) {
-        // Release pairs with the Acquire in `event`: who sees the event sees the memory.
+        // Release pairs with the Acquire in `event`: a thread that sees the event sees the freed
+        // memory.
         self.events.fetch_add(1, Ordering::Release);
         platform.wake();
     }
@@ -136,14 +138,14 @@ impl WaitQueue {
 }
 
 impl Tickets {
-    /// Returns where the claims of a ticket that is out are kept.
+    /// Returns the entry for the claim of a ticket in use.
     fn claim(&mut self, number: u32) -> &mut NodeMask {
         &mut self.claims[number as usize % NR_TICKETS]
     }
 }
 
 impl<P: Platform> Ticket<'_, P> {
-    /// Tells whether nobody before claims what this one claims.
+    /// Returns whether no older ticket claims a node that this one claims.
     fn is_served(&self) -> bool {
         let mut tickets = self.queue.state.lock(|spins| self.platform.relax(spins));
         let claims = *tickets.claim(self.number);
@@ -156,7 +158,7 @@ impl<P: Platform> Ticket<'_, P> {
 }
 
 impl<P: Platform> Drop for Ticket<'_, P> {
-    /// Leaves the queue, before or after being served, also if an attempt panicked.
+    /// Leaves the queue, whether the request was served or not, also if an attempt panicked.
     fn drop(&mut self) {
         let mut tickets = self.queue.state.lock(|spins| self.platform.relax(spins));
         *tickets.claim(self.number) = NodeMask::NONE;
@@ -174,7 +176,7 @@ impl<P: Platform> Drop for Ticket<'_, P> {
 
 impl<'a> Waiter<'a> {
     fn new(queue: &'a WaitQueue) -> Self {
-        // Relaxed: a hint for those who free; they are waited for no longer than a while.
+        // Relaxed: a hint for threads that free; the waiter checks again after a while in any case.
         queue.nr_waiting.fetch_add(1, Ordering::Relaxed);
         Self(queue)
     }

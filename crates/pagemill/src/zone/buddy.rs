@@ -1,16 +1,16 @@
-//! The free frames of one shard of a zone: which pageblock to take from, and what happens on return.
+//! Buddy: the free frames of one shard; picks a pageblock for a request, merges on free, steals.
 //!
-//! Single-threaded and free of I/O; [`shard`](crate::zone::shard) puts the lock around it.
+//! Single-threaded and without I/O; [`shard`](crate::zone::shard) adds the lock.
 //!
-//! Every pageblock with a free frame is on exactly one list. One that is partly free is filed
-//! under its kind of page and the order of its largest free block; one that is wholly free has no
-//! kind and is filed alone (order 9) or with its buddy (order 10). So an order-0 request takes
-//! from the most broken block first, large blocks stay whole for as long as possible, and the
-//! search never looks at a block that cannot serve.
+//! Every pageblock with a free frame is on exactly one list. A partly free pageblock is filed by its
+//! migrate type and the order of its largest free block. A wholly free one has no migrate type and is
+//! filed alone (order 9) or with its buddy (order 10). So an order-0 request takes from the most
+//! fragmented pageblock first, large blocks stay whole as long as possible, and the search visits only
+//! pageblocks that can serve the request.
 //!
-//! Differs: Linux lists free blocks of each order and merges them one by one. Here the bits of a
-//! pageblock say it all, and only pageblocks are listed: a free frame costs no list operation
-//! unless it changes the order of its pageblock's largest free block.
+//! Differs: Linux keeps free blocks of each order on lists and merges them one by one. Here only
+//! pageblocks are on lists, and their bitmaps hold the rest. Freeing a frame costs a list operation
+//! only if it changes the order of its pageblock's largest free block.
 
 use crate::base::migratetype::{MigrateType, NR_MIGRATE_TYPES};
 use crate::base::units::{MAX_ORDER, Order, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER, Pfn};
@@ -18,7 +18,7 @@ use crate::zone::freed_words::FreedWord;
 use crate::zone::pageblock::{Bitmap, Runs, WORD_NR_PAGES, WordRun, may_make_larger, nr_ones};
 use crate::zone::span::{Span, Spans, block_base};
 
-/// What a zone knows about one pageblock besides its bits.
+/// A pageblock's metadata besides its bitmap.
 #[derive(Debug)]
 pub(crate) struct Block {
     /// Neighbours on the list of `filed`; [`NONE`] at its ends.
@@ -32,16 +32,17 @@ pub(crate) struct Block {
     migratetype: MigrateType,
 }
 
-/// On which list a pageblock is.
+/// The list that a pageblock is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Filed {
-    /// On none: it has no free frame.
+    /// No list: the pageblock has no free frame.
     Nowhere,
-    /// With blocks of its kind whose largest free block has this order, below 9.
+    /// The list of partly free pageblocks of its migrate type whose largest free block has this order,
+    /// below 9.
     Partial(u8),
-    /// With wholly free blocks whose buddy is not.
+    /// The list of wholly free pageblocks whose buddy is not wholly free.
     Whole,
-    /// With wholly free pairs, if this is the lower of the two; else on none.
+    /// The list of wholly free pairs, for the lower pageblock of a pair; the upper one is on no list.
     Pair,
 }
 
@@ -59,7 +60,7 @@ pub(crate) struct Buddy {
     blocks: &'static mut [Block],
     bitmaps: &'static mut [Bitmap],
     spans: Spans,
-    /// Number, within the zone, of the first pageblock.
+    /// Index, within the zone, of the first pageblock.
     first_block: u32,
     heads: [u32; PAIRS + 1],
     order_mask: [u16; NR_MIGRATE_TYPES],
@@ -67,18 +68,18 @@ pub(crate) struct Buddy {
     stolen: Option<Stolen>,
 }
 
-/// What was taken from pageblocks of another kind.
+/// Record of pages that were taken from pageblocks of another migrate type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stolen {
-    /// How many pageblocks; the rest is about the last of them.
+    /// Number of such pageblocks; the other fields are about the last of them.
     pub(crate) nr_pageblocks: u32,
-    /// Its first frame.
+    /// First frame of that pageblock.
     pub(crate) pageblock: Pfn,
-    /// What was asked for.
+    /// Order of the request.
     pub(crate) order: Order,
-    /// Its kind before.
+    /// Migrate type of the pageblock before.
     pub(crate) from: MigrateType,
-    /// Whether its kind changed.
+    /// Whether the pageblock changed its migrate type.
     pub(crate) is_whole: bool,
 }
 
@@ -96,11 +97,11 @@ impl Block {
 }
 
 impl Buddy {
-    /// Makes the books of adjacent pageblocks whose frames are all in use.
+    /// Creates the metadata of adjacent pageblocks whose frames are all in use.
     ///
     /// # Shape
-    /// One block and one bitmap for each of them, fresh from [`Block::new`] and [`Bitmap::EMPTY`];
-    /// the first is number `first_block` of those that `spans`, the zone's, touch.
+    /// One block and one bitmap for each pageblock, fresh from [`Block::new`] and [`Bitmap::EMPTY`].
+    /// The first pageblock is number `first_block` of those that `spans`, the zone's spans, touch.
     pub(crate) fn new(
         blocks: &'static mut [Block],
         bitmaps: &'static mut [Bitmap],
@@ -131,7 +132,7 @@ impl Buddy {
         }
     }
 
-    /// Frees every frame but those of `reserved`; the zone starts like this.
+    /// Frees every frame except those of `reserved`, at setup.
     pub(crate) fn free_all_except(
         &mut self,
         reserved: impl Iterator<Item = core::ops::Range<u64>>,
@@ -148,7 +149,7 @@ impl Buddy {
                 self.for_each_word(span, part, |word, mask| word & !mask);
             }
         }
-        // From the top down, so that the lowest blocks come to the heads of their lists.
+        // Downwards, so that the lowest pageblocks end up at the heads of their lists.
         for block in (0..self.blocks.len()).rev() {
             let nr_free = self.bitmaps[block].nr_free();
             self.blocks[block].nr_free = u16::try_from(nr_free).expect("at most 512");
@@ -163,15 +164,15 @@ impl Buddy {
         self.nr_free
     }
 
-    /// Takes up to `nr` single frames for pages of kind `migratetype` and returns their number; also
-    /// from pageblocks of another kind if `fallback`.
+    /// Takes up to `nr` single frames for pages of `migratetype` and returns their number; with
+    /// `fallback`, also from pageblocks of another migrate type.
     ///
-    /// Of a request for a word or more, once there is half of it, no word is cut in two for the rest: what
-    /// leaves whole comes back whole.
+    /// For requests of at least one bitmap word (64 pages), stops early rather than splitting a word
+    /// once half the request is filled. Whole words can later be freed as whole words, which is several
+    /// times cheaper.
     ///
     /// # Cost
-    /// Per pageblock visited and per word of 64 frames, not per frame. Stops short when `runs` is
-    /// full.
+    /// Per pageblock visited and per word of 64 frames, not per frame. Stops early when `runs` is full.
     pub(crate) fn take_pages(
         &mut self,
         migratetype: MigrateType,
@@ -194,7 +195,8 @@ impl Buddy {
         taken
     }
 
-    /// Takes a block of `order` for pages of kind `migratetype`, likewise.
+    /// Takes a block of `order` for pages of `migratetype`; with `fallback`, also from pageblocks of
+    /// another migrate type.
     pub(crate) fn take_block(
         &mut self,
         migratetype: MigrateType,
@@ -212,10 +214,10 @@ impl Buddy {
         Some(self.first_pfn(block).offset(at as u64))
     }
 
-    /// Returns frames that are in use.
+    /// Frees frames that are in use.
     ///
     /// # Panics
-    /// If one of them is free already, or not of these pageblocks.
+    /// If one of them is already free or not in these pageblocks.
     #[inline]
     pub(crate) fn put_all(&mut self, freed_words: impl Iterator<Item = FreedWord>) {
         let mut nr_pages = 0_u64;
@@ -234,10 +236,10 @@ impl Buddy {
         }
     }
 
-    /// Returns frames that are in use, but does not count them in the whole.
+    /// Frees the frames of one word, without adding them to the total of free frames.
     ///
     /// # Errors
-    /// If one of them is free already: nothing has changed then.
+    /// If one of them is already free; nothing has changed then.
     #[inline]
     fn put(&mut self, put: FreedWord) -> Result<(), ()> {
         let number = self.own(put.block);
@@ -245,7 +247,7 @@ impl Buddy {
         let (bitmap, block) = (&mut self.bitmaps[number], &mut self.blocks[number]);
         let word = bitmap.put_into_word(index, mask)?;
         block.nr_free = block.nr_free.wrapping_add(put.nr_pages());
-        // Most pages make no larger block than there is: the only test that they cost.
+        // Most frees create no larger block than the pageblock has, and cost this one test.
         match block.filed {
             Filed::Partial(largest) if !may_make_larger(word, mask, largest) => {}
             _ => self.file_after_put(number, index),
@@ -263,10 +265,10 @@ impl Buddy {
         panic!("double free of frame {frame}: it is free in its zone already");
     }
 
-    /// Returns the block of `order` at `pfn`, in the zone's pageblock `block`, which is in use.
+    /// Frees the block of `order` at `pfn`, in the zone's pageblock `block`, which is in use.
     ///
     /// # Panics
-    /// If one of its frames is free already or not of this zone, or if it is misaligned.
+    /// If one of its frames is already free or not in this zone, or if the block is misaligned.
     pub(crate) fn put_block(&mut self, pfn: Pfn, block: u32, order: Order) {
         assert!(pfn.is_aligned(order), "free of frame {pfn}: not aligned to order {order}");
         if order == MAX_ORDER {
@@ -286,9 +288,9 @@ impl Buddy {
         self.file_after_put(block, at / WORD_NR_PAGES);
     }
 
-    /// Adds to `counts` the free blocks of each order by kind of page, in pageblocks `range`.
+    /// Adds the free blocks of pageblocks `range` to `counts`, by migrate type and order.
     ///
-    /// A free block is counted once, at the largest order that it is part of.
+    /// Each frame is counted once, in its largest free block.
     pub(crate) fn count_blocks(
         &self,
         range: core::ops::Range<usize>,
@@ -314,7 +316,7 @@ impl Buddy {
         }
     }
 
-    /// Adds to `counts` the pageblocks of each kind in `range`.
+    /// Adds the pageblocks of each migrate type in `range` to `counts`.
     pub(crate) fn count_pageblocks(
         &self,
         range: core::ops::Range<usize>,
@@ -338,7 +340,7 @@ impl Buddy {
         }
     }
 
-    /// Returns what was taken from pageblocks of another kind since this was last asked.
+    /// Returns and clears the record of pages taken from pageblocks of another migrate type.
     #[inline]
     pub(crate) fn take_stolen(&mut self) -> Option<Stolen> {
         self.stolen.take()
@@ -349,13 +351,14 @@ impl Buddy {
         self.blocks.len()
     }
 
-    /// Takes `nr` frames out of an unfiled block, word by word; once it has `enough`, whole words only.
+    /// Takes `nr` frames from an unfiled pageblock, word by word; after `enough` frames, whole words
+    /// only.
     fn take_words(&mut self, block: usize, nr: usize, enough: usize, runs: &mut Runs) -> usize {
         let base = self.first_pfn(block).value();
         let mut taken = 0;
         for index in Bitmap::word_indexes() {
             let left = nr - taken;
-            // Counted only where it decides.
+            // A closure, so that the bits are counted only where the result matters.
             let would_cut = || nr_ones(self.bitmaps[block].word(index)) as usize > left;
             if left == 0 || runs.is_full() || taken >= enough && would_cut() {
                 break;
@@ -371,7 +374,7 @@ impl Buddy {
         taken
     }
 
-    /// Takes one pageblock or a pair of them.
+    /// Takes one whole pageblock or a pair of them.
     fn take_whole(&mut self, migratetype: MigrateType, order: Order) -> Option<Pfn> {
         let first = self.pick_whole(order)?;
         let nr_blocks = order.nr_pages() / PAGEBLOCK_NR_PAGES;
@@ -383,15 +386,15 @@ impl Buddy {
         Some(self.first_pfn(first))
     }
 
-    /// Returns a block with a free block of `order`, taken off its list.
+    /// Returns a pageblock with a free block of `order`, removed from its list.
     ///
-    /// First the most broken block of the kind, then a wholly free one, then, if `fallback`, the least
-    /// broken one of another kind. That one changes its kind if at least half of it is free and its pages
-    /// would otherwise be mixed with movable ones for good.
+    /// Tries the most fragmented pageblock of the migrate type, then a wholly free one, then, with
+    /// `fallback`, the least fragmented one of another type. The latter changes its type if at least
+    /// half of it is free and its pages would otherwise be mixed with movable ones permanently.
     ///
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `__rmqueue`, `steal_suitable_fallback`. Differs: wholly free
-    /// pageblocks have no kind here, so any kind takes them before it falls back.
+    /// pageblocks have no migrate type here, so a request of any type takes them before it falls back.
     #[inline]
     fn pick(&mut self, migratetype: MigrateType, fallback: bool, order: Order) -> Option<usize> {
         let fits = self.order_mask[migratetype.index()] >> order.value() << order.value();
@@ -429,7 +432,7 @@ impl Buddy {
         None
     }
 
-    /// Returns a wholly free block (or, for order 10, the lower of a pair), unfiled.
+    /// Returns a wholly free pageblock (or, for order 10, the lower one of a pair), unfiled.
     fn pick_whole(&mut self, order: Order) -> Option<usize> {
         if order == PAGEBLOCK_ORDER && self.heads[WHOLE] != NONE {
             let block = self.unlink_first(WHOLE);
@@ -449,7 +452,7 @@ impl Buddy {
         Some(lower)
     }
 
-    /// Files an unfiled block by what is free in it.
+    /// Files an unfiled pageblock by its free frames.
     #[inline]
     fn file(&mut self, block: usize) {
         if usize::from(self.blocks[block].nr_free) == PAGEBLOCK_NR_PAGES {
@@ -461,7 +464,7 @@ impl Buddy {
         }
     }
 
-    /// Files a block anew if frames put into word `index` made its largest free block larger.
+    /// Refiles a pageblock if frames freed in word `index` enlarged its largest free block.
     #[inline(never)]
     fn file_after_put(&mut self, block: usize, index: usize) {
         let filed = self.blocks[block].filed;
@@ -489,7 +492,7 @@ impl Buddy {
         self.link_first(block, list, Filed::Partial(order.value()));
     }
 
-    /// Files a wholly free, unfiled block, with its buddy if that is wholly free too.
+    /// Files a wholly free, unfiled pageblock, with its buddy if that is wholly free too.
     fn file_whole(&mut self, block: usize) {
         let base = self.blocks[block].base;
         let is_lower = base.is_multiple_of(2);
@@ -521,7 +524,7 @@ impl Buddy {
         self.heads[list] = number;
     }
 
-    /// Takes the first block off a list that is not empty.
+    /// Removes the first pageblock from a list that is not empty.
     #[inline]
     fn unlink_first(&mut self, list: usize) -> usize {
         let block = self.heads[list] as usize;
@@ -529,7 +532,7 @@ impl Buddy {
         block
     }
 
-    /// Takes a filed block off its list.
+    /// Removes a filed pageblock from its list.
     fn unlink(&mut self, block: usize) {
         let list = match self.blocks[block].filed {
             Filed::Partial(order) => {
@@ -569,10 +572,10 @@ impl Buddy {
         self.nr_free += nr_pages as u64;
     }
 
-    /// Returns the number here of the zone's pageblock `block`.
+    /// Returns the local index of the zone's pageblock `block`.
     #[inline]
     fn own(&self, block: u32) -> usize {
-        // Of another shard's it wraps, to a number that there is not.
+        // For a pageblock of another shard it wraps to an index out of bounds.
         block.wrapping_sub(self.first_block) as usize
     }
 
@@ -581,7 +584,7 @@ impl Buddy {
         Pfn::new(u64::from(self.blocks[block].base) << PAGEBLOCK_ORDER.value())
     }
 
-    /// Changes the bits of the frames of `pfns`, which lie in `span`.
+    /// Changes the bits of the frames of `pfns`, which are in `span`.
     fn for_each_word(
         &mut self,
         span: &Span,
@@ -622,7 +625,7 @@ pub(crate) const fn word_in_block(pfn: u64) -> usize {
     position_in_block(pfn) / WORD_NR_PAGES
 }
 
-// Two of these and two bitmaps make 160 bytes for 1024 frames.
+// Two of these and two bitmaps: 160 bytes for 1024 frames.
 const _: () = assert!(size_of::<Block>() == 20);
 
 #[cfg(test)]

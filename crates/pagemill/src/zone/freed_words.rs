@@ -1,23 +1,23 @@
-//! Frames on their way back to a zone: words of bits, by shard.
+//! Freed words: a batch of frames on its way back to a zone, as bitmap words grouped by shard.
 
 use crate::zone::pageblock::{Runs, nr_ones};
 
-/// Frames of one word of a pageblock's bitmap, on their way back.
+/// Freed frames of one word of a pageblock's bitmap.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FreedWord {
-    /// The number of the pageblock within the zone.
+    /// Index of the pageblock within the zone.
     pub(crate) block: u32,
     word: u8,
-    /// Bits of `mask`.
+    /// Number of one bits of `mask`.
     nr_pages: u8,
     pub(crate) mask: u64,
 }
 
 impl FreedWord {
-    /// Names no frame.
+    /// A word without frames.
     pub(crate) const NONE: Self = Self { block: 0, word: 0, nr_pages: 0, mask: 0 };
 
-    /// Names the `nr_pages` frames of `mask`.
+    /// Makes the word of the `nr_pages` frames of `mask`.
     #[inline]
     pub(crate) fn new(block: u32, word: usize, mask: u64, nr_pages: usize) -> Self {
         debug_assert!(nr_ones(mask) as usize == nr_pages, "{nr_pages} frames in {mask:#x}");
@@ -29,7 +29,7 @@ impl FreedWord {
         Self { block, word, nr_pages, mask }
     }
 
-    /// Returns which word of its pageblock it is.
+    /// Returns the index of the word in its pageblock.
     #[inline]
     pub(crate) fn word(&self) -> usize {
         usize::from(self.word)
@@ -42,15 +42,15 @@ impl FreedWord {
     }
 }
 
-/// Words of frames on their way back, in a chain for each shard.
+/// A bounded batch of freed words, chained by shard.
 ///
-/// Its capacity bounds the time for which a shard's lock is held.
+/// The capacity bounds how long a shard's lock is held.
 pub(crate) struct FreedWords {
     freed_words: [FreedWord; Runs::CAPACITY],
-    /// Of each the number of the one that was found before it, or [`END`](Self::END).
+    /// For each word, the index of the previous word of the same shard, or [`END`](Self::END).
     next: [u8; Runs::CAPACITY],
-    /// Of each shard the number of the one that was found last, likewise; of more than there can be, so
-    /// that any byte has an entry.
+    /// For each shard, the index of its last word, or [`END`](Self::END). Has more entries than there
+    /// can be shards, so that any byte is a valid index.
     chains: [u8; 256],
 }
 
@@ -63,18 +63,19 @@ impl FreedWords {
         Self { freed_words, next: [Self::END; Runs::CAPACITY], chains: [Self::END; 256] }
     }
 
-    /// Fills it with what `next` gives, words with their shards, until there is no more or no room.
+    /// Fills the batch with words and their shards from `next`, until there are no more or the batch is
+    /// full.
     #[inline]
     pub(crate) fn fill(&mut self, mut next: impl FnMut() -> Option<(u8, FreedWord)>) {
         for (number, (put, before)) in (0..).zip(self.freed_words.iter_mut().zip(&mut self.next)) {
             let Some((shard, word)) = next() else { break };
             *put = word;
-            // The last one first: which shard comes next is chance, which no branch guesses.
+            // The last word first: the order of shards is random, and this way needs no branch on it.
             *before = core::mem::replace(&mut self.chains[usize::from(shard)], number);
         }
     }
 
-    /// Yields the words of a shard; `None` if there are none.
+    /// Yields the words of a shard; `None` if it has none.
     #[inline]
     pub(crate) fn of(&self, shard: u8) -> Option<impl Iterator<Item = FreedWord>> {
         let mut number = self.chains[usize::from(shard)];

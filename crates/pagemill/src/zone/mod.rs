@@ -1,4 +1,4 @@
-//! Zones: free frames as bitmaps, locks, watermarks.
+//! Zones: free frames as bitmaps, in shards with a lock each; watermarks.
 
 pub(crate) mod buddy;
 pub(crate) mod freed_words;

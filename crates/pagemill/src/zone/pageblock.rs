@@ -1,12 +1,12 @@
-//! Which of the 512 frames of a pageblock are free, as one cache line of bits.
+//! Pageblock bitmap: which of its 512 frames are free, in one cache line; find, take and free blocks.
 //!
-//! There is no list of free blocks by order here and none to merge: a block of order n is free
-//! exactly if its 2^n bits are set, so splitting is clearing bits and merging is setting them.
+//! There are no free lists by order and nothing to merge: a block of order n is free exactly if its 2^n
+//! bits are set. Splitting a block clears bits, and merging sets them.
 
 use crate::base::units::{Order, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER};
 use crate::recycle::stack::Stack;
 
-/// Frames that one word of a bitmap stands for.
+/// Number of frames in one word of a bitmap.
 pub(crate) const WORD_NR_PAGES: usize = u64::BITS as usize;
 const NR_WORDS: usize = PAGEBLOCK_NR_PAGES / WORD_NR_PAGES;
 const WORD_ORDER: u8 = 6;
@@ -23,7 +23,7 @@ const ALIGNED: [u64; WORD_ORDER as usize + 1] = [
     0x0000_0000_0000_0001,
 ];
 
-/// The free frames of one pageblock, a bit each.
+/// The free frames of one pageblock, one bit each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub(crate) struct Bitmap {
@@ -65,7 +65,7 @@ impl Bitmap {
             return None;
         }
         if word == u64::MAX {
-            // Word by word upwards, as buddies merge.
+            // Merges upwards from the order of a word, as buddies merge.
             let full = self.full_words();
             let mut exponent = 0;
             while exponent < 3 {
@@ -88,10 +88,10 @@ impl Bitmap {
         }
     }
 
-    /// Returns the first frame of the smallest free block that `wanted` fits into.
+    /// Returns the first frame of the smallest free block of at least order `wanted`.
     pub(crate) fn find(&self, wanted: Order) -> Option<usize> {
         let mut exponent = wanted.value();
-        // Blocks below a word lie in words that are not full; those are searched once for each order.
+        // Blocks smaller than a word are in words that are not full; those are searched once per order.
         let mut runs = self.words.map(|word| match word {
             u64::MAX => 0,
             word => runs_of(word, exponent.min(WORD_ORDER)),
@@ -112,7 +112,7 @@ impl Bitmap {
 
     /// Yields the first frame of each free block of `order` that is not part of a larger one.
     pub(crate) fn maximal_blocks(&self, order: Order) -> impl Iterator<Item = usize> + use<> {
-        // From the order of a word on, a bit stands for a full word.
+        // From the order of a word on, one bit stands for one full word.
         let (words, unit, exponent) = match order.value().checked_sub(WORD_ORDER) {
             None => (self.words, 1, order.value()),
             Some(above) => {
@@ -131,7 +131,7 @@ impl Bitmap {
         })
     }
 
-    /// Tells whether no frame of the block at `at` is free.
+    /// Returns whether no frame of the block at `at` is free.
     #[inline]
     pub(crate) fn is_used(&self, at: usize, order: Order) -> bool {
         block_words(at, order).all(|(index, mask)| self.words[index] & mask == 0)
@@ -153,7 +153,7 @@ impl Bitmap {
         }
     }
 
-    /// Takes at most `nr` free frames out of word `index` and returns them as a mask.
+    /// Takes up to `nr` free frames from word `index` and returns them as a mask.
     #[inline]
     pub(crate) fn take_from_word(&mut self, index: usize, nr: u32) -> u64 {
         let word = self.words[index];
@@ -168,10 +168,10 @@ impl Bitmap {
         self.words[index]
     }
 
-    /// Marks the frames of `mask` in word `index` as free, and returns the word.
+    /// Marks the frames of `mask` in word `index` as free, and returns the new word.
     ///
     /// # Errors
-    /// If one of them is free already; nothing has changed then.
+    /// If one of them is already free; nothing has changed then.
     #[inline]
     pub(crate) fn put_into_word(&mut self, index: usize, mask: u64) -> Result<u64, ()> {
         debug_assert!(index < NR_WORDS, "word {index}");
@@ -183,7 +183,7 @@ impl Bitmap {
         Ok(*word)
     }
 
-    /// Replaces word `index` by what `change` makes of it.
+    /// Replaces word `index` by the result of `change`.
     #[inline]
     pub(crate) fn change_word(&mut self, index: usize, change: impl FnOnce(u64) -> u64) {
         self.words[index] = change(self.words[index]);
@@ -220,7 +220,7 @@ pub(crate) struct WordRun {
 
 /// A bounded batch of frames on its way from a zone to a per-CPU list.
 ///
-/// Its capacity bounds the time for which a shard's lock is held.
+/// The capacity bounds how long a shard's lock is held.
 #[derive(Debug)]
 pub(crate) struct Runs(Stack<WordRun, { Self::CAPACITY }>);
 
@@ -252,14 +252,14 @@ impl Runs {
     }
 }
 
-/// Tells whether the frames of `mask`, just put into `word`, may have made a free block of an order
-/// above `exponent`, where there was none. If it says no, they have not.
+/// Returns whether the frames of `mask`, just freed in `word`, may have made a free block of an order
+/// above `exponent` where there was none. False means that they have not.
 ///
 /// # Cost
-/// One comparison where the frames lie close together, and no branch that chance decides.
+/// One comparison if the frames are close together, and no unpredictable branch.
 #[inline]
 pub(crate) fn may_make_larger(word: u64, mask: u64, exponent: u8) -> bool {
-    // What a block above the order covers of a word, and the bits of a position that say which one.
+    // Masks of the part of a word that a larger block covers, and of the position bits that select it.
     const BLOCKS: [(u64, u32); 16] = {
         let mut blocks = [(u64::MAX, 0); 16];
         let mut exponent = 0;
@@ -283,7 +283,8 @@ pub(crate) fn may_make_larger(word: u64, mask: u64, exponent: u8) -> bool {
 /// Returns the number of one bits of `mask`.
 #[inline]
 pub(crate) fn nr_ones(mask: u64) -> u32 {
-    // The usual two first: without a machine instruction for it, counting takes twenty.
+    // The two usual cases first: without a population count instruction, counting takes 20
+    // instructions.
     match mask {
         u64::MAX => u64::BITS,
         _ if mask & mask.wrapping_sub(1) == 0 => u32::from(mask != 0),
@@ -291,7 +292,7 @@ pub(crate) fn nr_ones(mask: u64) -> u32 {
     }
 }
 
-/// Returns the lowest `nr` one bits of `word`, which has more than that.
+/// Returns the lowest `nr` one bits of `word`, which has more than `nr`.
 #[inline]
 fn lowest_ones(word: u64, nr: u32) -> u64 {
     if word == u64::MAX {
@@ -304,20 +305,20 @@ fn lowest_ones(word: u64, nr: u32) -> u64 {
     word & !rest
 }
 
-/// Keeps the bits that begin a run of 2^(exponent+1), given those that begin one of 2^exponent.
+/// Returns the bits that start a run of 2^(exponent+1) ones, given those that start one of 2^exponent.
 #[inline]
 fn pair_up(runs: u64, exponent: u8) -> u64 {
     runs & runs >> (1_u32 << exponent) & ALIGNED[usize::from(exponent) + 1]
 }
 
-/// Returns the bits that begin an aligned run of 2^exponent ones.
+/// Returns the bits that start an aligned run of 2^exponent ones.
 #[inline]
 fn runs_of(word: u64, exponent: u8) -> u64 {
     (0..exponent).fold(word, pair_up)
 }
 
-/// Of the bits that begin a run of 2^exponent, returns those whose run is not half of a larger one, and
-/// the bits that begin the larger ones.
+/// Splits the bits that start a run of 2^exponent: those whose run is not half of a larger one, and the
+/// bits that start the larger runs.
 #[inline]
 fn maximal_runs(runs: u64, exponent: u8) -> (u64, u64) {
     if exponent == WORD_ORDER {
@@ -335,7 +336,7 @@ fn largest_run_order(byte: u8) -> u8 {
     u8::from(pairs != 0) + u8::from(quads != 0) + u8::from(quads == 0x11)
 }
 
-/// Yields each word that the block at `at` touches, with the block's bits in it.
+/// Yields each word that the block at `at` touches, with the block's bits in that word.
 #[inline]
 fn block_words(at: usize, order: Order) -> impl Iterator<Item = (usize, u64)> {
     let nr_pages = order.nr_pages();

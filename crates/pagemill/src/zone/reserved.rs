@@ -1,4 +1,4 @@
-//! Reserved frames of a zone that have not been handed in yet.
+//! Reserved frames of a zone that have not been handed in yet, as bitmaps.
 
 use core::ops::Range;
 
@@ -6,7 +6,7 @@ use crate::base::sync::{AtomicU64, Ordering};
 use crate::base::units::{PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER};
 use crate::zone::span::{Span, Spans};
 
-/// The reserved frames of one pageblock, a bit for each.
+/// The reserved frames of one pageblock, one bit each.
 #[derive(Debug)]
 pub(crate) struct ReservedBlock([AtomicU64; PAGEBLOCK_NR_PAGES / WORD_NR_PAGES]);
 
@@ -14,8 +14,8 @@ const WORD_NR_PAGES: usize = u64::BITS as usize;
 
 /// The reserved frames of a zone, by pageblock.
 ///
-/// What is reserved does not change how large this is: the place for the books is chosen, and reserved,
-/// once their size is known.
+/// Its size does not depend on what is reserved: the place of the metadata is chosen, and reserved,
+/// once its size is known.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reserved(&'static [ReservedBlock]);
 
@@ -24,13 +24,13 @@ impl ReservedBlock {
         Self(core::array::from_fn(|_| AtomicU64::new(0)))
     }
 
-    /// Notes those of `pfns` that are in the pageblock, which begins at frame `first`.
+    /// Adds those of `pfns` that are in the pageblock that begins at frame `first`.
     fn add(&self, first: u64, pfns: &Range<u64>) {
         for (start, word) in (first..).step_by(WORD_NR_PAGES).zip(&self.0) {
             let within = |pfn: u64| pfn.clamp(start, start + WORD_NR_PAGES as u64) - start;
             let (from, to) = (within(pfns.start), within(pfns.end));
             if from < to {
-                // Relaxed: nobody else knows of the table yet.
+                // Relaxed: no other thread can reach the table yet.
                 word.fetch_or(u64::MAX << from & u64::MAX >> (64 - to), Ordering::Relaxed);
             }
         }
@@ -38,7 +38,7 @@ impl ReservedBlock {
 }
 
 impl Reserved {
-    /// Notes which of `ranges` are in a zone of these spans; `table` has an entry for each pageblock.
+    /// Records which of `ranges` are in a zone of these spans; `table` has one entry per pageblock.
     pub(crate) fn new(
         table: &'static [ReservedBlock],
         spans: Spans,
@@ -58,13 +58,13 @@ impl Reserved {
         Self(table)
     }
 
-    /// Takes a frame of `span` out, and tells whether it was there.
+    /// Removes a frame of `span`, and returns whether it was reserved.
     pub(crate) fn take(&self, span: &Span, pfn: u64) -> bool {
         let ReservedBlock(words) = &self.0[span.block(pfn) as usize];
         let within = pfn % PAGEBLOCK_NR_PAGES as u64;
         let position = usize::try_from(within).expect("less than a pageblock");
         let bit = 1_u64 << (position % WORD_NR_PAGES);
-        // Relaxed: the caller owns the frame, so no other thread asks about it.
+        // Relaxed: the caller owns the frame, so no other thread accesses its bit.
         words[position / WORD_NR_PAGES].fetch_and(!bit, Ordering::Relaxed) & bit != 0
     }
 }

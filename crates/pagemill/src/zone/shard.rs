@@ -1,4 +1,4 @@
-//! A part of a zone's free frames, behind a lock of its own.
+//! Shard: adjacent pageblocks of a zone, and the lock that guards their free frames.
 
 use crate::base::stats::ZoneEvents;
 use crate::base::sync::{Counter, Lock, LockGuard};
@@ -7,35 +7,35 @@ use crate::platform::platform::Platform;
 use crate::platform::trace::Event;
 use crate::zone::buddy::Buddy;
 
-/// Adjacent pageblocks of a zone.
+/// A part of a zone's pageblocks with its own lock.
 ///
-/// On cache lines of its own: a CPU that finds what it needs here shares none with CPUs that have
+/// Occupies its own cache lines: a CPU that finds what it needs in its shard shares none with CPUs of
 /// other shards.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Shard {
     /// Guards the free frames and, for writing, `nr_free` and `events`.
     buddy: Lock<Buddy>,
-    /// The number of free frames, for those who do not hold the lock.
+    /// The number of free frames, for readers without the lock.
     nr_free: Counter,
-    /// What was taken and given back past the per-CPU lists.
+    /// Counts of pages taken and freed past the per-CPU lists.
     events: ZoneEvents,
     place: ShardId,
 }
 
-/// Where a shard belongs.
+/// The zone of a shard and its index there.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ShardId {
     pub(crate) node: NodeId,
     pub(crate) zone: u16,
-    /// Its position in the zone.
+    /// Index of the shard in the zone.
     pub(crate) shard: u16,
 }
 
-/// The lock of a shard, held with interrupts off.
+/// The lock of a shard; interrupts are off while it is held.
 pub(crate) struct ShardGuard<'a, P: Platform> {
     shard: &'a Shard,
-    /// Taken out only by `drop`, which must unlock before it lets interrupts in.
+    /// Taken out only by `drop`, which must unlock before it restores interrupts.
     buddy: Option<LockGuard<'a, Buddy>>,
     platform: &'a P,
     irq_state: usize,
@@ -48,7 +48,7 @@ impl Shard {
         Self { buddy: Lock::new(buddy), nr_free, events: ZoneEvents::new(), place }
     }
 
-    /// Returns the number of free frames, without the lock and so a moment old.
+    /// Returns the number of free frames, without the lock, so the result may be outdated.
     #[inline]
     pub(crate) fn nr_free(&self) -> u64 {
         self.nr_free.get()

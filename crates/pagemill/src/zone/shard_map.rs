@@ -1,22 +1,22 @@
-//! Which pageblocks of a zone are in which of its shards.
+//! Shard map: which shard of a zone a pageblock is in, and where each shard begins.
 
 use crate::config::config::Config;
 
-/// Most shards that a zone has.
+/// Maximum number of shards of a zone.
 const MAX_NR_SHARDS: usize = Config::NR_ZONE_SHARDS_MAX as usize;
 
 /// Where the shards of a zone begin.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ShardMap {
-    /// Pageblocks of each shard but the last, give or take the upper half of a pair.
+    /// Pageblocks per shard, except for the last shard and the upper halves of pairs.
     nr_blocks: Divisor,
-    /// The first pageblock of each shard: its number times theirs, or one more.
+    /// First pageblock of each shard: its index times `nr_blocks`, or one more.
     first_blocks: [u32; MAX_NR_SHARDS],
 }
 
 impl ShardMap {
     /// # Shape
-    /// `first_block` tells of each shard, of which there are `nr_shards` of `nr_blocks`, where it begins.
+    /// `first_block` returns the first pageblock of each of the `nr_shards` shards of `nr_blocks`.
     pub(crate) fn new(
         nr_blocks: u32,
         nr_shards: usize,
@@ -32,25 +32,25 @@ impl ShardMap {
     /// Returns the shard of a pageblock of the zone.
     #[inline]
     pub(crate) fn shard(&self, block: u32) -> u8 {
-        // As many as `first_blocks` has, so nothing is cut off.
+        // There are at most as many as `first_blocks` has, so the cast does not truncate.
         let shard = self.nr_blocks.quotient(block) as usize;
         debug_assert!(shard < MAX_NR_SHARDS, "pageblock {block} is not of the zone");
         let shard = shard % MAX_NR_SHARDS;
-        // Not a branch: which pageblock comes next, may be chance.
+        // No branch: the next pageblock may be random, which no branch predictor guesses.
         let is_before = u8::from(block < self.first_blocks[shard]);
         #[expect(clippy::cast_possible_truncation, reason = "MAX_NR_SHARDS")]
         (shard as u8).wrapping_sub(is_before)
     }
 }
 
-/// A number to divide by, again and again.
+/// A divisor with its precomputed reciprocal, for divisions on hot paths.
 #[derive(Clone, Copy, Debug)]
 struct Divisor {
-    /// 2^64 less one, divided by the number n, rounded down: so (2^64 - e) / n with an e of 1 to n.
+    /// (2^64 - 1) / n, rounded down, for the divisor n: so it is (2^64 - e) / n with an e from 1 to n.
     ///
-    /// Times d + 1 and divided by 2^64 that is (d + 1) / n less something above zero and at most 2^-32 for a
-    /// d of 32 bits, and 2^-32 is at most 1 / n. So it is below (d + 1) / n and at least d / n: rounded
-    /// down, it is the quotient of d.
+    /// For a dividend d of 32 bits, the reciprocal times (d + 1), divided by 2^64, is (d + 1) / n less
+    /// something above zero and at most 2^-32, and 2^-32 is at most 1 / n. So it is below (d + 1) / n
+    /// and at least d / n; rounded down, it is the quotient of d.
     reciprocal: u64,
 }
 
@@ -63,7 +63,7 @@ impl Divisor {
 
     #[inline]
     const fn quotient(self, dividend: u32) -> u32 {
-        // No overflow: one is added to 32 bits, and 64 are multiplied by 33.
+        // No overflow: the increment is of a 32-bit value, and the product has at most 97 bits.
         let successor = (dividend as u128).wrapping_add(1);
         #[expect(clippy::cast_possible_truncation, reason = "no larger than the dividend")]
         let quotient = ((self.reciprocal as u128).wrapping_mul(successor) >> 64) as u32;

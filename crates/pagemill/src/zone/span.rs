@@ -1,34 +1,34 @@
-//! Where the frames of a zone are: its contiguous pieces, and how they are numbered.
+//! Spans: the contiguous pieces of a zone, and the dense numbering of frames and pageblocks.
 //!
-//! Metadata is dense: frames and pageblocks are numbered without the holes between them, so a
-//! hole costs nothing however large it is.
+//! The numbers of frames and pageblocks skip the holes between spans, so metadata is dense and a hole
+//! costs nothing, however large it is.
 
 use crate::base::units::PAGEBLOCK_ORDER;
 
-/// One piece of a zone without holes.
+/// A contiguous piece of a zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
     /// First frame number.
     pub(crate) start: u64,
-    /// Frame number behind the last.
+    /// One past the last frame number.
     pub(crate) end: u64,
-    /// Number, within the zone, of the pageblock that holds the first frame.
+    /// Index, within the zone, of the pageblock that holds the first frame.
     pub(crate) first_block: u32,
-    /// Number, within the allocator, of the first frame.
+    /// Index, within the allocator, of the first frame.
     pub(crate) first_frame: u32,
 }
 
 impl Span {
-    /// A span of no frame.
+    /// A span without frames.
     pub(crate) const EMPTY: Self = Self { start: 0, end: 0, first_block: 0, first_frame: 0 };
 
-    /// Tells whether frame `pfn` is of this span.
+    /// Returns whether frame `pfn` is in this span.
     #[inline]
     pub(crate) fn holds(&self, pfn: u64) -> bool {
         (self.start..self.end).contains(&pfn)
     }
 
-    /// Returns the number of the pageblock that holds frame `pfn` of this span.
+    /// Returns the zone's index of the pageblock that holds frame `pfn` of this span.
     #[inline]
     pub(crate) fn block(&self, pfn: u64) -> u32 {
         // No overflow: the frame is not before the first one.
@@ -38,7 +38,8 @@ impl Span {
         self.first_block.wrapping_add(blocks)
     }
 
-    /// Returns the frames of this span that lie in pageblocks `blocks`, numbered within the zone.
+    /// Returns the frames of this span that are in pageblocks `blocks`, given as indexes within the
+    /// zone.
     pub(crate) fn pfns_within(&self, blocks: core::ops::Range<u32>) -> core::ops::Range<u64> {
         let first_base = block_base(self.start);
         let pfn = |block: u32| {
@@ -48,7 +49,7 @@ impl Span {
         pfn(blocks.start)..pfn(blocks.end)
     }
 
-    /// Returns the number of frame `pfn` of this span.
+    /// Returns the allocator's index of frame `pfn` of this span.
     #[inline]
     pub(crate) fn frame(&self, pfn: u64) -> usize {
         let frames = pfn - self.start;
@@ -56,17 +57,17 @@ impl Span {
     }
 }
 
-/// The frames of the span that was asked for last, for walks over many pages.
+/// The span that was looked up last, for walks over many pages.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LastSpan(Span);
 
 impl LastSpan {
-    /// Remembers no span.
+    /// Starts without a span.
     pub(crate) const fn new() -> Self {
         Self(Span::EMPTY)
     }
 
-    /// Returns the number of frame `pfn`, looking its span up if it is not the last one.
+    /// Returns the index of frame `pfn`, and looks its span up if it is not in the last one.
     #[inline]
     pub(crate) fn frame(&mut self, pfn: u64, look_up: impl FnOnce() -> &'static Span) -> usize {
         if !(self.0.start..self.0.end).contains(&pfn) {
@@ -76,7 +77,7 @@ impl LastSpan {
     }
 }
 
-/// Returns the number that a pageblock would have if frames were numbered from zero on.
+/// Returns the index that a pageblock would have if pageblocks were numbered from frame zero.
 #[inline]
 pub(crate) const fn block_base(pfn: u64) -> u64 {
     pfn >> PAGEBLOCK_ORDER.value()
@@ -91,10 +92,10 @@ impl Spans {
         Self(spans)
     }
 
-    /// Returns the span that holds frame `pfn`, or `None` if the frame is not of this zone.
+    /// Returns the span that holds frame `pfn`, or `None` if the frame is not in this zone.
     ///
     /// # Cost
-    /// Logarithmic in the number of spans; one comparison for the usual zone without holes.
+    /// Logarithmic in the number of spans; one comparison for a zone without holes.
     #[inline]
     pub(crate) fn find(&self, pfn: u64) -> Option<&'static Span> {
         let index = match self.0 {
@@ -104,8 +105,8 @@ impl Spans {
         self.0.get(index).filter(|span| span.holds(pfn))
     }
 
-    /// As [`find`](Self::find), for walks over many pages: `last` is the span that the last frame was
-    /// in, and mostly the next one is in it, too.
+    /// Like [`find`](Self::find), for walks over many pages: tries `last`, the span of the previous
+    /// frame, first.
     #[inline]
     pub(crate) fn find_near(&self, last: &mut &'static Span, pfn: u64) -> Option<&'static Span> {
         if !last.holds(pfn) {
@@ -120,15 +121,15 @@ impl Spans {
         self.find(pfn)
     }
 
-    /// Tells whether the pageblock that holds frame `pfn`, of `span`, is the upper one of two that make
-    /// a block of the largest order.
+    /// Returns whether the pageblock that holds frame `pfn`, of `span`, is the upper half of a block of
+    /// the largest order.
     pub(crate) fn is_upper(&self, span: &Span, pfn: u64) -> bool {
         let base = block_base(pfn);
         let before = (base << PAGEBLOCK_ORDER.value()).wrapping_sub(1);
         base % 2 == 1 && (span.start <= before || self.find(before).is_some())
     }
 
-    /// Returns the first frame of the zone in pageblock `block`, or `None` if there is none.
+    /// Returns the first frame of the zone in pageblock `block`, or `None` if it has none.
     pub(crate) fn first_in(&self, block: u32) -> Option<u64> {
         let pfns = self.iter().map(|span| span.pfns_within(block..block + 1));
         pfns.filter(|pfns| !pfns.is_empty()).map(|pfns| pfns.start).next()

@@ -1,4 +1,4 @@
-//! How much of a zone a request must leave free: pure arithmetic.
+//! Watermarks: how many free pages a request must leave in a zone; arithmetic without locks.
 
 use crate::base::gfp::{Gfp, NR_ZONE_KINDS, ZoneKind};
 use crate::base::sync::Counter;
@@ -8,13 +8,13 @@ use crate::base::units::Order;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Watermarks {
-    /// What only requests with a claim to the reserve may go below.
+    /// Only requests with access to the reserve may go below it.
     pub min: u64,
-    /// What an ordinary request must leave; below it, reclaim is due.
+    /// An ordinary request stays above it; below it, background reclaim is due.
     pub low: u64,
-    /// Where reclaim is done.
+    /// Background reclaim stops here.
     pub high: u64,
-    /// What a request leaves on top if it could have used a higher zone of this kind.
+    /// Extra pages that a request leaves if it could have used a higher zone of this kind.
     pub lowmem_reserve: [u64; NR_ZONE_KINDS],
 }
 
@@ -29,9 +29,9 @@ impl Watermarks {
     }
 }
 
-/// The limits of a zone in use. They change where reserved memory is handed in.
+/// The watermarks of a zone in use. They change when reserved memory is handed in.
 ///
-/// A request that runs beside a change may see some limits from before it and some from after it.
+/// A concurrent request may see some values from before a change and some from after it.
 #[derive(Debug)]
 pub(crate) struct Marks {
     min: Counter,
@@ -46,7 +46,7 @@ impl Marks {
         Self { min, low, high, lowmem_reserve: core::array::from_fn(|_| Counter::new()) }
     }
 
-    /// Sets all limits and tells whether one is new; the caller is the only one that does.
+    /// Sets all values and returns whether one changed; the caller must be the only writer.
     pub(crate) fn set(&self, marks: &Watermarks) -> bool {
         let is_new = self.get() != *marks;
         self.min.set(marks.min);
@@ -58,38 +58,39 @@ impl Marks {
         is_new
     }
 
-    /// Returns all limits.
+    /// Returns all values.
     pub(crate) fn get(&self) -> Watermarks {
         let [min, low, high] = [&self.min, &self.low, &self.high].map(Counter::get);
         let lowmem_reserve = core::array::from_fn(|kind| self.lowmem_reserve[kind].get());
         Watermarks { min, low, high, lowmem_reserve }
     }
 
-    /// Returns what the zone keeps from requests that could have used a zone of kind `highest`.
+    /// Returns the pages that the zone keeps from requests that could have used a zone of kind
+    /// `highest`.
     #[inline]
     pub(crate) fn reserve(&self, highest: ZoneKind) -> u64 {
         self.lowmem_reserve[highest.index()].get()
     }
 
-    /// Tells whether `nr_pages` single pages can be taken from `free` without going to low.
+    /// Returns whether `nr_pages` single pages can be taken from `free` without going down to low.
     ///
-    /// The test of the bulk interface: strictly more than low plus the whole request.
+    /// The test of the bulk calls: strictly more than low plus the whole request.
     ///
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `alloc_pages_bulk_noprof`
     #[inline]
     pub(crate) fn bulk_ok(&self, free: u64, nr_pages: u64, highest: ZoneKind) -> bool {
-        // Subtracted, since the sum with a request of any length could overflow.
+        // A subtraction, since the sum with a request of any length could overflow.
         free.saturating_sub(self.bulk_limit(highest)) > nr_pages
     }
 
-    /// Returns what [`bulk_ok`](Self::bulk_ok) leaves.
+    /// Returns how many pages [`bulk_ok`](Self::bulk_ok) leaves.
     #[inline]
     pub(crate) fn bulk_limit(&self, highest: ZoneKind) -> u64 {
         self.low.get() + self.reserve(highest)
     }
 
-    /// Tells whether a block of `order` can be taken from `free` without going to `mark`.
+    /// Returns whether a block of `order` can be taken from `free` without going down to `mark`.
     ///
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `__zone_watermark_ok`
@@ -99,13 +100,13 @@ impl Marks {
         self.limit(mark, highest).is_none_or(|limit| free > limit + others)
     }
 
-    /// Returns how many of `free` pages a request that is tested against `mark` may have, and so
-    /// may move to a per-CPU list: what is in a list is no reserve any more.
+    /// Returns how many of `free` pages a request that is tested against `mark` may take, and so may
+    /// move to a per-CPU list. Pages in a list are no longer part of the reserve.
     pub(crate) fn spare(&self, free: u64, mark: Mark, highest: ZoneKind) -> u64 {
         free.saturating_sub(self.limit(mark, highest).unwrap_or(0))
     }
 
-    /// Returns what must be left; `None` for nothing.
+    /// Returns how many pages must be left; `None` for no limit.
     #[inline]
     fn limit(&self, mark: Mark, highest: ZoneKind) -> Option<u64> {
         let limit = match mark {
@@ -121,21 +122,21 @@ impl Marks {
     }
 }
 
-/// Which limit a request is tested against.
+/// The watermark that a request is tested against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
-    /// The first attempt of every request.
+    /// For the first attempt of every request.
     Low,
-    /// The last attempt of an ordinary request.
+    /// For the last attempt of an ordinary request.
     Min,
-    /// The last attempt of a request of high priority: half of min.
+    /// For the last attempt of a high-priority request: half of min.
     MinHigh,
-    /// Everything may be used.
+    /// No limit: the whole zone may be used.
     None,
 }
 
 impl Mark {
-    /// Returns the limit itself, or min if it is below that.
+    /// Returns this watermark, or min if this one is lower.
     #[inline]
     pub(crate) fn at_least_min(self) -> Self {
         match self {
@@ -144,7 +145,7 @@ impl Mark {
         }
     }
 
-    /// Returns the limit for the last attempt of a request.
+    /// Returns the watermark for the last attempt of a request.
     ///
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `gfp_to_alloc_flags`. Differs: no further quarter for
@@ -161,31 +162,31 @@ impl Mark {
     }
 }
 
-/// What the limits of all zones are derived from.
+/// Inputs from which the watermarks of all zones are computed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MarkPolicy {
-    /// What the min watermarks add up to, in pages; `None` for Linux's rule.
+    /// Sum of the min watermarks, in pages; `None` for Linux's rule.
     pub(crate) min_free: Option<u64>,
     pub(crate) scale_factor: u32,
     pub(crate) lowmem_reserve_ratio: [u32; NR_ZONE_KINDS],
 }
 
-/// Returns what the min watermarks of all zones add up to, in pages, by Linux's rule.
+/// Returns the sum of the min watermarks of all zones, in pages, by Linux's rule.
 ///
 /// # Source
-/// `linux-6.12` `mm/page_alloc.c` `calculate_min_free_kbytes`: sqrt(16 x KiB of memory) KiB, from
-/// 128 KiB to 256 MiB. Differs: never more than 1/8 of the memory, so that a small arena is not
-/// all reserve.
+/// `linux-6.12` `mm/page_alloc.c` `calculate_min_free_kbytes`: sqrt(16 x KiB of memory) KiB, from 128
+/// KiB to 256 MiB. Differs: never more than 1/8 of the memory, so that a small arena is not mostly
+/// reserve.
 pub(crate) fn default_min_free_pages(managed: u64) -> u64 {
     const KIB_PER_PAGE: u64 = 4;
     let kib = (managed * KIB_PER_PAGE * 16).isqrt().clamp(128, 256 << 10);
     (kib / KIB_PER_PAGE).min(managed / 8)
 }
 
-/// Returns what each zone of a node keeps from requests that could have used a higher zone.
+/// Returns the pages that each zone of a node keeps from requests that could have used a higher zone.
 ///
-/// `managed` are the pages of the node's zones; a reserve for kind j in zone i is the memory of
-/// the zones above i up to j, divided by the zone's ratio.
+/// `managed` is the number of pages in each zone of the node. The reserve for kind j in zone i is the
+/// memory of the zones above i up to j, divided by the zone's ratio.
 ///
 /// # Source
 /// `linux-6.12` `mm/page_alloc.c` `setup_per_zone_lowmem_reserve`

@@ -1,4 +1,5 @@
-//! One zone: its free frames in shards, its limits, its counters.
+//! One zone: allocates from and frees to its shards in batches of bitmap words; watermarks and
+//! counters.
 
 use crate::base::gfp::ZoneKind;
 use crate::base::migratetype::{MigrateType, NR_MIGRATE_TYPES};
@@ -19,19 +20,19 @@ use crate::zone::watermark::Marks;
 
 /// A range of a node's memory with one purpose.
 ///
-/// Its free frames are in shards: a CPU takes from its own as long as there is something in it.
+/// Its free frames are in shards. A CPU takes from its own shard as long as that has free frames.
 #[derive(Debug)]
 pub(crate) struct Zone {
-    /// A power of two of them.
+    /// The shards; their number is a power of two.
     shards: &'static [Shard],
     pub(crate) facts: ZoneFacts,
-    /// Frames that were free at the start or have been handed in; written with the marks.
+    /// Frames that were free at setup or have been handed in; written together with the watermarks.
     pub(crate) managed: Counter,
     pub(crate) marks: Marks,
     pub(crate) reserved: Reserved,
 }
 
-/// What does not change about a zone.
+/// The immutable facts about a zone.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ZoneFacts {
     pub(crate) index: u16,
@@ -40,17 +41,17 @@ pub(crate) struct ZoneFacts {
     pub(crate) spans: Spans,
     /// Frames of the memory map, reserved ones included.
     pub(crate) present: u64,
-    /// Where its shards begin.
+    /// First pageblock of each shard.
     pub(crate) shard_map: ShardMap,
 }
 
-/// The number of a CPU, as far as it decides which shard of a zone it takes from first.
+/// A CPU's index on its node, which selects the shard of each zone that it takes from first.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ShardHint(pub(crate) u32);
 
 impl Zone {
     /// # Panics
-    /// If the number of shards is no power of two.
+    /// If the number of shards is not a power of two.
     pub(crate) fn new(shards: &'static [Shard], facts: ZoneFacts, reserved: Reserved) -> Self {
         assert!(shards.len().is_power_of_two(), "{} shards", shards.len());
         let (managed, marks) = (Counter::new(), Marks::new());
@@ -62,8 +63,8 @@ impl Zone {
     /// Returns the number of free frames.
     ///
     /// # Concurrency
-    /// No lock is taken: of one shard, the number is a moment old; of several, it is a sum of moments,
-    /// so that frames that go from one to another meanwhile are counted twice or not at all.
+    /// Lock-free and approximate: reads each shard's counter once. Frames that move between shards
+    /// during the call may be counted twice or not at all.
     #[inline]
     pub(crate) fn nr_free(&self) -> u64 {
         match self.shards {
@@ -72,7 +73,8 @@ impl Zone {
         }
     }
 
-    /// Tells whether more than `nr` frames are free: by no more shards, from `home` on, than have them.
+    /// Returns whether more than `nr` frames are free. Reads shards from `home` on, until they have
+    /// enough.
     #[inline(never)]
     pub(crate) fn has_more_than(&self, nr: u64, home: ShardHint) -> bool {
         let mut sum = 0;
@@ -87,14 +89,14 @@ impl Zone {
         ListId::new(self.facts.index, migratetype)
     }
 
-    /// Takes up to `nr` single pages of a kind, as words of the frames' bitmap.
+    /// Takes up to `nr` single pages of a migrate type, as words of the frames' bitmap.
     ///
-    /// Other shards are asked until there is half of it, and pageblocks of another kind only if there is
-    /// nothing else.
+    /// Goes to other shards until it has half of `nr`, and to pageblocks of another migrate type only
+    /// if it has nothing.
     ///
     /// # Concurrency
-    /// Holds the lock of each shard that is asked, one after the other, once or twice, for at most
-    /// [`Runs::CAPACITY`] words together.
+    /// Locks one shard after the other, each once or twice, for at most [`Runs::CAPACITY`] words
+    /// together.
     #[inline]
     pub(crate) fn rmqueue_bulk(
         &self,
@@ -118,14 +120,14 @@ impl Zone {
         taken
     }
 
-    /// Gives back single pages.
+    /// Frees single pages.
     ///
     /// # Panics
-    /// If a frame is free already or not of this zone.
+    /// If a frame is already free or not in this zone.
     ///
     /// # Concurrency
-    /// Holds the lock of each shard that has some of them again and again, each time for at most
-    /// [`Runs::CAPACITY`] words.
+    /// Locks each shard that owns some of the pages, repeatedly, for at most [`Runs::CAPACITY`] words
+    /// each time.
     pub(crate) fn free_pages(&self, platform: &impl Platform, pages: &[RawPage]) {
         let mut rest = pages;
         while !rest.is_empty() {
@@ -139,10 +141,10 @@ impl Zone {
         }
     }
 
-    /// Gathers pages into words of the frames' bitmap, by shard, and returns those that did not fit.
+    /// Groups pages into words of the frames' bitmap, by shard, and returns the pages that did not fit.
     ///
     /// # Panics
-    /// If a page is not of this zone, or as [`of_word`].
+    /// If a page is not in this zone, or for the reasons of [`of_word`].
     #[inline]
     fn gather<'a>(&self, pages: &'a [RawPage], freed_words: &mut FreedWords) -> &'a [RawPage] {
         let mut rest = pages;
@@ -190,20 +192,20 @@ impl Zone {
         None
     }
 
-    /// Gives back one block and counts it.
+    /// Frees one block and counts it.
     ///
     /// # Panics
-    /// If a frame is free already or not of this zone.
+    /// If a frame is already free or not in this zone.
     pub(crate) fn free(&self, platform: &impl Platform, pfn: Pfn, order: Order) {
         let (shard, block) = self.locate(pfn.value());
-        // Then what lies between is, too: pageblocks that make a block follow each other.
+        // Then the frames in between are, too: the pageblocks of one block are consecutive.
         self.locate(pfn.value() + order.nr_pages() as u64 - 1);
         let mut held = self.shards[usize::from(shard)].hold(platform);
         held.buddy().put_block(pfn, block, order);
         held.events().pgfree.add(order.nr_pages() as u64);
     }
 
-    /// Counts, under a lock, what went past the per-CPU lists.
+    /// Counts, under a shard's lock, pages that bypassed the per-CPU lists.
     pub(crate) fn count(&self, platform: &impl Platform, count: impl FnOnce(&ZoneEvents)) {
         count(self.shards[0].hold(platform).events());
     }
@@ -213,11 +215,11 @@ impl Zone {
         self.shards.iter().map(Shard::events)
     }
 
-    /// Counts the free blocks of each order and the pageblocks, by kind of page.
+    /// Counts the free blocks of each order and the pageblocks, by migrate type.
     ///
     /// # Concurrency
-    /// Takes a shard's lock for [`Self::VIEW_STEP`] pageblocks at a time, so the sum of a zone in
-    /// use is of no single moment.
+    /// Holds a shard's lock for [`Self::VIEW_STEP`] pageblocks at a time, so the result is not a
+    /// snapshot of a zone in use.
     pub(crate) fn view(&self, platform: &impl Platform) -> ZoneView {
         let mut view = ZoneView::default();
         for shard in self.shards {
@@ -242,7 +244,7 @@ impl Zone {
         }
     }
 
-    /// Tells that the zone gave pages.
+    /// Traces that the zone gave pages to a list.
     #[inline]
     pub(crate) fn gave(
         &self,
@@ -255,14 +257,14 @@ impl Zone {
         Event::PageAllocZoneLocked { node, zone, migratetype, order, nr_pages, percpu_refill }
     }
 
-    /// Tells that the zone got pages back from the list at position `list`.
+    /// Traces that the zone got pages back from list `list`.
     pub(crate) fn got_back(&self, list: usize, nr_pages: usize) -> Event {
         let ZoneFacts { node, index: zone, .. } = self.facts;
         let migratetype = MigrateType::ALL[list % NR_MIGRATE_TYPES];
         Event::PagePcpuDrain { node, zone, migratetype, nr_pages }
     }
 
-    /// Tells what had to be taken from pageblocks of another kind, once the lock is let go.
+    /// Traces what was taken from pageblocks of another migrate type, after the lock is released.
     #[inline]
     fn trace_stolen(
         &self,
@@ -298,10 +300,11 @@ impl Zone {
         (0..shards.len()).map(move |step| &shards[(home as usize + step) & (shards.len() - 1)])
     }
 
-    /// Yields where to look for a block of `order`, and whether in pageblocks of other kinds too: first
-    /// without, in each shard that seems to have as many frames, then with, in all.
+    /// Yields where to look for a block of `order`, and whether to take it from pageblocks of other
+    /// migrate types: first not, in each shard that appears to have enough frames, then so, in all
+    /// shards.
     ///
-    /// Whole pageblocks are of no kind: for these there is no second time.
+    /// Whole pageblocks have no migrate type, so for these there is no second round.
     #[inline]
     fn ways(
         &self,
@@ -314,15 +317,15 @@ impl Zone {
         own.map(|shard| (shard, false)).chain(self.shards_from(home).map(|shard| (shard, true)))
     }
 
-    /// Returns the positions of a frame's shard and of its pageblock in the zone.
+    /// Returns the indexes of a frame's shard and of its pageblock in the zone.
     ///
     /// # Panics
-    /// If the frame is not of this zone.
+    /// If the frame is not in this zone.
     fn locate(&self, pfn: u64) -> (u8, u32) {
         self.locate_near(&mut &Span::EMPTY, pfn)
     }
 
-    /// As [`locate`](Self::locate), for walks over many pages; see [`Spans::find_near`].
+    /// Like [`locate`](Self::locate), for walks over many pages; see [`Spans::find_near`].
     #[inline]
     fn locate_near(&self, last: &mut &'static Span, pfn: u64) -> (u8, u32) {
         let Some(span) = self.facts.spans.find_near(last, pfn) else { not_here(pfn) };
@@ -331,7 +334,7 @@ impl Zone {
     }
 }
 
-/// The state of a zone's frames, by kind of page and order.
+/// The state of a zone's frames, by migrate type and order.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ZoneView {
     pub(crate) free_blocks: [[u64; MAX_ORDER.value() as usize + 1]; NR_MIGRATE_TYPES],
@@ -344,11 +347,11 @@ fn not_here(pfn: u64) -> ! {
     panic!("free of frame {pfn:#x}: it is not in this zone")
 }
 
-/// The bits of a frame number that tell its position in a word.
+/// The bits of a frame number that give its position in a word.
 const IN_WORD: u64 = WORD_NR_PAGES as u64 - 1;
 
-/// Returns the bits of those pages, from the first one on, that are in the word of frame `pfn`, the
-/// first one's, and their number.
+/// Returns a mask of the leading pages of `pages` that are in the same bitmap word as frame `pfn`, the
+/// first page's, and the number of these pages.
 ///
 /// # Panics
 /// If one of them occurs twice: a double free.
@@ -400,14 +403,14 @@ fn freed_twice(pages: &[RawPage], base: u64) -> ! {
     unreachable!("there are as many bits as pages");
 }
 
-/// Tells whether pages follow each other in ascending order, as a refill leaves them.
+/// Returns whether the pages are consecutive and ascending, as a refill leaves them.
 #[inline]
 fn follow_each_other<const N: usize>(pages: &[RawPage; N]) -> bool {
     let first = pages[0].word();
     let mut difference = 0;
     #[expect(clippy::needless_range_loop, reason = "so it becomes one of vector instructions")]
     for position in 0..N {
-        // Not checked for overflow, likewise: it would make another class, and none is the last.
+        // Wrapping: an overflow would make another class, and no class is the last one.
         difference |= pages[position].word() ^ first.wrapping_add(position as u64);
     }
     difference == 0

@@ -1,14 +1,14 @@
-//! In which order a request looks at the zones.
+//! Zonelists: the order in which a request tries the zones.
 //!
-//! There is one list for each node that a request can prefer and each highest kind of zone that
-//! its flags admit. Nodes come by distance, the preferred one first; within a node the highest
-//! zone comes first, so that the scarce low memory is used last.
+//! There is one list for each pair of a preferred node and a highest kind of zone. Nodes are ordered by
+//! distance, the preferred one first. Within a node the highest zone comes first, so that the scarce
+//! low memory is used last.
 
 use crate::base::gfp::{NR_ZONE_KINDS, ZoneKind};
 use crate::base::units::NodeId;
 use crate::zone::zone::Zone;
 
-/// The zones that a request may use, best first, as numbers.
+/// The zones that a request may use, best first, as zone numbers.
 #[derive(Debug)]
 pub(crate) struct ZoneList(&'static [u16]);
 
@@ -23,13 +23,13 @@ impl ZoneList {
     }
 }
 
-/// Returns the position of a list among those of all nodes and kinds.
+/// Returns the index of a list among those of all nodes and kinds.
 #[inline]
 pub(crate) const fn position(node: NodeId, highest: ZoneKind) -> usize {
     node.index() * NR_ZONE_KINDS + highest.index()
 }
 
-/// Fills `order` with the numbers of the zones up to kind `highest`, as seen from `node`.
+/// Fills `order` with the numbers of the zones up to kind `highest`, in the order for `node`.
 pub(crate) fn zone_order(
     zones: &[Zone],
     node: usize,

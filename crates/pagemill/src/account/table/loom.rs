@@ -1,4 +1,4 @@
-//! Accounts under loom: a charge that fits meets one that does not.
+//! Accounts under loom: a charge that fits is concurrent with one that does not.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;

@@ -1,4 +1,4 @@
-//! Vectors of pages beside a naive one.
+//! Page vectors compared with a naive model.
 
 use alloc::alloc::{alloc, dealloc};
 use alloc::vec::Vec;

@@ -1,4 +1,4 @@
-//! The queue on a platform of one CPU.
+//! The wait queue on a platform with one CPU.
 
 use super::*;
 use crate::base::units::{CpuId, NodeId, Pfn};

@@ -1,44 +1,44 @@
-//! An ONC RPC server core, as Linux's sunrpc is built, whose request pages come from pagemill.
+//! An ONC RPC server core, built like Linux's sunrpc, whose request pages come from pagemill.
 //!
-//! A [`Server`] takes calls from connections and datagrams and has a pool of threads carry them out
-//! with the [`Program`]s that it serves. Each thread has a [`Rqst`]: pages that calls are received
-//! into, and pages that replies are built in, which are two arrays. What a request used up is
-//! refilled in one call before the next; what it did not use is not looked at.
+//! A [`Server`] receives calls from connections and datagrams; a pool of threads carries them out with
+//! its [`Program`]s. Each thread has a [`Rqst`] with two arrays of pages: calls are received into one,
+//! and replies are built in the other. Before the next call, one bulk call refills the pages that were
+//! used up; the other slots are not checked.
 //!
-//! Data is not copied on its way. A call lies in the pages that the network filled, and its
-//! [`Bytes`] can go to a file from there; a [`Reply`] has a body of pages that a file was read
-//! into, of pages that the procedure owned, or of a part of a file.
+//! Data is not copied. A call stays in the pages that the network filled, and its [`Bytes`] can go to a
+//! file from there. The body of a [`Reply`] consists of pages that a file was read into, of pages that
+//! the procedure owned, or of a part of a file.
 //!
 //! # Layers
-//! Everything up to [`Dispatcher`] takes bytes and gives bytes: [`XdrReader`], [`RecordReader`],
-//! [`Message`], [`ReplyCache`]. Sockets and threads are above it.
+//! Everything up to [`Dispatcher`] works on bytes without I/O: [`XdrReader`], [`RecordReader`],
+//! [`Message`], [`ReplyCache`]. Sockets and threads are in the layers above it.
 //!
 //! # Limits on clients
-//! Every length is compared with a limit before memory is taken for it. A connection may hold pages
-//! in two places, for a call that has not come whole and for replies that have not been read. Both
-//! count against one budget ([`ServerConfig::parked_bytes`]), a call with the bytes that have come
-//! and not with those announced. A connection with unread replies is not read from. Pages that
-//! calls are being carried out with belong to threads, whose number is fixed.
+//! Every length is checked against a limit before memory is allocated for it. A connection may hold
+//! pages for a call that is incomplete and for replies that the client has not read. Both count against
+//! one budget ([`ServerConfig::parked_bytes`]), a call with the bytes that have arrived, not with the
+//! length announced. The server does not read from a connection with unread replies. Pages of calls in
+//! progress belong to threads, whose number is fixed.
 //!
-//! The budget and the places for connections are shared by client, which is an IPv4 address or an
-//! IPv6 network of 64 bits. Addresses that no program knows ([`Program::knows`]) count as one
-//! client together. When the budget is used up, the client that holds least is served first, and
-//! connections are closed that hold more than their client's share, stand still or take long. When
-//! all places are taken, the connection that is least useful is closed for a new one.
+//! The budget and the places for connections are shared by client. A client is an IPv4 address or an
+//! IPv6 network of 64 bits; addresses that no program knows ([`Program::knows`]) count as one client
+//! together. When the budget is used up, the client that holds least is served first, and the server
+//! closes connections that hold more than their client's share, make no progress or take long. When all
+//! places are taken, the least useful connection is closed for a new one.
 //!
 //! # Panics in procedures
-//! A panic in a procedure costs the connection that the call came on. It is counted
-//! ([`Stats::panicked`]) and logged; the thread, its pages and all other connections continue. The
-//! same holds for a panic anywhere else in a worker thread. Where panics abort, one ends the process.
+//! A panic in a procedure closes the connection that the call came on. It is counted
+//! ([`Stats::panicked`]) and logged; the thread, its pages and all other connections continue. The same
+//! holds for a panic anywhere else in a worker thread. Where panics abort, it ends the process.
 //!
 //! # Threads
-//! All threads wait on one set of events. One that finds a call reads on from the same connection
+//! All threads wait on one epoll set. A thread that receives a call continues with the same connection
 //! as long as its calls are [`Blocking::No`], and sends their replies together: with several calls
-//! on their way, a call costs a fraction of a system call. A [`Blocking::Yes`] call leaves the
-//! connection to others first, so that many calls of one connection run at once. A quick call that
-//! turns out to be slow has its connection taken away after 10 ms.
+//! outstanding, a call costs a fraction of a system call. Before a [`Blocking::Yes`] call, the thread
+//! passes the connection to other threads, so that many calls of one connection run concurrently. If a
+//! quick call takes longer than 10 ms, another thread takes the connection over.
 //!
-//! # Not there
+//! # Not supported
 //! `RPCSEC_GSS`, RPC over TLS and RDMA, and calls from the server to its clients.
 //!
 //! # Examples

@@ -1,19 +1,19 @@
-//! Panics: catches and logs them, so that the caller continues.
+//! Panic handling: catches and logs panics, so that a worker thread continues.
 
 use core::any::Any;
 use core::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 
-/// Runs `work`; if it panics, calls `report` with the panic's message and returns `None`.
+/// Runs `work`. If it panics, calls `report` with the panic's message and returns `None`.
 ///
-/// A panic in `report` is dropped: the log must not be what ends a thread.
+/// A panic in `report` is dropped: logging must not end a thread.
 pub(crate) fn caught<T>(work: impl FnOnce() -> T, report: impl FnOnce(&str)) -> Option<T> {
-    // What `work` changes belongs to callers that close or rebuild it after a panic.
+    // The callers close or rebuild what `work` changes after a panic.
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(done) => Some(done),
         Err(panic) => {
             drop(catch_unwind(AssertUnwindSafe(|| report(message_of(&*panic)))));
-            // A payload whose drop panics would end the thread; there are none but strings.
+            // A payload whose drop panics would end the thread; only string payloads are possible.
             drop(catch_unwind(AssertUnwindSafe(|| drop(panic))));
             None
         }

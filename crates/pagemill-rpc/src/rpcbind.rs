@@ -1,8 +1,7 @@
-//! Registration with rpcbind, so that clients find a server without being told its port.
+//! Registration with rpcbind, so that clients find the server's port.
 //!
 //! # Source
-//! `rfc1833` section 3, version 2 of the protocol, which knows IPv4 alone, and section 2, version 4,
-//! for IPv6
+//! `rfc1833` section 3 (version 2 of the protocol, for IPv4 only) and section 2 (version 4, for IPv6)
 
 use core::fmt;
 use core::hash::BuildHasher;
@@ -23,7 +22,7 @@ use crate::wire::msg::RPC_VERSION;
 use crate::wire::record::{MARK_BYTES, mark_of};
 use crate::wire::xdr::{XdrReader, XdrWrite};
 
-/// Where rpcbind listens.
+/// The address on which rpcbind listens.
 pub const RPCBIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 111);
 
 const RPCB_PROG: u32 = 100_000;
@@ -35,16 +34,16 @@ const SET: u32 = 1;
 const UNSET: u32 = 2;
 const PMAPPROC_GETPORT: u32 = 3;
 
-/// Ports that only the superuser gets, less those that services are known by.
+/// Ports that only the superuser can bind, without those of well-known services.
 const RESERVED_PORTS: RangeInclusive<u16> = 665..=1023;
-/// How long one try waits for an answer.
+/// How long one attempt waits for a reply.
 const TIMEOUT: Duration = Duration::from_millis(700);
-/// How often a datagram is sent before rpcbind counts as silent.
+/// Number of attempts before rpcbind counts as unreachable.
 const NR_TRIES: usize = 3;
-/// Most bytes of an answer: a header and a word.
+/// Maximum size of a reply in bytes: a header and one word.
 const MAX_ANSWER_BYTES: usize = 512;
 
-/// A version of a program, and where it is served.
+/// A version of a program, and the address at which it is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "the words of a mapping")]
 pub struct Mapping {
@@ -52,18 +51,18 @@ pub struct Mapping {
     pub prog: u32,
     /// Its version.
     pub vers: u32,
-    /// The way that calls come.
+    /// The transport of its calls.
     pub transport: Transport,
-    /// The address that they come to. Of an IPv4 address, rpcbind registers the port alone.
+    /// The address of its calls. For an IPv4 address, rpcbind registers only the port.
     pub addr: SocketAddr,
 }
 
 impl Mapping {
-    /// Returns what a version of a program that is served by `listener` is registered as: with an
-    /// IPv4 address, an IPv6 address, or both if a socket of the latter takes both.
+    /// Returns the mappings of a program version that `listener` serves: with an IPv4 address, an IPv6
+    /// address, or both if an IPv6 socket accepts both.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system call.
     pub fn of(prog: u32, vers: u32, listener: &Listener) -> io::Result<Vec<Self>> {
         let (transport, addr, fd) = match listener {
             Listener::Tcp(listener) => (Transport::Tcp, listener.local_addr()?, listener.as_fd()),
@@ -76,7 +75,7 @@ impl Mapping {
         Ok(addrs.into_iter().map(|addr| Self { prog, vers, transport, addr }).collect())
     }
 
-    /// Returns what rpcbind calls the transport.
+    /// Returns the network id that rpcbind uses for the transport.
     ///
     /// # Source
     /// `rfc5665` section 5.1
@@ -91,15 +90,15 @@ impl Mapping {
     }
 }
 
-/// Why a mapping could not be made or asked for.
+/// Why a mapping could not be registered or looked up.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RpcbindError {
-    /// The system refused, or nobody answered.
+    /// A system call failed, or rpcbind did not reply.
     Io(io::Error),
-    /// The answer is none.
+    /// The reply could not be parsed.
     BadAnswer,
-    /// It does not speak the version of its protocol that the mapping takes.
+    /// rpcbind does not support the protocol version that the mapping needs.
     NoIpv6(Mapping),
     /// The program is registered already, or the caller may not register it.
     Refused(Mapping),
@@ -133,7 +132,7 @@ impl From<io::Error> for RpcbindError {
     }
 }
 
-/// Mappings that rpcbind has until this is dropped.
+/// Mappings that stay registered with rpcbind until this is dropped.
 #[derive(Debug)]
 pub struct Registration {
     rpcbind: SocketAddr,
@@ -141,14 +140,13 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Registers `mappings` with the rpcbind at `rpcbind`, usually [`RPCBIND`], by datagrams.
+    /// Registers `mappings` with the rpcbind at `rpcbind`, usually [`RPCBIND`], over UDP.
     ///
-    /// What a server left behind that was killed is replaced. A mapping of an IPv6 address that
-    /// rpcbind does not accept is left out with a warning, if it accepts another mapping: rpcbind
-    /// may run without IPv6.
+    /// Replaces mappings left behind by a server that was killed. Skips an IPv6 mapping that rpcbind
+    /// refuses, with a warning, if rpcbind accepts another mapping: it may run without IPv6.
     ///
     /// # Errors
-    /// What rpcbind or the system says. Nothing stays registered then.
+    /// The error from rpcbind or the system. Nothing stays registered then.
     pub fn new(rpcbind: SocketAddr, mappings: &[Mapping]) -> Result<Self, RpcbindError> {
         let mut registration = Self { rpcbind, mappings: Vec::new() };
         let mut left_out = Vec::new();
@@ -196,10 +194,10 @@ impl Drop for Registration {
     }
 }
 
-/// Asks at which port a program is served over IPv4; `None` if it is not registered.
+/// Looks up the port at which a program is served over IPv4; `None` if it is not registered.
 ///
 /// # Errors
-/// What the system says, or an answer that is none.
+/// The error of a system call, or a reply that could not be parsed.
 pub fn port_of(
     rpcbind: SocketAddr,
     prog: u32,
@@ -239,8 +237,8 @@ fn by_udp(rpcbind: SocketAddr, proc: u32, mapping: &Mapping) -> Result<u32, Rpcb
     Err(last.into())
 }
 
-/// Makes a socket at a port that shows that the superuser asks, where that is so: rpcbind lets
-/// nobody else register. Otherwise, or if all are taken, at any port.
+/// Makes a socket on a reserved port if the process may bind one, because rpcbind lets only the
+/// superuser register. Otherwise, or if all are taken, the socket is on any port.
 fn reserved_socket(rpcbind: SocketAddr) -> io::Result<UdpSocket> {
     let local: IpAddr =
         if rpcbind.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
@@ -288,10 +286,10 @@ fn call(xid: u32, proc: u32, mapping: &Mapping) -> Vec<u8> {
         }
         SocketAddr::V6(addr) => {
             put(call.opaque(mapping.netid().as_bytes()));
-            // RFC 5665 section 5.2.3: the port's two bytes, in decimal, behind the address.
+            // RFC 5665 section 5.2.3: the port's two bytes, in decimal, after the address.
             let [high, low] = addr.port().to_be_bytes();
             put(call.opaque(format!("{}.{high}.{low}", addr.ip()).as_bytes()));
-            // The owner: rpcbind finds out itself who asks.
+            // The owner is empty: rpcbind determines the caller itself.
             put(call.opaque(b""));
         }
     }
@@ -301,7 +299,7 @@ fn call(xid: u32, proc: u32, mapping: &Mapping) -> Vec<u8> {
 const IPPROTO_TCP: u32 = 6;
 const IPPROTO_UDP: u32 = 17;
 
-/// A vector takes whatever it is given.
+/// Asserts that a write succeeded: a vector has no limit.
 fn put(written: Result<(), XdrError>) {
     debug_assert!(written.is_ok());
 }
@@ -316,7 +314,7 @@ fn answer(reply: &[u8], xid: u32) -> Result<u32, RpcbindError> {
     next()
 }
 
-/// A number that no earlier call is likely to have had.
+/// Returns a transaction id that no earlier call is likely to have used.
 fn next_xid() -> u32 {
     let random = RandomState::new().hash_one(());
     u32::try_from(random >> 32).unwrap_or_default()

@@ -1,12 +1,12 @@
-//! What a server counts.
+//! Counters of a server, its procedures and its page refills.
 
 use core::time::Duration;
 
 use crate::wire::sync::{AtomicU64, Ordering};
 
-/// A number that only grows, and is read by whoever is curious.
+/// A counter that only grows.
 ///
-/// Relaxed throughout: nothing else is ordered by it.
+/// Relaxed throughout: it orders nothing else.
 #[derive(Debug)]
 pub struct Counter(AtomicU64);
 
@@ -23,13 +23,13 @@ impl Counter {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// Adds one and returns what it was.
+    /// Adds one and returns the previous value.
     #[inline]
     pub fn bump(&self) -> u64 {
         self.0.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Returns the number.
+    /// Returns the value.
     #[must_use]
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -42,14 +42,14 @@ impl Default for Counter {
     }
 }
 
-/// What refills of request pages came to.
+/// Counters of the refills of request pages.
 #[derive(Debug, Default)]
 pub struct RefillStats {
     /// Calls to the allocator.
     pub calls: Counter,
-    /// Pages that they gave.
+    /// Pages that they returned.
     pub pages: Counter,
-    /// Bulk calls for several pages that gave just one.
+    /// Bulk calls for several pages that returned only one.
     pub single_fallbacks: Counter,
     /// Times that a thread waited for pages.
     pub waits: Counter,
@@ -73,20 +73,20 @@ impl RefillStats {
     }
 }
 
-/// How many classes of latency there are: class `i` counts calls of less than 2^i microseconds
-/// that class `i - 1` does not count, the last one all others.
+/// Number of latency classes. Class `i` counts calls of less than 2^i microseconds that class `i - 1`
+/// does not count; the last class counts all longer ones.
 pub const NR_LATENCY_CLASSES: usize = 25;
 
-/// What is counted of one procedure.
+/// Counters of one procedure.
 #[derive(Debug, Default)]
 pub struct ProcedureStats {
-    /// Calls that were answered with results.
+    /// Calls with results in the reply.
     pub served: Counter,
-    /// Calls that were answered with a status other than success, or dropped.
+    /// Calls whose reply had a status other than success, and dropped calls.
     pub failed: Counter,
-    /// Microseconds that the calls took, together.
+    /// Total time of the calls, in microseconds.
     pub busy_us: Counter,
-    /// Calls by the time that they took.
+    /// Calls by duration.
     pub latency: [Counter; NR_LATENCY_CLASSES],
 }
 
@@ -99,7 +99,7 @@ impl ProcedureStats {
         self.latency[class.min(NR_LATENCY_CLASSES - 1)].bump();
     }
 
-    /// Returns a time in microseconds that `share` of the calls did not exceed, as an upper bound.
+    /// Returns an upper bound in microseconds for the time that `share` of the calls did not exceed.
     #[must_use]
     pub fn quantile_us(&self, share: f64) -> u64 {
         let counts = self.latency.each_ref().map(Counter::value);
@@ -115,38 +115,38 @@ impl ProcedureStats {
     }
 }
 
-/// What a server counts, beside its procedures.
+/// Counters of a server, besides those of its procedures.
 #[derive(Debug, Default)]
 pub struct Stats {
-    /// Calls that could be read, of any program.
+    /// Calls that could be parsed, of any program.
     pub calls: Counter,
     /// Calls whose header, program, version or procedure was refused.
     pub refused: Counter,
-    /// Messages that were no calls or too short, and were not answered.
+    /// Messages without a reply because they were too short or not calls.
     pub ignored: Counter,
     /// Refills of request pages.
     pub refills: RefillStats,
     /// Connections that were accepted.
     pub accepted: Counter,
-    /// Connections that were turned away because there were too many.
+    /// Connections that were refused because there were too many.
     pub turned_away: Counter,
     /// Connections that were closed because others needed their place, memory or descriptor.
     pub evicted: Counter,
-    /// Connections that were closed because their client did not go on in time.
+    /// Connections that were closed because their client exceeded a timeout.
     pub timed_out: Counter,
-    /// Connections that were closed because of what their client sent.
+    /// Connections that were closed because of invalid data from their client.
     pub misbehaved: Counter,
     /// Panics in procedures and elsewhere in the server's threads.
     pub panicked: Counter,
-    /// Times that no connection could be accepted for lack of file descriptors or memory.
+    /// Failures to accept a connection for lack of file descriptors or memory.
     pub accept_failures: Counter,
-    /// Times that a connection had to wait until others gave pages back.
+    /// Times that a connection had to wait for memory.
     pub parked: Counter,
     /// Replies that did not fit into the socket at once.
     pub backlogged: Counter,
     /// Bytes received.
     pub received_bytes: Counter,
-    /// Those of them that were spliced, for a file, and did not go through pages.
+    /// Received bytes that were spliced to a file and did not pass through pages.
     pub spliced_bytes: Counter,
     /// Bytes sent.
     pub sent_bytes: Counter,

@@ -1,6 +1,6 @@
-//! From a message to its reply: which program, version and procedure, who calls, what to answer.
+//! Dispatcher: from a call message to its program, version and procedure, and from there to the reply.
 //!
-//! No bytes are read or sent here, and no thread is known.
+//! No I/O and no threads: works on bytes that have been received.
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -22,7 +22,7 @@ use crate::wire::msg::{CallHeader, Message, ReplyStatus};
 use crate::wire::record::MARK_BYTES;
 use crate::wire::xdr::XdrWrite;
 
-/// `NULL`, which every version of every program has.
+/// `NULL`, procedure 0 of every version of every program.
 const NULL: Procedure = Procedure {
     name: "NULL",
     blocking: Blocking::No,
@@ -30,31 +30,31 @@ const NULL: Procedure = Procedure {
     data: Data::InPages,
 };
 
-/// The largest reply that is kept for a client that asks again.
+/// The largest reply that the cache keeps for retransmitted calls.
 const MAX_KEPT_BYTES: usize = PAGE_SIZE;
 
-/// What is to be done with a message.
+/// What the worker does with a message.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Route {
-    /// A procedure is to be run.
+    /// Runs a procedure.
     Run(Target),
-    /// It is answered with a status.
+    /// Replies with a status.
     Refuse {
-        /// The client's number for the call.
+        /// The client's transaction id of the call.
         xid: u32,
         /// The status.
         status: ReplyStatus,
     },
-    /// It is not answered.
+    /// Sends no reply.
     Ignore,
-    /// It is not answered, and its connection is closed: nothing that follows can be believed, or
-    /// the program panicked.
+    /// Sends no reply and closes the connection: its stream cannot be trusted any more, or the program
+    /// panicked.
     Close,
 }
 
 impl Route {
-    /// Returns how long the message may keep its thread.
+    /// Returns how long the message may occupy its thread.
     #[must_use]
     pub fn blocking(&self) -> Blocking {
         match self {
@@ -64,7 +64,7 @@ impl Route {
     }
 }
 
-/// A procedure and who calls it.
+/// A procedure and its caller.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
     header: CallHeader,
@@ -72,28 +72,28 @@ pub struct Target {
     program: usize,
     version: usize,
     procedure: &'static Procedure,
-    /// How many bytes of the message are arguments.
+    /// Number of bytes of the message that are arguments.
     args_len: usize,
 }
 
-/// Whether there is a reply.
+/// What to send for a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there is one or not")]
 pub enum Verdict {
-    /// The reply is complete and is to be sent.
+    /// The reply is complete and is sent.
     Reply,
-    /// Nothing is to be sent.
+    /// Nothing is sent.
     Silence,
-    /// Nothing is to be sent, and the connection is to be closed: the procedure panicked.
+    /// Nothing is sent, and the connection is closed: the procedure panicked.
     Close,
 }
 
-/// What became of a message.
+/// The result of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) verdict: Verdict,
-    /// Whether a procedure other than `NULL` was run for the message and succeeded, also in the
-    /// program's own terms. Such a call shows that the client is of use.
+    /// Whether a procedure other than `NULL` ran for the message and succeeded, also in the program's
+    /// own terms. Such a call counts as useful work of the connection.
     pub(crate) is_useful: bool,
 }
 
@@ -105,11 +105,11 @@ impl From<Verdict> for Outcome {
 
 struct Served<S: Frames> {
     program: Arc<dyn Program<S>>,
-    /// By version, then by procedure.
+    /// Indexed by version, then by procedure.
     stats: Vec<Vec<ProcedureStats>>,
 }
 
-/// The programs of a server, and the replies that it keeps.
+/// The programs of a server, and its reply cache.
 pub struct Dispatcher<S: Frames> {
     programs: Vec<Served<S>>,
     replies: ReplyCache,
@@ -118,7 +118,7 @@ pub struct Dispatcher<S: Frames> {
 }
 
 impl<S: Frames> Dispatcher<S> {
-    /// Makes a dispatcher for some programs.
+    /// Makes a dispatcher for `programs`.
     #[must_use]
     pub fn new(programs: Vec<Arc<dyn Program<S>>>, limits: ReplyCacheLimits) -> Self {
         let serve = |program: Arc<dyn Program<S>>| {
@@ -140,20 +140,20 @@ impl<S: Frames> Dispatcher<S> {
         self.programs.iter().map(|served| &served.program)
     }
 
-    /// Returns what is counted.
+    /// Returns the server's counters.
     #[must_use]
     pub fn stats(&self) -> &Stats {
         &self.stats
     }
 
-    /// Returns the kept replies.
+    /// Returns the reply cache.
     #[must_use]
     pub fn replies(&self) -> &ReplyCache {
         &self.replies
     }
 
-    /// Returns what is counted of each procedure, with the program's name, the version's number
-    /// and the procedure's name.
+    /// Returns the counters of each procedure, with the program's name, the version's number and the
+    /// procedure's name.
     pub fn procedure_stats(
         &self,
     ) -> impl Iterator<Item = (&'static str, u32, &'static str, &ProcedureStats)> {
@@ -169,7 +169,7 @@ impl<S: Frames> Dispatcher<S> {
         })
     }
 
-    /// Tells whether any program serves callers at `addr`.
+    /// Returns whether any program serves callers at `addr`.
     pub(crate) fn knows(&self, addr: IpAddr) -> bool {
         self.programs.iter().any(|served| {
             let program = served.program.name();
@@ -177,19 +177,19 @@ impl<S: Frames> Dispatcher<S> {
                 self.stats.panicked.bump();
                 tracing::error!(program, client = %addr, message, "a look at a client panicked");
             };
-            // Whether it serves them is said for each call, so a panic here decides nothing.
+            // Each call is authorized separately, so a panic here decides nothing.
             caught(|| served.program.knows(addr), report).unwrap_or(true)
         })
     }
 
-    /// Tells whether data of the call that begins in the request's pages may be spliced.
+    /// Returns whether data of the call that begins in the request's pages may be spliced.
     pub(crate) fn may_splice(&self, rqst: &mut Rqst<S>) -> bool {
         let (mut reader, _) = rqst.parts();
         let Message::Call { header, .. } = Message::read(&mut reader) else { return false };
         self.procedure(&header).is_ok_and(|(_, _, procedure)| procedure.data == Data::MayBeSpliced)
     }
 
-    /// Reads a message up to the arguments, and decides what is to be done with it.
+    /// Reads a message up to the arguments, and decides what to do with it.
     pub fn route(&self, rqst: &mut Rqst<S>, peer: &Peer) -> Route {
         let (mut reader, _) = rqst.parts();
         let (header, cred) = match Message::read(&mut reader) {
@@ -220,12 +220,12 @@ impl<S: Frames> Dispatcher<S> {
         }
     }
 
-    /// Does what was decided; what is to be sent is the request's reply.
+    /// Carries out the decision; what is sent is the request's reply.
     pub fn run(&self, rqst: &mut Rqst<S>, peer: &Peer, route: &Route) -> Verdict {
         self.judge(rqst, peer, route).verdict
     }
 
-    /// As [`run`](Self::run), and tells whether the call was of use.
+    /// Does what [`run`](Self::run) does, and returns whether the call was useful.
     pub(crate) fn judge(&self, rqst: &mut Rqst<S>, peer: &Peer, route: &Route) -> Outcome {
         match route {
             Route::Run(target) => self.carry_out(rqst, peer, target),
@@ -239,7 +239,7 @@ impl<S: Frames> Dispatcher<S> {
         Route::Refuse { xid, status }
     }
 
-    /// Returns which procedure is called, or the status to refuse the call with; none after a
+    /// Returns the procedure that is called, or the status to refuse the call with; `None` after a
     /// panic.
     fn find(
         &self,
@@ -286,7 +286,7 @@ impl<S: Frames> Dispatcher<S> {
             match self.replies.begin(key, self.start.elapsed()) {
                 Seen::New => {}
                 Seen::InProgress => return Verdict::Silence.into(),
-                // Not of use: the call was judged when it was carried out.
+                // Not useful: the first call was counted when it was carried out.
                 Seen::Done(reply) => {
                     let verdict = match rqst.reply().put(&reply) {
                         Ok(()) => Verdict::Reply,
@@ -308,7 +308,7 @@ impl<S: Frames> Dispatcher<S> {
         status.unwrap_or_else(Outcome::from)
     }
 
-    /// Runs the procedure; an error is a call without results, answered or not.
+    /// Runs the procedure. An error is a call without results, with or without a reply.
     fn invoke(&self, rqst: &mut Rqst<S>, peer: &Peer, target: &Target) -> Result<Outcome, Verdict> {
         let xid = target.header.xid;
         let (mut args, behind, reply) = rqst.all_parts();
@@ -361,10 +361,10 @@ impl<S: Frames> Dispatcher<S> {
     }
 
     fn key(&self, rqst: &mut Rqst<S>, peer: &Peer, target: &Target) -> CallKey {
-        // However it came, the call is the same.
+        // The key does not depend on how the call was received.
         let behind_len = rqst.call_len() - rqst.parts().0.remaining();
         let (mut args, _) = rqst.parts();
-        // Not more than there is: the message was read up to its arguments before.
+        // Never skips past the end: the message was read up to its arguments before.
         if args.skip(args.remaining() - target.args_len).is_err() {
             args = crate::wire::xdr::XdrReader::new(&[]);
         }

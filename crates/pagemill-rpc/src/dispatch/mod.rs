@@ -1,4 +1,4 @@
-//! From a call message to a procedure and its reply.
+//! Dispatch: finds the procedure of a call, runs it, and keeps replies for retransmitted calls.
 
 pub(crate) mod dispatch;
 pub(crate) mod program;

@@ -1,5 +1,5 @@
-//! What a server serves: programs, their versions and procedures as tables, and the call that a
-//! procedure gets.
+//! Interface to programs: the `Program` trait, tables of versions and procedures, and the call that a
+//! procedure receives.
 
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
@@ -18,21 +18,21 @@ use crate::wire::xdr::XdrReader;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "the two ways of scheduling")]
 pub enum Blocking {
-    /// It hardly ever waits. One thread carries out calls that arrive together and sends their replies
-    /// together; if one of them takes long after all, another thread processes the connection.
+    /// It rarely waits. One thread carries out calls that arrive together and sends their replies
+    /// together. If a call takes longer than 10 ms, another thread processes the connection.
     No,
-    /// It may wait, as for a disk. The thread first leaves further calls of the connection to other threads.
+    /// It may wait, for instance for a disk. The thread first passes the connection to other threads.
     Yes,
 }
 
-/// What becomes of a reply once it is sent.
+/// Whether a reply is kept after it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a reply is kept or not")]
 pub enum Replies {
-    /// Nothing: the call can be carried out again.
+    /// Not kept: a retransmitted call can be carried out again.
     Forgotten,
-    /// It is kept for the client that asks again: the call must not be carried out twice. A reply
-    /// with a body is not kept.
+    /// Kept in the reply cache: a retransmitted call must not be carried out twice. A reply with a body
+    /// is not kept.
     Kept,
 }
 
@@ -42,20 +42,20 @@ pub enum Replies {
 pub enum Data {
     /// In the request's pages, with the other arguments.
     InPages,
-    /// A part of it may be in a pipe, so that it goes to a file without a copy: for a
-    /// procedure whose last argument is an opaque value that it takes with [`Call::payload`].
+    /// A part of it may be in a pipe, so that it goes to a file without a copy. For a procedure whose
+    /// last argument is an opaque value that it takes with [`Call::payload`].
     MayBeSpliced,
 }
 
-/// A procedure, as its program's table lists it.
+/// A procedure, as a row of its program's table.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "a row of a table that programs write")]
 pub struct Procedure {
     /// The name, in statistics and logs.
     pub name: &'static str,
-    /// How long it may keep its thread.
+    /// Whether it may block its thread.
     pub blocking: Blocking,
-    /// What becomes of its replies.
+    /// Whether its replies are kept.
     pub replies: Replies,
     /// Where the data of its calls may be.
     pub data: Data,
@@ -67,21 +67,21 @@ pub struct Procedure {
 pub struct Version {
     /// The version's number.
     pub number: u32,
-    /// The procedures, each at its number. Number 0 is `NULL`, which the server itself answers.
+    /// The procedures, indexed by number. The server itself replies to number 0, `NULL`.
     pub procedures: &'static [Procedure],
 }
 
-/// Who is at the other end.
+/// The client at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct Peer {
     /// The client's address.
     pub addr: SocketAddr,
-    /// The way that the call came.
+    /// The transport of the call.
     pub transport: Transport,
 }
 
-/// A way that calls come.
+/// The transport of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "the two transports of the RFC")]
 pub enum Transport {
@@ -91,39 +91,39 @@ pub enum Transport {
     Udp,
 }
 
-/// A call, as its procedure gets it.
+/// A call, as its procedure receives it.
 pub struct Call<'a, S: PageSource> {
-    /// What is called.
+    /// Program, version, procedure and transaction id.
     pub header: CallHeader,
-    /// Who is at the other end.
+    /// The client at the other end.
     pub peer: Peer,
-    /// Who calls.
+    /// The caller's credential.
     pub cred: Credential,
-    /// The arguments. What they return is borrowed from the request's pages, which stay where they
-    /// are until the procedure returns.
+    /// The arguments. Values read from them borrow from the request's pages, which stay in place until
+    /// the procedure returns.
     pub args: XdrReader<'a>,
     /// The results; the header has been written.
     pub reply: &'a mut Reply<S>,
-    /// What follows `args`, for a procedure that takes it from there.
+    /// The data after `args`, for a procedure that takes it from there.
     pub(crate) behind: Option<Behind<'a>>,
-    /// Whether the call shows that its client is of use, if it succeeds.
+    /// Whether a success of the call counts as useful work of its connection.
     pub(crate) is_useful: bool,
 }
 
 impl<'a, S: PageSource> Call<'a, S> {
-    /// Reads the last argument, an opaque value of at most `max` bytes, wherever its bytes are.
+    /// Reads the last argument, an opaque value of up to `max` bytes, in pages or spliced.
     ///
     /// # Errors
-    /// As [`XdrReader::opaque`].
+    /// The errors of [`XdrReader::opaque`].
     pub fn payload(&mut self, max: usize) -> Result<Payload<'a>, XdrError> {
         Payload::read(&mut self.args, self.behind.take(), max)
     }
 
-    /// Says that the call does not show that its client is of use, although it is answered: the
-    /// answer is a refusal in the program's own terms, or anyone may make the call.
+    /// Marks the call as useless although it gets a reply: because the reply is a refusal in the
+    /// program's own terms, or because any client may make the call.
     ///
-    /// Of connections that have completed no other calls, the server closes one for a new
-    /// connection when all places are taken.
+    /// When all places for connections are taken, the server closes one that has completed only such
+    /// calls to accept a new one.
     pub fn mark_useless(&mut self) {
         self.is_useful = false;
     }
@@ -142,12 +142,12 @@ impl<S: PageSource> fmt::Debug for Call<'_, S> {
 
 /// A program that a server serves.
 ///
-/// Where panics unwind, one in [`authorize`](Self::authorize) or [`call`](Self::call) closes the
-/// connection without an answer, and the thread continues; a datagram is not answered. Where panics
-/// abort, one ends the process.
+/// Where panics unwind, a panic in [`authorize`](Self::authorize) or [`call`](Self::call) closes the
+/// connection without a reply, and the thread continues; a datagram gets no reply. Where panics abort,
+/// it ends the process.
 ///
 /// # Concurrency
-/// Called from many threads at once.
+/// Called from many threads concurrently.
 pub trait Program<S: Frames>: Send + Sync {
     /// Returns the program's number.
     fn number(&self) -> u32;
@@ -158,21 +158,21 @@ pub trait Program<S: Frames>: Send + Sync {
     /// Returns the versions, lowest first.
     fn versions(&self) -> &'static [Version];
 
-    /// Tells whether any caller at this address is served. Asked once for each connection.
+    /// Returns whether any caller at this address is served. Called once per connection.
     ///
-    /// Connections from addresses that no program knows are served, but share the memory and the
-    /// places of one client, and give way to all others.
+    /// Connections from addresses that no program knows are served, but share the memory and the places
+    /// of one client, and are the first to be closed for others.
     fn knows(&self, addr: IpAddr) -> bool {
         let _ = addr;
         true
     }
 
-    /// Says whether this caller is served at all.
+    /// Checks whether this caller is served.
     ///
-    /// Not asked for `NULL`.
+    /// Not called for `NULL`.
     ///
     /// # Errors
-    /// The status that the call is refused with.
+    /// The status with which the call is refused.
     fn authorize(&self, peer: &Peer, cred: &Credential) -> Result<(), AuthStat> {
         let _ = (peer, cred);
         Ok(())
@@ -182,6 +182,6 @@ pub trait Program<S: Frames>: Send + Sync {
     /// results to [`Call::reply`].
     ///
     /// # Errors
-    /// What to answer instead; what was written is taken back.
+    /// The reason to reply with instead; the results written so far are removed.
     fn call(&self, call: &mut Call<'_, S>) -> Result<(), CallError>;
 }

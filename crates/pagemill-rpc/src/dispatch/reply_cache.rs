@@ -1,10 +1,9 @@
-//! Replies that are kept for clients that ask again: a call that must not be carried out twice is
-//! answered twice.
+//! Reply cache (duplicate request cache): replies kept for retransmitted calls that must not run twice.
 //!
-//! Bounded in entries and in bytes. A call looks at its own entry, and at those that it makes room
-//! by forgetting; never at all of them. Room is made at the expense of the client that has most, and
-//! of its address that has most: an address with many calls loses its own replies and not those of
-//! others. Clients are those among which memory and connections are shared too.
+//! Bounded in entries and in bytes. A call looks at its own entry and at the entries that it evicts,
+//! never at all entries. Evicts from the client that has most, and of that client from the address that
+//! has most. So an address with many calls loses its own replies and not those of others. Clients are
+//! the same as for memory and connections.
 //!
 //! # Source
 //! `linux-7.0` `fs/nfsd/nfscache.c`. Differs: replies with a body are not kept.
@@ -22,44 +21,45 @@ use crate::stats::Counter;
 use crate::wire::msg::CallHeader;
 use crate::wire::xdr::XdrReader;
 
-/// How long a reply is kept at most.
+/// The longest time for which a reply is kept.
 ///
 /// # Source
 /// `linux-7.0` `fs/nfsd/cache.h` `RC_EXPIRE`
 pub const REPLY_LIFETIME: Duration = Duration::from_secs(120);
-/// How many bytes of the arguments the checksum covers.
+/// Number of argument bytes that the checksum covers.
 ///
 /// # Source
-/// `linux-7.0` `fs/nfsd/cache.h` `RC_CSUMLEN`. Differs: 1024, not 256, to tell long paths apart.
+/// `linux-7.0` `fs/nfsd/cache.h` `RC_CSUMLEN`. Differs: 1024, not 256, to distinguish calls with long
+/// paths.
 const CHECKSUM_BYTES: usize = 1024;
-/// Bytes that an entry is taken to cost beside its reply.
+/// Assumed cost of an entry in bytes, besides its reply.
 const ENTRY_BYTES: usize = 256;
 
 /// The first and the last address in their order.
 const MIN_ADDR: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 const MAX_ADDR: IpAddr = IpAddr::V6(Ipv6Addr::from_bits(u128::MAX));
 
-/// How much is kept.
+/// Limits of the reply cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct ReplyCacheLimits {
-    /// Most calls.
+    /// Maximum number of calls.
     pub max_entries: usize,
-    /// Most bytes of replies, and 256 for each call.
+    /// Maximum number of bytes: those of the replies, and 256 per call.
     pub max_bytes: usize,
 }
 
 impl Default for ReplyCacheLimits {
-    /// Room for 64 Ki calls with replies of 256 bytes, as changes of files have.
+    /// 64 Ki calls with replies of 256 bytes, as calls that change files have.
     ///
-    /// A client asks again after a minute or so; what is kept for all clients must last as long
-    /// while others write, each WRITE with a reply of its own.
+    /// A client retransmits after approximately one minute. The cache must hold replies that long while
+    /// other clients write, with one reply per WRITE.
     fn default() -> Self {
         Self { max_entries: 64 << 10, max_bytes: (64 << 10) * (ENTRY_BYTES + 256) }
     }
 }
 
-/// What tells calls apart.
+/// The fields that identify a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CallKey {
     addr: SocketAddr,
@@ -74,16 +74,16 @@ impl CallKey {
     }
 }
 
-/// What is known of a call.
+/// What the cache knows about a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Seen {
-    /// Nothing: it is to be carried out, and [`ReplyCache::finish`] or
-    /// [`ReplyCache::forget`] told of its end.
+    /// Nothing: the caller carries it out, and then calls [`ReplyCache::finish`] or
+    /// [`ReplyCache::forget`].
     New,
-    /// It is being carried out: the client will get that answer.
+    /// It is being carried out: the client will receive that reply.
     InProgress,
-    /// It was carried out, with this reply: its bytes, from the call's number on.
+    /// It was carried out, with this reply: its bytes, from the transaction id on.
     Done(Box<[u8]>),
 }
 
@@ -93,7 +93,7 @@ enum State {
 }
 
 struct Kept {
-    /// Tells an entry from an earlier one of the same call.
+    /// Distinguishes an entry from an earlier one of the same call.
     serial: u64,
     state: State,
 }
@@ -101,22 +101,22 @@ struct Kept {
 #[derive(Default)]
 struct Table {
     kept: HashMap<CallKey, Kept>,
-    /// What each address has that has entries.
+    /// The share of each address that has entries.
     shares: BTreeMap<Client, Share>,
-    /// The same addresses by client, and by the bytes that they have.
+    /// The same addresses, ordered by client and by bytes.
     hosts: BTreeSet<(ClientKey, usize, IpAddr)>,
     /// The bytes of each client that has entries.
     totals: BTreeMap<ClientKey, usize>,
-    /// The same clients by the bytes that they have.
+    /// The same clients, ordered by bytes.
     sizes: BTreeSet<(usize, ClientKey)>,
     bytes: usize,
     serial: u64,
 }
 
-/// What an address has.
+/// The entries of an address.
 #[derive(Default)]
 struct Share {
-    /// Its entries, oldest first, and some that are no more.
+    /// Its entries, oldest first; some may have been removed already.
     order: VecDeque<(CallKey, u64, Duration)>,
     nr_kept: usize,
     bytes: usize,
@@ -125,13 +125,13 @@ struct Share {
 /// The kept replies.
 pub struct ReplyCache {
     limits: ReplyCacheLimits,
-    /// Secret, so that nobody outside can make two calls look like one.
+    /// A secret hash key, so that no client can construct two calls with one key.
     hasher: RandomState,
     /// Guards all entries.
     table: Mutex<Table>,
-    /// Calls answered from here.
+    /// Calls that were answered from the cache.
     pub hits: Counter,
-    /// Calls dropped because the first one is still being carried out.
+    /// Calls dropped because the first one is still in progress.
     pub dropped: Counter,
 }
 
@@ -148,7 +148,7 @@ impl ReplyCache {
         }
     }
 
-    /// Returns what tells the call apart from others; `behind_len` bytes of it follow `args`.
+    /// Returns the key of a call; `behind_len` bytes of the call follow `args`.
     #[must_use]
     pub fn key(
         &self,
@@ -168,9 +168,9 @@ impl ReplyCache {
         CallKey { addr, header, len, checksum: self.hasher.hash_one(start) }
     }
 
-    /// Looks a call up, and notes that it is being carried out if it is new.
+    /// Looks a call up, and inserts it as being in progress if it is new.
     ///
-    /// `now` is the time since some moment, the same for all calls.
+    /// `now` is the time since an arbitrary moment, the same for all calls.
     pub fn begin(&self, key: &CallKey, now: Duration) -> Seen {
         let mut table = self.table();
         let client = key.client();
@@ -202,7 +202,7 @@ impl ReplyCache {
         Seen::New
     }
 
-    /// Keeps the reply of a call that was [`Seen::New`].
+    /// Stores the reply of a call that was [`Seen::New`].
     pub fn finish(&self, key: &CallKey, reply: Box<[u8]>) {
         let mut table = self.table();
         table.make_room(&self.limits, reply.len(), 0);
@@ -214,12 +214,12 @@ impl ReplyCache {
         }
     }
 
-    /// Forgets a call that was [`Seen::New`], and has no reply to keep.
+    /// Removes a call that was [`Seen::New`] and has no reply to keep.
     pub fn forget(&self, key: &CallKey) {
         self.table().remove(key);
     }
 
-    /// Returns how many calls are known, and how many bytes they take.
+    /// Returns the number of calls and of bytes in the cache.
     #[must_use]
     pub fn usage(&self) -> (usize, usize) {
         let table = self.table();
@@ -246,7 +246,7 @@ impl Table {
         });
     }
 
-    /// Changes an address's share; its place in the orders of sizes follows, and that of its client.
+    /// Changes an address's share, and updates the orders by size for it and its client.
     fn change(&mut self, client: Client, change: impl FnOnce(&mut Share)) {
         let Client { key, addr } = client;
         let share = self.shares.entry(client).or_default();
@@ -269,10 +269,10 @@ impl Table {
         }
     }
 
-    /// Returns an address that has finished entries, and the place of the oldest of them: of the
-    /// client that has most, the address that has most.
+    /// Returns an address with finished entries, and the index of the oldest of them: from the client
+    /// that has most, the address that has most.
     fn largest(&self) -> Option<(Client, usize)> {
-        // Addresses whose entries are all in progress are at most as many as there are threads.
+        // There are at most as many addresses with only unfinished entries as threads.
         self.sizes.iter().rev().find_map(|&(_, key)| {
             let own = (key, 0, MIN_ADDR)..=(key, usize::MAX, MAX_ADDR);
             self.hosts.range(own).rev().find_map(|&(_, _, addr)| {
@@ -284,13 +284,13 @@ impl Table {
         })
     }
 
-    /// Forgets what is too old of an address's entries, which stand in the order of their age. Those
-    /// of addresses that no longer call stay until room is needed.
+    /// Removes an address's expired entries, which are ordered by age. Entries of addresses that no
+    /// longer call stay until their room is needed.
     fn expire(&mut self, client: Client, now: Duration) {
         while let Some(share) = self.shares.get_mut(&client)
             && let Some(&(key, serial, begun)) = share.order.front()
         {
-            // Places of entries that are no more must not hide older entries behind them.
+            // Places of removed entries must not hide older entries behind them.
             let is_old = now.saturating_sub(begun) >= REPLY_LIFETIME;
             if self.is_kept(&key, serial) && !(is_old && self.is_finished(&key, serial)) {
                 break;
@@ -302,14 +302,14 @@ impl Table {
         }
     }
 
-    /// Forgets finished entries until there is room.
+    /// Removes finished entries until there is room.
     fn make_room(&mut self, limits: &ReplyCacheLimits, bytes: usize, entries: usize) {
         while self.bytes + bytes > limits.max_bytes
             || self.kept.len() + entries > limits.max_entries
         {
             let Some((client, place)) = self.largest() else { return };
             let Some(share) = self.shares.get_mut(&client) else { return };
-            // Those in progress become the youngest: they are not passed over again soon.
+            // Entries in progress move to the end, so that they are not skipped again soon.
             share.order.rotate_left(place);
             if let Some((key, serial, _)) = share.order.pop_front() {
                 self.remove_entry(&key, serial);
@@ -317,8 +317,8 @@ impl Table {
         }
     }
 
-    /// Drops the places of an address's entries that are no more, once there are more of them than
-    /// of others.
+    /// Drops the places of an address's removed entries, once there are more of them than of the other
+    /// ones.
     fn compact(&mut self, client: Client) {
         let Some(share) = self.shares.get_mut(&client) else { return };
         if share.order.len() > 2 * share.nr_kept + 64 {

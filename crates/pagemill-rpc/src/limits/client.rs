@@ -1,24 +1,24 @@
-//! The units among which the server shares memory and connections, on two levels.
+//! Clients: the units that share the server's memory and connections, on two levels.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Clients that share one part of the server's limits.
 ///
-/// Ordered so that strangers come last: they are served when no other client waits.
+/// Strangers are ordered last: they are served when no other client waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum ClientKey {
     /// One IPv4 address.
     V4(Ipv4Addr),
-    /// One IPv6 network of 64 bits: a host can have any address of its network.
+    /// One IPv6 network of 64 bits: a host can use any address of its network.
     V6(u64),
-    /// All addresses that no program serves, together.
+    /// All addresses that no program knows, together.
     Strangers,
 }
 
 /// An address, and the client that it belongs to.
 ///
-/// Limits are shared among clients, and what a client may have among its addresses: an IPv6 network
-/// may hold many hosts, and one of them must not keep the others waiting.
+/// Limits are shared among clients, and a client's share among its addresses: an IPv6 network may
+/// contain many hosts, and one of them must not keep the others waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Client {
     pub(crate) key: ClientKey,

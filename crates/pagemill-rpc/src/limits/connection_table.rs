@@ -1,25 +1,25 @@
-//! The connections of a server, and which of them is closed for a new one.
+//! Connection table: the connections by token, and which one is closed to accept a new one.
 
 use alloc::collections::BTreeMap;
 use core::cmp::Reverse;
 
 use crate::limits::client::{Client, ClientKey};
 
-/// What of a connection decides whether it is closed for another.
+/// The facts about a connection that decide whether it is closed for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Standing {
-    /// When its last useful call was carried out, in milliseconds; zero for never.
+    /// Time of its last useful call, in milliseconds; zero for none.
     pub(crate) useful: u64,
-    /// Since when it has been of no use: it has been idle, has not completed a call, or has not
-    /// read its replies. `None` while a call is being carried out.
+    /// Time since which it has been useless: idle, without a completed call, or with replies that the
+    /// client has not read. `None` while a call is being carried out.
     pub(crate) since: Option<u64>,
 }
 
-/// How long a connection that has completed a call is of no use before it is closed for another of
-/// a client that has as many.
+/// How long a connection that has completed a call must be useless before it is closed for another one
+/// of a client with as many connections.
 pub(crate) const MIN_USELESS_MS: u64 = 1000;
 
-/// The connections by token, and how many each client and each of its addresses has.
+/// The connections by token, and the number of connections of each client and address.
 #[derive(Debug)]
 pub(crate) struct ConnectionTable<T> {
     entries: BTreeMap<u64, (Client, T)>,
@@ -59,25 +59,25 @@ impl<T> ConnectionTable<T> {
         Some(entry)
     }
 
-    /// Returns how many connections `client` has, and how many of them its address has.
+    /// Returns the number of connections of `client`, and how many of them its address has.
     pub(crate) fn nr_of(&self, client: Client) -> (usize, usize) {
         let nr = self.nr_of.get(&client.key).copied().unwrap_or(0);
         (nr, self.nr_at.get(&client).copied().unwrap_or(0))
     }
 
-    /// Returns the connection to close for a new one of `client`, the least useful of those that
-    /// may be closed for it.
+    /// Returns the connection to close for a new one of `client`: the least useful of those that may be
+    /// closed for it.
     ///
-    /// That is one of strangers; else one of the client that has most; among those, one of the
-    /// address that has most; among those, one that has never completed a useful call; among those,
-    /// the one whose last call is longest ago.
+    /// Prefers, in this order: a stranger's connection; one of the client with the most connections;
+    /// one of the address with the most; one that has never completed a useful call; the one whose last
+    /// useful call is longest ago.
     ///
-    /// Only a stranger's is closed for a stranger. One that is in use is closed only for a client
-    /// with fewer connections, for another address of its client with fewer connections, or if it
-    /// is a stranger's and the new one is not.
+    /// For a stranger, only a stranger's connection is closed. A connection in use is closed only for a
+    /// client with fewer connections, for another address of its client with fewer connections, or if
+    /// it is a stranger's and the new one is not.
     ///
     /// # Cost
-    /// Looks at all connections.
+    /// Visits all connections.
     ///
     /// # Source
     /// `linux-7.0` `net/sunrpc/svc_xprt.c` `svc_check_conn_limits`. Differs: Linux closes the

@@ -1,7 +1,7 @@
-//! Bytes of pages that connections keep: calls that are not complete, replies that are not read.
+//! Memory budget: limits the bytes in incomplete calls and unread replies, shared fairly among clients.
 //!
-//! The bytes are shared by client, and those of a client by address. Of those that wait, the client
-//! that holds least is served first, and its address that holds least, so that a client with many
+//! The bytes are shared by client, and those of a client by address. Among waiting requests, the client
+//! that holds least is served first, and of it the address that holds least. So a client with many
 //! connections delays its own calls and not those of others.
 
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -11,70 +11,71 @@ use core::net::IpAddr;
 use crate::limits::client::{Client, ClientKey};
 use crate::wire::sync::{AtomicUsize, Mutex, Ordering, lock};
 
-/// What a connection asks for.
+/// A connection's request for bytes of the budget.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request {
-    /// Whose share it counts against.
+    /// The client whose share it counts against.
     pub(crate) client: Client,
-    /// Whether the connection has completed a call; such requests pass others of their address.
+    /// Whether the connection has completed a call; such requests are served before others of their
+    /// address.
     pub(crate) is_proven: bool,
-    /// The bytes that are needed now.
+    /// Bytes that are needed now.
     pub(crate) bytes: usize,
-    /// The bytes that are needed in all: what a request that must wait is given in the end, so
-    /// that it need not wait again.
+    /// Bytes that are needed in total. A request that must wait is granted all of them, so that it does
+    /// not wait twice.
     pub(crate) rest: usize,
-    /// The bytes that the connection has, and keeps while it waits.
+    /// Bytes that the connection has, and keeps while it waits.
     pub(crate) held: usize,
 }
 
-/// Names a request that waits. Never zero.
+/// Identifies a waiting request. Never zero.
 pub(crate) type Ticket = u64;
 
 /// A number of bytes, shared by clients.
 ///
-/// A request is granted while less than the limit is used, so the limit is exceeded by at most one
-/// request; or while all that is used belongs to requests that wait, because no other would
-/// return any. Hence either no request waits or a connection that does not wait holds bytes.
+/// A request is granted while the bytes in use are below the limit, so one request at most exceeds it.
+/// A request is also granted if all bytes in use belong to waiting requests, because those would not
+/// return any. Hence either no request waits, or a connection that does not wait holds bytes.
 pub(crate) struct MemoryBudget<T> {
     limit: usize,
-    /// Guards what is used, and the queues of those that wait.
+    /// Guards the bytes in use and the queues of waiting requests.
     state: Mutex<State<T>>,
-    /// How many wait, for threads that only look.
+    /// Number of waiting requests, for readers without the lock.
     nr_waiting: AtomicUsize,
 }
 
 struct State<T> {
     used: usize,
-    /// Bytes held by connections that wait.
+    /// Bytes held by waiting connections.
     held_waiting: usize,
     /// Clients that hold bytes or wait.
     shares: BTreeMap<ClientKey, Share<T>>,
-    /// Clients that wait, in the order in which they are served.
+    /// Waiting clients, in the order in which they are served.
     turns: BTreeSet<Turn>,
     last_ticket: Ticket,
     nr_waiting: usize,
 }
 
-/// Whether the client is a stranger, what it holds, the ticket of its request that is served next,
-/// and its key.
+/// Whether the client is a stranger, the bytes that it holds, the ticket of its next request, and its
+/// key.
 ///
-/// Of clients that hold the same, the one whose request has waited longest is served first. The
-/// key alone would starve the client with the highest address.
+/// Among clients that hold equally many bytes, the one whose request has waited longest is served
+/// first. Ordering by key alone would starve the client with the highest address.
 type Turn = (bool, usize, Ticket, ClientKey);
 
-/// What a client holds, and its requests that wait.
+/// The bytes that a client holds, and its waiting requests.
 struct Share<T> {
     used: usize,
     /// Its addresses that hold bytes or wait.
     hosts: BTreeMap<IpAddr, Host<T>>,
-    /// Its addresses that wait, in the order in which they are served.
+    /// Its waiting addresses, in the order in which they are served.
     turns: BTreeSet<HostTurn>,
 }
 
-/// What the address holds, the ticket of its request that is served next, and the address.
+/// The bytes that the address holds, the ticket of its next request, and the address.
 type HostTurn = (usize, Ticket, IpAddr);
 
-/// What an address holds, and its requests that wait.
+/// The bytes that an address holds, and its waiting requests.
 struct Host<T> {
     used: usize,
     /// Requests in the order in which they are served: those of proven connections first.
@@ -100,8 +101,8 @@ impl<T> MemoryBudget<T> {
         Self { limit, state: Mutex::new(state), nr_waiting: AtomicUsize::new(0) }
     }
 
-    /// Takes the bytes if they can be had; otherwise `waiter` makes what waits, and the result is
-    /// its ticket.
+    /// Reserves the bytes if they are available. Otherwise queues the request with the value that
+    /// `waiter` makes, and returns its ticket.
     pub(crate) fn reserve(&self, request: &Request, waiter: impl FnOnce() -> T) -> Option<Ticket> {
         let mut state = lock(&self.state);
         if state.has_room(self.limit, request.held) {
@@ -113,12 +114,13 @@ impl<T> MemoryBudget<T> {
         Some(ticket)
     }
 
-    /// Takes `bytes` whether they can be had or not.
+    /// Reserves `bytes` even above the limit.
     pub(crate) fn charge(&self, client: Client, bytes: usize) {
         lock(&self.state).add(client, bytes);
     }
 
-    /// Returns `bytes` of `client`, and passes what can be granted now to `serve`.
+    /// Returns `bytes` of `client` to the budget, and passes the requests that can now be granted to
+    /// `serve`.
     pub(crate) fn release(
         &self,
         client: Client,
@@ -131,7 +133,7 @@ impl<T> MemoryBudget<T> {
         self.note(&state);
     }
 
-    /// Removes a request that waits, if it still does; others may be granted in its stead.
+    /// Removes a request if it still waits; others may then be granted.
     pub(crate) fn cancel(
         &self,
         client: Client,
@@ -146,8 +148,8 @@ impl<T> MemoryBudget<T> {
         drop(removed);
     }
 
-    /// Tells whether a client that comes before `client` waits: one with less, or one that is
-    /// known where `client` is not; or another address of the client, with less.
+    /// Returns whether a client that precedes `client` waits: one that holds less, or a known one if
+    /// `client` is a stranger; or another address of the client that holds less.
     pub(crate) fn is_beyond_its_share(&self, client: Client) -> bool {
         let state = lock(&self.state);
         let share = state.shares.get(&client.key);
@@ -158,30 +160,30 @@ impl<T> MemoryBudget<T> {
         is_client_beyond || share.is_some_and(|share| share.is_beyond(client.addr))
     }
 
-    /// Tells whether a request would have to wait.
+    /// Returns whether a request would have to wait.
     pub(crate) fn is_full(&self) -> bool {
         !lock(&self.state).has_room(self.limit, 0)
     }
 
-    /// Returns how many wait.
+    /// Returns the number of waiting requests.
     pub(crate) fn nr_waiting(&self) -> usize {
-        // Relaxed: the number is a moment old either way.
+        // Relaxed: the number may be outdated in any case.
         self.nr_waiting.load(Ordering::Relaxed)
     }
 
-    /// Returns how many bytes are used.
+    /// Returns the number of bytes in use.
     pub(crate) fn used(&self) -> usize {
         lock(&self.state).used
     }
 
-    /// Returns how many bytes `client` holds, and how many of them its address does.
+    /// Returns how many bytes `client` holds, and how many of them its address holds.
     pub(crate) fn used_by(&self, client: Client) -> (usize, usize) {
         let state = lock(&self.state);
         let share = state.shares.get(&client.key);
         share.map_or((0, 0), |share| (share.used, share.used_at(client.addr)))
     }
 
-    /// Removes all requests that wait.
+    /// Removes all waiting requests.
     pub(crate) fn clear(&self) {
         let mut state = lock(&self.state);
         let mut waiting = Vec::new();
@@ -201,13 +203,14 @@ impl<T> MemoryBudget<T> {
     }
 
     fn note(&self, state: &State<T>) {
-        // Relaxed: a look at the number decides nothing that must be exact.
+        // Relaxed: readers of the number decide nothing that must be exact.
         self.nr_waiting.store(state.nr_waiting, Ordering::Relaxed);
     }
 }
 
 impl<T> State<T> {
-    /// Tells whether a request of a connection that holds `held` can be granted, if it is the next.
+    /// Returns whether a request of a connection that holds `held` bytes can be granted if it is the
+    /// next one.
     fn has_room(&self, limit: usize, held: usize) -> bool {
         self.used < limit || self.used <= self.held_waiting + held
     }
@@ -246,7 +249,7 @@ impl<T> State<T> {
 
     fn serve(&mut self, limit: usize, mut serve: impl FnMut(Client, usize, T)) {
         while let Some((client, place)) = self.next()
-            // What the first one holds is part of what those that wait hold.
+            // The bytes of the next one are among those that waiting requests hold.
             && self.has_room(limit, 0)
         {
             let Some(waiting) = self.take(client, place) else { break };
@@ -255,7 +258,7 @@ impl<T> State<T> {
         }
     }
 
-    /// Returns whose request is served next, and its place among those of its address.
+    /// Returns the client of the next request, and the request's key among those of its address.
     fn next(&self) -> Option<(Client, (bool, Ticket))> {
         let &(.., key) = self.turns.first()?;
         let share = self.shares.get(&key)?;
@@ -264,8 +267,8 @@ impl<T> State<T> {
         Some((Client { key, addr }, place))
     }
 
-    /// Changes what an address of a client holds or waits for; the client's place in the order
-    /// follows.
+    /// Changes what an address of a client holds or waits for, and updates the client's place in the
+    /// order.
     fn change(&mut self, client: Client, change: impl FnOnce(&mut Host<T>)) {
         let share = self.shares.entry(client.key).or_insert_with(|| Share {
             used: 0,
@@ -285,7 +288,7 @@ impl<T> State<T> {
 }
 
 impl<T> Share<T> {
-    /// Returns the client's place among those that wait; `None` if it does not wait.
+    /// Returns the client's place among the waiting ones; `None` if it does not wait.
     fn turn(&self, key: ClientKey) -> Option<Turn> {
         let &(_, ticket, _) = self.turns.first()?;
         Some((key.is_stranger(), self.used, ticket, key))
@@ -295,7 +298,7 @@ impl<T> Share<T> {
         self.hosts.get(&addr).map_or(0, |host| host.used)
     }
 
-    /// Tells whether an address waits that holds less than `addr`.
+    /// Returns whether an address that holds less than `addr` waits.
     fn is_beyond(&self, addr: IpAddr) -> bool {
         self.turns.first().is_some_and(|&(least, ..)| least < self.used_at(addr))
     }
@@ -318,7 +321,7 @@ impl<T> Share<T> {
 }
 
 impl<T> Host<T> {
-    /// Returns the address's place among those that wait; `None` if it does not wait.
+    /// Returns the address's place among the waiting ones; `None` if it does not wait.
     fn turn(&self, addr: IpAddr) -> Option<HostTurn> {
         let &(_, ticket) = self.waiting.keys().next()?;
         Some((self.used, ticket, addr))

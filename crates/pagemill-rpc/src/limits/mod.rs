@@ -1,4 +1,4 @@
-//! Limits that clients share: connections, and bytes of requests.
+//! Limits shared among clients: connections, and bytes of incomplete calls and unread replies.
 
 pub(crate) mod client;
 pub(crate) mod connection_table;

@@ -1,4 +1,4 @@
-//! One request: its pages, its arguments and its reply.
+//! One request: its pages, arguments, spliced data and reply.
 
 pub(crate) mod pages;
 pub(crate) mod payload;

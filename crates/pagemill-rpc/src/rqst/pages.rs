@@ -1,4 +1,4 @@
-//! An array of page slots that are emptied from the front and refilled in bulk.
+//! Page array: the page slots of a request, emptied from the front and refilled in bulk.
 
 use core::time::Duration;
 use std::thread;
@@ -8,8 +8,8 @@ use pagemill::{AllocPages, BulkRequest, DirectMap, Gfp, PAGE_SIZE, Page, PageSou
 use crate::stats::RefillStats;
 use crate::wire::xdr::Chunks;
 
-/// Where a server's pages come from: an allocator whose pages have addresses, reached from any
-/// thread for as long as the server runs.
+/// The source of a server's pages: an allocator with mapped pages that any thread can use for as long
+/// as the server runs.
 ///
 /// [`Static`](pagemill::Static) makes a slot one word.
 pub trait Frames: PageSource<Platform: DirectMap> + Send + Sync + 'static {}
@@ -23,18 +23,18 @@ pub enum RefillCalls {
     /// One call for all of them.
     #[default]
     Bulk,
-    /// A call for each, as before there was a bulk call.
+    /// One call per page, as before the bulk call existed.
     Single,
 }
 
-/// Which slots a refill looks at.
+/// Which slots a refill checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "the hint, and what it is compared with")]
 pub enum RefillScan {
-    /// Those that were emptied, which are at the front.
+    /// Only the slots at the front that may have been emptied.
     #[default]
     Emptied,
-    /// All, as Linux did before it kept count.
+    /// All slots, as Linux did before it tracked the number of emptied slots.
     All,
 }
 
@@ -42,27 +42,27 @@ pub enum RefillScan {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct Refill {
-    /// In how many calls.
+    /// One bulk call or one call per page.
     pub calls: RefillCalls,
-    /// Looking where.
+    /// Which slots it checks.
     pub scan: RefillScan,
 }
 
-/// Slots for pages. Whatever is taken is taken from a front part, and the array knows how long
-/// that part is: a refill looks at nothing else.
+/// Slots for pages. Pages are taken only from the front, and the array tracks the length of the front
+/// part that may have empty slots: a refill checks only that part.
 pub struct PageArray<S: PageSource> {
     slots: Box<[Option<Page<S>>]>,
-    /// No slot from here on is empty.
+    /// No slot from this index on is empty.
     nr_emptied: usize,
-    /// How many slots are empty.
+    /// Number of empty slots.
     nr_missing: usize,
 }
 
-/// Longest pause after a refill got nothing, for those who cannot wait in the allocator's queue.
+/// Longest pause after a refill without result, for threads that cannot wait in the allocator's queue.
 const PAUSE: Duration = Duration::from_millis(1);
 
 impl<S: PageSource> PageArray<S> {
-    /// Makes `nr_pages` empty slots.
+    /// Makes an array of `nr_pages` empty slots.
     #[must_use]
     pub fn new(nr_pages: usize) -> Self {
         Self {
@@ -84,14 +84,14 @@ impl<S: PageSource> PageArray<S> {
         self.nr_emptied
     }
 
-    /// Fills the empty slots; false if `stop` became true first.
+    /// Fills the empty slots; returns false if `stop` returned true first.
     ///
-    /// Goes on at once as long as there is progress. When a try gives nothing, it waits its turn
-    /// among all who wait for pages, and asks `stop` now and then.
+    /// Repeats at once as long as there is progress. After an attempt without result, it waits its turn
+    /// among all requests that wait for pages, and calls `stop` from time to time.
     ///
     /// # Source
-    /// `linux-7.0` `net/sunrpc/svc_xprt.c` `svc_alloc_arg`, `svc_fill_pages`. Differs: waits in
-    /// the allocator's queue, not for a fixed time, so that a freed page is noticed.
+    /// `linux-7.0` `net/sunrpc/svc_xprt.c` `svc_alloc_arg`, `svc_fill_pages`. Differs: waits in the
+    /// allocator's queue, not for a fixed time, so that freed pages are noticed at once.
     pub fn fill(
         &mut self,
         source: &S,
@@ -172,12 +172,12 @@ impl<S: PageSource<Platform: DirectMap>> PageArray<S> {
         self.slots.get(index)?.as_ref().map(Page::as_bytes)
     }
 
-    /// Returns the bytes of the page in slot `index`, to be changed.
+    /// Returns the bytes of the page in slot `index`, for writing.
     pub fn bytes_mut(&mut self, index: usize) -> Option<&mut [u8; PAGE_SIZE]> {
         self.slots.get_mut(index)?.as_mut().map(Page::as_bytes_mut)
     }
 
-    /// Returns the bytes from `start` to `end`, counted over all pages, in pieces.
+    /// Returns the bytes from `start` to `end`, counted over all pages, as slices.
     pub fn slices(&self, start: usize, end: usize) -> impl Iterator<Item = &[u8]> {
         let (first, last) = page_range(start, end, self.slots.len());
         self.slots[first..last].iter().flatten().zip(first..).filter_map(move |(page, index)| {
@@ -186,7 +186,7 @@ impl<S: PageSource<Platform: DirectMap>> PageArray<S> {
         })
     }
 
-    /// Returns the bytes from `start` to `end`, counted over all pages, to be changed.
+    /// Returns the bytes from `start` to `end`, counted over all pages, as mutable slices.
     pub fn slices_mut(&mut self, start: usize, end: usize) -> impl Iterator<Item = &mut [u8]> {
         let (first, last) = page_range(start, end, self.slots.len());
         let pages = self.slots[first..last].iter_mut().flatten();
@@ -197,7 +197,7 @@ impl<S: PageSource<Platform: DirectMap>> PageArray<S> {
     }
 }
 
-/// A page for each chunk.
+/// One chunk per page.
 impl<S: PageSource<Platform: DirectMap>> Chunks for PageArray<S> {
     fn chunk(&self, index: usize) -> Option<&[u8]> {
         self.bytes(index).map(<[u8; PAGE_SIZE]>::as_slice)
@@ -213,7 +213,7 @@ impl<S: PageSource> core::fmt::Debug for PageArray<S> {
     }
 }
 
-/// The pages that the bytes from `start` to `end` are in.
+/// Returns the indexes of the pages that hold the bytes from `start` to `end`.
 fn page_range(start: usize, end: usize, nr_slots: usize) -> (usize, usize) {
     let last = end.div_ceil(PAGE_SIZE).min(nr_slots);
     ((start / PAGE_SIZE).min(last), if start < end { last } else { (start / PAGE_SIZE).min(last) })
@@ -234,7 +234,7 @@ fn fill_singly<S: PageSource>(source: &S, slots: &mut [Option<Page<S>>]) -> usiz
     filled
 }
 
-/// Waits until pages came, or might come; false if it is to stop.
+/// Waits until pages came or may have come; returns false if the caller is to stop.
 #[cold]
 fn wait<S: PageSource>(source: &S, slots: &mut [Option<Page<S>>], stop: &dyn Fn() -> bool) -> bool {
     if stop() {
@@ -242,7 +242,7 @@ fn wait<S: PageSource>(source: &S, slots: &mut [Option<Page<S>>], stop: &dyn Fn(
     }
     let request = BulkRequest { stop: Some(stop), ..BulkRequest::new(Gfp::KERNEL) };
     if source.clone().bulk_fill(&request, slots).new == 0 {
-        // Failed on purpose, or not to be had by waiting: do not spin.
+        // Fault injection, or memory that no wait can supply: pauses instead of spinning.
         thread::park_timeout(PAUSE);
     }
     !stop()

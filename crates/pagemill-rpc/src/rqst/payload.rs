@@ -1,4 +1,4 @@
-//! The data at the end of a call, wherever it is.
+//! Payload: the data at the end of a call, in pages or spliced, and its write to a file.
 
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
@@ -10,27 +10,27 @@ use crate::rqst::splice::Splice;
 use crate::wire::error::XdrError;
 use crate::wire::xdr::{Bytes, XdrReader};
 
-/// What follows the part of a call that is read as XDR.
+/// The data after the part of a call that is read as XDR.
 #[derive(Debug)]
 pub(crate) struct Behind<'a> {
-    /// What was spliced.
+    /// The spliced data.
     pub(crate) splice: &'a mut Splice,
-    /// What came after that.
+    /// The data after the spliced data.
     pub(crate) after: XdrReader<'a>,
 }
 
-/// The data at the end of a call: bytes in pages, and some among them that may have been spliced.
+/// The data at the end of a call: bytes in pages, some of which may have been spliced instead.
 #[derive(Debug)]
 pub struct Payload<'a> {
     before: Bytes<'a>,
-    /// With how many of its bytes.
+    /// The splice, and how many of its bytes belong to the payload.
     splice: Option<(&'a mut Splice, usize)>,
     after: Bytes<'a>,
 }
 
 impl<'a> Payload<'a> {
-    /// Reads an opaque value of at most `max` bytes and its padding: the last of a call, of which
-    /// `behind` is not among the arguments.
+    /// Reads an opaque value of up to `max` bytes and its padding: the last argument of a call, of
+    /// which `behind` is the part that is not in `args`.
     pub(crate) fn read(
         args: &mut XdrReader<'a>,
         behind: Option<Behind<'a>>,
@@ -57,13 +57,13 @@ impl<'a> Payload<'a> {
         self.before.len() + self.nr_spliced() + self.after.len()
     }
 
-    /// Tells whether there are none.
+    /// Returns whether there are no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Returns how many of the bytes go to a file without having been in the request's pages.
+    /// Returns how many of the bytes go to a file without passing through the request's pages.
     #[must_use]
     pub fn nr_spliced(&self) -> usize {
         self.splice.as_ref().map_or(0, |(_, nr)| *nr)
@@ -72,7 +72,7 @@ impl<'a> Payload<'a> {
     /// Writes the bytes to a file and returns how many were written.
     ///
     /// # Errors
-    /// What the file system answers, if nothing was written.
+    /// The error of the file system, if nothing was written.
     pub fn write_at(self, file: BorrowedFd<'_>, offset: u64) -> Result<usize, Errno> {
         let Self { before, splice, after } = self;
         let mut written = 0;
@@ -88,7 +88,8 @@ impl<'a> Payload<'a> {
                 written += done;
                 Ok((written, done == nr))
             }
-            // The caller is told of what was written, and of the error when it comes back for more.
+            // Reports what was written; the caller gets the error when it calls again for the remaining
+            // bytes.
             Err(_) if written > 0 => Ok((written, false)),
             Err(errno) => Err(errno),
         };
@@ -102,7 +103,7 @@ impl<'a> Payload<'a> {
 }
 
 fn write_pages(file: BorrowedFd<'_>, offset: u64, data: &Bytes<'_>) -> Result<usize, Errno> {
-    // As many pieces as there are pages, and one more where it begins within one.
+    // One slice per page, plus one if the data begins within a page.
     let mut slices = Vec::with_capacity(data.len() / PAGE_SIZE + 2);
     slices.extend(data.slices().map(IoSlice::new));
     retry_on_intr(|| pwritev(file, &slices, offset))

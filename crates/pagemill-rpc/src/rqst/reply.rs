@@ -1,7 +1,7 @@
-//! A reply as it is built: a head written as XDR, a body of whole pages or of a file, a tail.
+//! Reply: a head written as XDR, a body of whole pages or a part of a file, and a tail.
 //!
-//! As in Linux's `xdr_buf`, the body goes to the network from where it is: from pages that a file
-//! was read into, from pages that somebody else hands over, or from the file.
+//! As in Linux's `xdr_buf`, the body goes to the network from where it is: from pages that a file was
+//! read into, from pages that the procedure hands over, or from the file.
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -15,25 +15,25 @@ use crate::wire::error::XdrError;
 use crate::wire::record::MARK_BYTES;
 use crate::wire::xdr::{XdrWrite, padding};
 
-/// Most bytes of a reply behind its body.
+/// Maximum number of bytes after the body.
 pub const MAX_TAIL_BYTES: usize = 128;
 
-/// A part of a file that goes from the file to the network.
+/// A part of a file that is sent directly from the file.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct FileRange {
     /// The file.
     pub file: Arc<OwnedFd>,
-    /// Where the part begins.
+    /// Offset of the part in the file.
     pub offset: u64,
-    /// How many bytes it has.
+    /// Length of the part in bytes.
     ///
-    /// If the file turns out to be shorter, zeroes are sent in place of the rest: the reply's head
-    /// has promised them.
+    /// If the file turns out to be shorter, zeroes are sent for the missing bytes: the reply's head has
+    /// already announced the length.
     pub len: usize,
 }
 
-/// What stands between the head and the tail.
+/// The part between the head and the tail.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Body {
     /// Nothing.
@@ -55,30 +55,30 @@ impl Body {
     }
 }
 
-/// A place in a reply's head, to go back to.
+/// A position in a reply's head, to return to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark(usize);
 
-/// A reply that is being built.
+/// A reply under construction.
 ///
-/// What is written goes to the head until there is a body, and to the tail after.
+/// Bytes are appended to the head until there is a body, and to the tail afterwards.
 pub struct Reply<S: PageSource> {
     source: S,
     pages: PageArray<S>,
-    /// Bytes of the head, counted from the start of the first page; the record mark is the first.
+    /// Length of the head in bytes from the start of the first page, including the record mark.
     head_len: usize,
-    /// What the head must not grow beyond.
+    /// Maximum length of the head.
     head_limit: usize,
     body: Body,
     tail: [u8; MAX_TAIL_BYTES],
     tail_len: usize,
-    /// Whether unread replies leave room for another file.
+    /// Whether another file may be kept open for unread replies.
     may_send_file: bool,
-    /// Pages that others took the place of; freed together.
+    /// Pages that were replaced by others, kept to be freed together.
     displaced: Vec<Option<Page<S>>>,
 }
 
-/// How many displaced pages are freed in one call.
+/// Number of displaced pages that are freed in one call.
 const DISPLACED_BATCH: usize = 64;
 
 impl<S: Frames> Reply<S> {
@@ -96,12 +96,12 @@ impl<S: Frames> Reply<S> {
         }
     }
 
-    /// Returns where the reply's pages come from, for a procedure that brings its own.
+    /// Returns the source of the reply's pages, for a procedure that allocates its own.
     pub fn source(&self) -> &S {
         &self.source
     }
 
-    /// Returns how many bytes the reply has, without the record mark.
+    /// Returns the length of the reply in bytes, without the record mark.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a reply begins with its header")]
     pub fn len(&self) -> usize {
@@ -117,7 +117,7 @@ impl<S: Frames> Reply<S> {
         }
     }
 
-    /// Returns how many bytes a body could have: whole pages behind those of the head.
+    /// Returns how many bytes a body could have: whole pages after those of the head.
     #[must_use]
     pub fn body_room(&self) -> usize {
         match self.body {
@@ -127,18 +127,18 @@ impl<S: Frames> Reply<S> {
         }
     }
 
-    /// Allows at most `len_bytes` to be appended to the head, as a client's `maxcount` does.
+    /// Limits the bytes that can still be appended to the head, as a client's `maxcount` does.
     pub fn limit_to(&mut self, len_bytes: usize) {
         self.head_limit = self.head_limit.min(self.head_len.saturating_add(len_bytes));
     }
 
-    /// Returns the place where the head ends now.
+    /// Returns the current end of the head.
     #[must_use]
     pub fn mark(&self) -> Mark {
         Mark(self.head_len)
     }
 
-    /// Takes back all that was appended after `mark`, a body included.
+    /// Removes everything that was appended after `mark`, including a body.
     pub fn truncate(&mut self, mark: Mark) {
         self.head_len = self.head_len.min(mark.0);
         self.body = Body::None;
@@ -157,13 +157,13 @@ impl<S: Frames> Reply<S> {
         self.write_at(mark.0, &bytes)
     }
 
-    /// Appends a body of at most `max` bytes, which `read` puts into pages, and its padding.
+    /// Appends a body of up to `max` bytes, which `read` puts into pages, and its padding.
     ///
-    /// `read` gets the pages' memory, as many bytes as `max` or less where the reply has no more
-    /// room, and returns how many of them it filled, from the start on. That number is returned.
+    /// `read` receives the pages' memory, `max` bytes or fewer if the reply has less room. It returns
+    /// how many bytes it filled from the start on, and so does this function.
     ///
     /// # Errors
-    /// What `read` returns, and then there is no body.
+    /// The error of `read`; the reply has no body then.
     pub fn read_body(
         &mut self,
         max: usize,
@@ -179,8 +179,8 @@ impl<S: Frames> Reply<S> {
         Ok(len)
     }
 
-    /// Returns whether the body should be sent from a file, where that is possible: false while
-    /// unread replies keep as many files open as [`ServerConfig::max_kept_files`] allows.
+    /// Returns whether to send the body from a file, if possible. False while unread replies keep as
+    /// many files open as [`ServerConfig::max_kept_files`] allows.
     ///
     /// [`ServerConfig::max_kept_files`]: crate::ServerConfig::max_kept_files
     #[must_use]
@@ -192,19 +192,18 @@ impl<S: Frames> Reply<S> {
         self.may_send_file = may_send_file;
     }
 
-    /// Appends a body that is sent from the file, and its padding; cut to the room that pages
-    /// would have. Returns how many bytes it has.
+    /// Appends a body that is sent from a file, and its padding. The body is cut to the room that pages
+    /// would have. Returns its length in bytes.
     pub fn file_body(&mut self, range: FileRange) -> usize {
         let len = range.len.min(self.body_room());
         self.set_body(Body::File(FileRange { len, ..range }));
         len
     }
 
-    /// Appends whole pages that somebody else filled, without copying, and the padding.
+    /// Appends whole pages that the procedure filled, without copying, and the padding.
     ///
-    /// `len` bytes of them are the body, from the first page's first byte on. What pages the reply
-    /// had in their places is freed, many at once. Returns how many bytes the body has: less than
-    /// `len` if there are fewer pages, or no more room.
+    /// The body is their first `len` bytes. The reply's own pages in their places are freed, many at
+    /// once. Returns the length of the body: less than `len` if there are fewer pages or less room.
     ///
     /// # Source
     /// `linux-7.0` `net/sunrpc/svc.c` `svc_rqst_replace_page`
@@ -226,12 +225,12 @@ impl<S: Frames> Reply<S> {
         len
     }
 
-    /// Returns the bytes of the head, from the call's number on, in pieces.
+    /// Returns the bytes of the head, from the transaction id on, as slices.
     pub fn head(&self) -> impl Iterator<Item = &[u8]> {
         self.pages.slices(MARK_BYTES, self.head_len)
     }
 
-    /// Forgets what was built.
+    /// Discards the reply.
     pub(crate) fn clear(&mut self) {
         self.head_len = MARK_BYTES;
         self.head_limit = self.pages.nr_slots() * PAGE_SIZE;
@@ -260,7 +259,7 @@ impl<S: Frames> Reply<S> {
         &self.tail[..self.tail_len]
     }
 
-    /// Returns the number of the page after the last that the reply uses.
+    /// Returns the index after the last page that the reply uses.
     pub(crate) fn next_page(&self) -> usize {
         match &self.body {
             Body::Pages { first, len } => first + len.div_ceil(PAGE_SIZE),
@@ -268,7 +267,7 @@ impl<S: Frames> Reply<S> {
         }
     }
 
-    /// Writes over what stands at the very front, which is the record mark.
+    /// Overwrites the bytes before the head, which are the record mark.
     pub(crate) fn write_at(&mut self, at: usize, bytes: &[u8]) -> Result<(), XdrError> {
         let mut rest = bytes;
         for slice in self.pages.slices_mut(at, at + bytes.len()) {

@@ -1,6 +1,6 @@
-//! One request: the pages that its arguments are in, and those that its reply is built in.
+//! Request: the pages of a worker thread for one call's arguments and reply, reused for the next call.
 //!
-//! They are two arrays. In one array for both, a call that fills it leaves its reply no room
+//! There are two arrays. With one array for both, a call that fills it leaves no room for its reply
 //! (CVE-2022-43945).
 
 use core::ops::Range;
@@ -14,35 +14,35 @@ use crate::rqst::splice::Splice;
 use crate::stats::RefillStats;
 use crate::wire::xdr::XdrReader;
 
-/// Bytes of a call or reply beside its payload: headers, handles, attributes.
+/// Bytes of a call or reply besides its payload: headers, handles, attributes.
 pub const OVERHEAD_BYTES: usize = PAGE_SIZE;
-/// The largest payload that can be set, as in Linux.
+/// The largest payload that can be configured, as in Linux.
 pub const MAX_PAYLOAD_BYTES: usize = 4 << 20;
 
-/// Returns how many pages a request with `max_payload_bytes` of data takes, each way.
+/// Returns how many pages a request with `max_payload_bytes` of data needs in each direction.
 ///
 /// # Source
-/// `linux-7.0` `include/linux/sunrpc/svc.h` `svc_serv_maxpages`: 259 for 1 MiB, the payload, its
-/// overhead, and two that are partly used.
+/// `linux-7.0` `include/linux/sunrpc/svc.h` `svc_serv_maxpages`: 259 for 1 MiB, which is the payload,
+/// its overhead, and two partly used pages.
 #[must_use]
 pub const fn nr_request_pages(max_payload_bytes: usize) -> usize {
     (max_payload_bytes + OVERHEAD_BYTES).div_ceil(PAGE_SIZE) + 2
 }
 
-/// The pages of one request at a time, kept from one to the next.
+/// The pages of one request at a time, kept from one request to the next.
 #[derive(Debug)]
 pub struct Rqst<S: PageSource> {
     source: S,
     args: PageArray<S>,
-    /// Bytes of the arguments' pages that are the call.
+    /// Number of bytes of the call in the arguments' pages.
     args_len: usize,
-    /// The part of the call that is not in the pages, if there is one.
+    /// The part of the call that is not in the pages, if any.
     splice: Splice,
     reply: Reply<S>,
 }
 
 impl<S: Frames> Rqst<S> {
-    /// Makes a request without pages; [`alloc_arg`](Self::alloc_arg) gets them.
+    /// Makes a request without pages; [`alloc_arg`](Self::alloc_arg) allocates them.
     #[must_use]
     pub fn new(source: S, max_payload_bytes: usize) -> Self {
         let nr_pages = nr_request_pages(max_payload_bytes.min(MAX_PAYLOAD_BYTES));
@@ -56,7 +56,7 @@ impl<S: Frames> Rqst<S> {
         }
     }
 
-    /// Gets pages in place of those that the last request used up; false if `stop` became true.
+    /// Replaces the pages that the last request used up; returns false if `stop` returned true.
     ///
     /// # Source
     /// `linux-7.0` `net/sunrpc/svc_xprt.c` `svc_alloc_arg`
@@ -73,19 +73,19 @@ impl<S: Frames> Rqst<S> {
             && self.reply.pages_mut().fill(&self.source, refill, stop, stats)
     }
 
-    /// Returns the number of pages each way: the end of each array, filled or not.
+    /// Returns the number of slots in each direction: the end of each array, whether filled or not.
     ///
     /// # Source
-    /// `series-v3` patch 1: the end does not depend on how far a refill came.
+    /// `series-v3` patch 1: the end does not depend on how many pages a refill got.
     #[must_use]
     pub fn page_end(&self) -> usize {
         self.args.nr_slots()
     }
 
-    /// Returns how many bytes a call can have.
+    /// Returns the maximum length of a call in bytes.
     #[must_use]
     pub fn max_call_bytes(&self) -> usize {
-        // One page less, as in Linux, so that what fits here fits there.
+        // One page less, as in Linux, so that a call that fits here fits there.
         (self.args.nr_slots() - 1) * PAGE_SIZE
     }
 
@@ -94,43 +94,42 @@ impl<S: Frames> Rqst<S> {
         &mut self.args
     }
 
-    /// Says how many bytes of the arguments' pages are the call.
+    /// Sets how many bytes of the arguments' pages belong to the call.
     pub fn set_args_len(&mut self, len_bytes: usize) {
         self.args_len = len_bytes.min(self.args.nr_slots() * PAGE_SIZE);
     }
 
-    /// Returns how many bytes the call has.
+    /// Returns how many bytes of the call are in pages.
     #[must_use]
     pub fn args_len(&self) -> usize {
         self.args_len
     }
 
-    /// Returns how many bytes the call has, those among them that were spliced.
+    /// Returns the length of the call in bytes, including those that were spliced.
     #[must_use]
     pub fn call_len(&self) -> usize {
         self.args_len + self.splice.len()
     }
 
-    /// Returns what a part of the call can be spliced in.
+    /// Returns the splice, to receive a part of the call with.
     pub(crate) fn splice(&mut self) -> &mut Splice {
         &mut self.splice
     }
 
-    /// Returns the call, from its first byte on to where a part of it was spliced, and the reply,
-    /// to be built.
+    /// Returns the call, from its first byte to where a part of it was spliced, and the reply.
     pub fn parts(&mut self) -> (XdrReader<'_>, &mut Reply<S>) {
         let (args, _, reply) = self.all_parts();
         (args, reply)
     }
 
-    /// Returns the call, the rest of it if a part was spliced, and the reply.
+    /// Returns the call, its part after the spliced data if there is any, and the reply.
     pub(crate) fn all_parts(&mut self) -> (XdrReader<'_>, Option<Behind<'_>>, &mut Reply<S>) {
         if self.splice.len() == 0 {
             return (XdrReader::over(&self.args, self.args_len), None, &mut self.reply);
         }
         let at = self.splice.at().min(self.args_len);
         let mut after = XdrReader::over(&self.args, self.args_len);
-        // No more than there is.
+        // Never more than the call has.
         let _head = after.split(at);
         let behind = Behind { splice: &mut self.splice, after };
         (XdrReader::over(&self.args, at), Some(behind), &mut self.reply)
@@ -157,12 +156,12 @@ impl<S: Frames> Rqst<S> {
     pub fn restore_args(&mut self, saved: &mut Vec<Page<S>>) {
         self.args.release(&self.source, saved.len());
         for (index, page) in saved.drain(..).enumerate() {
-            // There are no more saved pages than the array gave.
+            // There are no more saved pages than were taken from the array.
             drop(self.args.replace(index, page));
         }
     }
 
-    /// Frees the pages that the reply used, in one call, and returns their number.
+    /// Frees the pages that the reply used in one call, and returns their number.
     ///
     /// # Source
     /// `linux-7.0` `net/sunrpc/svc.c` `svc_rqst_release_pages`

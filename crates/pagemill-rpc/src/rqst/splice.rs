@@ -1,31 +1,30 @@
-//! Bytes of a call that never come into its pages: from a socket to a pipe, and from there to a
-//! file, without being copied on the way to the pipe.
+//! Splice: moves data of a call from the socket to a pipe and on to a file, bypassing the request's
+//! pages.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::{Errno, pwrite, read, retry_on_intr};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
-/// What a pipe should hold: as much as anybody may ask for without privileges, unless the limit was
-/// changed.
+/// Size of the pipe: the limit for unprivileged processes, unless the administrator changed it.
 ///
 /// # Source
 /// `linux-7.0` `Documentation/admin-guide/sysctl/fs.rst` `pipe-max-size`
 const PIPE_BYTES: usize = 1 << 20;
-/// Bytes that are copied at a time where a file takes none from a pipe.
+/// Bytes that are copied at a time if a file does not accept bytes from a pipe.
 const COPY_BYTES: usize = 64 << 10;
 
 /// A pipe that holds a part of one call at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Splice {
     pipe: Option<Pipe>,
-    /// Whether there is no use in making a pipe.
+    /// Whether making a pipe would be useless.
     is_futile: bool,
-    /// Bytes of the call in front of those in the pipe.
+    /// Bytes of the call before those in the pipe.
     at: usize,
-    /// Bytes of the call that came into the pipe.
+    /// Bytes of the call that were moved into the pipe.
     len: usize,
-    /// Those that are still there.
+    /// Bytes that are still in the pipe.
     left: usize,
 }
 
@@ -36,7 +35,7 @@ struct Pipe {
 }
 
 impl Splice {
-    /// Returns how many bytes of the call are in front of those that were spliced.
+    /// Returns how many bytes of the call precede the spliced ones.
     pub(crate) fn at(&self) -> usize {
         self.at
     }
@@ -46,8 +45,8 @@ impl Splice {
         self.len
     }
 
-    /// Splices up to `max` bytes, which belong behind the first `at` of a call, and returns how
-    /// many: as many as have come and the pipe has room for. Once for a call.
+    /// Splices up to `max` bytes, which follow the first `at` of a call, and returns how many: as many
+    /// as have arrived and the pipe has room for. Called once per call.
     pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>, at: usize, max: usize) -> usize {
         let Some(pipe) = self.pipe() else { return 0 };
         let mut len = 0;
@@ -58,7 +57,7 @@ impl Splice {
             match moved {
                 Ok(0) => break,
                 Ok(nr) => len += nr,
-                // The pipe is full, as far as can be known; or reading will say what it is.
+                // The pipe is full, or the socket has an error that the next read will report.
                 Err(_) => break,
             }
         }
@@ -69,7 +68,7 @@ impl Splice {
     /// Writes up to `max` of the bytes to a file; fewer if not all could be written.
     ///
     /// # Errors
-    /// What the file system answers, if nothing was written.
+    /// The error of the file system, if nothing was written.
     pub(crate) fn write_to(
         &mut self,
         file: BorrowedFd<'_>,
@@ -87,7 +86,7 @@ impl Splice {
             match moved {
                 Ok(0) => break,
                 Ok(nr) => written += nr,
-                // Not every file takes bytes from a pipe.
+                // Some files do not accept bytes from a pipe.
                 Err(Errno::INVAL) if written == 0 => {
                     written = pipe.copy_to(file, offset, max)?;
                     break;
@@ -100,10 +99,10 @@ impl Splice {
         Ok(written)
     }
 
-    /// Makes room for the next call's bytes.
+    /// Prepares for the next call.
     pub(crate) fn clear(&mut self) {
         if self.left > 0 {
-            // What nobody wanted goes with its pipe.
+            // Unused bytes are discarded with their pipe.
             self.pipe = None;
         }
         (self.at, self.len, self.left) = (0, 0, 0);
@@ -111,9 +110,9 @@ impl Splice {
 
     fn pipe(&mut self) -> Option<&Pipe> {
         if self.pipe.is_none() && !self.is_futile {
-            // Without a descriptor now, there may be one for the next call.
+            // Without a free descriptor now, there may be one for the next call.
             let (from, to) = pipe_with(PipeFlags::CLOEXEC).ok()?;
-            // In a small pipe a call's data would go piece by piece, which costs more than copying.
+            // In a small pipe, a call's data would move in small pieces, which costs more than copying.
             self.is_futile = fcntl_setpipe_size(&to, PIPE_BYTES).is_err();
             self.pipe = (!self.is_futile).then_some(Pipe { from, to });
         }
@@ -122,7 +121,7 @@ impl Splice {
 }
 
 impl Pipe {
-    /// Writes bytes to a file by way of memory, until `max` or fewer than were read are written.
+    /// Copies bytes to a file through memory, until `max` bytes or the end of the pipe.
     #[cold]
     fn copy_to(&self, file: BorrowedFd<'_>, offset: u64, max: usize) -> Result<usize, Errno> {
         let mut room = vec![0; max.min(COPY_BYTES)];

@@ -1,4 +1,4 @@
-//! A server's settings.
+//! Server configuration: threads, connections, memory, timeouts, refill; checked once at start.
 
 use core::time::Duration;
 
@@ -9,55 +9,55 @@ use crate::rqst::pages::Refill;
 use crate::rqst::rqst::{MAX_PAYLOAD_BYTES, OVERHEAD_BYTES, nr_request_pages};
 use crate::wire::error::ConfigError;
 
-/// Most worker threads.
+/// Maximum number of worker threads.
 pub const MAX_THREADS: usize = 1024;
 
-/// A server's settings; start from [`ServerConfig::default`].
+/// A server's configuration; start from [`ServerConfig::default`].
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct ServerConfig {
-    /// How many threads carry out calls.
+    /// Number of worker threads.
     pub nr_threads: usize,
-    /// Most bytes of data in a call or reply: what a file server's `rtmax` and `wtmax` say.
+    /// Maximum bytes of data in a call or reply: what a file server announces as `rtmax` and `wtmax`.
     pub max_payload_bytes: usize,
-    /// Most connections at a time.
+    /// Maximum number of connections.
     pub max_connections: usize,
-    /// Most bytes of pages in calls that have not come whole and replies that have not been read.
+    /// Maximum bytes of pages in incomplete calls and in replies that clients have not read.
     ///
-    /// A connection that needs more waits. Of those that wait, the client that holds least is
-    /// served first. A client is an IPv4 address, an IPv6 network of 64 bits, or all addresses
-    /// that no program knows. Replies of calls that are being carried out may exceed the limit.
+    /// A connection that needs more waits. Among waiting connections, the client that holds least is
+    /// served first. A client is an IPv4 address, an IPv6 network of 64 bits, or all addresses that no
+    /// program knows. Replies of calls in progress may exceed the limit.
     pub parked_bytes: usize,
-    /// Most files that are kept open for replies that have not been read.
+    /// Maximum number of files kept open for replies that clients have not read.
     ///
-    /// Beyond it, [`Reply::may_send_file`](crate::Reply::may_send_file) is false, and procedures put
-    /// data into pages. Calls that are being carried out may exceed the limit by one file each.
+    /// Above it, [`Reply::may_send_file`](crate::Reply::may_send_file) returns false, and procedures
+    /// put data into pages. Each call in progress may exceed the limit by one file.
     pub max_kept_files: usize,
-    /// After how long a connection without calls is closed.
+    /// Time without calls after which a connection is closed.
     ///
     /// # Source
-    /// `linux-7.0` `net/sunrpc/svc_xprt.c` `svc_conn_age_period`: the default is as there.
+    /// `linux-7.0` `net/sunrpc/svc_xprt.c` `svc_conn_age_period`: same default.
     pub idle_timeout: Duration,
-    /// After how long a call must have come whole, from its first byte on; or from when it got memory
+    /// Time within which a call must be complete, from its first byte, or from when it received memory
     /// that it had to wait for.
     pub record_timeout: Duration,
-    /// After how long replies must have been read, once they did not fit into the socket.
+    /// Time within which replies must be read, once they did not fit into the socket.
     pub reply_timeout: Duration,
-    /// The same for both while others wait for the memory that they hold.
+    /// Replaces the two timeouts above while others wait for the memory that the connection holds.
     pub pressure_timeout: Duration,
-    /// After how long without a byte a connection is closed while others wait for the memory that
-    /// it holds.
+    /// Time without a byte after which a connection is closed while others wait for the memory that it
+    /// holds.
     pub stall_timeout: Duration,
-    /// For how long a connection may hold memory while a client that holds less waits for it.
+    /// Time for which a connection may hold memory while a client that holds less waits for it.
     pub share_timeout: Duration,
     /// How request pages are refilled.
     pub refill: Refill,
-    /// Whether pages of replies that went out at once stay with their thread for the next one.
+    /// Whether a thread keeps the pages of a reply that was sent at once for its next reply.
     ///
-    /// The bytes were copied to the socket, so they can. Without it they are freed after each
-    /// reply and allocated for the next, as Linux must.
+    /// That is safe because the bytes were copied to the socket. Otherwise the pages are freed after
+    /// each reply and allocated for the next one, as Linux must.
     pub keep_reply_pages: bool,
-    /// How much is kept for clients that ask again.
+    /// Limits of the reply cache.
     pub replies: ReplyCacheLimits,
 }
 
@@ -83,33 +83,34 @@ impl Default for ServerConfig {
 }
 
 impl ServerConfig {
-    /// Returns how many pages the server may hold at a time: what its allocator must have free.
+    /// Returns the maximum number of pages that the server may hold: its allocator needs that many
+    /// free.
     #[must_use]
     pub fn nr_pages(&self) -> usize {
         self.nr_thread_pages(self.nr_threads) + self.parked_bytes.div_ceil(PAGE_SIZE)
-            // A page of a call's beginning for each connection, without a part of the budget.
+            // Without a share of the budget, each connection may keep one page of an incomplete call.
             + self.max_connections
-            // By which the budget may be exceeded: a call that was granted below the limit, and
-            // one that is granted although none is left, so that others do not wait for each other.
+            // Two records may exceed the budget: a call that was granted just below the limit, and one
+            // that is granted although none is left, so that requests do not wait for each other.
             + 2 * self.max_record_bytes().div_ceil(PAGE_SIZE)
     }
 
-    /// Returns how many pages `nr_threads` hold: their requests, and a reply beyond the budget each.
+    /// Returns how many pages `nr_threads` hold: their requests, and one reply beyond the budget each.
     #[must_use]
     pub fn nr_thread_pages(&self, nr_threads: usize) -> usize {
         3 * nr_threads * nr_request_pages(self.max_payload_bytes)
     }
 
-    /// Returns the most bytes that a call may have.
+    /// Returns the maximum length of a call in bytes.
     #[must_use]
     pub fn max_record_bytes(&self) -> usize {
         self.max_payload_bytes.next_multiple_of(PAGE_SIZE) + OVERHEAD_BYTES
     }
 
-    /// Checks the settings.
+    /// Checks the configuration.
     ///
     /// # Errors
-    /// The first that is outside its range.
+    /// The first field that is out of range.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let ranges = [
             ("nr_threads", self.nr_threads, 1..=MAX_THREADS),

@@ -1,4 +1,4 @@
-//! Threads, time limits, start and stop.
+//! The server: worker threads, supervisor, shared state, configuration, start and stop.
 
 pub(crate) mod config;
 pub(crate) mod server;

@@ -1,4 +1,4 @@
-//! A running server: sockets, threads, and how they are stopped.
+//! Server handle: starts the sockets and threads, changes the number of threads, stops and drains.
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -19,13 +19,13 @@ use crate::transport::listener::{Listener, Socket};
 use crate::wire::error::ConfigError;
 use crate::wire::sync::{Mutex, Ordering, lock};
 
-/// Why a server does not start.
+/// Why a server did not start.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {
-    /// A setting is outside its range.
+    /// A configuration field is out of range.
     Config(ConfigError),
-    /// The system refused something.
+    /// A system call failed.
     Io(io::Error),
 }
 
@@ -54,14 +54,14 @@ impl From<io::Error> for StartError {
     }
 }
 
-/// A server that runs until it is stopped or dropped.
+/// A running server; it runs until it is stopped or dropped.
 ///
 /// # Concurrency
 /// All methods may be called from any thread.
 pub struct Server<S: Frames> {
     state: Arc<ServerState<S>>,
     addrs: Vec<SocketAddr>,
-    /// Guards the handles of the threads, those that have ended included.
+    /// Guards the handles of the threads, including those that have ended.
     threads: Mutex<Vec<JoinHandle<()>>>,
     supervisor: Mutex<Option<JoinHandle<()>>>,
 }
@@ -70,8 +70,8 @@ impl<S: Frames> Server<S> {
     /// Starts to serve `programs` on `listeners`, with pages from `source`.
     ///
     /// # Errors
-    /// A setting outside its range, fewer free pages than [`ServerConfig::nr_pages`], or what the
-    /// system refuses.
+    /// A field out of range, fewer free pages than [`ServerConfig::nr_pages`], or the error of a system
+    /// call.
     pub fn start(
         config: ServerConfig,
         source: S,
@@ -100,19 +100,19 @@ impl<S: Frames> Server<S> {
         Ok(server)
     }
 
-    /// Returns the addresses of the listeners, in their order.
+    /// Returns the addresses of the listeners, in the same order.
     #[must_use]
     pub fn addrs(&self) -> &[SocketAddr] {
         &self.addrs
     }
 
-    /// Returns the dispatcher, with what it counts.
+    /// Returns the dispatcher and its counters.
     #[must_use]
     pub fn dispatcher(&self) -> &Dispatcher<S> {
         &self.state.dispatcher
     }
 
-    /// Returns how many connections there are.
+    /// Returns the number of connections.
     #[must_use]
     pub fn nr_connections(&self) -> usize {
         self.state.nr_connections()
@@ -130,17 +130,17 @@ impl<S: Frames> Server<S> {
         self.state.scheduler.kept_files.load(Ordering::Relaxed)
     }
 
-    /// Returns how many threads carry out calls.
+    /// Returns the number of worker threads.
     #[must_use]
     pub fn nr_threads(&self) -> usize {
         self.state.workers.nr_alive()
     }
 
-    /// Changes the number of threads. Those that are too many end after their current call.
+    /// Changes the number of threads. Surplus threads end after their current call.
     ///
     /// # Errors
-    /// A number outside of 1 to [`MAX_THREADS`], more than the allocator has pages for, or what
-    /// the system refuses.
+    /// A number outside of 1 to [`MAX_THREADS`], more than the allocator has pages for, or the error of
+    /// a system call.
     pub fn set_threads(&self, nr_threads: usize) -> Result<(), StartError> {
         if !(1..=MAX_THREADS).contains(&nr_threads) {
             let allowed = 1..=MAX_THREADS as u64;
@@ -150,20 +150,20 @@ impl<S: Frames> Server<S> {
         let more = nr_threads.saturating_sub(self.state.workers.nr_alive());
         check_memory(&self.state.source, self.state.config.nr_thread_pages(more))?;
         self.grow(nr_threads)?;
-        // Those that sleep look at the number when they wake.
+        // Sleeping threads check the number when they wake.
         self.state.scheduler.poller.wake(self.state.workers.nr_alive() as u64);
         Ok(())
     }
 
-    /// Stops: no new calls are taken, those that are being carried out are finished and answered.
+    /// Stops: takes no new calls, and finishes and replies to the calls in progress.
     ///
-    /// Returns true if all replies went out within `drain`. Connections are closed after that
-    /// time, and all pages are given back.
+    /// Returns true if all replies were sent within `drain`. After that time, connections are closed,
+    /// and all pages are freed.
     pub fn stop(&self, drain: Duration) -> bool {
         let deadline = Instant::now() + drain;
         self.state.stop();
         for thread in lock(&self.threads).drain(..) {
-            // A thread that panicked has said so.
+            // A thread that panicked has logged it already.
             drop(thread.join());
         }
         if let Some(supervisor) = lock(&self.supervisor).take() {

@@ -1,4 +1,4 @@
-//! What the threads of a server share: sockets, connections, limits.
+//! Server state shared by all threads: sockets, connections, worker slots, scheduler and limits.
 
 use alloc::sync::Arc;
 use core::cmp::Reverse;
@@ -25,12 +25,12 @@ use crate::transport::run_queue::RunQueue;
 use crate::transport::tcp::{Connection, Scheduler, Task};
 use crate::wire::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 
-/// The token of the first socket; connections have those after the last socket.
+/// The token of the first socket; tokens of connections follow those of sockets.
 const FIRST_TOKEN: u64 = 1;
 
-/// Which connection a worker holds, and since when; see [`Busy`](crate::transport::busy::Busy).
+/// The connection that a worker processes, and since when; see [`Busy`](crate::transport::busy::Busy).
 ///
-/// Relaxed throughout: who acts on it asks the connection itself.
+/// Relaxed throughout: a thread that acts on it checks the connection itself.
 #[derive(Debug)]
 pub(crate) struct WorkerSlot {
     pub(crate) token: AtomicU64,
@@ -43,16 +43,16 @@ impl WorkerSlot {
     }
 }
 
-/// What a worker thread does next.
+/// The next task of a worker thread.
 pub(crate) enum Work<S: Frames> {
-    /// Accepts connections, or receives a datagram. The thread holds the socket until it asks for
-    /// the next event.
+    /// Accepts connections, or receives a datagram. No other thread gets an event of the socket until
+    /// this one arms it again.
     Socket(u64),
-    /// Something for a connection.
+    /// A task of a connection.
     Connection(Task<S>),
 }
 
-/// What the threads of a server share.
+/// The state that the threads of a server share.
 pub(crate) struct ServerState<S: Frames> {
     pub(crate) config: ServerConfig,
     pub(crate) source: S,
@@ -60,10 +60,10 @@ pub(crate) struct ServerState<S: Frames> {
     pub(crate) scheduler: Arc<Scheduler<S>>,
     pub(crate) workers: WorkerCount,
     sockets: Vec<Socket>,
-    /// Guards which connections there are.
+    /// Guards the table of connections.
     table: Mutex<ConnectionTable<Arc<Connection<S>>>>,
     next_token: AtomicU64,
-    /// Guards which workers there are.
+    /// Guards the list of worker slots.
     pub(crate) slots: Mutex<Vec<Arc<WorkerSlot>>>,
     stopping: AtomicBool,
     start: Instant,
@@ -99,7 +99,7 @@ impl<S: Frames> ServerState<S> {
             next_token: AtomicU64::new(token),
             slots: Mutex::new(Vec::new()),
             stopping: AtomicBool::new(false),
-            // One millisecond ago, so that no time is zero, which stands for never.
+            // One millisecond ago, because time zero stands for never.
             start: Instant::now()
                 .checked_sub(Duration::from_millis(1))
                 .unwrap_or_else(Instant::now),
@@ -125,12 +125,12 @@ impl<S: Frames> ServerState<S> {
         self.scheduler.kept_files.load(Ordering::Relaxed) < self.config.max_kept_files
     }
 
-    /// Returns the connections of now.
+    /// Returns the current connections.
     pub(crate) fn connections(&self) -> Vec<Arc<Connection<S>>> {
         lock(&self.table).iter().cloned().collect()
     }
 
-    /// Returns the connection that `token` stands for, if it is still there.
+    /// Returns the connection of `token`, if it still exists.
     pub(crate) fn connection(&self, token: u64) -> Option<Arc<Connection<S>>> {
         lock(&self.table).get(token).cloned()
     }
@@ -159,7 +159,7 @@ impl<S: Frames> ServerState<S> {
             drop(table);
             self.scheduler.push_events(found);
         }
-        // One socket for this thread. The other sockets come before it in the next call.
+        // This thread takes one socket. The next poll returns the other sockets first.
         let first = if sockets.is_empty() { None } else { Some(sockets.remove(0)) };
         sockets.into_iter().for_each(|token| self.arm_socket(token));
         first
@@ -169,7 +169,7 @@ impl<S: Frames> ServerState<S> {
         self.sockets.get(usize::try_from(token.checked_sub(FIRST_TOKEN)?).ok()?)
     }
 
-    /// Asks for the next event of a socket.
+    /// Arms a socket: asks for its next event.
     pub(crate) fn arm_socket(&self, token: u64) {
         if let Some(socket) = self.socket(token)
             && let Err(error) = self.scheduler.poller.arm(socket, token, Interest::Read)
@@ -178,16 +178,17 @@ impl<S: Frames> ServerState<S> {
         }
     }
 
-    /// Asks for the next event of a connection: its input's, once `reading`, unless replies wait.
+    /// Arms a connection: asks for room to write if replies wait, else for input. `reading` is true if
+    /// no thread receives from the connection any more.
     pub(crate) fn arm(&self, connection: &Connection<S>, reading: bool) {
         connection.set_reading(reading, |backlogged| {
             let what = if backlogged { Interest::Write } else { Interest::Read };
-            // A connection that is closed meanwhile is no longer in the set.
+            // A connection that another thread closed is no longer in the set.
             let _armed = self.scheduler.poller.arm(connection.stream(), connection.token, what);
         });
     }
 
-    /// Accepts connections, as many as wait and one thread may.
+    /// Accepts waiting connections, up to the limit of one thread.
     pub(crate) fn accept(&self, token: u64, listener: &TcpListener, parked: &AtomicBool) {
         let make_room = |error: &io::Error, room: Room| {
             self.dispatcher.stats().accept_failures.bump();
@@ -197,12 +198,12 @@ impl<S: Frames> ServerState<S> {
         let admit = |(stream, addr)| self.admit(stream, addr);
         match accept_batch(|| listener.accept(), admit, make_room) {
             Accepted::All => self.arm_socket(token),
-            // The next try is the supervisor's: the event would come again at once.
+            // The supervisor retries later: the event would come again at once.
             Accepted::UpToAFailure => parked.store(true, Ordering::Release),
         }
     }
 
-    /// Goes on to accept where it was given up.
+    /// Accepts again on sockets where accepting failed.
     pub(crate) fn retry_accept(&self) {
         for (socket, token) in self.sockets.iter().zip(FIRST_TOKEN..) {
             if let Socket::Tcp(_, parked) = socket
@@ -221,7 +222,7 @@ impl<S: Frames> ServerState<S> {
             tracing::debug!(%addr, "turned away: there are too many connections");
             return;
         }
-        // Without the second, a reply in several segments waits for the client's acknowledgement.
+        // Without the latter, a reply in several segments waits for the client's acknowledgement.
         if stream.set_nonblocking(true).is_err() || stream.set_nodelay(true).is_err() {
             return;
         }
@@ -238,26 +239,26 @@ impl<S: Frames> ServerState<S> {
         table.insert(token, client, Arc::clone(&connection));
         drop(table);
         stats.accepted.bump();
-        // Its first call has usually come. An event would wait behind those of other connections.
+        // Its first call has usually arrived. An event would queue behind those of other connections.
         self.scheduler.push_events([connection]);
     }
 
-    /// Closes the connection that is least useful for a new one of `client`; false if all are of
-    /// more use.
+    /// Closes the least useful connection to accept one of `client`; returns false if all are more
+    /// useful.
     fn evict_for(&self, client: Client) -> bool {
         let now = self.now();
         let table = lock(&self.table);
         let victim = table.least_useful(client, now, |connection| connection.standing()).cloned();
         drop(table);
-        // Another thread may close it at the same time, which frees its place just as well.
+        // Another thread may close it concurrently, which frees its place as well.
         let evict = |connection: Arc<Connection<S>>| {
             self.evict(&connection, "a new connection needs its place")
         };
         victim.map(evict).is_some()
     }
 
-    /// Closes a connection of no use; false if there is none. Its descriptor is needed for one whose
-    /// client is not known before it is accepted.
+    /// Closes a useless connection, to free its descriptor for one whose client is not known before it
+    /// is accepted; returns false if there is none.
     fn close_useless(&self) -> bool {
         let now = self.now();
         let standing = |connection: &Arc<Connection<S>>| connection.standing();
@@ -276,7 +277,7 @@ impl<S: Frames> ServerState<S> {
         victim.is_some_and(|connection| self.evict(&connection, "a descriptor is needed"))
     }
 
-    /// Closes a connection for the sake of others; false if it was closed before.
+    /// Closes a connection for the benefit of others; returns false if it was closed before.
     pub(crate) fn evict(&self, connection: &Connection<S>, why: &'static str) -> bool {
         let is_first = self.close(connection);
         if is_first {
@@ -286,7 +287,7 @@ impl<S: Frames> ServerState<S> {
         is_first
     }
 
-    /// Closes a connection; true unless it was closed before.
+    /// Closes a connection; returns false if it was closed before.
     pub(crate) fn close(&self, connection: &Connection<S>) -> bool {
         if !connection.close() {
             return false;
@@ -297,18 +298,20 @@ impl<S: Frames> ServerState<S> {
         true
     }
 
-    /// Tells all threads to end.
+    /// Requests all threads to end.
     pub(crate) fn stop(&self) {
         // Release: pairs with the Acquire in `is_stopping`.
         self.stopping.store(true, Ordering::Release);
         for socket in &self.sockets {
             self.scheduler.poller.remove(socket);
         }
-        // Nobody takes a call any more but those who are just about to; so many there are not.
+        // Wakes all threads. None of them takes another call, except those about to; the count exceeds
+        // any possible number of threads.
         self.scheduler.poller.wake(u64::from(u32::MAX));
     }
 
-    /// Sends what waits for room, up to `deadline`, and closes all connections; true if all went.
+    /// Sends queued replies until `deadline`, and closes all connections; returns true if all were
+    /// sent.
     pub(crate) fn drain(&self, deadline: Instant) -> bool {
         let mut all = true;
         for connection in self.connections() {

@@ -1,4 +1,5 @@
-//! The thread that looks after time limits: of calls, replies, idle connections and long holds.
+//! Supervisor thread: enforces the timeouts of calls, replies and idle connections, and reassigns
+//! connections from slow calls.
 
 use core::cmp::Reverse;
 use core::time::Duration;
@@ -11,14 +12,14 @@ use crate::transport::run_queue::Lane;
 use crate::transport::tcp::Connection;
 use crate::wire::sync::{Ordering, lock};
 
-/// How often a busy server is looked at; also how long a quick call may take.
+/// Interval between checks of a busy server; also the time limit of a quick call.
 const TICK: Duration = Duration::from_millis(10);
-/// How often an idle one is.
+/// Interval between checks of an idle server.
 const IDLE_TICK: Duration = Duration::from_millis(100);
-/// How often the time limits of all connections are looked at, in ticks of either length.
+/// Number of ticks, of either length, between checks of all connections' timeouts.
 const SWEEP_TICKS: u32 = 10;
 
-/// Looks after time limits until the server stops.
+/// Enforces time limits until the server stops.
 pub(crate) fn run<S: Frames>(state: &ServerState<S>) {
     let (mut calls, mut tick) = (0, 0_u32);
     while !state.is_stopping() {
@@ -27,7 +28,7 @@ pub(crate) fn run<S: Frames>(state: &ServerState<S>) {
         thread::park_timeout(if is_quiet { IDLE_TICK } else { TICK });
         calls = now_calls;
         tick = tick.wrapping_add(1);
-        // After a panic, what is due is looked at again with the next tick.
+        // After a panic, the next tick checks again.
         let _done = caught(
             || look(state, tick.is_multiple_of(SWEEP_TICKS)),
             |message| {
@@ -49,7 +50,7 @@ fn look<S: Frames>(state: &ServerState<S>, sweeps: bool) {
     }
 }
 
-/// Takes connections from threads whose quick calls take long after all.
+/// Passes connections on from threads whose quick calls take too long.
 fn take_over<S: Frames>(state: &ServerState<S>) {
     let now = state.now();
     let long = u64::try_from(TICK.as_millis()).unwrap_or(u64::MAX);
@@ -61,8 +62,8 @@ fn take_over<S: Frames>(state: &ServerState<S>) {
         }
     }
     for connection in tokens.into_iter().filter_map(|token| state.connection(token)) {
-        // The call counts as one that others need not wait for, unless the connection has as many
-        // threads as it may. Counted first: the thread takes it back once it sees the hold gone.
+        // The call now counts as a blocking one, unless the connection has as many threads as it may.
+        // Counted first: the thread reverts the count once it sees that its busy flag was cleared.
         let nr_running = connection.running.fetch_add(1, Ordering::Relaxed) + 1;
         if state.workers.may_have(nr_running + 1) && connection.busy.clear() {
             state.scheduler.push(connection, Lane::Busy);
@@ -72,10 +73,10 @@ fn take_over<S: Frames>(state: &ServerState<S>) {
     }
 }
 
-/// Closes connections that are in the way of those that wait for memory, until none waits.
+/// Closes connections that hold memory which others wait for, until none waits.
 ///
-/// First go those of strangers, then those of the client that holds most, of its address that
-/// holds most, then those that have never completed a useful call, then those that hold most.
+/// Closes first those of strangers, then those of the client that holds most, of its address that holds
+/// most, then those that have never completed a useful call, then those that hold most.
 fn relieve<S: Frames>(state: &ServerState<S>) {
     let (now, budget) = (state.now(), &state.scheduler.budget);
     let mut holders: Vec<_> =
@@ -93,13 +94,12 @@ fn relieve<S: Frames>(state: &ServerState<S>) {
         if let Some(why) = in_the_way(state, &connection, now) {
             state.evict(&connection, why);
         }
-        // With its last owner, what it held goes to those that wait.
+        // Dropping the last reference passes its memory to waiting connections.
         drop(connection);
     }
 }
 
-/// Tells why a connection that holds memory is closed while others wait for it; `None` if it is
-/// not.
+/// Returns why a connection that holds memory is closed while others wait for it; `None` if it is not.
 fn in_the_way<S: Frames>(
     state: &ServerState<S>,
     connection: &Connection<S>,
@@ -111,8 +111,8 @@ fn in_the_way<S: Frames>(
     if since(began) >= state.config.share_timeout && is_beyond() {
         return Some("a client that holds less memory needs it");
     }
-    // The server keeps it waiting itself, unless its client does not read replies. Such connections
-    // could hold all of the memory that they wait for.
+    // The server itself keeps the connection waiting, unless its client does not read replies. Such
+    // connections could hold all of the memory that they wait for.
     let is_backlogged = connection.times.backlog.load(Ordering::Relaxed) != 0;
     if connection.is_waiting() && !is_backlogged {
         return None;
@@ -126,7 +126,7 @@ fn in_the_way<S: Frames>(
     None
 }
 
-/// Closes connections whose time is up.
+/// Closes connections that exceeded a timeout.
 fn sweep<S: Frames>(state: &ServerState<S>) {
     let now = state.now();
     for connection in state.connections() {

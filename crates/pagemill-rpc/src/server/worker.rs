@@ -1,4 +1,5 @@
-//! What a worker thread does: it takes whatever is ready, a call at a time.
+//! Worker thread: takes connections and datagrams from the queue, runs their calls and sends the
+//! replies.
 
 use alloc::sync::Arc;
 use core::time::Duration;
@@ -21,20 +22,19 @@ use crate::transport::udp::{self, Origin};
 use crate::wire::record::MARK_BYTES;
 use crate::wire::sync::{AtomicUsize, Ordering, lock};
 
-/// Replies are sent when this many bytes of them have gathered.
+/// Gathered replies are sent once they have this many bytes.
 const BATCH_BYTES: usize = 32 << 10;
-/// Most calls of one connection that a thread carries out before it looks at others.
+/// Maximum number of calls of one connection that a thread carries out before it turns to others.
 const MAX_TURN: u32 = 64;
-/// Turns of a thread until it looks for events although the queue is not empty. New connections and
-/// datagrams wait for this look.
+/// Number of turns after which a thread polls for events although the queue is not empty. New
+/// connections and datagrams wait for this poll.
 const POLL_TURNS: u32 = 16;
 
-/// How long a thread pauses after a panic, so that one that happens at once again does not take a
-/// processor.
+/// Pause of a thread after a panic, so that a panic that recurs at once does not occupy a CPU.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Takes calls until the server stops, or has too many threads. After a panic the thread begins
-/// anew, with pages of its own.
+/// Processes calls until the server stops or has too many threads. After a panic, the thread starts
+/// again with new pages.
 pub(crate) fn run<S: Frames>(state: &ServerState<S>) {
     let has_left = loop {
         let done = caught(
@@ -54,7 +54,7 @@ pub(crate) fn run<S: Frames>(state: &ServerState<S>) {
     }
 }
 
-/// Takes calls; returns true if the thread is no longer counted.
+/// Processes calls; returns true if the thread has already been uncounted.
 fn work<S: Frames>(state: &ServerState<S>) -> bool {
     let slot = Arc::new(WorkerSlot::new());
     let _remove = RemoveSlot { state, slot: Arc::clone(&slot) };
@@ -69,7 +69,7 @@ fn work<S: Frames>(state: &ServerState<S>) -> bool {
     }
 }
 
-/// Removes a thread's slot, also while it panics.
+/// Removes a thread's slot on drop, also during a panic.
 struct RemoveSlot<'a, S: Frames> {
     state: &'a ServerState<S>,
     slot: Arc<WorkerSlot>,
@@ -81,7 +81,7 @@ impl<S: Frames> Drop for RemoveSlot<'_, S> {
     }
 }
 
-/// Takes a thread's announcement that it sleeps back, also while it panics.
+/// Cancels a thread's announcement that it sleeps on drop, also during a panic.
 struct AwakeOnDrop<'a, T>(&'a RunQueue<T>);
 
 impl<T> Drop for AwakeOnDrop<'_, T> {
@@ -90,8 +90,8 @@ impl<T> Drop for AwakeOnDrop<'_, T> {
     }
 }
 
-/// Asks for the next event of a socket if the thread panics before it has done so: nothing would
-/// come from the socket any more.
+/// Arms a socket if the thread panics before it has done so: without that, the socket would raise no
+/// further event.
 struct ArmOnPanic<'a, S: Frames> {
     state: &'a ServerState<S>,
     token: u64,
@@ -105,7 +105,7 @@ impl<S: Frames> Drop for ArmOnPanic<'_, S> {
     }
 }
 
-/// Closes a connection whose thread panics with it: nobody would go on with it.
+/// Closes a connection if its thread panics: no thread would process it any more.
 struct CloseOnPanic<'a, S: Frames> {
     state: &'a ServerState<S>,
     connection: &'a Arc<Connection<S>>,
@@ -123,17 +123,17 @@ struct Worker<'a, S: Frames> {
     state: &'a ServerState<S>,
     rqst: Rqst<S>,
     scratch: Scratch,
-    /// Whole replies that the current connection has not been sent.
+    /// Complete replies to the current connection that have not been sent.
     batch: Vec<u8>,
     slot: Arc<WorkerSlot>,
     turn: u32,
 }
 
-/// What becomes of a connection after one of its calls.
+/// What the thread does with a connection after one of its calls.
 enum Then {
-    /// The thread continues with it.
+    /// The thread continues with the connection.
     Continue,
-    /// It is armed, or another thread has it.
+    /// The connection is armed, or another thread processes it.
     Release,
     /// It is closed.
     Close,
@@ -145,7 +145,8 @@ impl<'a, S: Frames> Worker<'a, S> {
         Self { state, rqst, scratch: Scratch::default(), batch: Vec::new(), slot, turn: 0 }
     }
 
-    /// Carries out what is ready; `None` to stop, true once the thread is no longer counted because there were too many.
+    /// Runs one task. Returns `None` to stop, and true once the thread is uncounted because there were
+    /// too many.
     fn turn(&mut self) -> Option<bool> {
         if self.state.workers.is_above_target() && self.state.workers.try_stop() {
             return Some(true);
@@ -174,14 +175,14 @@ impl<'a, S: Frames> Worker<'a, S> {
         Some(false)
     }
 
-    /// Gets pages in place of those that are used up; false if the thread is to end.
+    /// Refills the request's pages; returns false if the thread is to end.
     fn refill(&mut self) -> bool {
         let state = self.state;
         let stop = || state.is_stopping() || state.workers.is_above_target();
         self.rqst.alloc_arg(state.config.refill, &stop, &state.dispatcher.stats().refills)
     }
 
-    /// Returns what this thread does next; `None` if there is nothing, or the server stops.
+    /// Returns the next task of this thread; `None` if there is none, or the server stops.
     fn next(&mut self) -> Option<Work<S>> {
         self.turn = self.turn.wrapping_add(1);
         if self.turn.is_multiple_of(POLL_TURNS)
@@ -200,14 +201,14 @@ impl<'a, S: Frames> Worker<'a, S> {
         self.state.wait()
     }
 
-    /// Sends what waits for room. Then carries out calls, if no other thread has the right to.
+    /// Sends queued replies. Then carries out calls, unless another thread has the right to receive.
     fn event(&mut self, connection: &Arc<Connection<S>>) {
         if self.send_backlog(connection) && connection.take_reading() {
             self.serve(connection);
         }
     }
 
-    /// Sends what waits for room; true if nothing is left.
+    /// Sends queued replies; returns true if none is left.
     fn send_backlog(&self, connection: &Arc<Connection<S>>) -> bool {
         let _close = CloseOnPanic { state: self.state, connection };
         if !connection.is_backlogged() {
@@ -286,7 +287,7 @@ impl<'a, S: Frames> Worker<'a, S> {
         }
     }
 
-    /// Sends what has gathered and waits for more to come.
+    /// Sends the gathered replies and waits for more input.
     fn rest(&mut self, connection: &Arc<Connection<S>>) -> Then {
         if self.flush(connection).is_err() {
             return Then::Close;
@@ -295,7 +296,7 @@ impl<'a, S: Frames> Worker<'a, S> {
         Then::Release
     }
 
-    /// Carries out a call that is over soon, with the connection in hand.
+    /// Carries out a quick call; the connection stays busy during the call.
     fn quick(
         &mut self,
         connection: &Arc<Connection<S>>,
@@ -318,7 +319,8 @@ impl<'a, S: Frames> Worker<'a, S> {
             return Then::Close;
         }
         match (held, more) {
-            // It took long after all, and others go on; who took the connection counted it.
+            // The call took too long, and another thread processes the connection; the supervisor
+            // counted it.
             (false, _) => {
                 connection.running.fetch_sub(1, Ordering::Relaxed);
                 Then::Release
@@ -328,8 +330,8 @@ impl<'a, S: Frames> Worker<'a, S> {
         }
     }
 
-    /// Carries out a call that may take long; others go on with the connection, as long as it
-    /// leaves a thread to other connections.
+    /// Carries out a call that may block. Other threads process the connection meanwhile, as long as
+    /// that leaves a thread to other connections.
     fn slow(
         &mut self,
         connection: &Arc<Connection<S>>,
@@ -337,7 +339,7 @@ impl<'a, S: Frames> Worker<'a, S> {
         more: bool,
         now: u64,
     ) -> Then {
-        // What asks for much with few bytes waits while others do not read what they asked for.
+        // Short calls, which may ask for large replies, wait while unread replies fill the budget.
         let len = self.rqst.call_len();
         if len <= PAGE_SIZE && self.state.scheduler.budget.is_full() {
             self.state.dispatcher.stats().parked.bump();
@@ -349,20 +351,20 @@ impl<'a, S: Frames> Worker<'a, S> {
         if self.flush(connection).is_err() {
             return Then::Close;
         }
-        // Relaxed: it keeps the supervisor from taking the connection for idle, and bounds how many
-        // threads the connection has; whoever counts one more does so with the connection in hand.
+        // Relaxed: the count keeps the supervisor from treating the connection as idle, and limits the
+        // threads of the connection. A thread increments it only while it has the right to receive.
         let nr_running = connection.running.fetch_add(1, Ordering::Relaxed) + 1;
         let kept = !self.state.workers.may_have(nr_running + 1);
         if kept {
-            // Nobody else has the connection until this call is over.
+            // No other thread has the connection until this call ends.
         } else if more {
             self.state.scheduler.push(Arc::clone(connection), Lane::Busy);
         } else {
             self.state.arm(connection, true);
         }
         let verdict = self.judge(connection, route, now);
-        // Before the reply: a client that has it may count on the call being over. The time keeps the
-        // supervisor from taking the connection for idle after a call of minutes.
+        // Before the reply: a client that has the reply may rely on the call having ended. The time
+        // keeps the supervisor from treating the connection as idle after a call of minutes.
         connection.times.active.store(self.state.now(), Ordering::Relaxed);
         connection.running.fetch_sub(1, Ordering::Relaxed);
         let sent = match verdict {
@@ -378,7 +380,7 @@ impl<'a, S: Frames> Worker<'a, S> {
         }
     }
 
-    /// Carries out a call, and notes whether it was of use.
+    /// Carries out a call, and records whether it was useful.
     fn judge(&mut self, connection: &Connection<S>, route: &Route, now: u64) -> Verdict {
         self.rqst.reply().set_may_send_file(self.state.may_keep_file());
         let Outcome { verdict, is_useful } =
@@ -389,7 +391,7 @@ impl<'a, S: Frames> Worker<'a, S> {
         verdict
     }
 
-    /// Sends the reply, with others if it is small.
+    /// Sends the reply; a small one is gathered with others.
     fn send(&mut self, connection: &Arc<Connection<S>>) -> std::io::Result<()> {
         let reply = self.rqst.reply();
         let head = reply.head_len();
@@ -437,12 +439,12 @@ impl<'a, S: Frames> Worker<'a, S> {
         Ok(())
     }
 
-    /// Carries out a call that came as a datagram. Others may receive meanwhile, as long as the
+    /// Carries out a call that came as a datagram. Other threads may receive meanwhile, as long as the
     /// socket's calls leave a thread to connections.
     fn datagram(&mut self, token: u64, socket: &UdpSocket, running: &AtomicUsize) {
         let received = udp::receive(socket, &mut self.rqst);
-        // Relaxed: it bounds how many threads the socket has; only the one that holds the socket
-        // adds to it.
+        // Relaxed: the count limits the threads of the socket; only the thread that holds the socket
+        // increments it.
         let nr_running = running.fetch_add(1, Ordering::Relaxed) + 1;
         let _running = Running(running);
         let kept = !self.state.workers.may_have(nr_running + 1);
@@ -474,7 +476,7 @@ impl<'a, S: Frames> Worker<'a, S> {
     }
 }
 
-/// Counts a thread less, also while it panics.
+/// Decrements a thread count on drop, also during a panic.
 struct Running<'a>(&'a AtomicUsize);
 
 impl Drop for Running<'_> {

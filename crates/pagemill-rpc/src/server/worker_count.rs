@@ -1,4 +1,4 @@
-//! Target and current number of worker threads.
+//! Worker count: target and current number of worker threads.
 
 use crate::wire::sync::{AtomicUsize, Ordering};
 
@@ -24,17 +24,17 @@ impl WorkerCount {
         self.alive.load(Ordering::Relaxed)
     }
 
-    /// Counts one more if there are fewer than the target; the caller then starts a thread.
+    /// Counts one more thread if there are fewer than the target; the caller then starts a thread.
     pub(crate) fn try_start(&self) -> bool {
         self.change(|alive, target| (alive < target).then_some(alive + 1))
     }
 
-    /// Counts one less if there are more than the target; the calling thread then ends.
+    /// Counts one thread less if there are more than the target; the calling thread then ends.
     pub(crate) fn try_stop(&self) -> bool {
         self.change(|alive, target| (alive > target).then(|| alive - 1))
     }
 
-    /// Counts one less, because the calling thread ends whatever the target.
+    /// Counts one thread less, because the calling thread ends for another reason.
     pub(crate) fn on_exit(&self) {
         self.alive.fetch_sub(1, Ordering::Relaxed);
     }
@@ -44,7 +44,7 @@ impl WorkerCount {
         self.alive.load(Ordering::Relaxed) > self.target.load(Ordering::Relaxed)
     }
 
-    /// Returns whether one connection may occupy `nr` threads: all but one, which is left to others.
+    /// Returns whether one connection may occupy `nr` threads: all but one, which is kept for others.
     pub(crate) fn may_have(&self, nr: usize) -> bool {
         nr < self.target.load(Ordering::Relaxed)
     }

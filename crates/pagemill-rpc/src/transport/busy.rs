@@ -4,8 +4,8 @@ use crate::wire::sync::{AtomicBool, Ordering};
 
 /// Whether a worker thread processes the quick calls of a connection.
 ///
-/// If such a call takes long after all, the supervisor clears the flag and another thread processes the
-/// connection, so that requests which have arrived do not wait.
+/// If such a call takes longer than 10 ms, the supervisor clears the flag and another thread processes
+/// the connection, so that requests which have arrived do not wait.
 #[derive(Debug)]
 pub(crate) struct Busy(AtomicBool);
 

@@ -1,4 +1,4 @@
-//! The sockets that calls come to.
+//! Listeners: the TCP and UDP sockets of a server, and the accepting of connections.
 
 use core::net::SocketAddr;
 use std::io;
@@ -10,29 +10,29 @@ use rustix::io::Errno;
 use crate::transport::udp;
 use crate::wire::sync::{AtomicBool, AtomicUsize};
 
-/// Most connections that wait to be accepted: the default limit of Linux. Beyond it,
-/// a client tries again only after a second.
+/// Length of the accept queue: Linux's default limit. A client of a full queue retries only after one
+/// second.
 const MAX_BACKLOG: i32 = 4096;
 
-/// Most connections that one thread accepts before others may.
+/// Maximum number of connections that one thread accepts at a time.
 const ACCEPT_BATCH: usize = 16;
 
-/// A socket that calls come to.
+/// A listening socket.
 #[derive(Debug)]
 #[expect(clippy::exhaustive_enums, reason = "the two transports of the RFC")]
 pub enum Listener {
-    /// Connections.
+    /// For connections.
     Tcp(TcpListener),
-    /// Datagrams. A reply leaves from the address that its call was sent to.
+    /// For datagrams. A reply is sent from the address that its call was sent to.
     Udp(UdpSocket),
 }
 
-/// A listener at work.
+/// A listener in use.
 #[derive(Debug)]
 pub(crate) enum Socket {
-    /// Connections; true while none can be accepted for lack of file descriptors.
+    /// For connections; true while none can be accepted for lack of file descriptors.
     Tcp(TcpListener, AtomicBool),
-    /// Datagrams, and how many threads carry out calls that came as one.
+    /// For datagrams; with the number of threads that carry out its calls.
     Udp(UdpSocket, AtomicUsize),
 }
 
@@ -41,7 +41,7 @@ impl Socket {
         match listener {
             Listener::Tcp(socket) => {
                 socket.set_nonblocking(true)?;
-                // A second call changes the length alone.
+                // A second call changes only the queue length.
                 rustix::net::listen(&socket, MAX_BACKLOG)?;
                 let addr = socket.local_addr()?;
                 Ok((Self::Tcp(socket, AtomicBool::new(false)), addr))
@@ -59,26 +59,27 @@ impl Socket {
 /// Why a connection was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
-    /// None waits.
+    /// No connection waits.
     NoneWaits,
-    /// That one is gone; there may be others.
+    /// That connection is gone; there may be others.
     Gone,
-    /// There is no room for it.
+    /// A resource is exhausted.
     NoRoom(Room),
 }
 
-/// What there is too little of to accept a connection.
+/// The resource that is missing to accept a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
     /// File descriptors, of the process or the system.
     Descriptors,
-    /// Memory, or something that the error does not say.
+    /// Memory, or a resource that the error does not identify.
     Other,
 }
 
 impl Refusal {
     /// # Source
-    /// `man-pages` `accept(2)`, "Error handling": Linux passes errors of the new connection's network on.
+    /// `man-pages` `accept(2)`, "Error handling": Linux reports network errors of the new connection
+    /// here.
     fn of(error: &io::Error) -> Self {
         match Errno::from_io_error(error) {
             Some(Errno::AGAIN) => Self::NoneWaits,
@@ -102,19 +103,19 @@ impl Refusal {
     }
 }
 
-/// How accepting ended.
+/// The result of accepting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Accepted {
-    /// All that waited were accepted, or as many as one thread may.
+    /// All waiting connections were accepted, or as many as one thread may accept.
     All,
-    /// There is no room for the next one.
+    /// The next connection could not be accepted.
     UpToAFailure,
 }
 
-/// Accepts connections, as many as wait and one thread may.
+/// Accepts waiting connections, up to the limit of one thread.
 ///
-/// `make_room` is called where there is no room for one, and returns whether it made some; then
-/// that one is tried once more.
+/// If a resource is missing, calls `make_room`, which returns whether it freed some; then retries that
+/// connection once.
 pub(crate) fn accept_batch<T>(
     mut accept: impl FnMut() -> io::Result<T>,
     mut admit: impl FnMut(T),
@@ -133,7 +134,7 @@ pub(crate) fn accept_batch<T>(
         match Refusal::of(&error) {
             Refusal::NoneWaits => break,
             Refusal::Gone => {}
-            // What was closed keeps its descriptor while a thread works on it: one is enough.
+            // A closed connection keeps its descriptor while a thread uses it, so one retry is enough.
             Refusal::NoRoom(room) => {
                 if is_second_try || !make_room(&error, room) {
                     return Accepted::UpToAFailure;

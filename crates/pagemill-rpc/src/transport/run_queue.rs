@@ -1,48 +1,49 @@
-//! Run queue: tasks for any worker thread, and whether a sleeping thread must be woken for one.
+//! Run queue: connections that are ready for any worker thread; decides whether to wake a sleeping
+//! thread.
 
 use alloc::collections::VecDeque;
 use core::fmt;
 
 use crate::wire::sync::{AtomicUsize, Mutex, Ordering, fence, lock};
 
-/// Tasks that are taken from the fresh lane before one is taken from the busy lane.
+/// Number of tasks taken from the fresh lane before one is taken from the busy lane.
 ///
-/// A task of the busy lane usually takes a whole turn, one of the fresh lane a call or two. Both
-/// lanes progress whatever the other holds.
+/// A task of the busy lane usually takes a whole turn, and one of the fresh lane a call or two. Both
+/// lanes make progress whatever the other one holds.
 pub(crate) const FRESH_TURNS: u32 = 8;
 
-/// Which tasks a task waits behind.
+/// The lane that a task waits in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
-    /// Connections that had nothing to do until now.
+    /// For connections that had nothing to do until now.
     Fresh,
-    /// Connections that have used up a turn and have more to do.
+    /// For connections that have used up a turn and have more to do.
     Busy,
 }
 
 /// A queue of tasks in two lanes. Threads that find it empty sleep elsewhere, in the kernel.
 ///
-/// The lanes keep connections with many calls on their way from delaying those with few.
+/// The lanes keep connections with many outstanding calls from delaying those with few.
 ///
-/// A thread announces its sleep, and looks at the queue once more, before it sleeps. A thread that
-/// pushes looks for sleepers after that. One of the two sees the other: a fence stands between the
-/// write and the read of each.
+/// A thread announces its sleep, and then checks the queue once more before it sleeps. A thread that
+/// pushes checks for sleepers afterwards. One of the two sees the other, because each has a fence
+/// between its write and its read.
 ///
 /// # Source
 /// `rfc8290` section 4.2: new flows are served before old flows. Differs: old flows cannot starve.
 pub(crate) struct RunQueue<T> {
     /// Guards the queue.
     lanes: Mutex<Lanes<T>>,
-    /// Number of tasks, for threads that only look.
+    /// Number of tasks, for readers without the lock.
     len: AtomicUsize,
-    /// Threads that sleep or are about to.
+    /// Number of threads that sleep or are about to.
     sleepers: AtomicUsize,
 }
 
 struct Lanes<T> {
     fresh: VecDeque<T>,
     busy: VecDeque<T>,
-    /// Tasks of the fresh lane that were taken since the last of the busy lane.
+    /// Number of tasks taken from the fresh lane since the last one of the busy lane.
     nr_fresh_taken: u32,
 }
 
@@ -69,7 +70,7 @@ impl<T> RunQueue<T> {
         Self { lanes: Mutex::new(lanes), len: AtomicUsize::new(0), sleepers: AtomicUsize::new(0) }
     }
 
-    /// Appends tasks to a lane, and returns how many sleepers must be woken.
+    /// Appends tasks to a lane, and returns how many sleeping threads must be woken.
     pub(crate) fn push(&self, tasks: impl IntoIterator<Item = T>, lane: Lane) -> usize {
         let mut lanes = lock(&self.lanes);
         let before = lanes.len();
@@ -86,7 +87,7 @@ impl<T> RunQueue<T> {
         self.sleepers.load(Ordering::Relaxed).min(len - before)
     }
 
-    /// Takes the next task.
+    /// Removes and returns the next task.
     pub(crate) fn pop(&self) -> Option<T> {
         // Relaxed: a thread that misses a task here finds it, or is woken, before it sleeps.
         if self.len.load(Ordering::Relaxed) == 0 {
@@ -98,7 +99,8 @@ impl<T> RunQueue<T> {
         task
     }
 
-    /// Announces that the caller sleeps. False if there is a task: then the caller must not sleep.
+    /// Announces that the caller will sleep. Returns false if there is a task: then the caller must not
+    /// sleep.
     #[must_use]
     pub(crate) fn sleep(&self) -> bool {
         self.sleepers.fetch_add(1, Ordering::Relaxed);
@@ -111,9 +113,9 @@ impl<T> RunQueue<T> {
         false
     }
 
-    /// Takes the announcement back.
+    /// Cancels the announcement.
     pub(crate) fn awake(&self) {
-        // Relaxed: a thread that still counts this one as asleep wakes another in vain.
+        // Relaxed: a thread that still counts this one as asleep makes one needless wake-up.
         self.sleepers.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -124,14 +126,14 @@ impl<T> RunQueue<T> {
         let busy = core::mem::take(&mut lanes.busy);
         self.len.store(0, Ordering::Relaxed);
         drop(lanes);
-        // Outside the lock: a connection that is dropped may make others ready.
+        // Outside the lock: dropping a connection may make others ready.
         drop((fresh, busy));
     }
 }
 
 impl<T> fmt::Debug for RunQueue<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Relaxed: for people.
+        // Relaxed: only for debug output.
         let (len, sleepers) = (&self.len, &self.sleepers);
         f.debug_struct("Ready")
             .field("len", &len.load(Ordering::Relaxed))

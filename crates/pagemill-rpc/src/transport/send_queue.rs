@@ -1,4 +1,4 @@
-//! What a connection has still to send: replies whose way was cut short by a full socket.
+//! Send queue: the parts of replies that a connection has not sent yet because its socket was full.
 
 use alloc::collections::VecDeque;
 use core::fmt;
@@ -14,33 +14,33 @@ use crate::rqst::pages::Frames;
 use crate::rqst::reply::{Body, FileRange, Reply};
 use crate::wire::record::{MARK_BYTES, mark_of};
 
-/// Most pieces that go into one system call: more than the largest reply has.
+/// Maximum number of slices in one system call: more than the largest reply has.
 const MAX_PIECES: usize = 1024;
 
 static ZEROES: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
 
-/// A piece of a reply on its way.
+/// A part of a reply to be sent.
 enum Part<S: Frames> {
     Bytes(Vec<u8>, Range<usize>),
     Page(Page<S>, Range<usize>),
     File(FileRange),
-    /// In place of what a file turned out to lack.
+    /// Zeroes in place of bytes that a file turned out to lack.
     Zeroes(usize),
 }
 
-/// The pieces that a connection has still to send, in order.
+/// The parts that a connection has yet to send, in order.
 pub(crate) struct SendQueue<S: Frames> {
     parts: VecDeque<Part<S>>,
     nr_pages: usize,
     nr_files: usize,
 }
 
-/// How far sending came.
+/// The result of sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sent {
-    /// Bytes that went out.
+    /// Bytes that were sent.
     pub(crate) bytes: usize,
-    /// Whether nothing is left.
+    /// Whether nothing is left to send.
     pub(crate) all: bool,
 }
 
@@ -63,14 +63,14 @@ impl<S: Frames> SendQueue<S> {
         self.nr_files
     }
 
-    /// Forgets everything.
+    /// Discards all parts.
     pub(crate) fn clear(&mut self) {
         self.parts.clear();
         (self.nr_pages, self.nr_files) = (0, 0);
     }
 
-    /// Sends `batch`, which is whole replies with their marks, and then `reply`; what the socket
-    /// does not take is kept, and the reply's pages with it.
+    /// Sends `batch`, which is complete replies with their marks, and then `reply`. Keeps the bytes
+    /// that the socket does not accept, and the reply's pages with them.
     pub(crate) fn send(
         &mut self,
         socket: BorrowedFd<'_>,
@@ -99,7 +99,7 @@ impl<S: Frames> SendQueue<S> {
         Ok(Sent { bytes, all: self.is_empty() })
     }
 
-    /// Sends what was kept.
+    /// Sends the parts that were kept.
     pub(crate) fn flush(&mut self, socket: BorrowedFd<'_>) -> io::Result<Sent> {
         let mut bytes = 0;
         while let Some(part) = self.parts.front_mut() {
@@ -117,7 +117,7 @@ impl<S: Frames> SendQueue<S> {
         Ok(Sent { bytes, all: true })
     }
 
-    /// Keeps `batch` and `reply`, less their first `sent` bytes.
+    /// Keeps `batch` and `reply` without their first `sent` bytes.
     fn push(&mut self, batch: &[u8], reply: Option<&mut Reply<S>>, sent: usize) {
         self.push_bytes(batch, sent);
         let mut skip = sent.saturating_sub(batch.len());
@@ -131,7 +131,7 @@ impl<S: Frames> SendQueue<S> {
             Body::None => {}
             Body::Pages { first, len } => self.push_pages(reply, first, len, &mut skip),
             Body::File(range) => {
-                // The file is never a part of what was sent with the head.
+                // The file is never among the bytes that were sent with the head.
                 if range.len > 0 {
                     self.parts.push_back(Part::File(range));
                     self.nr_files += 1;
@@ -149,7 +149,7 @@ impl<S: Frames> SendQueue<S> {
         }
     }
 
-    /// Moves the pages from number `first` on that hold `len` bytes out of the reply.
+    /// Moves the pages that hold `len` bytes, from index `first` on, out of the reply.
     fn push_pages(&mut self, reply: &mut Reply<S>, first: usize, len: usize, skip: &mut usize) {
         let mut left = len;
         for index in first.. {
@@ -177,7 +177,7 @@ impl<S: Frames> SendQueue<S> {
             Part::Zeroes(len) => Some(&ZEROES[..(*len).min(PAGE_SIZE)]),
             Part::File(_) => None,
         });
-        // A piece of zeroes that is cut to a page must be the last.
+        // A slice of zeroes that is cut to one page must be the last one.
         let mut pieces = Vec::with_capacity(self.parts.len().min(MAX_PIECES));
         for (piece, part) in in_memory.zip(&self.parts).take(MAX_PIECES) {
             pieces.push(IoSlice::new(piece));
@@ -191,7 +191,7 @@ impl<S: Frames> SendQueue<S> {
         Ok((sent > 0).then_some(sent))
     }
 
-    /// Puts zeroes in place of a file that ended before its range did.
+    /// Puts zeroes in place of the missing end of a file that is shorter than its range.
     fn pad_file(&mut self) {
         if let Some(part) = self.parts.front_mut()
             && let Part::File(range) = part
@@ -201,7 +201,7 @@ impl<S: Frames> SendQueue<S> {
         }
     }
 
-    /// Forgets the first `sent` bytes.
+    /// Removes the first `sent` bytes.
     fn advance(&mut self, mut sent: usize) {
         while let Some(part) = self.parts.front_mut() {
             let done = match part {
@@ -252,7 +252,7 @@ impl<S: Frames> Reply<S> {
     /// Writes the record mark: the reply is complete.
     pub(crate) fn seal(&mut self) {
         let mark = mark_of(self.len());
-        // The first page is there: the reply's header is in it.
+        // The first page exists: it holds the reply's header.
         let written = self.write_at(0, &mark);
         debug_assert!(written.is_ok());
     }
@@ -262,8 +262,8 @@ impl<S: Frames> Reply<S> {
     }
 }
 
-/// Sends `batch` and what of the reply is in memory and before a file; returns how many bytes went
-/// out, of how many.
+/// Sends `batch` and the part of the reply that is in memory and before a file. Returns how many bytes
+/// were sent, and of how many.
 fn send_reply<S: Frames>(
     socket: BorrowedFd<'_>,
     batch: &[u8],
@@ -292,7 +292,7 @@ fn send_reply<S: Frames>(
     Ok((send_pieces(socket, &pieces, flags)?, total))
 }
 
-/// Sends pieces; zero if the socket is full.
+/// Sends slices; returns zero if the socket is full.
 fn send_pieces(
     socket: BorrowedFd<'_>,
     pieces: &[IoSlice<'_>],
@@ -309,7 +309,7 @@ fn send_pieces(
     }
 }
 
-/// Sends from a file; `None` if the socket is full, zero if the file ends before.
+/// Sends from a file; `None` if the socket is full, zero if the file ends early.
 fn send_file(socket: BorrowedFd<'_>, range: &FileRange) -> io::Result<Option<usize>> {
     let mut offset = range.offset;
     loop {

@@ -1,4 +1,4 @@
-//! A connection: calls read from it into pages, replies sent on it in turn.
+//! TCP connection: reads calls into pages, sends replies, and waits for its part of the memory budget.
 
 use alloc::sync::{Arc, Weak};
 use core::mem;
@@ -27,44 +27,45 @@ use crate::transport::low_water::set_receive_low_water;
 
 /// Bytes that are read ahead of a record: dozens of small calls.
 pub(crate) const AHEAD_BYTES: usize = 16 << 10;
-/// What is left of a record from here on is read into its pages; less goes through the bytes ahead.
+/// If at least this much of a record is missing, it is read directly into pages; less goes through the
+/// read-ahead buffer.
 const DIRECT_BYTES: usize = 2048;
-/// What is left of a record from here on may be spliced: less is copied for less than the system
-/// calls cost.
+/// If at least this much of a record is missing, it may be spliced; copying less than this costs less
+/// than the system calls of a splice.
 const MIN_ASIDE_BYTES: usize = 128 << 10;
-/// Bytes of a record that are in pages before any are spliced: the header of the call, and all
-/// arguments but the data.
+/// Bytes of a record in pages before any are spliced: the header of the call, and all arguments except
+/// the data.
 const MIN_HEAD_BYTES: usize = PAGE_SIZE;
 
-/// What receiving came to.
+/// The result of receiving.
 #[derive(Debug)]
 pub(crate) enum Received {
-    /// A call is in the request's pages; `more` if there are bytes behind it.
+    /// A complete call is in the request's pages.
     Call {
-        /// Whether there are bytes behind it.
+        /// Whether more bytes follow the call.
         more: bool,
     },
-    /// No whole call has come.
+    /// No complete call has arrived.
     Partly,
-    /// The connection waits until others have given pages back.
+    /// The connection waits for memory.
     Parked,
-    /// The client closed the connection, or it broke.
+    /// The client closed the connection, or the connection broke.
     Closed,
-    /// The client sent what cannot be read.
+    /// The client sent invalid data.
     Bad(RecordError),
 }
 
-/// What became of the rest of a call.
+/// How the rest of a call is received.
 enum SetAside {
-    /// A part of it is in a pipe.
+    /// A part of it is in the pipe.
     Some,
-    /// It stays in the socket until all of it has come.
+    /// It stays in the socket until all of it has arrived.
     Waits,
-    /// It is to be read.
+    /// It must be read into pages.
     None,
 }
 
-/// Bytes that came before anybody asked for them.
+/// The read-ahead buffer: bytes received before they were needed.
 #[derive(Debug, Default)]
 struct Ahead {
     bytes: Vec<u8>,
@@ -81,23 +82,23 @@ impl Ahead {
     }
 }
 
-/// What a connection knows of the call that it is receiving.
+/// The state of the call that a connection is receiving.
 struct Input<S: Frames> {
     record: RecordReader,
     ahead: Ahead,
-    /// Whether the rest of the call has been waited for, so that it can be spliced as a whole.
+    /// Whether the connection has already waited for the rest of the call, to splice it as a whole.
     has_waited: bool,
-    /// Whether the socket counts as readable only when that has come.
+    /// Whether the socket counts as readable only when the rest has arrived.
     is_waiting: bool,
-    /// The pages of a call that is not complete.
+    /// The pages of an incomplete call.
     saved: Vec<Page<S>>,
-    /// Bytes of the budget that the call has.
+    /// Bytes of the budget that the call has reserved.
     reserved: usize,
 }
 
 impl<S: Frames> Input<S> {
-    /// Returns how many bytes of the record may be kept while the connection waits for more: those
-    /// in a page that each connection has, and those reserved.
+    /// Returns how many bytes of the record may be kept while the connection waits for more: one page
+    /// that each connection has, plus the reserved bytes.
     fn room(&self) -> usize {
         PAGE_SIZE + self.reserved
     }
@@ -105,39 +106,39 @@ impl<S: Frames> Input<S> {
 
 struct Output<S: Frames> {
     send_queue: SendQueue<S>,
-    /// Whether the next event is the input's: nobody is receiving.
+    /// Whether the next event is for input: no thread is receiving.
     reading: bool,
-    /// Bytes of the budget that the send queue has.
+    /// Bytes of the budget that the send queue is charged for.
     charged: usize,
-    /// Files of the send queue that the scheduler counts.
+    /// Files of the send queue that the scheduler has counted.
     counted_files: usize,
 }
 
-/// What a thread brings along to receive with.
+/// Buffers of a worker thread for receiving.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    /// Room for bytes ahead: a connection has none of its own while nothing has come.
+    /// A spare read-ahead buffer: a connection has none while it has no input.
     spare: Vec<u8>,
 }
 
-/// What a worker thread does for a connection.
+/// A task of a worker thread for a connection.
 #[derive(Debug)]
 pub(crate) enum Task<S: Frames> {
-    /// Sends what waits for room, and takes the right to receive if no other thread has it.
+    /// Sends queued replies, and takes the right to receive unless another thread has it.
     Event(Arc<Connection<S>>),
     /// Receives and carries out calls. The task holds the right to receive.
     Calls(Arc<Connection<S>>),
 }
 
-/// What connections share: the budget that they live on, and the queue of those that are ready.
+/// Scheduling state that all connections share: the memory budget, and the queue of ready connections.
 #[derive(Debug)]
 pub(crate) struct Scheduler<S: Frames> {
     pub(crate) budget: MemoryBudget<Weak<Connection<S>>>,
     pub(crate) run_queue: RunQueue<Task<S>>,
     pub(crate) poller: Poller,
-    /// Files that are kept open for unread replies.
+    /// Number of files kept open for unread replies.
     ///
-    /// Relaxed: it is compared with a limit that may be exceeded by one file for each thread.
+    /// Relaxed: it is compared with a limit that each thread may exceed by one file.
     pub(crate) kept_files: AtomicUsize,
 }
 
@@ -147,7 +148,7 @@ impl<S: Frames> Scheduler<S> {
         self.queue([Task::Calls(connection)], lane);
     }
 
-    /// Queues connections that have an event for any thread.
+    /// Queues connections that have an event, for any thread.
     pub(crate) fn push_events(&self, connections: impl IntoIterator<Item = Arc<Connection<S>>>) {
         self.queue(connections.into_iter().map(Task::Event), Lane::Fresh);
     }
@@ -163,13 +164,13 @@ impl<S: Frames> Scheduler<S> {
     fn release(&self, client: Client, bytes: usize) {
         let mut unclaimed = Vec::new();
         self.budget.release(client, bytes, self.server(&mut unclaimed));
-        // Grants of connections that were closed meanwhile.
+        // Grants for connections that were closed in the meantime.
         while let Some((client, bytes)) = unclaimed.pop() {
             self.budget.release(client, bytes, self.server(&mut unclaimed));
         }
     }
 
-    /// Removes a connection's request from those that wait.
+    /// Removes a connection's request from the waiting ones.
     fn cancel(&self, client: Client, ticket: Ticket) {
         let mut unclaimed = Vec::new();
         self.budget.cancel(client, ticket, self.server(&mut unclaimed));
@@ -178,7 +179,7 @@ impl<S: Frames> Scheduler<S> {
         }
     }
 
-    /// Returns what passes grants of the budget to their connections.
+    /// Returns the callback that passes grants of the budget to their connections.
     fn server(
         &self,
         unclaimed: &mut Vec<(Client, usize)>,
@@ -194,43 +195,43 @@ impl<S: Frames> Scheduler<S> {
     }
 }
 
-/// A connection.
+/// A TCP connection.
 pub(crate) struct Connection<S: Frames> {
     pub(crate) token: u64,
     pub(crate) peer: Peer,
-    /// Whose share of the server's limits the connection counts against.
+    /// The client whose share of the server's limits the connection counts against.
     pub(crate) client: Client,
     stream: TcpStream,
-    /// Guards what comes. Locked by whoever receives: one thread at a time.
+    /// Guards the receiving side. Locked by the receiving thread: one at a time.
     input: Mutex<Input<S>>,
-    /// Guards what goes. Locked after `input`, or alone.
+    /// Guards the sending side. Locked after `input`, or alone.
     output: Mutex<Output<S>>,
     pub(crate) busy: Busy,
     closed: AtomicBool,
     scheduler: Arc<Scheduler<S>>,
-    /// Bytes of the budget that were handed over while the connection waited.
+    /// Bytes of the budget that were granted while the connection waited.
     granted: AtomicUsize,
-    /// The ticket of the request that waits for a part of the budget, or zero.
+    /// The ticket of the request that waits for memory, or zero.
     ///
-    /// Relaxed: written with `input` locked; the supervisor only looks at it.
+    /// Relaxed: written with `input` locked; the supervisor only reads it.
     ticket: AtomicU64,
-    /// Bytes of the budget that the connection has, for those who only look.
+    /// Bytes of the budget that the connection has, for readers without the lock.
     holding: AtomicUsize,
     pub(crate) times: Times,
-    /// Calls that are being carried out.
+    /// Number of calls in progress.
     pub(crate) running: AtomicUsize,
 }
 
-/// When what began, in milliseconds of the server's clock; zero for never.
+/// Start times, in milliseconds of the server's clock; zero for never.
 ///
-/// Relaxed throughout: the supervisor looks at these now and then.
+/// Relaxed throughout: the supervisor reads them from time to time.
 #[derive(Debug)]
 pub(crate) struct Times {
     /// The last call or byte, in either direction.
     pub(crate) active: AtomicU64,
-    /// The last call that succeeded, other than `NULL` and those that the program marks as useless.
+    /// The last call that succeeded, except `NULL` and calls that the program marks as useless.
     pub(crate) useful: AtomicU64,
-    /// The first byte of a call that is not complete, or when it got memory that it waited for.
+    /// The first byte of an incomplete call, or the time when it received memory that it waited for.
     pub(crate) record: AtomicU64,
     /// The first byte of a reply that did not fit into the socket.
     pub(crate) backlog: AtomicU64,
@@ -284,8 +285,8 @@ impl<S: Frames> Connection<S> {
         &self.stream
     }
 
-    /// Receives the next call into the request's pages; data may be spliced of those calls of
-    /// which `may_splice` is true when their first page has come.
+    /// Receives the next call into the request's pages. Data may be spliced if `may_splice` returns
+    /// true for the call once its first page has arrived.
     pub(crate) fn receive(
         self: &Arc<Self>,
         rqst: &mut Rqst<S>,
@@ -304,10 +305,10 @@ impl<S: Frames> Connection<S> {
             return Received::Closed;
         }
         self.ticket.store(0, Ordering::Relaxed);
-        // Acquire: pairs with the Release of whoever granted it.
+        // Acquire: pairs with the Release of the thread that granted it.
         let granted = self.granted.swap(0, Ordering::Acquire);
         if granted > 0 {
-            // The server kept it waiting until now.
+            // The server itself kept the call waiting until now.
             self.times.record.store(now, Ordering::Relaxed);
         }
         self.hold_more(granted);
@@ -370,7 +371,7 @@ impl<S: Frames> Connection<S> {
             match self.read(input, rqst, direct) {
                 Ok(0) => return Received::Closed,
                 Ok(_) => {}
-                // All had come before a part was spliced, so there is nothing to wait for.
+                // Everything had arrived before a part was spliced, so there is nothing to wait for.
                 Err(Errno::AGAIN) if rqst.splice().len() > 0 => return Received::Closed,
                 Err(Errno::AGAIN) => return Received::Partly,
                 Err(_) => return Received::Closed,
@@ -378,8 +379,8 @@ impl<S: Frames> Connection<S> {
         }
     }
 
-    /// Moves bytes that are there already to the record, up to its end, which returns true. Leaves
-    /// some where the budget does not allow the connection to keep them.
+    /// Moves bytes from the read-ahead buffer to the record, up to the record's end, and then returns
+    /// true. Leaves bytes that the budget does not allow the connection to keep.
     fn take_ahead(
         self: &Arc<Self>,
         input: &mut Input<S>,
@@ -394,7 +395,7 @@ impl<S: Frames> Connection<S> {
                 }
                 Expect::Data(left) => {
                     let nr = left.min(input.ahead.rest().len());
-                    // What follows data that was spliced has come, and nothing of it is kept.
+                    // The data after the spliced part has arrived, so none of it is kept.
                     let may_take =
                         nr > 0 && (rqst.splice().len() > 0 || self.may_take(input, nr, left));
                     if !may_take {
@@ -414,9 +415,9 @@ impl<S: Frames> Connection<S> {
         }
     }
 
-    /// Tells whether `nr` bytes of the `left` that a fragment still has may be received: either the
-    /// connection may keep them while it waits for more, or the record ends with bytes that have
-    /// come, so that nothing is kept.
+    /// Returns whether `nr` of the `left` bytes that a fragment still lacks may be received. That is so
+    /// if the connection may keep them while it waits for more, or if the record ends with bytes that
+    /// have arrived, so that nothing is kept.
     fn may_take(self: &Arc<Self>, input: &mut Input<S>, nr: usize, left: usize) -> bool {
         let kept = input.record.len() + nr;
         if kept <= input.room() {
@@ -442,8 +443,8 @@ impl<S: Frames> Connection<S> {
         true
     }
 
-    /// Charges for what the connection keeps without having reserved it: less came than the system
-    /// had said.
+    /// Charges for bytes that the connection keeps without a reservation, because fewer bytes came than
+    /// the system had reported.
     fn account_for(&self, input: &mut Input<S>) {
         let missing = input.record.len().saturating_sub(input.room());
         if missing > 0 {
@@ -454,20 +455,20 @@ impl<S: Frames> Connection<S> {
         }
     }
 
-    /// Returns how many bytes the socket has, as far as that is known.
+    /// Returns how many bytes the socket has, as far as known.
     fn nr_readable(&self) -> usize {
         let nr = ioctl_fionread(self.stream.as_fd()).unwrap_or(0);
         usize::try_from(nr).unwrap_or(usize::MAX)
     }
 
-    /// Returns how many bytes are to be read into the pages of the record; zero if what comes goes
-    /// through the bytes ahead, and `None` if the connection must wait for a part of the budget.
+    /// Returns how many bytes to read into the pages of the record. Returns zero if the input goes
+    /// through the read-ahead buffer, and `None` if the connection must wait for memory.
     fn nr_direct(self: &Arc<Self>, input: &mut Input<S>, has_spliced: bool) -> Option<usize> {
         let left = match input.record.expect() {
             Expect::Data(left) if left >= DIRECT_BYTES => left,
             _ => return Some(0),
         };
-        // What follows data that was spliced has come, and nothing of it is kept.
+        // The data after the spliced part has arrived, so none of it is kept.
         if has_spliced || input.record.len() + left <= input.room() {
             return Some(left);
         }
@@ -478,8 +479,8 @@ impl<S: Frames> Connection<S> {
         self.may_take(input, nr, left).then_some(nr)
     }
 
-    /// Splices data of a call, once all that is missing of the call has come: what a pipe does
-    /// not hold is read behind it, and nothing stays in a pipe while the connection waits.
+    /// Splices data of a call, once the whole call has arrived. Data that the pipe cannot hold is read
+    /// after it, and nothing stays in the pipe while the connection waits.
     fn spliced(
         &self,
         input: &mut Input<S>,
@@ -502,7 +503,7 @@ impl<S: Frames> Connection<S> {
             input.record.take_data(nr);
             return if nr > 0 { SetAside::Some } else { SetAside::None };
         }
-        // Once: who is woken and does not find all of it has a socket with less room.
+        // Only once: a thread that was woken and does not find all of it has a socket with less room.
         if mem::replace(&mut input.has_waited, true)
             || set_receive_low_water(self.stream.as_fd(), left).is_err()
         {
@@ -512,7 +513,7 @@ impl<S: Frames> Connection<S> {
         SetAside::Waits
     }
 
-    /// Reads up to `direct` bytes into the pages of the record, and what follows them if they are
+    /// Reads up to `direct` bytes into the pages of the record, and the bytes after them if these are
     /// the rest of a fragment.
     fn read(
         &self,
@@ -561,8 +562,8 @@ impl<S: Frames> Connection<S> {
         }
     }
 
-    /// Puts a call of `len` bytes back, which was received and is not to be carried out yet; the
-    /// connection becomes ready when the budget allows. False if it allows now.
+    /// Puts a received call of `len` bytes back, which is not to be carried out yet. The connection
+    /// becomes ready when the budget allows it; returns false if the budget allows it now.
     pub(crate) fn postpone(self: &Arc<Self>, rqst: &mut Rqst<S>, len: usize) -> bool {
         let mut input = lock(&self.input);
         rqst.save_args(len, &mut input.saved);
@@ -575,7 +576,7 @@ impl<S: Frames> Connection<S> {
         ticket.is_some()
     }
 
-    /// Sends whole replies, and then a reply; true if all of it went out.
+    /// Sends complete replies, and then a reply; returns true if all of it was sent.
     pub(crate) fn send(
         &self,
         batch: &[u8],
@@ -588,7 +589,7 @@ impl<S: Frames> Connection<S> {
         Ok((sent.bytes, sent.all))
     }
 
-    /// Sends what was kept; true if nothing is left.
+    /// Sends the queued parts; returns true if nothing is left.
     pub(crate) fn flush(&self, now: u64) -> io::Result<(usize, bool)> {
         let mut output = lock(&self.output);
         let sent = output.send_queue.flush(self.stream.as_fd())?;
@@ -599,7 +600,7 @@ impl<S: Frames> Connection<S> {
         Ok((sent.bytes, sent.all))
     }
 
-    /// Notes what the send queue holds now.
+    /// Updates the charges for the contents of the send queue.
     fn settle(&self, output: &mut Output<S>, now: u64) {
         let holds = output.send_queue.nr_pages() * PAGE_SIZE;
         if holds > output.charged {
@@ -627,25 +628,25 @@ impl<S: Frames> Connection<S> {
         }
     }
 
-    /// Tells whether replies wait for room in the socket.
+    /// Returns whether replies wait for room in the socket.
     pub(crate) fn is_backlogged(&self) -> bool {
         !lock(&self.output).send_queue.is_empty()
     }
 
-    /// Says whether the next event is the input's, and calls `arm` with whether replies wait.
+    /// Sets whether the next event is for input, and calls `arm` with whether replies wait.
     pub(crate) fn set_reading(&self, reading: bool, arm: impl FnOnce(bool)) {
         let mut output = lock(&self.output);
         output.reading |= reading;
         arm(!output.send_queue.is_empty());
     }
 
-    /// Takes the right to receive, if nobody has it and no reply waits.
+    /// Takes the right to receive, unless another thread has it or replies wait.
     pub(crate) fn take_reading(&self) -> bool {
         let mut output = lock(&self.output);
         output.send_queue.is_empty() && mem::take(&mut output.reading)
     }
 
-    /// Tells whether nothing has begun that is not over.
+    /// Returns whether the connection has no call and no reply in progress.
     pub(crate) fn is_idle(&self) -> bool {
         let times = &self.times;
         self.running.load(Ordering::Relaxed) == 0
@@ -653,7 +654,7 @@ impl<S: Frames> Connection<S> {
             && times.backlog.load(Ordering::Relaxed) == 0
     }
 
-    /// Returns what decides whether the connection is closed for another.
+    /// Returns the facts that decide whether the connection is closed for another one.
     pub(crate) fn standing(&self) -> Standing {
         let times = &self.times;
         let since = match (self.running.load(Ordering::Relaxed), self.began()) {
@@ -664,35 +665,35 @@ impl<S: Frames> Connection<S> {
         Standing { useful: times.useful.load(Ordering::Relaxed), since }
     }
 
-    /// Returns when what is not over began: a call that has not come whole, or replies that have
-    /// not been read.
+    /// Returns the start time of an incomplete call, or of replies that the client has not read.
     pub(crate) fn began(&self) -> Option<u64> {
         let times = [&self.times.record, &self.times.backlog];
         times.map(|time| time.load(Ordering::Relaxed)).into_iter().filter(|&time| time != 0).min()
     }
 
-    /// Tells whether the connection waits for a part of the budget.
+    /// Returns whether the connection waits for memory.
     pub(crate) fn is_waiting(&self) -> bool {
         self.ticket.load(Ordering::Relaxed) != 0
     }
 
     /// Returns how many bytes of the budget the connection has.
     pub(crate) fn holding(&self) -> usize {
-        // Acquire: who sees it hold what it waited for sees the call begin anew.
+        // Acquire: a thread that sees the granted bytes also sees the restarted time of the call.
         self.holding.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        // Relaxed: the socket itself says no to whoever is late.
+        // Relaxed: the socket itself refuses threads that see the flag late.
         self.closed.load(Ordering::Relaxed)
     }
 
-    /// Marks the connection as closed and drops what it keeps; false if it was closed before.
+    /// Marks the connection as closed and frees its memory; returns false if it was closed before.
     pub(crate) fn close(&self) -> bool {
         if self.closed.swap(true, Ordering::AcqRel) {
             return false;
         }
-        // The socket wakes whoever waits for it; the number is given up with the last owner.
+        // Shutdown wakes threads that wait for the socket; the descriptor is closed with the last
+        // reference.
         let _gone = self.stream.shutdown(std::net::Shutdown::Both);
         let mut output = lock(&self.output);
         output.send_queue.clear();

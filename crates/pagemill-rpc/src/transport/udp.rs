@@ -1,4 +1,4 @@
-//! Datagrams: each is a call, each reply is one.
+//! UDP transport: one call per datagram, and the reply from the address that the call was sent to.
 
 use core::net::{Ipv6Addr, SocketAddr};
 use std::io::{self, IoSlice, IoSliceMut};
@@ -19,18 +19,18 @@ use crate::rqst::reply::{Body, Reply};
 use crate::rqst::rqst::Rqst;
 use crate::wire::record::MARK_BYTES;
 
-/// Most bytes in a datagram over IPv4.
+/// Maximum number of bytes in a datagram over IPv4.
 pub(crate) const MAX_DATAGRAM_BYTES: usize = 65_507;
 
-/// Where a datagram came from, and the address that it was sent to.
+/// The source of a datagram, and the address that it was sent to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin {
-    /// Where it came from.
+    /// The source address.
     pub(crate) addr: SocketAddr,
     asked: Asked,
 }
 
-/// The address of this host that a datagram was sent to, as the system passes it.
+/// The address of this host that a datagram was sent to, as the system reports it.
 #[derive(Clone, Copy, Debug)]
 enum Asked {
     Unknown,
@@ -38,7 +38,7 @@ enum Asked {
     V6(in6_pktinfo),
 }
 
-/// Has the system pass the address that each datagram was sent to.
+/// Makes the system report the address that each datagram was sent to.
 pub(crate) fn ask_for_addresses(socket: &UdpSocket, local: SocketAddr) -> io::Result<()> {
     if local.is_ipv4() {
         setsockopt(socket, Ipv4PacketInfo, &true)?;
@@ -48,7 +48,7 @@ pub(crate) fn ask_for_addresses(socket: &UdpSocket, local: SocketAddr) -> io::Re
     Ok(())
 }
 
-/// Receives a datagram into the request's pages; `None` if there is none, or it is cut short.
+/// Receives a datagram into the request's pages; `None` if there is none, or if it is truncated.
 pub(crate) fn receive<S: Frames>(
     socket: &UdpSocket,
     rqst: &mut Rqst<S>,
@@ -84,14 +84,14 @@ pub(crate) fn receive<S: Frames>(
     Ok(origin)
 }
 
-/// Returns what a reply is to leave from: `ipi_spec_dst`, which is an address of this host even if
-/// the call was a broadcast. Routes decide the interface.
+/// Returns the source address for a reply: `ipi_spec_dst`, which is an address of this host even if the
+/// call was a broadcast. The routing table selects the interface.
 fn asked_v4(info: in_pktinfo) -> Asked {
     Asked::V4(in_pktinfo { ipi_ifindex: 0, ..info })
 }
 
-/// Returns what a reply is to leave from: not a multicast address, and through the same interface
-/// only where the address means nothing without it.
+/// Returns the source address for a reply: never a multicast address. Selects the same interface only
+/// if the address is meaningless without it.
 fn asked_v6(info: in6_pktinfo) -> Asked {
     let addr = Ipv6Addr::from(info.ipi6_addr.s6_addr);
     if addr.is_multicast() {
@@ -108,8 +108,8 @@ fn addr_of(addr: &SockaddrStorage) -> Option<SocketAddr> {
     v4.or_else(|| addr.as_sockaddr_in6().map(|&addr| addr.into()))
 }
 
-/// Sends a reply from the address that the call was sent to; it is lost if the socket has no room,
-/// as any datagram may be.
+/// Sends a reply from the address that the call was sent to. If the socket has no room, the reply is
+/// lost, as any datagram may be.
 pub(crate) fn send<S: Frames>(
     socket: &UdpSocket,
     to: &Origin,
@@ -125,7 +125,7 @@ pub(crate) fn send<S: Frames>(
             pieces.extend(pages.slices(start, start + len).map(IoSlice::new));
         }
         Body::File(range) => {
-            // What the file lacks stays zero: the head has promised it.
+            // Bytes that the file lacks stay zero: the head has announced the length.
             let mut bytes = vec![0; range.len];
             let mut at = 0;
             while at < bytes.len() {

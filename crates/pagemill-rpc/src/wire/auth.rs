@@ -1,4 +1,4 @@
-//! Who calls: credentials as they are on the wire, checked and bounded.
+//! Credentials: `AUTH_NONE` and `AUTH_SYS`, parsed, checked and bounded.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
@@ -7,38 +7,38 @@ use core::fmt;
 use crate::wire::error::{AuthStat, XdrError};
 use crate::wire::xdr::{Bytes, XdrReader};
 
-/// Most bytes in the body of a credential or verifier.
+/// Maximum number of bytes in the body of a credential or verifier.
 ///
 /// # Source
 /// `rfc5531` section 8.2
 pub const MAX_AUTH_BYTES: usize = 400;
-/// Most groups in an `AUTH_SYS` credential, besides the first.
+/// Maximum number of groups in an `AUTH_SYS` credential, besides the first.
 ///
 /// # Source
 /// `rfc5531` appendix A
 pub const MAX_GIDS: usize = 16;
-/// Most bytes in the name of the client's machine.
+/// Maximum number of bytes in the name of the client's machine.
 ///
 /// # Source
 /// `rfc5531` appendix A
 pub const MAX_MACHINENAME_BYTES: usize = 255;
 
-/// The flavour of credentials that name nobody.
+/// The flavour of credentials without a user.
 pub const AUTH_NONE: u32 = 0;
-/// The flavour of credentials that name a user and groups of the client's, on its word.
+/// The flavour of credentials with a user and groups that the client asserts.
 pub const AUTH_SYS: u32 = 1;
 
-/// A credential or verifier whose flavour nobody has looked at.
+/// A credential or verifier that has not been checked.
 #[derive(Clone, Copy, Debug)]
 pub struct OpaqueAuth<'a> {
     /// The flavour.
     pub flavor: u32,
-    /// What the flavour explains.
+    /// The body, whose format depends on the flavour.
     pub body: Bytes<'a>,
 }
 
 impl<'a> OpaqueAuth<'a> {
-    /// Reads one.
+    /// Reads a credential or verifier.
     ///
     /// # Errors
     /// [`XdrError::TooLong`] above [`MAX_AUTH_BYTES`], [`XdrError::Truncated`].
@@ -47,25 +47,25 @@ impl<'a> OpaqueAuth<'a> {
     }
 }
 
-/// Who calls.
+/// A checked credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Credential {
-    /// Somebody.
+    /// An anonymous caller.
     None,
-    /// A user of the client's, who the server believes the client that they are.
+    /// A user of the client; the server trusts the client's statement.
     Sys(SysCredential),
 }
 
 impl Credential {
     /// Checks a call's credential and verifier.
     ///
-    /// The body of `AUTH_NONE` is to be empty, and is not looked at. A verifier is `AUTH_NONE` for
+    /// The body of `AUTH_NONE` should be empty, and is ignored. The verifier must be `AUTH_NONE` for
     /// both flavours.
     ///
     /// # Errors
-    /// The status to refuse the call with. Flavours other than the two are refused, and so is the
-    /// probe for TLS: nobody becomes anonymous by asking for something else.
+    /// The status to refuse the call with. Refuses all other flavours, including the probe for TLS: no
+    /// caller becomes anonymous by using an unknown flavour.
     pub fn check(cred: &OpaqueAuth<'_>, verf: &OpaqueAuth<'_>) -> Result<Self, AuthStat> {
         if cred.flavor != AUTH_NONE && cred.flavor != AUTH_SYS {
             return Err(AuthStat::RejectedCred);
@@ -80,7 +80,7 @@ impl Credential {
     }
 }
 
-/// A user and groups, on the client's word.
+/// A user and groups, as the client asserts them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SysCredential {
     /// The user.
@@ -92,7 +92,7 @@ pub struct SysCredential {
 }
 
 impl SysCredential {
-    /// Names a user and groups; groups above [`MAX_GIDS`] are left out.
+    /// Makes a credential of a user and groups; drops groups above [`MAX_GIDS`].
     #[must_use]
     pub fn new(uid: u32, gid: u32, gids: &[u32]) -> Self {
         let mut own = [0; MAX_GIDS];
@@ -101,7 +101,7 @@ impl SysCredential {
         Self { uid, gid, gids: own, nr_gids }
     }
 
-    /// Returns the user's further groups.
+    /// Returns the user's supplementary groups.
     #[must_use]
     pub fn gids(&self) -> &[u32] {
         self.gids.get(..self.nr_gids).unwrap_or_default()
@@ -116,7 +116,7 @@ impl SysCredential {
         for entry in gids.iter_mut().take(nr_gids) {
             *entry = body.u32()?;
         }
-        // What follows belongs to nobody: a credential with a tail is not one of this flavour.
+        // A credential with trailing bytes is not one of this flavour.
         if !body.is_empty() {
             return Err(XdrError::Truncated);
         }

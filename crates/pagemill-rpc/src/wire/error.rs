@@ -1,35 +1,35 @@
-//! What can be wrong with bytes from the wire, with a call, and with a server's settings.
+//! Errors of XDR data, of calls, and of a server's configuration.
 
 use core::fmt;
 
-/// Why bytes are not the XDR that was expected, or do not fit.
+/// Why bytes could not be read or written as XDR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum XdrError {
     /// The bytes end before the value does.
     Truncated,
-    /// A length is above what is allowed in its place.
+    /// A length exceeds the limit for its field.
     TooLong {
         /// The length on the wire.
         len: u32,
-        /// The largest that is allowed.
+        /// The largest allowed length.
         max: usize,
     },
-    /// A truth value is neither 0 nor 1.
+    /// A boolean is neither 0 nor 1.
     BadBool {
         /// The word on the wire.
         value: u32,
     },
-    /// A word is none of the values that an enumeration has.
+    /// A word is not a value of its enumeration.
     BadEnum {
         /// The enumeration, as its RFC spells it.
         name: &'static str,
         /// The word on the wire.
         value: u32,
-        /// The values that it has.
+        /// The values of the enumeration.
         allowed: &'static str,
     },
-    /// A reply has no room for what is appended.
+    /// A reply has no room for the appended bytes.
     NoRoom,
 }
 
@@ -51,7 +51,7 @@ impl fmt::Display for XdrError {
 
 impl core::error::Error for XdrError {}
 
-/// Why a procedure gives no results; each is answered with exactly one status, or not at all.
+/// Why a procedure returns no results; each variant maps to exactly one reply status, or to no reply.
 ///
 /// # Source
 /// `rfc5531` section 9
@@ -62,11 +62,11 @@ pub enum CallError {
     GarbageArgs(XdrError),
     /// There is no such procedure: `PROC_UNAVAIL`.
     ProcUnavail,
-    /// The server cannot answer for reasons of its own: `SYSTEM_ERR`.
+    /// The server cannot process the call for internal reasons: `SYSTEM_ERR`.
     SystemErr,
     /// The caller may not do this: `AUTH_ERROR`.
     Auth(AuthStat),
-    /// The call is to get no answer at all; the client will ask again.
+    /// The call gets no reply; the client will retransmit it.
     Drop,
 }
 
@@ -109,13 +109,13 @@ impl core::error::Error for CallError {}
 pub enum AuthStat {
     /// The credential is malformed.
     BadCred = 1,
-    /// The client must begin a new session.
+    /// The client must start a new session.
     RejectedCred = 2,
     /// The verifier is malformed.
     BadVerf = 3,
-    /// The verifier is used up.
+    /// The verifier has expired.
     RejectedVerf = 4,
-    /// The flavour is not accepted here.
+    /// The flavour is not accepted by this server.
     TooWeak = 5,
 }
 
@@ -127,15 +127,15 @@ impl AuthStat {
     }
 }
 
-/// What is wrong with a server's settings.
+/// An invalid field in a server's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConfigError {
-    /// The setting.
+    /// The field.
     pub field: &'static str,
     /// Its value.
     pub value: u64,
-    /// What is allowed.
+    /// The allowed range.
     pub allowed: core::ops::RangeInclusive<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! What is on the wire: XDR, record marks, message headers, credentials. No I/O; every length is capped.
+//! Wire formats: XDR, record marks, message headers, credentials. No I/O; every length is limited.
 
 pub(crate) mod auth;
 pub(crate) mod error;

@@ -1,4 +1,4 @@
-//! Call headers read, reply headers written.
+//! RPC message headers: parses those of calls, writes those of replies.
 //!
 //! # Source
 //! `rfc5531` section 9
@@ -9,7 +9,7 @@ use crate::wire::auth::{AUTH_NONE, OpaqueAuth};
 use crate::wire::error::{AuthStat, XdrError};
 use crate::wire::xdr::{XdrReader, XdrWrite};
 
-/// The version of the protocol.
+/// The version of the RPC protocol.
 pub const RPC_VERSION: u32 = 2;
 
 const CALL: u32 = 0;
@@ -19,11 +19,11 @@ const MSG_DENIED: u32 = 1;
 const RPC_MISMATCH: u32 = 0;
 const AUTH_ERROR: u32 = 1;
 
-/// What a client called, and its number for the call.
+/// The header of a call: its transaction id, program, version and procedure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "the words of a call header")]
 pub struct CallHeader {
-    /// The client's number for the call.
+    /// The client's transaction id of the call.
     pub xid: u32,
     /// The program.
     pub prog: u32,
@@ -33,34 +33,34 @@ pub struct CallHeader {
     pub proc: u32,
 }
 
-/// A message as it arrived.
+/// A received message.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Message<'a> {
-    /// A call, with the credential and the verifier unexamined. The arguments follow.
+    /// A call, with the credential and the verifier unchecked. The arguments follow.
     Call {
-        /// What is called.
+        /// The header.
         header: CallHeader,
-        /// Who says to be calling.
+        /// The credential.
         cred: OpaqueAuth<'a>,
-        /// What is to prove it.
+        /// The verifier.
         verf: OpaqueAuth<'a>,
     },
-    /// A call that can be answered, but not carried out.
+    /// A call that gets a reply but cannot be carried out.
     Refused {
-        /// The client's number for the call.
+        /// The client's transaction id of the call.
         xid: u32,
-        /// The answer.
+        /// The status of the reply.
         status: ReplyStatus,
     },
-    /// Too short to be answered.
+    /// Too short for a reply.
     Short,
-    /// A reply, or nothing known: it is not answered.
+    /// A reply, or an unknown message type: it gets no reply.
     NotACall,
 }
 
 impl<'a> Message<'a> {
-    /// Reads the front of a message up to the arguments.
+    /// Reads a message up to the arguments.
     #[must_use]
     pub fn read(reader: &mut XdrReader<'a>) -> Self {
         let (Ok(xid), Ok(direction)) = (reader.u32(), reader.u32()) else { return Self::Short };
@@ -85,7 +85,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// How a call ended, as the reply's header says it.
+/// The status in a reply's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReplyStatus {
@@ -93,7 +93,7 @@ pub enum ReplyStatus {
     Success,
     /// `PROG_UNAVAIL`
     ProgUnavail,
-    /// `PROG_MISMATCH`, with the versions that there are.
+    /// `PROG_MISMATCH`, with the supported versions.
     ProgMismatch {
         /// The lowest version.
         low: u32,
@@ -106,7 +106,7 @@ pub enum ReplyStatus {
     GarbageArgs,
     /// `SYSTEM_ERR`
     SystemErr,
-    /// `RPC_MISMATCH`: the call speaks another version of the protocol.
+    /// `RPC_MISMATCH`: the call uses another version of the protocol.
     RpcMismatch,
     /// `AUTH_ERROR`
     AuthError(AuthStat),
@@ -132,7 +132,7 @@ impl ReplyStatus {
             }
             Self::AuthError(stat) => return words(to, &[MSG_DENIED, AUTH_ERROR, stat.value()]),
         };
-        // The verifier is empty: neither flavour that is accepted has one.
+        // The verifier is empty, because neither of the accepted flavours has one.
         words(to, &[MSG_ACCEPTED, AUTH_NONE, 0, accepted])?;
         match self {
             Self::ProgMismatch { low, high } => words(to, &[low, high]),

@@ -1,4 +1,4 @@
-//! Record marking: where calls begin and end in a stream of bytes.
+//! Record marking: finds the boundaries of calls in a TCP byte stream.
 //!
 //! # Source
 //! `rfc5531` section 11
@@ -7,27 +7,28 @@
 
 use core::fmt;
 
-/// Bytes in front of each fragment.
+/// Bytes of the mark before each fragment.
 pub const MARK_BYTES: usize = 4;
-/// The largest number that a mark can hold.
+/// The largest length that a mark can hold.
 pub const MAX_FRAGMENT_BYTES: usize = 0x7fff_ffff;
-/// Most fragments of one record: a client with the smallest buffers in use, of 400 bytes, gets
-/// 1.6 MB across.
+/// Maximum number of fragments of one record: a client with the smallest known buffers, of 400 bytes,
+/// can send 1.6 MB.
 pub const MAX_NR_FRAGMENTS: u32 = 4096;
-/// Most fragments without a byte in one record. They do no work, so more of them are no client's.
+/// Maximum number of empty fragments in one record. They carry no data, so no regular client sends
+/// more.
 pub const MAX_NR_EMPTY_FRAGMENTS: u32 = 64;
 
 const LAST_FRAGMENT: u32 = 0x8000_0000;
 
-/// Why a stream is given up.
+/// Why a stream cannot be read any further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecordError {
-    /// The record would be longer than is accepted.
+    /// The record would be longer than the limit.
     TooLong {
-        /// Bytes that the record would have.
+        /// Length of the record in bytes.
         len: usize,
-        /// Bytes that it may have.
+        /// Maximum length in bytes.
         max: usize,
     },
     /// The record has too many fragments.
@@ -51,25 +52,25 @@ impl fmt::Display for RecordError {
 
 impl core::error::Error for RecordError {}
 
-/// What the stream's next bytes are.
+/// What the next bytes of the stream are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Expect {
-    /// As many bytes of a mark.
+    /// This many bytes of a mark.
     Mark(usize),
-    /// As many bytes of the record.
+    /// This many bytes of the record.
     Data(usize),
     /// Bytes of another record: this one is complete.
     Nothing,
 }
 
-/// Follows one record through its fragments; holds none of its bytes.
+/// Follows one record through its fragments; does not store its bytes.
 #[derive(Clone, Debug)]
 pub struct RecordReader {
     max_bytes: usize,
-    /// Bytes of the record that have come.
+    /// Bytes of the record that have arrived.
     len: usize,
-    /// Bytes that the fragment still has.
+    /// Bytes of the current fragment that have not arrived.
     left: usize,
     mark: u32,
     mark_bytes: usize,
@@ -79,7 +80,7 @@ pub struct RecordReader {
 }
 
 impl RecordReader {
-    /// Expects a record of at most `max_bytes`.
+    /// Makes a reader for a record of up to `max_bytes`.
     #[must_use]
     pub fn new(max_bytes: usize) -> Self {
         Self {
@@ -94,36 +95,37 @@ impl RecordReader {
         }
     }
 
-    /// Expects the next record.
+    /// Starts with the next record.
     pub fn restart(&mut self) {
         *self = Self::new(self.max_bytes);
     }
 
-    /// Returns how many bytes of the record have come.
+    /// Returns how many bytes of the record have arrived.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Tells whether no byte of the record has come.
+    /// Returns whether no byte of the record has arrived.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Tells whether no byte has come, not even of the first mark.
+    /// Returns whether no byte has arrived, not even of the first mark.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.nr_fragments == 0 && self.mark_bytes == 0
     }
 
-    /// Returns how many bytes the record is known to have: what came and what the fragment has.
+    /// Returns the known length of the record: the bytes that have arrived, and those the fragment
+    /// lacks.
     #[must_use]
     pub fn known_len(&self) -> usize {
         self.len.saturating_add(self.left)
     }
 
-    /// Tells whether the record ends with the fragment that comes.
+    /// Returns whether the current fragment is the record's last.
     #[must_use]
     pub fn is_last(&self) -> bool {
         self.last
@@ -139,10 +141,10 @@ impl RecordReader {
         }
     }
 
-    /// Takes bytes of a mark from the front of `bytes`, and returns how many.
+    /// Takes bytes of a mark from the front of `bytes`, and returns how many it took.
     ///
     /// # Errors
-    /// [`RecordError`]: the stream cannot be read on.
+    /// [`RecordError`]: the stream cannot be read any further.
     pub fn take_mark(&mut self, bytes: &[u8]) -> Result<usize, RecordError> {
         let Expect::Mark(missing) = self.expect() else { return Ok(0) };
         let nr = missing.min(bytes.len());
@@ -156,14 +158,14 @@ impl RecordReader {
         Ok(nr)
     }
 
-    /// Notes that `nr` bytes of the record came: at most what [`expect`](Self::expect) said.
+    /// Records that `nr` bytes of the record arrived: at most the number from [`expect`](Self::expect).
     pub fn take_data(&mut self, nr: usize) {
         let nr = nr.min(self.left);
         self.left = self.left.saturating_sub(nr);
         self.len = self.len.saturating_add(nr);
     }
 
-    /// Goes back to the end of a complete record of `len` bytes.
+    /// Returns to the end of a complete record of `len` bytes.
     pub(crate) fn recall(&mut self, len: usize) {
         self.restart();
         (self.len, self.last, self.nr_fragments) = (len, true, 1);
@@ -171,7 +173,7 @@ impl RecordReader {
 
     fn begin_fragment(&mut self) -> Result<(), RecordError> {
         self.last = self.mark & LAST_FRAGMENT != 0;
-        // Never more than 31 bits, so it fits.
+        // At most 31 bits, so it fits.
         self.left = usize::try_from(self.mark & !LAST_FRAGMENT).unwrap_or(usize::MAX);
         (self.mark, self.mark_bytes) = (0, 0);
         self.nr_fragments = self.nr_fragments.saturating_add(1);

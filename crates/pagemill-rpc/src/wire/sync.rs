@@ -22,8 +22,8 @@ mod real {
 
 pub(crate) use real::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, fence};
 
-/// Locks. A thread that panicked with the lock held leaves values that are still whole: nothing is
-/// called between two changes that belong together.
+/// Locks `mutex`, also after a panic in a thread that held it. The value is consistent then: no foreign
+/// code runs between two changes that belong together.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,7 @@
-//! XDR streams over borrowed bytes: a reader over chunks, writers that check their room.
+//! XDR: a reader over borrowed chunks of bytes, and writers that check their room.
 //!
-//! Nothing here allocates, and no length from the wire is believed: each is compared with what the
-//! caller allows and with what has arrived before a byte behind it is looked at.
+//! Nothing here allocates. Each length from the wire is checked against the caller's limit and the
+//! bytes that have arrived before anything is read.
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
@@ -10,22 +10,22 @@ use core::iter;
 
 use crate::wire::error::XdrError;
 
-/// Bytes in pieces, such as a request that lies in pages.
+/// Bytes in chunks, such as those of a request in pages.
 pub trait Chunks {
-    /// Returns the piece number `index`; `None` behind the last.
+    /// Returns chunk `index`; `None` after the last.
     fn chunk(&self, index: usize) -> Option<&[u8]>;
 }
 
-/// No pieces.
+/// No chunks.
 impl Chunks for () {
     fn chunk(&self, _index: usize) -> Option<&[u8]> {
         None
     }
 }
 
-/// Reads XDR from the front of some bytes; what it returns is borrowed from them or copied.
+/// Reads XDR from the front of a byte sequence; values are copied or borrow from it.
 ///
-/// It is a position and some lengths, so a copy is a way to look ahead.
+/// It consists of a position and lengths, so a copy can be used to look ahead.
 ///
 /// # Examples
 /// ```
@@ -39,25 +39,25 @@ impl Chunks for () {
 /// ```
 #[derive(Clone, Copy)]
 pub struct XdrReader<'a> {
-    /// What is left of the piece that is being read.
+    /// The unread part of the current chunk.
     chunk: &'a [u8],
     rest: &'a dyn Chunks,
-    /// The piece to read after `chunk`.
+    /// Index of the chunk after `chunk`.
     next: usize,
-    /// Bytes in later pieces that belong to the stream.
+    /// Bytes in later chunks that belong to the stream.
     rest_len: usize,
 }
 
 impl<'a> XdrReader<'a> {
-    /// Reads from bytes in one piece.
+    /// Reads from contiguous bytes.
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { chunk: bytes, rest: &(), next: 0, rest_len: 0 }
     }
 
-    /// Reads the first `len_bytes` of the pieces.
+    /// Reads the first `len_bytes` of `chunks`.
     ///
-    /// If the pieces hold less, so does the stream.
+    /// If the chunks hold fewer bytes, so does the stream.
     #[must_use]
     pub fn over(chunks: &'a dyn Chunks, len_bytes: usize) -> Self {
         let mut reader = Self { chunk: &[], rest: chunks, next: 0, rest_len: len_bytes };
@@ -71,7 +71,7 @@ impl<'a> XdrReader<'a> {
         self.chunk.len().saturating_add(self.rest_len)
     }
 
-    /// Tells whether all has been read.
+    /// Returns whether all bytes have been read.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.remaining() == 0
@@ -104,7 +104,7 @@ impl<'a> XdrReader<'a> {
         self.fixed().map(u64::from_be_bytes)
     }
 
-    /// Reads a truth value.
+    /// Reads a boolean.
     ///
     /// # Errors
     /// [`XdrError::BadBool`] for anything but 0 and 1, [`XdrError::Truncated`].
@@ -117,7 +117,7 @@ impl<'a> XdrReader<'a> {
         }
     }
 
-    /// Reads the length of an array or an opaque value that may have at most `max` elements.
+    /// Reads the length of an array or an opaque value of up to `max` elements.
     ///
     /// # Errors
     /// [`XdrError::TooLong`], [`XdrError::Truncated`].
@@ -127,7 +127,7 @@ impl<'a> XdrReader<'a> {
         usize::try_from(len).ok().filter(|&len| len <= max).ok_or(XdrError::TooLong { len, max })
     }
 
-    /// Reads `N` bytes: `N` must be a multiple of 4, or the padding must be read too.
+    /// Reads `N` bytes. `N` must be a multiple of 4, or the caller must also read the padding.
     ///
     /// # Errors
     /// [`XdrError::Truncated`].
@@ -154,7 +154,7 @@ impl<'a> XdrReader<'a> {
         Ok(bytes)
     }
 
-    /// Reads an opaque value or a string of at most `max` bytes, and its padding.
+    /// Reads an opaque value or a string of up to `max` bytes, and its padding.
     ///
     /// # Errors
     /// [`XdrError::TooLong`], [`XdrError::Truncated`].
@@ -163,7 +163,7 @@ impl<'a> XdrReader<'a> {
         self.fixed_bytes(len)
     }
 
-    /// Reads an opaque value or a string into `room`, and returns the part that it takes.
+    /// Reads an opaque value or a string into `room`, and returns the filled part.
     ///
     /// # Errors
     /// [`XdrError::TooLong`] if it has more bytes than `room`, [`XdrError::Truncated`].
@@ -172,10 +172,10 @@ impl<'a> XdrReader<'a> {
         self.opaque(max)?.copy_to(room).ok_or(XdrError::Truncated)
     }
 
-    /// Passes over `len` bytes.
+    /// Skips `len` bytes.
     ///
     /// # Errors
-    /// [`XdrError::Truncated`], and then nothing is passed over.
+    /// [`XdrError::Truncated`]; nothing is skipped then.
     pub fn skip(&mut self, len: usize) -> Result<(), XdrError> {
         if len > self.remaining() {
             return Err(XdrError::Truncated);
@@ -196,12 +196,12 @@ impl<'a> XdrReader<'a> {
     pub(crate) fn split(&mut self, len: usize) -> Bytes<'a> {
         let len = len.min(self.remaining());
         let bytes = Bytes(self.first(len));
-        // No more than there is.
+        // Never more than are left.
         let _skipped = self.skip(len);
         bytes
     }
 
-    /// Returns a reader of the next `len` bytes alone, of which there are as many.
+    /// Returns a reader of only the next `len` bytes, which must exist.
     fn first(&self, len: usize) -> Self {
         match self.chunk.get(..len) {
             Some(chunk) => Self { chunk, rest: &(), next: 0, rest_len: 0 },
@@ -233,7 +233,7 @@ impl<'a> XdrReader<'a> {
         }
     }
 
-    /// Moves on to the next piece that has bytes; false if there is none.
+    /// Advances to the next chunk that has bytes; returns false if there is none.
     fn advance(&mut self) -> bool {
         while self.rest_len > 0 {
             let Some(chunk) = self.rest.chunk(self.next) else {
@@ -258,7 +258,7 @@ impl fmt::Debug for XdrReader<'_> {
     }
 }
 
-/// An opaque value where it arrived, in one piece or more.
+/// An opaque value where it arrived, in one chunk or more.
 #[derive(Clone, Copy, Debug)]
 pub struct Bytes<'a>(XdrReader<'a>);
 
@@ -269,21 +269,21 @@ impl<'a> Bytes<'a> {
         self.0.remaining()
     }
 
-    /// Tells whether there are none.
+    /// Returns whether there are no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Returns the bytes if they lie in one piece.
+    /// Returns the bytes if they are contiguous.
     #[must_use]
     pub fn contiguous(&self) -> Option<&'a [u8]> {
         (self.0.rest_len == 0).then_some(self.0.chunk)
     }
 
-    /// Returns the pieces, in order; none is empty.
+    /// Returns the slices, in order; none is empty.
     ///
-    /// What a write to a file takes: the bytes go from where the network put them to the file.
+    /// For a vectored write to a file: the bytes go to the file from where the network put them.
     pub fn slices(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let mut reader = self.0;
         iter::from_fn(move || {
@@ -302,19 +302,19 @@ impl<'a> Bytes<'a> {
         Some(room)
     }
 
-    /// Reads XDR from the bytes, as from those of a credential.
+    /// Returns an XDR reader of the bytes, for instance of a credential's body.
     #[must_use]
     pub fn reader(&self) -> XdrReader<'a> {
         self.0
     }
 }
 
-/// Writes XDR.
+/// A destination for XDR.
 pub trait XdrWrite {
-    /// Appends bytes as they are.
+    /// Appends bytes without padding.
     ///
     /// # Errors
-    /// [`XdrError::NoRoom`], and then nothing is appended.
+    /// [`XdrError::NoRoom`]; nothing is appended then.
     fn put(&mut self, bytes: &[u8]) -> Result<(), XdrError>;
 
     /// Appends an unsigned word.
@@ -335,7 +335,7 @@ pub trait XdrWrite {
         self.put(&value.to_be_bytes())
     }
 
-    /// Appends a truth value.
+    /// Appends a boolean.
     ///
     /// # Errors
     /// [`XdrError::NoRoom`].
@@ -347,7 +347,7 @@ pub trait XdrWrite {
     /// Appends bytes and the padding to a multiple of four.
     ///
     /// # Errors
-    /// [`XdrError::NoRoom`]; bytes without their padding may have been appended then.
+    /// [`XdrError::NoRoom`]; the bytes may have been appended without their padding.
     fn fixed_bytes(&mut self, bytes: &[u8]) -> Result<(), XdrError> {
         self.put(bytes)?;
         self.put(padding(bytes.len()))
@@ -356,14 +356,14 @@ pub trait XdrWrite {
     /// Appends an opaque value or a string: its length, its bytes, their padding.
     ///
     /// # Errors
-    /// [`XdrError::NoRoom`]; a part of it may have been appended then.
+    /// [`XdrError::NoRoom`]; a part of the value may have been appended.
     fn opaque(&mut self, bytes: &[u8]) -> Result<(), XdrError> {
         self.u32(u32::try_from(bytes.len()).map_err(|_| XdrError::NoRoom)?)?;
         self.fixed_bytes(bytes)
     }
 }
 
-/// Returns the zeroes that follow an opaque value of `len` bytes.
+/// Returns the padding after an opaque value of `len` bytes.
 #[must_use]
 pub fn padding(len: usize) -> &'static [u8] {
     const ZEROES: [u8; 3] = [0; 3];
@@ -379,7 +379,7 @@ pub struct SliceWriter<'a> {
 }
 
 impl<'a> SliceWriter<'a> {
-    /// Writes from the start of `room` on.
+    /// Writes from the start of `room`.
     #[must_use]
     pub fn new(room: &'a mut [u8]) -> Self {
         Self { room, len: 0 }
@@ -391,7 +391,7 @@ impl<'a> SliceWriter<'a> {
         self.len
     }
 
-    /// Tells whether nothing has been written.
+    /// Returns whether nothing has been written.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
@@ -408,7 +408,7 @@ impl XdrWrite for SliceWriter<'_> {
     }
 }
 
-/// Appends, for those who build messages and are not short of memory.
+/// Appends without a limit, to build outgoing messages.
 impl XdrWrite for Vec<u8> {
     fn put(&mut self, bytes: &[u8]) -> Result<(), XdrError> {
         self.extend_from_slice(bytes);

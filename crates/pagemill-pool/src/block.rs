@@ -1,4 +1,4 @@
-//! What a pool pools: single pages, or blocks of a higher order.
+//! Blocks: what a pool recycles, single pages or folios of a higher order.
 
 use pagemill::{
     AllocPages, DirectMap, Folio, Gfp, NodeId, Order, PAGE_SIZE, Page, PageSource, Pfn,
@@ -6,20 +6,20 @@ use pagemill::{
 
 use crate::dma::DmaBlock;
 
-/// A [`Page`] or a [`Folio`].
+/// A [`Page`] or a [`Folio`] that a pool can recycle.
 pub trait Block: Sized + sealed::Sealed {
     /// How its allocator is reached.
     type Source: PageSource;
 
-    /// Whether it can only have order zero.
+    /// Whether the block is a single page, of order zero.
     #[doc(hidden)]
     const IS_SINGLE: bool;
 
-    /// Fills the slots, which are empty, from the first on, and returns how many.
+    /// Fills the empty slots from the first on, and returns how many it filled.
     #[doc(hidden)]
     fn alloc_bulk(request: &Request<'_, Self>, slots: &mut [Option<Self>]) -> usize;
 
-    /// Empties the slots.
+    /// Empties the slots and frees their blocks.
     #[doc(hidden)]
     fn free_bulk(source: &Self::Source, slots: &mut [Option<Self>]);
 
@@ -27,16 +27,16 @@ pub trait Block: Sized + sealed::Sealed {
     #[doc(hidden)]
     fn first(&self) -> Pfn;
 
-    /// Returns the node that the frames are on.
+    /// Returns the node of the frames.
     #[doc(hidden)]
     fn its_node(&self) -> NodeId;
 
-    /// Returns what a device is told of it.
+    /// Returns the frames of the block, for a mapper.
     #[doc(hidden)]
     fn dma_block(&self) -> DmaBlock;
 }
 
-/// What a pool asks the page allocator for.
+/// A pool's request to the page allocator.
 #[derive(Debug)]
 #[expect(unnameable_types, reason = "only this crate asks")]
 pub struct Request<'a, B: Block> {
@@ -46,7 +46,7 @@ pub struct Request<'a, B: Block> {
     pub order: Order,
 }
 
-/// A block whose bytes can be reached.
+/// A block whose bytes are accessible.
 pub trait BlockBytes: Block {
     /// All of its bytes.
     type Bytes: ?Sized;
@@ -55,7 +55,7 @@ pub trait BlockBytes: Block {
     #[doc(hidden)]
     fn bytes(&self) -> &Self::Bytes;
 
-    /// Returns the bytes, to be changed.
+    /// Returns the bytes, for writing.
     #[doc(hidden)]
     fn bytes_mut(&mut self) -> &mut Self::Bytes;
 }
@@ -63,7 +63,7 @@ pub trait BlockBytes: Block {
 mod sealed {
     use super::{Folio, Page, PageSource};
 
-    /// Keeps others from making blocks: a pool relies on what they say of themselves.
+    /// Sealed: a pool relies on what blocks return about themselves.
     #[expect(unnameable_types, reason = "sealed")]
     pub trait Sealed {}
 

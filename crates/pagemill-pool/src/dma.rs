@@ -1,4 +1,4 @@
-//! What makes pages reachable for a device: mapping, unmapping, and handing bytes to and fro.
+//! DMA: the mapper that makes pages reachable for a device, and the sync calls between device and CPU.
 
 use core::fmt;
 use core::ops::Range;
@@ -7,12 +7,12 @@ use pagemill::{PAGE_SHIFT, Pfn};
 
 use crate::sync::{AtomicU64, Ordering};
 
-/// An address as a device uses it.
+/// An address as the device uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DmaAddr(u64);
 
 impl DmaAddr {
-    /// Makes an address of its number.
+    /// Makes an address from its number.
     #[must_use]
     pub const fn new(value: u64) -> Self {
         Self(value)
@@ -31,7 +31,7 @@ impl fmt::Display for DmaAddr {
     }
 }
 
-/// Which way bytes go between memory and a device.
+/// The direction of data between memory and device.
 ///
 /// # Source
 /// `linux-6.12` `include/linux/dma-direction.h`
@@ -47,50 +47,49 @@ pub enum DmaDirection {
     Bidirectional,
 }
 
-/// Adjacent frames that are mapped as one.
+/// Adjacent frames that are mapped as one unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "plain data: where and how much")]
 pub struct DmaBlock {
     /// The first frame.
     pub pfn: Pfn,
-    /// How many bytes.
+    /// Length in bytes.
     pub len_bytes: usize,
 }
 
 /// Maps pages for a device.
 ///
-/// A pool maps each page once, when it comes from the allocator, and unmaps it when it goes back;
-/// while it circulates, it stays mapped.
+/// A pool maps each page once, when it comes from the allocator, and unmaps it when it is freed; a page
+/// that circulates stays mapped.
 ///
 /// # Panics
-/// A mapper should not panic. If a call for a page panics, the pool leaks that page, since the device may
-/// still have access to it, and possibly pages that return in the same batch (up to 64). Leaked pages
-/// stay in [`PagePool::inflight`](crate::PagePool::inflight).
+/// A mapper should not panic. If a call for a page panics, the pool leaks that page, since the device
+/// may still access it, and possibly pages that return in the same batch (up to 64). Leaked pages are
+/// still counted in [`PagePool::inflight`](crate::PagePool::inflight).
 pub trait DmaMapper {
-    /// What is kept with a page for as long as it is mapped; nothing where the address follows
-    /// from the frame's number.
+    /// Data that is kept with a mapped page; empty where the address follows from the frame number.
     type Mapping: Copy + Send + Sync;
 
     /// Whether pages are mapped at all.
     const MAPS: bool = true;
 
-    /// Maps a block; `None` if that fails.
+    /// Maps a block; `None` on failure.
     fn map(&self, block: DmaBlock, direction: DmaDirection) -> Option<Self::Mapping>;
 
-    /// Ends a mapping.
+    /// Unmaps a block.
     fn unmap(&self, block: DmaBlock, mapping: Self::Mapping, direction: DmaDirection);
 
     /// Returns the address of a mapped block's first byte.
     fn addr(&self, block: DmaBlock, mapping: Self::Mapping) -> DmaAddr;
 
-    /// Hands some of a block's bytes to the device, after the CPU has used them.
+    /// Passes some of a block's bytes to the device, after the CPU has accessed them.
     fn sync_for_device(&self, _block: DmaBlock, _mapping: Self::Mapping, _bytes: Range<usize>) {}
 
-    /// Hands some of a block's bytes to the CPU, after the device has used them.
+    /// Passes some of a block's bytes to the CPU, after the device has accessed them.
     fn sync_for_cpu(&self, _block: DmaBlock, _mapping: Self::Mapping, _bytes: Range<usize>) {}
 }
 
-/// No device: pages are not mapped, and the address of one is its physical address.
+/// No device: pages are not mapped, and a page's DMA address is its physical address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "there is nothing in it")]
 pub struct NoDma;
@@ -112,14 +111,14 @@ impl DmaMapper for NoDma {
     }
 }
 
-/// A device that knows an arena by the offsets of its bytes, as an AF_XDP socket knows its UMEM.
+/// For a device that addresses an arena by byte offsets, as an AF_XDP socket addresses its UMEM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArenaOffsets {
     base_pfn: Pfn,
 }
 
 impl ArenaOffsets {
-    /// Counts offsets from the first byte of frame `base_pfn` on.
+    /// Counts offsets from the first byte of frame `base_pfn`.
     #[must_use]
     pub const fn new(base_pfn: Pfn) -> Self {
         Self { base_pfn }
@@ -144,11 +143,11 @@ impl DmaMapper for ArenaOffsets {
     }
 }
 
-/// A mapper that fails on command, and counts what is asked of it: for tests.
+/// A mapper for tests, which fails on command and counts its calls.
 #[derive(Debug)]
 pub struct FaultyMapper<M> {
     inner: M,
-    /// Bit n: whether the mapping n from now on fails.
+    /// Bit n is set if the mapping n from now on fails.
     failures: AtomicU64,
     mapped: AtomicU64,
     unmapped: AtomicU64,
@@ -157,7 +156,7 @@ pub struct FaultyMapper<M> {
 }
 
 impl<M: DmaMapper> FaultyMapper<M> {
-    /// Passes everything on to `inner` until told otherwise.
+    /// Passes all calls on to `inner`, until [`fail`](Self::fail) is called.
     pub fn new(inner: M) -> Self {
         Self {
             inner,
@@ -169,9 +168,9 @@ impl<M: DmaMapper> FaultyMapper<M> {
         }
     }
 
-    /// Says which of the next 64 mappings fail: the lowest bit is the next one.
+    /// Sets which of the next 64 mappings fail: the lowest bit is the next one.
     pub fn fail(&self, failures: u64) {
-        // Relaxed, here and below: each mapping is judged for itself.
+        // Relaxed, here and below: each mapping reads the bits independently.
         self.failures.store(failures, Ordering::Relaxed);
     }
 
@@ -180,12 +179,12 @@ impl<M: DmaMapper> FaultyMapper<M> {
         self.mapped.load(Ordering::Relaxed) - self.unmapped.load(Ordering::Relaxed)
     }
 
-    /// Returns how many bytes were handed to the device.
+    /// Returns how many bytes were passed to the device.
     pub fn bytes_for_device(&self) -> u64 {
         self.synced_for_device.load(Ordering::Relaxed)
     }
 
-    /// Returns how many bytes were handed to the CPU.
+    /// Returns how many bytes were passed to the CPU.
     pub fn bytes_for_cpu(&self) -> u64 {
         self.synced_for_cpu.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Pieces of pages, for packets that are far smaller than a page.
+//! Fragments of pool pages, for packets that are far smaller than a page.
 
 use core::fmt;
 use core::mem::ManuallyDrop;
@@ -10,13 +10,13 @@ use crate::owner::PoolOwner;
 use crate::page::PoolPage;
 use crate::pool_ref::PoolRef;
 
-/// Pieces begin at a multiple of this, so that no two share a cache line.
+/// Alignment of fragments, so that no two share a cache line.
 ///
 /// # Source
 /// `linux-6.12` `include/linux/dma-mapping.h` `dma_get_cache_alignment`
 pub const FRAG_ALIGN: usize = 64;
 
-/// A page of a pool that is being handed out in pieces.
+/// Hands out the pages of a pool in fragments.
 ///
 /// # Examples
 /// ```
@@ -33,7 +33,7 @@ pub const FRAG_ALIGN: usize = 64;
 /// assert_eq!((one.pfn(), two.offset()), (two.pfn(), 1536));
 /// # Ok(()) }
 /// ```
-/// A piece does not lend its page, whose bytes are also those of other pieces:
+/// A fragment gives no access to its page, whose bytes also belong to other fragments:
 /// ```compile_fail,E0599
 /// # use pagemill::*;
 /// # use pagemill_pool::*;
@@ -48,19 +48,19 @@ pub struct PoolFrags<R: PoolRef<Block: OwnsBytes>>(
     Option<Returning<Carver<R::Block>, FragToPool<R>>>,
 );
 
-/// Some bytes of a page of a pool; dropping the last piece of a page recycles the page.
+/// Some bytes of a pool page, owned; dropping the last fragment of a page recycles the page.
 ///
-/// Each piece has a clone of the [`PoolRef`] of its own: an `Arc` is counted for each.
+/// Each fragment has a clone of the [`PoolRef`]: with an `Arc`, each costs a reference count.
 pub struct PoolFrag<R: PoolRef<Block: OwnsBytes>>(Returning<Fragment<R::Block>, FragToPool<R>>);
 
-/// Where the page of some pieces returns to, once they are back.
+/// Returns a page to its pool once its last fragment is dropped.
 struct FragToPool<R: PoolRef> {
     pool: R,
     mapping: <R::Mapper as DmaMapper>::Mapping,
 }
 
 impl<R: PoolRef> FragToPool<R> {
-    /// Returns what a device is told of the page whose first frame is `pfn`.
+    /// Returns the DMA block of the page whose first frame is `pfn`.
     fn dma_block(&self, pfn: Pfn) -> DmaBlock {
         DmaBlock { pfn, len_bytes: PAGE_SIZE << self.pool.pool().params().order.value() }
     }
@@ -94,17 +94,18 @@ impl<R: PoolRef<Block: OwnsBytes>> TakeBack<Carver<R::Block>> for FragToPool<R> 
 }
 
 impl<R: PoolRef<Block: OwnsBytes>> PoolFrags<R> {
-    /// Has no page yet.
+    /// Starts without a page.
     #[must_use]
     pub const fn new() -> Self {
         Self(None)
     }
 
-    /// Hands out `len` bytes: of the page at hand if they fit there, else of another.
+    /// Returns `len` bytes: of the current page if they fit there, else of a new one.
     ///
-    /// A page that is used up and whose pieces have all returned is recycled and counted as if by
-    /// [`PoolOwner::put`] and [`PoolOwner::alloc`]. No more pieces are taken from a page of another pool
-    /// than the owner's, or of another node than the owner takes pages from now.
+    /// A page that is used up, and whose fragments were all dropped, is recycled and counted as if by
+    /// [`PoolOwner::put`] and [`PoolOwner::alloc`]. If the current page belongs to another pool than
+    /// the owner's, or is on another node than the owner wants now, no more fragments are taken from
+    /// it.
     ///
     /// # Errors
     /// `None` if there is no memory, and for more bytes than a block of the pool has.
@@ -121,7 +122,7 @@ impl<R: PoolRef<Block: OwnsBytes>> PoolFrags<R> {
         self.begin_anew(owner, len)
     }
 
-    /// Hands out `len` bytes of another page than the one at hand, if there was one.
+    /// Returns `len` bytes of a page other than the current one.
     #[track_caller]
     fn begin_anew(&mut self, owner: &mut PoolOwner<R>, len: usize) -> Option<PoolFrag<R>> {
         if len > PAGE_SIZE << owner.pool().pool().params().order.value() {
@@ -139,7 +140,7 @@ impl<R: PoolRef<Block: OwnsBytes>> PoolFrags<R> {
                 owner.put_block(carver.into_owner(), home);
             }
         }
-        // If pieces of it are out, it stays at hand in case there is no other: fewer bytes may fit.
+        // With fragments in use, the page stays current in case there is no other: fewer bytes may fit.
         let ((block, mapping), pool) = owner.alloc()?.into_owned().into_parts();
         let home = FragToPool { pool: pool.0, mapping };
         let carver = Carver::new(ManuallyDrop::into_inner(block));
@@ -147,7 +148,7 @@ impl<R: PoolRef<Block: OwnsBytes>> PoolFrags<R> {
     }
 }
 
-/// Hands out some bytes of a page.
+/// Carves some bytes of a page.
 #[inline]
 fn carve<R: PoolRef<Block: OwnsBytes>>(
     carver: &mut Returning<Carver<R::Block>, FragToPool<R>>,
@@ -164,14 +165,14 @@ impl<R: PoolRef<Block: OwnsBytes>> Default for PoolFrags<R> {
 }
 
 impl<R: PoolRef<Block: OwnsBytes>> PoolOwner<R> {
-    /// Takes a piece back, and its page directly if it was the last one.
+    /// Takes a fragment back, and if it was the last one recycles its page directly.
     #[inline]
     pub fn put_frag(&mut self, frag: PoolFrag<R>) {
         let (piece, home) = frag.0.into_parts();
         self.put_block(piece.into_owner(), home);
     }
 
-    /// Takes back a page that was in pieces, if there is one.
+    /// Takes back a page that was carved, if there is one.
     #[inline]
     fn put_block(&mut self, block: Option<R::Block>, home: FragToPool<R>) {
         if let Some(block) = block {
@@ -181,28 +182,28 @@ impl<R: PoolRef<Block: OwnsBytes>> PoolOwner<R> {
 }
 
 impl<R: PoolRef<Block: OwnsBytes>> PoolFrag<R> {
-    /// Returns the bytes, with whatever their last user left in them.
+    /// Returns the bytes, with what their last user left in them.
     #[inline]
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
 
-    /// Returns the bytes, to be changed.
+    /// Returns the bytes, for writing.
     #[inline]
     #[must_use]
     pub fn as_bytes_mut(&mut self) -> &mut [u8] {
         self.0.as_bytes_mut()
     }
 
-    /// Returns where in the page they begin.
+    /// Returns the offset of the bytes in the page.
     #[inline]
     #[must_use]
     pub fn offset(&self) -> usize {
         self.0.offset()
     }
 
-    /// Returns the number of the first frame of the page that they are of.
+    /// Returns the number of the page's first frame.
     #[inline]
     #[must_use]
     pub fn pfn(&self) -> Pfn {
@@ -216,7 +217,7 @@ impl<R: PoolRef<Block: OwnsBytes>> PoolFrag<R> {
         self.0.node()
     }
 
-    /// Returns the address of the first of the bytes.
+    /// Returns the DMA address of the first byte.
     ///
     /// # Source
     /// `linux-6.12` `include/net/page_pool/helpers.h` `page_pool_get_dma_addr`, with the offset that

@@ -1,4 +1,5 @@
-//! Which pages are out and need attention: whose they are, and which came from the reserve.
+//! Ledger: records which pages in use came from the reserve, and for a tracked pool who holds each
+//! page.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -9,33 +10,33 @@ use arrayvec::ArrayVec;
 use pagemill::{Pfn, Platform};
 use spin::Mutex;
 
-/// Notes about pages that are out, by the number of their first frame.
+/// Records about pages in use, by the number of their first frame.
 ///
-/// Looked at only while there is one: the hot paths read a word that says whether there is.
+/// Accessed only while there is one: the hot paths read one word that says so.
 ///
-/// `ledger-irq`: the lock is held with interrupts off, so a handler that returns a page never waits
-/// for the code that it interrupted. Returning a page neither allocates nor frees heap memory here,
-/// because a handler may not. Taking a page, which only the owner does, may do both.
+/// `ledger-irq`: the lock is held with interrupts off, so a handler that returns a page never waits for
+/// the code that it interrupted. Returning a page neither allocates nor frees heap memory here, because
+/// a handler may not. Taking a page, which only the owner does, may do both.
 ///
-/// In a child of `fork` there are no notes, and the lock is not taken: a thread that the child does not
-/// have may hold it there for ever.
+/// In a child of `fork` there are no records, and the lock is not taken: a thread that does not exist
+/// in the child may hold it forever.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger(Mutex<Pages>);
 
 #[derive(Debug, Default)]
 struct Pages {
-    /// `None` for a page that came back: its entry is freed by the owner.
+    /// `None` for a page that was returned: the owner frees its entry later.
     holders: BTreeMap<u64, Option<&'static Location<'static>>>,
-    /// How many of them are `None`.
+    /// Number of entries that are `None`.
     nr_back: usize,
     reserve: ArrayVec<u64, MAX_RESERVE>,
 }
 
-/// Entries of returned pages are all freed at once, and only where there are more than this.
+/// Entries of returned pages are all freed at once, when there are more than this.
 const NR_BACK_MIN: usize = if cfg!(miri) { 16 } else { 1024 };
 
-/// Pages from the reserve that one pool may have out: as many as one refill brings. There is no heap
-/// to be asked for more where the reserve is needed.
+/// Maximum number of reserve pages that one pool may have in use: as many as one refill takes. A fixed
+/// array, because the heap may have no memory when the reserve is needed.
 const MAX_RESERVE: usize = 64;
 
 /// Enables interrupts again on drop, also after a panic.
@@ -47,13 +48,13 @@ impl<P: Platform> Drop for IrqOff<'_, P> {
     }
 }
 
-/// Who has pages of a pool, and how many.
+/// A call site that holds pages of a pool, and their number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Holder {
-    /// The call that took them.
+    /// The call that took the pages.
     pub site: &'static Location<'static>,
-    /// How many of them are still out.
+    /// Number of its pages still in use.
     pub nr_pages: usize,
 }
 
@@ -64,7 +65,7 @@ impl fmt::Display for Holder {
 }
 
 impl Ledger {
-    /// Notes who takes a page; the owner alone does.
+    /// Records the call site that takes a page; called only by the owner.
     pub(crate) fn note_holder(
         &self,
         platform: &impl Platform,
@@ -82,10 +83,11 @@ impl Ledger {
         });
     }
 
-    /// Notes that a page came from the reserve; false if there are too many of them already.
+    /// Records that a page came from the reserve; returns false if there are too many such pages
+    /// already.
     ///
-    /// `then` is called before anybody can look at the ledger again, as in [`forget`](Self::forget):
-    /// what is told elsewhere of the reserve follows what stands here.
+    /// `then` runs under the lock, as in [`forget`](Self::forget), so that other state about the
+    /// reserve changes in the same order as the ledger.
     pub(crate) fn note_reserve(
         &self,
         platform: &impl Platform,
@@ -102,8 +104,8 @@ impl Ledger {
         noted.unwrap_or(false)
     }
 
-    /// Forgets a page that came back, and tells whether it came from the reserve; `if_whole` is
-    /// called if no other one that did is out.
+    /// Removes the record of a returned page, and returns whether it came from the reserve. Runs
+    /// `if_whole` if no other reserve page is in use.
     pub(crate) fn forget(
         &self,
         platform: &impl Platform,
@@ -127,7 +129,7 @@ impl Ledger {
         is_reserve.unwrap_or(false)
     }
 
-    /// Returns who has pages, those with the most first.
+    /// Returns the holders, those with the most pages first.
     pub(crate) fn holders(&self, platform: &impl Platform) -> Vec<Holder> {
         let mut sites = BTreeMap::new();
         for site in self.sites(platform) {
@@ -139,7 +141,7 @@ impl Ledger {
         holders
     }
 
-    /// Returns the call that took each page that is out. Room for them is made without the lock.
+    /// Returns the call site of each page in use. Allocates the memory for it without the lock.
     fn sites(&self, platform: &impl Platform) -> Vec<&'static Location<'static>> {
         let mut sites = Vec::new();
         loop {

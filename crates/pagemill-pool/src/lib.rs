@@ -1,19 +1,19 @@
 //! A recycling pool of pages between the page allocator and a device's receive ring: Linux's
 //! `page_pool`, with its contract, its constants and the names of its statistics.
 //!
-//! A receive ring is refilled thousands of times a second with pages that soon come back. A
+//! A receive ring is refilled thousands of times per second with pages that are soon returned. A
 //! [`PagePool`] keeps them, mapped for the device, in three places:
 //!
-//! - the **cache** of the [`PoolOwner`], the one poll loop that takes pages out: 128 places, and
-//!   neither a lock nor an atomic operation on the way in or out;
-//! - the **ring**, through which pages return from everywhere else, many by one claim; the cache,
-//!   once empty, is refilled from it 64 at a time;
-//! - the **page allocator**, which is asked for 64 pages in one call when the ring has none.
+//! - the **cache** of the [`PoolOwner`], the one poll loop that takes pages: 128 places, with neither a
+//!   lock nor an atomic operation to put or take a page;
+//! - the **ring**, through which all other threads return pages, many by one claim; an empty cache is
+//!   refilled from it, 64 pages at a time;
+//! - the **page allocator**, from which one call takes 64 pages when the ring has none.
 //!
-//! Who may do what is said by types. The owner can be sent to another thread but not shared. A
-//! [`PoolPage`] owns its page, can be kept and sent anywhere, and returns through the ring when it
-//! is dropped; [`PoolOwner::put`] takes it back directly. A [`Returner`] returns many at once, from
-//! any thread. Small packets share pages as [`PoolFrag`]s.
+//! Types decide who may do what. The owner can be sent to another thread but not shared. A [`PoolPage`]
+//! owns its page, can be kept and sent anywhere, and returns through the ring when it is dropped;
+//! [`PoolOwner::put`] takes it back directly. A [`Returner`] returns many at once, from any thread.
+//! Small packets share pages as [`PoolFrag`]s.
 //!
 //! ```
 //! use pagemill_host::{AllocatorConfig, ArenaConfig, allocator};
@@ -35,38 +35,39 @@
 //! ```
 //!
 //! # Devices
-//! What maps pages is a [`DmaMapper`]: [`NoDma`], [`ArenaOffsets`] for devices that know an arena by
-//! offsets, or one's own. Pages are mapped once, when they come from the allocator; a page that
-//! cannot be mapped is given up, and only that one.
+//! A [`DmaMapper`] maps pages: [`NoDma`], [`ArenaOffsets`] for devices that address an arena by
+//! offsets, or a user's own. Pages are mapped once, when they come from the allocator. A page that
+//! cannot be mapped is freed; other pages are not affected.
 //!
 //! # What is recycled
-//! A page that is not shared ([`SharedPoolPage`]), did not come from the allocator's reserve, and is on
-//! the owner's node. One function decides that for every way back: directly, through the ring (the node
-//! is checked when the page is taken out), and as the last piece of a page.
+//! A page is recycled if it is not shared ([`SharedPoolPage`]), did not come from the allocator's
+//! reserve, and is on the owner's node. One function decides that for every way of return: directly,
+//! through the ring (the node is checked when the page is taken out), and when the last fragment of a
+//! page is dropped.
 //!
 //! # Interrupts
-//! Pages, shares and pieces may be dropped or returned through a [`Returner`] wherever pages may be
+//! Pages, shares and fragments may be dropped or returned through a [`Returner`] wherever pages may be
 //! freed to the page allocator: also in an interrupt handler, but not in an NMI. The ring is lock-free.
-//! Pages of the reserve and of a [`Tracked`] pool are noted under a spin lock, which is held with
+//! Pages of the reserve and of a [`Tracked`] pool are recorded under a spinlock, which is held with
 //! interrupts off ([`Platform::irq_save`](pagemill::Platform::irq_save)); under it, returning a page
-//! neither allocates nor frees heap memory. A [`DmaMapper`] and a [`MemoryProvider`] are
-//! called from there and must keep to the same rule.
+//! neither allocates nor frees heap memory. A [`DmaMapper`] and a [`MemoryProvider`] are called in the
+//! same contexts and must keep to the same rule.
 //!
-//! Taking pages is the right of the [`PoolOwner`], which cannot be used by a handler that interrupts
-//! its use: it is borrowed uniquely. The owner of a [`Tracked`] pool uses the heap as it takes a page,
-//! with interrupts off. In a process, interrupts are signals, and nothing blocks those: a signal handler
-//! must not return pages.
+//! Only the [`PoolOwner`] takes pages. It is borrowed uniquely, so a handler that interrupts its use
+//! cannot use it. The owner of a [`Tracked`] pool uses the heap when it takes a page, with interrupts
+//! off. In a process, interrupts are signals, and nothing blocks them: a signal handler must not return
+//! pages.
 //!
 //! # Invariants
-//! - `refill-empty`: the cache is refilled only when it is empty, so 128 places hold 64 new pages
-//!   and all that one poll may drop meanwhile.
-//! - `in-flight`: a page is counted as in flight from when it comes from the page allocator until
-//!   it goes back, wherever it is meanwhile; so zero means that every page is accounted for.
-//! - `ring-emptied` (`recycle_ring.rs`): once the pool has ended and no thread is returning a page, the ring is
-//!   empty.
+//! - `refill-empty`: the cache is refilled only when it is empty, so 128 places hold 64 new pages and
+//!   all pages that one poll may drop.
+//! - `in-flight`: a page is counted as in flight from when it comes from the page allocator until it is
+//!   freed there, wherever it is in between; so zero means that every page is accounted for.
+//! - `ring-emptied` (`recycle_ring.rs`): once the pool has ended and no thread is returning a page, the
+//!   ring is empty.
 //! - `mapped-not-freed` (`pool.rs`): a page that is mapped for a device does not reach the page allocator,
 //!   also where the mapper panics: it is leaked, and stays in flight.
-//! - `ledger-irq` (`ledger.rs`): the lock of the notes about pages is held with interrupts off.
+//! - `ledger-irq` (`ledger.rs`): the lock of the ledger is held with interrupts off.
 
 #![no_std]
 #![forbid(unsafe_code)]

@@ -1,4 +1,4 @@
-//! The right to take pages out of a pool, which one thread at a time has.
+//! Pool owner: the one thread that takes pages; its cache, and refills from the ring and the allocator.
 
 use core::cell::Cell;
 use core::fmt;
@@ -19,10 +19,10 @@ use crate::returner::{self, Returner};
 use crate::shutdown::Draining;
 use crate::stats::{AllocStats, PoolStats};
 
-/// The one who takes pages out of a pool: a device's poll loop.
+/// The right to take pages out of a pool, held by one thread at a time: a device's poll loop.
 ///
-/// Its cache is its own, so allocating and direct recycling take no lock and no atomic operation.
-/// It can be sent to another thread, but not shared:
+/// The cache belongs to the owner alone, so allocation and direct recycling take no lock and no atomic
+/// operation. The owner can be sent to another thread, but not shared:
 /// ```compile_fail,E0277
 /// # use pagemill::*;
 /// # use pagemill_pool::*;
@@ -34,15 +34,15 @@ use crate::stats::{AllocStats, PoolStats};
 /// ```
 ///
 /// # Children of `fork`
-/// The pages of a pool stay the parent's. A child must not take pages: until the copy of the cache is
-/// empty (at most 128 pages, and the rest of a page of [`PoolFrags`](crate::PoolFrags)), an owner still
-/// hands them out, because the fast path does not check. Access to the bytes of such a page is SIGSEGV
-/// where the arena is a memfd, and reaches a private copy elsewhere.
+/// The pages of a pool remain the parent's, and a child must not take any. The fast path does not check
+/// this: until the copy of the cache is empty (at most 128 pages, and the rest of a page of
+/// [`PoolFrags`](crate::PoolFrags)), an owner in the child still hands pages out. Access to the bytes
+/// of such a page is SIGSEGV if the arena is a memfd, and reaches a private copy otherwise.
 ///
-/// A child may drop or return all that it has copies of: owners, pages, pieces, pools. That frees nothing,
-/// and calls neither the mapper nor the provider, whose devices are the parent's. Once the cache is empty,
-/// [`alloc`](Self::alloc) returns `None`; [`PagePool::holders`] returns nobody, and
-/// [`Draining::wait`](crate::Draining::wait) an error.
+/// A child may drop or return everything that it has copies of: owners, pages, fragments, pools. That
+/// frees nothing, and calls neither the mapper nor the provider, whose devices are the parent's. Once
+/// the cache is empty, [`alloc`](Self::alloc) returns `None`, [`PagePool::holders`] returns an empty
+/// list, and [`Draining::wait`](crate::Draining::wait) returns an error.
 ///
 /// # Examples
 /// ```
@@ -65,16 +65,16 @@ use crate::stats::{AllocStats, PoolStats};
 /// ```
 pub struct PoolOwner<R: PoolRef> {
     cache: Stack<Item<R::Block, R::Mapper>, PP_ALLOC_CACHE_SIZE>,
-    /// Whether returned pages must be checked, because some that are in use came from the reserve or
-    /// may be on another node than `node`. While it is false, `check_reuse` accepts all pages: only this
-    /// owner makes the pool special.
+    /// Whether returned pages must be checked, because some pages in use came from the reserve or may
+    /// be on another node than `node`. While it is false, `check_reuse` accepts all pages: only this
+    /// owner sets the pool's flags that call for a check.
     is_special: bool,
-    /// Whether pages in use may be on another node than the owner wants now: it has changed its node, or
-    /// the allocator has fallen back to another. Stays true, since a page can be in use for ever.
+    /// Whether pages in use may be on another node than the owner wants now, because it changed its
+    /// node or the allocator fell back to another one. Stays true, since a page can be in use forever.
     is_mixed: bool,
     /// Whether the allocator has several nodes.
     has_nodes: bool,
-    /// The node that the last refill wanted pages on, where there are several.
+    /// The node that the last refill wanted, if there are several.
     last_node: Option<NodeId>,
     tally: Tally,
     pool: R,
@@ -84,14 +84,14 @@ pub struct PoolOwner<R: PoolRef> {
     _not_sync: PhantomData<Cell<()>>,
 }
 
-/// What the owner counts; what it does most is not counted but follows from the rest.
+/// The owner's counters. The most frequent event is not counted, but computed from the others.
 #[derive(Debug, Default)]
 struct Tally {
     /// Pages put into the cache by their users.
     cached: u64,
-    /// Pages put into the cache by refills, less those that the refills handed out.
+    /// Pages put into the cache by refills, without those that the refills handed out.
     stocked: u64,
-    /// Pages thrown out of the cache.
+    /// Pages removed from the cache without being handed out.
     flushed: u64,
     cache_full: u64,
     slow: u64,
@@ -102,7 +102,7 @@ struct Tally {
 }
 
 impl<R: PoolRef> PoolOwner<R> {
-    /// Becomes the owner of a pool; `None` if it has, or had, one already.
+    /// Claims the ownership of a pool; `None` if the pool has, or had, an owner already.
     pub fn claim(pool: R) -> Option<Self> {
         let shared = pool.pool();
         if !shared.claim(if R::TRACKS { TRACKED } else { 0 }) {
@@ -147,7 +147,7 @@ impl<R: PoolRef> PoolOwner<R> {
     /// Takes up to `nr` pages, appends them to `pages`, and returns how many.
     ///
     /// # Errors
-    /// Fewer than `nr` for the reasons that [`alloc`](Self::alloc) has.
+    /// Fewer than `nr`, for the reasons of [`alloc`](Self::alloc).
     #[track_caller]
     pub fn alloc_bulk(&mut self, nr: usize, pages: &mut impl Extend<PoolPage<R>>) -> usize {
         let site = Location::caller();
@@ -165,7 +165,7 @@ impl<R: PoolRef> PoolOwner<R> {
         nr
     }
 
-    /// Takes a page back directly: into the cache, or into the ring if that is full.
+    /// Takes a page back directly: into the cache, or into the ring if the cache is full.
     ///
     /// A page of another pool returns to its own.
     #[inline]
@@ -173,8 +173,8 @@ impl<R: PoolRef> PoolOwner<R> {
         self.put_used(page, usize::MAX);
     }
 
-    /// As [`put`](Self::put), for a page of which the CPU has used no more than `used` bytes: the
-    /// others need not be handed to the device again.
+    /// Does what [`put`](Self::put) does for a page of which the CPU has accessed no more than `used`
+    /// bytes: the other bytes need no sync for the device.
     ///
     /// # Source
     /// `linux-6.12` `include/net/page_pool/helpers.h` `page_pool_put_page`, its `dma_sync_size`
@@ -186,18 +186,18 @@ impl<R: PoolRef> PoolOwner<R> {
         self.recycle(page.into_item(), used);
     }
 
-    /// Tells whether a page of `pool` may be used again without a call of `check_reuse`, which would
+    /// Returns whether a page of `pool` may be reused without a call of `check_reuse`, which would
     /// accept it: see `is_special`.
     #[inline]
     fn takes_unseen(&self, pool: &R) -> bool {
         !R::TRACKS && !self.is_special && pool.is_same(&self.pool)
     }
 
-    /// Recycles a page that is to be handed out in pieces again, without moving it to the cache. Returns
-    /// false if it may not be used again directly: the caller then puts it back like any other page.
+    /// Recycles a page that is to be carved again, without moving it to the cache. Returns false if it
+    /// may not be reused directly: the caller then returns it like any other page.
     ///
     /// Checks the local node, as a refill does: an owner that needs no other page never refills, and
-    /// would keep a page of the node that its thread has left.
+    /// would keep a page of a node that its thread has left.
     #[inline]
     pub(crate) fn recycle_in_place(
         &mut self,
@@ -218,8 +218,8 @@ impl<R: PoolRef> PoolOwner<R> {
         may_stay
     }
 
-    /// Takes pages back directly, as many as the cache has room for; the others through the ring,
-    /// 64 by one claim.
+    /// Takes pages back directly, as many as the cache has room for; the others go through the ring, 64
+    /// by one claim.
     pub fn put_bulk(&mut self, pages: impl IntoIterator<Item = PoolPage<R>>) {
         let mut pages = pages.into_iter();
         while !self.cache.is_full() {
@@ -237,7 +237,7 @@ impl<R: PoolRef> PoolOwner<R> {
         &self.pool
     }
 
-    /// Returns the right to return pages, for other threads.
+    /// Returns a handle with which other threads can return pages.
     pub fn returner(&self) -> Returner<R> {
         Returner(self.pool.clone())
     }
@@ -259,10 +259,10 @@ impl<R: PoolRef> PoolOwner<R> {
         usize::try_from(pool.inflight()).unwrap_or(0).saturating_sub(kept)
     }
 
-    /// Takes pages from another node from now on; `None` for that of the CPU which asks.
+    /// Takes pages from another node from now on; `None` for the node of the requesting CPU.
     ///
-    /// Releases the pages in the cache. The node of pages in the ring is checked when they are taken out,
-    /// that of pages in use when they return.
+    /// Releases the pages in the cache. The node of pages in the ring is checked when they are taken
+    /// out, and that of pages in use when they return.
     ///
     /// # Source
     /// `linux-6.12` `net/core/page_pool.c` `page_pool_update_nid`
@@ -274,15 +274,15 @@ impl<R: PoolRef> PoolOwner<R> {
         }
     }
 
-    /// Asks the page allocator for `nr` pages in one call from now on, 1 to 64.
+    /// Sets how many pages one call to the page allocator takes, 1 to 64.
     pub fn set_refill(&mut self, nr: usize) {
         self.refill = nr.clamp(1, PP_ALLOC_CACHE_REFILL);
     }
 
-    /// Returns all that was counted so far.
+    /// Returns the counters.
     pub fn stats(&self) -> PoolStats {
         let tally = &self.tally;
-        // What went into the cache and is not there any more was taken.
+        // Pages that went into the cache and are not there any more were taken.
         let left = self.cache.len() as u64 + tally.flushed;
         let mut stats = self.pool.pool().stats();
         stats.alloc = AllocStats {
@@ -298,28 +298,28 @@ impl<R: PoolRef> PoolOwner<R> {
         stats
     }
 
-    /// Ends the pool: gives up what lies in cache and ring, and says what is still out.
+    /// Ends the pool: releases the pages in the cache and the ring, and reports those still in use.
     ///
     /// # Source
-    /// `linux-6.12` `net/core/page_pool.c` `page_pool_destroy`. Differs: who waits decides for how
-    /// long, and learns who has the pages.
+    /// `linux-6.12` `net/core/page_pool.c` `page_pool_destroy`. Differs: the caller decides how long to
+    /// wait, and learns who has the pages.
     pub fn shutdown(self) -> Draining<R> {
         Draining::new(self.pool.clone())
     }
 
-    /// Tells whether pages of a node are what the owner would take now.
+    /// Returns whether the owner wants pages of a node now.
     #[inline]
     pub(crate) fn wants(&self, node: impl FnOnce() -> NodeId) -> bool {
         !self.is_mixed || self.wanted_node().is_none_or(|wanted| wanted == node())
     }
 
-    /// Returns the node that pages are wanted on; `None` where there is only one.
+    /// Returns the node that pages are wanted on; `None` if there is only one.
     fn wanted_node(&self) -> Option<NodeId> {
         let local = || self.pool.pool().source().allocator().local_node();
         self.has_nodes.then(|| self.node.unwrap_or_else(local))
     }
 
-    /// Notes which node pages are wanted on now, and returns it.
+    /// Updates the node that pages are wanted on, and returns it.
     fn note_node(&mut self) -> Option<NodeId> {
         let wanted = self.wanted_node()?;
         if self.last_node.replace(wanted).is_some_and(|last| last != wanted) {
@@ -328,16 +328,16 @@ impl<R: PoolRef> PoolOwner<R> {
         Some(wanted)
     }
 
-    /// Has pages looked at from now on as they come back.
+    /// Makes returned pages be checked from now on.
     #[cold]
     fn mix(&mut self) {
         (self.is_mixed, self.is_special) = (true, true);
     }
 
-    /// Puts a page that may be recycled into the cache, or into the ring.
+    /// Puts a page that may be reused into the cache, or into the ring.
     #[inline]
     fn recycle(&mut self, item: Item<R::Block, R::Mapper>, used: usize) {
-        // A pool without a device is not even looked up.
+        // A pool without a device needs no sync.
         if R::Mapper::MAPS {
             self.pool.pool().sync_for_device(&item, used);
         }
@@ -356,10 +356,10 @@ impl<R: PoolRef> PoolOwner<R> {
         if let Err(item) = pool.ring().push(item) {
             pool.release(item);
         }
-        // The pool has not ended: its owner is here.
+        // The pool has not ended, because its owner exists.
     }
 
-    /// Takes back a page that must be looked at.
+    /// Takes back a page that must be checked.
     #[cold]
     #[inline(never)]
     fn put_special(&mut self, page: PoolPage<R>, used: usize) {
@@ -377,7 +377,7 @@ impl<R: PoolRef> PoolOwner<R> {
         }
     }
 
-    /// Gives up a page that is not used again.
+    /// Releases a page that is not reused.
     #[cold]
     fn give_up(&mut self, item: Item<R::Block, R::Mapper>, unfit: Unfit) {
         if unfit == Unfit::OtherNode {
@@ -386,7 +386,7 @@ impl<R: PoolRef> PoolOwner<R> {
         self.pool.pool().release(item);
     }
 
-    /// Fills the empty cache and takes a page.
+    /// Refills the empty cache and takes a page.
     #[cold]
     #[inline(never)]
     fn refill(&mut self) -> Option<Item<R::Block, R::Mapper>> {
@@ -396,14 +396,14 @@ impl<R: PoolRef> PoolOwner<R> {
         self.refill_from_ring().or_else(|| self.refill_from_allocator())
     }
 
-    /// Moves pages from the ring into the empty cache, up to one of another node.
+    /// Moves pages from the ring into the empty cache, up to the first one on another node.
     ///
     /// # Source
     /// `linux-6.12` `net/core/page_pool.c` `page_pool_refill_alloc_cache`
     fn refill_from_ring(&mut self) -> Option<Item<R::Block, R::Mapper>> {
         debug_assert!(self.cache.is_empty(), "a cache that is not empty is not refilled");
         let pool = self.pool.pool();
-        // Without becoming the ring's consumer, which is an atomic operation.
+        // Checked without becoming the ring's consumer, which costs an atomic operation.
         if pool.ring().is_empty() {
             self.tally.empty += 1;
             return None;
@@ -413,7 +413,7 @@ impl<R: PoolRef> PoolOwner<R> {
         let mut stranger = None;
         if let Some(mut drain) = pool.ring().drain() {
             match node {
-                // With one node, the check when they returned is enough.
+                // With one node, the check when they returned is sufficient.
                 None => _ = drain.pop_into(PP_ALLOC_CACHE_REFILL, &mut self.cache),
                 Some(_) => {
                     for item in drain.take(PP_ALLOC_CACHE_REFILL) {
@@ -457,8 +457,8 @@ impl<R: PoolRef> PoolOwner<R> {
         if filled == 0 {
             return self.alloc_from_reserve(request.gfp);
         }
-        // Before they are mapped: a block that is leaked because the mapper panics stays in flight. At
-        // most 64.
+        // Counted before they are mapped: a block that is leaked because the mapper panics stays in
+        // flight. At most 64.
         pool.ring().hold(u32::try_from(filled).unwrap_or(u32::MAX));
         let mut is_mixed = false;
         let mut obtained = Obtained { pool, slots: self.slots[..filled].iter_mut() };
@@ -482,12 +482,12 @@ impl<R: PoolRef> PoolOwner<R> {
         Some(item)
     }
 
-    /// Takes one page from the reserve, if the pool may have it; it will not be recycled.
+    /// Takes one page from the reserve, if the pool may use it; it will not be recycled.
     #[cold]
     fn alloc_from_reserve(&mut self, gfp: Gfp) -> Option<Item<R::Block, R::Mapper>> {
         let pool = self.pool.pool();
         let params = pool.params();
-        // A provider has said what it has, and knows of no reserve.
+        // A provider has no reserve; its refusal is final.
         if !params.gfp.may_use_all_reserves() || pool.has_provider() {
             return None;
         }
@@ -499,7 +499,7 @@ impl<R: PoolRef> PoolOwner<R> {
         }
         let block = self.slots[0].take()?;
         pool.ring().hold(1);
-        // Before it is noted: nothing stays in the ledger if the mapper refuses or panics.
+        // Mapped before it is recorded: nothing stays in the ledger if the mapper refuses or panics.
         let item = pool.map(block)?;
         if !pool.note_reserve(&item.0) {
             pool.release(item);
@@ -514,21 +514,21 @@ impl<R: PoolRef> PoolOwner<R> {
         Some(item)
     }
 
-    /// Gives up what lies in the cache.
+    /// Releases the pages in the cache.
     fn flush(&mut self) {
         let flushed = &mut self.tally.flushed;
         self.pool.pool().release_all(self.cache.by_ref().inspect(|_| *flushed += 1));
     }
 }
 
-/// Puts an item into a cache that was empty and gets 64 of them at most (`refill-empty`).
+/// Puts an item into a cache that was empty and receives at most 64 of them (`refill-empty`).
 #[inline]
 fn stock<T>(cache: &mut Stack<T, PP_ALLOC_CACHE_SIZE>, item: T) {
     let stocked = cache.push(item).is_ok();
     debug_assert!(stocked, "a cache that is refilled has room");
 }
 
-/// Blocks that were obtained and are mapped one by one; those that are left are freed on drop.
+/// Blocks that were allocated and are mapped one by one; blocks left on drop are freed.
 struct Obtained<'a, B: Block, M: DmaMapper> {
     pool: &'a PagePool<B, M>,
     slots: slice::IterMut<'a, Option<B>>,
@@ -552,7 +552,7 @@ impl<B: Block, M: DmaMapper> Drop for Obtained<'_, B, M> {
 }
 
 impl<R: PoolRef> Drop for PoolOwner<R> {
-    /// Ends the pool without waiting for pages that are out.
+    /// Ends the pool without waiting for pages in use.
     ///
     /// If the mapper panics for one page of cache or ring, the others are still released.
     fn drop(&mut self) {

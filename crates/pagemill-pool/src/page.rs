@@ -1,4 +1,4 @@
-//! Pages that a pool has handed out.
+//! Pool pages: the handles of pages that a pool has handed out, owned or shared.
 
 use core::fmt;
 use core::mem::ManuallyDrop;
@@ -11,17 +11,17 @@ use crate::dma::{DmaAddr, DmaMapper};
 use crate::pool::{Item, PagePool};
 use crate::pool_ref::{PoolRef, ToPool};
 
-/// A page of a pool and the right to use it; dropping it recycles it.
+/// A page of a pool and the right to use it; dropping it recycles the page.
 ///
-/// It can be kept for as long as one likes, and sent to another thread. Dropped, it returns through
-/// the pool's ring, from any thread; the owner takes it back directly by
+/// It can be kept indefinitely and sent to another thread. When dropped, on any thread, it returns
+/// through the pool's ring; the owner can take it back directly with
 /// [`PoolOwner::put`](crate::PoolOwner::put), which is faster.
 ///
 /// It dereferences to the page or folio. With a [`Named`](crate::Named) pool over a
 /// [`Static`](pagemill::Static) allocator it is 8 bytes, and so is `Option<PoolPage>`.
 pub struct PoolPage<R: PoolRef>(Owned<R>);
 
-/// What a page of a pool is made of.
+/// The value and home of a pool page's handle.
 pub(crate) type Owned<R> =
     Returning<Item<<R as PoolRef>::Block, <R as PoolRef>::Mapper>, ToPool<R>>;
 
@@ -47,7 +47,7 @@ impl<R: PoolRef> PoolPage<R> {
         &self.0.home().0
     }
 
-    /// Returns the address of the first byte that the device may use.
+    /// Returns the DMA address of the first byte that the device may use.
     #[inline]
     pub fn dma_addr(&self) -> DmaAddr {
         let pool = self.pool().pool();
@@ -56,8 +56,8 @@ impl<R: PoolRef> PoolPage<R> {
         DmaAddr::new(first.value() + pool.params().dma.offset as u64)
     }
 
-    /// Hands some bytes to the CPU, counted from where the device's begin: after the device has
-    /// written them, and before they are read.
+    /// Passes some bytes to the CPU, counted from the first byte that the device may use: to be called
+    /// after the device has written them and before they are read.
     ///
     /// # Panics
     /// If the page has no such bytes.
@@ -65,9 +65,9 @@ impl<R: PoolRef> PoolPage<R> {
         self.pool().pool().sync_for_cpu(&self.0, bytes);
     }
 
-    /// Takes the page out of the pool: it is unmapped, and is an ordinary page from then on.
+    /// Detaches the page from the pool: it is unmapped, and is an ordinary page from then on.
     ///
-    /// For those who keep pages for good, or free them to the page allocator themselves.
+    /// For users that keep pages permanently, or free them to the page allocator themselves.
     ///
     /// # Source
     /// `linux-6.12` `net/core/page_pool.c` `page_pool_release_page` of earlier versions
@@ -78,14 +78,14 @@ impl<R: PoolRef> PoolPage<R> {
 }
 
 impl<R: PoolRef<Block: BlockBytes>> PoolPage<R> {
-    /// Returns the bytes, with whatever their last user left in them.
+    /// Returns the bytes, with what their last user left in them.
     #[inline]
     #[must_use]
     pub fn as_bytes(&self) -> &<R::Block as BlockBytes>::Bytes {
         self.0.0.bytes()
     }
 
-    /// Returns the bytes, to be changed.
+    /// Returns the bytes, for writing.
     #[inline]
     #[must_use]
     pub fn as_bytes_mut(&mut self) -> &mut <R::Block as BlockBytes>::Bytes {
@@ -108,10 +108,10 @@ impl<R: PoolRef> fmt::Debug for PoolPage<R> {
     }
 }
 
-/// A page of a pool of which others may have a share: the pool's own share of it.
+/// A pool page that may have other owners: the pool's share of it.
 ///
-/// Dropped, it recycles the page if nobody else has a share, and otherwise gives it up: the last of
-/// the others frees it to the page allocator.
+/// Dropping it recycles the page if it has no other owner. Otherwise it releases the pool's share, and
+/// the last of the other owners frees the page to the page allocator.
 ///
 /// # Source
 /// `linux-6.12` `net/core/page_pool.c` `__page_pool_put_page`
@@ -122,7 +122,7 @@ where
 
 type SharedItem<R, S> = (SharedPage<S>, <<R as PoolRef>::Mapper as DmaMapper>::Mapping);
 
-/// Where the pool's share of a page returns to.
+/// Returns the pool's share of a page to the pool.
 struct SharedToPool<R>(R);
 
 impl<R, S> PoolPage<R>
@@ -130,7 +130,7 @@ where
     R: PoolRef<Block = Page<S>>,
     S: PageSource,
 {
-    /// Makes the page one that can be shared.
+    /// Turns the page into a shared one.
     #[must_use]
     pub fn share(self) -> SharedPoolPage<R, S> {
         let ((page, mapping), ToPool(pool)) = self.0.into_parts();
@@ -144,7 +144,7 @@ where
     R: PoolRef<Block = Page<S>>,
     S: PageSource,
 {
-    /// Returns the shared page, of which clones are shares.
+    /// Returns the shared page; its clones are further owners.
     #[must_use]
     pub fn page(&self) -> &SharedPage<S> {
         &self.0.0
@@ -168,10 +168,10 @@ where
 }
 
 impl<S: PageSource, M: DmaMapper> PagePool<Page<S>, M> {
-    /// Gives up a page that others still have a share of.
+    /// Releases a page that has other owners.
     #[cold]
     fn give_up_share(&self, shared: SharedPage<S>, mapping: M::Mapping) {
-        // Kept for good if the mapper panics: the last of the others would free a page that is mapped.
+        // Leaked if the mapper panics: otherwise the last other owner would free a page that is mapped.
         let shared = ManuallyDrop::new(shared);
         self.forget_shared(shared.pfn(), mapping);
         drop(ManuallyDrop::into_inner(shared));

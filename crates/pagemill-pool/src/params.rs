@@ -1,4 +1,4 @@
-//! What a pool is to be, and what is wrong with it.
+//! Pool parameters: order, ring size, node, refill and DMA settings, and their checks.
 
 use core::fmt;
 
@@ -7,64 +7,64 @@ use pagemill::{Gfp, NodeId, Order, PAGE_SIZE};
 use crate::block::Block;
 use crate::dma::{DmaDirection, DmaMapper};
 
-/// Places in the cache of a pool's owner: twice a poll's budget, so that what one poll drops still
-/// fits beside a whole refill.
+/// Places in the cache of a pool's owner: twice a poll's budget, so that the pages that one poll drops
+/// fit beside a whole refill.
 ///
 /// # Source
 /// `linux-6.12` `include/net/page_pool/types.h` `PP_ALLOC_CACHE_SIZE`
 pub const PP_ALLOC_CACHE_SIZE: usize = 128;
 
-/// Pages that an empty cache is filled with at most: one poll's budget.
+/// Maximum number of pages in one refill of an empty cache: one poll's budget.
 ///
 /// # Source
 /// `linux-6.12` `include/net/page_pool/types.h` `PP_ALLOC_CACHE_REFILL`
 pub const PP_ALLOC_CACHE_REFILL: usize = 64;
 
-/// Places in the ring unless the parameters say otherwise, and the most there can be.
+/// Default and maximum number of places in the ring.
 ///
 /// # Source
 /// `linux-6.12` `net/core/page_pool.c` `page_pool_init`
 const RING_DEFAULT: usize = 1024;
 const RING_MAX: usize = 16384;
 
-/// What a pool is made of; start from [`PoolParams::new`].
+/// The parameters of a pool; start from [`PoolParams::new`].
 ///
 /// # Source
-/// `linux-6.12` `include/net/page_pool/types.h` `struct page_pool_params`. Differs: whether pages
-/// are mapped is said by the type of the mapper.
+/// `linux-6.12` `include/net/page_pool/types.h` `struct page_pool_params`. Differs: the type of the
+/// mapper decides whether pages are mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "plain data; start from PoolParams::new")]
 pub struct PoolParams {
     /// Size of each block; pools of [`Page`](pagemill::Page)s have order zero.
     pub order: Order,
-    /// Places in the ring; zero for 1024, and no more than 16384.
+    /// Places in the ring; zero for 1024, at most 16384.
     pub pool_size: usize,
-    /// The node that pages should be of; `None` for that of the CPU which asks.
+    /// The node that pages should be on; `None` for the node of the requesting CPU.
     pub node: Option<NodeId>,
-    /// How pages are allocated.
+    /// Flags for page allocations.
     pub gfp: Gfp,
-    /// How many pages one call to the page allocator asks for, 1 to 64.
+    /// Number of pages per call to the page allocator, 1 to 64.
     pub refill: usize,
-    /// What mapped pages are for.
+    /// DMA settings.
     pub dma: DmaParams,
 }
 
-/// How a pool deals with its device.
+/// DMA settings of a pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "plain data; Default is one that does not sync")]
 pub struct DmaParams {
-    /// Which way bytes go.
+    /// Direction of the data.
     pub direction: DmaDirection,
-    /// Whether the pool hands pages to the device as they are mapped and recycled.
+    /// Whether the pool syncs pages for the device when they are mapped and recycled.
     pub sync_for_device: bool,
-    /// Where in a page the device begins.
+    /// Offset in a page at which the device begins.
     pub offset: usize,
-    /// How many bytes from there on it uses at most.
+    /// Maximum number of bytes that the device uses from there on.
     pub max_len: usize,
 }
 
 impl PoolParams {
-    /// Asks for single pages, in an atomic context, of the node that asks, 64 at a time.
+    /// Makes parameters for single pages, in an atomic context, on the local node, 64 per refill.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -82,12 +82,12 @@ impl PoolParams {
         }
     }
 
-    /// Returns how many places the ring gets.
+    /// Returns the number of places in the ring.
     pub(crate) fn ring_size(&self) -> usize {
         if self.pool_size == 0 { RING_DEFAULT } else { self.pool_size.min(RING_MAX) }
     }
 
-    /// Checks what a pool is asked to be, for blocks of one kind and a device that maps or not.
+    /// Checks the parameters, for one kind of block and a mapper that maps or does not.
     pub(crate) fn check<B: Block, M: DmaMapper>(&self) -> Result<(), PoolError> {
         if B::IS_SINGLE && self.order != Order::ZERO {
             return Err(PoolError::Order { order: self.order });
@@ -119,34 +119,34 @@ impl Default for PoolParams {
     }
 }
 
-/// What is wrong with the parameters of a pool.
+/// An invalid parameter of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PoolError {
-    /// A pool of single pages was asked for an order above zero.
+    /// A pool of single pages has an order above zero.
     Order {
-        /// What was asked for.
+        /// The order.
         order: Order,
     },
-    /// A refill was to be of no page, or of more than 64.
+    /// The refill is zero or more than 64 pages.
     Refill {
-        /// What was asked for.
+        /// The number of pages.
         refill: usize,
     },
-    /// A device that only reads fills no pages.
+    /// The device only reads, and so cannot fill pages.
     Direction,
-    /// Bytes were to be handed to a device for which nothing is mapped.
+    /// The pool is to sync for a device, but maps nothing.
     SyncWithoutMapping,
-    /// Bytes were to be handed to a device that are none, or not in the page.
+    /// The range to sync is empty or not within the page.
     SyncRange {
-        /// Where they begin.
+        /// Offset of the range.
         offset: usize,
-        /// How many they are.
+        /// Length of the range in bytes.
         max_len: usize,
-        /// How many a page has.
+        /// Length of a page in bytes.
         available: usize,
     },
-    /// Memory from elsewhere is for devices: pages must be mapped and handed over.
+    /// Provider memory is for devices: the pool must map and sync its pages.
     ProviderWithoutDma,
 }
 

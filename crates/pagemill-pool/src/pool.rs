@@ -1,4 +1,4 @@
-//! The pool as all threads see it: what pages return to.
+//! Page pool: the part that all threads share, where pages return, are checked, recycled or released.
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -20,8 +20,8 @@ use crate::sync::{AtomicBool, Ordering};
 
 /// A pool of pages between the page allocator and a device's receive ring.
 ///
-/// This is the part that threads share: pages return here. Handing them out is the right of one
-/// [`PoolOwner`](crate::PoolOwner), which is claimed once.
+/// Threads share this part, and return pages here. One [`PoolOwner`](crate::PoolOwner), which is
+/// claimed once, hands them out.
 ///
 /// # Source
 /// `linux-6.12` `net/core/page_pool.c`
@@ -42,17 +42,17 @@ pub struct PagePool<B: Block, M: DmaMapper = NoDma> {
 /// whichever call of the mapper panics. A leaked page stays in flight.
 pub(crate) type Item<B, M> = (ManuallyDrop<B>, <M as DmaMapper>::Mapping);
 
-/// Pages that return at once: as many as one claim in the ring is made for.
+/// Pages that return together: as many as one claim in the ring is made for.
 pub(crate) type Batch<B, M> = ArrayVec<Item<B, M>, BATCH>;
 
-/// Why a page that came back is not used again.
+/// Why a returned page is not reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unfit {
-    /// It came from the allocator's reserve, which needs it.
+    /// It came from the allocator's reserve, and is freed to it.
     Reserve,
     /// The pool has ended.
     Closing,
-    /// It is on another node than pages are wanted on.
+    /// It is on another node than the owner wants.
     OtherNode,
 }
 
@@ -60,31 +60,30 @@ pub(crate) enum Unfit {
 pub(crate) const BATCH: usize = 64;
 
 impl<S: PageSource, M: DmaMapper> PagePool<Page<S>, M> {
-    /// Makes a pool of single pages that has none yet.
+    /// Makes an empty pool of single pages.
     ///
     /// # Errors
-    /// What is wrong with the parameters.
+    /// The invalid parameter.
     pub fn new(params: &PoolParams, source: S, mapper: M) -> Result<Self, PoolError> {
         Self::empty(params, source, mapper)
     }
 }
 
 impl<S: PageSource, M: DmaMapper> PagePool<Folio<S>, M> {
-    /// Makes a pool of blocks of [`PoolParams::order`] that has none yet.
+    /// Makes an empty pool of blocks of [`PoolParams::order`].
     ///
     /// # Errors
-    /// What is wrong with the parameters.
+    /// The invalid parameter.
     pub fn of_folios(params: &PoolParams, source: S, mapper: M) -> Result<Self, PoolError> {
         Self::empty(params, source, mapper)
     }
 }
 
 impl<B: Block, M: DmaMapper> PagePool<B, M> {
-    /// Makes a pool whose pages come from `provider` instead of the page allocator.
+    /// Makes an empty pool whose pages come from `provider` instead of the page allocator.
     ///
     /// # Errors
-    /// As [`new`](Self::new), and if nothing is mapped and handed to a device: memory of devices is
-    /// for devices.
+    /// The invalid parameter. Pages must be mapped and synced, since device memory is only for devices.
     pub fn with_provider(
         params: &PoolParams,
         source: B::Source,
@@ -99,19 +98,19 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         Ok(pool)
     }
 
-    /// Returns what the pool was made of.
+    /// Returns the parameters.
     pub fn params(&self) -> &PoolParams {
         &self.params
     }
 
-    /// Returns what maps its pages.
+    /// Returns the mapper.
     pub fn mapper(&self) -> &M {
         &self.mapper
     }
 
-    /// Returns how many pages have come from the page allocator and not gone back: those in use,
-    /// in the ring and in the owner's cache, and those that were leaked because a [`DmaMapper`] panicked.
-    /// Negative if more came back than went out.
+    /// Returns how many pages have come from the page allocator and were not freed to it: those in use,
+    /// in the ring and in the owner's cache, and those that were leaked because a [`DmaMapper`]
+    /// panicked. Negative if more pages were released than taken.
     pub fn inflight(&self) -> i32 {
         self.ring.inflight()
     }
@@ -121,15 +120,15 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         self.ring.nr_in_ring()
     }
 
-    /// Returns what was counted where pages return; the rest is counted by
-    /// [`PoolOwner::stats`](crate::PoolOwner::stats).
+    /// Returns the counters of returned pages; [`PoolOwner::stats`](crate::PoolOwner::stats) has the
+    /// others.
     pub fn stats(&self) -> PoolStats {
         let (ring, ring_full, released_refcnt) = self.ring.counts();
         let recycle = RecycleStats { ring, ring_full, released_refcnt, ..RecycleStats::default() };
         PoolStats { recycle, ..PoolStats::default() }
     }
 
-    /// Returns who has pages, if the owner is [`Tracked`].
+    /// Returns the holders of pages, if the pool is [`Tracked`].
     pub fn holders(&self) -> alloc::vec::Vec<Holder> {
         self.ledger.holders(self.platform())
     }
@@ -147,7 +146,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         })
     }
 
-    /// Tells whether pages come from elsewhere than the page allocator.
+    /// Returns whether pages come from a provider instead of the page allocator.
     pub(crate) fn has_provider(&self) -> bool {
         self.provider.is_some()
     }
@@ -156,13 +155,13 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         &self.source
     }
 
-    /// Returns the machine, which keeps interrupts away from the ledger.
+    /// Returns the platform, which disables interrupts for the ledger.
     fn platform(&self) -> &<B::Source as PageSource>::Platform {
         self.source.allocator().platform()
     }
 
-    /// Tells whether this is the copy of the pool that a child of `fork` has, whose pages are those of the
-    /// parent. Asked off the fast paths, and before the mapper is called.
+    /// Returns whether this is the copy of the pool in a child of `fork`, whose pages are the parent's.
+    /// Called off the fast paths, and before the mapper is called.
     #[inline]
     pub(crate) fn is_abandoned(&self) -> bool {
         self.platform().is_abandoned()
@@ -172,9 +171,9 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         &self.ring
     }
 
-    /// Makes the caller the owner, if there never was one; `tracked` if it notes who has pages.
+    /// Claims the ownership, if there never was an owner; `tracked` is the flag for recording holders.
     pub(crate) fn claim(&self, tracked: u32) -> bool {
-        // Relaxed: the owner brings all that it writes along.
+        // Relaxed: the owner itself brings all data that it writes.
         let is_free = !self.owned.swap(true, Ordering::Relaxed);
         if is_free {
             self.ring.set_special(tracked);
@@ -182,7 +181,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         is_free
     }
 
-    /// Asks the provider or the page allocator for blocks, which it puts into the slots.
+    /// Takes blocks from the provider or the page allocator and puts them into the slots.
     pub(crate) fn obtain(&self, request: &Request<'_, B>, slots: &mut [Option<B>]) -> usize {
         let Some(provider) = &self.provider else { return B::alloc_bulk(request, slots) };
         let (nr, mut filled) = (slots.len(), 0);
@@ -192,16 +191,16 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
                 *slot = Some(block);
                 filled += 1;
             }
-            // More than were asked for: back it goes.
+            // The provider passed more than it was asked for: released at once.
             None => drop(provider.release(block)),
         });
         filled
     }
 
-    /// Maps a block that is counted in flight; releases it and returns `None` if the mapper refuses.
+    /// Maps a block that is counted as in flight; releases it and returns `None` if the mapper refuses.
     #[inline]
     pub(crate) fn map(&self, block: B) -> Option<Item<B, M>> {
-        // Leaked if the mapper panics: the device may have the page already.
+        // Leaked if the mapper panics: the device may have access to the page already.
         let block = ManuallyDrop::new(block);
         let Some(mapping) = self.mapper.map(block.dma_block(), self.params.dma.direction) else {
             self.free(ManuallyDrop::into_inner(block));
@@ -212,7 +211,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         Some(item)
     }
 
-    /// Hands up to `used` bytes of a page to the device.
+    /// Syncs up to `used` bytes of a page for the device.
     #[inline]
     pub(crate) fn sync_for_device(&self, item: &Item<B, M>, used: usize) {
         if M::MAPS {
@@ -220,7 +219,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         }
     }
 
-    /// As [`sync_for_device`](Self::sync_for_device), for a page whose block is in pieces.
+    /// Does what [`sync_for_device`](Self::sync_for_device) does for a page whose block is carved.
     #[inline]
     pub(crate) fn sync_block_for_device(&self, block: DmaBlock, mapping: M::Mapping, used: usize) {
         let dma = &self.params.dma;
@@ -230,7 +229,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         }
     }
 
-    /// Hands some bytes of a page to the CPU.
+    /// Syncs some bytes of a page for the CPU.
     pub(crate) fn sync_for_cpu(&self, item: &Item<B, M>, bytes: Range<usize>) {
         let Range { start, end } = bytes;
         let (block, offset) = (item.0.dma_block(), self.params.dma.offset);
@@ -244,17 +243,17 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         }
     }
 
-    /// Decides whether a returned page may be used again. Called on every way back (through the ring,
-    /// directly to the owner, as the last piece of a page), and by the owner for pages that it takes out
-    /// of the ring.
+    /// Decides whether a returned page may be reused. Called for every way of return (through the ring,
+    /// directly to the owner, with the last fragment of a page), and by the owner for pages that it
+    /// takes out of the ring.
     ///
-    /// `node` is the node that the owner wants pages on, if there are several. Only the owner knows it,
-    /// so it is checked when a page is taken out of the ring, not when the page returns there.
+    /// `node` is the node that the owner wants, if there are several. Only the owner knows it, so it is
+    /// checked when a page is taken out of the ring, not when the page returns there.
     ///
     /// # Source
     /// `linux-6.12` `net/core/page_pool.c` `__page_pool_page_can_be_recycled`,
-    /// `page_pool_refill_alloc_cache`. Differs: a page that its user gives back directly is looked at
-    /// for its node, too.
+    /// `page_pool_refill_alloc_cache`. Differs: the node of a page that returns directly is checked
+    /// too.
     #[inline]
     pub(crate) fn check_reuse(&self, block: &B, node: Option<NodeId>) -> Result<(), Unfit> {
         if self.ring.special() != 0 {
@@ -266,10 +265,10 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         }
     }
 
-    /// Takes a page back into the ring, or gives it up where it cannot be recycled.
+    /// Puts a returned page into the ring, or releases it if it cannot be recycled.
     #[inline]
     pub(crate) fn put(&self, item: Item<B, M>) {
-        // Out of line: it is rare.
+        // Out of line, because it is rare.
         if self.ring.special() != 0 {
             return self.put_special(item);
         }
@@ -285,7 +284,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         }
     }
 
-    /// Takes a page that may be used again back into the ring.
+    /// Puts a page that may be reused into the ring.
     #[inline]
     fn put_fit(&self, item: Item<B, M>) {
         self.sync_for_device(&item, usize::MAX);
@@ -295,7 +294,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         }
     }
 
-    /// Takes pages back into the ring by one claim, and gives up those that do not fit.
+    /// Puts pages into the ring by one claim, and releases those that do not fit.
     ///
     /// # Source
     /// `linux-6.12` `net/core/page_pool.c` `page_pool_put_page_bulk`
@@ -320,11 +319,12 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         self.look_again();
     }
 
-    /// Takes up to `nr` pages back into the ring by one claim, and returns how many: fewer if there
-    /// is no room, none while `special` has a reason.
+    /// Puts up to `nr` pages into the ring by one claim, and returns how many: fewer if there is no
+    /// room, none while one of the flags in `special` is set.
     #[inline]
     pub(crate) fn put_run(&self, nr: usize, items: &mut impl Iterator<Item = Item<B, M>>) -> usize {
-        /// Also where the iterator panics: others may have put pages behind the places it claimed.
+        /// Runs also if the iterator panics: other threads may have put pages behind the places it
+        /// claimed.
         struct LookAgain<'p, B: Block, M: DmaMapper>(&'p PagePool<B, M>);
         impl<B: Block, M: DmaMapper> Drop for LookAgain<'_, B, M> {
             #[inline]
@@ -340,7 +340,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         self.ring.push_bulk(nr, &mut synced)
     }
 
-    /// Empties the ring if the pool ended while the caller put something into it: `ring-emptied`.
+    /// Empties the ring if the pool ended while the caller put a page into it: `ring-emptied`.
     #[inline]
     pub(crate) fn look_again(&self) {
         if self.ring.has_closed() {
@@ -348,7 +348,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         }
     }
 
-    /// Gives pages back to where they came from, although they might be recycled.
+    /// Releases pages to the allocator or provider, although they might be recycled.
     pub(crate) fn release_batch(&self, batch: &mut Batch<B, M>) {
         if self.ring.special() != 0 {
             batch.iter().for_each(|item| _ = self.forget(item.0.first()));
@@ -356,7 +356,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         self.release_all(batch.drain(..));
     }
 
-    /// Checks a returned page against the reasons of `special`, and removes it from the ledger.
+    /// Checks a returned page against the flags in `special`, and removes it from the ledger.
     #[cold]
     #[inline(never)]
     fn note_return(&self, pfn: Pfn) -> Result<(), Unfit> {
@@ -368,26 +368,25 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         if special & CLOSING != 0 { Err(Unfit::Closing) } else { Ok(()) }
     }
 
-    /// Notes who takes a page.
+    /// Records the call site that takes a page.
     pub(crate) fn note_taken(&self, item: &Item<B, M>, site: &'static Location<'static>) {
         self.ledger.note_holder(self.platform(), item.0.first(), site);
     }
 
-    /// Notes that a page came from the reserve; false if too many of them are out.
+    /// Records that a page came from the reserve; returns false if too many such pages are in use.
     #[cold]
     pub(crate) fn note_reserve(&self, block: &B) -> bool {
         let then = || self.ring.set_special(RESERVE);
         self.ledger.note_reserve(self.platform(), block.first(), then)
     }
 
-    /// Forgets what was noted of a page that leaves the pool, and tells whether it came from the
-    /// reserve.
+    /// Removes the record of a page that leaves the pool, and returns whether it came from the reserve.
     #[cold]
     pub(crate) fn forget(&self, pfn: Pfn) -> bool {
         self.ledger.forget(self.platform(), pfn, || self.ring.clear_special(RESERVE))
     }
 
-    /// Takes a page out of the pool; it is its holder's alone from then on.
+    /// Removes a page from the pool; its holder then owns it alone.
     pub(crate) fn detach(&self, item: Item<B, M>) -> B {
         if self.ring.special() != 0 {
             self.forget(item.0.first());
@@ -400,7 +399,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         block
     }
 
-    /// Gives up a page of one frame that others still have a share of.
+    /// Releases a page of one frame that has other owners.
     #[cold]
     pub(crate) fn forget_shared(&self, pfn: Pfn, mapping: M::Mapping) {
         if self.ring.special() != 0 {
@@ -415,14 +414,14 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         self.ring.release(1);
     }
 
-    /// Ends the mapping of a page; the page is leaked if the mapper panics (`mapped-not-freed`).
+    /// Unmaps a page; the page is leaked if the mapper panics (`mapped-not-freed`).
     #[inline]
     fn unmap(&self, (block, mapping): Item<B, M>) -> B {
         self.mapper.unmap(block.dma_block(), mapping, self.params.dma.direction);
         ManuallyDrop::into_inner(block)
     }
 
-    /// Unmaps a page and frees it; leaves it to the parent in a child of `fork`.
+    /// Unmaps a page and frees it; does nothing in a child of `fork`, where the page is the parent's.
     #[cold]
     pub(crate) fn release(&self, item: Item<B, M>) {
         if !self.is_abandoned() {
@@ -430,8 +429,8 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         }
     }
 
-    /// Unmaps pages and frees them, in batches where there is no provider; leaves them to the parent in a
-    /// child of `fork`.
+    /// Unmaps pages and frees them, in batches if there is no provider; does nothing in a child of
+    /// `fork`, where the pages are the parent's.
     ///
     /// If the mapper panics for one page, the pages before it are freed. Those after it stay in the
     /// collection if `items` borrows them, and are leaked otherwise.
@@ -453,7 +452,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         }
     }
 
-    /// Frees a block, which ends its being in flight also where the provider panics.
+    /// Frees a block, and counts it as released also if the provider panics.
     pub(crate) fn free(&self, block: B) {
         let _released = Released { pool: self, nr: 1 };
         match &self.provider {
@@ -464,12 +463,12 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
 
     /// Empties the ring of a pool that has ended.
     ///
-    /// If the mapper panics for one page, up to 63 others are leaked with it, and the rest of the ring is
-    /// still emptied, because no thread may do it later (`ring-emptied`).
+    /// If the mapper panics for one page, up to 63 others are leaked with it. The remaining pages of
+    /// the ring are still released, because no thread may do it later (`ring-emptied`).
     #[cold]
     #[inline(never)]
     pub(crate) fn scrub(&self) {
-        /// Empties the ring on drop, where nothing is left but after a panic.
+        /// Continues to empty the ring on drop, which finds pages there only after a panic.
         struct Rest<'p, B: Block, M: DmaMapper>(&'p PagePool<B, M>);
         impl<B: Block, M: DmaMapper> Drop for Rest<'_, B, M> {
             fn drop(&mut self) {
@@ -481,7 +480,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
     }
 }
 
-/// Blocks without a mapping, which are freed together on drop.
+/// Unmapped blocks, which are freed together on drop.
 struct Unmapped<'p, B: Block, M: DmaMapper> {
     pool: &'p PagePool<B, M>,
     slots: ArrayVec<Option<B>, BATCH>,
@@ -499,7 +498,7 @@ impl<B: Block, M: DmaMapper> Drop for Unmapped<'_, B, M> {
     }
 }
 
-/// Counts pages as released on drop: after they were freed, and also where that panics.
+/// Counts pages as released on drop: after they were freed, and also if freeing panics.
 struct Released<'p, B: Block, M: DmaMapper> {
     pool: &'p PagePool<B, M>,
     nr: u32,
@@ -514,7 +513,7 @@ impl<B: Block, M: DmaMapper> Drop for Released<'_, B, M> {
 
 impl<B: Block, M: DmaMapper> Drop for PagePool<B, M> {
     fn drop(&mut self) {
-        // A pool that never had an owner has none; otherwise `ring-emptied` sees to it, unless the
+        // A pool that never had an owner has an empty ring; otherwise `ring-emptied` holds, unless the
         // owner was leaked.
         self.scrub();
     }

@@ -1,4 +1,4 @@
-//! How pages reach their pool: by reference, by `Arc`, or by the name of a static.
+//! Pool reference: how a page handle reaches its pool, by reference, `Arc` or the name of a static.
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -12,21 +12,21 @@ use crate::pool::{Item, PagePool};
 
 /// How pages reach their pool: a reference, an [`Arc`], or the [`Named`] of a static.
 ///
-/// Each page carries one. A reference or an `Arc` makes it two words, and an `Arc` is counted for
-/// each; a [`Named`] is empty, so that a page is as small as its handle.
+/// Each page carries one. A reference or an `Arc` makes a page handle two words, and an `Arc` costs a
+/// reference count per page. A [`Named`] is empty, so a handle is one word smaller.
 pub trait PoolRef: Clone {
-    /// What the pool pools.
+    /// The kind of block that the pool recycles.
     type Block: Block;
-    /// What maps it.
+    /// The pool's mapper.
     type Mapper: DmaMapper;
 
-    /// Whether it is noted who has each page; see [`Tracked`].
+    /// Whether the holder of each page is recorded; see [`Tracked`].
     const TRACKS: bool = false;
 
     /// Returns the pool: the same one each time.
     fn pool(&self) -> &PagePool<Self::Block, Self::Mapper>;
 
-    /// Tells whether `other` reaches the same pool.
+    /// Returns whether `other` reaches the same pool.
     #[inline]
     fn is_same(&self, other: &Self) -> bool {
         core::ptr::eq(self.pool(), other.pool())
@@ -43,10 +43,10 @@ impl<B: Block, M: DmaMapper> PoolRef for &PagePool<B, M> {
     }
 }
 
-/// As `R`, and the pool notes which call took each page, so that a shutdown that waits can report who
-/// has pages.
+/// Reaches a pool like `R`, and the pool records which call took each page, so that a shutdown that
+/// waits can report who has pages.
 ///
-/// Costs a lock and an entry in a table for each page. Pools without it do not even check for it.
+/// Costs a lock and a table entry per page. Pools without it do not even check for it.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "a wrapper and nothing else")]
 pub struct Tracked<R>(pub R);
@@ -77,7 +77,7 @@ impl<B: Block, M: DmaMapper> PoolRef for Arc<PagePool<B, M>> {
     }
 }
 
-/// Names a static that holds a pool, so that [`Named`] can stand for it.
+/// Names a static that holds a pool, as the parameter of [`Named`].
 ///
 /// # Examples
 /// ```
@@ -114,16 +114,16 @@ impl<B: Block, M: DmaMapper> PoolRef for Arc<PagePool<B, M>> {
 /// # Ok(()) }
 /// ```
 pub trait NamedPool: 'static {
-    /// What the pool pools.
+    /// The kind of block that the pool recycles.
     type Block: Block;
-    /// What maps it.
+    /// The pool's mapper.
     type Mapper: DmaMapper;
 
     /// Returns the static: the same one each time.
     fn pool() -> &'static PagePool<Self::Block, Self::Mapper>;
 }
 
-/// Reaches the pool in the static named by `T`; it has no size.
+/// Reaches the pool in the static that `T` names; it has no size.
 pub struct Named<T>(PhantomData<fn(T) -> T>);
 
 impl<T> Named<T> {
@@ -170,7 +170,7 @@ impl<T: NamedPool> PoolRef for Named<T> {
     }
 }
 
-/// Where a page of a pool returns to when it is dropped.
+/// The home of a pool page: recycles the page when it is dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct ToPool<R>(pub(crate) R);
 

@@ -1,16 +1,16 @@
-//! Memory from elsewhere: of a device, or lent by a program.
+//! Memory provider: a source of pages other than the page allocator, such as device memory.
 
 use crate::block::Block;
 
-/// Stands in for the page allocator under a pool.
+/// A source of blocks that replaces the page allocator under a pool.
 ///
 /// # Source
-/// `linux-7.0` `include/net/page_pool/memory_provider.h` `struct memory_provider_ops`. Differs: it
-/// hands out a batch at once.
+/// `linux-7.0` `include/net/page_pool/memory_provider.h` `struct memory_provider_ops`. Differs: one
+/// call hands out a batch.
 pub trait MemoryProvider<B: Block> {
-    /// Hands up to `nr` blocks to `take`; none if it has none.
+    /// Passes up to `nr` blocks to `take`; none if the provider has none.
     fn alloc(&self, nr: usize, take: &mut dyn FnMut(B));
 
-    /// Takes back a block that leaves the pool, or lets it go to the page allocator.
+    /// Takes back a block that leaves the pool; a block that it returns is freed to the page allocator.
     fn release(&self, block: B) -> Option<B>;
 }

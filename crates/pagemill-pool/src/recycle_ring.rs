@@ -1,31 +1,31 @@
-//! What many threads do to a pool at once: pages come back, and are counted.
+//! Recycle ring: where all threads return pages to a pool; counts pages in flight and handles overflow.
 
 use arrayvec::ArrayVec;
 use pagemill::{Ring, RingDrain};
 
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
-/// The shared side of a pool: the ring, who is in flight, and what is unusual at the moment.
+/// The shared side of a pool: the ring, the in-flight counters, and the flags that leave the hot path.
 ///
-/// Pages in flight are counted twice, as they come and as they go, so that the two ends write to
-/// cache lines of their own; the difference is taken as a signed number, for which it does not
-/// matter that both wrap around.
+/// Two counters, of pages taken and of pages released, give the number in flight, so that both sides
+/// write to different cache lines. The difference is a signed number, so it does not matter that both
+/// counters wrap.
 ///
-/// `ring-emptied`: once the pool has ended and no thread is returning a page, the ring is empty.
-/// A thread that puts a value into the ring checks afterwards whether the pool has ended meanwhile; if
-/// so, it empties the ring ([`scrub`](Self::scrub)). The owner empties the ring when it ends the pool. A
-/// fence on each side guarantees that one of the two finds the value.
+/// `ring-emptied`: once the pool has ended and no thread is returning a page, the ring is empty. A
+/// thread that puts a value into the ring checks afterwards whether the pool has ended in the meantime,
+/// and if so empties the ring ([`scrub`](Self::scrub)). The owner empties the ring when it ends the
+/// pool. A fence on each side guarantees that one of the two finds the value.
 #[derive(Debug)]
 pub(crate) struct RecycleRing<T> {
     ring: Ring<T>,
-    /// Reasons to leave the hot path.
+    /// Flags that make a returned page leave the hot path; zero while there are none.
     special: AtomicU32,
-    /// Pages that were taken from the page allocator; written by the owner alone.
+    /// Number of pages taken from the page allocator; written only by the owner.
     hold: AtomicU32,
     released: Released,
 }
 
-/// What returners write when a page leaves the pool, away from what they only read.
+/// What returning threads write when a page leaves the pool, away from what they only read.
 #[derive(Debug)]
 #[repr(align(128))]
 struct Released {
@@ -34,11 +34,11 @@ struct Released {
     refcnt: AtomicU64,
 }
 
-/// The pool is shut down: what comes back goes to the page allocator.
+/// The pool has ended: returned pages go to the page allocator.
 pub(crate) const CLOSING: u32 = 1 << 0;
-/// It is noted who has each page.
+/// The holder of each page is recorded.
 pub(crate) const TRACKED: u32 = 1 << 1;
-/// Some page that is out came from the reserve.
+/// Some page in use came from the reserve.
 pub(crate) const RESERVE: u32 = 1 << 2;
 
 impl<T> RecycleRing<T> {
@@ -57,21 +57,21 @@ impl<T> RecycleRing<T> {
 
     #[inline]
     pub(crate) fn special(&self) -> u32 {
-        // Relaxed: a returner that still sees the old word acts as if it had returned the page earlier.
-        // Whether the pool has ended, it checks again in `has_closed`.
+        // Relaxed: a thread that still sees the old word acts as if it had returned the page earlier.
+        // `has_closed` checks again whether the pool has ended.
         self.special.load(Ordering::Relaxed)
     }
 
-    /// Ends the pool; the caller empties the ring afterwards.
+    /// Ends the pool; the caller must empty the ring afterwards.
     pub(crate) fn close(&self) {
-        // Release pairs with the Acquire in `has_closed`: the owner is done with the ring.
+        // Release pairs with the Acquire in `has_closed`: the owner no longer uses the ring.
         self.special.fetch_or(CLOSING, Ordering::Release);
         // Pairs with the fence in `has_closed`.
         fence(Ordering::SeqCst);
     }
 
-    /// Tells whether the pool has ended. Called after a value was put into the ring; if true, the caller
-    /// empties the ring.
+    /// Returns whether the pool has ended. Called after a value was put into the ring; if true, the
+    /// caller must empty the ring.
     #[inline]
     pub(crate) fn has_closed(&self) -> bool {
         // Pairs with the fences in `close` and `scrub`: either this thread sees that the pool has ended
@@ -80,14 +80,14 @@ impl<T> RecycleRing<T> {
         self.special.load(Ordering::Acquire) & CLOSING != 0
     }
 
-    /// Empties the ring of a pool that has ended, `N` values at a time; returns early only where
-    /// another thread is doing it, which looks again before it stops.
+    /// Empties the ring of a pool that has ended, `N` values at a time. Returns early only if another
+    /// thread is doing so, which checks the ring again before it stops.
     pub(crate) fn scrub<const N: usize>(&self, mut give_up: impl FnMut(ArrayVec<T, N>)) {
         while let Some(drain) = self.ring.drain() {
             let values: ArrayVec<T, N> = drain.take(N).collect();
             if values.is_empty() {
-                // Pairs with the fence in `has_closed`: a value that came while this held the ring
-                // is seen here, or its producer finds the ring free.
+                // Pairs with the fence in `has_closed`: a value that came while this thread held the
+                // ring is seen here, or its producer finds the ring free.
                 fence(Ordering::SeqCst);
                 if !self.ring.is_ready() {
                     return;
@@ -98,8 +98,8 @@ impl<T> RecycleRing<T> {
     }
 
     pub(crate) fn set_special(&self, reason: u32) {
-        // Relaxed: all reasons but CLOSING are set by the owner, before it hands out the page that they
-        // are about.
+        // Relaxed: the owner sets all flags except CLOSING, before it hands out the page that they are
+        // about.
         self.special.fetch_or(reason, Ordering::Relaxed);
     }
 
@@ -108,7 +108,7 @@ impl<T> RecycleRing<T> {
         self.special.fetch_and(!reason, Ordering::Relaxed);
     }
 
-    /// Puts a value into the ring; gives it back, and counts that, if there is no room.
+    /// Puts a value into the ring; returns it, and counts an overflow, if there is no room.
     #[inline]
     pub(crate) fn push(&self, value: T) -> Result<(), T> {
         self.ring.push(value).inspect_err(|_| self.count_ring_full())
@@ -120,18 +120,18 @@ impl<T> RecycleRing<T> {
         self.ring.push_bulk(nr, values)
     }
 
-    /// Returns how many values are in the ring, or are being put there; a snapshot.
+    /// Returns how many values are in the ring or being added; a snapshot.
     pub(crate) fn nr_in_ring(&self) -> usize {
         self.ring.len()
     }
 
-    /// Tells whether there is nothing in the ring.
+    /// Returns whether the ring is empty.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.ring.is_empty()
     }
 
-    /// Takes values out of the ring; there is one who does.
+    /// Returns a drain that takes values out of the ring; there is one consumer at a time.
     #[inline]
     pub(crate) fn drain(&self) -> Option<RingDrain<'_, T>> {
         self.ring.drain()
@@ -139,26 +139,26 @@ impl<T> RecycleRing<T> {
 
     /// Counts `nr` pages that the owner took from the page allocator.
     pub(crate) fn hold(&self, nr: u32) {
-        // Relaxed: there is one writer. A page is released after it was handed out, by means that
-        // order the two.
+        // Relaxed: there is one writer. A page is released after it was handed out, by means that order
+        // the two.
         let hold = self.hold.load(Ordering::Relaxed);
         self.hold.store(hold.wrapping_add(nr), Ordering::Relaxed);
     }
 
-    /// Counts `nr` pages that have left the pool.
+    /// Counts `nr` pages that left the pool.
     pub(crate) fn release(&self, nr: u32) {
-        // Release pairs with the Acquire load in `inflight`: who sees that nothing is out sees all
-        // that was done with it.
+        // Release pairs with the Acquire load in `inflight`: a thread that sees no page in flight sees
+        // all that was done with the pages.
         self.released.count.fetch_add(nr, Ordering::Release);
     }
 
-    /// Returns how many pages are between the page allocator and the page allocator.
+    /// Returns the number of pages in flight: taken from the page allocator and not released to it.
     ///
     /// # Source
     /// `linux-6.12` `net/core/page_pool.c` `page_pool_inflight`
     pub(crate) fn inflight(&self) -> i32 {
-        // Acquire pairs with the Release in `release`. First, so that what is held by now is not
-        // less than what was released.
+        // Acquire pairs with the Release in `release`. Loaded first, so that the count of taken pages
+        // is not less than that of released ones.
         let released = self.released.count.load(Ordering::Acquire);
         // Relaxed: as in `hold`.
         let hold = self.hold.load(Ordering::Relaxed);
@@ -176,8 +176,8 @@ impl<T> RecycleRing<T> {
         self.released.ring_full.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns how many values the ring was given, how often it was full, and how many pages were
-    /// given up because they could not be recycled.
+    /// Returns how many values were put into the ring, how many times it was full, and how many pages
+    /// were released because they could not be recycled.
     pub(crate) fn counts(&self) -> (u64, u64, u64) {
         // Relaxed, both: statistics.
         let ring_full = self.released.ring_full.load(Ordering::Relaxed);

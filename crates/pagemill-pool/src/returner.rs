@@ -1,4 +1,4 @@
-//! The right to take pages back into a pool, which any thread may have.
+//! Returner: returns pages to a pool from any thread, in batches through the recycle ring.
 
 use arrayvec::ArrayVec;
 
@@ -10,12 +10,12 @@ use crate::pool_ref::PoolRef;
 
 /// Returns pages to a pool through its ring; can be cloned, shared and sent.
 ///
-/// Dropping a page does the same for one: this is for many at once.
+/// Dropping a page returns that one page; this returns many at once.
 #[derive(Clone, Debug)]
 pub struct Returner<R>(pub(crate) R);
 
 impl<R: PoolRef> Returner<R> {
-    /// Returns pages of a pool from wherever one is.
+    /// Makes a returner of pages for any thread.
     pub const fn new(pool: R) -> Self {
         Self(pool)
     }
@@ -26,11 +26,11 @@ impl<R: PoolRef> Returner<R> {
         drop(page);
     }
 
-    /// Returns pages, 64 by one claim in the ring; pages of other pools return to theirs.
+    /// Returns pages, 64 by one claim in the ring; pages of other pools go to theirs.
     ///
     /// # Cost
-    /// One atomic operation for up to 64 pages. Those for which the ring has no room go to the page
-    /// allocator together.
+    /// One atomic operation per 64 pages. Pages that do not fit into the ring go to the page allocator
+    /// together.
     ///
     /// # Source
     /// `linux-6.12` `net/core/page_pool.c` `page_pool_put_page_bulk`
@@ -38,13 +38,13 @@ impl<R: PoolRef> Returner<R> {
         put_bulk(&self.0, pages);
     }
 
-    /// Gives pages back to the page allocator, 64 at a time: for those that will not be needed soon.
+    /// Releases pages to the page allocator, 64 at a time: for pages that will not be needed soon.
     pub fn release_bulk(&self, pages: impl IntoIterator<Item = PoolPage<R>>) {
         release_bulk(&self.0, pages);
     }
 }
 
-/// Gives pages back to the page allocator, a batch at a time.
+/// Releases pages to the page allocator, a batch at a time.
 fn release_bulk<R: PoolRef>(to: &R, pages: impl IntoIterator<Item = PoolPage<R>>) {
     let (pool, mut pages) = (to.pool(), pages.into_iter());
     loop {
@@ -61,7 +61,7 @@ fn release_bulk<R: PoolRef>(to: &R, pages: impl IntoIterator<Item = PoolPage<R>>
 pub(crate) fn put_bulk<R: PoolRef>(to: &R, pages: impl IntoIterator<Item = PoolPage<R>>) {
     let (pool, mut pages) = (to.pool(), pages.into_iter());
     loop {
-        // Where it is known how many there are, places are claimed first; else they are collected.
+        // If the number of pages is known, places are claimed first; else the pages are collected.
         let known = pages.size_hint().0.min(BATCH);
         let done = if known > 1 { pool.put_run(known, &mut own(to, &mut pages, drop)) } else { 0 };
         if done > 1 && done == known {
@@ -76,7 +76,7 @@ pub(crate) fn put_bulk<R: PoolRef>(to: &R, pages: impl IntoIterator<Item = PoolP
     }
 }
 
-/// Items on their way back, which return on drop: also where the caller's iterator panics.
+/// Items that return to the pool on drop: also if the caller's iterator panics.
 struct Collected<'p, B: Block, M: DmaMapper> {
     pool: &'p PagePool<B, M>,
     batch: Batch<B, M>,
@@ -99,7 +99,7 @@ impl<B: Block, M: DmaMapper> Drop for Collected<'_, B, M> {
     }
 }
 
-/// Yields what pages of one pool are made of; those of other pools go to `stranger`.
+/// Yields the items of the pages of one pool; passes pages of other pools to `stranger`.
 #[inline]
 fn own<R: PoolRef>(
     to: &R,

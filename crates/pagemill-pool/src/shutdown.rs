@@ -1,4 +1,4 @@
-//! The end of a pool: waiting for pages that are still out, and telling for whom.
+//! Pool shutdown: waits for pages still in use, and reports who holds them.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -6,25 +6,25 @@ use core::fmt;
 use crate::ledger::Holder;
 use crate::pool_ref::PoolRef;
 
-/// A pool that is ending: it hands nothing out, and what comes back goes to the page allocator.
+/// A pool that is shutting down: it hands out nothing, and returned pages go to the page allocator.
 ///
-/// Dropping it ends the waiting. Pages that are still out then find their way to the page allocator
-/// all the same; each keeps its reference to the pool.
+/// Dropping it ends the waiting. Pages still in use are then freed to the page allocator when they
+/// return; each keeps its reference to the pool.
 #[derive(Debug)]
 pub struct Draining<R: PoolRef> {
     pool: R,
 }
 
-/// Pages that are out although their pool has ended.
+/// The pages still in use after their pool has ended.
 ///
 /// # Source
 /// `linux-6.12` `net/core/page_pool.c` `page_pool_release_retry`, its warning
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Outstanding {
-    /// How many there are; negative if more came back than went out.
+    /// Number of pages; negative if more pages were released than taken.
     pub inflight: i32,
-    /// Who has them, those with the most first; empty unless the owner was
+    /// Their holders, those with the most pages first; empty unless the pool is
     /// [`Tracked`](crate::Tracked).
     pub holders: Vec<Holder>,
 }
@@ -37,7 +37,7 @@ impl<R: PoolRef> Draining<R> {
     /// Releases the pages that have returned by now, and reports those that are still in use.
     pub fn poll(&mut self) -> Option<Outstanding> {
         let pool = self.pool.pool();
-        // Left to do only where a mapper panicked while the ring was emptied.
+        // Finds pages only if a mapper panicked while the ring was emptied.
         pool.scrub();
         match pool.inflight() {
             0 => None,
@@ -45,17 +45,17 @@ impl<R: PoolRef> Draining<R> {
         }
     }
 
-    /// Tells whether all pages are back.
+    /// Returns whether all pages have been returned.
     pub fn is_complete(&mut self) -> bool {
         self.poll().is_none()
     }
 
-    /// Waits until all pages are back; `pause` is called with what is still out, waits a while, and
-    /// returns whether to go on.
+    /// Waits until all pages have been returned. `pause` is called with the pages still in use, waits a
+    /// while, and returns whether to continue.
     ///
     /// # Errors
-    /// What was still out when `pause` returned false, or at once where waiting does not help: more came
-    /// back than went out, or this is a child of `fork`, to which no page comes back.
+    /// The pages still in use when `pause` returned false, or at once if waiting is useless: more pages
+    /// were released than taken, or this is a child of `fork`, to which no page returns.
     pub fn wait(mut self, mut pause: impl FnMut(&Outstanding) -> bool) -> Result<(), Outstanding> {
         while let Some(outstanding) = self.poll() {
             let is_hopeless = outstanding.inflight < 0 || self.pool.pool().is_abandoned();

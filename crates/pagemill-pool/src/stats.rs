@@ -1,8 +1,8 @@
-//! What a pool has done, counted under the names of Linux's page pool.
+//! Pool counters, under the names of Linux's page pool.
 
 use core::ops::AddAssign;
 
-/// Where allocations were served from.
+/// Counts of allocations by source.
 ///
 /// # Source
 /// `linux-6.12` `include/net/page_pool/types.h` `struct page_pool_alloc_stats`
@@ -11,20 +11,20 @@ use core::ops::AddAssign;
 pub struct AllocStats {
     /// Pages from the cache.
     pub fast: u64,
-    /// Times that single pages came from the page allocator, many at once or one.
+    /// Number of times that single pages came from the page allocator, one or many at once.
     pub slow: u64,
     /// Blocks of higher order from the page allocator.
     pub slow_high_order: u64,
-    /// Times that the ring had nothing to refill the cache with.
+    /// Number of times that the ring was empty at a refill.
     pub empty: u64,
-    /// Times that the cache was refilled from the ring.
+    /// Number of times that the cache was refilled from the ring.
     pub refill: u64,
-    /// Pages of another node than pages are wanted on, and given up: from the ring, or as they came
-    /// back directly. Differs: Linux counts those from the ring, and keeps the others.
+    /// Pages released because they are on another node than the owner wants: from the ring, or when
+    /// they returned directly. Differs: Linux counts those from the ring, and keeps the others.
     pub waive: u64,
 }
 
-/// Where pages returned to.
+/// Counts of returned pages by destination.
 ///
 /// # Source
 /// `linux-6.12` `include/net/page_pool/types.h` `struct page_pool_recycle_stats`
@@ -37,9 +37,9 @@ pub struct RecycleStats {
     pub cache_full: u64,
     /// Pages put into the ring.
     pub ring: u64,
-    /// Times that the ring had no room: for a page, or for the last of a batch.
+    /// Number of times that the ring had no room, for a page or for the last pages of a batch.
     pub ring_full: u64,
-    /// Pages that were given up because others hold them too, or the reserve needs them.
+    /// Pages that were released because they have other owners or came from the reserve.
     pub released_refcnt: u64,
 }
 
@@ -47,14 +47,14 @@ pub struct RecycleStats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStats {
-    /// Where allocations were served from.
+    /// Counts of allocations by source.
     pub alloc: AllocStats,
-    /// Where pages returned to.
+    /// Counts of returned pages by destination.
     pub recycle: RecycleStats,
 }
 
 impl PoolStats {
-    /// Yields each counter with the name that `ethtool --statistics` gives it.
+    /// Yields each counter with its name in `ethtool --statistics`.
     ///
     /// # Source
     /// `linux-6.12` `net/core/page_pool.c` `pp_stats`
@@ -97,7 +97,7 @@ impl AddAssign for RecycleStats {
     }
 }
 
-/// Adds a pool's counters to those of others, as a driver sums over its queues.
+/// Adds a pool's counters to others, as a driver sums over its queues.
 impl AddAssign for PoolStats {
     fn add_assign(&mut self, other: Self) {
         self.alloc += other.alloc;

@@ -1,4 +1,4 @@
-//! Atomics, in two builds: the real ones, and loom's for model checking.
+//! Atomics in two builds: the real ones, and loom's for model checking.
 
 #[cfg(not(loom))]
 mod imp {

@@ -1,7 +1,7 @@
-//! What can go wrong between the allocator and the operating system.
+//! `HostError`: operating system and configuration errors, with the value, the cause and a remedy.
 //!
-//! Each message says what was asked for, with its value, what the system answered, and what would
-//! make it work. The answer of the system is kept as the error's source.
+//! Each message states what was requested, with its value, the error of the system, and a remedy. The
+//! error of the system is kept as the source.
 
 use core::error::Error;
 use core::fmt;
@@ -9,94 +9,94 @@ use std::io;
 
 use pagemill::{ConfigError, CpuId, Pfn};
 
-/// A request that this machine, or these settings, cannot fulfil.
+/// A request that this machine, or its settings, cannot fulfil.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HostError {
-    /// The allocator does not accept what it was to be built from.
+    /// The allocator does not accept the configuration.
     Config(ConfigError),
     /// An arena's length is zero or not a multiple of its page size.
     ArenaLength {
-        /// The length asked for.
+        /// The requested length.
         len_bytes: u64,
-        /// The page size of the memory asked for.
+        /// The page size of the requested memory.
         multiple_of: u64,
     },
     /// Anonymous memory could not be mapped.
     Anonymous {
-        /// The length asked for.
+        /// The requested length.
         len_bytes: u64,
-        /// What the system answered.
+        /// The error of the system.
         os: OsError,
     },
     /// A memfd could not be made, sized or mapped.
     Memfd {
-        /// The length asked for.
+        /// The requested length.
         len_bytes: u64,
-        /// What the system answered.
+        /// The error of the system.
         os: OsError,
     },
-    /// Pages of 2 MiB were asked for by name and could not be had.
+    /// Pages of 2 MiB were requested explicitly and are not available.
     HugeTlb {
-        /// The length asked for.
+        /// The requested length.
         len_bytes: u64,
-        /// What the system answered.
+        /// The error of the system.
         os: OsError,
     },
-    /// Memory was mapped, but the pages behind it could not all be had.
+    /// Memory was mapped, but not all of its pages could be allocated.
     Prefault {
-        /// The length asked for.
+        /// The requested length.
         len_bytes: u64,
-        /// What the system answered.
+        /// The error of the system.
         os: OsError,
     },
-    /// Memory was mapped, but may not be locked.
+    /// Memory was mapped, but cannot be locked.
     Lock {
-        /// The length asked for.
+        /// The requested length.
         len_bytes: u64,
-        /// What `RLIMIT_MEMLOCK` allows; `None` where it sets no limit.
+        /// The limit `RLIMIT_MEMLOCK`; `None` if there is none.
         limit_bytes: Option<u64>,
-        /// What the system answered.
+        /// The error of the system.
         os: OsError,
     },
-    /// An arena cannot be divided into so many nodes.
+    /// An arena cannot be divided into that many nodes.
     NrNodes {
-        /// The number asked for.
+        /// The requested number.
         nr_nodes: u8,
         /// The largest number allowed; the smallest is 1.
         max: u8,
     },
     /// An arena's first frame would not be aligned to the largest block.
     BasePfn {
-        /// The frame asked for.
+        /// The requested frame.
         base_pfn: Pfn,
         /// The number of frames in the largest block.
         multiple_of: u64,
     },
     /// An arena's last frame would have a number that no page handle can carry.
     PfnRange {
-        /// The first frame asked for.
+        /// The requested first frame.
         base_pfn: Pfn,
-        /// The number of frames that follow it, itself included.
+        /// The number of frames from there on.
         nr_pages: u64,
     },
     /// The calling thread could not be bound to a CPU.
     PinTo {
-        /// The CPU asked for.
+        /// The requested CPU.
         cpu: CpuId,
-        /// What the system answered.
+        /// The error of the system.
         os: OsError,
     },
     /// The CPUs that the calling thread may use could not be read.
     AllowedCpus {
-        /// What the system answered.
+        /// The error of the system.
         os: OsError,
     },
-    /// The calling thread could not get a network and files of its own.
+    /// The calling thread could not get its own network and files.
     Sandbox {
         /// The step that failed, as a verb phrase.
         step: &'static str,
-        /// What the system answered.
+        /// The error of the system.
         os: OsError,
     },
 }
@@ -201,14 +201,14 @@ impl From<ConfigError> for HostError {
     }
 }
 
-/// The operating system's answer to a call that it refused.
+/// The operating system's error for a call that it refused.
 ///
-/// It is what [`io::Error`] would be if that could be copied and compared.
+/// Corresponds to [`io::Error`], but can be copied and compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OsError(rustix::io::Errno);
 
 impl OsError {
-    /// Makes the answer with this error number, as in `errno`.
+    /// Makes the error with this number, as in `errno`.
     #[must_use]
     pub fn from_raw(errno: i32) -> Self {
         Self(rustix::io::Errno::from_raw_os_error(errno))
@@ -273,7 +273,7 @@ impl fmt::Display for Limit {
     }
 }
 
-/// Bytes in one page of the hugetlb pool that arenas are made from.
+/// Bytes in one page of the hugetlb pool that arenas use.
 pub(crate) const HUGE_PAGE_BYTES: u64 = 2 << 20;
 
 #[cfg(test)]

@@ -1,45 +1,48 @@
 //! pagemill in a Linux process: memory, CPU numbers, clocks.
 //!
-//! The core crate knows frames and lists, and asks a [`Platform`](pagemill::Platform) for the
-//! rest. [`Host`] is that platform in a process: its frames are an [`Arena`] of mapped memory, its
-//! CPU numbers come from [`Cpus`]. For whoever measures, there are clocks ([`monotonic_ns`],
-//! [`Tsc`]) and a description of the machine ([`Machine`]); for file servers, names of files that
-//! outlive paths ([`FileHandle`]) and the identity that a thread acts for ([`FsIdentity`]).
+//! The core crate works on frames and lists, and uses a [`Platform`](pagemill::Platform) for everything
+//! else. [`Host`] is that platform in a process: its frames are an [`Arena`] of mapped memory, its CPU
+//! numbers come from [`Cpus`]. For measurements, there are clocks ([`monotonic_ns`], [`Tsc`]) and a
+//! description of the machine ([`Machine`]); for file servers, names of files that outlive paths
+//! ([`FileHandle`]) and the identity of a thread ([`FsIdentity`]).
 //!
-//! Every system call of the hosted allocator is made here.
+//! This crate makes every system call of the hosted allocator.
 //!
 //! # Signals
-//! A signal handler must not allocate or free: where it interrupted a zone lock it would wait for
-//! its own thread. (In a kernel, the zone lock keeps interrupts off; a process cannot do that
-//! cheaply.)
+//! A signal handler must not allocate or free: if it interrupted the holder of a zone lock, it would
+//! wait for its own thread. (In a kernel, interrupts are off while a zone lock is held; a process
+//! cannot do that cheaply.)
 //!
 //! # Fork
 //! An allocator belongs to the process that made it. In a child of `fork`, its requests fail with
-//! [`Shortage::Abandoned`](pagemill::Shortage::Abandoned), and dropping its pages does nothing; the child
-//! makes an allocator of its own. What needs a lock that another thread held panics with that message.
-//! Not supported: `vfork`, `_Fork` and `clone`, unless the child does nothing but call `exec` or `_exit`.
+//! [`Shortage::Abandoned`](pagemill::Shortage::Abandoned), and dropping its pages does nothing; the
+//! child makes an allocator of its own. Operations that need a lock which another thread held panic
+//! with that message. Does not support `vfork`, `_Fork` and `clone`, unless the child only calls `exec`
+//! or `_exit`.
 //!
 //! # Invariants
-//! The proofs beside unsafe code cite these by name.
+//! SAFETY comments cite these invariants by name.
 //!
 //! - `mapping-owned`: from its making to its drop, a `Mapping` has its addresses to itself. Nothing
-//!   else in the process unmaps them or maps over them, and the file behind them, where there is
-//!   one, is sealed against shrinking.
-//! - `mapping-no-refs`: this crate never makes a reference to mapped bytes, it hands out pointers.
-//!   Whoever makes references answers for them.
+//!   else in the process unmaps them or maps over them, and the file behind them, if there is one, is
+//!   sealed against shrinking.
+//! - `mapping-no-refs`: this crate never makes a reference to mapped bytes, it hands out pointers. Code
+//!   that makes references is responsible for them.
 //! - `arena-initialised`: each byte of an arena is readable and writable and starts as zero, as
 //!   the kernel gives it; freed and allocated again, it holds what its last owner left.
-//! - `arena-outlives-pages`: a [`Host`] owns its arenas and never lets go of them, so what
-//!   [`DirectMap::frame_ptr`](pagemill::DirectMap::frame_ptr) returns is good while the host lives.
-//! - `arena-resident`: no part of an arena that is mapped is given back to the system, cut out of its
-//!   file or mapped anew. So it may be registered with a device, which keeps the pages that it found
-//!   and would not notice that the process has others at their addresses now.
+//! - `arena-outlives-pages`: a [`Host`] owns its arenas and never releases them, so what
+//!   [`DirectMap::frame_ptr`](pagemill::DirectMap::frame_ptr) returns is valid while the host lives.
+//! - `arena-resident`: no mapped part of an arena is returned to the system, cut out of its file or
+//!   mapped anew. So an arena may be registered with a device, which keeps the pages that it found and
+//!   would not notice if the process had other pages at their addresses.
 //! - `frame-in-arena`: the number of a frame is checked against the arena, in every build, before
 //!   it becomes a pointer.
-//! - `rseq-sequence` (`cpu/rseq.rs`): which instructions the kernel breaks off where it takes the CPU.
-//! - `code-resident` (`cpu/resident.rs`): the object that made a host is never unmapped, nor is, as [`Host`]
-//!   asks, another one that uses it: the kernel may look up what is there for a thread long after it ran.
-//! - `claim-switch` (`cpu/rseq.rs`): how a claim changes from plain stores to exchanges where fences are refused.
+//! - `rseq-sequence` (`cpu/rseq.rs`): which instructions the kernel aborts when it preempts a thread.
+//! - `code-resident` (`cpu/resident.rs`): the object that made a host is never unmapped, nor, as
+//!   [`Host`] requires, another one that uses it: the kernel may read a thread's descriptors there long
+//!   after it ran.
+//! - `claim-switch` (`cpu/rseq.rs`): how a claim changes from plain stores to exchanges if fences are
+//!   refused.
 //! - `rseq-registered`: an offset of the restartable-sequence area is kept only where the C library
 //!   says that it keeps such an area for each thread.
 #![deny(unsafe_code)]

@@ -1,4 +1,4 @@
-//! Who holds pages: how many each call site has out, as a table and for flame graphs.
+//! Page owners: how many pages each call site holds, as a table and for flame graphs.
 
 use alloc::collections::BTreeMap;
 use core::cmp::Reverse;
@@ -9,7 +9,7 @@ use pagemill::{PAGE_SIZE, PageAllocator};
 
 use crate::allocator::platform::Host;
 
-/// The pages in use at one moment, by the call that allocated them.
+/// The pages in use at one moment, by the call site that allocated them.
 ///
 /// # Examples
 /// ```
@@ -27,7 +27,7 @@ use crate::allocator::platform::Host;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageOwners {
-    /// Most pages first; among equals, in the order of files, lines and columns.
+    /// Most pages first; equal numbers in the order of files, lines and columns.
     sites: Vec<PageOwner>,
 }
 
@@ -37,12 +37,12 @@ pub struct PageOwners {
 pub struct PageOwner {
     /// The call that allocated them.
     pub site: Location<'static>,
-    /// How many it holds; a block of order n counts as 2^n.
+    /// Number of its pages; a block of order n counts as 2^n.
     pub nr_pages: u64,
 }
 
 impl PageOwner {
-    /// Returns how much memory it holds.
+    /// Returns the size of its pages in bytes.
     #[must_use]
     pub const fn nr_bytes(&self) -> u64 {
         self.nr_pages * PAGE_SIZE as u64
@@ -50,24 +50,24 @@ impl PageOwner {
 }
 
 impl PageOwners {
-    /// Looks at every frame of `allocator`.
+    /// Visits every frame of `allocator`.
     ///
-    /// Finds nobody unless it was built with
+    /// Returns no call sites unless the allocator was built with
     /// [`page_owner`](crate::AllocatorConfig::page_owner).
     ///
     /// # Concurrency
-    /// Pages that are allocated or freed meanwhile are counted or not.
+    /// Pages that are allocated or freed during the call may be counted or not.
     ///
     /// # Cost
-    /// One load for each frame of the memory map, and a look-up for each that is in use.
+    /// One load per frame of the memory map, and a look-up per frame in use.
     #[must_use]
     pub fn collect(allocator: &PageAllocator<Host>) -> Self {
-        // By value: the compiler may keep one call site as several objects.
+        // Keyed by value: the compiler may keep one call site as several objects.
         let mut sums: BTreeMap<Location<'static>, u64> = BTreeMap::new();
         allocator.for_each_owner(|_pfn, site| *sums.entry(*site).or_default() += 1);
         let mut sites: Vec<PageOwner> =
             sums.into_iter().map(|(site, nr_pages)| PageOwner { site, nr_pages }).collect();
-        // Stable, so that equals stay in the order of the map.
+        // A stable sort, so that equal numbers stay in the order of the map.
         sites.sort_by_key(|owner| Reverse(owner.nr_pages));
         Self { sites }
     }
@@ -78,17 +78,17 @@ impl PageOwners {
         &self.sites
     }
 
-    /// Returns the number of pages that anybody holds.
+    /// Returns the number of pages in use.
     #[must_use]
     pub fn nr_pages(&self) -> u64 {
         self.sites.iter().map(|owner| owner.nr_pages).sum()
     }
 
-    /// Writes one line `file;line count` for each line of source that holds pages: collapsed
-    /// stacks of two frames, from which flame graphs are drawn.
+    /// Writes one line `file;line count` for each source line that holds pages: collapsed stacks of two
+    /// frames, the input format of flame graph tools.
     ///
     /// # Units
-    /// The count is in pages. Calls that share a line are added up.
+    /// The count is in pages. Calls on the same line are added up.
     #[must_use]
     pub fn collapsed(&self) -> String {
         let mut sums: BTreeMap<(&str, u32), u64> = BTreeMap::new();
@@ -104,7 +104,7 @@ impl PageOwners {
 }
 
 impl fmt::Display for PageOwners {
-    /// Writes a table: pages, bytes, and the call site as `file:line:column`; the sum comes last.
+    /// Writes a table: pages, bytes, and the call site as `file:line:column`, followed by the sum.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:>10} {:>14} site", "pages", "bytes")?;
         for owner in &self.sites {

@@ -1,18 +1,18 @@
-//! Waking threads that wait, without losing a signal that comes just before they do.
+//! Signal: wakes waiting threads, without losing a signal that comes just before a wait.
 
 use core::time::Duration;
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// A place to wait at.
+/// A condition that threads can wait for.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
-    /// How often it was given; guards nothing else.
+    /// Number of signals so far; guards nothing else.
     given: Mutex<u64>,
     changed: Condvar,
 }
 
 impl Signal {
-    /// Gives the signal to all who wait.
+    /// Wakes all waiting threads.
     pub(crate) fn give(&self) {
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         *given = given.wrapping_add(1);
@@ -20,9 +20,9 @@ impl Signal {
         self.changed.notify_all();
     }
 
-    /// Waits for the signal, at most `timeout`, unless `still` is false.
+    /// Waits for the signal, at most for `timeout`, unless `still` returns false.
     ///
-    /// `still` is asked while a signal cannot be given, so none is lost between the two.
+    /// No signal can be given while `still` runs, so none is lost between that check and the wait.
     pub(crate) fn wait(&self, timeout: Duration, still: impl Fn() -> bool) {
         let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         if !still() {

@@ -1,9 +1,9 @@
-//! Where the events of an allocator go in a process: to USDT probes, which bpftrace, perf and gdb
-//! attach to, and the rare ones to `tracing`.
+//! Trace sinks of a process: USDT probes for bpftrace, perf and gdb, and `tracing` events for rare
+//! ones.
 //!
-//! A probe that nobody is attached to is a look at its semaphore. An event of `tracing` that
-//! nobody subscribed to is a look at the largest level that anybody did. Neither is on a hot path:
-//! how long a CPU's lists are held is told to a [`Tracer`](crate::Tracer) alone.
+//! A probe without a tracer costs one load of its semaphore. A `tracing` event without a subscriber
+//! costs one load of the maximum level. Neither is on a hot path: only a [`Tracer`](crate::Tracer)
+//! receives how long a CPU's lists are held.
 //!
 //! The probes and their arguments are listed in `docs/tracepoints.md`.
 
@@ -11,10 +11,10 @@ use pagemill::{Event, Shortage};
 use probe::probe_lazy;
 use tracing::{debug, trace};
 
-/// Tells of an event.
+/// Passes an event to the sinks.
 ///
-/// Inlined without fail: which event it is is known at each place, and nothing is left of those that
-/// are told to nobody, which are on the hot paths.
+/// Always inlined: the kind of event is known at each call site, so no code remains for events without
+/// a sink, which are on the hot paths.
 #[inline(always)]
 pub(crate) fn tell(event: Event) {
     match event {
@@ -45,12 +45,12 @@ pub(crate) fn tell(event: Event) {
     }
 }
 
-/// Tells whether somebody is attached to the probe that stands for all single pages.
+/// Returns whether a tracer is attached to the probe that stands for all single pages.
 pub(crate) fn pages_are_wanted() -> bool {
     probe_lazy!(pagemill, page_events)
 }
 
-/// Tells of an event that is rare, or of every page while that is asked for.
+/// Passes on an event that is rare, or any event while every page is traced.
 #[cold]
 fn tell_outside(event: Event) {
     match event {
@@ -94,7 +94,7 @@ fn tell_outside(event: Event) {
     }
 }
 
-/// Tells of requests that fall short or wait, and goes on to reclaim.
+/// Passes on events of requests that fall short or wait, then those of reclaim.
 #[cold]
 fn tell_of_shortage(event: Event) {
     match event {
@@ -135,7 +135,7 @@ fn tell_of_shortage(event: Event) {
     }
 }
 
-/// Tells of reclaim.
+/// Passes on events of reclaim.
 fn tell_of_reclaim(event: Event) {
     match event {
         Event::VmscanWakeupKswapd { gfp, order } => {
@@ -169,12 +169,12 @@ fn tell_of_reclaim(event: Event) {
             probe_lazy!(pagemill, mm_shrink_slab_end, place, nr_freed);
             trace!(target: "pagemill::reclaim", place, nr_freed, "shrink_slab_end");
         }
-        // An event that was added to the core shows up here when it has a probe.
+        // An event without a probe. An event that is added to the core gets an arm above.
         _ => {}
     }
 }
 
-/// Returns the number that stands for the reason in a probe's arguments; zero is none.
+/// Returns the number of the reason in a probe's arguments; zero for none.
 fn reason(short: Shortage) -> usize {
     match short {
         Shortage::Memory => 1,

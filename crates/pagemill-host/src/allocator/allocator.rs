@@ -1,4 +1,4 @@
-//! A page allocator over an arena of this process.
+//! Hosted allocator: a page allocator over an arena of this process, and its configuration.
 
 use alloc::sync::Arc;
 use core::ptr::NonNull;
@@ -13,7 +13,7 @@ use crate::cpu::cpu::{Cpus, nr_online};
 use crate::error::HostError;
 use crate::memory::arena::{Arena, ArenaConfig};
 
-/// What a hosted allocator is made of; start from [`AllocatorConfig::new`].
+/// The configuration of a hosted allocator; start from [`AllocatorConfig::new`].
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "plain data, written out by the caller")]
 pub struct AllocatorConfig {
@@ -23,33 +23,33 @@ pub struct AllocatorConfig {
     ///
     /// Decides which zones the frames are in; see [`Config::zone_dma32`].
     pub base_pfn: Pfn,
-    /// How many CPUs have lists of their own; `None` for all that the machine can have.
+    /// Number of CPUs with lists of their own; `None` for all CPUs that the machine can have.
     pub nr_cpus: Option<u32>,
-    /// Into how many nodes the arena is divided, all of whose CPUs are on the first: for programs
-    /// that are to behave on nodes as on a larger machine, like Linux's `numa=fake`.
+    /// Number of nodes that the arena is divided into; all CPUs are on the first. For programs that
+    /// should behave as on a larger machine, like Linux's `numa=fake`.
     pub nr_nodes: u8,
-    /// How many bytes at the top of the arena are for movable pages only.
+    /// Bytes at the top of the arena that are only for movable pages.
     pub movable_bytes: u64,
-    /// What requests without a claim to the reserve must leave; see [`Config::min_free_bytes`].
+    /// Pages that ordinary requests must leave; see [`Config::min_free_bytes`].
     pub min_free_bytes: Option<u64>,
-    /// How many accounts can be open at a time; see [`Config::nr_accounts`].
+    /// Maximum number of open accounts; see [`Config::nr_accounts`].
     pub nr_accounts: u32,
-    /// Whether it is noted which call allocated each page; see [`Config::page_owner`].
+    /// Whether to record the call that allocated each page; see [`Config::page_owner`].
     pub page_owner: bool,
-    /// Whether free pages are filled with a pattern; see [`Config::poison`].
+    /// Whether to poison free pages; see [`Config::poison`].
     pub poison: bool,
-    /// Most pages in one per-CPU list; see [`Config::pcp_high`].
+    /// Capacity of one per-CPU list; see [`Config::pcp_high`].
     pub pcp_high: Option<u32>,
-    /// Fewest pages moved between a zone and a per-CPU list; see [`Config::pcp_batch`].
+    /// Fewest pages moved at a time between a zone and a per-CPU list; see [`Config::pcp_batch`].
     pub pcp_batch: Option<u32>,
-    /// Into how many shards, each with a lock of its own, a zone is divided; see
-    /// [`Config::nr_zone_shards`]. `None` is one for each CPU that is online (rounded up to a power
-    /// of two, at most 64), as long as each has 64 MiB: there may be many more some day.
+    /// Number of shards, each with its own lock, that a zone is divided into; see
+    /// [`Config::nr_zone_shards`]. `None` for one per CPU that is online (rounded up to a power of two,
+    /// at most 64), as long as each has 64 MiB. The number of possible CPUs may be far larger.
     pub nr_zone_shards: Option<u32>,
 }
 
 impl AllocatorConfig {
-    /// Asks for one zone Normal in `arena`, with Linux's policies.
+    /// Configures one zone Normal in `arena`, with Linux's policies.
     #[must_use]
     pub const fn new(arena: ArenaConfig) -> Self {
         Self {
@@ -69,12 +69,12 @@ impl AllocatorConfig {
     }
 }
 
-/// Builds an allocator that owns its arena and its books; both are unmapped when it is dropped.
+/// Builds an allocator that owns its arena and its metadata; both are unmapped when it is dropped.
 ///
 /// The pages borrow the allocator (or hold a [`SharedAllocator`]), so it outlives them all.
 ///
 /// # Errors
-/// What is wrong with the configuration, or what the system refused. Nothing stays mapped then.
+/// The invalid field of the configuration, or the error of a system call. Nothing stays mapped then.
 ///
 /// # Examples
 /// ```
@@ -94,7 +94,7 @@ pub fn allocator(config: &AllocatorConfig) -> Result<PageAllocator<Host>, HostEr
     unsafe { allocator_on(config, |host| host) }
 }
 
-/// Builds an allocator on a platform that is made from a host.
+/// Builds an allocator on a platform that wraps a host.
 ///
 /// # Safety
 /// The platform keeps the host for as long as it lives, lets nobody change it, and hands out the
@@ -107,7 +107,7 @@ pub(crate) unsafe fn allocator_on<P: Platform>(
     let memory = regions(config);
     let max = Cpus::detect().nr_possible();
     let nr_cpus = config.nr_cpus.unwrap_or(max);
-    // The allocator checks the number too, but by then the books for so many CPUs are mapped.
+    // The allocator checks the number too, but only after metadata for that many CPUs is mapped.
     if nr_cpus > max {
         return Err(ConfigError::BadNrCpus { nr_cpus, max }.into());
     }
@@ -142,11 +142,11 @@ pub(crate) unsafe fn allocator_on<P: Platform>(
     Ok(frames)
 }
 
-/// Returns into how many shards zones are divided unless it is said.
+/// Returns the default number of shards per zone.
 fn nr_zone_shards(config: &AllocatorConfig) -> u32 {
     const SHARD_BYTES: u64 = 64 << 20;
     let max = Config::NR_ZONE_SHARDS_MAX;
-    // Not those that the calling thread may use: it may have bound itself already.
+    // Not the CPUs that the calling thread may use: it may have bound itself already.
     let nr_cpus = nr_online().unwrap_or(1).min(max).next_power_of_two();
     let share = config.arena.len_bytes / u64::from(config.nr_nodes.max(1));
     let room = (share / SHARD_BYTES).clamp(1, u64::from(max)).ilog2();
@@ -181,15 +181,16 @@ fn regions(config: &AllocatorConfig) -> Vec<MemoryRegion> {
     (0..config.nr_nodes).map(region).collect()
 }
 
-/// A counted way to reach an allocator: the last one, or the last page, unmaps the arena.
+/// A reference-counted source of an allocator: dropping the last one, or the last page, unmaps the
+/// arena.
 ///
-/// For pages that must outlive every borrow. Each page holds a count of its own, so a page costs
-/// two locked operations more than with a reference or a [`Static`](pagemill::Static).
+/// For pages that must outlive every borrow. Each page holds a reference count, which costs two atomic
+/// operations more per page than a reference or a [`Static`](pagemill::Static).
 #[derive(Clone, Debug)]
 pub struct SharedAllocator(Arc<PageAllocator<Host>>);
 
 impl SharedAllocator {
-    /// Takes an allocator over.
+    /// Takes ownership of an allocator.
     #[must_use]
     pub fn new(allocator: PageAllocator<Host>) -> Self {
         Self(Arc::new(allocator))

@@ -1,4 +1,4 @@
-//! An allocator over an arena: platform, scopes, background reclaim, and what becomes of it in a child process.
+//! An allocator over an arena: platform, allocation scopes, background reclaim.
 
 #[expect(unsafe_code, reason = "an arena becomes the frames of a platform")]
 pub(crate) mod allocator;

@@ -1,4 +1,4 @@
-//! The platform that a process is: frames in an arena, CPU numbers from the C library.
+//! `Host`: the platform of a Linux process, with frames in an arena and CPU numbers from the C library.
 
 use core::hint::cold_path;
 use core::mem::ManuallyDrop;
@@ -20,17 +20,17 @@ use crate::memory::fork::{self, Registration};
 use crate::signal::Signal;
 use crate::trace;
 
-/// Where an arena's frames begin unless told otherwise: at the physical address 4 GiB.
+/// Default number of an arena's first frame: at the physical address 4 GiB.
 ///
-/// All of them are above what 32 bits can address, so all belong to the zone Normal.
+/// All frames are then above 32-bit addresses, so all belong to the zone Normal.
 pub const DEFAULT_BASE_PFN: Pfn = Pfn::new(1 << 20);
 
-/// What a host is made of.
+/// The configuration of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HostConfig {
     /// The memory that becomes frames.
     pub(crate) arena: ArenaConfig,
-    /// How many bytes the allocator needs for its books; rounded up to whole pages.
+    /// Bytes that the allocator needs for its metadata; rounded up to whole pages.
     pub(crate) metadata_bytes: u64,
     /// The number of the arena's first frame: a multiple of 1024, the frames in the largest block.
     ///
@@ -39,7 +39,7 @@ pub(crate) struct HostConfig {
 }
 
 impl HostConfig {
-    /// Asks for frames from [`DEFAULT_BASE_PFN`] on.
+    /// Configures frames from [`DEFAULT_BASE_PFN`] on.
     #[cfg(test)]
     pub(crate) const fn new(arena: ArenaConfig, metadata_bytes: u64) -> Self {
         Self { arena, metadata_bytes, base_pfn: DEFAULT_BASE_PFN }
@@ -60,42 +60,42 @@ impl HostConfig {
 
 /// A Linux process as the machine under an allocator.
 ///
-/// It cannot keep a thread on its CPU: [`pin`](Platform::pin) tells the number and promises
-/// nothing, which the allocator is made for.
+/// It cannot keep a thread on its CPU: [`pin`](Platform::pin) returns the CPU's number without a
+/// guarantee, which suffices for the allocator.
 ///
-/// [`allocator`](crate::allocator()) makes one, so that a child of `fork` finds each:
+/// Only [`allocator`](crate::allocator()) makes one, so that a child of `fork` finds each:
 /// ```compile_fail,E0624
 /// let new = pagemill_host::Host::new;
 /// ```
 ///
-/// The program or library that this is in stays mapped from then on, since the kernel may look up what
-/// describes a thread's last claim at any later time. A *second* library that allocates from this host's
-/// frames keeps such descriptions of its own and must not be unloaded (`dlclose`).
+/// The program or library that contains this code stays mapped from then on, since the kernel may read
+/// the descriptor of a thread's last claim at any later time. A *second* library that allocates from
+/// this host's frames has such descriptors of its own and must not be unloaded (`dlclose`).
 #[derive(Debug)]
 pub struct Host {
     cpus: Cpus,
-    /// How per-CPU lists are claimed without atomic instructions; `None` if they are not.
+    /// How per-CPU lists are claimed without atomic instructions; `None` for atomic exchanges.
     claims: Option<Area>,
     base_pfn: Pfn,
     nr_pages: u64,
     memory: Arena,
     metadata: Arena,
-    /// For those who wait for memory.
+    /// Wakes threads that wait for memory.
     memory_freed: Signal,
-    /// For background reclaim.
+    /// Wakes background reclaim.
     reclaim_due: Signal,
-    /// The process that made this; see [`fork`].
+    /// The generation of the process that made this; see [`fork`].
     generation: u32,
-    /// Dropped before the books are unmapped: [`fork`] reaches them.
+    /// Dropped before the metadata is unmapped, because [`fork`] accesses it.
     registration: ManuallyDrop<Registration>,
 }
 
 impl Host {
-    /// Maps memory and books as `config` says.
+    /// Maps the memory of the frames and of the metadata.
     ///
     /// # Errors
-    /// [`HostError::BasePfn`] and [`HostError::PfnRange`] before anything is mapped; else what
-    /// [`Arena::map`] and [`Arena::metadata`] return. Nothing stays mapped then.
+    /// [`HostError::BasePfn`] and [`HostError::PfnRange`] before anything is mapped; else the errors of
+    /// [`Arena::map`] and [`Arena::metadata`]. Nothing stays mapped then.
     pub(crate) fn new(config: &HostConfig) -> Result<Self, HostError> {
         config.check_frames()?;
         let memory = Arena::map(&config.arena)?;
@@ -119,7 +119,7 @@ impl Host {
         &self.memory
     }
 
-    /// Returns the arena for the allocator's books.
+    /// Returns the arena for the allocator's metadata.
     #[must_use]
     pub fn metadata(&self) -> &Arena {
         &self.metadata
@@ -143,19 +143,20 @@ impl Host {
         self.cpus
     }
 
-    /// Waits until background reclaim is called for, at most `timeout`, unless `still` is false.
+    /// Waits until background reclaim is requested, at most for `timeout`, unless `still` returns
+    /// false.
     pub(crate) fn wait_for_reclaim(&self, timeout: Duration, still: impl Fn() -> bool) {
         self.reclaim_due.wait(timeout, still);
     }
 
-    /// Returns where an allocator on this host is entered for [`fork`].
+    /// Returns the entry at which an allocator on this host is registered for [`fork`].
     pub(crate) fn fork_entry(&self) -> fork::Entry {
         self.registration.entry()
     }
 
-    /// Calls for background reclaim.
+    /// Requests background reclaim.
     pub(crate) fn call_reclaim(&self) {
-        // A lock that another thread held when the process was forked stays held in the child.
+        // A lock that another thread held at the time of the fork stays held in the child.
         if self.is_abandoned() {
             return;
         }
@@ -168,13 +169,13 @@ impl Host {
         self.cpus.current()
     }
 
-    /// Returns where `nr_pages` frames from `pfn` on are (`frame-in-arena`).
+    /// Returns the address of `nr_pages` frames from `pfn` on (`frame-in-arena`).
     #[inline]
     fn frames(&self, pfn: Pfn, nr_pages: u64) -> NonNull<u8> {
         // Wraps for a frame below the base, to an index that no arena has.
         let index = pfn.value().wrapping_sub(self.base_pfn.value());
-        // Checked in every build: a memory map that promises more frames than the arena has must
-        // not turn into pointers. It is one comparison, on the way to touching the memory itself.
+        // Checked in every build: a memory map with more frames than the arena has must not turn into
+        // pointers. It costs one comparison, on the way to touching the memory itself.
         if index >= self.nr_pages || nr_pages > self.nr_pages - index {
             self.outside(pfn, nr_pages);
         }
@@ -270,7 +271,7 @@ impl Platform for Host {
         if spins < SPINS_BEFORE_YIELD {
             core::hint::spin_loop();
         } else {
-            // Else whoever holds the lock is not there to let it go.
+            // Otherwise the lock's holder may not exist in this process, and would never release it.
             assert!(!self.is_abandoned(), "{}", Shortage::Abandoned);
             thread::yield_now();
         }
@@ -359,19 +360,19 @@ unsafe impl DirectMap for Host {
     }
 }
 
-/// What free pages are filled with where that is asked for.
+/// The pattern of poisoned pages.
 ///
 /// # Source
 /// `linux-6.12` `include/linux/poison.h` `PAGE_POISON`
 const POISON: u8 = 0xaa;
 
-/// How long a wait for memory lasts before the waiter looks again by itself.
+/// Longest wait for memory before the waiter checks again.
 const WAIT_AT_MOST: Duration = Duration::from_millis(10);
 
-/// How often a waiter spins before it gives up its CPU.
+/// How many times a waiter spins before it yields its CPU.
 ///
-/// Some hundred pauses outlast any zone lock's section; a holder that takes longer has lost its
-/// CPU, and may need the waiter's.
+/// 100 pauses take longer than any critical section of a zone lock. A holder that takes longer was
+/// preempted, and may need the waiter's CPU.
 const SPINS_BEFORE_YIELD: u32 = 100;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Background reclaim: a thread that keeps an allocator's zones above their high watermarks.
+//! Background reclaim thread: keeps an allocator's zones above their high watermarks, like kswapd.
 
 use core::fmt;
 use core::mem::ManuallyDrop;
@@ -16,11 +16,11 @@ use crate::allocator::allocator::SharedAllocator;
 use crate::allocator::platform::Host;
 
 /// A thread that reclaims when zones fall to their low watermarks, until one is above its high
-/// watermark again, as Linux's kswapd does; dropping this ends it.
+/// watermark again, as Linux's kswapd does; dropping this stops it.
 ///
-/// Without one, memory is reclaimed only by those who wait for it.
+/// Without one, memory is reclaimed only by threads that wait for it.
 ///
-/// A shrinker that panics costs the round of reclaim that asked it, not the thread: the panic hook
+/// A shrinker that panics ends the round of reclaim that asked it, not the thread: the panic hook
 /// reports it, [`nr_panics`](Self::nr_panics) counts it, and the next round begins as usual.
 pub struct ReclaimThread {
     shared: Arc<Shared>,
@@ -28,7 +28,7 @@ pub struct ReclaimThread {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the thread shares with its handle.
+/// The state that the thread shares with its handle.
 #[derive(Debug, Default)]
 struct Shared {
     stop: StopFlag,
@@ -40,31 +40,32 @@ type StopFlag = core::sync::atomic::AtomicBool;
 #[expect(clippy::disallowed_types, reason = "not part of the core: loom has no business here")]
 type Count = core::sync::atomic::AtomicU64;
 
-/// How often the thread looks by itself, should nobody call.
+/// Interval at which the thread checks without a request.
 const PERIOD: Duration = Duration::from_secs(1);
 
 impl ReclaimThread {
     /// Starts the thread.
     ///
     /// # Errors
-    /// What the system says if there can be no more threads.
+    /// The error of the system if no further thread can be started.
     pub fn spawn(allocator: SharedAllocator) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let (its_shared, its_allocator) = (Arc::clone(&shared), allocator.clone());
         let thread = thread::Builder::new().name("pagemill-reclaim".into()).spawn(move || {
             let frames = its_allocator.allocator();
             let host: &Host = frames.platform();
-            // Relaxed: the flag is only a reason to look; the signal orders.
+            // Relaxed: the flag only triggers a check; the signal orders.
             let goes_on = || !its_shared.stop.load(Ordering::Relaxed);
             while goes_on() {
                 host.wait_for_reclaim(PERIOD, goes_on);
                 let round = AssertUnwindSafe(|| {
-                    // Whoever called may have been helped meanwhile; between low and high nothing is due.
+                    // The shortage may have ended in the meantime; between low and high nothing is due.
                     if frames.needs_balance() {
                         frames.balance();
                     }
                 });
-                // The allocator's locks are let go by unwinding; the shrinker answers for its own.
+                // Unwinding releases the allocator's locks; the shrinker is responsible for its own
+                // state.
                 if let Err(payload) = catch_unwind(round) {
                     // Dropping it could panic again.
                     let _payload = ManuallyDrop::new(payload);
@@ -89,8 +90,8 @@ impl Drop for ReclaimThread {
     fn drop(&mut self) {
         let Some(thread) = self.thread.take() else { return };
         if self.allocator.allocator().platform().is_abandoned() {
-            // The thread is not in this process: joining it would wait for ever. Nor is it detached: what
-            // describes it may describe a thread of this process by now.
+            // The thread does not exist in this process: joining it would never return. It is not
+            // detached either: its id may belong to a thread of this process by now.
             let _not_here = ManuallyDrop::new(thread);
             return;
         }
@@ -98,7 +99,8 @@ impl Drop for ReclaimThread {
         self.shared.stop.store(true, Ordering::Relaxed);
         self.allocator.allocator().platform().call_reclaim();
         if thread.join().is_err() {
-            // Not by a shrinker, whose panics are caught. The panic hook reported it.
+            // The thread itself panicked, not a shrinker, whose panics are caught. The panic hook
+            // reported it.
         }
     }
 }

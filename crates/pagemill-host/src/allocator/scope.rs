@@ -1,5 +1,5 @@
-//! What a thread says once for all allocations that it makes: what reclaim must keep away from,
-//! and who pays.
+//! Allocation scopes: per-thread restrictions on reclaim (`noio`, `nofs`, `memalloc`) and the account
+//! to charge.
 
 use core::cell::{Cell, RefCell};
 use core::fmt;
@@ -11,12 +11,12 @@ thread_local! {
     static CONTEXT: Context = const { Context::new() };
 }
 
-/// The scopes that a thread is in. Those of a kind are counted, since they may end in any order.
+/// The scopes of a thread. Scopes of one kind are counted, since they may end in any order.
 struct Context {
     noio: Cell<u32>,
     nofs: Cell<u32>,
     memalloc: Cell<u32>,
-    /// Who pays: the last one. Each comes with the number of its scope.
+    /// The accounts of the scopes, each with its scope's number; the last one is charged.
     accounts: RefCell<Vec<(u64, AccountId)>>,
     next_number: Cell<u64>,
 }
@@ -59,20 +59,20 @@ impl Context {
     }
 }
 
-/// What a scope is about.
+/// The kind of a scope.
 #[derive(Clone, Copy)]
 enum Kind {
     Noio,
     Nofs,
     Memalloc,
-    /// The number of the scope among those that say who pays.
+    /// The number of the scope among those with an account.
     Account(u64),
 }
 
-/// A scope that the calling thread is in until this is dropped.
+/// An allocation scope of the calling thread, until this is dropped.
 ///
-/// Scopes nest, and may end in any order: what several of them ask for holds until the last of
-/// them ends, and of several accounts that of the scope opened last pays.
+/// Scopes nest, and may end in any order: a restriction that several of them ask for holds until the
+/// last of them ends. Of several accounts, the one of the scope opened last is charged.
 ///
 /// # Source
 /// `linux-6.12` `include/linux/sched/mm.h` `memalloc_noio_save`, `memalloc_nofs_save`,
@@ -80,7 +80,7 @@ enum Kind {
 #[must_use = "the scope ends when this is dropped"]
 pub struct AllocScope {
     kind: Kind,
-    /// The scope is the thread's that opened it.
+    /// A scope belongs to the thread that opened it.
     not_send: PhantomData<*mut ()>,
 }
 
@@ -95,14 +95,15 @@ impl AllocScope {
         Self::enter(Kind::Nofs)
     }
 
-    /// Allocations in this scope may use all reserves and do not reclaim: they free memory soon.
+    /// Allocations in this scope may use all reserves and do not reclaim: the thread will soon free
+    /// memory.
     pub fn memalloc() -> Self {
         Self::enter(Kind::Memalloc)
     }
 
     /// Allocations in this scope with [`Gfp::ACCOUNT`] are charged to `account`.
     ///
-    /// The account must belong to the allocator that is asked.
+    /// The account must belong to the allocator that the requests go to.
     pub fn charged_to(account: AccountId) -> Self {
         let number = CONTEXT.with(|context| {
             let number = context.next_number.get();
@@ -121,7 +122,7 @@ impl AllocScope {
 
 impl Drop for AllocScope {
     fn drop(&mut self) {
-        // Where the thread is ending already, nothing is left that the scope could be about.
+        // If the thread is already ending, the scope has no further effect.
         let _ended = CONTEXT.try_with(|context| context.leave(self.kind));
     }
 }
@@ -132,17 +133,17 @@ impl fmt::Debug for AllocScope {
     }
 }
 
-/// Puts the calling thread among those that free memory soon.
+/// Marks the calling thread as one that will soon free memory.
 pub(crate) fn enter_reclaim() {
     let _ended = CONTEXT.try_with(|context| context.enter(Kind::Memalloc));
 }
 
-/// Ends what [`enter_reclaim`] began.
+/// Reverts one [`enter_reclaim`].
 pub(crate) fn leave_reclaim() {
     let _ended = CONTEXT.try_with(|context| context.leave(Kind::Memalloc));
 }
 
-/// Returns `gfp` as the calling thread's scopes have it.
+/// Returns `gfp` as changed by the calling thread's scopes.
 pub(crate) fn gfp_context(gfp: Gfp) -> Gfp {
     let in_context = |context: &Context| {
         let without = match (context.noio.get(), context.nofs.get()) {
@@ -156,7 +157,7 @@ pub(crate) fn gfp_context(gfp: Gfp) -> Gfp {
     CONTEXT.try_with(in_context).unwrap_or(gfp)
 }
 
-/// Returns who pays for the calling thread's allocations.
+/// Returns the account that is charged for the calling thread's allocations.
 pub(crate) fn current_account() -> Option<AccountId> {
     let last = |context: &Context| context.accounts.borrow().last().map(|&(_, account)| account);
     CONTEXT.try_with(last).ok().flatten()

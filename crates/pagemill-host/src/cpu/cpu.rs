@@ -1,4 +1,4 @@
-//! Which CPU runs the caller, and which ones there are.
+//! CPU numbers: which CPU runs the caller, which CPUs exist, and binding a thread to one.
 
 use pagemill::CpuId;
 use rustix::io::Errno;
@@ -11,22 +11,22 @@ use crate::error::HostError;
 /// How CPU numbers are read on this machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Cpus {
-    /// Where each thread finds its CPU's number; `None` if it has to ask.
+    /// Where each thread finds its CPU's number; `None` if it must call `getcpu`.
     area: Option<Area>,
     nr_possible: u32,
 }
 
 impl Cpus {
-    /// Finds out how this process can read CPU numbers.
+    /// Detects how this process can read CPU numbers.
     ///
     /// # Cost
-    /// Two symbol look-ups and a file; the result is to be kept.
+    /// Two symbol look-ups and reading a file; callers should keep the result.
     #[must_use]
     pub fn detect() -> Self {
         Self { area: Area::find(), nr_possible: nr_possible() }
     }
 
-    /// Returns the CPU that runs the caller, who may be elsewhere before it looks at the answer.
+    /// Returns the CPU that runs the caller; the caller may have moved by the time it uses the result.
     ///
     /// # Cost
     /// One load from the thread's own memory and two branches where restartable sequences are
@@ -40,13 +40,13 @@ impl Cpus {
         }
     }
 
-    /// Tells whether CPU numbers are read from the area for restartable sequences.
+    /// Returns whether CPU numbers are read from the restartable-sequence area.
     #[must_use]
     pub fn uses_rseq(self) -> bool {
         self.area.is_some()
     }
 
-    /// Returns how many CPUs there can be: one more than the largest number.
+    /// Returns one more than the largest possible CPU number.
     #[inline]
     #[must_use]
     pub fn nr_possible(self) -> u32 {
@@ -89,15 +89,15 @@ impl Cpus {
 #[cold]
 #[inline(never)]
 fn ask_the_kernel() -> CpuId {
-    // In the vDSO, so no filter can refuse it; a call of the C library's would take longer.
+    // Through the vDSO, so no filter can refuse it; a call of the C library's would take longer.
     let cpu = rustix::thread::sched_getcpu();
     CpuId::new(u32::try_from(cpu).expect("the kernel numbers CPUs in 32 bits"))
 }
 
-/// Reads the CPU's number by `getcpu`; zero where that is refused.
+/// Reads the CPU's number by `getcpu`; returns zero if that is refused.
 ///
-/// Any number will do then: threads that are told the same one share its lists. Where there is no vDSO,
-/// it is a system call, which a seccomp filter may refuse at any time.
+/// Any number is correct: threads that get the same number share its lists. Without a vDSO, this is a
+/// system call, which a seccomp filter may refuse at any time.
 #[cfg(not(target_arch = "x86_64"))]
 #[cold]
 #[inline(never)]
@@ -108,13 +108,13 @@ fn ask_the_kernel() -> CpuId {
     CpuId::new(u32::try_from(cpu).unwrap_or(0))
 }
 
-/// Returns how many CPUs are online, if the system says.
+/// Returns the number of CPUs that are online, if known.
 pub(crate) fn nr_online() -> Option<u32> {
     let online = sysfs::read("/sys/devices/system/cpu/online")?;
     Some(CpuList::parse(&online)?.count)
 }
 
-/// Returns one more than the largest number of a CPU.
+/// Returns one more than the largest possible CPU number.
 fn nr_possible() -> u32 {
     let possible = sysfs::read("/sys/devices/system/cpu/possible");
     if let Some(list) = possible.as_deref().and_then(CpuList::parse) {

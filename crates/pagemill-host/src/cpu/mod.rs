@@ -1,4 +1,4 @@
-//! CPU numbers, restartable sequences, topology.
+//! CPUs: numbers, restartable sequences, and the kernel's description of the topology.
 
 #[expect(unsafe_code, reason = "a system call")]
 pub(crate) mod cpu;

@@ -1,21 +1,22 @@
-//! That this code stays mapped, even where it is part of a library that is unloaded.
+//! Resident code: keeps this library mapped, because the kernel may read its sequence descriptors
+//! later.
 //!
-//! `code-resident`: after [`keep`] has returned true, nothing unmaps the object (program or library) that
-//! this code is in. Code that is made where it is used, because it is inlined or generic, may be in
-//! another object: one that uses a host which another object made must not be unloaded, and
-//! [`Host`](crate::Host) says so.
+//! `code-resident`: after [`keep`] has returned true, nothing unmaps the object (program or library)
+//! that contains this code. Inlined or generic code is compiled where it is used and may be in another
+//! object: an object that uses a host made by another one must not be unloaded, as
+//! [`Host`](crate::Host) documents.
 
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
 
-/// Sees to it that this code is never unmapped, and tells whether it could.
+/// Keeps this code mapped for the life of the process, and returns whether it succeeded.
 pub(crate) fn keep() -> bool {
     let Some(here) = object_of(keep as *const c_void) else { return false };
     // SAFETY: 1. The call takes a number, and reads what the kernel gave the process at its start.
     let entry = unsafe { libc::getauxval(libc::AT_ENTRY) };
     #[expect(clippy::cast_possible_truncation, reason = "an address")]
     let program = object_of(core::ptr::without_provenance(entry as usize));
-    // The program itself stays in any case, and cannot be opened like a library.
+    // The program itself is never unmapped, and cannot be opened like a library.
     program.is_some_and(|program| program.dli_fbase == here.dli_fbase) || {
         let flags = libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
         // SAFETY:
@@ -26,7 +27,7 @@ pub(crate) fn keep() -> bool {
     }
 }
 
-/// Returns what the loader knows about the object that an address is in.
+/// Returns the loader's information about the object that contains an address.
 fn object_of(address: *const c_void) -> Option<libc::Dl_info> {
     let mut info = MaybeUninit::uninit();
     // SAFETY:

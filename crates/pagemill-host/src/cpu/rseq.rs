@@ -1,17 +1,18 @@
-//! The area that the kernel and the C library keep for each thread's restartable sequences.
+//! Restartable sequences (rseq): read the CPU number and claim per-CPU lists without atomic
+//! instructions.
 //!
-//! It tells the number of the CPU by a single load, where asking the kernel through the vDSO takes
-//! some tens of instructions. And it lets a thread run a few instructions that end in one store as
-//! if nobody else ran on its CPU: where the kernel takes the CPU away meanwhile, it has the thread
-//! go on at another place, and the store is not made. So a word that belongs to a CPU is set without
-//! an atomic instruction.
+//! The kernel and the C library keep an area for each thread. It holds the number of the CPU, so that a
+//! single load reads it; calling the kernel through the vDSO takes tens of instructions. It also lets a
+//! thread run a few instructions that end in one store as if no other thread ran on its CPU: if the
+//! kernel preempts the thread during the sequence, the thread resumes at an abort label, and the store
+//! is not made. So a word that belongs to a CPU is set without an atomic instruction.
 //!
-//! `rseq-sequence`: a restartable sequence here is from the label of its beginning to the
-//! instruction after its store; the kernel resumes whoever lost the CPU within it at the abort
-//! label, behind the signature that the C library registered. The area names the last sequence until
-//! the kernel next looks there, sees that the thread is somewhere else, and clears the field: clearing
-//! it at the end of each would be one store more. So the kernel may read what describes a sequence at
-//! any later time, and that must stay mapped: `code-resident`.
+//! `rseq-sequence`: a restartable sequence here is from its start label to the instruction after its
+//! store; the kernel resumes a thread that was preempted within it at the abort label, behind the
+//! signature that the C library registered. The area names the last sequence until the kernel next
+//! checks it, sees that the thread is elsewhere, and clears the field; clearing it at the end of each
+//! sequence would cost one more store. So the kernel may read a sequence's descriptor at any later
+//! time, and the descriptor must stay mapped: `code-resident`.
 //!
 //! `claim-switch` ([`switch`]): how the claim of a CPU changes from plain stores to exchanges.
 //!
@@ -41,7 +42,7 @@ pub(crate) use area::Area;
 )))]
 pub(crate) use no_area::Area;
 
-/// The area, on the targets whose thread pointer is known here.
+/// The area, on targets whose thread pointer is known here.
 #[cfg(all(
     any(target_arch = "x86_64", target_arch = "aarch64"),
     target_pointer_width = "64",
@@ -55,15 +56,15 @@ mod area {
 
     use pagemill::{Claim, Claimed, CpuId};
 
-    /// Where `struct rseq` has the field `cpu_id`, after the 32 bits of `cpu_id_start`.
+    /// Offset of the field `cpu_id` in `struct rseq`, after the 32 bits of `cpu_id_start`.
     const CPU_ID: isize = 4;
-    /// What of `struct rseq` must be there: the fields up to `flags`.
+    /// The part of `struct rseq` that must exist: the fields up to `flags`.
     const SIZE_NEEDED: c_uint = 20;
 
-    /// Where each thread has its area: the distance from the thread pointer to `cpu_id`.
+    /// Location of each thread's area: the distance from the thread pointer to `cpu_id`.
     ///
-    /// Upholds `rseq-registered`. It is never zero: at the thread pointer itself the C library keeps
-    /// what the ABI asks of it. So `Option<Area>` costs a test and no memory.
+    /// Upholds `rseq-registered`. It is never zero: the C library keeps data that the ABI requires at
+    /// the thread pointer itself. So `Option<Area>` costs one test and no memory.
     #[derive(Clone, Copy, Debug)]
     pub(crate) struct Area(NonZeroIsize);
 
@@ -93,7 +94,7 @@ mod area {
         pub(crate) fn cpu(self) -> Option<CpuId> {
             // SAFETY: 1. `cpu_id` is in the area (`rseq-registered`).
             let cpu_id = unsafe { self.read_u32::<0>() };
-            // Negative is a thread whose registration failed, or that unregistered.
+            // Negative in a thread whose registration failed, or that unregistered.
             (cpu_id.cast_signed() >= 0).then_some(CpuId::new(cpu_id))
         }
 
@@ -111,7 +112,7 @@ mod area {
         /// Sets the second word of `claim` if it is zero and the first one names the CPU that runs
         /// the caller.
         ///
-        /// `None` also comes where the caller lost the CPU meanwhile.
+        /// Also returns `None` if the caller was preempted during the sequence.
         ///
         /// # Safety
         /// - The process is registered for fences of sequences: others take the claim with one
@@ -171,7 +172,7 @@ mod area {
             Some(unsafe { claim.assume_taken() })
         }
 
-        /// Reads 32 bits of the calling thread's area, `FIELD` bytes behind `cpu_id`.
+        /// Reads 32 bits of the calling thread's area, `FIELD` bytes after `cpu_id`.
         ///
         /// # Safety
         /// There is such a field, and only the kernel writes it.
@@ -211,7 +212,7 @@ mod area {
             value
         }
 
-        /// Whether [`try_claim`](Self::try_claim) knows the machine.
+        /// Whether [`try_claim`](Self::try_claim) supports the machine.
         // Not under ThreadSanitizer, for which lists are claimed by an exchange: it does not see that
         // a sequence and a fence exclude each other.
         pub(crate) const CAN_CLAIM: bool = cfg!(all(target_arch = "x86_64", not(pagemill_tsan)));
@@ -236,7 +237,7 @@ mod area {
     }
 }
 
-/// The same on targets where the area cannot be read.
+/// The same interface on targets where the area cannot be read.
 #[cfg(not(all(
     any(target_arch = "x86_64", target_arch = "aarch64"),
     target_pointer_width = "64",
@@ -250,10 +251,10 @@ mod no_area {
     pub(crate) enum Area {}
 
     impl Area {
-        /// Nobody claims.
+        /// Claims are never taken by sequences.
         pub(crate) const CAN_CLAIM: bool = false;
 
-        /// Finds none.
+        /// Always returns `None`.
         pub(crate) fn find() -> Option<Self> {
             None
         }
@@ -278,7 +279,7 @@ mod no_area {
     }
 }
 
-/// Registers the process for [`fence`] and keeps this code mapped, and returns the area if sequences can
+/// Registers the process for [`fence`] and keeps this code mapped. Returns the area if sequences can
 /// take claims.
 pub(crate) fn claims() -> Option<Area> {
     const REGISTER: i32 = libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ;
@@ -287,8 +288,8 @@ pub(crate) fn claims() -> Option<Area> {
     (is_resident && membarrier(REGISTER, 0, 0)).then_some(area)
 }
 
-/// Breaks off the restartable sequence that a thread of this process may be in on `cpu`, and orders
-/// what the CPU did before it; false if the kernel cannot.
+/// Aborts the restartable sequence that a thread of this process may be in on `cpu`, and orders what
+/// the CPU did before it; returns false if the kernel cannot do that.
 pub(crate) fn fence(cpu: CpuId) -> bool {
     /// `MEMBARRIER_CMD_FLAG_CPU`, which the crate libc lacks.
     const ON_ONE_CPU: i32 = 1;
@@ -296,17 +297,18 @@ pub(crate) fn fence(cpu: CpuId) -> bool {
     i32::try_from(cpu.value()).is_ok_and(|cpu| membarrier(command, ON_ONE_CPU, cpu))
 }
 
-/// Has a claim taken by exchanges from now on, since a [`fence`] was refused, and logs that once.
+/// Makes a claim be taken by exchanges from now on, because a [`fence`] was refused, and logs that
+/// once.
 ///
-/// A program may forbid itself system calls at any time (seccomp), so that `membarrier` worked when the
-/// host was made says nothing about now.
+/// A program may forbid itself system calls at any time (seccomp), so `membarrier` may fail although it
+/// worked when the host was made.
 ///
-/// `claim-switch`: closing the claim keeps sequences on its CPU from beginning; one that began before
-/// may still end in its store. Any such sequence has ended, or was broken off, once the CPU has run
-/// another thread of ours outside of a sequence, because the kernel breaks a sequence off where it
-/// takes the CPU away. So the claim is shared only by a thread that has closed it, or has seen it closed,
-/// and ran on the CPU after that: this one goes there for a moment, if it may. If it may not, the
-/// next thread that tries to take the lists there does it ([`share_if_here`]).
+/// `claim-switch`: closing the claim stops new sequences on its CPU; one that began before may still
+/// end in its store. Any such sequence has ended, or was aborted, once the CPU has run another thread
+/// of this process outside of a sequence, because the kernel aborts a sequence when it preempts it. So
+/// the claim is shared only by a thread that has closed it, or has seen it closed, and ran on the CPU
+/// after that: this thread moves there for a moment, if it may. If it may not, the next thread that
+/// tries to take the lists there does it ([`share_if_here`]).
 #[cold]
 pub(crate) fn switch(area: Area, claim: &Claim) {
     static LOGGED: Once = Once::new();
@@ -330,13 +332,13 @@ pub(crate) fn switch(area: Area, claim: &Claim) {
 
 /// Completes a [`switch`] if the caller runs on the claim's CPU: see `claim-switch`.
 pub(crate) fn share_if_here(area: Area, claim: &Claim) {
-    // In this order: that it is closed, and then where the caller runs.
+    // In this order: first that the claim is closed, then where the caller runs.
     if claim.is_closed() && area.cpu() == Some(claim.cpu()) {
         claim.share();
     }
 }
 
-/// Runs on `cpu` for a moment, outside of any sequence; false if the thread may not.
+/// Runs on `cpu` for a moment, outside of any sequence; returns false if the thread may not.
 fn visit(cpu: CpuId) -> bool {
     let index = cpu.value() as usize;
     if index >= CpuSet::MAX_CPU {

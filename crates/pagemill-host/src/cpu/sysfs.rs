@@ -1,7 +1,7 @@
-//! The text files under `/sys` and `/proc` in which the kernel describes the machine.
+//! Parsers of `/sys` and `/proc` files that describe the machine.
 //!
-//! The readers here return `None` for whatever is absent or not as expected: in a container or
-//! under another kernel these files may be missing, and nothing depends on them for safety.
+//! They return `None` for whatever is absent or not as expected: in a container or under another
+//! kernel, these files may be missing. Nothing depends on them for safety.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ pub(crate) fn read(path: &str) -> Option<String> {
     Some(text.trim().to_owned())
 }
 
-/// Returns the choice that stands in brackets, as in `always [madvise] never`.
+/// Returns the choice in brackets, as in `always [madvise] never`.
 pub(crate) fn selected(choices: &str) -> Option<&str> {
     let (_, rest) = choices.split_once('[')?;
     let (choice, _) = rest.split_once(']')?;
@@ -29,14 +29,14 @@ pub(crate) fn field<'a>(lines: &'a str, key: &str) -> Option<&'a str> {
 /// A list of CPUs as the kernel writes it, such as `0-3,8-11`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CpuList {
-    /// How many CPUs are on the list.
+    /// Number of CPUs on the list.
     pub(crate) count: u32,
-    /// The largest number on the list.
+    /// Largest number on the list.
     pub(crate) highest: u32,
 }
 
 impl CpuList {
-    /// Reads a list; an empty one and one that makes no sense are `None`.
+    /// Parses a list; returns `None` for an empty or invalid one.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut list: Option<Self> = None;
         for range in text.trim().split(',') {

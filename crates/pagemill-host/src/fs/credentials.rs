@@ -1,6 +1,7 @@
-//! On whose behalf a thread touches files: the identity that the kernel checks, thread by thread.
+//! Per-thread file system identity: user, group and supplementary groups that the kernel checks.
 //!
-//! The C library changes the identity of all threads at once, so these are the bare system calls.
+//! The C library changes the identity of all threads at once, so these functions make the system calls
+//! themselves.
 
 use core::cell::{Cell, RefCell};
 use core::ffi::{c_long, c_uint};
@@ -8,7 +9,7 @@ use core::ffi::{c_long, c_uint};
 use rustix::io::{Errno, Result};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
-/// The most supplementary groups that an identity carries; `AUTH_SYS` has as many.
+/// Maximum number of supplementary groups of an identity; `AUTH_SYS` has the same limit.
 pub const MAX_NR_GROUPS: usize = 16;
 
 /// A user, a group and supplementary groups, for the kernel's checks on files.
@@ -20,18 +21,19 @@ pub struct FsIdentity {
     nr_groups: u8,
 }
 
-/// The number that the kernel reads as "leave it as it is" and never gives to anyone.
+/// The number that the kernel reads as "leave it as it is", and which belongs to no user.
 const NOBODY_AT_ALL: u32 = u32::MAX;
 
 thread_local! {
-    /// What the thread has assumed; `None` while it has what it was started with.
+    /// The identity that the thread has assumed; `None` while it has its original one.
     static ASSUMED: RefCell<Option<FsIdentity>> = const { RefCell::new(None) };
-    /// Whether the thread is held to quotas and reserved blocks; `None` while nobody has said.
+    /// Whether the thread is subject to quotas and reserved blocks; `None` until it is set.
     static LIMITED: Cell<Option<bool>> = const { Cell::new(None) };
 }
 
 impl FsIdentity {
-    /// Names an identity; `None` with too many groups, or a number that the kernel reserves.
+    /// Makes an identity; `None` if there are too many groups, or for a number that the kernel
+    /// reserves.
     #[must_use]
     pub fn new(uid: u32, gid: u32, groups: &[u32]) -> Option<Self> {
         if uid == NOBODY_AT_ALL || gid == NOBODY_AT_ALL || groups.contains(&NOBODY_AT_ALL) {
@@ -42,7 +44,7 @@ impl FsIdentity {
         Some(Self { uid, gid, groups: kept, nr_groups: u8::try_from(groups.len()).ok()? })
     }
 
-    /// Names the user 0, with the group 0 and no others.
+    /// Makes the identity of user 0 with group 0 and no others.
     #[must_use]
     pub const fn root() -> Self {
         Self { uid: 0, gid: 0, groups: [0; MAX_NR_GROUPS], nr_groups: 0 }
@@ -68,18 +70,18 @@ impl FsIdentity {
 
     /// Makes the kernel check this thread's next accesses to files as those of this identity.
     ///
-    /// A user other than 0 is without the privileges over files that user 0 has, such as passing
-    /// over modes, quotas and what a file system keeps in reserve; taking up user 0 again brings
-    /// them back. Real and effective numbers stay as they are, and so do other threads. A thread
-    /// that is started inherits the identity.
+    /// A user other than 0 lacks the privileges over files that user 0 has, such as ignoring modes,
+    /// quotas and the blocks that a file system reserves; assuming user 0 again restores them. Real and
+    /// effective numbers stay as they are, and other threads are not affected. A thread that is started
+    /// inherits the identity.
     ///
     /// # Errors
-    /// `EPERM` where the process may not change identities; the thread then has no identity that
-    /// could be relied on, and has to assume one before it touches files.
+    /// `EPERM` if the process may not change identities. The thread's identity is undefined then, and
+    /// it must assume one before it accesses files.
     ///
     /// # Cost
-    /// Nothing if the thread has this identity already; else three system calls, and two more
-    /// between user 0 and others.
+    /// Nothing if the thread has this identity already; else three system calls, and two more between
+    /// user 0 and others.
     ///
     /// # Source
     /// `linux-7.0` `fs/nfsd/auth.c` `nfsd_setuser`, `include/linux/capability.h` `CAP_NFSD_SET`
@@ -107,9 +109,9 @@ impl FsIdentity {
     }
 }
 
-/// Holds the thread to quotas and reserved blocks, or lets it pass over them where it ever may.
+/// Subjects the thread to quotas and reserved blocks, or exempts it where it is allowed to ignore them.
 ///
-/// The kernel does not count this privilege among those that go and come with the user.
+/// The kernel does not count this privilege among those that come and go with the user.
 fn limit(limited: bool) -> Result<()> {
     if LIMITED.get() == Some(limited) {
         return Ok(());
@@ -125,7 +127,7 @@ fn limit(limited: bool) -> Result<()> {
     Ok(())
 }
 
-/// Sets one of the numbers; the calls do not tell whether they did, so the second asks.
+/// Sets one of the numbers; the calls do not report success, so a second call checks.
 fn set_and_check(call: c_long, id: u32) -> Result<()> {
     // SAFETY:
     // 1. The call takes a number and touches no memory of ours.
@@ -168,7 +170,7 @@ mod tests {
             for _ in 0..2 {
                 identity(1000, 1000, &[]).assume().unwrap();
                 assert!(!may(), "user 1000 is held to quotas");
-                // A thread that is started inherits what this one has, and can take it up again.
+                // A started thread inherits this thread's identity, and can assume it again.
                 let inherits = move || {
                     assert!(!may());
                     identity(0, 0, &[]).assume().unwrap();

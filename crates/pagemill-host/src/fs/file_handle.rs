@@ -1,7 +1,8 @@
-//! Names for files that outlive descriptors, paths and processes: what a file server hands out.
+//! Kernel file handles (`name_to_handle_at`): names of files that outlive descriptors, paths and
+//! processes.
 //!
-//! The kernel makes such a name from the inode's number and its generation, and finds the file
-//! again by it, wherever it has been moved meanwhile. Neither `std` nor rustix wraps the two calls.
+//! The kernel makes a handle from the inode's number and generation, and finds the file by it even
+//! after a rename. Neither `std` nor rustix wraps the two calls.
 
 use core::ffi::{CStr, c_int, c_uint};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -9,7 +10,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::{Errno, Result};
 
-/// The most bytes that the kernel puts into a handle.
+/// Maximum number of bytes in a kernel handle.
 ///
 /// # Source
 /// `man-pages` `open_by_handle_at(2)` `MAX_HANDLE_SZ`
@@ -22,13 +23,13 @@ const AT_HANDLE_FID: c_int = 0x200;
 
 /// A file's name within its file system, as the kernel knows it.
 ///
-/// It says nothing about rights: whoever opens by it has to check that the file may be reached.
+/// It conveys no rights: a caller that opens by it must check that the file may be accessed.
 #[derive(Clone, Copy)]
 pub struct FileHandle {
     raw: RawHandle,
 }
 
-/// The head of `struct file_handle`, and the room behind it.
+/// The head of `struct file_handle`, and the buffer after it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct RawHandle {
@@ -38,7 +39,7 @@ struct RawHandle {
 }
 
 impl FileHandle {
-    /// Puts a handle together from its parts; `None` if `bytes` are more than the kernel makes.
+    /// Makes a handle from its parts; `None` if `bytes` has more bytes than a kernel handle can have.
     #[must_use]
     pub fn new(kind: i32, bytes: &[u8]) -> Option<Self> {
         let mut f_handle = [0; MAX_FILE_HANDLE_BYTES];
@@ -47,7 +48,7 @@ impl FileHandle {
         Some(Self { raw: RawHandle { handle_bytes, handle_type: kind, f_handle } })
     }
 
-    /// Returns the kernel's number for the way in which the bytes are to be read.
+    /// Returns the kernel's number for the format of the bytes.
     #[must_use]
     pub fn kind(&self) -> i32 {
         self.raw.handle_type
@@ -60,21 +61,21 @@ impl FileHandle {
         &self.raw.f_handle[..len.min(MAX_FILE_HANDLE_BYTES)]
     }
 
-    /// Asks for the handle of `name` in `dir`, and the number of the mount that it is on.
+    /// Returns the handle of `name` in `dir`, and the number of its mount.
     ///
     /// An empty name stands for `dir` itself. A symbolic link at the end is not followed.
     ///
     /// # Errors
-    /// What `name_to_handle_at` answers: `EOPNOTSUPP` where the file system has no handles.
+    /// The error of `name_to_handle_at`: `EOPNOTSUPP` if the file system has no handles.
     pub fn of(dir: BorrowedFd<'_>, name: &CStr) -> Result<(Self, i32)> {
         Self::ask(dir, name, 0)
     }
 
-    /// Asks as [`of`](Self::of) does, but for a handle that only tells files apart: the file system
-    /// need not be able to open files by it.
+    /// Returns a handle as [`of`](Self::of) does, but one that only identifies the file: the file
+    /// system need not be able to open files by it.
     ///
     /// # Errors
-    /// What `name_to_handle_at` answers: `EINVAL` before Linux 6.5.
+    /// The error of `name_to_handle_at`: `EINVAL` before Linux 6.5.
     ///
     /// # Source
     /// `man-pages` `open_by_handle_at(2)` `AT_HANDLE_FID`
@@ -110,11 +111,11 @@ impl FileHandle {
 
     /// Opens the file with this handle on the file system that `mount` is on.
     ///
-    /// `mount` must be open for more than its path.
+    /// `mount` must not be open with `O_PATH`.
     ///
     /// # Errors
-    /// What `open_by_handle_at` answers: `ESTALE` where the file is gone, `EPERM` without the
-    /// capability `CAP_DAC_READ_SEARCH`. A file that was just removed may still be opened.
+    /// The error of `open_by_handle_at`: `ESTALE` if the file is gone, `EPERM` without the capability
+    /// `CAP_DAC_READ_SEARCH`. A file that was just removed may still be opened.
     pub fn open(&self, mount: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
         let mut raw = self.raw;
         let flags = (flags | OFlags::CLOEXEC).bits();
@@ -147,7 +148,7 @@ impl core::fmt::Debug for FileHandle {
     }
 }
 
-/// Returns why the last system call through the C library failed.
+/// Returns the error of the last system call through the C library.
 pub(crate) fn last_errno() -> Errno {
     let code = std::io::Error::last_os_error().raw_os_error();
     Errno::from_raw_os_error(code.unwrap_or(libc::EIO))

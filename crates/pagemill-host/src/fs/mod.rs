@@ -1,4 +1,5 @@
-//! System calls for file servers that neither std nor rustix wraps.
+//! System calls for file servers that neither std nor rustix wraps: file handles, identities, a socket
+//! option.
 
 #[expect(unsafe_code, reason = "system calls about one thread")]
 pub(crate) mod credentials;

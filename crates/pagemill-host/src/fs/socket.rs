@@ -1,4 +1,4 @@
-//! An option of sockets that servers need and nobody wraps.
+//! Socket option `SO_RCVLOWAT`: how many bytes make a socket readable.
 
 use core::ffi::c_int;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -7,14 +7,14 @@ use rustix::io::Result;
 
 use crate::fs::file_handle::last_errno;
 
-/// Lets a socket count as readable only from `nr_bytes` on, as far as the system's limits allow, or
-/// when no more can come; 1 is what sockets begin with.
+/// Makes a socket readable only from `nr_bytes` on, as far as the system's limits allow, or when no
+/// more bytes can come. The default of sockets is 1.
 ///
 /// # Errors
-/// What `setsockopt` answers.
+/// The error of `setsockopt`.
 ///
 /// # Source
-/// `linux-7.0` `net/ipv4/tcp.c` `tcp_set_rcvlowat`: a TCP socket also gets room for as many.
+/// `linux-7.0` `net/ipv4/tcp.c` `tcp_set_rcvlowat`: a TCP socket also gets buffer space for that many.
 pub fn set_receive_low_water(socket: BorrowedFd<'_>, nr_bytes: usize) -> Result<()> {
     let nr_bytes = c_int::try_from(nr_bytes).unwrap_or(c_int::MAX);
     // SAFETY:
@@ -31,6 +31,6 @@ pub fn set_receive_low_water(socket: BorrowedFd<'_>, nr_bytes: usize) -> Result<
     if answer == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
-/// The length of the option's number.
+/// The length of the option's value.
 const INT_BYTES: libc::socklen_t = 4;
 const _: () = assert!(size_of::<c_int>() == INT_BYTES as usize);

@@ -1,7 +1,7 @@
-//! Clocks for measurements: the system's, and the time stamp counter of the CPU.
+//! Clocks for measurements: the system's monotonic clock, and the CPU's time stamp counter.
 //!
-//! The counter is read by one instruction and is finer than a nanosecond, but is a clock only where
-//! it runs at one rate in every state of the CPU, and the same on every CPU.
+//! One instruction reads the counter, which is finer than a nanosecond. It is a clock only if it runs
+//! at one rate in every state of the CPU, and equally on every CPU.
 
 use core::time::Duration;
 use std::sync::OnceLock;
@@ -12,7 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 /// Returns the time on the system's monotonic clock, in nanoseconds from an arbitrary start.
 ///
 /// # Cost
-/// Some tens of nanoseconds: the vDSO reads it without a system call.
+/// Tens of nanoseconds: the vDSO reads the clock without a system call.
 #[must_use]
 pub fn monotonic_ns() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
@@ -20,28 +20,28 @@ pub fn monotonic_ns() -> u64 {
     time.tv_sec.unsigned_abs() * NS_PER_SECOND + time.tv_nsec.unsigned_abs()
 }
 
-/// The time stamp counter, on a machine where it is a clock.
+/// The time stamp counter, on a machine where it is usable as a clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Tsc {
     hz: u64,
 }
 
 impl Tsc {
-    /// Checks that the counter is a clock here, and measures its rate.
+    /// Checks that the counter is usable as a clock, and measures its rate.
     ///
-    /// `None` on other than x86-64, where the CPU does not promise a constant rate, and where the
-    /// kernel has not found that promise kept. All calls in a process return the same result.
+    /// Returns `None` on architectures other than x86-64, if the CPU does not promise a constant rate,
+    /// or if the kernel has found that promise broken. All calls in a process return the same result.
     ///
     /// # Cost
-    /// The first call of a process reads `/proc/cpuinfo` and sleeps for 20 ms; calls that other
-    /// threads make meanwhile wait for it. Later calls read the result from memory.
+    /// The first call in a process reads `/proc/cpuinfo` and sleeps for 20 ms; concurrent calls wait
+    /// for it. Later calls read the result from memory.
     #[must_use]
     pub fn detect() -> Option<Self> {
         static DETECTED: OnceLock<Option<Tsc>> = OnceLock::new();
         *DETECTED.get_or_init(Self::calibrate)
     }
 
-    /// Does what [`detect`](Self::detect) does once.
+    /// Does the work of [`detect`](Self::detect), once.
     fn calibrate() -> Option<Self> {
         counter::is_clock().then(|| Self { hz: measure_hz() })
     }
@@ -49,7 +49,8 @@ impl Tsc {
     /// Reads the counter, after all earlier instructions and before all later ones.
     ///
     /// # Cost
-    /// Two fences, between which nothing else is in flight: about as much as [`monotonic_ns`].
+    /// Two fences, between which no other instruction is in flight: approximately as much as
+    /// [`monotonic_ns`].
     #[inline]
     #[must_use]
     pub fn now(self) -> u64 {
@@ -58,7 +59,7 @@ impl Tsc {
 
     /// Reads the counter, at some moment near this place in the program.
     ///
-    /// For intervals of many hundred instructions, which it disturbs less than
+    /// For intervals of hundreds of instructions or more, which it disturbs less than
     /// [`now`](Self::now).
     #[inline]
     #[must_use]
@@ -75,7 +76,7 @@ impl Tsc {
     /// Converts a number of ticks to nanoseconds, rounded down.
     ///
     /// # Panics
-    /// If the result needs more than 64 bits, that is, for some 584 years.
+    /// If the result needs more than 64 bits, which corresponds to approximately 584 years.
     #[must_use]
     pub fn to_ns(self, ticks: u64) -> u64 {
         let ns = u128::from(ticks) * u128::from(NS_PER_SECOND) / u128::from(self.hz);
@@ -100,19 +101,19 @@ struct Reading {
 }
 
 impl Reading {
-    /// Reads both clocks, several times, and keeps the pair that lies closest together.
+    /// Reads both clocks several times, and keeps the pair that was read in the shortest time.
     fn take() -> Self {
         let attempt = || {
             let before = counter::read_fenced();
             let ns = monotonic_ns();
             let after = counter::read_fenced();
-            // Should the counter have gone back, the width is enormous and the pair not kept.
+            // If the counter went backwards, the width is enormous and the pair is not kept.
             let width = after.wrapping_sub(before);
             let ticks = before.wrapping_add(width / 2);
             (width, Self { ns, ticks })
         };
-        // One reading may be torn apart by an interrupt, or by another virtual machine's turn;
-        // that all of sixteen are is as good as impossible.
+        // An interrupt or another virtual machine may disturb one reading; that all 16 are disturbed is
+        // practically impossible.
         let attempts = (0..16).map(|_| attempt());
         let (_, closest) =
             attempts.min_by_key(|&(width, _)| width).expect("there are sixteen attempts");
@@ -129,12 +130,12 @@ mod counter {
 
     /// CPUID leaf "advanced power management", whose EDX has [`INVARIANT_TSC`].
     const ADVANCED_POWER_MANAGEMENT: u32 = 0x8000_0007;
-    /// CPUID leaf that says which is the largest of its kind.
+    /// CPUID leaf with the largest extended leaf.
     const LARGEST_EXTENDED: u32 = 0x8000_0000;
     /// The counter runs at one rate in all power states.
     const INVARIANT_TSC: u32 = 1 << 8;
 
-    /// Tells whether CPU and kernel agree that the counter is a clock.
+    /// Returns whether CPU and kernel agree that the counter is usable as a clock.
     pub(super) fn is_clock() -> bool {
         is_invariant()
             && sysfs::read("/proc/cpuinfo").is_some_and(|cpuinfo| kernel_trusts(&cpuinfo))
@@ -146,17 +147,17 @@ mod counter {
             && __cpuid(ADVANCED_POWER_MANAGEMENT).edx & INVARIANT_TSC != 0
     }
 
-    /// Tells whether the kernel, too, found a constant rate that never stops.
+    /// Returns whether the kernel, too, found a constant rate that never stops.
     pub(super) fn kernel_trusts(cpuinfo: &str) -> bool {
         let flags = sysfs::field(cpuinfo, "flags").unwrap_or_default();
         let has = |wanted| flags.split_ascii_whitespace().any(|flag| flag == wanted);
         has("constant_tsc") && has("nonstop_tsc")
     }
 
-    /// Tells whether the counter is still among the kernel's clocks.
+    /// Returns whether the counter is still among the kernel's clock sources.
     ///
-    /// The kernel strikes it off when its watchdog finds it drifting or different between CPUs.
-    /// It need not be the current one: a guest often has its host's clock for that.
+    /// The kernel removes it if its watchdog finds it drifting or different between CPUs. It need not
+    /// be the current source: a guest often uses its host's clock.
     fn kernel_keeps() -> bool {
         sysfs::read("/sys/devices/system/clocksource/clocksource0/available_clocksource")
             .is_none_or(|clocks| clocks.split_ascii_whitespace().any(|clock| clock == "tsc"))
@@ -189,7 +190,7 @@ mod counter {
     }
 }
 
-/// The same on other targets, where there is no counter to be read.
+/// The same interface on other targets, which have no such counter.
 #[cfg(not(target_arch = "x86_64"))]
 mod counter {
     /// Returns `false`.
@@ -197,19 +198,19 @@ mod counter {
         false
     }
 
-    /// Returns the system's clock; nobody asks, since there is no `Tsc` to ask with.
+    /// Returns the system's clock; never called, since there is no `Tsc`.
     pub(super) fn read() -> u64 {
         super::monotonic_ns()
     }
 
-    /// As [`read`].
+    /// Returns the system's clock; never called.
     pub(super) fn read_fenced() -> u64 {
         super::monotonic_ns()
     }
 }
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
-/// Long enough that two readings, each some 50 ns wide, err by a few parts in a million.
+/// Long enough that two readings, each approximately 50 ns wide, err by a few parts per million.
 const CALIBRATION: Duration = Duration::from_millis(20);
 
 #[cfg(test)]

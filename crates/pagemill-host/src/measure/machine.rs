@@ -1,28 +1,28 @@
-//! The machine that a measurement was made on, as far as it changes the result.
+//! Description of the machine that a measurement was made on.
 
 use core::fmt;
 
 use crate::cpu::cpu::{self, Cpus};
 use crate::cpu::sysfs;
 
-/// What a report says about its machine; what cannot be read is `None`.
+/// Facts about the machine for a report; `None` for what cannot be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
-    /// The CPU's name for itself.
+    /// Name of the CPU's model.
     pub cpu_model: Option<String>,
-    /// How many CPUs are online.
+    /// Number of CPUs that are online.
     pub nr_cpus: Option<u32>,
-    /// The release of the kernel, as `uname -r` tells it.
+    /// Release of the kernel, as `uname -r` prints it.
     pub kernel_release: Option<String>,
     /// The frequency governor of the first CPU; a virtual machine has none.
     pub governor: Option<String>,
     /// The system's setting for transparent huge pages: `always`, `madvise` or `never`.
     pub transparent_huge_pages: Option<String>,
-    /// How many pages the hugetlb pool has, used or not.
+    /// Number of pages in the hugetlb pool, used or not.
     pub nr_hugepages: Option<u64>,
     /// The size of the machine's memory.
     pub memory_bytes: Option<u64>,
-    /// Whether CPU numbers are read from the area for restartable sequences.
+    /// Whether CPU numbers are read from the restartable-sequence area.
     pub rseq: Option<bool>,
 }
 
@@ -46,7 +46,7 @@ impl Machine {
 }
 
 impl fmt::Display for Machine {
-    /// Writes one line of what is known: `AMD EPYC, 2 CPUs, 23.5 GiB, Linux 6.18.44, ...`.
+    /// Writes the known facts on one line: `AMD EPYC, 2 CPUs, 23.5 GiB, Linux 6.18.44, ...`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = [
             self.cpu_model.clone(),
@@ -78,7 +78,7 @@ fn kernel_release() -> Option<String> {
     (!release.is_empty()).then_some(release)
 }
 
-/// Finds the name that the kernel gives to the first CPU; not all architectures have one.
+/// Returns the kernel's name for the first CPU; not all architectures have one.
 fn cpu_model(cpuinfo: &str) -> Option<String> {
     let name = ["model name", "Model", "cpu model", "cpu", "uarch"]
         .into_iter()

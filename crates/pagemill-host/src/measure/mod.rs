@@ -1,4 +1,4 @@
-//! Clocks, facts about the machine, and private namespaces, for benchmarks.
+//! Tools for benchmarks: clocks, facts about the machine, context switches, private namespaces.
 
 #[expect(unsafe_code, reason = "the time stamp counter")]
 pub(crate) mod clock;

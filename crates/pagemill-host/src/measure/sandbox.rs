@@ -1,4 +1,4 @@
-//! A loopback network and files in memory that only this process and its children reach.
+//! Sandbox for benchmarks: a loopback network and an in-memory file system of one process's own.
 
 use std::fs;
 use std::io;
@@ -15,21 +15,21 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use crate::error::HostError;
 
-/// Gives the calling thread a loopback network of its own and an empty file system in memory, and
-/// returns the folder that this is mounted on.
+/// Gives the calling thread its own loopback network and an empty in-memory file system, and returns
+/// the folder on which that is mounted.
 ///
-/// Threads and processes that it starts from now on share both. Nobody else reaches them, not even
-/// a user of the same name, and the kernel removes them when the last of these processes has ended,
-/// however it ended: there is nothing to clean up. What the folder contained before is hidden from
-/// them.
+/// Threads and processes that it starts from now on share both. No other process reaches them, not even
+/// one of the same user. The kernel removes them when the last of these processes has ended, for
+/// whatever reason: there is nothing to clean up. The previous contents of the folder are hidden from
+/// these processes.
 ///
 /// # Errors
-/// [`HostError::Sandbox`] where neither this process nor a user namespace may have namespaces: in
-/// most containers. A process without `CAP_SYS_ADMIN` needs a user namespace, which only a process
-/// with one thread gets.
+/// [`HostError::Sandbox`] if neither this process nor a user namespace may create namespaces, as in
+/// most containers. A process without `CAP_SYS_ADMIN` needs a user namespace, which only a process with
+/// one thread can enter.
 ///
 /// # Concurrency
-/// Threads that exist already keep the network and the files that they had.
+/// Threads that exist already keep their network and files.
 pub fn enter_sandbox() -> core::result::Result<&'static Path, HostError> {
     let step = |step| move |errno: Errno| HostError::Sandbox { step, os: errno.into() };
     let namespaces = UnshareFlags::NEWNET | UnshareFlags::NEWNS;
@@ -43,7 +43,7 @@ pub fn enter_sandbox() -> core::result::Result<&'static Path, HostError> {
         }
         made => made.map_err(step("make namespaces"))?,
     }
-    // Where mounts are shared, as systemd does, ours would appear in the namespace that we left.
+    // With shared mounts, as under systemd, ours would appear in the namespace that the thread left.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(step("keep mounts private"))?;
     let folder = FOLDERS.map(Path::new).into_iter().find(|folder| folder.is_dir());
@@ -55,8 +55,7 @@ pub fn enter_sandbox() -> core::result::Result<&'static Path, HostError> {
     Ok(folder)
 }
 
-/// Where the file system may be mounted: folders that every system has and no program needs while
-/// it measures.
+/// Possible mount points: folders that every system has and no program needs during a measurement.
 const FOLDERS: [&str; 4] = ["/dev/shm", "/mnt", "/media", "/srv"];
 
 fn unshare(flags: UnshareFlags) -> Result<()> {
@@ -67,9 +66,9 @@ fn unshare(flags: UnshareFlags) -> Result<()> {
     unsafe { unshare_unsafe(flags) }
 }
 
-/// Lets a user namespace know the user and group of before under the same numbers.
+/// Maps the previous user and group to the same numbers in a user namespace.
 fn keep_ids(uid: u32, gid: u32) -> io::Result<()> {
-    // A user who is not privileged may map a group only once groups cannot be changed.
+    // An unprivileged user may map a group only once groups cannot be changed.
     fs::write("/proc/thread-self/setgroups", "deny")?;
     fs::write("/proc/thread-self/uid_map", format!("{uid} {uid} 1"))?;
     fs::write("/proc/thread-self/gid_map", format!("{gid} {gid} 1"))
@@ -87,7 +86,7 @@ fn take_loopback_up() -> Result<()> {
     let mut message = 32_u32.to_ne_bytes().to_vec();
     message.extend(RTM_NEWLINK.to_ne_bytes());
     message.extend((NLM_F_REQUEST | NLM_F_ACK).to_ne_bytes());
-    // Number and sender of the message; family and type; interface, flags, and which of them count.
+    // Message number and sender; family and type; interface, flags, and the mask of flags to change.
     message.extend([1, 0, 0, LOOPBACK, IFF_UP, IFF_UP].map(u32::to_ne_bytes).as_flattened());
     let socket: OwnedFd = socket_with(
         AddressFamily::NETLINK,
@@ -99,7 +98,7 @@ fn take_loopback_up() -> Result<()> {
     send(&socket, &message, SendFlags::empty())?;
     let mut answer = [0; 256];
     let (_, len) = recv(&socket, &mut answer, RecvFlags::empty())?;
-    // Behind the header of 16 bytes, the negative error number or zero.
+    // After the header of 16 bytes: the negative error number, or zero.
     let errno = answer[..len.min(256)].get(16..).and_then(|rest| rest.first_chunk());
     match errno.map(|bytes| i32::from_ne_bytes(*bytes)) {
         Some(0) => Ok(()),

@@ -1,10 +1,10 @@
-//! How often the scheduler took the CPU away from a thread.
+//! Context switches: how many times the scheduler took the CPU away from a thread.
 
 use core::mem::MaybeUninit;
 
-/// Returns how often the calling thread was switched out so far, of itself or by others.
+/// Returns how many times the calling thread was switched out so far, voluntarily or not.
 ///
-/// Two equal answers say that the thread had its CPU all the time between them, but for interrupts
+/// Two equal results mean that the thread had its CPU all the time in between, except for interrupts
 /// and for what the host of a virtual machine does unseen.
 ///
 /// # Cost

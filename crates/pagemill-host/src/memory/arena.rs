@@ -1,8 +1,8 @@
-//! Arenas: the memory that frames, and the books about them, are made of.
+//! Arena: mapped memory for frames and metadata, with huge pages, prefaulting and locking.
 //!
-//! An arena is one range of addresses that begins at a multiple of 2 MiB, so that a pageblock can
-//! be one huge page. It is handed out as a pointer and a length, never as a slice: whose each page
-//! is at a time is the allocator's knowledge.
+//! An arena is one range of addresses that begins at a multiple of 2 MiB, so that a pageblock can be
+//! one huge page. It is accessible as a pointer and a length, never as a slice: only the allocator
+//! knows who owns each page.
 
 use core::fmt;
 use core::ptr::NonNull;
@@ -17,27 +17,28 @@ use crate::cpu::sysfs;
 use crate::error::{HUGE_PAGE_BYTES, HostError};
 use crate::memory::mapping::{Commit, Mapping};
 
-/// What an arena is asked to be.
+/// The configuration of an arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArenaConfig {
     /// The length: a multiple of [`PAGE_SIZE`], of 2 MiB for [`HugePages::HugeTlb`], and not zero.
     pub len_bytes: u64,
-    /// What stands behind the addresses.
+    /// The kind of memory behind the addresses.
     pub backing: Backing,
-    /// Whether pages of 2 MiB are wanted.
+    /// Whether to use pages of 2 MiB.
     pub huge: HugePages,
-    /// Whether each page is found now, rather than by a page fault when it is first touched.
+    /// Whether to allocate all pages now, instead of by page faults on first access.
     ///
-    /// Without it the system does not commit itself to the memory either (`MAP_NORESERVE`): the
-    /// arena may be larger than the machine's memory, and a process that uses too much is killed.
+    /// Without it the system does not commit memory either (`MAP_NORESERVE`): the arena may be larger
+    /// than the machine's memory, and a process that uses too much is killed.
     pub prefault: bool,
-    /// Whether pages are kept from being swapped out: all of them, or without
-    /// [`prefault`](Self::prefault) each from its first touch on.
+    /// Whether to lock pages in memory: all of them, or without [`prefault`](Self::prefault) each from
+    /// its first access on.
     pub lock: bool,
 }
 
 impl ArenaConfig {
-    /// Asks for `len_bytes` of anonymous memory, in huge pages if they can be had, found on touch.
+    /// Configures `len_bytes` of anonymous memory, in huge pages if available, allocated on first
+    /// access.
     #[must_use]
     pub const fn new(len_bytes: u64) -> Self {
         Self {
@@ -49,7 +50,7 @@ impl ArenaConfig {
         }
     }
 
-    /// Returns the length if an arena can have it.
+    /// Returns the length if it is valid for an arena.
     fn checked_len(&self) -> Result<usize, HostError> {
         let multiple_of = match self.huge {
             HugePages::HugeTlb => HUGE_PAGE_BYTES,
@@ -63,54 +64,54 @@ impl ArenaConfig {
     }
 }
 
-/// What stands behind an arena's addresses.
+/// The memory behind an arena's addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Backing {
     /// Memory of this process alone.
     Anonymous,
-    /// A file in memory, which can be passed to another process and mapped there.
+    /// A memfd, which can be passed to another process and mapped there.
     Memfd,
 }
 
-/// Whether an arena's pages are to be of 2 MiB.
+/// Whether an arena uses pages of 2 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HugePages {
-    /// Pages of the base size, even where the system would use larger ones unasked.
+    /// Pages of the base size, even if the system would use larger ones.
     Never,
-    /// Pages from the hugetlb pool if it has enough and the length fits, else as
+    /// Pages from the hugetlb pool if it has enough and the length fits, else as with
     /// [`Transparent`](Self::Transparent).
     Auto,
-    /// Huge pages as the kernel finds them, advised but not promised; [`Arena::kind`] tells when
+    /// Huge pages when the kernel has some, advised but not promised; [`Arena::kind`] returns whether
     /// the system's settings rule them out.
     Transparent,
     /// Pages from the hugetlb pool, or an error.
     HugeTlb,
 }
 
-/// The kind of pages that an arena got.
+/// The kind of pages that an arena has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ArenaPages {
     /// Pages of the system's base size.
     Base,
-    /// Huge pages where the kernel finds them; it was advised to, and its settings permit it.
+    /// Huge pages when the kernel has some; it was advised, and its settings permit it.
     Transparent,
     /// Pages of 2 MiB from the hugetlb pool, each of them reserved.
     HugeTlb,
 }
 
-/// What an arena really is, which may be less than was asked for.
+/// The actual properties of an arena, which may be less than configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArenaKind {
-    /// What stands behind the addresses.
+    /// The memory behind the addresses.
     pub backing: Backing,
-    /// The kind of its pages.
+    /// The kind of pages.
     pub pages: ArenaPages,
-    /// Whether each page was found when the arena was made.
+    /// Whether all pages were allocated when the arena was made.
     pub prefaulted: bool,
-    /// Whether pages, once found, stay in memory.
+    /// Whether pages stay in memory once allocated.
     pub locked: bool,
 }
 
@@ -152,15 +153,15 @@ impl Arena {
     /// Maps the memory that `config` describes.
     ///
     /// # Errors
-    /// [`HostError::ArenaLength`] before anything is mapped; else the variant that names what the
-    /// system refused. Nothing stays mapped then.
+    /// [`HostError::ArenaLength`] before anything is mapped; else the variant for the system call that
+    /// failed. Nothing stays mapped then.
     pub fn map(config: &ArenaConfig) -> Result<Self, HostError> {
         let len_bytes = config.checked_len()?;
         let mut arena = match config.huge {
             HugePages::HugeTlb => Self::from_hugetlb(len_bytes, config.backing)?,
             HugePages::Auto if config.len_bytes.is_multiple_of(HUGE_PAGE_BYTES) => {
-                // Asking is the one way to know: how many pages are free may change before the
-                // answer is used, and the pool may be allowed to grow.
+                // Only an attempt shows whether it works: the number of free pages may change before
+                // the result is used, and the pool may be allowed to grow.
                 Self::from_hugetlb(len_bytes, config.backing)
                     .or_else(|_none_left| Self::from_base_pages(len_bytes, config))?
             }
@@ -177,10 +178,10 @@ impl Arena {
         Ok(arena)
     }
 
-    /// Maps zeroed memory for the books about frames, at least `len_bytes` of it.
+    /// Maps zeroed memory for the metadata of frames, at least `len_bytes` of it.
     ///
-    /// Pages are found on touch, so the books about memory that nobody uses cost only addresses.
-    /// The length is rounded up to a multiple of [`PAGE_SIZE`].
+    /// Pages are allocated on first access, so metadata about unused memory costs only addresses. The
+    /// length is rounded up to a multiple of [`PAGE_SIZE`].
     ///
     /// # Errors
     /// [`HostError::ArenaLength`] for zero, [`HostError::Anonymous`] for more than can be mapped.
@@ -213,7 +214,7 @@ impl Arena {
         self.len_bytes / PAGE_SIZE
     }
 
-    /// Tells what was really obtained.
+    /// Returns the arena's actual properties.
     #[must_use]
     pub fn kind(&self) -> ArenaKind {
         self.kind
@@ -261,7 +262,7 @@ impl Arena {
                     Ok((mapping, None))
                 }
                 Backing::Memfd => {
-                    // Addresses first: they fail for an absurd length, where a file would not.
+                    // Addresses first: that fails for an absurd length, where a file would not.
                     let reserved = Mapping::reserve(len_bytes, ALIGN, Commit::Lazily)?;
                     let file = new_memfd(len_bytes, MemfdFlags::empty())?;
                     let mut mapping = reserved.replace_with_file(file.as_fd())?;
@@ -278,7 +279,7 @@ impl Arena {
             }
         })?;
         let pages = if config.huge == HugePages::Never {
-            // A kernel that refuses this advice has no huge pages to keep away.
+            // A kernel that refuses this advice has no huge pages to avoid.
             let _only_advice = mapping.advise_base_pages();
             ArenaPages::Base
         } else if mapping.advise_huge_pages().is_ok() && permits_huge_pages(config.backing) {
@@ -336,17 +337,17 @@ impl Arena {
     }
 }
 
-/// Makes a file in memory that keeps its length.
+/// Makes a memfd of fixed length.
 fn new_memfd(len_bytes: usize, flags: MemfdFlags) -> rustix::io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | flags;
     let file = memfd_create("pagemill", flags)?;
     ftruncate(&file, len_bytes as u64)?;
-    // Whoever could shrink the file would turn our next access into SIGBUS (`mapping-owned`).
+    // A process that could shrink the file would turn our next access into SIGBUS (`mapping-owned`).
     fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
     Ok(file)
 }
 
-/// Tells whether the system's settings let advised memory have transparent huge pages of 2 MiB.
+/// Returns whether the system's settings permit transparent huge pages of 2 MiB for advised memory.
 fn permits_huge_pages(backing: Backing) -> bool {
     const DIRECTORY: &str = "/sys/kernel/mm/transparent_hugepage";
 
@@ -358,7 +359,7 @@ fn permits_huge_pages(backing: Backing) -> bool {
         let text = sysfs::read(&path)?;
         sysfs::selected(&text).map(str::to_owned)
     };
-    // Since Linux 6.8 each size has a setting of its own, which may defer to the general one.
+    // Since Linux 6.8 each size has its own setting, which may defer to the general one.
     let of_size = chosen(format!("{DIRECTORY}/hugepages-2048kB/{name}"));
     let choice = match of_size.as_deref() {
         None | Some("inherit") => chosen(format!("{DIRECTORY}/{name}")),
@@ -367,7 +368,7 @@ fn permits_huge_pages(backing: Backing) -> bool {
     choice.is_some_and(|choice| !matches!(choice.as_str(), "never" | "deny"))
 }
 
-/// What the address of an arena is a multiple of.
+/// Alignment of an arena's address.
 const ALIGN: usize = PAGEBLOCK_NR_PAGES * PAGE_SIZE;
 // So that a pageblock can be one huge page.
 const _: () = assert!(ALIGN as u64 == HUGE_PAGE_BYTES);

@@ -1,12 +1,12 @@
-//! What a `fork` does to allocators: the child's copies must not be used.
+//! Fork handler: closes the child's copies of all allocators, which must not be used.
 //!
-//! Only the thread that called `fork` exists in the child. What other threads held at that moment stays
-//! held there for ever, and what they were changing may be copied half changed. So the child takes its
-//! copies of all per-CPU lists away, before `fork` returns there. Every call then leaves the fast path,
-//! which has nothing to check, and finds that its host is of another [`generation`].
+//! Only the thread that called `fork` exists in the child. Locks that other threads held at that moment
+//! stay held there forever, and data that they were changing may be copied half changed. So the handler
+//! closes all per-CPU lists in the child before `fork` returns there. Every call then leaves the fast
+//! path, which has nothing to check, and finds that its host is of another [`generation`].
 //!
-//! Only `fork` of the C library runs the handler. Not supported: `vfork`, `_Fork` and `clone`, unless
-//! the child does nothing but call `exec` or `_exit`.
+//! Only `fork` of the C library runs the handler. Does not support `vfork`, `_Fork` and `clone`, unless
+//! the child only calls `exec` or `_exit`.
 
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
@@ -21,32 +21,33 @@ type Generation = core::sync::atomic::AtomicU32;
 #[expect(clippy::disallowed_types, reason = "not part of the core: loom has no business here")]
 type Flag = core::sync::atomic::AtomicBool;
 
-/// How many forks there are between this process and the first one.
+/// Number of forks between this process and the first one.
 static GENERATION: Generation = Generation::new(0);
 
-/// The first of all places; they are added and never removed.
+/// The first place of the list; places are added and never removed.
 static FIRST: Place = Place::new();
 
 /// Room for the lists of one host's allocator.
 ///
-/// A child must never wait for what another thread of its parent held, so places are taken and added
-/// without locks. The lists' lock is used by the place's host, and tried by the handler.
+/// A child must never wait for a lock that another thread of its parent held, so places are taken and
+/// added without locks. The lock of `lists` is waited for only by the place's host; the handler tries
+/// it.
 #[derive(Debug)]
 struct Place {
     lists: Mutex<Option<ListCloser>>,
     is_taken: Flag,
-    /// Null, or the next place, which lives for ever.
+    /// Null, or the next place, which is never freed.
     next: AtomicPtr<Place>,
 }
 
-/// A host's entry, removed on drop.
+/// A host's registration, removed on drop.
 #[derive(Debug)]
 pub(crate) struct Registration(&'static Place);
 
 /// Returns the number of this process among its ancestors that forked.
 #[inline]
 pub(crate) fn generation() -> u32 {
-    // Relaxed: it changes only before a child has any thread that could look.
+    // Relaxed: it changes only before a child has any thread that could read it.
     GENERATION.load(Ordering::Relaxed)
 }
 
@@ -57,7 +58,7 @@ impl Place {
     }
 
     fn try_take(&self) -> bool {
-        // Acquire pairs with the Release in the drop of the registration that had it before.
+        // Acquire pairs with the Release in the drop of the registration that used the place before.
         !self.is_taken.swap(true, Ordering::Acquire)
     }
 
@@ -93,7 +94,7 @@ impl Place {
 }
 
 impl Registration {
-    /// Makes an entry for a host.
+    /// Registers a host.
     pub(crate) fn new() -> Self {
         watch();
         let mut place = &FIRST;
@@ -103,7 +104,7 @@ impl Registration {
         Self(place)
     }
 
-    /// Returns how an allocator on this host is entered.
+    /// Returns the entry at which an allocator on this host is registered.
     pub(crate) fn entry(&self) -> Entry {
         Entry(self.0)
     }
@@ -117,11 +118,11 @@ impl Drop for Registration {
     }
 }
 
-/// Where an allocator is entered that was built on a host.
+/// The entry for an allocator on a host.
 pub(crate) struct Entry(&'static Place);
 
 impl Entry {
-    /// Enters an allocator's lists.
+    /// Registers an allocator's lists.
     ///
     /// # Safety
     /// The allocator is on the host of this entry, which it drops before its lists.
@@ -130,10 +131,10 @@ impl Entry {
     }
 }
 
-/// Has children counted from now on, and their lists taken away.
+/// Installs the handler, so that children are counted and their lists are closed.
 ///
-/// Never waits for another thread, which a child of this process may not have: two that are here at the
-/// same time both enter the handler, which may well run twice.
+/// Never waits for another thread, which may not exist in this process: two threads that are here
+/// concurrently both install the handler, which may safely run twice.
 pub(crate) fn watch() {
     static IS_WATCHED: Flag = Flag::new(false);
     // Acquire pairs with the Release below.
@@ -147,19 +148,19 @@ pub(crate) fn watch() {
     // 2. It does only what a handler in the child may do: see there.
     let error = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
     assert!(error == 0, "pthread_atfork: no memory for a handler (error {error})");
-    // Release pairs with the Acquire above: whoever sees it has the handler.
+    // Release pairs with the Acquire above: a thread that sees the flag has the handler.
     IS_WATCHED.store(true, Ordering::Release);
 }
 
-/// Takes the per-CPU lists of all allocators away from a child of this process.
+/// Closes the per-CPU lists of all allocators in a child of this process.
 ///
-/// Runs in the child's only thread, where it may only do what a signal handler may: it never waits.
+/// Runs in the child's only thread, under the rules for signal handlers: it never waits.
 extern "C" fn in_child() {
-    // Relaxed: no other thread.
+    // Relaxed: there is no other thread.
     GENERATION.fetch_add(1, Ordering::Relaxed);
     let mut place = Some(&FIRST);
     while let Some(here) = place {
-        // What another thread was entering or removing, the one that forked cannot have.
+        // A place that another thread was changing has no lists that the forking thread could use.
         if let Ok(lists) = here.lists.try_lock()
             && let Some(lists) = &*lists
         {

@@ -1,7 +1,7 @@
-//! A range of this process's addresses, and the system calls that give it memory.
+//! Mapping: an owned address range, and the `mmap`, `madvise` and `mlock` calls that fill it.
 //!
-//! Addresses are reserved first, aligned, and filled then: only so is the alignment certain and
-//! the memory that the kernel commits for it exactly what was asked for.
+//! Addresses are reserved first, aligned, and filled with memory afterwards: only this makes the
+//! alignment certain and the memory that the kernel commits exactly the requested amount.
 
 use core::ffi::c_void;
 use core::mem::ManuallyDrop;
@@ -13,12 +13,12 @@ use rustix::mm::{self, Advice, MapFlags, MlockFlags, MprotectFlags, ProtFlags};
 
 use crate::memory::fork;
 
-/// When the system commits itself to memory that it has promised.
+/// When the system commits memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Commit {
-    /// With the promise, which fails where it could not be kept.
+    /// With the mapping, which fails if the memory is not available.
     AtOnce,
-    /// Page by page with the first touch, except where `vm.overcommit_memory` forbids it.
+    /// Page by page on first access, except where `vm.overcommit_memory` forbids it.
     Lazily,
 }
 
@@ -29,7 +29,7 @@ pub(crate) enum Commit {
 pub(crate) struct Mapping {
     base: NonNull<u8>,
     len_bytes: usize,
-    /// The process that it is kept to, if it is; see [`fork`].
+    /// The generation of the process that it is limited to, if it is; see [`fork`].
     only_in: Option<u32>,
 }
 
@@ -45,13 +45,13 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Reserves addresses that hold nothing yet, from a multiple of `align` on.
+    /// Reserves addresses without memory, from a multiple of `align` on.
     ///
-    /// `len_bytes` is rounded up to the system's page size. `commit` says how the memory that
-    /// [`make_writable`](Self::make_writable) gives will be accounted.
+    /// `len_bytes` is rounded up to the system's page size. `commit` sets how the memory from
+    /// [`make_writable`](Self::make_writable) is accounted.
     ///
     /// # Errors
-    /// What `mmap` answers; `ENOMEM` for more than there are addresses.
+    /// The error of `mmap`; `ENOMEM` for more than there are addresses.
     pub(crate) fn reserve(len_bytes: usize, align: usize, commit: Commit) -> Result<Self> {
         let len_bytes =
             len_bytes.checked_next_multiple_of(rustix::param::page_size()).ok_or(Errno::NOMEM)?;
@@ -67,9 +67,9 @@ impl Mapping {
     /// Maps pages of 2 MiB from the hugetlb pool; the kernel aligns them.
     ///
     /// # Errors
-    /// What `mmap` answers: `ENOMEM` where the pool has too few.
+    /// The error of `mmap`: `ENOMEM` if the pool has too few pages.
     pub(crate) fn huge_pages(len_bytes: usize) -> Result<Self> {
-        // Never NORESERVE: what the pool cannot give must fail here, not as SIGBUS on first touch.
+        // Never NORESERVE: a shortage of the pool must fail here, not as SIGBUS on first access.
         let flags = MapFlags::PRIVATE | MapFlags::HUGETLB | MapFlags::HUGE_2MB;
         Self::anonymous(len_bytes, ProtFlags::READ | ProtFlags::WRITE, flags)
     }
@@ -77,7 +77,7 @@ impl Mapping {
     /// Maps a whole file of 2 MiB pages; the kernel aligns them.
     ///
     /// # Errors
-    /// What `mmap` answers: `ENOMEM` where the pool has too few.
+    /// The error of `mmap`: `ENOMEM` if the pool has too few pages.
     pub(crate) fn huge_file(file: BorrowedFd<'_>, len_bytes: usize) -> Result<Self> {
         let prot = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY:
@@ -87,10 +87,10 @@ impl Mapping {
         Ok(Self::own(base, len_bytes))
     }
 
-    /// Gives reserved addresses zeroed memory of this process alone.
+    /// Fills reserved addresses with zeroed memory of this process alone.
     ///
     /// # Errors
-    /// `ENOMEM` where the system does not commit itself to so much.
+    /// `ENOMEM` if the system does not commit that much.
     pub(crate) fn make_writable(&self) -> Result<()> {
         let flags = MprotectFlags::READ | MprotectFlags::WRITE;
         // SAFETY:
@@ -98,13 +98,13 @@ impl Mapping {
         unsafe { mm::mprotect(self.as_void(), self.len_bytes, flags) }
     }
 
-    /// Replaces reserved addresses by the beginning of `file`, shared with whoever has it.
+    /// Replaces reserved addresses by the beginning of `file`, shared with all its users.
     ///
     /// # Errors
-    /// What `mmap` answers.
+    /// The error of `mmap`.
     pub(crate) fn replace_with_file(self, file: BorrowedFd<'_>) -> Result<Self> {
-        // A MAP_FIXED that fails may have dropped the reservation already, and another thread may
-        // own these addresses by now. Then they must not be unmapped: addresses are cheap, so the
+        // A MAP_FIXED that fails may have dropped the reservation already, and another thread may own
+        // these addresses by now. Then they must not be unmapped. Addresses are cheap, so the
         // reservation is given up here and owned again only if the file has taken its place.
         let this = ManuallyDrop::new(self);
         let (len_bytes, prot) = (this.len_bytes, ProtFlags::READ | ProtFlags::WRITE);
@@ -116,7 +116,7 @@ impl Mapping {
         Ok(Self::own(base, len_bytes))
     }
 
-    /// Returns the first byte.
+    /// Returns the address of the first byte.
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
     }
@@ -132,7 +132,7 @@ impl Mapping {
     /// Advises the kernel to back the range with pages of the base size.
     ///
     /// # Errors
-    /// `EINVAL` from a kernel that has no other.
+    /// `EINVAL` from a kernel that has no other size.
     pub(crate) fn advise_base_pages(&self) -> Result<()> {
         self.advise(Advice::LinuxNoHugepage)
     }
@@ -140,7 +140,7 @@ impl Mapping {
     /// Keeps the range out of child processes.
     ///
     /// # Errors
-    /// What `madvise` answers.
+    /// The error of `madvise`.
     pub(crate) fn keep_from_children(&mut self) -> Result<()> {
         fork::watch();
         self.advise(Advice::LinuxDontFork)?;
@@ -148,10 +148,10 @@ impl Mapping {
         Ok(())
     }
 
-    /// Finds a page for each address, as if each were written to, and changes no byte.
+    /// Allocates a page for each address, as if each were written to, without changing any byte.
     ///
     /// # Errors
-    /// `EINVAL` from a kernel before 5.14, and what `madvise` answers.
+    /// `EINVAL` from a kernel before 5.14, and other errors of `madvise`.
     pub(crate) fn populate(&self) -> Result<()> {
         self.advise(Advice::LinuxPopulateWrite)
     }
@@ -174,20 +174,20 @@ impl Mapping {
         }
     }
 
-    /// Keeps all pages of the range in memory, and finds them first where they are missing.
+    /// Locks all pages of the range in memory, and allocates missing ones first.
     ///
     /// # Errors
-    /// `ENOMEM` or `EPERM` where `RLIMIT_MEMLOCK` forbids it.
+    /// `ENOMEM` or `EPERM` if `RLIMIT_MEMLOCK` forbids it.
     pub(crate) fn lock(&self) -> Result<()> {
         // SAFETY:
         // 1. The range is mapped (`mapping-owned`); locking changes no byte of it.
         unsafe { mm::mlock(self.as_void(), self.len_bytes) }
     }
 
-    /// Keeps each page of the range in memory from its first touch on.
+    /// Locks each page of the range in memory from its first access on.
     ///
     /// # Errors
-    /// `ENOMEM` or `EPERM` where `RLIMIT_MEMLOCK` forbids it.
+    /// `ENOMEM` or `EPERM` if `RLIMIT_MEMLOCK` forbids it.
     pub(crate) fn lock_on_touch(&self) -> Result<()> {
         // SAFETY:
         // 1. The range is mapped (`mapping-owned`); locking changes no byte of it.
@@ -206,7 +206,7 @@ impl Mapping {
         Self { base, len_bytes, only_in: None }
     }
 
-    /// Keeps `len_bytes` from the first multiple of `align` on and unmaps the rest.
+    /// Keeps `len_bytes` from the first multiple of `align` on and unmaps the other addresses.
     fn trim(mut self, len_bytes: usize, align: usize) -> Result<Self> {
         let address = self.base.addr().get();
         let head_bytes = address.next_multiple_of(align) - address;
@@ -248,12 +248,12 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // In a child there is a hole, in which it may have mapped something else since.
+        // In a child the range is a hole, into which the child may have mapped something else.
         if self.only_in.is_some_and(|generation| generation != fork::generation()) {
             return;
         }
-        // It can fail where unmapping would split a neighbour and the process has its full number
-        // of mappings. The addresses are lost then, which harms nobody.
+        // Unmapping can fail if it would split a neighbour and the process has the maximum number of
+        // mappings. The addresses are then lost, which does no harm.
         // SAFETY:
         // 1. The range is ours (`mapping-owned`), in this process, and is not used after this.
         // 2. References into it are answered for by their makers (`mapping-no-refs`).

@@ -1,4 +1,4 @@
-//! Memory from the kernel: mappings and arenas, with huge pages where the kernel has them.
+//! Memory from the kernel: mappings, arenas with huge pages, and the handling of `fork`.
 
 #[expect(unsafe_code, reason = "memory that a mapping owns")]
 pub(crate) mod arena;

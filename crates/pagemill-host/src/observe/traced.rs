@@ -1,4 +1,4 @@
-//! An allocator that tells a program's own code what happens in it.
+//! Traced allocator: passes every event of an allocator to a program's own `Tracer`.
 
 use core::ptr::NonNull;
 
@@ -10,21 +10,21 @@ use crate::allocator::allocator::{AllocatorConfig, allocator_on};
 use crate::allocator::platform::Host;
 use crate::error::HostError;
 
-/// What is told of every event of an allocator, those of its locks included.
+/// Receives every event of an allocator, including those of its locks.
 ///
-/// The calls come from the middle of allocation and free, some of them while locks are held: they
-/// must not allocate pages, wait for others, or take long.
+/// The calls come from within allocation and free, some of them while locks are held: they must not
+/// allocate pages, wait for other threads, or take long.
 pub trait Tracer {
-    /// Is told what happened.
+    /// Receives an event.
     fn event(&self, event: Event);
 
-    /// Tells whether the events of every single page are wanted; see [`Platform::traces_pages`].
+    /// Returns whether events of every single page are wanted; see [`Platform::traces_pages`].
     fn traces_pages(&self) -> bool {
         false
     }
 }
 
-/// A [`Host`] whose events go to a [`Tracer`], and nowhere else.
+/// A [`Host`] whose events go only to a [`Tracer`].
 #[derive(Debug)]
 pub struct Traced<T> {
     host: Host,
@@ -38,20 +38,20 @@ impl<T> Traced<T> {
         &self.host
     }
 
-    /// Returns who is told.
+    /// Returns the tracer.
     #[must_use]
     pub fn tracer(&self) -> &T {
         &self.tracer
     }
 }
 
-/// Builds an allocator as [`allocator`](crate::allocator()) does, and tells `tracer` what happens in it.
+/// Builds an allocator as [`allocator`](crate::allocator()) does, whose events go to `tracer`.
 ///
 /// # Errors
-/// As [`allocator`](crate::allocator()).
+/// The errors of [`allocator`](crate::allocator()).
 ///
 /// # Cost
-/// The tracer's: each use of a CPU's lists is two events, as is each of a zone.
+/// That of the tracer: each use of a CPU's lists raises two events, and so does each use of a zone.
 pub fn traced_allocator<T: Tracer>(
     config: &AllocatorConfig,
     tracer: T,

@@ -1,30 +1,30 @@
 //! An NFS server over directory trees: version 3 of the protocol, and MOUNT.
 //!
 //! [`NfsProgram`] and [`MountProgram`] are programs for a server of `pagemill-rpc`; both serve the
-//! trees of one [`Vfs`]. READ's data goes from the file to the network, by way of the reply's pages
-//! or straight; WRITE's goes to the file from the pages that it arrived in.
+//! trees of one [`Vfs`]. Data of READ goes from the file to the network, through the reply's pages or
+//! directly; data of WRITE goes to the file from the pages that it arrived in.
 //!
 //! # Getting started
 //! 1. Read rules with [`parse_exports`], or write [`ExportRule`]s.
 //! 2. Make a [`Vfs`] with a secret from [`FhKey::load_or_create`] and [`Actors::detect`], and give
 //!    it the rules with [`Vfs::set_exports`].
 //! 3. Start a `pagemill_rpc::Server` with the two programs.
-//! 4. Call [`Vfs::sweep`] every second or so.
+//! 4. Call [`Vfs::sweep`] approximately once per second.
 //!
-//! The program `pagemill nfsd` does this; its guide, `docs/nfsd.md`, says what clients get.
+//! The program `pagemill nfsd` does this; its guide, `docs/nfsd.md`, describes the service for clients.
 //!
 //! # Invariants
 //! - `one-component`: a name from a client is a [`Name`], which no system call can read as a path.
 //!   Each is looked up alone, in a directory that is held by descriptor.
-//! - `no-follow`: no symbolic link is followed. Whatever is opened by name is opened as what it is
-//!   (`O_PATH`, `O_NOFOLLOW`, `RESOLVE_NO_SYMLINKS`), and `..` is answered here, not by the kernel.
-//! - `sealed-handles`: a handle that was not made with the server's secret is refused before any
-//!   part of it is used.
-//! - `as-caller`: a thread takes the caller's identity before each operation whose rights count, and
-//!   never relies on the one that an earlier call left behind.
-//! - `alive`: a file whose last name is gone is stale, even while a descriptor keeps it.
-//! - `nothing-kept`: between calls there is no state that a client could count on, but for files;
-//!   what is cached (descriptors, replies, mounts) can be lost at any time.
+//! - `no-follow`: no symbolic link is followed. A file that is opened by name is opened as what it is
+//!   (`O_PATH`, `O_NOFOLLOW`, `RESOLVE_NO_SYMLINKS`), and the server resolves `..` itself.
+//! - `sealed-handles`: a handle that was not made with the server's secret is refused before any part
+//!   of it is used.
+//! - `as-caller`: a thread takes the caller's identity before each operation that checks rights, and
+//!   never relies on the identity that an earlier call left behind.
+//! - `alive`: a file whose last name is gone is stale, even while a descriptor keeps it open.
+//! - `nothing-kept`: apart from files, there is no state between calls that a client may rely on;
+//!   cached state (descriptors, replies, mounts) can be lost at any time.
 #![forbid(unsafe_code)]
 
 extern crate alloc;

@@ -1,4 +1,4 @@
-//! What every procedure needs: the trees, the limits, and who calls.
+//! Service: the state that all NFS procedures share; resolves a call's file handles and its caller.
 
 use alloc::sync::Arc;
 use std::os::fd::OwnedFd;
@@ -11,48 +11,49 @@ use crate::protocol::status::NfsResult;
 use crate::protocol::wire::RawFh;
 use crate::vfs::{Caller, DataRange, Export, Object, Turn, Vfs};
 
-/// The most bytes of data in a datagram: with the headers around it, it must fit into 64 KiB.
+/// Maximum number of data bytes in a datagram: with the headers, it must fit into 64 KiB.
 const MAX_DATAGRAM_PAYLOAD_BYTES: usize = 32 << 10;
 
-/// How READ's data leaves the server.
+/// How data of READ leaves the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "the ways that a reply has")]
 pub enum ReadPath {
     /// Read into the reply's pages.
     Pages,
-    /// From the file to the network, from this many bytes on; less is read into pages, and so is
-    /// what the file turns out not to have, so that the reply can say so.
+    /// From the file to the network, from this many bytes on. Shorter data is read into pages, and so
+    /// is a range that the file turns out not to have, so that the reply can say so.
     File {
-        /// The fewest bytes that are worth a system call of their own.
+        /// Minimum number of bytes for which a separate system call is worth its cost.
         min_bytes: usize,
     },
 }
 
-/// How NFS is served.
+/// Configuration of the NFS service.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct NfsConfig {
-    /// The most bytes of data in a call or a reply.
+    /// Maximum number of data bytes in a call or a reply.
     pub max_payload_bytes: usize,
-    /// How READ's data leaves the server.
+    /// How data of READ leaves the server.
     pub read_path: ReadPath,
 }
 
 impl Default for NfsConfig {
-    /// Requests up to 1 MiB; data goes from the file to the network where that is cheaper.
+    /// Requests up to 1 MiB; data goes from the file to the network if that is cheaper.
     fn default() -> Self {
         Self { max_payload_bytes: 1 << 20, read_path: ReadPath::File { min_bytes: 16 << 10 } }
     }
 }
 
-/// The trees, as procedures serve them.
+/// The shared state of the procedures.
 #[derive(Debug)]
 pub(crate) struct Service {
     /// The trees.
     pub(crate) vfs: Arc<Vfs>,
-    /// How they are served.
+    /// The configuration.
     pub(crate) config: NfsConfig,
-    /// Where data goes that is only to be brought into memory; without it all goes through pages.
+    /// A destination for data that only needs to be read into memory; without it, all data goes through
+    /// pages.
     sink: Option<OwnedFd>,
 }
 
@@ -65,25 +66,26 @@ impl Service {
         Self { vfs, config, sink: sink.ok() }
     }
 
-    /// Returns whether a range of an export's file may be sent from the file, after the call.
+    /// Returns whether a range of an export's file may be sent directly from the file, after the call.
     ///
-    /// The worker thread then reads the file outside the call's [`Turn`]. It must not wait there for
+    /// The worker thread then reads the file outside of the call's [`Turn`]. It must not wait there for
     /// a process or a machine that serves the file system, because no limit counts such threads.
     pub(crate) fn may_send_file(&self, export: &Export, range: &DataRange) -> bool {
         let ReadPath::File { min_bytes } = self.config.read_path else { return false };
         range.len >= min_bytes
             && export.is_local()
-            // What is in memory alone need not be fetched.
+            // Data that exists only in memory need not be fetched.
             && (export.is_volatile() || self.fetch(range))
     }
 
-    /// Brings all bytes of a range into memory; false if the file or the disk has not all of them.
+    /// Reads all bytes of a range into memory; returns false if the file or the disk does not have them
+    /// all.
     ///
-    /// The thread waits for a disk here, within the call's turn, and the server learns what the disk
-    /// cannot read before the reply promises it.
+    /// The thread waits for the disk here, within the call's turn. So the server learns of a disk error
+    /// before the reply announces the data.
     ///
     /// # Cost
-    /// A system call that takes and drops a reference to each page, without looking at any byte.
+    /// One system call, which takes and drops a reference to each page without reading any byte.
     fn fetch(&self, range: &DataRange) -> bool {
         let Some(sink) = &self.sink else { return false };
         let mut offset = range.offset;
@@ -95,14 +97,14 @@ impl Service {
         }
     }
 
-    /// Finds the file that a call is about.
+    /// Resolves the first handle of a call to a file.
     pub(crate) fn resolve<S: Frames>(&self, call: &Call<'_, S>, fh: &RawFh) -> NfsResult<Object> {
         let object = self.vfs.resolve(fh.as_bytes(), &caller_of(call))?;
         object.export.stats().calls.add(1);
         Ok(object)
     }
 
-    /// Finds the second file that a call is about.
+    /// Resolves the second handle of a call to a file.
     pub(crate) fn resolve_beside<S: Frames>(
         &self,
         call: &Call<'_, S>,
@@ -112,8 +114,8 @@ impl Service {
         self.vfs.resolve_beside(first, fh.as_bytes(), &caller_of(call))
     }
 
-    /// Lets this thread work on the export that a call is about: all arguments but those of NULL
-    /// begin with a handle. `None` for a call that touches no export.
+    /// Admits this thread to the export of a call: all arguments except those of NULL begin with a
+    /// handle. Returns `None` for a call without an export.
     ///
     /// # Errors
     /// [`Jukebox`](crate::NfsStatus::Jukebox) if the export's file system does not respond.
@@ -129,7 +131,7 @@ impl Service {
         }
     }
 
-    /// Returns the most bytes of data in the call or its reply.
+    /// Returns the maximum number of data bytes in the call or its reply.
     pub(crate) fn max_payload_bytes<S: Frames>(&self, call: &Call<'_, S>) -> usize {
         match call.peer.transport {
             Transport::Tcp => self.config.max_payload_bytes,
@@ -138,7 +140,7 @@ impl Service {
     }
 }
 
-/// Returns who makes a call.
+/// Returns the caller of a call.
 pub(crate) fn caller_of<'a, S: Frames>(call: &'a Call<'_, S>) -> Caller<'a> {
     let claims = match &call.cred {
         Credential::Sys(sys) => Some((sys.uid, sys.gid, sys.gids())),

@@ -1,25 +1,25 @@
-//! Which clients a rule is for.
+//! Client matches: which client addresses an export rule applies to.
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
 use std::net::ToSocketAddrs;
 
-/// Clients, by address.
+/// A set of clients, by address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientMatch {
-    /// All of them.
+    /// All clients.
     Any,
-    /// Those of a network; a single address is a network of one.
+    /// The clients of a network; a single address is a network of one.
     Network {
-        /// The address, with zeroes behind the prefix.
+        /// The address, with zeroes after the prefix.
         base: IpAddr,
-        /// The bits that count.
+        /// Length of the prefix in bits.
         prefix: u8,
     },
-    /// A host by its name, with the addresses that it had when they were looked up; none before.
+    /// A host by its name, with its addresses at the time of the look-up; none before.
     Host {
-        /// As written.
+        /// The name as written.
         name: String,
         /// Its addresses.
         addrs: Vec<IpAddr>,
@@ -27,11 +27,11 @@ pub enum ClientMatch {
 }
 
 impl ClientMatch {
-    /// Reads `*`, an address, a network (`10.0.0.0/8`, `10.0.0.0/255.0.0.0`, `fd00::/8`), or the
-    /// name of a host, which is not looked up.
+    /// Parses `*`, an address, a network (`10.0.0.0/8`, `10.0.0.0/255.0.0.0`, `fd00::/8`), or the name
+    /// of a host, which is not looked up.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with the text.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text == "*" {
             return Ok(Self::Any);
@@ -51,10 +51,10 @@ impl ClientMatch {
         Ok(Self::Host { name: text.to_owned(), addrs: Vec::new() })
     }
 
-    /// Asks for the addresses of a host that is known by its name.
+    /// Looks up the addresses of a host given by name.
     ///
     /// # Errors
-    /// That it has none.
+    /// The host has no address.
     pub fn look_up(&mut self) -> Result<(), String> {
         if let Self::Host { name, addrs } = self {
             let found = (name.as_str(), 0).to_socket_addrs();
@@ -65,13 +65,13 @@ impl ClientMatch {
         Ok(())
     }
 
-    /// Names the client with one address.
+    /// Makes the match for a single address.
     #[must_use]
     pub fn single(addr: IpAddr) -> Self {
         Self::Network { base: addr, prefix: if addr.is_ipv4() { 32 } else { 128 } }
     }
 
-    /// Returns how early this is looked at among the clients of an export: less is earlier.
+    /// Returns the precedence among the clients of an export: lower values are checked first.
     ///
     /// # Source
     /// `exports(5)` "Machine Name Formats"; a network of one address is an address here.
@@ -91,13 +91,13 @@ impl ClientMatch {
         matches!(self, Self::Host { addrs, .. } if addrs.is_empty())
     }
 
-    /// Returns whether this is for more than named hosts and single addresses.
+    /// Returns whether this matches more than named hosts and single addresses.
     #[must_use]
     pub fn is_wide(&self) -> bool {
         self.precedence() > 0
     }
 
-    /// Returns whether this is for a client with the address `client`.
+    /// Returns whether this matches the address `client`.
     #[must_use]
     pub fn matches(&self, client: IpAddr) -> bool {
         match self {
@@ -139,7 +139,7 @@ fn network(text: &str, base: &str, bits: &str) -> Result<ClientMatch, String> {
     Ok(ClientMatch::Network { base, prefix })
 }
 
-/// Returns `addr` with zeroes behind its first `prefix` bits; `None` if it has not so many.
+/// Returns `addr` with zeroes after its first `prefix` bits; `None` if it has fewer bits.
 fn masked(addr: IpAddr, prefix: u8) -> Option<IpAddr> {
     Some(match addr {
         IpAddr::V4(addr) => {

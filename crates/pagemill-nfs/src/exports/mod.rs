@@ -1,4 +1,4 @@
-//! Who may use what: export rules, clients, the exports file.
+//! Export rules: which clients may use which directories, how users are squashed, and the exports file.
 
 mod client;
 mod parse;

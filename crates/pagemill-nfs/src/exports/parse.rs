@@ -1,4 +1,4 @@
-//! Rules as people write them: in a file like exports(5), and on the command line.
+//! Parser of export rules: files like exports(5), and command-line arguments.
 
 use core::error::Error;
 use core::fmt;
@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use super::client::ClientMatch;
 use super::rule::{Access, ClientRule, Commit, ExportOptions, ExportRule, Ports, SquashWho};
 
-/// Options while they are read.
+/// Options during parsing.
 ///
-/// Whether root is squashed and whether all are stands in two options of their own, in any order.
+/// Two separate options, in any order, decide whether root and whether all users are squashed.
 #[derive(Clone, Copy)]
 struct Draft {
     options: ExportOptions,
@@ -19,13 +19,13 @@ struct Draft {
     all_squash: bool,
 }
 
-/// A rule that cannot be read, and where it stands.
+/// A rule that could not be parsed, and its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct ExportsError {
     /// The line, counted from one; `None` outside of a file.
     pub line: Option<usize>,
-    /// The directory that it is about, as far as that can be read.
+    /// The directory of the rule, as far as it could be parsed.
     pub path: Option<PathBuf>,
     /// What is wrong with it.
     pub what: String,
@@ -42,16 +42,16 @@ impl fmt::Display for ExportsError {
 
 impl Error for ExportsError {}
 
-/// Reads the text of a file like exports(5), where options begin with `defaults`.
+/// Parses the text of a file like exports(5); options start from `defaults`.
 ///
-/// A line is a path and clients with their options in parentheses: `/srv 10.0.0.0/8(rw) *(ro)`.
-/// `#` begins a comment, `\` at the end of a line continues it; a path with blanks stands in
-/// quotes, or has `\040` for each; `-rw,insecure` before the clients is what they all begin with.
-/// Clients are put in the order in which exports(5) looks at them: hosts and single addresses,
-/// networks, `*`; those of one kind as they stand on the line.
+/// A line is a path and clients with their options in parentheses: `/srv 10.0.0.0/8(rw) *(ro)`. `#`
+/// begins a comment, and `\` at the end of a line continues it. A path with blanks is quoted, or has
+/// `\040` for each blank. `-rw,insecure` before the clients sets their default options. Clients are
+/// sorted in the order in which exports(5) checks them: hosts and single addresses, networks, `*`;
+/// clients of one kind stay in the order of the line.
 ///
 /// # Errors
-/// The first line that cannot be read. A path may be named once.
+/// The first line that could not be parsed. A path may occur only once.
 pub fn parse_exports(text: &str, defaults: ExportOptions) -> Result<Vec<ExportRule>, ExportsError> {
     let (rules, mut errors) = parse_good_exports(text, defaults);
     if errors.is_empty() {
@@ -60,8 +60,8 @@ pub fn parse_exports(text: &str, defaults: ExportOptions) -> Result<Vec<ExportRu
     Err(errors.swap_remove(0))
 }
 
-/// Reads such a text as far as it can be read: returns the rules with their lines, and what is wrong
-/// with each of the other lines.
+/// Parses such a text as far as possible: returns the rules with their lines, and an error for each of
+/// the other lines.
 #[must_use]
 pub fn parse_good_exports(
     text: &str,
@@ -90,14 +90,14 @@ pub fn parse_good_exports(
     (rules, errors)
 }
 
-/// Reads `DIR[:ro|rw][,options]` from a command line.
+/// Parses `DIR[:ro|rw][,options]` from a command line.
 ///
-/// The directory is taken as written, relative or not. What follows a colon counts as options if it
-/// begins with one; `client=ADDRESS` among them, any number of times, names who is
-/// served, and without one all clients are. Options begin with `defaults`.
+/// The directory is taken as written, relative or not. The text after a colon counts as options if it
+/// begins with one. `client=ADDRESS`, any number of times, names the clients that are served; without
+/// it, all clients are. Options start from `defaults`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// What is wrong with the argument.
 pub fn parse_export_arg(text: &OsStr, defaults: ExportOptions) -> Result<ExportRule, ExportsError> {
     let outside = |what| ExportsError { line: None, path: None, what };
     let bytes = text.as_bytes();
@@ -128,7 +128,7 @@ pub fn parse_export_arg(text: &OsStr, defaults: ExportOptions) -> Result<ExportR
     Ok(ExportRule { path: PathBuf::from(OsString::from_vec(path.to_vec())), clients })
 }
 
-/// Returns the path at the beginning of a line, whatever is wrong behind it.
+/// Returns the path at the beginning of a line, also if the rest of the line is invalid.
 fn path_of(line: &str) -> Option<PathBuf> {
     let first = match words(line) {
         Ok(words) => words.into_iter().next()?,
@@ -162,7 +162,7 @@ fn parse_line(line: &str, defaults: ExportOptions) -> Result<Option<ExportRule>,
         if client.is_empty()
             && let Some(before) = clients.last()
         {
-            // exports(5) takes them for everybody's, which hardly anybody means.
+            // exports(5) applies them to all clients, which is rarely intended.
             return Err(format!(
                 "{word} stands alone: write {}{word} without a blank, or *{word} for all",
                 before.client
@@ -170,7 +170,7 @@ fn parse_line(line: &str, defaults: ExportOptions) -> Result<Option<ExportRule>,
         }
         let mut draft = defaults;
         draft.set_all(options_text)?;
-        // exports(5): options that stand alone are for everybody.
+        // exports(5): options without a client apply to all clients.
         let client = ClientMatch::parse(if client.is_empty() { "*" } else { client })?;
         clients.push(ClientRule { client, options: draft.finish() });
     }
@@ -181,7 +181,7 @@ fn parse_line(line: &str, defaults: ExportOptions) -> Result<Option<ExportRule>,
     Ok(Some(ExportRule { path, clients }))
 }
 
-/// Cuts a line at blanks, outside of quotes, up to a comment.
+/// Splits a line at blanks outside of quotes, up to a comment.
 fn words(line: &str) -> Result<Vec<Vec<u8>>, String> {
     let mut words = Vec::new();
     let mut word: Option<Vec<u8>> = None;
@@ -241,14 +241,14 @@ impl Draft {
             "insecure" => options.ports = Ports::Any,
             "sync" => options.commit = Commit::Before,
             "async" => options.commit = Commit::Later,
-            // What they ask for is how this server is anyway, or is about another protocol version.
+            // This server always does what they ask for, or they concern another protocol version.
             "no_subtree_check" | "wdelay" | "no_wdelay" | "hide" | "nocrossmnt" | "auth_nlm"
             | "insecure_locks" | "no_acl" | "sec=sys" => {}
             _ => match option.split_once('=') {
                 Some(("anonuid", uid)) => options.squash.anon_uid = number(uid)?,
                 Some(("anongid", gid)) => options.squash.anon_gid = number(gid)?,
-                // The number of the file system is made from its own; a file for the kernel's
-                // server has this where that could not.
+                // This server derives the file system's number from the file system; files for the
+                // kernel's server have this option where that is impossible.
                 Some(("fsid", _)) => {}
                 _ => {
                     return Err(format!(

@@ -1,4 +1,4 @@
-//! What is exported, to whom and how: rules that a person wrote, checked.
+//! Export rule: clients and options of an exported directory; decides which users are squashed.
 
 use core::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -7,26 +7,26 @@ use pagemill_host::FsIdentity;
 
 use crate::exports::client::ClientMatch;
 
-/// Who nobody is, unless told otherwise.
+/// Default user and group id of the anonymous user.
 pub const ANONYMOUS: u32 = 65534;
 
-/// An exported directory, and who may use it how.
+/// An exported directory, its clients and their options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct ExportRule {
     /// The directory's absolute path.
     pub path: PathBuf,
-    /// Clients in order: the first that matches decides.
+    /// Clients in order: the first match decides.
     pub clients: Vec<ClientRule>,
 }
 
-/// What some clients may do.
+/// The options of some clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct ClientRule {
-    /// Which clients.
+    /// The clients.
     pub client: ClientMatch,
-    /// How they are served.
+    /// Their options.
     pub options: ExportOptions,
 }
 
@@ -36,11 +36,11 @@ pub struct ClientRule {
 pub struct ExportOptions {
     /// Whether they may change anything.
     pub access: Access,
-    /// Whose word is taken for who they are.
+    /// Which users are mapped to the anonymous user.
     pub squash: Squash,
-    /// Which ports they may call from.
+    /// The ports that they may call from.
     pub ports: Ports,
-    /// When a change is answered.
+    /// When the server replies to a change.
     pub commit: Commit,
 }
 
@@ -54,31 +54,31 @@ pub enum Access {
     ReadWrite,
 }
 
-/// Which ports a client may call from.
+/// The ports that a client may call from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "secure and insecure")]
 pub enum Ports {
-    /// `secure`: only those below 1024, for which a client needs to be root.
+    /// `secure`: only ports below 1024, which a client can bind only as root.
     Privileged,
-    /// `insecure`: any.
+    /// `insecure`: any port.
     Any,
 }
 
-/// When a change of names or attributes is answered.
+/// When the server replies to a change of names or attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "sync and async")]
 pub enum Commit {
-    /// `sync`: once it would survive a crash of the machine, as the protocol wants it.
+    /// `sync`: once it would survive a crash of the machine, as the protocol requires.
     Before,
     /// `async`: at once.
     Later,
 }
 
-/// Which callers become the anonymous user, and who that is.
+/// Which callers are mapped to the anonymous user, and the ids of that user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct Squash {
-    /// Which callers.
+    /// Which callers are mapped.
     pub who: SquashWho,
     /// `anonuid`: the anonymous user.
     pub anon_uid: u32,
@@ -86,20 +86,20 @@ pub struct Squash {
     pub anon_gid: u32,
 }
 
-/// Which callers become the anonymous user.
+/// Which callers are mapped to the anonymous user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "the three of exports(5)")]
 pub enum SquashWho {
-    /// `no_root_squash`: nobody.
+    /// `no_root_squash`: none.
     Nobody,
-    /// `root_squash`: the user 0 and the group 0.
+    /// `root_squash`: user 0 and group 0.
     Root,
-    /// `all_squash`: all.
+    /// `all_squash`: all callers.
     All,
 }
 
 impl Default for ExportOptions {
-    /// The defaults of exports(5): read-only, root squashed, privileged ports, changes safe first.
+    /// The defaults of exports(5): read-only, root squashed, privileged ports, changes synchronous.
     fn default() -> Self {
         Self {
             access: Access::ReadOnly,
@@ -111,9 +111,9 @@ impl Default for ExportOptions {
 }
 
 impl ExportOptions {
-    /// Returns these options without the rights that `other` does not have.
+    /// Returns these options without the rights that `other` lacks.
     ///
-    /// Which user the anonymous one is cannot be compared: where the two differ, it is 65534.
+    /// Anonymous users cannot be ranked: if the two differ, the result has 65534.
     #[must_use]
     pub fn limited_to(&self, other: &Self) -> Self {
         let access = match (self.access, other.access) {
@@ -144,9 +144,9 @@ impl Default for Squash {
 }
 
 impl Squash {
-    /// Returns who a caller that says to be `uid`, `gid` and `gids` is here.
+    /// Returns the identity, after squashing, of a caller that claims `uid`, `gid` and `gids`.
     ///
-    /// More groups than an identity has room for are dropped.
+    /// Drops groups beyond the maximum of an identity.
     #[must_use]
     pub fn identity(&self, uid: u32, gid: u32, gids: &[u32]) -> FsIdentity {
         if self.who == SquashWho::All {
@@ -164,10 +164,10 @@ impl Squash {
         FsIdentity::new(uid, group(gid), &groups[..nr]).unwrap_or_else(|| self.anonymous())
     }
 
-    /// Returns the anonymous user.
+    /// Returns the anonymous user's identity.
     ///
     /// # Panics
-    /// Never: what the kernel does not take for a user becomes 65534.
+    /// Never: an id that the kernel does not accept is replaced by 65534.
     #[must_use]
     pub fn anonymous(&self) -> FsIdentity {
         FsIdentity::new(self.anon_uid, self.anon_gid, &[]).unwrap_or_else(|| {
@@ -180,11 +180,11 @@ impl ExportRule {
     /// Returns how a client is served; `None` if it is not.
     ///
     /// A client of a network or of `*` may be a host whose address is not known yet. While there is
-    /// such a host, it gets no right that the host has not: a name server that fails must not give
-    /// anyone more rights.
+    /// such a host, the client gets no right that the host lacks: a failing name server must not give
+    /// any client more rights.
     ///
     /// # Source
-    /// `exports(5)` "Machine Name Formats". Differs: there, an unresolved host does not count.
+    /// `exports(5)` "Machine Name Formats". Differs: there, an unresolved host has no effect.
     #[must_use]
     pub fn options_for(&self, client: IpAddr) -> Option<ExportOptions> {
         let client = client.to_canonical();
@@ -197,7 +197,7 @@ impl ExportRule {
         Some(unresolved.fold(found.options, |options, rule| options.limited_to(&rule.options)))
     }
 
-    /// Returns what is left of `path` below the export; `None` if it is not in there.
+    /// Returns the rest of `path` below the export; `None` if it is not in the export.
     #[must_use]
     pub fn below<'a>(&self, path: &'a Path) -> Option<&'a Path> {
         path.strip_prefix(&self.path).ok()

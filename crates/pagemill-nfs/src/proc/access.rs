@@ -1,4 +1,4 @@
-//! ACCESS: what the caller may do with a file.
+//! ACCESS: returns what the caller may do with a file.
 
 use pagemill_rpc::{Call, Frames, XdrWrite};
 

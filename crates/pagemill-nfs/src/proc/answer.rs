@@ -1,4 +1,4 @@
-//! Answers that procedures have in common.
+//! Replies that several procedures share.
 
 use pagemill_rpc::{CallError, Frames, Reply, XdrError, XdrWrite};
 
@@ -8,10 +8,10 @@ use crate::protocol::wire::{OK, put_fh, put_post_op_attr, put_wcc};
 use crate::service::Service;
 use crate::vfs::Created;
 
-/// How a procedure ended: with an answer, good or bad, or without.
+/// The result of a procedure: a reply with a status, or no reply.
 pub(crate) type Answered = Result<NfsResult<()>, CallError>;
 
-/// Appends the status alone, or success; what follows it is the procedure's.
+/// Appends the status; after a success, the procedure appends its results.
 pub(crate) fn put_status<S: Frames, T>(
     reply: &mut Reply<S>,
     result: &NfsResult<T>,
@@ -19,21 +19,21 @@ pub(crate) fn put_status<S: Frames, T>(
     reply.u32(result.as_ref().err().map_or(OK, |status| status.code()))
 }
 
-/// Answers with a status and absent attributes: where not even the file could be found.
+/// Replies with a status and without attributes, if the file could not be found.
 pub(crate) fn refuse<S: Frames>(reply: &mut Reply<S>, status: NfsStatus) -> Answered {
     reply.u32(status.code())?;
     put_post_op_attr(reply, None)?;
     Ok(Err(status))
 }
 
-/// Answers with a status and no knowledge of what a directory was like before and after.
+/// Replies with a status and without the directory's attributes before and after.
 pub(crate) fn refuse_change<S: Frames>(reply: &mut Reply<S>, status: NfsStatus) -> Answered {
     reply.u32(status.code())?;
     put_wcc(reply, &Wcc::default())?;
     Ok(Err(status))
 }
 
-/// Answers the procedures that make something.
+/// Replies for the procedures that create a file.
 pub(crate) fn answer_created<S: Frames>(
     nfs: &Service,
     reply: &mut Reply<S>,

@@ -1,4 +1,4 @@
-//! COMMIT: makes safe what was written without being so.
+//! COMMIT: makes unstable writes durable.
 
 use pagemill_rpc::{Call, Frames, XdrWrite};
 
@@ -6,7 +6,7 @@ use super::answer::{Answered, put_status, refuse_change};
 use crate::protocol::wire::{RawFh, put_wcc};
 use crate::service::Service;
 
-/// The range does not matter: all of the file is made safe.
+/// Ignores the range: makes the whole file durable.
 ///
 /// # Source
 /// `rfc1813` section 3.3.21

@@ -1,4 +1,4 @@
-//! CREATE: a regular file, in one of three ways.
+//! CREATE: creates a regular file, in one of three modes.
 
 use pagemill_rpc::{Call, CallError, Frames, XdrError};
 

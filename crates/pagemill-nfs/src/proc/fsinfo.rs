@@ -1,4 +1,4 @@
-//! FSINFO: what the file system and this server can do.
+//! FSINFO: returns what the file system and this server support.
 
 use pagemill_rpc::{Call, Frames, XdrWrite};
 
@@ -6,9 +6,9 @@ use super::answer::{Answered, put_status, refuse};
 use crate::protocol::wire::{RawFh, put_post_op_attr};
 use crate::service::Service;
 
-/// Hard links, symbolic links, the same answer for all files, times that can be set.
+/// Hard links, symbolic links, equal properties for all files, settable times.
 const PROPERTIES: u32 = 0x01 | 0x02 | 0x08 | 0x10;
-/// How much of a directory a client best asks for at a time.
+/// Preferred number of bytes of a directory per call.
 const DIR_BYTES: u32 = 64 << 10;
 
 /// # Source
@@ -31,7 +31,7 @@ pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered
         }
         call.reply.u32(DIR_BYTES.min(payload))?;
         call.reply.u64(info.max_file_bytes)?;
-        // Times are as fine as nanoseconds.
+        // Resolution of times: nanoseconds.
         call.reply.u32(0)?;
         call.reply.u32(1)?;
         call.reply.u32(PROPERTIES)?;

@@ -1,4 +1,4 @@
-//! FSSTAT: how full the file system is.
+//! FSSTAT: returns the free space of the file system.
 
 use pagemill_rpc::{Call, Frames, XdrWrite};
 
@@ -24,7 +24,7 @@ pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered
         for files in [stat.total_files, stat.free_files, stat.available_files] {
             call.reply.u64(files)?;
         }
-        // For how many seconds none of this will change: it may change at once.
+        // Seconds for which these values will not change: none.
         call.reply.u32(0)?;
     }
     Ok(stat.map(|_| ()))

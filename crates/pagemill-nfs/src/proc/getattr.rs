@@ -1,4 +1,4 @@
-//! GETATTR: what a file is like.
+//! GETATTR: returns the attributes of a file.
 
 use pagemill_rpc::{Call, Frames};
 

@@ -1,4 +1,4 @@
-//! LINK: one more name for a file.
+//! LINK: adds a name to a file.
 
 use pagemill_rpc::{Call, Frames};
 

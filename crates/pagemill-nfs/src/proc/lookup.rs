@@ -1,4 +1,4 @@
-//! LOOKUP: from a directory and a name to a handle.
+//! LOOKUP: returns the handle of a name in a directory.
 
 use pagemill_rpc::{Call, Frames};
 

@@ -1,4 +1,4 @@
-//! MKDIR: a directory.
+//! MKDIR: creates a directory.
 
 use pagemill_rpc::{Call, Frames};
 

@@ -1,4 +1,4 @@
-//! MKNOD: devices, sockets and pipes.
+//! MKNOD: creates devices, sockets and pipes.
 
 use pagemill_rpc::{Call, CallError, Frames, XdrError, XdrReader};
 
@@ -29,7 +29,7 @@ fn read_device(args: &mut XdrReader<'_>) -> Result<NfsResult<Device>, CallError>
         4 => FileKind::Character,
         6 => FileKind::Socket,
         7 => FileKind::Fifo,
-        // What other procedures make; nothing follows then.
+        // Types that other procedures create; no further arguments follow.
         1 | 2 | 5 => return Ok(Err(NfsStatus::Badtype)),
         value => {
             let (name, allowed) = ("ftype3", "1 to 7");

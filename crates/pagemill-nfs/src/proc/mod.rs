@@ -1,4 +1,4 @@
-//! The procedures of `NFSv3`, one file each, and the table that lists them.
+//! The `NFSv3` procedures, one file each, and the table with one row per procedure.
 
 mod access;
 mod answer;
@@ -31,13 +31,13 @@ use pagemill_rpc::{
 use crate::service::Service;
 use answer::Answered;
 
-/// Makes the version and the calls of its procedures from one row for each: number, name, module, whether it
-/// may block, what becomes of its reply, where its data may be, and how many words follow the status where
-/// all that may follow it is absent: one for the attributes of a file, two for those before and after a
-/// change.
+/// Makes the version and its calls from one row per procedure. A row has the number, the name, the
+/// module, whether the procedure may block, whether its reply is kept, where its data may be, and how
+/// many words follow the status if all that may follow it is absent: one for the attributes of a file,
+/// two for those before and after a change.
 macro_rules! procedures {
     ($($number:literal $name:ident $module:ident $blocking:ident $replies:ident $data:ident $nr_absent:literal,)*) => {
-        /// The version, its procedures in the order of their numbers.
+        /// The version, with its procedures in the order of their numbers.
         ///
         /// # Source
         /// `rfc1813` section 3.3
@@ -97,8 +97,7 @@ procedures! {
     21 COMMIT commit Yes Forgotten InPages 2,
 }
 
-/// Carries out a call of the version, by the number of its procedure, once a thread may work on the
-/// export that it is about.
+/// Carries out a call by the number of its procedure, once a thread may work on the call's export.
 pub(crate) fn carry_out<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered {
     match nfs.enter(call) {
         Ok(_turn) => run(nfs, call),

@@ -1,11 +1,11 @@
-//! NULL: an answer, and nothing else.
+//! NULL: replies without doing anything.
 
 use pagemill_rpc::{Call, Frames};
 
 use super::answer::Answered;
 use crate::service::Service;
 
-/// Answers.
+/// Replies.
 pub(crate) fn call<S: Frames>(_nfs: &Service, _call: &mut Call<'_, S>) -> Answered {
     Ok(Ok(()))
 }

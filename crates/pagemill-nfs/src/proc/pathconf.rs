@@ -1,4 +1,4 @@
-//! PATHCONF: what names can be like.
+//! PATHCONF: returns the limits and rules of file names.
 
 use pagemill_rpc::{Call, Frames, XdrWrite};
 
@@ -20,7 +20,7 @@ pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered
     if let Ok(conf) = &conf {
         call.reply.u32(conf.max_links)?;
         call.reply.u32(conf.max_name_bytes)?;
-        // Longer names are refused, not cut; only root gives files away; case counts and is kept.
+        // `no_trunc`, `chown_restricted`, not `case_insensitive`, `case_preserving`.
         for truth in [true, true, false, true] {
             call.reply.bool(truth)?;
         }

@@ -1,4 +1,4 @@
-//! READ: the bytes of a file, from the file to the network.
+//! READ: sends the bytes of a file, from the file or through the reply's pages.
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::OwnedFd;
@@ -21,7 +21,7 @@ pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered
         Ok(object) => object,
         Err(status) => return refuse(call.reply, status),
     };
-    // What the client asks for is cut to what a reply has room for before anything is done.
+    // The requested length is cut to the room of a reply first.
     let max = usize::try_from(count).unwrap_or(usize::MAX);
     let max = max.min(nfs.max_payload_bytes(call)).min(call.reply.body_room());
     let start = call.reply.mark();
@@ -44,7 +44,7 @@ pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered
     Ok(Ok(()))
 }
 
-/// Answers with a status and the file's attributes, if it has any still.
+/// Replies with a status and the file's attributes, if it still has any.
 fn answer_failed<S: Frames>(
     nfs: &Service,
     reply: &mut Reply<S>,
@@ -56,7 +56,7 @@ fn answer_failed<S: Frames>(
     Ok(Err(status))
 }
 
-/// Appends the counts and lets the file's own pages follow.
+/// Appends the counts, and then the file's data as a file range.
 fn send_file<S: Frames>(
     reply: &mut Reply<S>,
     range: &DataRange,
@@ -67,7 +67,7 @@ fn send_file<S: Frames>(
     Ok(if len == range.len { Ok(()) } else { Err(NfsStatus::Serverfault) })
 }
 
-/// Reads into the reply's pages, and appends the counts of what there was.
+/// Reads into the reply's pages, and appends the counts of the bytes that were read.
 fn send_pages<S: Frames>(
     reply: &mut Reply<S>,
     range: &DataRange,
@@ -83,7 +83,7 @@ fn send_pages<S: Frames>(
         Err(error) => return Ok(Err(status_of(&error))),
     };
     if len < range.len {
-        // The file has become shorter since it was measured: it ends here.
+        // The file was truncated after it was measured: it ends here.
         let nr_bytes = u32::try_from(len).map_err(|_| XdrError::NoRoom)?;
         reply.patch_u32(count, nr_bytes)?;
         reply.patch_u32(eof, 1)?;
@@ -92,8 +92,8 @@ fn send_pages<S: Frames>(
     Ok(Ok(()))
 }
 
-/// Appends the number of bytes, whether the file ends with them, and their length as XDR; returns
-/// where the latter two stand.
+/// Appends the number of bytes, whether the file ends with them, and their length as XDR. Returns the
+/// positions of the latter two.
 fn put_counts<S: Frames>(
     reply: &mut Reply<S>,
     len: usize,

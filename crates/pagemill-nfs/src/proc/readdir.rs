@@ -1,4 +1,4 @@
-//! READDIR: the names in a directory.
+//! READDIR: lists a directory.
 
 use pagemill_rpc::{Call, Frames, Reply, XdrError, XdrWrite};
 
@@ -9,10 +9,10 @@ use crate::protocol::wire::{RawFh, put_post_op_attr};
 use crate::service::Service;
 use crate::vfs::{Listed, Object};
 
-/// What all lists have as their verifier: places stay good while a directory changes, so that no
-/// list ever has to be begun anew.
+/// The cookie verifier of all listings: positions stay valid while a directory changes, so no client
+/// has to start a listing again.
 const VERIFIER: [u8; 8] = [0; 8];
-/// Bytes behind the entries: that there are no more, and whether the directory ends there.
+/// Bytes after the entries: the end-of-list marker, and whether the directory ends there.
 const END_BYTES: usize = 8;
 
 /// # Source
@@ -25,16 +25,16 @@ pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered
     list(nfs, call, &fh, (cookie, verifier), limits, |_, _, _| Ok(()))
 }
 
-/// How much a client wants to have.
+/// A client's limits on a listing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Bytes of results in all.
+    /// Bytes of results in total.
     pub(crate) reply_bytes: u32,
-    /// Bytes of names, numbers and places.
+    /// Bytes of names, file numbers and cookies.
     pub(crate) dir_bytes: u32,
 }
 
-/// Answers with entries, and whatever `more` appends to each.
+/// Replies with entries, and with the data that `more` appends to each.
 pub(crate) fn list<S: Frames>(
     nfs: &Service,
     call: &mut Call<'_, S>,
@@ -66,7 +66,7 @@ pub(crate) fn list<S: Frames>(
     Ok(Ok(()))
 }
 
-/// The room that a client allows for.
+/// The room that a client's limits leave.
 struct Page {
     max: usize,
     dir_bytes: u32,
@@ -111,13 +111,13 @@ impl Page {
         reply.bool(false).and_then(|()| reply.bool(eof)).map_err(no_room)
     }
 
-    /// Returns how many bytes of results there are, the status not counted.
+    /// Returns the number of bytes of results, without the status.
     fn used<S: Frames>(&self, reply: &Reply<S>) -> usize {
         (reply.len() - self.first).saturating_sub(4)
     }
 }
 
-/// Bytes of an entry beside its name: that there is one, its number, its name's length, its place.
+/// Bytes of an entry besides its name: the list marker, file number, length of the name, cookie.
 const ENTRY_BYTES: usize = 4 + 8 + 4 + 8;
 
 fn put_entry<S: Frames>(reply: &mut Reply<S>, entry: &Listed<'_>) -> Result<(), XdrError> {

@@ -1,4 +1,4 @@
-//! READDIRPLUS: the names in a directory, with handles and attributes.
+//! READDIRPLUS: lists a directory with handles and attributes.
 
 use pagemill_rpc::{Call, Frames};
 

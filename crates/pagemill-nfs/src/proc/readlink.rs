@@ -1,4 +1,4 @@
-//! READLINK: where a symbolic link points to.
+//! READLINK: returns the target of a symbolic link.
 
 use pagemill_rpc::{Call, Frames, XdrWrite};
 

@@ -1,4 +1,4 @@
-//! REMOVE: a name of what is no directory.
+//! REMOVE: removes a name of a file other than a directory.
 
 use pagemill_rpc::{Call, Frames};
 

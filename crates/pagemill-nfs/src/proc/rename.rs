@@ -1,4 +1,4 @@
-//! RENAME: another name, in the same directory or another.
+//! RENAME: moves a name within a directory or to another.
 
 use pagemill_rpc::{Call, Frames};
 

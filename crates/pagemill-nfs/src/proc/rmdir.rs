@@ -1,4 +1,4 @@
-//! RMDIR: an empty directory.
+//! RMDIR: removes an empty directory.
 
 use pagemill_rpc::{Call, Frames};
 

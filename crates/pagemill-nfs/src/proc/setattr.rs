@@ -1,4 +1,4 @@
-//! SETATTR: modes, owners, times and sizes.
+//! SETATTR: changes modes, owners, times and sizes.
 
 use pagemill_rpc::{Call, Frames};
 

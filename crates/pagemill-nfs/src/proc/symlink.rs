@@ -1,4 +1,4 @@
-//! SYMLINK: a link whose target is for clients to make sense of.
+//! SYMLINK: creates a symbolic link; only clients interpret its target.
 
 use pagemill_rpc::{Call, Frames};
 

@@ -1,4 +1,4 @@
-//! WRITE: bytes from the network to a file, from the pages that they arrived in or past them.
+//! WRITE: writes data from the network to a file, from pages or spliced.
 
 use std::os::fd::BorrowedFd;
 
@@ -27,7 +27,8 @@ pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered
     let data = call.payload(max)?;
     let len = data.len();
     if u32::try_from(len) != Ok(count) {
-        // As the kernel's server does; others write what there is and claim something else.
+        // As the kernel's server does; other servers write the bytes that exist and claim another
+        // number.
         return Err(CallError::GarbageArgs(XdrError::Truncated));
     }
     let object = match nfs.resolve(call, &fh) {
@@ -40,7 +41,7 @@ pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered
     put_wcc(call.reply, &wcc)?;
     if let Ok(committed) = &written {
         object.export.stats().written_bytes.add(committed.nr_bytes as u64);
-        // No more than `count`, which is a word.
+        // At most `count`, which is a word.
         call.reply.u32(u32::try_from(committed.nr_bytes).unwrap_or(count))?;
         call.reply.u32(committed.stability as u32)?;
         call.reply.put(&committed.verifier)?;

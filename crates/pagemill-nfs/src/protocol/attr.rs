@@ -1,4 +1,4 @@
-//! What clients learn about files, and what they ask to be changed.
+//! File attributes: `fattr3`, `sattr3`, `wcc_data` and times as clients see and set them.
 
 use rustix::fs::{FileType, Stat};
 
@@ -27,7 +27,7 @@ pub enum FileKind {
 }
 
 impl FileKind {
-    /// Returns the type that a mode says.
+    /// Returns the type in a mode.
     #[must_use]
     pub fn of_mode(mode: u32) -> Self {
         match FileType::from_raw_mode(mode) {
@@ -42,7 +42,7 @@ impl FileKind {
     }
 }
 
-/// A time of the protocol: it has no negative seconds, and ends in 2106.
+/// A protocol time: no negative seconds, and an end in 2106.
 ///
 /// # Source
 /// `rfc1813` section 2.6 `nfstime3`
@@ -56,7 +56,7 @@ pub struct NfsTime {
 }
 
 impl NfsTime {
-    /// Takes a time of the system; what the protocol cannot tell becomes the nearest that it can.
+    /// Converts a system time; clamps it to the range of the protocol.
     #[must_use]
     pub fn clamped(secs: i64, nsecs: u64) -> Self {
         match u32::try_from(secs) {
@@ -67,7 +67,7 @@ impl NfsTime {
     }
 }
 
-/// What is known about a file.
+/// The attributes of a file.
 ///
 /// # Source
 /// `rfc1813` section 2.6 `fattr3`
@@ -78,7 +78,7 @@ pub struct Fattr {
     pub kind: FileKind,
     /// The permissions, and the bits set-user-id, set-group-id and sticky.
     pub mode: u32,
-    /// The number of names.
+    /// The number of links.
     pub nlink: u32,
     /// The owner.
     pub uid: u32,
@@ -86,9 +86,9 @@ pub struct Fattr {
     pub gid: u32,
     /// The size in bytes.
     pub size: u64,
-    /// The bytes that it takes on the disk.
+    /// The bytes that it occupies on disk.
     pub used: u64,
-    /// The number of the device that it stands for, major and minor.
+    /// The device number of a special file, major and minor.
     pub rdev: (u32, u32),
     /// The number of the file system.
     pub fsid: u64,
@@ -103,7 +103,7 @@ pub struct Fattr {
 }
 
 impl Fattr {
-    /// Takes what the system tells; `fsid` is the export's.
+    /// Converts the system's attributes; `fsid` is the export's.
     #[must_use]
     pub fn new(stat: &Stat, fsid: u64) -> Self {
         let rdev = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
@@ -124,7 +124,7 @@ impl Fattr {
         }
     }
 
-    /// Returns the part that tells a client whether it missed a change.
+    /// Returns the attributes by which a client detects that it missed a change.
     #[must_use]
     pub fn wcc(&self) -> WccAttr {
         WccAttr { size: self.size, mtime: self.mtime, ctime: self.ctime }
@@ -134,7 +134,7 @@ impl Fattr {
 /// The bits of a mode that are not its type.
 pub const MODE_BITS: u32 = 0o7777;
 
-/// What a file was like before it was changed.
+/// Attributes of a file before a change.
 ///
 /// # Source
 /// `rfc1813` section 2.6 `wcc_attr`
@@ -149,36 +149,36 @@ pub struct WccAttr {
     pub ctime: NfsTime,
 }
 
-/// What a file was like before and after a call that may have changed it.
+/// Attributes of a file before and after a call that may have changed it.
 ///
 /// # Source
 /// `rfc1813` section 2.6 `wcc_data`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct Wcc {
-    /// Before, if nothing that passes through this server came between.
+    /// Before, if no other change through this server came in between.
     pub before: Option<WccAttr>,
     /// After.
     pub after: Option<Fattr>,
 }
 
-/// What becomes of one of a file's times.
+/// How one of a file's times is changed.
 ///
 /// # Source
 /// `rfc1813` section 2.6 `set_atime`, `set_mtime`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "the protocol has these and no more")]
 pub enum SetTime {
-    /// It stays.
+    /// Unchanged.
     #[default]
     Keep,
-    /// It becomes what the server's clock shows.
+    /// Set to the server's clock.
     Now,
-    /// It becomes what the client says.
+    /// Set to the client's time.
     To(NfsTime),
 }
 
-/// What is to be changed about a file; `None` for what stays.
+/// Changes of a file's attributes; `None` for no change.
 ///
 /// # Source
 /// `rfc1813` section 2.6 `sattr3`
@@ -200,7 +200,7 @@ pub struct Sattr {
 }
 
 impl Sattr {
-    /// Returns whether nothing is to be changed.
+    /// Returns whether there is no change.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

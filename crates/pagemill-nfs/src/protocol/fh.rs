@@ -1,8 +1,8 @@
-//! File handles: the names under which clients know files, for as long as the files exist.
+//! File handles: opaque names of files that survive renames and restarts, sealed with a keyed checksum.
 //!
-//! A handle says which export it was given out for, which file system that was on, and what the file
-//! is called in there, by inode and generation, so it survives renames and restarts of the server. A keyed checksum
-//! covers all of it: whoever does not have the key cannot make one, nor change one.
+//! A handle contains the export that it was issued for, the file system of that export, and the file's
+//! identity there, by inode and generation. So it survives renames and restarts of the server. A keyed
+//! checksum covers all of it: without the key, no client can make or change one.
 
 use core::fmt;
 use core::hash::{BuildHasherDefault, Hash, Hasher};
@@ -11,25 +11,25 @@ use siphasher::sip::SipHasher24;
 
 use crate::protocol::status::{NfsResult, NfsStatus};
 
-/// The most bytes in a handle of `NFSv3`.
+/// Maximum number of bytes in an `NFSv3` handle.
 pub const MAX_FH_BYTES: usize = 64;
-/// The most bytes of a file's name in its file system that fit into a handle.
+/// Maximum number of bytes of a file's identity in its file system that fit into a handle.
 pub const MAX_OBJECT_BYTES: usize = MAX_FH_BYTES - HEAD_BYTES - MAC_BYTES;
 
 const HEAD_BYTES: usize = 12;
 const MAC_BYTES: usize = 8;
-/// The two together.
+/// `HEAD_BYTES` and `MAC_BYTES` together.
 const FIXED_BYTES: u8 = 20;
 const _: () = assert!(HEAD_BYTES + MAC_BYTES == FIXED_BYTES as usize);
 /// The first byte of every handle; another layout will have another number.
 const LAYOUT: u8 = 2;
 
-/// The number of an export, which its path decides: the same after every restart.
+/// The number of an export, computed from its path: the same after every restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ExportId(pub(crate) u32);
 
 impl ExportId {
-    /// Returns the number for the export of the directory at `path`.
+    /// Returns the number of the export of the directory at `path`.
     ///
     /// # Panics
     /// Never: half of 64 bits are 32.
@@ -37,17 +37,18 @@ impl ExportId {
     pub fn of_path(path: &[u8]) -> Self {
         let mut hasher = SipHasher24::new();
         hasher.write(path);
-        // Half of the hash is as good as any number; two that meet are refused when exports load.
+        // Half of the hash is as good as any number; exports with equal numbers are refused when they
+        // load.
         Self((hasher.finish() >> 32).try_into().expect("32 bits"))
     }
 }
 
-/// A number that tells a file system from others that are mounted at the same path later.
+/// A number that distinguishes a file system from others that are mounted at the same path later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp(pub(crate) u32);
 
 impl Stamp {
-    /// Takes half of a hash of what identifies the file system.
+    /// Takes half of a hash of the data that identifies the file system.
     ///
     /// # Panics
     /// Never: half of 64 bits are 32.
@@ -56,24 +57,24 @@ impl Stamp {
     }
 }
 
-/// What a handle says.
+/// The contents of a handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct FhParts {
-    /// The export that it was given out for.
+    /// The export that it was issued for.
     pub export: ExportId,
-    /// The file system that the export was on.
+    /// The file system of the export at that time.
     pub stamp: Stamp,
     /// The file.
     pub object: ObjectId,
 }
 
-/// The secret that checksums are made with.
+/// The secret key of the checksums.
 #[derive(Clone)]
 pub struct FhKey(SipHasher24);
 
 impl FhKey {
-    /// Takes 128 bits that nobody else knows.
+    /// Makes a key from 128 secret bits.
     #[must_use]
     pub fn new(secret: [u8; 16]) -> Self {
         Self(SipHasher24::new_with_key(&secret))
@@ -87,32 +88,32 @@ impl FhKey {
 }
 
 impl fmt::Debug for FhKey {
-    /// Keeps the secret.
+    /// Does not print the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("FhKey")
     }
 }
 
-/// What a file is called in its file system.
+/// The identity of a file in its file system.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ObjectId {
-    /// How the bytes are to be read: 0 for a name of the kernel's making.
+    /// The format of the bytes: 0 for a kernel handle.
     pub(crate) how: u8,
-    /// The kernel's number for the kind of its name.
+    /// The kernel's number for the type of its handle.
     pub(crate) kind: u8,
     len: u8,
     bytes: [u8; MAX_OBJECT_BYTES],
 }
 
 impl ObjectId {
-    /// Puts an id together; `None` if it would not fit into a handle.
+    /// Makes an id; `None` if it would not fit into a handle.
     pub(crate) fn new(how: u8, kind: u8, bytes: &[u8]) -> Option<Self> {
         let mut kept = [0; MAX_OBJECT_BYTES];
         kept.get_mut(..bytes.len())?.copy_from_slice(bytes);
         Some(Self { how, kind, len: u8::try_from(bytes.len()).ok()?, bytes: kept })
     }
 
-    /// Returns the name's bytes.
+    /// Returns the bytes of the identity.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
@@ -130,7 +131,7 @@ impl fmt::Debug for ObjectId {
     }
 }
 
-/// A handle of this server's making.
+/// A handle that this server made.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fh {
     len: u8,
@@ -138,7 +139,7 @@ pub struct Fh {
 }
 
 impl Fh {
-    /// Makes the handle of a file for those who reach it through an export.
+    /// Makes the handle of a file for an export.
     #[must_use]
     pub fn new(key: &FhKey, parts: &FhParts) -> Self {
         let FhParts { export, stamp, object } = parts;
@@ -153,10 +154,10 @@ impl Fh {
         Self { len: object.len + FIXED_BYTES, bytes }
     }
 
-    /// Checks what a client presents as a handle, and takes it apart.
+    /// Checks and parses a handle from a client.
     ///
     /// # Errors
-    /// [`Badhandle`](NfsStatus::Badhandle) for everything that was not made with `key`.
+    /// [`Badhandle`](NfsStatus::Badhandle) for any handle that was not made with `key`.
     pub fn parse(key: &FhKey, allegation: &[u8]) -> NfsResult<(Self, FhParts)> {
         Self::read(key, allegation).ok_or(NfsStatus::Badhandle)
     }
@@ -170,8 +171,8 @@ impl Fh {
             return None;
         }
         let object = ObjectId::new(how, kind, object)?;
-        // As one word: how long it takes does not tell how many of the bytes were right, from which
-        // a checksum could be found byte by byte.
+        // Compared as one word, so that the time does not depend on how many bytes are correct.
+        // Otherwise a checksum could be found byte by byte.
         if u64::from_ne_bytes(key.mac(covered)) != u64::from_ne_bytes(*mac) {
             return None;
         }
@@ -183,13 +184,13 @@ impl Fh {
         Some((fh, FhParts { export, stamp, object }))
     }
 
-    /// Returns which export and which file system it says, before anybody has checked it.
+    /// Returns the export and the file system in an unchecked handle.
     pub(crate) fn alleged(bytes: &[u8]) -> Option<(ExportId, Stamp)> {
         let word = |at: usize| Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?));
         Some((ExportId(word(4)?), Stamp(word(8)?)))
     }
 
-    /// Returns the bytes that go over the wire.
+    /// Returns the bytes on the wire.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
@@ -197,7 +198,7 @@ impl Fh {
 }
 
 impl Hash for Fh {
-    /// Takes the checksum, which is as good as any hash.
+    /// Uses the checksum, which is as good as any hash.
     fn hash<H: Hasher>(&self, state: &mut H) {
         let mac = self.as_bytes().last_chunk().expect("every handle ends with a checksum");
         state.write_u64(u64::from_ne_bytes(*mac));
@@ -212,7 +213,7 @@ impl fmt::Debug for Fh {
     }
 }
 
-/// A hasher for keys that hash to one number which is spread already.
+/// A hasher for keys whose hash is one number that is uniformly distributed already.
 #[derive(Debug, Default)]
 pub(crate) struct SpreadAlready(u64);
 

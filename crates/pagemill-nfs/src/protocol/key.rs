@@ -1,4 +1,4 @@
-//! The secret behind file handles, kept in a file so that handles survive a restart.
+//! Key file: the secret behind file handles, kept in a file so that handles survive a restart.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -15,24 +15,24 @@ use crate::protocol::fh::FhKey;
 const SECRET_BYTES: usize = 16;
 
 impl FhKey {
-    /// Makes a secret that nobody knows, for handles that end with the process.
+    /// Makes a random key, for handles that end with the process.
     ///
     /// # Errors
-    /// What the system answers when asked for randomness.
+    /// The error of the system's random source.
     pub fn random() -> io::Result<Self> {
         Ok(Self::new(fresh()?))
     }
 
-    /// Reads the secret from a file; if there is none, makes one and keeps it there.
+    /// Reads the key from a file, or creates the file with a random key.
     ///
-    /// The file is for its owner alone (mode 0600), holds 16 bytes, and comes into being whole:
-    /// of two servers that start at once, both take the one that was there first. Folders that are
-    /// missing are made for their owner alone, whatever the umask.
+    /// Only the owner can access the file (mode 0600); it holds 16 bytes, and is created atomically: of
+    /// two servers that start at once, both use the file that was there first. Missing folders are
+    /// created for the owner only, whatever the umask.
     ///
     /// # Errors
-    /// What the system answers; `InvalidData` for what is no file of 16 bytes that belongs to this
-    /// user, and for one that others may read, write, or put another in the place of: whoever
-    /// knows the secret can make handles.
+    /// The error of the system; `InvalidData` for anything other than a file of 16 bytes that belongs
+    /// to this user, and for a file that others may read, write or replace: with the key, anyone can
+    /// make handles.
     pub fn load_or_create(path: &Path) -> io::Result<Self> {
         let folder = match path.parent() {
             Some(folder) if folder != Path::new("") => folder,
@@ -45,8 +45,8 @@ impl FhKey {
             loaded => return loaded,
         }
         let secret = fresh::<SECRET_BYTES>()?;
-        // Not the process's number: it comes again, in a container at once, and what a crash left
-        // behind would be in the way.
+        // Not named after the process id: ids are reused, in a container at once, and a file left
+        // behind by a crash would be in the way.
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(format!(".{:016x}", u64::from_ne_bytes(fresh()?)));
         let temporary = Path::new(&temporary);
@@ -64,7 +64,7 @@ impl FhKey {
     }
 
     fn load(path: &Path) -> io::Result<Self> {
-        // A pipe must not keep the server waiting, and a link is somebody else's choice.
+        // A pipe must not block the server, and a link may be another user's choice.
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let flags = i32::try_from(flags.bits()).expect("flags are those of the C library");
         let file =
@@ -100,10 +100,10 @@ impl FhKey {
     }
 }
 
-/// Checks that nobody else can put another file in the place of one in `folder`.
+/// Checks that no other user can replace a file in `folder`.
 ///
-/// Its own folders are looked at too, up to the root, but there a group may write: who may do
-/// that to `/home` is trusted with more than this.
+/// Checks the parent folders too, up to the root. There, groups may write: a group that may write to
+/// `/home` is trusted with more than this.
 fn check_folders(folder: &Path) -> io::Result<()> {
     let folder = fs::canonicalize(folder)?;
     for (at, depth) in folder.ancestors().zip(0_u32..) {
@@ -111,7 +111,7 @@ fn check_folders(folder: &Path) -> io::Result<()> {
         let mode = metadata.mode() & 0o7777;
         let others = if depth == 0 { 0o022 } else { 0o002 };
         let (shown, owner) = (at.display(), metadata.uid());
-        // With the sticky bit, as in /tmp, others cannot take away what is not theirs.
+        // With the sticky bit, as in /tmp, others cannot remove files that they do not own.
         if mode & others != 0 && mode & 0o1000 == 0 {
             return Err(refused(format!(
                 "others may write to its folder {shown} (mode {mode:04o}): chmod go-w it"
@@ -130,7 +130,7 @@ fn refused(what: String) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, what)
 }
 
-/// Returns bytes that nobody knows.
+/// Returns random bytes.
 fn fresh<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     let nr_bytes = getrandom(&mut bytes, GetRandomFlags::empty())?;

@@ -1,4 +1,4 @@
-//! What goes over the wire: status codes, attributes, file handles and the key behind them, names, XDR.
+//! Protocol types: status codes, attributes, file handles and their key, names, XDR.
 
 pub(crate) mod attr;
 pub(crate) mod fh;

@@ -1,30 +1,29 @@
-//! The name of an entry in a directory: one component of a path, never a path.
+//! Directory entry name: one component of a path, never a path.
 
 use core::ffi::CStr;
 use core::fmt;
 
 use crate::protocol::status::{NfsResult, NfsStatus};
 
-/// The most bytes in a name, on every file system of Linux.
+/// Maximum number of bytes in a name, on every Linux file system.
 pub const MAX_NAME_BYTES: usize = 255;
 
-/// A name that can neither leave its directory nor be read as two: 1 to 255 bytes without `/` and
+/// A name that can neither leave its directory nor be parsed as two: 1 to 255 bytes without `/` and
 /// zero bytes.
 ///
-/// `.` and `..` are names; who is given one decides what it may mean.
+/// `.` and `..` are valid names; the caller decides what they mean.
 #[derive(Clone)]
 pub struct Name {
-    /// The bytes, and at least one zero byte behind them.
+    /// The bytes, followed by at least one zero byte.
     bytes: [u8; MAX_NAME_BYTES + 1],
     len: u8,
 }
 
 impl Name {
-    /// Checks what a client calls an entry.
+    /// Checks a name from a client.
     ///
     /// # Errors
-    /// [`Nametoolong`](NfsStatus::Nametoolong), and [`Inval`](NfsStatus::Inval) for what no entry
-    /// can be called.
+    /// [`Nametoolong`](NfsStatus::Nametoolong), and [`Inval`](NfsStatus::Inval) for an invalid name.
     pub fn new(allegation: &[u8]) -> NfsResult<Self> {
         let len = u8::try_from(allegation.len()).map_err(|_too_long| NfsStatus::Nametoolong)?;
         if len == 0 || allegation.iter().any(|byte| matches!(byte, 0 | b'/')) {
@@ -41,7 +40,7 @@ impl Name {
         &self.bytes[..usize::from(self.len)]
     }
 
-    /// Returns the name for the system.
+    /// Returns the name as a C string.
     ///
     /// # Panics
     /// Never: a zero byte follows every name.
@@ -50,7 +49,7 @@ impl Name {
         CStr::from_bytes_until_nul(&self.bytes).expect("a zero byte follows the name")
     }
 
-    /// Returns whether this names the directory itself or the one above it.
+    /// Returns whether this is `.` or `..`.
     #[must_use]
     pub fn is_dot(&self) -> bool {
         matches!(self.as_bytes(), b"." | b"..")

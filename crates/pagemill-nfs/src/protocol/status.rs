@@ -1,11 +1,11 @@
-//! What a procedure answers when it cannot do what it was asked for.
+//! Status codes of NFS and MOUNT, and their mapping from system errors.
 
 use core::error::Error;
 use core::fmt;
 
 use rustix::io::Errno;
 
-/// A reason of NFS and of MOUNT, whose numbers agree; success is no reason and is not here.
+/// An error status of NFS and MOUNT, which share numbers; success is not included.
 ///
 /// # Source
 /// `rfc1813` sections 2.6 and 5.1.2
@@ -17,9 +17,9 @@ pub enum NfsStatus {
     Perm = 1,
     /// `NFS3ERR_NOENT`: there is no such name.
     Noent = 2,
-    /// `NFS3ERR_IO`: the file system failed.
+    /// `NFS3ERR_NOTDIR`: not a directory.
     Io = 5,
-    /// `NFS3ERR_NXIO`: there is no such device.
+    /// `NFS3ERR_ISDIR`: a directory, where none is allowed.
     Nxio = 6,
     /// `NFS3ERR_ACCES`: the caller lacks the permission.
     Acces = 13,
@@ -35,45 +35,46 @@ pub enum NfsStatus {
     Isdir = 21,
     /// `NFS3ERR_INVAL`: an argument is out of range, or not for this type of file.
     Inval = 22,
-    /// `NFS3ERR_FBIG`: the file would grow beyond what is possible.
+    /// `NFS3ERR_FBIG`: the file would exceed the maximum size.
     Fbig = 27,
     /// `NFS3ERR_NOSPC`: the file system is full.
     Nospc = 28,
     /// `NFS3ERR_ROFS`: the file system, or the export, is read-only.
     Rofs = 30,
-    /// `NFS3ERR_MLINK`: the file has as many links as it can have.
+    /// `NFS3ERR_MLINK`: the file has the maximum number of links.
     Mlink = 31,
-    /// `NFS3ERR_NAMETOOLONG`: the name is longer than a name can be.
+    /// `NFS3ERR_NAMETOOLONG`: the name is longer than the maximum.
     Nametoolong = 63,
-    /// `NFS3ERR_NOTEMPTY`: the directory holds something.
+    /// `NFS3ERR_NOTEMPTY`: the directory is not empty.
     Notempty = 66,
-    /// `NFS3ERR_DQUOT`: the user's share of the file system is used up.
+    /// `NFS3ERR_DQUOT`: the user's quota is used up.
     Dquot = 69,
     /// `NFS3ERR_STALE`: the handle names a file that is gone, or no longer exported.
     Stale = 70,
     /// `NFS3ERR_BADHANDLE`: the handle was not made by this server.
     Badhandle = 10001,
-    /// `NFS3ERR_NOT_SYNC`: the file has changed since the caller looked.
+    /// `NFS3ERR_NOT_SYNC`: the file has changed since the caller read its attributes.
     NotSync = 10002,
-    /// `NFS3ERR_BAD_COOKIE`: the directory has no such place to go on from.
+    /// `NFS3ERR_BAD_COOKIE`: the cookie is not a valid position in the directory.
     BadCookie = 10003,
     /// `NFS3ERR_NOTSUPP`: the file system cannot do this.
     Notsupp = 10004,
-    /// `NFS3ERR_TOOSMALL`: not one entry fits into what the caller allows for.
+    /// `NFS3ERR_TOOSMALL`: the caller's limit is too small for one entry.
     Toosmall = 10005,
-    /// `NFS3ERR_SERVERFAULT`: the server failed in a way that has no name.
+    /// `NFS3ERR_SERVERFAULT`: an error of the server without a status of its own.
     Serverfault = 10006,
-    /// `NFS3ERR_BADTYPE`: a node of this type cannot be made.
+    /// `NFS3ERR_BADTYPE`: a node of this type cannot be created.
     Badtype = 10007,
-    /// `NFS3ERR_JUKEBOX`: not now, for lack of memory or descriptors; try again later.
+    /// `NFS3ERR_JUKEBOX`: temporarily unavailable, for lack of memory, descriptors or threads; the
+    /// client retries.
     Jukebox = 10008,
 }
 
-/// What a procedure has, or the reason why not.
+/// The result of a procedure, or an error status.
 pub type NfsResult<T> = Result<T, NfsStatus>;
 
 impl NfsStatus {
-    /// Every reason, in the order of their numbers.
+    /// Every error status, in the order of their numbers.
     pub const ALL: [Self; 27] = [
         Self::Perm,
         Self::Noent,
@@ -104,13 +105,13 @@ impl NfsStatus {
         Self::Jukebox,
     ];
 
-    /// Returns the reason with this number, if there is one.
+    /// Returns the status with this number, if there is one.
     #[must_use]
     pub fn from_code(code: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.code() == code)
     }
 
-    /// Returns the number that goes over the wire.
+    /// Returns the number on the wire.
     #[must_use]
     pub const fn code(self) -> u32 {
         self as u32
@@ -118,13 +119,13 @@ impl NfsStatus {
 }
 
 impl From<Errno> for NfsStatus {
-    /// Finds the one reason for an answer of the system.
+    /// Maps a system error to exactly one status.
     fn from(errno: Errno) -> Self {
         match errno {
             Errno::PERM => Self::Perm,
             Errno::NOENT => Self::Noent,
             Errno::NXIO => Self::Nxio,
-            // Busy is a mount point or a swap file here; ELOOP a link where none is followed.
+            // BUSY is a mount point or a swap file here; LOOP is a link where none is followed.
             Errno::ACCESS | Errno::BUSY | Errno::LOOP => Self::Acces,
             Errno::EXIST => Self::Exist,
             Errno::XDEV => Self::Xdev,
@@ -150,7 +151,7 @@ impl From<Errno> for NfsStatus {
 }
 
 impl fmt::Display for NfsStatus {
-    /// Writes the reason as the RFC spells it.
+    /// Writes the status as the RFC spells it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self {
             Self::NotSync => "NOT_SYNC".to_owned(),

@@ -1,4 +1,4 @@
-//! The types of `NFSv3` as XDR.
+//! XDR encoding and decoding of `NFSv3` types.
 //!
 //! # Source
 //! `rfc1813` sections 2.4 to 2.6
@@ -12,15 +12,15 @@ use crate::protocol::fh::{Fh, MAX_FH_BYTES};
 use crate::protocol::name::Name;
 use crate::protocol::status::{NfsResult, NfsStatus};
 
-/// The most bytes of a name that are looked at; longer ones make a call that cannot be read.
+/// Maximum number of bytes of a name that are parsed; a longer one makes the call unreadable.
 const MAX_NAME_ARG_BYTES: usize = 1024;
-/// The most bytes that a symbolic link can hold, and a path to mount.
+/// Maximum number of bytes in the target of a symbolic link.
 pub(crate) const MAX_PATH_BYTES: usize = 4095;
 
 /// `NFS3_OK` and `MNT3_OK`.
 pub(crate) const OK: u32 = 0;
 
-/// What a client presents as a handle.
+/// A handle from a client, unchecked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RawFh {
     bytes: [u8; MAX_FH_BYTES],
@@ -28,7 +28,7 @@ pub(crate) struct RawFh {
 }
 
 impl RawFh {
-    /// Reads up to 64 bytes; none at all are no handle either, which is for the caller to find.
+    /// Reads up to 64 bytes. Accepts an empty handle, which the caller must refuse.
     pub(crate) fn read(args: &mut XdrReader<'_>) -> Result<Self, XdrError> {
         let mut bytes = [0; MAX_FH_BYTES];
         let len = args.opaque_into(&mut bytes)?.len();
@@ -41,8 +41,8 @@ impl RawFh {
     }
 }
 
-/// Reads the name of an entry. One that no entry can have is told apart from a call that ends
-/// before it, for which there is no answer of NFS.
+/// Reads the name of an entry. An invalid name is distinguished from a call that ends before it, for
+/// which there is no NFS status.
 pub(crate) fn read_name(args: &mut XdrReader<'_>) -> Result<NfsResult<Name>, XdrError> {
     let mut room = [0; MAX_NAME_ARG_BYTES];
     Ok(Name::new(args.opaque_into(&mut room)?))
@@ -53,7 +53,7 @@ pub(crate) fn read_dirop(args: &mut XdrReader<'_>) -> Result<(RawFh, NfsResult<N
     Ok((RawFh::read(args)?, read_name(args)?))
 }
 
-/// Reads the contents of a symbolic link; `Err` inside for what no link can hold.
+/// Reads the target of a symbolic link; an inner `Err` for an invalid target.
 pub(crate) fn read_path(args: &mut XdrReader<'_>) -> Result<NfsResult<Vec<u8>>, XdrError> {
     let bytes = args.opaque(args.remaining())?;
     if bytes.len() > MAX_PATH_BYTES {
@@ -69,9 +69,9 @@ pub(crate) fn read_time(args: &mut XdrReader<'_>) -> Result<NfsTime, XdrError> {
     Ok(NfsTime { secs: args.u32()?, nsecs: args.u32()? })
 }
 
-/// Reads what is to be set.
+/// Reads attributes to set.
 ///
-/// Nanoseconds from a second on are carried on as they are; setting them fails then.
+/// Passes nanoseconds of 10^9 or more on; setting them fails then.
 pub(crate) fn read_sattr(args: &mut XdrReader<'_>) -> Result<Sattr, XdrError> {
     let word = |args: &mut XdrReader<'_>| -> Result<Option<u32>, XdrError> {
         if args.bool()? { Ok(Some(args.u32()?)) } else { Ok(None) }
@@ -102,18 +102,18 @@ pub(crate) fn put_fh(reply: &mut impl XdrWrite, fh: &Fh) -> Result<(), XdrError>
     reply.opaque(fh.as_bytes())
 }
 
-/// Appends a handle that may be missing: `post_op_fh3`.
+/// Appends an optional handle: `post_op_fh3`.
 pub(crate) fn put_post_op_fh(reply: &mut impl XdrWrite, fh: Option<&Fh>) -> Result<(), XdrError> {
     reply.bool(fh.is_some())?;
     fh.map_or(Ok(()), |fh| put_fh(reply, fh))
 }
 
-/// Bytes of attributes.
+/// Encoded size of attributes in bytes.
 const FATTR_BYTES: usize = 84;
 
 /// Appends attributes: `fattr3`.
 pub(crate) fn put_fattr(reply: &mut impl XdrWrite, attr: &Fattr) -> Result<(), XdrError> {
-    // In one piece: it stands in nearly every reply.
+    // In one piece, since nearly every reply has attributes.
     let mut bytes = [0; FATTR_BYTES];
     let mut room = pagemill_rpc::SliceWriter::new(&mut bytes);
     for word in [kind_code(attr), attr.mode, attr.nlink, attr.uid, attr.gid] {
@@ -136,7 +136,7 @@ fn kind_code(attr: &Fattr) -> u32 {
     attr.kind as u32
 }
 
-/// Appends attributes that may be missing: `post_op_attr`.
+/// Appends optional attributes: `post_op_attr`.
 pub(crate) fn put_post_op_attr(
     reply: &mut impl XdrWrite,
     attr: Option<&Fattr>,
@@ -145,7 +145,7 @@ pub(crate) fn put_post_op_attr(
     attr.map_or(Ok(()), |attr| put_fattr(reply, attr))
 }
 
-/// Appends what a file was like before and after: `wcc_data`.
+/// Appends attributes before and after a change: `wcc_data`.
 pub(crate) fn put_wcc(reply: &mut impl XdrWrite, wcc: &Wcc) -> Result<(), XdrError> {
     reply.bool(wcc.before.is_some())?;
     if let Some(WccAttr { size, mtime, ctime }) = wcc.before {

@@ -1,4 +1,4 @@
-//! The program MOUNT, version 3: from the name of an export to its root's handle.
+//! MOUNT program, version 3: returns the root handle of an export.
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -24,21 +24,21 @@ use crate::vfs::{MountRefusal, Vfs};
 /// The program's number.
 pub const MOUNT_PROGRAM: u32 = 100_005;
 
-/// The most bytes of a path to mount.
+/// Maximum number of bytes in a path to mount.
 ///
 /// # Source
 /// `rfc1813` section 5.1.1 `MNTPATHLEN`
 const MAX_PATH_BYTES: usize = 1024;
-/// The most mounts that are remembered for DUMP; the oldest go first.
+/// Maximum number of mounts that DUMP remembers; the oldest are dropped first.
 const MAX_NR_MOUNTS: usize = 1024;
 /// Shortest time between two warnings of refused mounts of one client for one reason.
 const WARN_EVERY: Duration = Duration::from_secs(60);
-/// The most warnings of refused mounts in this time.
+/// Maximum number of warnings about refused mounts in this time.
 const MAX_NR_WARNINGS: usize = 64;
-/// The most bytes of the list that EXPORT and DUMP answer with.
+/// Maximum number of bytes in the list that EXPORT and DUMP return.
 const MAX_LIST_BYTES: usize = 64 << 10;
 
-/// The number of the procedure that returns a handle.
+/// The number of procedure MNT, which returns a handle.
 const MNT: u32 = 1;
 
 const MOUNT_V3: Version = Version {
@@ -57,10 +57,10 @@ const fn procedure(name: &'static str) -> Procedure {
     Procedure { name, blocking: Blocking::Yes, replies: Replies::Forgotten, data: Data::InPages }
 }
 
-/// The program MOUNT over exported trees.
+/// The MOUNT program over exported trees.
 ///
-/// It remembers who has mounted what only to tell it: nothing depends on it, and a client that
-/// never unmounts leaves its entry until it is the oldest of 1024.
+/// It remembers mounts only to list them: nothing depends on the list, and a client that never unmounts
+/// leaves its entry until it is the oldest of 1024.
 #[derive(Debug)]
 pub struct MountProgram {
     vfs: Arc<Vfs>,
@@ -68,13 +68,13 @@ pub struct MountProgram {
     refusals: Mutex<Refusals>,
 }
 
-/// Refused mounts that were logged as warnings lately, the oldest first.
+/// Refused mounts that were recently logged as warnings, the oldest first.
 #[derive(Debug, Default)]
 struct Refusals(VecDeque<(IpAddr, NfsStatus, Instant)>);
 
 impl Refusals {
-    /// Returns whether a refusal is worth a warning: once in [`WARN_EVERY`] by client and reason, and
-    /// [`MAX_NR_WARNINGS`] times for all clients.
+    /// Returns whether to log a warning about a refusal: once per [`WARN_EVERY`] for each client and
+    /// reason, and at most [`MAX_NR_WARNINGS`] times for all clients.
     fn is_news(&mut self, client: IpAddr, status: NfsStatus) -> bool {
         while self.0.front().is_some_and(|(.., at)| at.elapsed() >= WARN_EVERY) {
             self.0.pop_front();
@@ -95,7 +95,7 @@ struct Mount {
 }
 
 impl MountProgram {
-    /// Serves `vfs`.
+    /// Makes a program that serves `vfs`.
     #[must_use]
     pub fn new(vfs: Arc<Vfs>) -> Self {
         Self { vfs, mounts: Mutex::default(), refusals: Mutex::default() }
@@ -107,12 +107,12 @@ impl MountProgram {
         let client = call.peer.addr;
         match self.mount(shown, call) {
             Ok(fh) => {
-                // Quoted, with escapes: a path holds whatever the client likes, new lines too.
+                // Quoted, with escapes: a client can put any bytes into a path, including newlines.
                 info!(%client, path = ?shown, "mounted");
                 self.remember(Mount { client: client.ip().to_string(), path });
                 call.reply.u32(OK)?;
                 put_fh(call.reply, &fh)?;
-                // The flavours that NFS accepts with this handle.
+                // The authentication flavours that NFS accepts with this handle.
                 call.reply.u32(1)?;
                 call.reply.u32(AUTH_SYS)?;
             }
@@ -209,7 +209,7 @@ impl<S: Frames> Program<S> for MountProgram {
     }
 
     fn call(&self, call: &mut Call<'_, S>) -> Result<(), CallError> {
-        // Anyone may make calls other than MNT.
+        // Any client may make calls other than MNT.
         if call.header.proc != MNT {
             call.mark_useless();
         }
@@ -233,9 +233,9 @@ fn read_path<S: Frames>(call: &mut Call<'_, S>) -> Result<Vec<u8>, CallError> {
     Ok(call.args.opaque_into(&mut room)?.to_vec())
 }
 
-/// Appends a list: each element behind a 1, and a 0 behind the last.
+/// Appends a list: each element after a 1, and a 0 at the end.
 ///
-/// A list that is longer than anybody reads is cut.
+/// A list that exceeds the limit is cut.
 fn put_list<S: Frames, T>(
     call: &mut Call<'_, S>,
     elements: impl IntoIterator<Item = T>,
@@ -253,7 +253,7 @@ fn put_list<S: Frames, T>(
     Ok(call.reply.bool(false)?)
 }
 
-/// Returns the reason's number, where MOUNT has it.
+/// Returns the MOUNT status for `status`.
 fn mount_code(status: NfsStatus) -> u32 {
     match status {
         NfsStatus::Perm

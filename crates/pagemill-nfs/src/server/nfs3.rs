@@ -1,4 +1,4 @@
-//! The program NFS, version 3, as an RPC server serves it.
+//! NFS program, version 3, for an RPC server.
 
 use alloc::sync::Arc;
 use core::net::IpAddr;
@@ -14,31 +14,31 @@ use crate::vfs::Vfs;
 /// The program's number.
 pub const NFS_PROGRAM: u32 = 100_003;
 
-/// The number of procedures, NULL among them.
+/// Number of procedures, including NULL.
 pub const NR_PROCEDURES: usize = 22;
 
-/// The program NFS over exported trees.
+/// The NFS program over exported trees.
 #[derive(Debug)]
 pub struct NfsProgram {
     service: Service,
-    /// Calls of each procedure that ended with a reason why not, by procedure and reason.
+    /// Calls that ended with an error status, by procedure and status.
     refused: [[Counter; NfsStatus::ALL.len()]; NR_PROCEDURES],
 }
 
 impl NfsProgram {
-    /// Serves `vfs`.
+    /// Makes a program that serves `vfs`.
     #[must_use]
     pub fn new(vfs: Arc<Vfs>, config: NfsConfig) -> Self {
         Self { service: Service::new(vfs, config), refused: Default::default() }
     }
 
-    /// Returns, for each procedure, how many calls ended with a reason why not.
+    /// Returns, for each procedure, how many calls ended with an error status.
     pub fn refused(&self) -> impl Iterator<Item = u64> {
         self.refused.iter().map(|of| of.iter().map(Counter::value).sum())
     }
 
-    /// Returns the same by reason: the number of the procedure, the reason, and how many calls ended
-    /// with it, where any did.
+    /// Returns the number of the procedure, the status, and the number of calls that ended with it, for
+    /// each pair that has occurred.
     pub fn refused_by_status(&self) -> impl Iterator<Item = (usize, NfsStatus, u64)> + '_ {
         let procedures = self.refused.iter().enumerate();
         let all = procedures.flat_map(|(procedure, of)| {

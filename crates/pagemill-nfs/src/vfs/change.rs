@@ -1,4 +1,4 @@
-//! Everything that changes names and attributes.
+//! Changes of names and attributes: create, remove, rename, link, and SETATTR.
 
 use alloc::sync::Arc;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,7 +18,7 @@ use crate::vfs::data::check_writable;
 use crate::vfs::node::{Need, Node};
 use crate::vfs::vfs::{Object, Vfs};
 
-/// What became of a change, and what the directory, or the file, was like before and after.
+/// The result of a change, with the attributes of the directory or file before and after.
 #[derive(Debug)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct Changed<T> {
@@ -31,22 +31,22 @@ pub struct Changed<T> {
 /// A new entry, and what its directory was like.
 pub type Created = Changed<Object>;
 
-/// What CREATE does where the name is taken.
+/// What CREATE does if the name exists.
 ///
 /// # Source
 /// `rfc1813` section 3.3.8 `createhow3`
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_enums, reason = "the protocol has these and no more")]
 pub enum HowToCreate {
-    /// It takes the file that is there.
+    /// Uses the existing file.
     Unchecked(Sattr),
-    /// It fails.
+    /// Fails.
     Guarded(Sattr),
-    /// It fails unless the file was made by this very call, asked for once more.
+    /// Fails, unless the file was created by the same call, which is being retransmitted.
     Exclusive([u8; 8]),
 }
 
-/// A special file to be made.
+/// A special file to be created.
 ///
 /// # Source
 /// `rfc1813` section 3.3.11 `mknoddata3`
@@ -57,12 +57,12 @@ pub struct Device {
     pub kind: FileKind,
     /// The device's number, major and minor.
     pub rdev: (u32, u32),
-    /// The mode, and what else is set.
+    /// The mode, and other attributes.
     pub sattr: Sattr,
 }
 
 impl Vfs {
-    /// Changes attributes, if `guard` is not there or is the time of the last change.
+    /// Changes attributes, if `guard` is absent or equals the time of the last change.
     pub fn setattr(&self, object: &Object, sattr: &Sattr, guard: Option<NfsTime>) -> Changed<()> {
         let changes = object.node.lock_changes();
         let before = self.attr(object).ok();
@@ -79,7 +79,7 @@ impl Vfs {
         Changed { result, wcc: Wcc { before: before.map(|attr| attr.wcc()), after } }
     }
 
-    /// Makes a regular file.
+    /// Creates a regular file.
     pub fn create(&self, dir: &Object, name: &Name, how: &HowToCreate) -> Created {
         self.change(dir, || {
             refuse_dots(name, NfsStatus::Exist)?;
@@ -107,7 +107,7 @@ impl Vfs {
         taken
     }
 
-    /// Takes over a file that was just made.
+    /// Sets up a file that was just created.
     fn take_new(
         &self,
         dir: &Object,
@@ -125,7 +125,7 @@ impl Vfs {
         )?;
         let fh = dir.export.fh_of(&self.key, &object);
         let created = dir.sibling(self.keep(Node::new(fh, object, path)?));
-        // Who has made a file may write to it once, whatever its mode: the descriptor says so.
+        // The creator of a file may write to it once, whatever its mode; the descriptor grants that.
         let file = Arc::new(file);
         created.node.keep_open(dir.who, Need::Read, Arc::clone(&file), &dir.export.closer);
         created.node.keep_open(dir.who, Need::Write, file, &dir.export.closer);
@@ -133,7 +133,7 @@ impl Vfs {
         Ok(created)
     }
 
-    /// Answers a CREATE whose name is taken.
+    /// Replies to a CREATE whose name exists.
     fn create_over(&self, dir: &Object, name: &Name, how: &HowToCreate) -> NfsResult<Object> {
         let found = || self.child(&dir.node, &dir.export, name).map(|node| dir.sibling(node));
         match how {
@@ -159,7 +159,7 @@ impl Vfs {
         }
     }
 
-    /// Makes a directory.
+    /// Creates a directory.
     pub fn mkdir(&self, dir: &Object, name: &Name, sattr: &Sattr) -> Created {
         self.change(dir, || {
             refuse_dots(name, NfsStatus::Exist)?;
@@ -168,7 +168,7 @@ impl Vfs {
         })
     }
 
-    /// Makes a symbolic link; nobody looks at where it points to.
+    /// Creates a symbolic link; the target is not checked.
     pub fn symlink(&self, dir: &Object, name: &Name, sattr: &Sattr, target: &[u8]) -> Created {
         self.change(dir, || {
             refuse_dots(name, NfsStatus::Exist)?;
@@ -177,7 +177,7 @@ impl Vfs {
         })
     }
 
-    /// Makes a device, a socket or a pipe, as far as the caller may.
+    /// Creates a device, a socket or a pipe, if the caller may.
     pub fn mknod(&self, dir: &Object, name: &Name, device: &Device) -> Created {
         self.change(dir, || {
             refuse_dots(name, NfsStatus::Exist)?;
@@ -195,7 +195,7 @@ impl Vfs {
         })
     }
 
-    /// Removes the name of what is no directory.
+    /// Removes the name of a file other than a directory.
     pub fn remove(&self, dir: &Object, name: &Name) -> Changed<()> {
         self.change(dir, || {
             refuse_dots(name, NfsStatus::Acces)?;
@@ -221,16 +221,16 @@ impl Vfs {
         Ok(())
     }
 
-    /// Gives a file another name; what had that name loses it.
+    /// Renames a file; replaces a file that has the new name.
     ///
-    /// Tells about both directories, the one that it leaves first.
+    /// Returns the attributes of both directories, the old one first.
     pub fn rename(
         &self,
         (from, name): (&Object, &Name),
         (to, new_name): (&Object, &Name),
     ) -> (Changed<()>, Wcc) {
         let same = from.fh() == to.fh();
-        // In the order of the handles, so that two renames cannot wait for each other.
+        // In the order of their handles, so that two renames cannot wait for each other.
         let (first, second) =
             if from.fh().as_bytes() <= to.fh().as_bytes() { (from, to) } else { (to, from) };
         let locks = (first.node.lock_changes(), (!same).then(|| second.node.lock_changes()));
@@ -272,7 +272,7 @@ impl Vfs {
         Ok(())
     }
 
-    /// Gives a file one more name, in `dir`.
+    /// Adds a name in `dir` to a file.
     pub fn link(&self, file: &Object, dir: &Object, name: &Name) -> Changed<()> {
         self.change(dir, || {
             refuse_dots(name, NfsStatus::Exist)?;
@@ -290,7 +290,7 @@ impl Vfs {
         })
     }
 
-    /// Does something to a directory for the caller, with what is around every such change.
+    /// Runs `does` on a directory for the caller, with the steps that every such change needs.
     fn change<T>(&self, dir: &Object, does: impl FnOnce() -> NfsResult<T>) -> Changed<T> {
         let changes = dir.node.lock_changes();
         let before = self.attr(dir).ok().map(|attr| attr.wcc());
@@ -308,7 +308,8 @@ impl Vfs {
         Changed { result, wcc: Wcc { before, after } }
     }
 
-    /// Finds what was just made, and sets what could not be set with it; if either fails, removes it.
+    /// Opens a file that was just created, and sets its remaining attributes; removes it if either
+    /// fails.
     fn made(&self, dir: &Object, name: &Name, sattr: &Sattr, flags: AtFlags) -> NfsResult<Object> {
         let made = Self::stat_entry(dir, name)?;
         let found = self.child(&dir.node, &dir.export, name).and_then(|node| {
@@ -322,9 +323,9 @@ impl Vfs {
         found
     }
 
-    /// Removes what this call has made: a call that fails leaves nothing.
+    /// Removes the file that this call created: a call that fails leaves nothing behind.
     ///
-    /// The name stays if another process has given it to another file.
+    /// Keeps the name if another process has given it to another file.
     pub(super) fn unmake(&self, dir: &Object, name: &Name, made: &Stat, flags: AtFlags) {
         let removed = self.act_for(dir).and_then(|()| {
             let at = Self::stat_entry(dir, name)?;
@@ -342,7 +343,7 @@ impl Vfs {
         Ok(statat(dir.node.fd(), name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    /// Sets the attributes of a new file. Who it belongs to is the caller, unless that is root.
+    /// Sets the attributes of a new file. Its owner is the caller, unless the caller is root.
     fn apply_to_new(&self, object: &Object, sattr: &Sattr) -> NfsResult<()> {
         let is_root = self.can_override() && object.who.uid() == 0;
         let mut sattr = *sattr;
@@ -357,10 +358,10 @@ impl Vfs {
 
     /// Sets attributes for the caller.
     ///
-    /// Everything that the kernel is known to refuse is checked first. Whatever it refuses later
-    /// keeps the earlier parts of the change, which RFC 1813 allows: undoing them would write values
-    /// that another process may have changed meanwhile. The size is set last because it alone
-    /// destroys data.
+    /// Checks first everything that the kernel is known to refuse. If the kernel refuses a later part,
+    /// the earlier parts of the change remain, which RFC 1813 allows: undoing them would write values
+    /// that another process may have changed since. The size is set last because it alone destroys
+    /// data.
     ///
     /// # Source
     /// `rfc1813` section 3.3.2: "A failed SETATTR may partially change a file's attributes."
@@ -371,15 +372,15 @@ impl Vfs {
 
     /// Checks what can be checked without changing anything.
     ///
-    /// Whether the caller may set owner, mode and times is the kernel's decision, and that of file
-    /// systems with rules of their own: it is known when they are set.
+    /// The kernel, and file systems with their own rules, decide whether the caller may set owner, mode
+    /// and times: that is known only when they are set.
     fn check_change(&self, object: &Object, sattr: &Sattr) -> NfsResult<Change> {
         let (uid, gid) = (sattr.uid, sattr.gid);
         if uid == Some(u32::MAX) || gid == Some(u32::MAX) {
             return Err(NfsStatus::Inval);
         }
-        // A new size sets the time of the last write to now, which any caller that may write may do.
-        // To set that time alone is for the owner.
+        // A new size sets the modification time to now, which any caller that may write may do. Only
+        // the owner may set that time alone.
         let is_set_by_size = sattr.size.is_some() && sattr.mtime == SetTime::Now;
         let mtime = if is_set_by_size { SetTime::Keep } else { sattr.mtime };
         let times = Times::new(sattr.atime, mtime)?;
@@ -387,14 +388,14 @@ impl Vfs {
             Some(size) => Some((self.open_to_resize(object, size)?, size)),
             None => None,
         };
-        // These times are set after the size. The descriptor may be older than the present mode, so
-        // that it proves no right to set them.
+        // These times are set after the size. The descriptor may be older than the current mode, so it
+        // proves no right to set them.
         if size.is_some() && times.are_now && object.node.stat()?.st_uid != object.who.uid() {
             self.check(object, Rights::WRITE_OK)?;
         }
         let is_dir = object.node.kind() == FileKind::Directory;
         let changes_hands = !is_dir && (uid.is_some() || gid.is_some());
-        // A symbolic link has no mode of its own: as in `nfsd_setattr`, it is ignored.
+        // A symbolic link has no mode of its own: as in `nfsd_setattr`, a mode is ignored.
         let is_link = object.node.kind() == FileKind::Link;
         let mode = sattr.mode.filter(|_| !is_link).map(|mode| match mode & MODE_BITS {
             mode if changes_hands => without_set_ids(mode),
@@ -403,7 +404,7 @@ impl Vfs {
         Ok(Change { uid, gid, mode, size, times })
     }
 
-    /// Carries out a change that was checked.
+    /// Carries out a checked change.
     fn apply_checked(&self, object: &Object, change: &Change) -> NfsResult<()> {
         self.act_for(object)?;
         if change.uid.is_some() || change.gid.is_some() {
@@ -443,8 +444,8 @@ impl Vfs {
         let set = || utimensat(self.descriptors(), object.node.fd_name(), stamps, AtFlags::empty());
         match set() {
             Err(Errno::PERM) if times.are_now => {
-                // The kernel lets others than the owner set both times to now, and not one of them.
-                // The protocol lets everybody who may write do either.
+                // The kernel lets callers other than the owner set both times to now, but not one of
+                // them. The protocol lets every caller that may write do either.
                 self.check(object, Rights::WRITE_OK)?;
                 self.act_as_server()?;
                 let set = set();
@@ -455,14 +456,14 @@ impl Vfs {
         }
     }
 
-    /// Forgets descriptors that were opened under an earlier owner or mode.
+    /// Drops descriptors that were opened under an earlier owner or mode.
     fn forget_permissions(&self, object: &Object) {
         if self.can_override() {
             object.node.forget_opens();
         }
     }
 
-    /// Makes a change of `object` safe if the export is so, whoever the caller is.
+    /// Makes a change of `object` durable if the export is synchronous, whoever the caller is.
     fn make_safe_if(&self, object: &Object, served: &Object) -> NfsResult<()> {
         if served.options.commit == Commit::Later || served.export.is_volatile() {
             return Ok(());
@@ -476,7 +477,7 @@ impl Vfs {
         };
         match opened {
             Ok(file) => Ok(fsync(file)?),
-            // What cannot be opened alone is made safe with all the rest.
+            // If the file cannot be opened, its whole file system is synced.
             Err(Errno::ACCESS) => Ok(syncfs(served.export.root())?),
             Err(errno) => Err(errno.into()),
         }
@@ -497,7 +498,7 @@ fn mode_of(sattr: &Sattr, default: u32) -> Mode {
     Mode::from_raw_mode(sattr.mode.unwrap_or(default) & MODE_BITS)
 }
 
-/// A SETATTR that was checked, with what it needs to be carried out.
+/// A checked SETATTR, with the data to carry it out.
 struct Change {
     uid: Option<u32>,
     gid: Option<u32>,
@@ -507,13 +508,13 @@ struct Change {
     times: Times,
 }
 
-/// The times to be set.
+/// Times to set.
 struct Times {
-    /// As the system takes them; `None` to leave both.
+    /// In the system's format; `None` to leave both unchanged.
     stamps: Option<Timestamps>,
-    /// Whether one of them is the client's, which is for the file's owner to set.
+    /// Whether one of them is the client's, which only the file's owner may set.
     are_given: bool,
-    /// Whether at least one becomes now, and none is the client's.
+    /// Whether at least one is set to now, and none is the client's.
     are_now: bool,
 }
 
@@ -532,7 +533,7 @@ impl Times {
     }
 }
 
-/// Returns a mode as it is for a file that gets another owner in the same call.
+/// Returns a mode for a file that gets another owner in the same call, without set-id bits.
 ///
 /// # Source
 /// `linux-7.0` `fs/nfsd/vfs.c` `nfsd_sanitize_attrs`
@@ -548,7 +549,7 @@ fn timespec(time: SetTime) -> NfsResult<Timespec> {
     Ok(match time {
         SetTime::Keep => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         SetTime::Now => Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
-        // Two numbers beyond a second are the system's words for the above.
+        // Two nanosecond values above 10^9 have special meanings for the system.
         SetTime::To(time) if time.nsecs >= NSEC_PER_SEC => return Err(NfsStatus::Inval),
         SetTime::To(time) => Timespec { tv_sec: time.secs.into(), tv_nsec: time.nsecs.into() },
     })
@@ -556,7 +557,7 @@ fn timespec(time: SetTime) -> NfsResult<Timespec> {
 
 const NSEC_PER_SEC: u32 = 1_000_000_000;
 
-/// Puts a verifier where it survives a restart: into the times of the new file.
+/// Stores a verifier in the times of the new file, where it survives a restart.
 ///
 /// # Source
 /// `linux-7.0` `fs/nfsd/nfs3proc.c` `nfsd3_create_file`: the sign bits are left out, as not every
@@ -576,7 +577,7 @@ fn verifier_of(stat: &Stat) -> [u32; 2] {
     [stat.st_atime, stat.st_mtime].map(|secs| u32::try_from(secs).unwrap_or(u32::MAX))
 }
 
-/// The mode of a file whose maker names none: for the owner to write to, and nobody else's.
+/// Mode of a file whose creator gives none: only the owner may read and write.
 const DEFAULT_FILE_MODE: u32 = 0o600;
-/// Likewise of a directory.
+/// Mode of a directory whose creator gives none.
 const DEFAULT_DIR_MODE: u32 = 0o700;

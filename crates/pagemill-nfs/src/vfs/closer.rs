@@ -1,8 +1,8 @@
 //! Closer thread: closes the data descriptors of one export.
 //!
-//! Closing flushes a file where the file system wants it (FUSE, NFS), and does not return while the
-//! server of that file system hangs. Each export has a thread of its own for this, so that neither
-//! the sweep, nor a reload, nor another export waits.
+//! Closing flushes a file on some file systems (FUSE, NFS), and blocks while the server of that file
+//! system hangs. Each export has its own thread for this, so that neither the sweep, nor a reload, nor
+//! another export waits.
 
 use alloc::sync::Arc;
 use std::os::fd::OwnedFd;
@@ -11,7 +11,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
-/// Hands descriptors to a closer thread, which the first of them starts.
+/// Passes descriptors to a closer thread, which starts with the first of them.
 #[derive(Debug)]
 pub(crate) struct Closer {
     /// The export's path, for the log.
@@ -29,7 +29,7 @@ impl Closer {
     /// Closes a descriptor, once no call uses it.
     pub(crate) fn close(&self, file: Arc<OwnedFd>) {
         match self.thread.get_or_init(|| self.start()) {
-            // A thread that is gone returns the descriptor, which is closed here.
+            // If the thread is gone, the descriptor comes back and is closed here.
             Some(thread) => drop(thread.send(file)),
             None => drop(file),
         }
@@ -54,12 +54,12 @@ impl Closer {
     }
 }
 
-/// Exports whose closer threads are closing a file, those of withdrawn exports among them.
+/// Exports whose closer threads are closing a file, including withdrawn exports.
 #[derive(Debug, Default)]
 pub(crate) struct Closings(Mutex<Vec<PathBuf>>);
 
 impl Closings {
-    /// Returns the paths of the exports.
+    /// Returns the paths of these exports.
     pub(crate) fn paths(&self) -> Vec<PathBuf> {
         self.lock().clone()
     }
@@ -74,7 +74,7 @@ impl Closings {
     }
 }
 
-/// A file that is being closed, until this is dropped.
+/// Marks a file as being closed, until this is dropped.
 struct Closing<'a> {
     closings: &'a Closings,
     path: &'a Path,

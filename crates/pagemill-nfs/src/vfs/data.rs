@@ -1,4 +1,4 @@
-//! The bytes of files.
+//! File data: READ, WRITE, COMMIT and size changes.
 
 use alloc::sync::Arc;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,10 +17,10 @@ use crate::vfs::node::Need;
 use crate::vfs::verifier::fresh_verifier;
 use crate::vfs::vfs::{Object, Vfs};
 
-/// The largest offset and size that the system knows.
+/// The largest offset and size that the system supports.
 const MAX_OFFSET: u64 = i64::MAX.unsigned_abs();
 
-/// How safe what was written must be before it is answered.
+/// How durable written data must be before the reply.
 ///
 /// # Source
 /// `rfc1813` section 3.3.7 `stable_how`
@@ -28,47 +28,47 @@ const MAX_OFFSET: u64 = i64::MAX.unsigned_abs();
 #[expect(clippy::exhaustive_enums, reason = "the protocol has these and no more")]
 #[repr(u32)]
 pub enum Stability {
-    /// As far as the system's memory.
+    /// In memory.
     Unstable = 0,
-    /// The data on the disk, and what is needed to read it.
+    /// The data on disk, and the metadata needed to read it.
     DataSync = 1,
-    /// All of it on the disk.
+    /// The data and all metadata on disk.
     FileSync = 2,
 }
 
-/// What was written.
+/// The result of a write.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct Committed {
-    /// How many bytes, from the start on.
+    /// Number of bytes written.
     pub nr_bytes: usize,
-    /// How safe they are.
+    /// How durable they are.
     pub stability: Stability,
-    /// The write verifier as it was before they were written: if what is in memory gets lost
-    /// meanwhile, the client sees the difference and writes again.
+    /// The write verifier before the write: if data in memory is lost after it, the client sees another
+    /// verifier and writes again.
     pub verifier: [u8; 8],
 }
 
-/// A part of a file that can be read.
+/// A readable range of a file.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct DataRange {
     /// The file, open for reading.
     pub file: Arc<OwnedFd>,
-    /// Where the part begins.
+    /// Offset of the range.
     pub offset: u64,
-    /// How many bytes there are, of those asked for.
+    /// Number of bytes that exist, of those requested.
     pub len: usize,
     /// Whether the file ends with them.
     pub eof: bool,
 }
 
 impl Vfs {
-    /// Finds the part of a file that a caller asks for, as far as the file goes now, and the
-    /// attributes that say how far that is.
+    /// Returns the requested range of a file, cut to the file's current size, and the attributes with
+    /// that size.
     ///
     /// # Errors
-    /// [`Isdir`](NfsStatus::Isdir), [`Inval`](NfsStatus::Inval) for what is no regular file;
+    /// [`Isdir`](NfsStatus::Isdir), [`Inval`](NfsStatus::Inval) for other files that are not regular;
     /// [`Acces`](NfsStatus::Acces).
     ///
     /// # Cost
@@ -81,11 +81,11 @@ impl Vfs {
         Ok((DataRange { file, offset, len, eof: len as u64 == left }, attr))
     }
 
-    /// Has `len` bytes written to a file from `offset` on by `write`, which says how many it wrote.
+    /// Writes `len` bytes to a file from `offset` on, using `write`, which returns how many it wrote.
     ///
     /// # Errors
-    /// As [`read`](Self::read); [`Fbig`](NfsStatus::Fbig), [`Nospc`](NfsStatus::Nospc),
-    /// [`Rofs`](NfsStatus::Rofs) and whatever else the file system answers.
+    /// Those of [`read`](Self::read); [`Fbig`](NfsStatus::Fbig), [`Nospc`](NfsStatus::Nospc),
+    /// [`Rofs`](NfsStatus::Rofs) and other errors of the file system.
     pub fn write(
         &self,
         object: &Object,
@@ -118,7 +118,7 @@ impl Vfs {
         let (file, written) = {
             let _changes = object.node.lock_changes();
             wcc.before = self.attr(object).ok().map(|attr| attr.wcc());
-            // The kernel takes the bits set-user-id and set-group-id away for the caller.
+            // On the caller's write, the kernel clears the set-user-id and set-group-id bits.
             let written = opened.and_then(|file| {
                 self.act_for(object)?;
                 let nr_bytes = if len == 0 { 0 } else { write(file.as_fd())? };
@@ -130,19 +130,19 @@ impl Vfs {
         if stability != Stability::Unstable {
             self.make_safe(&file, stability)?;
         }
-        // What is in memory alone is as safe as it will ever be.
+        // Data that exists only in memory cannot become more durable.
         let stability = if object.export.is_volatile() { Stability::FileSync } else { stability };
         Ok(Committed { nr_bytes: written, stability, verifier })
     }
 
-    /// Makes what was written to a file safe.
+    /// Makes written data of a file durable.
     ///
     /// # Errors
-    /// What the file system answers. Then the verifier changes, so that clients write again.
+    /// The error of the file system. The verifier then changes, so that clients write again.
     pub fn commit(&self, object: &Object) -> (NfsResult<()>, Wcc) {
         let before = self.attr(object).ok().map(|attr| attr.wcc());
         let result = check_regular(object).and_then(|()| {
-            // Whoever may write may make safe; so may, as with fsync, who can only read.
+            // Any caller that may write may commit; as with fsync, so may one that can only read.
             let file =
                 self.open(object, Need::Write).or_else(|_refused| self.open(object, Need::Read))?;
             self.make_safe(&file, Stability::FileSync)
@@ -156,8 +156,7 @@ impl Vfs {
             _ => fsync(file),
         };
         safe.map_err(|errno| {
-            // Nobody can tell any more which of the unstable writes are there. Relaxed: see
-            // `write_verifier`.
+            // It is unknown which unstable writes have been lost. Relaxed: see `write_verifier`.
             self.verifier.store(fresh_verifier(), Ordering::Relaxed);
             errno.into()
         })
@@ -171,7 +170,7 @@ impl Vfs {
     }
 
     /// Checks that a regular file can have a size and that the caller may set it. Returns the
-    /// descriptor to set it by.
+    /// descriptor with which to set it.
     pub(crate) fn open_to_resize(&self, object: &Object, size: u64) -> NfsResult<Arc<OwnedFd>> {
         check_regular(object)?;
         if size > MAX_OFFSET {
@@ -186,15 +185,15 @@ impl Vfs {
 
     /// Returns a descriptor for the data of a regular file, open for the caller.
     ///
-    /// The owner may always read and write, whatever the mode says: the client has checked when
-    /// the file was opened there, and modes may have changed since. Likewise who may execute a
-    /// file may read it.
+    /// The owner may always read and write, whatever the mode: the client checked when the file was
+    /// opened there, and modes may have changed since. A caller that may execute a file may also read
+    /// it.
     ///
     /// # Source
     /// `rfc1813` section 4.4
     pub(crate) fn open(&self, object: &Object, need: Need) -> NfsResult<Arc<OwnedFd>> {
         check_regular(object)?;
-        // Where all act as the server, what it once could open it may go on using.
+        // If all callers act as the server, a file that it could open once may be used from then on.
         let lasts = !self.can_override();
         if let Some(file) = object.node.opened(&object.who, need, lasts) {
             return Ok(file);
@@ -227,20 +226,20 @@ impl Vfs {
     }
 }
 
-/// Checks that neither the file system nor this process's limit keeps a file from growing to `size`.
+/// Checks that neither the file system nor this process's limit prevents a file of size `size`.
 fn check_growth(file: &OwnedFd, size: u64) -> NfsResult<()> {
     if getrlimit(Resource::Fsize).current.is_some_and(|limit| size > limit) {
         return Err(NfsStatus::Fbig);
     }
-    // The kernel compares with the file system's largest size. Nothing uses the descriptor's
-    // position: all reads and writes name an offset.
+    // The kernel checks against the file system's maximum size. The descriptor's position is unused:
+    // all reads and writes pass an offset.
     match seek(file, SeekFrom::Start(size)) {
         Err(Errno::INVAL) => Err(NfsStatus::Fbig),
         Ok(_) | Err(_) => Ok(()),
     }
 }
 
-/// Checks that the caller may change anything at all.
+/// Checks that the caller may change anything.
 pub(crate) fn check_writable(object: &Object) -> NfsResult<()> {
     match object.options.access {
         Access::ReadWrite => Ok(()),

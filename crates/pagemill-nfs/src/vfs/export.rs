@@ -1,4 +1,4 @@
-//! Exported directories, opened.
+//! Opened exports: the exported directories, their descriptors, and the table of them.
 
 use alloc::sync::Arc;
 use core::error::Error;
@@ -30,26 +30,26 @@ pub enum VfsError {
     Root {
         /// Its path.
         path: PathBuf,
-        /// What the system answered.
+        /// The error of the system.
         errno: Errno,
     },
-    /// A directory that is exported cannot be opened again.
+    /// A directory that is already exported cannot be opened again.
     Kept {
         /// Its path.
         path: PathBuf,
-        /// What the system answered.
+        /// The error of the system.
         errno: Errno,
     },
-    /// A directory is named twice.
+    /// A directory occurs twice.
     Twice {
         /// Its path.
         path: PathBuf,
     },
-    /// Two paths have the same number, one of 2^32.
+    /// Two paths have the same number, by a chance of one in 2^32.
     SameId {
-        /// The one.
+        /// One path.
         path: PathBuf,
-        /// The other.
+        /// The other path.
         other: PathBuf,
     },
 }
@@ -101,12 +101,12 @@ pub struct Export {
     root: Arc<OwnedFd>,
     root_fh: Fh,
     pub(crate) root_object: ObjectId,
-    /// Where the root is.
+    /// Identity of the root's mount and directory.
     at: Location,
     fs: Mounted,
     pub(crate) finder: Arc<Finder>,
     stats: Arc<ExportStats>,
-    /// Closes the descriptors of files for their data.
+    /// Closes the data descriptors of files.
     pub(crate) closer: Arc<Closer>,
 }
 
@@ -118,7 +118,7 @@ impl Export {
         let at = Location::of(root.as_fd()).map_err(failed)?;
         let fs = Mounted::of(root.as_fd()).map_err(failed)?;
         let id = ExportId::of_path(rule.path.as_os_str().as_bytes());
-        // What is known about where files are is worth keeping, if it is the same tree.
+        // Known locations of files are kept if it is the same tree.
         let is_same = |export: &Arc<Self>| export.at == at && export.fs.stamp == fs.stamp;
         let finder = match before.by_id(id).filter(is_same) {
             Some(export) => Arc::clone(&export.finder),
@@ -145,7 +145,7 @@ impl Export {
         })
     }
 
-    /// Returns the same directory with other rules, without touching its file system.
+    /// Returns the same directory with another rule, without accessing its file system.
     fn with_rule(&self, rule: ExportRule) -> Self {
         Self {
             id: self.id,
@@ -161,19 +161,19 @@ impl Export {
         }
     }
 
-    /// Returns the number in handles.
+    /// Returns the export's number in handles.
     #[must_use]
     pub fn id(&self) -> ExportId {
         self.id
     }
 
-    /// Returns who may use it how.
+    /// Returns the export's rule.
     #[must_use]
     pub fn rule(&self) -> &ExportRule {
         &self.rule
     }
 
-    /// Returns what was counted.
+    /// Returns the export's counters.
     #[must_use]
     pub fn stats(&self) -> &ExportStats {
         &self.stats
@@ -191,7 +191,7 @@ impl Export {
         self.fs.fsid
     }
 
-    /// Returns for how long handles are good.
+    /// Returns how long handles stay valid.
     #[must_use]
     pub fn handle_life(&self) -> HandleLife {
         self.fs.life
@@ -202,7 +202,7 @@ impl Export {
         Fh::new(key, &FhParts { export: self.id, stamp: self.fs.stamp, object: *object })
     }
 
-    /// Returns whether a handle with this stamp was made for the file system that is there now.
+    /// Returns whether a handle with this stamp was made for the current file system.
     pub(crate) fn is_stamped(&self, stamp: Stamp) -> bool {
         self.fs.stamp == stamp
     }
@@ -236,7 +236,7 @@ impl Export {
         FileSystem(self.at.place.0)
     }
 
-    /// Returns where the root is.
+    /// Returns the identity of the root's mount and directory.
     pub(crate) fn location(&self) -> Location {
         self.at
     }
@@ -247,12 +247,12 @@ impl Export {
 pub struct ExportTable {
     exports: Vec<Arc<Export>>,
     by_id: HashMap<ExportId, Arc<Export>>,
-    /// The same for all tables of a server.
+    /// Shared by all tables of a server.
     pub(crate) closings: Arc<Closings>,
 }
 
 impl ExportTable {
-    /// Opens the directory of each rule. What `refuse` lets pass is left out.
+    /// Opens the directory of each rule. A rule is left out if `refuse` accepts its error.
     pub(crate) fn open(
         rules: Vec<ExportRule>,
         key: &FhKey,
@@ -261,7 +261,7 @@ impl ExportTable {
     ) -> Result<Self, VfsError> {
         let mut table = Self { closings: Arc::clone(&before.closings), ..Self::default() };
         for mut rule in rules {
-            // The same export with or without a slash at its end.
+            // Treats a path with a trailing slash as the same export as one without.
             rule.path = rule.path.components().collect();
             let export = match Export::open(rule.clone(), key, before) {
                 Ok(export) => Arc::new(export),
@@ -290,8 +290,8 @@ impl ExportTable {
         Ok(table)
     }
 
-    /// Returns an export as it was opened before, if it cannot be opened now for a reason that may
-    /// pass, and what to say of it.
+    /// Returns an export as it was opened before, if it cannot be opened now for a reason that may be
+    /// temporary, and the error to report.
     fn kept(&self, rule: ExportRule, error: &VfsError) -> Option<(Export, VfsError)> {
         let VfsError::Root { path, errno } = error else { return None };
         if [Errno::NOENT, Errno::NOTDIR].contains(errno) {
@@ -302,8 +302,8 @@ impl ExportTable {
         Some((export.with_rule(rule), kept))
     }
 
-    /// Returns the same directories, none of them opened again, with rules that `change` has changed.
-    /// It may not change their paths.
+    /// Returns the same directories, without opening any of them again, with the rules changed by
+    /// `change`. It must not change their paths.
     pub(crate) fn with_rules(&self, change: impl Fn(&mut ExportRule)) -> Self {
         let mut table = Self { closings: Arc::clone(&self.closings), ..Self::default() };
         for export in &self.exports {
@@ -317,7 +317,7 @@ impl ExportTable {
         table
     }
 
-    /// Opens one directory, and does without the kernel's way from handles to files.
+    /// Opens a directory without using the kernel's handles to find files.
     #[cfg(test)]
     pub(crate) fn open_searching(rule: ExportRule, key: &FhKey, room: usize) -> Self {
         let mut export = Export::open(rule, key, &Self::default()).unwrap();
@@ -335,7 +335,7 @@ impl ExportTable {
         self.exports.iter()
     }
 
-    /// Returns the innermost export that `path` is in, and what is left of the path below it.
+    /// Returns the innermost export that contains `path`, and the rest of the path below it.
     #[must_use]
     pub fn at_path<'a>(&self, path: &'a Path) -> Option<(&Arc<Export>, &'a Path)> {
         let matching = self.exports.iter().filter_map(|export| {
@@ -345,7 +345,7 @@ impl ExportTable {
         matching.max_by_key(|(export, _)| export.rule.path.as_os_str().len())
     }
 
-    /// Returns whether a handle of this server's making is of an export as it is now.
+    /// Returns whether a handle of this server belongs to a current export.
     pub(crate) fn is_current(&self, fh: &Fh) -> bool {
         let said = Fh::alleged(fh.as_bytes());
         said.is_some_and(|(id, stamp)| self.by_id.get(&id).is_some_and(|it| it.is_stamped(stamp)))

@@ -1,7 +1,7 @@
-//! From the lasting names of files to the files.
+//! Finder: opens files by their lasting names, through the kernel or by a search.
 //!
-//! The kernel finds files for a process that may open them by handle. For any other there is a table of
-//! what was seen where, and a search where the table is too short.
+//! The kernel finds files for a process that may open them by handle. For any other process there is a
+//! table of where files were seen, and a search for files that are not in the table.
 
 use alloc::sync::Arc;
 use core::ffi::CStr;
@@ -18,19 +18,19 @@ use crate::vfs::naming::{AS_PATH, How, INO_BYTES, Naming};
 use crate::vfs::search::Searcher;
 use crate::vfs::table::MAX_NR_ENTRIES;
 
-/// From the lasting names of the files of one export to the files.
+/// Opens the files of one export by their lasting names.
 #[derive(Debug)]
 pub(crate) struct Finder {
     naming: Naming,
-    /// For a process that cannot open by handle.
+    /// For a process that cannot open files by handle.
     searcher: Option<Arc<Searcher>>,
 }
 
 impl Finder {
-    /// Finds out what the file system under `root` and the rights of this process allow.
+    /// Detects what the file system under `root` and the rights of this process allow.
     ///
     /// # Errors
-    /// What the system answers when asked about the root.
+    /// The error of the system when it is asked about the root.
     pub(crate) fn probe(root: BorrowedFd<'_>, fs: &Mounted) -> rustix::io::Result<Self> {
         let naming = Naming::probe(root, fs)?;
         let kernel_finds = matches!(naming.how, How::Handle | How::Node)
@@ -45,14 +45,14 @@ impl Finder {
         Ok(self)
     }
 
-    /// Finds files as a process must that may not open them by handle.
+    /// Makes a finder for a process that may not open files by handle.
     #[cfg(test)]
     pub(crate) fn searching(root: BorrowedFd<'_>, room: usize) -> Self {
         let fs = Mounted::of(root).unwrap();
         Self::probe(root, &fs).and_then(|finder| finder.with_searcher(root, room)).unwrap()
     }
 
-    /// Keeps searches from going on as long as the guard lives.
+    /// Keeps searches from continuing as long as the guard lives.
     #[cfg(test)]
     pub(crate) fn brake(&self) -> std::sync::MutexGuard<'_, ()> {
         self.searcher.as_ref().unwrap().brake.lock().unwrap()
@@ -66,12 +66,12 @@ impl Finder {
     /// Returns the lasting name of `name` in `dir`, or of `dir` itself if that is empty.
     ///
     /// # Errors
-    /// As [`Naming::name_of`].
+    /// The errors of [`Naming::name_of`].
     pub(crate) fn name_of(&self, dir: BorrowedFd<'_>, name: &CStr) -> NfsResult<ObjectId> {
         self.naming.name_of(dir, name)
     }
 
-    /// Notes where a file was seen.
+    /// Records where a file was seen.
     pub(crate) fn seen(&self, object: &ObjectId, dir: &ObjectId, name: &Name) {
         if let Some(searcher) = &self.searcher {
             searcher.seen(*object, *dir, name.as_bytes());
@@ -81,8 +81,8 @@ impl Finder {
     /// Opens a file by its lasting name.
     ///
     /// # Errors
-    /// [`Stale`](NfsStatus::Stale) if it is gone; [`Jukebox`](NfsStatus::Jukebox) while it is
-    /// searched for.
+    /// [`Stale`](NfsStatus::Stale) if the file is gone; [`Jukebox`](NfsStatus::Jukebox) while it is
+    /// being searched for.
     pub(crate) fn open(&self, root: BorrowedFd<'_>, object: &ObjectId) -> NfsResult<OwnedFd> {
         if object.how != self.naming.how as u8 {
             return Err(NfsStatus::Stale);
@@ -96,12 +96,12 @@ impl Finder {
         };
         let handle = FileHandle::new(object.kind.into(), bytes).ok_or(NfsStatus::Badhandle)?;
         let found = handle.open(root, AS_PATH).map_err(|errno| match errno {
-            // A handle that the file system cannot read is one of another file system that was
-            // there before; the checksum says that it was made here.
+            // A handle that the file system cannot parse belongs to another file system that was there
+            // before; the checksum proves that this server made it.
             Errno::INVAL | Errno::NOENT => NfsStatus::Stale,
             errno => errno.into(),
         })?;
-        // The kernel compares generations, which do not tell files apart here.
+        // The kernel compares generations, which do not distinguish files here.
         if self.naming.how == How::Node && self.name_of(found.as_fd(), c"")? != *object {
             return Err(NfsStatus::Stale);
         }

@@ -1,7 +1,7 @@
-//! Directories, entry by entry.
+//! Directory listing for READDIR and READDIRPLUS.
 //!
-//! A place in a directory is the number that the file system gives it, which stays good while
-//! other entries come and go; the server keeps nothing between calls.
+//! A cookie is the position that the file system gives an entry, which stays valid while other entries
+//! come and go; the server keeps no state between calls.
 
 use std::os::fd::OwnedFd;
 
@@ -14,9 +14,9 @@ use crate::protocol::name::Name;
 use crate::protocol::status::{NfsResult, NfsStatus};
 use crate::vfs::vfs::{Object, Vfs};
 
-/// The most bytes of entries that one call looks at.
+/// Maximum number of bytes of entries that one call reads.
 pub const MAX_LIST_BYTES: usize = 64 << 10;
-/// The fewest: what one entry can need.
+/// Minimum number of bytes: one entry may need that many.
 const MIN_LIST_BYTES: usize = 1 << 10;
 
 /// An entry of a directory.
@@ -27,18 +27,18 @@ pub struct Listed<'a> {
     pub fileid: u64,
     /// The name.
     pub name: &'a [u8],
-    /// Where to go on after this entry.
+    /// The position after this entry.
     pub cookie: u64,
 }
 
 impl Vfs {
-    /// Goes through a directory from `cookie` on, 0 for its start, for as long as `take` wants
-    /// more. Returns whether the end was reached.
+    /// Lists a directory from `cookie` on, 0 for its start, until `take` wants no more. Returns whether
+    /// the end was reached.
     ///
-    /// `max_bytes` says how much is read at a time, about what the caller has room for.
+    /// `max_bytes` is the number of bytes to read at a time: approximately the room of the caller.
     ///
     /// # Errors
-    /// [`BadCookie`](NfsStatus::BadCookie) for a place that the file system does not know.
+    /// [`BadCookie`](NfsStatus::BadCookie) for a position that the file system does not know.
     pub fn list(
         &self,
         dir: &Object,
@@ -61,7 +61,7 @@ impl Vfs {
         while let Some(entry) = entries.next() {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
-            // What is above the root is nobody's business.
+            // The directory above the root must not be visible.
             let hidden = is_root && name == b"..";
             let fileid = if hidden { stat.st_ino } else { entry.ino() };
             let wants_more = take(&Listed { fileid, name, cookie: entry.next_entry_cookie() })?;
@@ -72,20 +72,20 @@ impl Vfs {
         Ok(true)
     }
 
-    /// Tells the handle and the attributes of an entry, as READDIRPLUS has them; neither for what
-    /// is not, or no longer, the caller's to see.
+    /// Returns the handle and the attributes of an entry, for READDIRPLUS; neither for an entry that
+    /// the caller may not see or that is gone.
     pub fn entry(&self, dir: &Object, entry: &Listed<'_>) -> Option<(Fh, Fattr)> {
         let name = Name::new(entry.name).ok()?;
         if name.is_dot() {
             let object = self.lookup(dir, &name).ok()?;
             return Some((*object.fh(), self.attr(&object).ok()?));
         }
-        // Not as whoever looked for `..` just now.
+        // The thread may still have the identity that looked up `..`.
         self.act_for(dir).ok()?;
         let (fh, _) = self.child_fh(dir, &name).ok()?;
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         let stat = statat(dir.node.fd(), name.as_c_str(), flags).ok()?;
-        // Another file may have got the name between the calls: then say nothing about it.
+        // Another file may have got the name between the calls: then both are left out.
         let same = stat.st_ino == entry.fileid && self.child_fh(dir, &name).ok()?.0 == fh;
         same.then(|| (fh, Fattr::new(&stat, dir.export.fsid())))
     }

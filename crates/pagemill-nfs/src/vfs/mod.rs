@@ -1,9 +1,9 @@
-//! The exported trees: from a handle and a caller to a file, and everything that can be done to it.
+//! Exported trees: resolves handles for callers, and carries out all operations on files.
 //!
-//! Files are held by descriptors that say only which file it is, found by handle and never by a
-//! path from outside. Each name is looked up alone in its directory, so there is no path that could
-//! lead out of an export. What a caller may do is the kernel's decision: the thread takes the
-//! caller's identity for each operation, where the process has the right to.
+//! Each file is held by a descriptor that only identifies it, found by handle and never by a path from
+//! a client. Each name is looked up alone in its directory, so no path can lead out of an export. The
+//! kernel decides what a caller may do: if the process has the right to, the thread takes the caller's
+//! identity for each operation.
 
 mod change;
 mod closer;

@@ -1,7 +1,7 @@
-//! Which file system an export is on, and for how long the names of its files mean the same.
+//! Mounted file system of an export: its stamp, whether it is local, and how long handles stay valid.
 //!
-//! A handle carries a [`Stamp`] of its file system. Another file system that is mounted at the
-//! export's path later has another stamp, so none of its files is taken for one of the first.
+//! A handle carries a [`Stamp`] of its file system. Another file system that is mounted at the export's
+//! path later has another stamp, so none of its files is mistaken for one of the first.
 
 use core::fmt;
 use core::hash::Hasher;
@@ -19,7 +19,7 @@ use crate::protocol::fh::Stamp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HandleLife {
-    /// Until their files are removed: restarts and remounts leave them good.
+    /// Until their files are removed; across restarts and remounts.
     File,
     /// Until the file system is unmounted, and only as long as it remembers its files.
     Mount,
@@ -44,24 +44,24 @@ impl fmt::Display for HandleLife {
 pub(crate) struct Mounted {
     pub(crate) stamp: Stamp,
     pub(crate) life: HandleLife,
-    /// The names that the kernel makes may come to mean other files.
+    /// Whether names that the kernel makes may later denote other files.
     pub(crate) reuses_names: bool,
-    /// Nothing of it is on a disk.
+    /// Whether it exists only in memory.
     pub(crate) is_volatile: bool,
-    /// The kernel alone serves it, from memory or a local disk.
+    /// Whether the kernel alone serves it, from memory or a local disk.
     pub(crate) is_local: bool,
     pub(crate) fsid: u64,
 }
 
 impl Mounted {
-    /// Asks which file system `root` is on.
+    /// Detects the file system that `root` is on.
     pub(crate) fn of(root: BorrowedFd<'_>) -> Result<Self> {
         let f_type = fstatfs(root)?.f_type;
         let fsid = fstatvfs(root)?.f_fsid;
         let at = Location::of(root)?;
         let is_volatile = matches!(f_type, TMPFS_MAGIC | RAMFS_MAGIC);
         let fuse = f_type == FUSE_SUPER_MAGIC;
-        // FUSE numbers the files of each mount anew, and says nothing of which file system it is.
+        // FUSE numbers files anew for each mount, and does not identify the file system.
         let (words, life) = match (fuse, fsid) {
             (true, _) => match unique_mount(root) {
                 Some([high, low, mount]) => ([high, low, mount], HandleLife::Mount),
@@ -80,24 +80,24 @@ impl Mounted {
     }
 }
 
-/// Returns whether the kernel alone serves file systems of a type. Another process or machine may
-/// serve all that are not listed, and may stop doing so at any time. That includes overlayfs, whose
+/// Returns whether the kernel alone serves file systems of a type. Another process or machine may serve
+/// any type that is not listed, and may stop responding at any time. That includes overlayfs, whose
 /// layers may be on any file system.
 fn is_local(f_type: FsWord) -> bool {
     LOCAL_MAGICS.contains(&f_type)
 }
 
-/// Where a file is: on which mount, and which of its files.
+/// The identity of a file: its mount, device and inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Location {
-    /// The number of the mount; that of the device where the kernel does not tell (before 5.8).
+    /// Number of the mount; that of the device if the kernel does not report it (before 5.8).
     pub(crate) mount: u64,
     /// Device and inode.
     pub(crate) place: (u64, u64),
 }
 
 impl Location {
-    /// Asks where an open file is.
+    /// Returns the location of an open file.
     pub(crate) fn of(file: BorrowedFd<'_>) -> Result<Self> {
         let wanted = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::MNT_ID;
         let stat = statx(file, c"", AtFlags::EMPTY_PATH, wanted)?;
@@ -108,8 +108,7 @@ impl Location {
     }
 }
 
-/// Returns a number of the mount that no other mount has or will have, in three words; `None`
-/// before Linux 6.8.
+/// Returns a number of the mount that no other mount ever has, in three words; `None` before Linux 6.8.
 fn unique_mount(root: BorrowedFd<'_>) -> Option<[u64; 3]> {
     // The kernel counts mounts from its start on.
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
@@ -121,7 +120,7 @@ fn unique_mount(root: BorrowedFd<'_>) -> Option<[u64; 3]> {
     told.then_some([u64::try_from(high).ok()?, u64::try_from(low).ok()?, stat.stx_mnt_id])
 }
 
-/// Returns a number that no other process has, as far as anybody can tell.
+/// Returns a number that practically no other process has.
 fn this_process() -> u64 {
     static NUMBER: OnceLock<u64> = OnceLock::new();
     *NUMBER.get_or_init(crate::vfs::verifier::fresh_verifier)
@@ -131,7 +130,7 @@ fn this_process() -> u64 {
 /// `linux-7.0` `include/uapi/linux/stat.h`
 const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
 
-/// What `statfs` says of file systems that are in memory alone.
+/// Magic numbers in `statfs` of file systems that exist only in memory.
 const TMPFS_MAGIC: FsWord = 0x0102_1994;
 const RAMFS_MAGIC: FsWord = 0x8584_58f6;
 const FUSE_SUPER_MAGIC: FsWord = 0x6573_5546;

@@ -1,4 +1,4 @@
-//! What can be asked about a file without changing anything.
+//! Read-only operations: mount, lookup, access, readlink, and file system information.
 
 use alloc::sync::Arc;
 use std::os::fd::{AsFd, OwnedFd};
@@ -31,33 +31,33 @@ const ACCESS_EXECUTE: u32 = 0x20;
 /// All the bits of ACCESS.
 pub const ACCESS_ALL: u32 = 0x3f;
 
-/// How often a name is looked up again that others keep changing.
+/// Number of look-ups of a name that other callers keep changing.
 const NR_TRIES: usize = 16;
-/// The most directories on the way up from a directory to its export's root.
+/// Maximum number of directories between a directory and its export's root.
 const MAX_DEPTH: usize = 4096;
 
-/// How full a file system is.
+/// Capacity and free space of a file system.
 ///
 /// # Source
 /// `rfc1813` section 3.3.18
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct FsStat {
-    /// Bytes in all.
+    /// Total bytes.
     pub total_bytes: u64,
-    /// Bytes that are free.
+    /// Free bytes.
     pub free_bytes: u64,
     /// Bytes that are free for ordinary users.
     pub available_bytes: u64,
-    /// Files in all.
+    /// Total files.
     pub total_files: u64,
-    /// Files that can still be made.
+    /// Files that can still be created.
     pub free_files: u64,
-    /// Files that ordinary users can still make.
+    /// Files that ordinary users can still create.
     pub available_files: u64,
 }
 
-/// What a file system is like.
+/// Properties of a file system.
 ///
 /// # Source
 /// `rfc1813` section 3.3.19
@@ -66,33 +66,33 @@ pub struct FsStat {
 pub struct FsInfo {
     /// The size of a block, of which transfers should be multiples.
     pub block_bytes: u32,
-    /// The largest size that a file can have, as far as the system's interface goes.
+    /// Maximum size of a file, as far as the system's interface allows.
     pub max_file_bytes: u64,
 }
 
-/// What names are like.
+/// Limits of names.
 ///
 /// # Source
 /// `rfc1813` section 3.3.20
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct PathConf {
-    /// The most names that a file can have.
+    /// Maximum number of links to a file.
     pub max_links: u32,
-    /// The most bytes in a name.
+    /// Maximum number of bytes in a name.
     pub max_name_bytes: u32,
 }
 
 impl Vfs {
-    /// Finds the directory at `path`, which a client wants to mount, and its handle.
+    /// Returns the directory at `path`, which a client wants to mount, and its handle.
     ///
     /// # Errors
-    /// [`Noent`](NfsStatus::Noent) for what is not exported, or not there;
-    /// [`Acces`](NfsStatus::Acces) for a client that the export is not for, and for a path that
-    /// leads through a symbolic link or a mount point.
+    /// [`Noent`](NfsStatus::Noent) for a path that is not exported, or does not exist;
+    /// [`Acces`](NfsStatus::Acces) for a client that the export does not serve, and for a path through
+    /// a symbolic link or a mount point.
     pub fn mount(&self, path: &Path, caller: &Caller<'_>) -> NfsResult<Fh> {
         let table = self.exports();
-        // `..` is never followed; a path that has it cannot be compared with those of exports.
+        // `..` is never followed; a path that contains it cannot be compared with those of exports.
         if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
             return Err(NfsStatus::Noent);
         }
@@ -117,13 +117,13 @@ impl Vfs {
         Ok(*at.fh())
     }
 
-    /// Finds what is called `name` in a directory.
+    /// Looks up `name` in a directory.
     ///
-    /// `..` at the root of the export is the root. Links are found, never followed.
+    /// `..` at the root of the export is the root. Links are returned, never followed.
     ///
     /// # Errors
-    /// [`Noent`](NfsStatus::Noent); [`Acces`](NfsStatus::Acces) where the caller may not search,
-    /// and for what another file system is mounted on.
+    /// [`Noent`](NfsStatus::Noent); [`Acces`](NfsStatus::Acces) if the caller may not search the
+    /// directory, and for mount points.
     pub fn lookup(&self, dir: &Object, name: &Name) -> NfsResult<Object> {
         dir.node.check_directory()?;
         self.act_for(dir)?;
@@ -137,7 +137,7 @@ impl Vfs {
         Ok(dir.sibling(node))
     }
 
-    /// Finds what is called `name`, which is not `.` or `..`, in `dir`.
+    /// Looks up `name`, which is not `.` or `..`, in `dir`.
     pub(crate) fn child(&self, dir: &Node, export: &Export, name: &Name) -> NfsResult<Arc<Node>> {
         for _ in 0..NR_TRIES {
             let object = export.finder.name_of(dir.fd(), name.as_c_str())?;
@@ -155,14 +155,14 @@ impl Vfs {
         Err(NfsStatus::Jukebox)
     }
 
-    /// Names what is called `name` in `dir`, without holding on to it.
+    /// Returns the handle of `name` in a directory, without keeping the file open.
     pub(crate) fn child_fh(&self, dir: &Object, name: &Name) -> NfsResult<(Fh, ObjectId)> {
         let object = dir.export.finder.name_of(dir.node.fd(), name.as_c_str())?;
         dir.export.finder.seen(&object, dir.node.object(), name);
         Ok((dir.export.fh_of(&self.key, &object), object))
     }
 
-    /// Finds the directory above `dir`, which must be in the export too.
+    /// Returns the parent of `dir`, which must be in the export too.
     fn parent(&self, dir: &Object) -> NfsResult<Arc<Node>> {
         let export = &dir.export;
         let stat = dir.node.stat()?;
@@ -177,10 +177,10 @@ impl Vfs {
         Ok(self.keep(Node::new(fh, object, parent)?))
     }
 
-    /// Says which of the `wanted` bits the caller has.
+    /// Returns which of the `wanted` bits the caller has.
     ///
     /// # Errors
-    /// [`Stale`](NfsStatus::Stale); that something is not allowed is no error.
+    /// [`Stale`](NfsStatus::Stale); a missing permission is not an error.
     pub fn access(&self, object: &Object, wanted: u32) -> NfsResult<u32> {
         self.act_for(object)?;
         let may_write = object.options.access == Access::ReadWrite;
@@ -219,10 +219,10 @@ impl Vfs {
         Ok(accessat(self.descriptors(), name, rights, AtFlags::EACCESS)?)
     }
 
-    /// Reads where a symbolic link points to; that is for the client to follow.
+    /// Returns the target of a symbolic link, which the client follows.
     ///
     /// # Errors
-    /// [`Inval`](NfsStatus::Inval) for what is no link.
+    /// [`Inval`](NfsStatus::Inval) if the file is not a link.
     pub fn readlink(&self, link: &Object) -> NfsResult<Vec<u8>> {
         if link.node.kind() != FileKind::Link {
             return Err(NfsStatus::Inval);
@@ -231,10 +231,10 @@ impl Vfs {
         Ok(target.into_bytes())
     }
 
-    /// Tells how full the file system is.
+    /// Returns the capacity and free space of the file system.
     ///
     /// # Errors
-    /// What the system answers.
+    /// The error of the system.
     pub fn fsstat(&self, object: &Object) -> NfsResult<FsStat> {
         let stat = fstatvfs(object.node.fd())?;
         let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
@@ -248,20 +248,20 @@ impl Vfs {
         })
     }
 
-    /// Tells what the file system is like.
+    /// Returns the properties of the file system.
     ///
     /// # Errors
-    /// What the system answers.
+    /// The error of the system.
     pub fn fsinfo(&self, object: &Object) -> NfsResult<FsInfo> {
         let stat = fstatvfs(object.node.fd())?;
         let block_bytes = u32::try_from(stat.f_bsize).unwrap_or(4096);
         Ok(FsInfo { block_bytes, max_file_bytes: i64::MAX.unsigned_abs() })
     }
 
-    /// Tells what names are like.
+    /// Returns the limits of names.
     ///
     /// # Errors
-    /// What the system answers.
+    /// The error of the system.
     pub fn pathconf(&self, object: &Object) -> NfsResult<PathConf> {
         let stat = fstatvfs(object.node.fd())?;
         let max_name_bytes = u32::try_from(stat.f_namemax).unwrap_or(255).min(255);
@@ -293,24 +293,24 @@ fn check_beneath(export: &Export, dir: &OwnedFd) -> NfsResult<()> {
     Err(Errno::NOENT.into())
 }
 
-/// Returns the most names that a file can have, by what file systems of Linux are known to allow.
+/// Returns the maximum number of links to a file, by the type of the file system.
 ///
 /// # Source
-/// `man-pages` `pathconf(3)`; the C library, too, goes by the type of the file system
+/// `man-pages` `pathconf(3)`; the C library, too, decides by the type of the file system
 fn max_links(object: &Object) -> u32 {
     match rustix::fs::fstatfs(object.node.fd()).map(|stat| stat.f_type) {
         Ok(EXT4_MAGIC) => 65_000,
         Ok(BTRFS_MAGIC) => 65_535,
         Ok(XFS_MAGIC) => 2_147_483_647,
-        // The kernel's own limit, for those that have no other.
+        // The kernel's own limit, for file systems without another one.
         _ => 4_294_967_295,
     }
 }
 
-/// The bits of ACCESS that change a directory.
+/// The bits of ACCESS for changing a directory.
 const CHANGES: u32 = ACCESS_MODIFY | ACCESS_EXTEND | ACCESS_DELETE;
 
-/// How directories are opened that only the name is wanted of.
+/// Flags to open a directory only as a reference, without reading it.
 const PATH_DIRECTORY: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 

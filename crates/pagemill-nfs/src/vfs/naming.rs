@@ -1,5 +1,5 @@
-//! Lasting names of files: handles of the kernel's making where the file system has them, else an identifier
-//! that the kernel makes of a file, else device, inode number and time of birth.
+//! Lasting names of files: kernel handles if the file system has them, else kernel identifiers, else
+//! device, inode number and time of birth.
 
 use core::ffi::CStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -12,46 +12,47 @@ use crate::protocol::fh::{MAX_OBJECT_BYTES, ObjectId};
 use crate::protocol::status::{NfsResult, NfsStatus};
 use crate::vfs::mounted::Mounted;
 
-/// The object's bytes are a handle of the kernel's making.
+/// The object's bytes are a kernel handle.
 const HOW_HANDLE: u8 = 0;
 /// The object's bytes are device, inode number and time of birth.
 const HOW_INODE: u8 = 1;
-/// The object's bytes are the inode number and a handle of the kernel's making.
+/// The object's bytes are the inode number and a kernel handle.
 const HOW_NODE: u8 = 2;
-/// The object's bytes are an identifier of the kernel's making.
+/// The object's bytes are a kernel identifier.
 const HOW_IDENTIFIER: u8 = 3;
 
-/// How the kernel is kept within an export, whatever is at the path by now.
+/// Flags that keep a look-up within an export, whatever is at the path now.
 pub(crate) const CONFINED: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
     .union(ResolveFlags::NO_MAGICLINKS)
     .union(ResolveFlags::NO_XDEV);
 
-/// How files are opened that only names are wanted of: whatever they are, nothing happens to them.
+/// Flags to open a file only as a reference: of whatever type it is, opening has no effect on it.
 pub(crate) const AS_PATH: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// The naming of the files of one export.
+/// How the files of one export are named.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Naming {
     pub(crate) how: How,
-    /// The mount that the export is on.
+    /// The mount of the export.
     mount: Mount,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum How {
-    /// By a handle that the kernel opens, and that no other file will have.
+    /// By a kernel handle that can be opened and is never reused for another file.
     Handle = HOW_HANDLE,
-    /// By a handle that another file may get later, and the inode number that tells.
+    /// By a kernel handle that may be reused for another file, and the inode number to distinguish
+    /// them.
     Node = HOW_NODE,
-    /// By an identifier that no other file will have.
+    /// By an identifier that is never reused for another file.
     Identifier = HOW_IDENTIFIER,
     /// By device, inode number and time of birth.
     Inode = HOW_INODE,
 }
 
-/// A mount: by the number that handles come with, by the number that `statx` tells, by the device.
+/// A mount: by its number with handles, by its number in `statx`, or by its device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mount {
     OfHandle(i32),
@@ -60,10 +61,10 @@ enum Mount {
 }
 
 impl Naming {
-    /// Finds out how the file system under `root` names its files.
+    /// Detects how the file system under `root` names its files.
     ///
     /// # Errors
-    /// What the system answers when asked about the root.
+    /// The error of the system when it is asked about the root.
     pub(crate) fn probe(root: BorrowedFd<'_>, fs: &Mounted) -> rustix::io::Result<Self> {
         let by_handle = if fs.reuses_names { How::Node } else { How::Handle };
         let (how, mount) = match FileHandle::of(root, c"") {
@@ -78,7 +79,7 @@ impl Naming {
 
     fn probe_without_handles(root: BorrowedFd<'_>) -> rustix::io::Result<(How, Mount)> {
         match FileHandle::id_of(root, c"") {
-            // An identifier of the general kind is the inode's number, which others get later.
+            // A generic identifier is the inode's number, which is reused.
             Ok((id, mount))
                 if id.kind() != FILEID_INO64_GEN
                     && object_of(How::Identifier, &id, 0).is_some() =>
@@ -96,8 +97,8 @@ impl Naming {
     /// Returns the lasting name of `name` in `dir`, or of `dir` itself if that is empty.
     ///
     /// # Errors
-    /// [`Acces`](NfsStatus::Acces) for another mount: what is mounted in an export is not part of
-    /// it.
+    /// [`Acces`](NfsStatus::Acces) for another mount: a file system that is mounted in an export is not
+    /// part of it.
     pub(crate) fn name_of(&self, dir: BorrowedFd<'_>, name: &CStr) -> NfsResult<ObjectId> {
         let (object, mount) = match self.how {
             How::Handle | How::Node | How::Identifier => {
@@ -119,11 +120,11 @@ impl Naming {
                 let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME | StatxFlags::MNT_ID;
                 let stat = statx(dir, name, flags, wanted)?;
                 let mut bytes = [0; 28];
-                // Of an overlay, files have the numbers of their layers, each with a device.
+                // On an overlay, files have the numbers of their layers, each with its own device.
                 bytes[..4].copy_from_slice(&stat.stx_dev_major.to_be_bytes());
                 bytes[4..8].copy_from_slice(&stat.stx_dev_minor.to_be_bytes());
                 bytes[8..16].copy_from_slice(&stat.stx_ino.to_be_bytes());
-                // Where it is not known, what stands there means nothing, and could change.
+                // If it is not known, the field is undefined and could change.
                 if stat.stx_mask & StatxFlags::BTIME.bits() != 0 {
                     bytes[16..24].copy_from_slice(&stat.stx_btime.tv_sec.to_be_bytes());
                     bytes[24..].copy_from_slice(&stat.stx_btime.tv_nsec.to_be_bytes());
@@ -136,15 +137,15 @@ impl Naming {
     }
 }
 
-/// Opens `name` in `dir` for its name only, without following anything.
+/// Opens `name` in `dir` only as a reference, without following anything.
 ///
 /// # Errors
-/// What `openat2` answers.
+/// The error of `openat2`.
 pub(crate) fn open_path(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<OwnedFd> {
     openat2(dir, name, AS_PATH, Mode::empty(), CONFINED)
 }
 
-/// Takes a handle of the kernel's making as an object, if it is short enough.
+/// Makes an object from a kernel handle, if it is short enough.
 fn object_of(how: How, handle: &FileHandle, ino: u64) -> Option<ObjectId> {
     let mut bytes = [0; MAX_OBJECT_BYTES];
     let head = if how == How::Node { INO_BYTES } else { 0 };
@@ -154,8 +155,8 @@ fn object_of(how: How, handle: &FileHandle, ino: u64) -> Option<ObjectId> {
     ObjectId::new(how as u8, u8::try_from(handle.kind()).ok()?, &bytes[..len])
 }
 
-/// Returns the inode number of `name` in `dir`, or of `dir` itself if that is empty, as the kernel
-/// has it in memory: the file system is not asked.
+/// Returns the inode number of `name` in `dir`, or of `dir` itself if that is empty, as the kernel has
+/// it in memory: the file system is not asked.
 fn known_ino(dir: BorrowedFd<'_>, name: &CStr) -> NfsResult<u64> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_DONT_SYNC;
     Ok(statx(dir, name, flags, StatxFlags::INO)?.stx_ino)

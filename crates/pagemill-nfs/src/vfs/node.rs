@@ -1,4 +1,4 @@
-//! A file that is held by a descriptor between calls.
+//! Node: a file that is held open between calls, and its cached data descriptors.
 
 use alloc::sync::Arc;
 use core::time::Duration;
@@ -15,7 +15,7 @@ use crate::protocol::fh::{Fh, ObjectId};
 use crate::protocol::status::{NfsResult, NfsStatus};
 use crate::vfs::closer::Closer;
 
-/// What a descriptor for a file's data is for.
+/// The use of a data descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
     /// Reading.
@@ -24,16 +24,17 @@ pub(crate) enum Need {
     Write,
 }
 
-/// How long the permission that a descriptor was opened with is taken to hold.
+/// How long the permission that a descriptor was opened with is assumed to hold.
 ///
-/// Changes of permissions through this server end it at once; this is for those made beside it.
+/// Changes of permissions through this server end it at once; this limit is for changes made outside of
+/// the server.
 pub(crate) const MAX_OPEN_AGE: Duration = Duration::from_secs(3);
 
-/// The most descriptors for one file's data.
+/// Maximum number of descriptors for one file's data.
 const MAX_NR_OPENS: usize = 8;
 
-/// The most descriptors that a file which is kept open takes: one for its name, and those for its
-/// data, one for each of those who read and each of those who write.
+/// Maximum number of descriptors of a node: one that identifies the file, and those for its data, one
+/// per reading and one per writing user.
 pub const MAX_DESCRIPTORS_PER_FILE: usize = 1 + MAX_NR_OPENS;
 
 /// A file.
@@ -42,9 +43,9 @@ pub(crate) struct Node {
     fh: Fh,
     object: ObjectId,
     kind: FileKind,
-    /// Open for its name only.
+    /// Open only as a reference (`O_PATH`).
     path: OwnedFd,
-    /// Held from the attributes before a change to those after it.
+    /// Held from reading the attributes before a change to reading those after it.
     changes: Mutex<()>,
     opens: Mutex<Vec<Open>>,
 }
@@ -53,7 +54,7 @@ pub(crate) struct Node {
 struct Open {
     who: FsIdentity,
     need: Need,
-    /// `None` while it is dropped.
+    /// `None` only during drop.
     file: Option<Arc<OwnedFd>>,
     closer: Arc<Closer>,
     since: Instant,
@@ -68,7 +69,7 @@ impl Drop for Open {
 }
 
 impl Node {
-    /// Takes over a descriptor of the file that `fh` and `object` name.
+    /// Takes ownership of a descriptor of the file that `fh` and `object` name.
     pub(crate) fn new(fh: Fh, object: ObjectId, path: OwnedFd) -> NfsResult<Self> {
         let stat = fstat(&path)?;
         if stat.st_nlink == 0 {
@@ -94,7 +95,7 @@ impl Node {
         self.kind
     }
 
-    /// Returns the descriptor, which is good for its name only.
+    /// Returns the descriptor, which is only a reference (`O_PATH`).
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.path.as_fd()
     }
@@ -104,7 +105,7 @@ impl Node {
         DecInt::from_fd(&self.path)
     }
 
-    /// Asks the system about the file.
+    /// Returns the system's attributes of the file.
     ///
     /// # Errors
     /// [`Stale`](NfsStatus::Stale) if it has no name any more.
@@ -113,8 +114,8 @@ impl Node {
         if stat.st_nlink == 0 { Err(NfsStatus::Stale) } else { Ok(stat) }
     }
 
-    /// Returns whether the kernel knows that the file has no name any more. The file system is not
-    /// asked: it may hang.
+    /// Returns whether the kernel knows that the file has no name any more. Does not ask the file
+    /// system, which may hang.
     pub(crate) fn is_gone(&self) -> bool {
         let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
         statx(&self.path, c"", flags, StatxFlags::NLINK).is_ok_and(|stat| stat.stx_nlink == 0)
@@ -128,13 +129,13 @@ impl Node {
         if self.kind == FileKind::Directory { Ok(()) } else { Err(NfsStatus::Notdir) }
     }
 
-    /// Keeps others from changing the file through this server.
+    /// Locks out other changes of the file through this server.
     pub(crate) fn lock_changes(&self) -> MutexGuard<'_, ()> {
-        // What it guards is in the file system, and no panic leaves that half done.
+        // The state that it guards is in the file system, and no panic leaves that half done.
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns a descriptor that was opened for `who` a short while ago, or last used then if the
+    /// Returns a descriptor that was opened recently for `who`, or was last used recently if the
     /// permission `lasts`.
     pub(crate) fn opened(&self, who: &FsIdentity, need: Need, lasts: bool) -> Option<Arc<OwnedFd>> {
         let mut opens = self.lock_opens();
@@ -149,7 +150,7 @@ impl Node {
         found.file.clone()
     }
 
-    /// Keeps a descriptor for the next call of `who`, in the place of an older one.
+    /// Keeps a descriptor for the next call of `who`, in place of an older one.
     ///
     /// `closer` closes it when it is not kept any more.
     pub(crate) fn keep_open(
@@ -168,7 +169,7 @@ impl Node {
         opens.push(Open { who, need, file, closer, since: Instant::now() });
     }
 
-    /// Forgets all descriptors, so that permissions are looked at again.
+    /// Drops all descriptors, so that permissions are checked again.
     pub(crate) fn forget_opens(&self) {
         self.lock_opens().clear();
     }

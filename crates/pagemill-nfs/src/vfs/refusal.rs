@@ -1,4 +1,4 @@
-//! Why a mount is refused, for the log of the server's operator.
+//! Mount refusal: the reason and the remedy, for the operator's log.
 
 use core::fmt;
 use std::path::{Component, Path};
@@ -7,7 +7,7 @@ use crate::exports::{ClientMatch, Ports};
 use crate::protocol::status::NfsStatus;
 use crate::vfs::vfs::{Caller, FIRST_UNPRIVILEGED_PORT, Vfs, ip_of};
 
-/// Why a client could not mount a path, and what would help.
+/// Why a client could not mount a path, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct MountRefusal {
@@ -24,7 +24,7 @@ impl MountRefusal {
 }
 
 impl Vfs {
-    /// Finds out why [`mount`](Self::mount) refused a path with `status`.
+    /// Determines why [`mount`](Self::mount) refused a path with `status`.
     #[must_use]
     pub fn mount_refusal(
         &self,

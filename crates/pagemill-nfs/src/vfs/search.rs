@@ -1,8 +1,8 @@
-//! Searches for files that are not where they were seen: one at a time, on a thread of its own.
+//! Search: finds files that were moved, for a process that cannot open files by handle; one thread.
 //!
-//! Nobody who finds a file without a search waits for one. Who asks for a file that must be
-//! searched for is told to ask again, unless the search is over at once; a handle is stale when a
-//! search that began after somebody asked for it has ended without it.
+//! Calls for files that are found without a search never wait for one. A call for a file that must be
+//! searched for gets `NFS3ERR_JUKEBOX`, unless the search ends at once. A handle becomes stale when a
+//! search that began after the call has ended without finding the file.
 
 use alloc::ffi::CString;
 use alloc::sync::{Arc, Weak};
@@ -21,16 +21,16 @@ use crate::protocol::status::{NfsResult, NfsStatus};
 use crate::vfs::naming::{AS_PATH, CONFINED, Naming, open_path};
 use crate::vfs::table::{MAX_DEPTH, Table};
 
-/// How long whoever asks for a file waits for its search.
+/// How long a call waits for the search for its file.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// How many wait at a time: a server's threads are for those who need no search.
+/// Maximum number of waiting calls: a server's threads are reserved for calls that need no search.
 const MAX_NR_WAITING: usize = 2;
-/// How long no search begins after one that was in vain, unless that took longer.
+/// Pause between searches after one that found nothing, unless that one took longer.
 const PAUSE: Duration = Duration::from_secs(2);
-/// The most handles that were asked for and not found; who asks for more is told to ask again.
+/// Maximum number of handles to be searched for; calls for others are told to retry.
 const MAX_NR_ASKED: usize = 4096;
-/// How long what was searched for in vain is stale without another search: longer than clients
-/// wait before they ask again.
+/// How long a file that a search did not find stays stale without another search: longer than clients
+/// wait before they retry.
 ///
 /// # Source
 /// `linux-7.0` `fs/nfs/nfs3proc.c` `NFS_JUKEBOX_RETRY_TIME`: 5 s.
@@ -38,18 +38,18 @@ const GONE_LASTS: Duration = Duration::from_secs(15);
 /// Bytes of entries that are read at a time.
 const BUFFER_BYTES: usize = 32 << 10;
 
-/// Where the files of an export were seen, and what is done about those that are not there.
+/// The locations of an export's files, and the searches for files that are not there.
 #[derive(Debug)]
 pub(crate) struct Searcher {
     naming: Naming,
     root: ObjectId,
-    /// Locked over no system call.
+    /// Not held over any system call.
     table: Mutex<Table>,
-    /// Locked over no system call but the start of a thread, and never with `table`.
+    /// Not held over any system call except the start of a thread, and never together with `table`.
     desk: Mutex<Desk>,
-    /// Tells those who wait that a search has ended.
+    /// Notifies waiting calls that a search has ended.
     ended: Condvar,
-    /// Tests hold it to keep a search from going on.
+    /// Tests hold it to keep a search from continuing.
     #[cfg(test)]
     pub(crate) brake: Mutex<()>,
 }
@@ -57,28 +57,28 @@ pub(crate) struct Searcher {
 #[derive(Debug, Default)]
 struct Desk {
     asked: HashMap<ObjectId, Asked>,
-    /// Whether a search is under way.
+    /// Whether a search is in progress.
     is_busy: bool,
     nr_waiting: usize,
-    /// Searches that have ended.
+    /// Number of searches that have ended.
     nr_ended: u64,
-    /// When the next search may begin, if the last was in vain.
+    /// When the next search may begin, if the last one found nothing.
     pause_until: Option<Instant>,
 }
 
-/// What became of a file that somebody asked for.
+/// The state of a file that a call has asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     /// The next search looks for it.
     Waits,
-    /// The search that is under way looks for it.
+    /// The search in progress looks for it.
     Sought,
-    /// The search that ended then did not find it.
+    /// The search that ended at this time did not find it.
     Gone(Instant),
 }
 
 impl Searcher {
-    /// Makes a searcher that remembers at most `room` files.
+    /// Makes a searcher that remembers up to `room` files.
     pub(crate) fn new(naming: Naming, root: ObjectId, room: usize) -> Self {
         Self {
             naming,
@@ -91,12 +91,12 @@ impl Searcher {
         }
     }
 
-    /// Notes that `object` is `name` in `dir`.
+    /// Records that `object` is `name` in `dir`.
     pub(crate) fn seen(&self, object: ObjectId, dir: ObjectId, name: &[u8]) {
         lock(&self.table).insert(object, dir, name);
     }
 
-    /// Notes where a search has found a file, and the directories above it.
+    /// Records where a search has found a file, and the directories above it.
     fn found(&self, object: ObjectId, levels: &[Level], name: &[u8]) {
         let mut table = lock(&self.table);
         for pair in levels.windows(2) {
@@ -112,9 +112,8 @@ impl Searcher {
     /// Opens a file where it was last seen, or where a search finds it.
     ///
     /// # Errors
-    /// [`Stale`](NfsStatus::Stale) if it was searched for in vain, [`Jukebox`](NfsStatus::Jukebox)
-    /// if that is not known yet: clients give up a file after the one, and ask again after the
-    /// other.
+    /// [`Stale`](NfsStatus::Stale) if a search did not find it, after which clients give up the file;
+    /// [`Jukebox`](NfsStatus::Jukebox) if that is not known yet, after which clients retry.
     pub(crate) fn open(
         self: &Arc<Self>,
         root: BorrowedFd<'_>,
@@ -129,7 +128,7 @@ impl Searcher {
         Ok(found)
     }
 
-    /// Opens a file where it was last seen, if it still is the one there.
+    /// Opens a file where it was last seen, if it is still there.
     fn open_known(&self, root: BorrowedFd<'_>, object: &ObjectId) -> Option<OwnedFd> {
         let names = lock(&self.table).way_to(object)?;
         let mut found = openat2(root, c".", AS_PATH, Mode::empty(), CONFINED).ok()?;
@@ -139,7 +138,7 @@ impl Searcher {
         (self.naming.name_of(found.as_fd(), c"").ok()? == *object).then_some(found)
     }
 
-    /// Has a file searched for, and waits a while for the search to end.
+    /// Requests a search for a file, and waits a while for it to end.
     fn seek(self: &Arc<Self>, root: BorrowedFd<'_>, object: &ObjectId) -> NfsResult<()> {
         let mut desk = lock(&self.desk);
         desk.ask(object)?;
@@ -162,7 +161,7 @@ impl Searcher {
         }
     }
 
-    /// Starts a search for all that was asked for.
+    /// Starts a search for all requested files.
     fn begin(self: &Arc<Self>, desk: &mut Desk, root: BorrowedFd<'_>) -> NfsResult<()> {
         let root = root.try_clone_to_owned().map_err(|_error| NfsStatus::Jukebox)?;
         let wanted = desk.asked.iter().filter(|(_, asked)| **asked == Asked::Waits);
@@ -181,7 +180,7 @@ impl Searcher {
 }
 
 impl Desk {
-    /// Notes that somebody asks for a file, unless there is an answer.
+    /// Records that a call asks for a file, unless the result is known.
     fn ask(&mut self, object: &ObjectId) -> NfsResult<()> {
         match self.asked.get(object) {
             Some(Asked::Gone(then)) if then.elapsed() < GONE_LASTS => Err(NfsStatus::Stale),
@@ -207,30 +206,30 @@ impl Desk {
     }
 }
 
-/// A search; it is over when this is dropped.
+/// A search in progress; it ends when this is dropped.
 struct Search {
-    /// The search ends with the last who could ask for it.
+    /// The search ends when no call can ask for its files any more.
     searcher: Weak<Searcher>,
     root: OwnedFd,
-    /// What has not been found.
+    /// Files that have not been found.
     wanted: HashSet<ObjectId>,
-    /// Whether each directory was there when it was looked through. While directories move, what was
-    /// not found may still be there.
+    /// Whether each directory was still in place when it was read. While directories move, files that
+    /// were not found may still exist.
     saw_all: bool,
     began: Instant,
 }
 
-/// A directory that a search is in.
+/// A directory on the path of a search.
 ///
-/// A search holds those on the way to where it is, and of each the directories in the entries that
-/// it read last: however large the tree is, that is little.
+/// A search holds only the directories on its current path, and for each of them the subdirectories
+/// among the entries that it read last. So it needs little memory, however large the tree is.
 struct Level {
     dir: ObjectId,
-    /// The name in the directory above; none for the root.
+    /// Its name in the parent directory; none for the root.
     name: Option<CString>,
-    /// Where to read on.
+    /// The position at which to continue reading.
     cookie: u64,
-    /// Directories to look through before that.
+    /// Subdirectories to search before that.
     inner: Vec<(ObjectId, CString)>,
     is_read: bool,
 }
@@ -242,10 +241,10 @@ impl Level {
 }
 
 impl Search {
-    /// Looks through the export until all that is wanted is found, however long that takes.
+    /// Searches the export until all wanted files are found, however long that takes.
     ///
     /// # Cost
-    /// A few system calls for every file of the export, at worst.
+    /// A few system calls for every file of the export, in the worst case.
     fn run(mut self) {
         let Some(root) = self.searcher.upgrade().map(|searcher| searcher.root) else { return };
         let mut levels = vec![Level::new(root, None)];
@@ -264,7 +263,7 @@ impl Search {
             drop(lock(&searcher.brake));
             match self.read_on(&searcher, &mut levels, &mut buffer) {
                 Ok(()) => {}
-                // Nothing in there can be reached by this process.
+                // This process cannot reach any file in there.
                 Err(Errno::ACCESS | Errno::PERM) => drop(levels.pop()),
                 Err(_moved) => {
                     self.saw_all = false;
@@ -322,7 +321,7 @@ impl Search {
         }
     }
 
-    /// Opens the last directory, if it still is where it was found.
+    /// Opens the last directory, if it is still where it was found.
     fn open_levels(&self, searcher: &Searcher, levels: &[Level]) -> rustix::io::Result<OwnedFd> {
         let mut found = openat2(&self.root, c".", AS_PATH, Mode::empty(), CONFINED)?;
         for name in levels.iter().filter_map(|level| level.name.as_ref()) {
@@ -338,22 +337,22 @@ impl Drop for Search {
     fn drop(&mut self) {
         let Some(searcher) = self.searcher.upgrade() else { return };
         if thread::panicking() {
-            // It did not look everywhere, so nothing is known to be gone.
+            // The search was incomplete, so no file is known to be gone.
             self.wanted.clear();
         }
-        // What was renamed meanwhile may have been where the search was not at the time.
+        // A file that was renamed during the search may have been in a place that was already searched.
         let is_gone = |object: &ObjectId| searcher.open_known(self.root.as_fd(), object).is_none();
         self.wanted.retain(is_gone);
         let now = Instant::now();
         let mut desk = lock(&searcher.desk);
         desk.asked.retain(|object, asked| {
             if *asked == Asked::Sought && self.wanted.contains(object) {
-                // What cannot be known yet is looked for again.
+                // Files whose state is still unknown are searched for again.
                 *asked = if self.saw_all { Asked::Gone(now) } else { Asked::Waits };
             }
             *asked != Asked::Sought
         });
-        // At most half of the time is spent on searches in vain.
+        // Searches that find nothing take at most half of the time.
         let pause = PAUSE.max(self.began.elapsed());
         desk.pause_until = (!self.wanted.is_empty()).then_some(now + pause);
         desk.is_busy = false;

@@ -1,14 +1,14 @@
-//! What is counted of each export.
+//! Counters of one export.
 
 use pagemill_rpc::Counter;
 
-/// What is counted of an export from the start of the process, also over reloads of the exports.
+/// Counters of an export since the start of the process; they survive reloads of the exports.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct ExportStats {
-    /// Handles of this export that calls were carried out on; RENAME and LINK have two.
+    /// Handles of this export in calls that were carried out; RENAME and LINK have two.
     pub calls: Counter,
-    /// Bytes that READ replies were to contain.
+    /// Bytes that READ replies announced.
     pub read_bytes: Counter,
     /// Bytes that WRITE calls wrote.
     pub written_bytes: Counter,

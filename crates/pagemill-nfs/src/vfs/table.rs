@@ -1,28 +1,28 @@
-//! Where files were last seen: for a process that cannot open files by handle.
+//! Location table: where files were last seen, for a process that cannot open files by handle.
 //!
-//! What it says is a hint. Who opens by it compares the file's lasting name with the one looked
-//! for, and searches the whole export if they differ.
+//! Its entries are hints. A caller that opens a file by it compares the file's lasting name with the
+//! one looked for, and searches the whole export if they differ.
 
 use alloc::ffi::CString;
 use std::collections::HashMap;
 
 use crate::protocol::fh::ObjectId;
 
-/// The most files that are remembered.
+/// Maximum number of files that are remembered.
 pub(crate) const MAX_NR_ENTRIES: usize = 1 << 20;
-/// The most folders on the way from an export's root to a file.
+/// Maximum number of folders between an export's root and a file.
 pub(crate) const MAX_DEPTH: usize = 1024;
 
 /// A tree of names, from each file up to the folder that it was seen in.
 ///
-/// When half of the room is full, what has not been used since the last time is forgotten. A file
-/// that is used stays, with the folders that lead to it.
+/// When half of the room is full, entries that have not been used since the last time are dropped. A
+/// file that is used stays, with the folders that lead to it.
 #[derive(Debug)]
 pub(crate) struct Table {
     root: ObjectId,
-    /// Used since the last time.
+    /// Entries used since the last time.
     recent: HashMap<ObjectId, Entry>,
-    /// Not used since.
+    /// Entries not used since.
     old: HashMap<ObjectId, Entry>,
     max_nr_recent: usize,
 }
@@ -34,13 +34,13 @@ struct Entry {
 }
 
 impl Table {
-    /// Makes a table that knows the root alone.
+    /// Makes a table with only the root.
     pub(crate) fn with_room(root: ObjectId, max_nr_entries: usize) -> Self {
         let max_nr_recent = max_nr_entries.div_ceil(2);
         Self { root, recent: HashMap::new(), old: HashMap::new(), max_nr_recent }
     }
 
-    /// Notes that `object` is `name` in `dir`, wherever it was before.
+    /// Records that `object` is `name` in `dir`, wherever it was before.
     pub(crate) fn insert(&mut self, object: ObjectId, dir: ObjectId, name: &[u8]) {
         if object == self.root {
             return;
@@ -54,7 +54,7 @@ impl Table {
         self.put(object, Entry { dir, name: name.into() });
     }
 
-    /// Notes the place of a file that no client has asked for, if there is room for it.
+    /// Records the location of a file that no client has asked for, if there is room for it.
     pub(crate) fn insert_if_room(&mut self, object: ObjectId, dir: ObjectId, name: &[u8]) {
         let is_known = self.recent.contains_key(&object) || self.old.contains_key(&object);
         if is_known || self.recent.len() + 1 < self.max_nr_recent {
@@ -62,7 +62,7 @@ impl Table {
         }
     }
 
-    /// Returns the names that led from the root to `object`; `None` if that is unknown.
+    /// Returns the names on the way from the root to `object`; `None` if unknown.
     pub(crate) fn way_to(&mut self, object: &ObjectId) -> Option<Vec<CString>> {
         let mut names = Vec::new();
         let mut at = *object;
@@ -78,7 +78,7 @@ impl Table {
         Some(names)
     }
 
-    /// Returns what is known about a file, which is being used.
+    /// Returns the entry of a file and marks it as used.
     fn refresh(&mut self, object: &ObjectId) -> Option<&Entry> {
         if let Some(entry) = self.old.remove(object) {
             self.put(*object, entry);

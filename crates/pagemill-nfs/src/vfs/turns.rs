@@ -1,11 +1,12 @@
-//! Worker threads per file system: one that hangs or is slow leaves threads to the exports of others.
+//! Turns: limits the worker threads per file system, so that a slow or hanging one does not block
+//! others.
 //!
-//! The exports of one file system may have three quarters of the threads that no other file system
-//! has, and always one. A call that finds its file system at this limit waits for another call of it
-//! to end. It gets `NFS3ERR_JUKEBOX`, after which clients repeat the call, once it has waited for
-//! [`GRACE`] and fewer calls have ended meanwhile than the file system may have threads: then the
-//! file system is slow. Calls of a slow file system do not wait: those beyond the limit get
-//! `NFS3ERR_JUKEBOX` at once, so that the remaining threads stay free for other exports.
+//! The exports of one file system may have three quarters of the threads that no other file system has,
+//! and at least one. A call whose file system is at this limit waits for another call of it to end. It
+//! gets `NFS3ERR_JUKEBOX`, after which clients repeat the call, once it has waited for [`GRACE`] and
+//! fewer calls have ended in that time than the file system may have threads: then the file system is
+//! slow. Calls of a slow file system do not wait: those beyond the limit get `NFS3ERR_JUKEBOX` at once,
+//! so that the remaining threads stay free for other exports.
 
 use core::time::Duration;
 use std::collections::HashMap;
@@ -24,7 +25,7 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 /// A mounted file system.
 ///
 /// The number of its device, which is the same for all mounts of it: bind mounts of a directory hang
-/// with the file system. Each subvolume of btrfs has a number of its own.
+/// together with the file system. Each subvolume of btrfs has its own number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FileSystem(pub(crate) u64);
 
@@ -41,11 +42,11 @@ pub(crate) struct Turns {
 
 #[derive(Debug, Default)]
 struct Busy {
-    /// Threads at work on all file systems.
+    /// Threads that work on any file system.
     nr_threads: usize,
-    /// File systems with threads at work.
+    /// File systems that threads work on.
     file_systems: HashMap<FileSystem, AtWork>,
-    /// When the last warning about each slow file system was logged.
+    /// Time of the last logged warning about each slow file system.
     warned: HashMap<FileSystem, Instant>,
 }
 
@@ -54,11 +55,11 @@ struct AtWork {
     nr_threads: usize,
     /// Calls that have ended since the entry was made.
     nr_ended: u64,
-    /// Set while the file system is slow: the start of the present measurement, and `nr_ended` then.
+    /// Set while the file system is slow: the start of the current measurement, and `nr_ended` then.
     slow: Option<Span>,
 }
 
-/// The start of a time in which ended calls are counted.
+/// The start of a time span in which ended calls are counted.
 #[derive(Clone, Copy, Debug)]
 struct Span {
     since: Instant,
@@ -72,13 +73,13 @@ pub(crate) struct Turn<'a> {
     fs: FileSystem,
 }
 
-/// What a call finds.
+/// The state that a call finds.
 enum Found {
-    /// A turn, which it has now.
+    /// A turn, which the call now has.
     Turn,
-    /// The file system at its limit.
+    /// The file system is at its limit.
     Full,
-    /// The file system at its limit, and slow.
+    /// The file system is at its limit, and slow.
     Slow,
 }
 
@@ -87,7 +88,7 @@ impl Turns {
         Self { nr_threads, busy: Mutex::default(), ended: Condvar::new() }
     }
 
-    /// Lets this thread work on the file system of the export at `path`, which is for the log.
+    /// Admits this thread to the file system of the export at `path`, which is for the log.
     ///
     /// # Errors
     /// [`Jukebox`](NfsStatus::Jukebox) if the file system is slow and at its limit.
@@ -118,13 +119,13 @@ impl Turns {
                 }
                 return Err(NfsStatus::Jukebox);
             } else {
-                // Many calls ended, and others were faster to take their places.
+                // Many calls ended, but other calls took their turns.
                 waiting = None;
             }
         }
     }
 
-    /// Returns whether threads are at work on a file system.
+    /// Returns whether threads work on a file system.
     pub(crate) fn are_at_work(&self, fs: FileSystem) -> bool {
         self.lock().file_systems.contains_key(&fs)
     }
@@ -152,7 +153,7 @@ impl Busy {
         limit(nr_threads, self.nr_threads - own)
     }
 
-    /// Begins to count the calls of a file system that end.
+    /// Starts to count the calls of a file system that end.
     fn span(&self, fs: FileSystem) -> Span {
         let nr_ended = self.file_systems.get(&fs).map_or(0, |at_work| at_work.nr_ended);
         Span { since: Instant::now(), nr_ended }
@@ -166,7 +167,7 @@ impl Busy {
             .is_some_and(|at_work| at_work.nr_ended.saturating_sub(span.nr_ended) <= limit)
     }
 
-    /// Notes that a file system is slow. Returns whether a warning is due.
+    /// Marks a file system as slow. Returns whether a warning is due.
     fn mark_slow(&mut self, fs: FileSystem) -> bool {
         let span = self.span(fs);
         let Some(at_work) = self.file_systems.get_mut(&fs) else { return false };

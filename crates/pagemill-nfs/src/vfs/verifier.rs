@@ -1,6 +1,6 @@
-//! Numbers by which clients see that the server has started anew.
+//! Write verifiers: numbers by which clients detect that the server restarted.
 
-/// Returns a number that no other start of a server has, as far as anybody can tell.
+/// Returns a random number that practically no other start of a server has.
 pub(crate) fn fresh_verifier() -> u64 {
     let mut bytes = [0; 8];
     let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());

@@ -1,4 +1,4 @@
-//! The exported trees as a whole: looking files up, on whose behalf, and what is kept of them.
+//! `Vfs`: the exported trees; resolves handles, assumes the caller's identity, caches open files.
 
 use crate::sync::{AtomicU64, Ordering};
 use alloc::sync::Arc;
@@ -23,74 +23,74 @@ use crate::vfs::node::Node;
 use crate::vfs::turns::{Turn, Turns};
 use crate::vfs::verifier::fresh_verifier;
 
-/// On whose behalf files are touched.
+/// The user as whom files are accessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a process can do one or the other")]
 pub enum Actors {
-    /// On that of each caller, as its export squashes it: for a process that runs as root.
+    /// Each caller, as its export squashes it: for a process that runs as root.
     Callers,
-    /// On that of the user whose process this is, whoever calls.
+    /// The user of this process, whoever calls.
     Server,
 }
 
 impl Actors {
-    /// Finds out whether this process may act for others.
+    /// Detects whether this process may act for others.
     #[must_use]
     pub fn detect() -> Self {
-        // On a thread of its own: what it tries stays with it.
+        // On its own thread: the identity that it tries stays there.
         let may = std::thread::spawn(|| geteuid().is_root() && FsIdentity::root().assume().is_ok());
         if may.join().unwrap_or(false) { Self::Callers } else { Self::Server }
     }
 }
 
-/// How the trees are served.
+/// Configuration of the exported trees.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct VfsConfig {
-    /// What handles are checked with.
+    /// The key with which handles are checked.
     pub key: FhKey,
-    /// On whose behalf files are touched.
+    /// The user as whom files are accessed.
     pub actors: Actors,
-    /// The most files that are held by descriptors between calls; each may need two more.
+    /// Maximum number of files that are held open between calls; each may need two more descriptors.
     pub max_nr_files: usize,
-    /// The threads that serve calls, of which the exports of one file system get three quarters at
-    /// most; 0 for no limit.
+    /// Number of threads that serve calls, of which the exports of one file system get at most three
+    /// quarters; 0 for no limit.
     pub nr_threads: usize,
 }
 
 /// The exported trees.
 ///
 /// # Concurrency
-/// Every operation may run beside every other. The two locks of a file, around changes of its
-/// directory entries or data and around its list of descriptors, are held in this order, and no
-/// thread holds the first of more than two files: a rename, in the order of their handles.
+/// All operations may run concurrently. The two locks of a file, around changes of its directory
+/// entries or data and around its list of descriptors, are taken in this order. A thread holds the
+/// first lock of at most two files: a rename, in the order of their handles.
 #[derive(Debug)]
 pub struct Vfs {
     pub(super) key: FhKey,
     pub(super) actors: Actors,
-    /// Who the process is.
+    /// The identity of the process.
     pub(super) own: FsIdentity,
     /// The folder of this process's descriptors, through which they are opened again.
     pub(super) descriptors: OwnedFd,
     pub(super) table: RwLock<Arc<ExportTable>>,
-    /// The one `Node` of each file: two would not keep each other's changes apart.
+    /// The only `Node` of each file: two would not exclude each other's changes.
     pub(super) nodes: Cache<Fh, Arc<Node>, quick_cache::UnitWeighter, BuildSpreadAlready, KeepUsed>,
-    /// How many threads are at work on which file system.
+    /// Number of threads that work on each file system.
     pub(super) turns: Turns,
-    /// What tells clients that unstable writes may have been lost.
+    /// Tells clients, by changing, that unstable writes may have been lost.
     pub(super) verifier: AtomicU64,
-    /// How often [`sweep`](Self::sweep) has been called.
+    /// Number of calls of [`sweep`](Self::sweep).
     pub(super) nr_sweeps: AtomicU64,
 }
 
-/// Keeps files that are in use from being evicted, so that nobody makes a second `Node` of one.
+/// Keeps files in use from being evicted, so that no second `Node` of a file is made.
 ///
-/// There are no more of them than calls that are being carried out, each with its few files.
+/// There are no more of them than calls in progress, each with its few files.
 #[derive(Clone, Debug, Default)]
 pub(super) struct KeepUsed(DefaultLifecycle<Fh, Arc<Node>>);
 
 impl Lifecycle<Fh, Arc<Node>> for KeepUsed {
-    /// What is evicted is dropped, and closed, outside of the cache's locks.
+    /// Evicted nodes are dropped, and closed, outside of the cache's locks.
     type RequestState = <DefaultLifecycle<Fh, Arc<Node>> as Lifecycle<Fh, Arc<Node>>>::RequestState;
 
     fn is_pinned(&self, _fh: &Fh, node: &Arc<Node>) -> bool {
@@ -106,7 +106,7 @@ impl Lifecycle<Fh, Arc<Node>> for KeepUsed {
     }
 }
 
-/// A file, as a caller reaches it through an export.
+/// A file, with the caller and the export through which it is reached.
 #[derive(Clone, Debug)]
 pub struct Object {
     pub(crate) node: Arc<Node>,
@@ -115,28 +115,28 @@ pub struct Object {
     pub(crate) who: FsIdentity,
 }
 
-/// Who calls: the address, and the word of the caller on who it is.
+/// The caller: its address, and the identity that it claims.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct Caller<'a> {
-    /// The address and port.
+    /// Address and port.
     pub addr: SocketAddr,
-    /// The user, group and groups; `None` for a caller that does not say.
+    /// The claimed user, group and groups; `None` for a caller without a claim.
     pub claims: Option<(u32, u32, &'a [u32])>,
 }
 
 impl Vfs {
-    /// Makes a server of trees that has no tree yet.
+    /// Makes a server without any tree.
     ///
-    /// The process should have no umask: modes are as clients ask for them.
+    /// The process should have umask 0: modes are set as clients request them.
     ///
     /// # Errors
-    /// Where `/proc` is missing.
+    /// If `/proc` is missing.
     pub fn new(config: VfsConfig) -> Result<Self, VfsError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let descriptors = openat(rustix::fs::CWD, c"/proc/self/fd", flags, Mode::empty())
             .map_err(VfsError::NoProc)?;
-        // Anybody could mount something over it; what is not /proc would open other files.
+        // Another user could mount something over it; a folder other than /proc would open other files.
         let is_proc = fstatfs(&descriptors).is_ok_and(|stat| stat.f_type == PROC_SUPER_MAGIC);
         if !is_proc {
             return Err(VfsError::NoProc(rustix::io::Errno::NOENT));
@@ -162,12 +162,12 @@ impl Vfs {
         })
     }
 
-    /// Exports these directories, and no others any more.
+    /// Replaces the exports by these directories.
     ///
-    /// Handles of directories that stay exported go on.
+    /// Handles of directories that stay exported remain valid.
     ///
     /// # Errors
-    /// The first directory that cannot be exported; then all stays as it was.
+    /// The first directory that cannot be exported; nothing changes then.
     pub fn set_exports(&self, rules: Vec<ExportRule>) -> Result<(), VfsError> {
         self.act_as_server().map_err(|_refused| VfsError::NoProc(rustix::io::Errno::PERM))?;
         let table = ExportTable::open(rules, &self.key, &self.exports(), Err)?;
@@ -175,11 +175,11 @@ impl Vfs {
         Ok(())
     }
 
-    /// Exports those of these directories that can be exported, and no others. Returns why each of
-    /// the others cannot.
+    /// Replaces the exports by those of these directories that can be exported. Returns the errors of
+    /// the others.
     ///
     /// # Errors
-    /// That the process may not act for itself.
+    /// The process cannot assume its own identity.
     pub fn set_good_exports(&self, rules: Vec<ExportRule>) -> Result<Vec<VfsError>, VfsError> {
         self.act_as_server().map_err(|_refused| VfsError::NoProc(rustix::io::Errno::PERM))?;
         let mut bad = Vec::new();
@@ -191,9 +191,9 @@ impl Vfs {
         Ok(bad)
     }
 
-    /// Changes who may use the exports, and how. No directory is opened again.
+    /// Changes the rules of the exports, without opening any directory again.
     ///
-    /// Changes of paths are ignored. Callers must not run this beside another change of the exports.
+    /// Changes of paths are ignored. Must not run concurrently with another change of the exports.
     pub fn change_rules(&self, change: impl Fn(&mut ExportRule)) {
         self.replace_exports(self.exports().with_rules(change));
     }
@@ -203,33 +203,33 @@ impl Vfs {
         self.forget_withdrawn();
     }
 
-    /// Closes what is held of exports that are gone, or on another file system by now.
+    /// Closes the files of exports that are gone, or are now on another file system.
     ///
-    /// What a call has in hand at this time is closed by the next sweep.
+    /// Files in use by a call are closed by the next sweep.
     pub(super) fn forget_withdrawn(&self) {
         let table = self.exports();
         let is_gone = |fh: &Fh| !table.is_current(fh);
         let gone: Vec<_> = self.nodes.iter().map(|(fh, _)| fh).filter(is_gone).collect();
-        // One by one: what is removed is dropped, and closed, outside of the cache's locks.
+        // One by one: removed nodes are dropped, and closed, outside of the cache's locks.
         for fh in gone {
             self.nodes.remove(&fh);
         }
     }
 
-    /// Returns what is exported.
+    /// Returns the exports.
     #[must_use]
     pub fn exports(&self) -> Arc<ExportTable> {
         Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Tells whether any export is for clients at `addr`.
+    /// Returns whether any export serves clients at `addr`.
     #[must_use]
     pub fn serves(&self, addr: IpAddr) -> bool {
         self.exports().iter().any(|export| export.rule().options_for(addr).is_some())
     }
 
-    /// Lets this thread work on the file system of the export that an unchecked handle names; `None`
-    /// if it names none.
+    /// Admits this thread to the file system of the export in an unchecked handle; `None` if it names
+    /// none.
     ///
     /// # Errors
     /// [`Jukebox`](NfsStatus::Jukebox) if the export's file system does not respond.
@@ -239,11 +239,11 @@ impl Vfs {
         self.turns.enter(export.file_system(), &export.rule().path).map(Some)
     }
 
-    /// Finds the file that a client means by `fh`, beside another one in the same call.
+    /// Resolves the second handle `fh` of a call.
     ///
     /// # Errors
-    /// As [`resolve`](Self::resolve); [`Xdev`](NfsStatus::Xdev) for a file of another export, which
-    /// is not touched.
+    /// Those of [`resolve`](Self::resolve); [`Xdev`](NfsStatus::Xdev) for a file of another export,
+    /// which is not accessed.
     pub(crate) fn resolve_beside(
         &self,
         other: &Object,
@@ -256,13 +256,13 @@ impl Vfs {
         }
     }
 
-    /// Finds the file that a client means by `fh`, if it may reach it.
+    /// Resolves the handle `fh` for a caller.
     ///
     /// # Errors
-    /// [`Badhandle`](NfsStatus::Badhandle) for what this server has not made,
+    /// [`Badhandle`](NfsStatus::Badhandle) for a handle that this server did not make,
     /// [`Stale`](NfsStatus::Stale) for a file that is gone or no longer exported,
-    /// [`Jukebox`](NfsStatus::Jukebox) for one that must be searched for,
-    /// [`Acces`](NfsStatus::Acces) for a client that the export is not for.
+    /// [`Jukebox`](NfsStatus::Jukebox) for one that must be searched for, [`Acces`](NfsStatus::Acces)
+    /// for a client that the export does not serve.
     pub fn resolve(&self, fh: &[u8], caller: &Caller<'_>) -> NfsResult<Object> {
         let (fh, parts) = Fh::parse(&self.key, fh)?;
         let export = self.exports().by_id(parts.export);
@@ -282,23 +282,21 @@ impl Vfs {
         Ok(Object { node, export, options, who: self.identity(&options, caller) })
     }
 
-    /// Returns what tells clients that unstable writes may have been lost since they were made.
+    /// Returns the write verifier, which changes if unstable writes may have been lost.
     #[must_use]
     pub fn write_verifier(&self) -> [u8; 8] {
-        // Relaxed: a client compares two values that it got in replies, each of them valid alone.
+        // Relaxed: a client compares two values from replies, each of which is valid alone.
         self.verifier.load(Ordering::Relaxed).to_be_bytes()
     }
 
-    /// Lets go of what was held for the next call and has not been needed for a while, and of
-    /// files that are gone.
+    /// Closes descriptors that have not been used for a while, and files that are gone.
     ///
     /// # Cost
-    /// A lock for each file that is held, and a system call for one in sixteen: whether a file is
-    /// gone is asked every sixteenth time.
+    /// One lock per open file, and a system call for one in 16: each file is checked every 16th time.
     pub fn sweep(&self) {
-        // Relaxed: a number that tells sweeps apart.
+        // Relaxed: only distinguishes sweeps.
         let turn = self.nr_sweeps.fetch_add(1, Ordering::Relaxed) % NR_TURNS;
-        // Of handles, for a file in hand is a file in use.
+        // Iterates over handles: a reference to a node would count as a use.
         self.forget_withdrawn();
         let fhs: Vec<_> = self.nodes.iter().map(|(fh, _)| fh).collect();
         for (fh, index) in fhs.iter().zip(0..) {
@@ -310,7 +308,7 @@ impl Vfs {
         }
     }
 
-    /// Returns the paths of exports whose file systems keep a thread of this process: with a call, or
+    /// Returns the paths of exports whose file systems occupy a thread of this process, with a call or
     /// with a file that is being closed. Withdrawn exports may be among them.
     ///
     /// A path that stays in the result belongs to a file system that does not respond.
@@ -325,7 +323,7 @@ impl Vfs {
         paths
     }
 
-    /// Returns how many files are held by descriptors.
+    /// Returns the number of open files.
     #[must_use]
     pub fn nr_files(&self) -> usize {
         self.nodes.len()
@@ -358,12 +356,12 @@ impl Vfs {
         }
     }
 
-    /// Returns whether the process's own rights pass over those of the file's owner.
+    /// Returns whether the process's own rights exceed those of the file's owner.
     pub(crate) fn can_override(&self) -> bool {
         self.actors == Actors::Callers
     }
 
-    /// Returns whom `caller` is served as.
+    /// Returns the identity with which `caller` is served, after squashing.
     pub(crate) fn identity(&self, options: &ExportOptions, caller: &Caller<'_>) -> FsIdentity {
         match (self.actors, caller.claims) {
             (Actors::Server, _) => self.own,
@@ -372,8 +370,7 @@ impl Vfs {
         }
     }
 
-    /// Remembers a file, unless it is remembered already; whoever comes at the same time gets the
-    /// same.
+    /// Caches a file, unless it is cached already; concurrent callers get the same node.
     pub(crate) fn keep(&self, node: Node) -> Arc<Node> {
         let fh = *node.fh();
         let kept = self.nodes.get_or_insert_with(&fh, || Ok::<_, Infallible>(Arc::new(node)));
@@ -382,12 +379,12 @@ impl Vfs {
         }
     }
 
-    /// Returns the folder in which the process's descriptors are names.
+    /// Returns the folder of the process's descriptors.
     pub(crate) fn descriptors(&self) -> BorrowedFd<'_> {
         self.descriptors.as_fd()
     }
 
-    /// Tells what is known about a file.
+    /// Returns the attributes of a file.
     ///
     /// # Errors
     /// [`Stale`](NfsStatus::Stale) if it is gone.
@@ -419,10 +416,10 @@ impl Object {
     }
 }
 
-/// Returns how `caller` is served.
+/// Returns the options with which `caller` is served.
 ///
 /// # Errors
-/// [`Acces`](NfsStatus::Acces) if it is not.
+/// [`Acces`](NfsStatus::Acces) if it is not served.
 pub(crate) fn options_for(export: &Export, caller: &Caller<'_>) -> NfsResult<ExportOptions> {
     let options = export.rule().options_for(ip_of(caller)).ok_or(NfsStatus::Acces)?;
     if options.ports == Ports::Privileged && caller.addr.port() >= FIRST_UNPRIVILEGED_PORT {
@@ -435,11 +432,11 @@ pub(super) fn ip_of(caller: &Caller<'_>) -> IpAddr {
     caller.addr.ip().to_canonical()
 }
 
-/// Sweeps until all files have been asked about.
+/// Number of sweeps in which each file is checked once.
 pub(super) const NR_TURNS: u64 = 16;
-/// The first port that a process may use without being root.
+/// The first port that a process can bind without being root.
 pub(super) const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
-/// What `statfs` says of `/proc`.
+/// Magic number of `/proc` in `statfs`.
 pub(super) const PROC_SUPER_MAGIC: rustix::fs::FsWord = 0x9fa0;
 
 #[cfg(test)]

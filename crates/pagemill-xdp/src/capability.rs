@@ -1,4 +1,4 @@
-//! What the process is allowed, as far as AF_XDP asks for it.
+//! Capabilities and limits of the process, as far as AF_XDP needs them.
 
 use core::fmt;
 use std::fs;
@@ -7,7 +7,7 @@ use std::fs;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities(u64);
 
-/// The capabilities that are told by name, with their bits.
+/// The capabilities with a name here, and their bits.
 ///
 /// # Source
 /// `linux-6.12` `include/uapi/linux/capability.h`
@@ -20,24 +20,25 @@ const NAMES: [(u32, &str); 5] = [
 ];
 
 impl Capabilities {
-    /// To attach a program, and to set up interfaces.
+    /// To attach a program, and to configure interfaces.
     pub const NET_ADMIN: Self = Self(1 << 12);
-    /// To open AF_XDP sockets and those for raw packets.
+    /// To open AF_XDP and packet sockets.
     pub const NET_RAW: Self = Self(1 << 13);
     /// To pin more memory than the limit of locked memory (`ulimit -l`).
     pub const IPC_LOCK: Self = Self(1 << 14);
-    /// To make a network namespace; it includes [`BPF`](Self::BPF).
+    /// To create a network namespace; it includes [`BPF`](Self::BPF).
     pub const SYS_ADMIN: Self = Self(1 << 21);
-    /// To load a program and make a map for it.
+    /// To load a program and create a map for it.
     pub const BPF: Self = Self(1 << 39);
 
-    /// What a device needs.
+    /// The capabilities that a device needs.
     pub const NEEDED: Self = Self(Self::NET_ADMIN.0 | Self::NET_RAW.0 | Self::BPF.0);
 
-    /// Returns what the calling thread has; nothing if the system does not say.
+    /// Returns the capabilities of the calling thread; none if the system does not report them.
     ///
-    /// In a user namespace the answer is about that namespace, and the kernel asks for `CAP_BPF`
-    /// in the first one: then this tells more than holds ([`XdpError::UserNamespace`]).
+    /// In a user namespace the result is about that namespace, but the kernel requires `CAP_BPF` in the
+    /// first one. So the result may include capabilities that are not effective
+    /// ([`XdpError::UserNamespace`]).
     ///
     /// [`XdpError::UserNamespace`]: crate::XdpError::UserNamespace
     #[must_use]
@@ -53,7 +54,7 @@ impl Capabilities {
         if held.has(Self::SYS_ADMIN) { Self(bits | Self::BPF.0) } else { held }
     }
 
-    /// Tells whether all of `other` are in this set.
+    /// Returns whether all of `other` are in this set.
     #[must_use]
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
@@ -71,14 +72,14 @@ impl Capabilities {
         Self(self.0 & !other.0)
     }
 
-    /// Tells whether the set is empty.
+    /// Returns whether the set is empty.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 }
 
-/// Tells whether the process is in the first user namespace; also if the system does not say.
+/// Returns whether the process is in the first user namespace; true if the system does not report it.
 ///
 /// # Source
 /// `linux-6.12` `include/linux/proc_ns.h` `PROC_USER_INIT_INO`
@@ -86,8 +87,8 @@ pub(crate) fn is_in_first_user_namespace() -> bool {
     fs::read_link("/proc/self/ns/user").map_or(true, |name| name.as_os_str() == "user:[4026531837]")
 }
 
-/// Returns how many bytes of memory the process may lock; `None` for as many as it likes, and if
-/// the system does not say.
+/// Returns how many bytes of memory the process may lock; `None` if there is no limit or the system
+/// does not report it.
 pub(crate) fn locked_memory_max() -> Option<u64> {
     parse_locked_memory(&fs::read_to_string("/proc/self/limits").ok()?)
 }

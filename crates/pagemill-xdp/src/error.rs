@@ -1,4 +1,4 @@
-//! What can go wrong between a program, its arena and an interface.
+//! `XdpError`: why a device cannot be opened or used, with the values and the remedy.
 
 use core::error::Error;
 use core::fmt;
@@ -10,7 +10,7 @@ use crate::capability::{self, Capabilities};
 use crate::name::Name;
 use crate::operation::Operation;
 
-/// Why a device cannot be had, or does not go on.
+/// Why a device cannot be opened, or stopped working.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum XdpError {
@@ -19,75 +19,74 @@ pub enum XdpError {
         /// The name.
         name: Name,
     },
-    /// The interface is down, so nothing can arrive or leave.
+    /// The interface is down, so no packet can arrive or leave.
     InterfaceDown {
         /// Its name.
         name: Name,
     },
-    /// The interface has fewer queues.
+    /// The interface has fewer queues than requested.
     NoQueue {
         /// Its name.
         name: Name,
-        /// The queue that was asked for, counted from zero.
+        /// The requested queue, counted from zero.
         queue: u32,
-        /// How many it has.
+        /// Number of its queues.
         nr_queues: u32,
     },
-    /// A packet of this interface may be larger than what fits a frame, and packets of several
-    /// frames were not asked for.
+    /// A packet of this interface may exceed a frame, and packets of several frames are not enabled.
     Mtu {
         /// The interface's name.
         name: Name,
         /// Its MTU, which does not count the Ethernet header.
         mtu: u32,
-        /// The largest MTU whose packets fit.
+        /// The largest MTU whose packets fit into a frame.
         mtu_max: u32,
     },
-    /// A ring's size is no power of two, or too large.
+    /// A ring's size is not a power of two, or too large.
     RingSize {
-        /// Which ring: fill, completion, rx or tx.
+        /// The ring: fill, completion, rx or tx.
         ring: &'static str,
-        /// The size asked for.
+        /// The requested size.
         size: u32,
-        /// The largest that is allowed.
+        /// The largest allowed size.
         size_max: u32,
     },
-    /// More headroom than a frame has beside the kernel's own and a packet.
+    /// The headroom exceeds the space that a frame has besides the kernel's headroom and a packet.
     Headroom {
-        /// What was asked for, in bytes.
+        /// The requested headroom, in bytes.
         headroom: u16,
-        /// The largest that is allowed.
+        /// The largest allowed headroom.
         headroom_max: u16,
     },
-    /// The arena has fewer frames than the rings take.
+    /// The arena has fewer frames than the rings hold.
     ArenaTooSmall {
         /// Frames in the arena.
         nr_frames: usize,
-        /// Frames that fit on the rings of the device.
+        /// Frames that the rings of the device hold.
         nr_needed: usize,
     },
     /// Another XDP program is attached to the interface.
     ProgramAttached {
         /// The interface's name.
         name: Name,
-        /// The program's number, as `bpftool prog` shows it; zero if it came just now.
+        /// The program's number, as `bpftool prog` shows it; zero if it was attached just now.
         program: u32,
     },
-    /// The process may not do what is needed.
+    /// The process lacks capabilities.
     Capability {
-        /// What it lacks.
+        /// The missing capabilities.
         missing: Capabilities,
     },
-    /// The process is in a user namespace, and the kernel asks for these capabilities in the first.
+    /// The process is in a user namespace, and the kernel requires these capabilities in the first one.
     UserNamespace {
-        /// What it lacks there.
+        /// The capabilities that are missing there.
         missing: Capabilities,
     },
-    /// The arena is larger than what the process may pin.
+    /// The arena is larger than the memory that the process may pin.
     LockedMemory {
         /// Bytes in the arena.
         len_bytes: usize,
-        /// Bytes that may be locked, by all sockets together.
+        /// Bytes that all sockets together may lock.
         limit_bytes: u64,
     },
     /// The interface was removed, or moved to another network namespace.
@@ -95,49 +94,49 @@ pub enum XdpError {
         /// Its name.
         name: Name,
     },
-    /// The driver has no XDP of its own, and no other was wanted.
+    /// The driver does not support XDP, and no other mode was allowed.
     NoNativeMode {
         /// The interface's name.
         name: Name,
-        /// The system's answer.
+        /// The error of the system.
         os: OsError,
     },
-    /// Zero-copy was demanded, and the device cannot do it.
+    /// Zero-copy was requested, and the device does not support it.
     NoZeroCopy {
         /// The interface's name.
         name: Name,
         /// The queue.
         queue: u32,
-        /// The system's answer.
+        /// The error of the system.
         os: OsError,
     },
-    /// Another socket has the queue.
+    /// Another socket uses the queue.
     QueueBusy {
         /// The interface's name.
         name: Name,
         /// The queue.
         queue: u32,
     },
-    /// The words of a ring that the kernel shares contradict each other.
+    /// The producer and consumer words of a ring contradict each other.
     RingBroken,
-    /// Frames of a socket that could not be taken back, because its device may still use them.
+    /// Frames of a socket that could not be reclaimed, because its device may still use them.
     FramesStuck {
-        /// How many were left to the device for good.
+        /// Number of frames that were left to the device.
         nr_frames: usize,
     },
-    /// The system refused something else.
+    /// Another system call failed.
     System {
-        /// What was to be done.
+        /// The operation.
         operation: Operation,
-        /// The interface that it concerns, if it concerns one.
+        /// The interface that it is about, if any.
         name: Option<Name>,
-        /// The system's answer.
+        /// The error of the system.
         os: OsError,
     },
 }
 
 impl XdpError {
-    /// Tells what the system answered to `operation`.
+    /// Makes the error for a failed `operation`.
     pub(crate) fn system(operation: Operation, error: &io::Error) -> Self {
         let os = os_error(error);
         if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES)) {
@@ -153,7 +152,7 @@ impl XdpError {
         Self::System { operation, name: None, os }
     }
 
-    /// Adds the interface that a refused operation concerns.
+    /// Adds the interface that a failed operation is about.
     pub(crate) fn on(self, interface: Name) -> Self {
         match self {
             Self::System { operation, os, .. } => {
@@ -165,7 +164,7 @@ impl XdpError {
 }
 
 impl XdpError {
-    /// Writes what the process may not do.
+    /// Writes which right the process lacks.
     fn fmt_right(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Capability { missing } => write!(f, "this needs {missing}, which is missing"),
@@ -186,7 +185,7 @@ impl XdpError {
 }
 
 impl XdpError {
-    /// Writes which size does not fit.
+    /// Writes which size is invalid.
     fn fmt_size(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Mtu { name, mtu, mtu_max } => write!(
@@ -212,7 +211,7 @@ impl XdpError {
     }
 }
 
-/// Returns the error number behind `error` as the host's type.
+/// Returns the error number in `error` as the host crate's type.
 pub(crate) fn os_error(error: &io::Error) -> OsError {
     OsError::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }

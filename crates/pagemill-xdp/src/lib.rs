@@ -1,17 +1,16 @@
 //! Packets in pages: AF_XDP over pagemill's arenas, and devices that behave like it.
 //!
-//! The memory that a kernel's AF_XDP sockets read and write (the UMEM) is the arena that a page
-//! allocator hands out, and each frame is one of its pages. So the rings are filled from the
-//! allocator in bulk, and a packet that came in is an owned page: a [`Packet`] may be kept, changed
-//! in place with room on both sides, sent to another thread, or sent out of any device of the same
-//! arena, which takes it over. Dropping it frees its pages. It cannot be sent twice, lost, or looked
-//! at while the kernel has it.
+//! The memory that a kernel's AF_XDP sockets read and write (the UMEM) is the arena of a page
+//! allocator, and each frame is one of its pages. So the rings are filled from the allocator in bulk,
+//! and a received packet is an owned page. A [`Packet`] may be kept, changed in place with room on both
+//! sides, sent to another thread, or sent out of any device of the same arena, which takes it over.
+//! Dropping it frees its pages. It cannot be sent twice, lost, or accessed while the kernel has it.
 //!
-//! A [`Interface`] is an interface with our program on it, a [`Socket`] one of its queues. A socket is
-//! one [`Device`] among others: [`Loopback`] needs no right and no network, [`Fault`] loses, delays
-//! and reorders what another device brings. A [`Worker`] moves packets from a device into a
-//! [`Sink`]: out of another device ([`Forward`]), to another thread ([`handover`]), or nowhere
-//! ([`Discard`]); its frames come from a [`FramePool`]. [`parse`] looks at headers.
+//! An [`Interface`] is an interface with our program on it, a [`Socket`] one of its queues. A socket is
+//! one kind of [`Device`]: [`Loopback`] needs no privileges and no network, [`Fault`] loses, delays and
+//! reorders the packets of another device. A [`Worker`] moves packets from a device into a [`Sink`]:
+//! out of another device ([`Forward`]), to another thread ([`handover`]), or nowhere ([`Discard`]); its
+//! frames come from a [`FramePool`]. [`parse`] checks headers.
 //!
 //! # Getting started
 //! ```
@@ -35,34 +34,36 @@
 //! # }
 //! ```
 //!
-//! # Rights
+//! # Capabilities
 //! `CAP_NET_RAW` to open a socket, `CAP_BPF` and `CAP_NET_ADMIN` for the program, in the first user
-//! namespace. What is missing is told by name ([`XdpError::Capability`]). The arena counts as locked
-//! memory, once for each socket: where the limit (`ulimit -l`) is lower, `CAP_IPC_LOCK` is needed too
+//! namespace. The error names missing ones ([`XdpError::Capability`]). The arena counts as locked
+//! memory, once for each socket: if the limit (`ulimit -l`) is lower, `CAP_IPC_LOCK` is needed too
 //! ([`XdpError::LockedMemory`]).
 //!
 //! # The arena is pinned
-//! Registering an arena makes the kernel keep every page of it until the last socket is closed.
-//! Nothing in it may be given back to the system meanwhile; `pagemill-host` never does that
-//! (`arena-resident`). Each socket registers the arena for itself: the kernel's way to share one
-//! registration binds all sockets to the modes of the first, and to its life.
+//! Registering an arena makes the kernel keep every page of it until the last socket is closed. Until
+//! then no page of it may be returned to the system; `pagemill-host` never does that
+//! (`arena-resident`). Each socket registers the arena separately: the kernel's way to share one
+//! registration ties all sockets to the modes and the lifetime of the first.
 //!
 //! # Child processes
-//! Closing a socket ends the kernel's use of its frames because nobody else has the socket: rings are
-//! kept out of children, and the descriptor is closed on exec. Between fork and exec a child does have
-//! it. So a socket must not be closed while another thread of the process starts a child, and a child
-//! that never calls exec must close what it inherited; else frames that are free again may still be
-//! written to. This is the one thing that safe code can get wrong here, and it is not checked.
+//! Closing a socket ends the kernel's use of its frames because no other process has the socket: rings
+//! are kept out of children, and the descriptor is closed on exec. Between fork and exec, however, a
+//! child does have it. So a socket must not be closed while another thread of the process starts a
+//! child, and a child that never calls exec must close the descriptors that it inherited; otherwise
+//! frames that are free again may still be written to. This is the one mistake that safe code can make
+//! here, and it is not checked.
 //!
 //! # Invariants
-//! The proofs beside unsafe code cite these by name; all of it is in `sys` and `xsk`.
+//! SAFETY comments cite these invariants by name; all unsafe code is in `sys` and `xsk`.
 //!
-//! - `frame-in-flight` (`ring/in_flight.rs`): a frame that was put in is neither read nor written through
-//!   this crate until it is taken out.
-//! - `in-flight-first` (`xsk/queue.rs`): an address is put on a ring only after its frame was put in
-//!   custody; it comes out when the ring brings it back, or after the socket was closed.
-//! - `ring-slots` (`xsk/rings.rs`): a slot of a ring is read or written only where the protocol
-//!   says that it is this side's.
+//! - `frame-in-flight` (`ring/in_flight.rs`): a frame that was put in is neither read nor written
+//!   through this crate until it is taken out.
+//! - `in-flight-first` (`xsk/queue.rs`): an address is put on a ring only after its frame was put into
+//!   the table of frames in flight; the frame comes out when the ring returns it, or after the socket
+//!   was closed.
+//! - `ring-slots` (`xsk/rings.rs`): a slot of a ring is read or written only where the protocol says
+//!   that it is this side's.
 //! - `ring-mapped` (`xsk/mapping.rs`): while the memory of a ring lives, it is mapped.
 #![deny(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Names of network interfaces.
+//! Validated names of network interfaces.
 
 use core::fmt;
 use core::str::FromStr;
@@ -7,11 +7,11 @@ use core::str::FromStr;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Name([u8; MAX_LEN + 1]);
 
-/// No interface can have such a name.
+/// The name is not valid for an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InvalidName {
-    /// How long it is.
+    /// Its length in bytes.
     pub len_bytes: usize,
 }
 
@@ -28,14 +28,14 @@ impl fmt::Display for InvalidName {
 
 impl core::error::Error for InvalidName {}
 
-/// Bytes in the longest name.
+/// Maximum length of a name in bytes.
 const MAX_LEN: usize = 15;
 
 impl Name {
     /// Makes a name of `text`.
     ///
     /// # Errors
-    /// [`InvalidName`] if no interface can be called so.
+    /// [`InvalidName`] if no interface can have this name.
     ///
     /// # Source
     /// `linux-6.12` `net/core/dev.c` `dev_valid_name`

@@ -1,16 +1,16 @@
-//! What the system is asked to do, and why it may refuse.
+//! Operations that the crate asks of the system, and what their error numbers mean.
 
 use core::fmt;
 
-/// Something that this crate asks of the system.
+/// An operation of this crate that the system may refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Operation {
-    /// To ask for an interface and its settings.
+    /// To look up an interface and its settings.
     FindInterface,
-    /// To ask for the number of an interface's queues.
+    /// To read the number of an interface's queues.
     CountQueues,
-    /// To make the map from queues to sockets.
+    /// To create the map from queues to sockets.
     MakeMap,
     /// To load the XDP program.
     LoadProgram,
@@ -20,7 +20,7 @@ pub enum Operation {
     OpenSocket,
     /// To register the arena as a socket's memory.
     RegisterArena,
-    /// To make the rings of a socket.
+    /// To create the rings of a socket.
     MakeRings,
     /// To map the rings of a socket.
     MapRings,
@@ -28,7 +28,7 @@ pub enum Operation {
     Bind,
     /// To ask a socket whether it copies.
     AskCopies,
-    /// To have the program hand packets to a socket.
+    /// To make the program pass packets to a socket.
     Route,
     /// To wait for packets.
     Wait,
@@ -38,13 +38,13 @@ pub enum Operation {
     OpenPacketSocket,
     /// To send packets through a packet socket.
     SendPackets,
-    /// To load the program that makes packets.
+    /// To load the program that generates packets.
     LoadGenerator,
-    /// To make packets in the kernel.
+    /// To generate packets in the kernel.
     Generate,
-    /// To make a network namespace.
+    /// To create a network namespace.
     MakeNamespace,
-    /// To make a pair of virtual interfaces.
+    /// To create a pair of virtual interfaces.
     MakePair,
     /// To take an interface up or down.
     SetUp,
@@ -93,10 +93,10 @@ impl Operation {
     }
 }
 
-/// The kernel's own `ENOTSUPP`, which some parts of it hand to processes.
+/// The kernel's internal `ENOTSUPP`, which some parts of it return to processes.
 const ENOTSUPP: i32 = 524;
 
-/// What an error number means where one operation differs from the others.
+/// The meaning of an error number, where one operation differs from the others.
 ///
 /// # Source
 /// `linux-6.12` `net/xdp/xsk.c`, `net/xdp/xdp_umem.c`, `net/xdp/xsk_buff_pool.c`, `net/core/dev.c`,
@@ -259,7 +259,7 @@ const REASONS: &[(Operation, i32, &str)] = &[
     ),
 ];
 
-/// What an error number means for all other operations.
+/// The meaning of an error number for all other operations.
 const GENERAL: &[(i32, &str)] = &[
     (
         libc::EPERM,
@@ -304,7 +304,7 @@ const GENERAL: &[(i32, &str)] = &[
     (libc::ENOSYS, "this kernel was built without that: use another kernel"),
 ];
 
-/// What is said of error numbers that no row has.
+/// The text for error numbers without a row.
 const UNKNOWN: &str =
     "the kernel refused it for a reason that is not known here; its log may say more (dmesg)";
 

@@ -1,4 +1,4 @@
-//! Atomics, under names that say where they may be written.
+//! Atomics, under the names that the rest of the crate imports.
 
 pub(crate) use core::sync::atomic::Ordering;
 

@@ -1,4 +1,4 @@
-//! What moves packets in and out: a socket of the kernel, or something that behaves like one.
+//! `Device` trait: receives, sends, and exchanges frames; implemented by sockets and test devices.
 
 use core::ops::{Add, Sub};
 use core::time::Duration;
@@ -7,15 +7,15 @@ use crate::error::XdpError;
 use crate::packet::frame::Frame;
 use crate::packet::packet::Packet;
 
-/// One queue of an interface, or what stands in for it.
+/// One queue of an interface, or a substitute for it.
 ///
-/// Frames go round: [`supply`](Self::supply) gives the device empty ones, [`receive`](Self::receive)
-/// brings them back as packets; [`send`](Self::send) gives it packets, [`completed`](Self::completed)
-/// brings their frames back. What the device has at a time is [`nr_held`](Self::nr_held), and
-/// [`close`](Self::close) brings all of that back. Nothing is lost on the way: whatever a call did
-/// not take is still the caller's when it returns.
+/// Frames circulate: [`supply`](Self::supply) passes empty frames to the device, and
+/// [`receive`](Self::receive) returns them as packets. [`send`](Self::send) passes packets to it, and
+/// [`completed`](Self::completed) returns their frames. [`nr_held`](Self::nr_held) is the number of
+/// frames that the device has, and [`close`](Self::close) returns all of them. No frame is lost: frames
+/// that a call did not take still belong to the caller.
 pub trait Device {
-    /// What packets lie in.
+    /// The frames of its packets.
     type Frame: Frame;
 
     /// Appends up to `nr_max` packets that have come in, and returns how many.
@@ -28,8 +28,8 @@ pub trait Device {
         nr_max: usize,
     ) -> Result<usize, XdpError>;
 
-    /// Takes packets from the front of `packets` for as long as there is room, and returns how
-    /// many; the others stay. They leave with the next [`flush`](Self::flush) at the latest.
+    /// Takes packets from the front of `packets` as long as there is room, and returns how many; the
+    /// others stay. The packets leave with the next [`flush`](Self::flush) at the latest.
     ///
     /// # Errors
     /// [`XdpError::RingBroken`].
@@ -38,14 +38,14 @@ pub trait Device {
     /// If a frame is not of the device's arena.
     fn send(&mut self, packets: &mut Vec<Packet<Self::Frame>>) -> Result<usize, XdpError>;
 
-    /// Returns how many empty frames the device has room for.
+    /// Returns for how many empty frames the device has room.
     ///
     /// # Errors
     /// [`XdpError::RingBroken`].
     fn nr_wanted(&mut self) -> Result<usize, XdpError>;
 
-    /// Takes empty frames from the end of `frames` for as long as there is room, and returns how
-    /// many; the others stay.
+    /// Takes empty frames from the end of `frames` as long as there is room, and returns how many; the
+    /// others stay.
     ///
     /// # Errors
     /// [`XdpError::RingBroken`].
@@ -54,47 +54,47 @@ pub trait Device {
     /// If a frame is not of the device's arena.
     fn supply(&mut self, frames: &mut Vec<Self::Frame>) -> Result<usize, XdpError>;
 
-    /// Appends the frames of packets that have left, and returns how many.
+    /// Appends the frames of packets that were sent, and returns how many.
     ///
     /// # Errors
     /// [`XdpError::RingBroken`].
     fn completed(&mut self, frames: &mut Vec<Self::Frame>) -> Result<usize, XdpError>;
 
-    /// Sees to it that what was sent leaves, and that empty frames are noticed.
+    /// Makes the device send its packets and notice empty frames.
     ///
     /// # Errors
-    /// What the system answers, but for what passes by itself: full queues, an interface that is
-    /// down for now. The packets then stay with the device. [`XdpError::InterfaceGone`].
+    /// The error of the system, except for temporary ones: full queues, an interface that is down for
+    /// now. The packets then stay with the device. [`XdpError::InterfaceGone`].
     fn flush(&mut self) -> Result<(), XdpError>;
 
-    /// Waits until a packet is there, at most `timeout`; tells whether one is.
+    /// Waits until a packet has arrived, at most for `timeout`; returns whether one has.
     ///
     /// # Errors
-    /// What the system answers. [`XdpError::InterfaceGone`].
+    /// The error of the system. [`XdpError::InterfaceGone`].
     fn wait(&mut self, timeout: Duration) -> Result<bool, XdpError>;
 
     /// Returns how many frames the device has.
     fn nr_held(&self) -> usize;
 
-    /// Returns what has been counted so far.
+    /// Returns the counters.
     fn counters(&self) -> DeviceCounters;
 
-    /// Ends the device and appends all frames that it had.
+    /// Closes the device and appends all frames that it had.
     ///
     /// # Errors
     /// [`XdpError::FramesStuck`] if some may still be in use by hardware.
     fn close(self, frames: &mut Vec<Self::Frame>) -> Result<(), XdpError>;
 }
 
-/// What a device has counted.
+/// Counters of a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "plain figures, which devices of others fill in")]
 pub struct DeviceCounters {
     /// Packets that were received.
     pub received: u64,
-    /// Packets that were taken to be sent.
+    /// Packets that were accepted for sending.
     pub sent: u64,
-    /// Frames of packets of which the device has told that they have left.
+    /// Frames of packets that the device reported as sent.
     pub completed: u64,
     /// Packets that were lost because there was no empty frame for them.
     pub no_frame: u64,
@@ -102,8 +102,8 @@ pub struct DeviceCounters {
     pub ring_full: u64,
     /// Packets that were lost for another reason, such as being larger than a frame.
     pub dropped: u64,
-    /// Descriptors that the other side got wrong: outside of the arena, or of a frame that it
-    /// did not have.
+    /// Descriptors with invalid contents from the other side: outside of the arena, or of a frame that
+    /// it did not have.
     pub malformed: u64,
     /// Times that the interface was down when something was to be sent.
     pub down: u64,
@@ -141,7 +141,7 @@ impl Add for DeviceCounters {
 impl Sub for DeviceCounters {
     type Output = Self;
 
-    /// Returns what was counted since `earlier`.
+    /// Returns the counts since `earlier`.
     fn sub(self, earlier: Self) -> Self {
         self.zip(earlier, u64::saturating_sub)
     }

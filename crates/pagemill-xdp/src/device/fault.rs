@@ -1,4 +1,4 @@
-//! A device with faults: packets are lost, late or out of order, and rings are short.
+//! Fault injection for devices: lost, late and reordered packets, and short rings.
 
 use alloc::collections::VecDeque;
 use core::time::Duration;
@@ -7,21 +7,21 @@ use crate::device::device::{Device, DeviceCounters};
 use crate::error::XdpError;
 use crate::packet::packet::Packet;
 
-/// Which faults, and how often; [`FaultConfig::NONE`] has none.
+/// Kinds and rates of faults; [`FaultConfig::NONE`] has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "plain data, written out by the caller")]
 pub struct FaultConfig {
-    /// What the random choices begin with: the same seed makes the same choices.
+    /// Seed of the random choices: the same seed makes the same choices.
     pub seed: u64,
-    /// Of 1000 received packets, how many are lost.
+    /// Received packets that are lost, per 1000.
     pub drop_per_mille: u16,
-    /// Of 1000 received packets, how many change places with the one before.
+    /// Received packets that change places with the previous one, per 1000.
     pub reorder_per_mille: u16,
-    /// Of 1000 received packets, how many come some calls later.
+    /// Received packets that are delayed, per 1000.
     pub delay_per_mille: u16,
-    /// How many calls later at most.
+    /// Maximum delay, in calls.
     pub delay_max: u16,
-    /// How many packets or frames a call takes or gives at most, as a short ring does.
+    /// Maximum number of packets or frames per call, as with a short ring.
     pub batch_max: usize,
 }
 
@@ -37,15 +37,15 @@ impl FaultConfig {
     };
 }
 
-/// A device, and faults on the way to it and from it.
+/// A device with faults on its way in and out.
 #[derive(Debug)]
 pub struct Fault<D: Device> {
     inner: D,
     config: FaultConfig,
     random: u64,
-    /// Number of the present call of `receive`.
+    /// Number of the current call of `receive`.
     now: u64,
-    /// Packets that are late, and the call that they come with.
+    /// Delayed packets, and the call in which they arrive.
     late: VecDeque<(u64, Packet<D::Frame>)>,
     nr_dropped: u64,
 }

@@ -1,7 +1,7 @@
-//! A device without a network: what is sent on it comes in on it.
+//! Loopback device: returns sent packets as received ones, without a network or capabilities.
 //!
-//! It behaves as a socket does, rings and frames in flight included, so that everything above a device can
-//! be tested without any right.
+//! It behaves like a socket, including rings and frames in flight, so that everything above a device
+//! can be tested without privileges.
 
 use alloc::collections::VecDeque;
 use core::time::Duration;
@@ -16,12 +16,12 @@ use crate::ring::descriptor::{self, RawDescriptor};
 use crate::ring::rx::Rx;
 use crate::ring::tx::{NR_FRAMES_MAX, Tx};
 
-/// A device whose other side copies packets from the one ring to the other.
+/// A device whose other side copies packets from the tx ring to the rx ring.
 #[derive(Debug)]
 pub struct Loopback<F: Frame> {
     rx: Rx<F>,
     tx: Tx<F>,
-    /// Frames to be filled, by index.
+    /// Indexes of frames to be filled.
     fill: VecDeque<usize>,
     rx_ring: VecDeque<RawDescriptor>,
     tx_ring: VecDeque<RawDescriptor>,
@@ -29,7 +29,7 @@ pub struct Loopback<F: Frame> {
     ring_size: usize,
     descriptors: Vec<RawDescriptor>,
     counters: DeviceCounters,
-    /// Keeps the arena where it is.
+    /// Keeps the arena alive.
     _source: F::Source,
 }
 
@@ -37,8 +37,8 @@ impl<F: Frame> Loopback<F> {
     /// Makes a device with four rings of `ring_size` entries over the arena of `source`.
     ///
     /// # Errors
-    /// [`XdpError::RingSize`] for no power of two, [`XdpError::ArenaTooSmall`] for fewer frames
-    /// than two of the rings take.
+    /// [`XdpError::RingSize`] for a size that is not a power of two, [`XdpError::ArenaTooSmall`] for
+    /// fewer frames than two of the rings hold.
     pub fn new(source: F::Source, ring_size: u32) -> Result<Self, XdpError> {
         if !ring_size.is_power_of_two() || ring_size > RING_SIZE_MAX {
             let ring = "loopback";
@@ -52,7 +52,7 @@ impl<F: Frame> Loopback<F> {
         }
         Ok(Self {
             rx: Rx::new(base, nr_frames),
-            // A packet that the ring has no room for would never leave.
+            // A packet with more descriptors than the ring would never leave.
             tx: Tx::new(base, nr_frames, NR_FRAMES_MAX.min(ring_size)),
             fill: VecDeque::new(),
             rx_ring: VecDeque::new(),
@@ -65,9 +65,9 @@ impl<F: Frame> Loopback<F> {
         })
     }
 
-    /// Lets a packet come in from outside; tells whether there was room for it.
+    /// Receives a packet from outside; returns whether there was room for it.
     ///
-    /// What does not fit one frame takes several.
+    /// A packet that exceeds one frame takes several.
     pub fn inject(&mut self, bytes: &[u8]) -> bool {
         let nr_frames = bytes.len().div_ceil(ROOM).max(1);
         if self.rx_ring.len() + nr_frames > self.ring_size {
@@ -86,7 +86,7 @@ impl<F: Frame> Loopback<F> {
         true
     }
 
-    /// Writes a piece of a packet into the next empty frame.
+    /// Writes a fragment of a packet into the next empty frame.
     fn place(&mut self, piece: &[u8], continued: bool) {
         let index = self.fill.pop_front().expect("as many as were counted");
         let frame = self.rx.posted_mut(index).expect("what is on the ring is posted");
@@ -97,17 +97,17 @@ impl<F: Frame> Loopback<F> {
         self.rx_ring.push_back(RawDescriptor::new(index, DEFAULT_HEADROOM, len, continued));
     }
 
-    /// Lets the other side tell of a packet of `len` bytes at `address`, which may well be a lie.
+    /// Makes the other side report a packet of `len` bytes at `address`, which may be false.
     pub fn inject_descriptor(&mut self, address: u64, len: u32) {
         self.rx_ring.push_back(RawDescriptor { address, len, options: 0 });
     }
 
-    /// Lets the other side tell that the frame at `address` was sent, which may well be a lie.
+    /// Makes the other side report that the frame at `address` was sent, which may be false.
     pub fn inject_completion(&mut self, address: u64) {
         self.completion.push_back(address);
     }
 
-    /// Takes the packet at the front of the ring to be sent, if it is there as a whole.
+    /// Takes the packet at the front of the tx ring, if all its fragments are there.
     fn next_to_send(&mut self) -> Option<Vec<u8>> {
         let nr = self.tx_ring.iter().position(|descriptor| descriptor.options == 0)? + 1;
         let mut bytes = Vec::new();
@@ -139,7 +139,7 @@ impl<F: Frame> Device for Loopback<F> {
     }
 
     fn send(&mut self, packets: &mut Vec<Packet<F>>) -> Result<usize, XdpError> {
-        // As with a socket, what was sent needs a place on the ring that it comes back on.
+        // As with a socket, a sent packet needs a place on the completion ring.
         let room = self.ring_size.saturating_sub(self.tx_ring.len() + self.completion.len());
         self.descriptors.clear();
         let nr = self.tx.post(packets, room, &mut self.descriptors);
@@ -181,7 +181,7 @@ impl<F: Frame> Device for Loopback<F> {
     }
 
     fn wait(&mut self, _timeout: Duration) -> Result<bool, XdpError> {
-        // Nothing comes by itself, so waiting would not help.
+        // No packet arrives without a call, so waiting would not help.
         Ok(!self.rx_ring.is_empty())
     }
 
@@ -204,7 +204,7 @@ impl<F: Frame> Device for Loopback<F> {
     }
 }
 
-/// Bytes of a packet that fit one frame.
+/// Bytes of a packet that fit into one frame.
 const ROOM: usize = PAGE_SIZE - DEFAULT_HEADROOM as usize;
 
 /// Entries in the largest ring.

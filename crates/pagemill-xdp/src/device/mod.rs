@@ -1,4 +1,4 @@
-//! What moves packets in and out: the trait, a loopback, a device with faults.
+//! Devices: the trait, a loopback device, and a device with faults.
 
 pub(crate) mod device;
 pub(crate) mod fault;

@@ -1,14 +1,14 @@
-//! UDP datagrams in Ethernet, written out: traffic to try things with.
+//! Builder of UDP datagrams in Ethernet packets, for tests and traffic generators.
 
-/// Who sends a datagram to whom.
+/// The addresses and ports of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "plain data, written out by the caller")]
 pub struct Datagram {
-    /// The sender's and the receiver's hardware addresses.
+    /// Hardware addresses of sender and receiver.
     pub hardware: [[u8; 6]; 2],
-    /// The sender's and the receiver's addresses.
+    /// IP addresses of sender and receiver.
     pub addresses: [[u8; 4]; 2],
-    /// The sender's and the receiver's ports.
+    /// Ports of sender and receiver.
     pub ports: [u16; 2],
 }
 
@@ -16,7 +16,7 @@ pub struct Datagram {
 pub const DATAGRAM_HEADERS_LEN: usize = 14 + 20 + 8;
 
 impl Datagram {
-    /// Returns a datagram between addresses that nobody has.
+    /// Returns a datagram between addresses that are reserved for examples.
     #[must_use]
     pub const fn example() -> Self {
         Self {

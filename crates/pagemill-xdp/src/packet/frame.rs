@@ -1,13 +1,13 @@
-//! Frames: pages of the arena, owned, whose bytes a device reads and writes.
+//! Frames: owned pages of the arena, whose bytes a device reads and writes.
 
 use pagemill::{PAGE_SIZE, Page, PageSource};
 use pagemill_host::Host;
 use pagemill_pool::{PoolPage, PoolRef};
 
-/// An owned page that a device can take and give back; dropping it frees or recycles it.
+/// An owned page that a device can take and return; dropping it frees or recycles it.
 ///
-/// Sealed: a device lets the kernel write where [`bytes`](Self::bytes) are for as long as it has
-/// the frame, so an implementation must be the one way to them.
+/// Sealed: while a device has the frame, the kernel may write to its [`bytes`](Self::bytes), so an
+/// implementation must be the only way to access them.
 pub trait Frame: sealed::Sealed {
     /// How its allocator is reached.
     type Source: PageSource<Platform = Host>;
@@ -15,7 +15,7 @@ pub trait Frame: sealed::Sealed {
     /// Returns the bytes of the page.
     fn bytes(&self) -> &[u8; PAGE_SIZE];
 
-    /// Returns the bytes of the page, to be changed.
+    /// Returns the bytes of the page, for writing.
     fn bytes_mut(&mut self) -> &mut [u8; PAGE_SIZE];
 }
 
@@ -33,7 +33,7 @@ impl<S: PageSource<Platform = Host>> Frame for Page<S> {
     }
 }
 
-/// Dropped, it returns through the pool's ring, from whichever thread has it.
+/// When dropped, on any thread, it returns through the pool's ring.
 impl<R, S> Frame for PoolPage<R>
 where
     R: PoolRef<Block = Page<S>>,
@@ -53,11 +53,11 @@ where
 }
 
 mod sealed {
-    //! Who may be a frame.
+    //! Marks the types that may be frames.
 
     use super::{Page, PageSource, PoolPage, PoolRef};
 
-    /// Keeps other crates from adding frames.
+    /// Sealed: other crates cannot add frames.
     #[expect(unnameable_types, reason = "that is what keeps others from implementing it")]
     pub trait Sealed {}
 

@@ -1,12 +1,12 @@
-//! Packets as bytes: what of a packet's headers holds together, and what does not.
+//! Header parser: Ethernet, VLAN, IP, UDP and TCP headers of a packet, with their lengths checked.
 //!
-//! Nothing is believed that the packet says of its own lengths, and nothing is read beyond its
-//! end. Checksums are not looked at: that is the receiver's business.
+//! No length in a packet is trusted, and nothing is read beyond its end. Checksums are not verified:
+//! the receiver does that.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
 use core::fmt;
 
-/// What a packet carries, as far down as it was looked at.
+/// The parsed headers of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Headers {
@@ -16,9 +16,9 @@ pub struct Headers {
     pub network: Network,
     /// The transport layer of IP.
     pub transport: Transport,
-    /// Where the payload of the innermost layer known begins.
+    /// Offset of the payload of the innermost known layer.
     pub payload_start: usize,
-    /// How many bytes it has; what follows is padding.
+    /// Length of the payload in bytes; the bytes after it are padding.
     pub payload_len: usize,
 }
 
@@ -30,7 +30,7 @@ pub enum Network {
     Ipv4,
     /// IP version 6.
     Ipv6,
-    /// Something else, by its type in the Ethernet header, or by its length where that is below 1536.
+    /// Another protocol, by its type in the Ethernet header, or by its length if that is below 1536.
     Other(u16),
 }
 
@@ -54,21 +54,21 @@ pub enum Transport {
     },
     /// Another protocol of IP, by its number, or a fragment that is not the first.
     Other(u8),
-    /// No IP at all.
+    /// The packet is not IP.
     None,
 }
 
-/// Why a packet cannot be what it says it is.
+/// Why a packet is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "the counters below have a place for each")]
 pub enum Malformed {
-    /// It ends within a header.
+    /// The packet ends within a header.
     Short,
-    /// A length in a header is less than that header, or more than there is.
+    /// A length in a header is less than that header, or more than the packet has.
     Length,
     /// It has more VLAN tags than [`NR_VLAN_TAGS_MAX`].
     VlanStack,
-    /// Its type in the Ethernet header says one version of IP and its first byte another.
+    /// The Ethernet type and the first byte of the packet name different versions of IP.
     Version,
 }
 
@@ -88,7 +88,7 @@ impl fmt::Display for Malformed {
     }
 }
 
-/// How often each kind of malformed packet was seen.
+/// Number of malformed packets of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MalformedCounters {
     short: u64,
@@ -98,7 +98,7 @@ pub struct MalformedCounters {
 }
 
 impl MalformedCounters {
-    /// Counts one.
+    /// Counts one packet.
     pub const fn count(&mut self, reason: Malformed) {
         let place = match reason {
             Malformed::Short => &mut self.short,
@@ -109,7 +109,7 @@ impl MalformedCounters {
         *place = place.saturating_add(1);
     }
 
-    /// Returns how many were counted for `reason`.
+    /// Returns the count for `reason`.
     #[must_use]
     pub const fn of(&self, reason: Malformed) -> u64 {
         match reason {
@@ -120,30 +120,30 @@ impl MalformedCounters {
         }
     }
 
-    /// Returns how many were counted in all.
+    /// Returns the total count.
     #[must_use]
     pub fn total(&self) -> u64 {
         Malformed::ALL.iter().map(|&reason| self.of(reason)).sum()
     }
 }
 
-/// Most VLAN tags that are accepted: two are in use (802.1ad), one more is a mistake we bear.
+/// Maximum number of VLAN tags: two are in use (802.1ad); one more is tolerated.
 pub const NR_VLAN_TAGS_MAX: u8 = 3;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
-/// Types of VLAN tags: 802.1Q, 802.1ad, and the one from before that standard.
+/// Types of VLAN tags: 802.1Q, 802.1ad, and the one used before that standard.
 const ETHERTYPES_VLAN: [u16; 3] = [0x8100, 0x88a8, 0x9100];
 
 const PROTOCOL_TCP: u8 = 6;
 const PROTOCOL_UDP: u8 = 17;
 
-/// Looks at a packet of `total_len` bytes, of which `bytes` are the first.
+/// Parses a packet of `total_len` bytes, of which `bytes` are the first.
 ///
-/// They are fewer where the packet takes several frames; all headers must be in the first.
+/// `bytes` is shorter if the packet takes several frames; all headers must be in the first frame.
 ///
 /// # Errors
-/// The first thing that does not hold together.
+/// The first error in the headers.
 #[inline]
 pub fn parse(bytes: &[u8], total_len: usize) -> Result<Headers, Malformed> {
     let mut reader = Reader { bytes, position: 0, end: total_len };
@@ -162,7 +162,7 @@ pub fn parse(bytes: &[u8], total_len: usize) -> Result<Headers, Malformed> {
         ETHERTYPE_IPV4 => (Network::Ipv4, reader.ipv4()?),
         ETHERTYPE_IPV6 => (Network::Ipv6, reader.ipv6()?),
         other => {
-            // Below 1536 it is the length of what follows (802.3).
+            // Values below 1536 are the length of the data (802.3).
             if other < 1536 {
                 reader.limit(usize::from(other))?;
             }
@@ -178,7 +178,7 @@ pub fn parse(bytes: &[u8], total_len: usize) -> Result<Headers, Malformed> {
     })
 }
 
-/// A place in the packet, and where the present layer ends.
+/// A position in the packet, and the end of the current layer.
 struct Reader<'a> {
     bytes: &'a [u8],
     position: usize,
@@ -213,7 +213,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Lets the layer end after `nr` more bytes.
+    /// Makes the layer end after `nr` more bytes.
     fn limit(&mut self, nr: usize) -> Result<(), Malformed> {
         if nr > self.left() {
             return Err(Malformed::Length);
@@ -223,9 +223,9 @@ impl Reader<'_> {
     }
 
     fn ipv4(&mut self) -> Result<Transport, Malformed> {
-        /// Bytes of the header without options.
+        /// Length of the header without options.
         const FIXED: usize = 20;
-        /// The fragment's offset, in the low bits of its field.
+        /// Mask of the fragment's offset in its field.
         const OFFSET: u16 = 0x1fff;
 
         let [version_and_words, _, a, b] = self.take()?;
@@ -246,7 +246,7 @@ impl Reader<'_> {
         if fragment & OFFSET != 0 {
             return Ok(Transport::Other(protocol));
         }
-        // Of the first fragment, the datagram's length is not the packet's.
+        // In the first fragment, the datagram's length is not the packet's.
         const MORE: u16 = 0x2000;
         self.transport(protocol, fragment & MORE != 0)
     }
@@ -260,7 +260,7 @@ impl Reader<'_> {
         let [next_header, _] = self.take()?;
         self.skip(32)?;
         self.limit(usize::from(payload_len))?;
-        // Extension headers are left alone.
+        // Extension headers are not parsed.
         self.transport(next_header, false)
     }
 

@@ -1,4 +1,4 @@
-//! Packets, their frames and their headers.
+//! Packets, their frames, and a parser of their headers.
 
 pub(crate) mod datagram;
 pub(crate) mod frame;

@@ -1,4 +1,4 @@
-//! Packets that own the frames they lie in.
+//! `Packet`: owns the frames of its bytes, with headroom and tailroom.
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};
@@ -7,11 +7,11 @@ use pagemill::PAGE_SIZE;
 
 use crate::packet::frame::Frame;
 
-/// A packet and the frame that it lies in; dropping it gives the frame back to where it came from.
+/// A packet and the frame that holds it; dropping it returns the frame to its source.
 ///
-/// It can be kept for as long as one likes, sent to another thread, changed in place and sent out
-/// by any device of the same arena, which takes it over. It derefs to the bytes of the packet; of
-/// a packet that takes several frames, to those in the first.
+/// It can be kept indefinitely, sent to another thread, changed in place, and sent out by any device of
+/// the same arena, which takes it over. It derefs to the bytes of the packet; if the packet takes
+/// several frames, to those in the first.
 ///
 /// ```text
 ///   0        start            start+len       4096
@@ -21,7 +21,7 @@ pub struct Packet<F> {
     frame: F,
     start: u16,
     len: u16,
-    /// What does not fit the first frame; nearly always nothing, so it takes one word.
+    /// Further frames of the packet; nearly always none, so it takes one word.
     #[expect(clippy::box_collection, reason = "a vector would make every packet two words longer")]
     rest: Option<Box<Vec<Fragment<F>>>>,
 }
@@ -33,14 +33,14 @@ struct Fragment<F> {
     len: u16,
 }
 
-/// Bytes before a packet that is made rather than received: room for what may be put before it,
-/// and as much as the kernel leaves before packets that it receives.
+/// Headroom of a packet that is built rather than received: as much as the kernel leaves before packets
+/// that it receives.
 ///
 /// # Source
 /// `linux-6.12` `include/uapi/linux/bpf.h` `XDP_PACKET_HEADROOM`
 pub const DEFAULT_HEADROOM: u16 = 256;
 
-/// Returns the largest MTU whose packets fit one frame beside the kernel's headroom and `headroom`.
+/// Returns the largest MTU whose packets fit into one frame with the kernel's headroom and `headroom`.
 pub(crate) fn mtu_max(headroom: u16) -> u32 {
     /// An Ethernet header and two VLAN tags, which an MTU does not count.
     const UNCOUNTED: u32 = 14 + 8;
@@ -53,13 +53,13 @@ pub(crate) fn mtu_max(headroom: u16) -> u32 {
 pub(crate) const PAGE_BYTES: u16 = 4096;
 const _: () = assert!(PAGE_BYTES as usize == PAGE_SIZE);
 
-/// A packet was to grow by more bytes than its frame has room for.
+/// A packet cannot grow by that many bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "two numbers, and all there is to say")]
 pub struct NoRoom {
-    /// By how many bytes it was to grow.
+    /// The requested number of bytes.
     pub wanted: usize,
-    /// How many there are.
+    /// The available number of bytes.
     pub available: usize,
 }
 
@@ -78,10 +78,10 @@ impl<F: Frame> Packet<F> {
         Self { frame, start: DEFAULT_HEADROOM, len: 0, rest: None }
     }
 
-    /// Makes a packet of bytes that lie in `frame` already.
+    /// Makes a packet of bytes that are already in `frame`.
     ///
     /// # Errors
-    /// Gives `frame` back if `start + len` is beyond its end.
+    /// Returns `frame` if `start + len` is beyond its end.
     pub fn from_frame(frame: F, start: u16, len: u16) -> Result<Self, F> {
         if usize::from(start) + usize::from(len) > PAGE_SIZE {
             return Err(frame);
@@ -89,19 +89,20 @@ impl<F: Frame> Packet<F> {
         Ok(Self { frame, start, len, rest: None })
     }
 
-    /// Returns how many bytes can be put before the packet.
+    /// Returns how many bytes can be added before the packet.
     #[must_use]
     pub fn headroom(&self) -> usize {
         self.start.into()
     }
 
-    /// Returns how many bytes can be put behind the packet, in the first of its frames.
+    /// Returns how many bytes can be added after the packet, in the first of its frames.
     #[must_use]
     pub fn tailroom(&self) -> usize {
         PAGE_SIZE - usize::from(self.start) - usize::from(self.len)
     }
 
-    /// Lets the packet begin `nr` bytes earlier, and returns these bytes, which hold anything.
+    /// Extends the packet by `nr` bytes at its start, and returns these bytes, which have arbitrary
+    /// contents.
     ///
     /// # Errors
     /// [`NoRoom`] beyond the [`headroom`](Self::headroom).
@@ -112,7 +113,8 @@ impl<F: Frame> Packet<F> {
         self.get_mut(..nr).ok_or(NoRoom { wanted: nr, available: 0 })
     }
 
-    /// Lets the packet end `nr` bytes later, and returns these bytes, which hold anything.
+    /// Extends the packet by `nr` bytes at its end, and returns these bytes, which have arbitrary
+    /// contents.
     ///
     /// # Errors
     /// [`NoRoom`] beyond the [`tailroom`](Self::tailroom).
@@ -123,14 +125,14 @@ impl<F: Frame> Packet<F> {
         self.get_mut(old_len..).ok_or(NoRoom { wanted: nr, available: 0 })
     }
 
-    /// Lets the packet begin `nr` bytes later, or be empty if it has fewer in its first frame.
+    /// Removes `nr` bytes at the start of the packet, or all bytes if its first frame has fewer.
     pub fn trim_front(&mut self, nr: usize) {
         let by = u16::try_from(nr).map_or(self.len, |nr| nr.min(self.len));
         self.start += by;
         self.len -= by;
     }
 
-    /// Cuts the first frame's part of the packet down to `nr` bytes, if it has more.
+    /// Cuts the first frame's part of the packet to `nr` bytes, if it has more.
     pub fn truncate(&mut self, nr: usize) {
         self.len = u16::try_from(nr).map_or(self.len, |nr| nr.min(self.len));
     }
@@ -144,9 +146,9 @@ impl<F: Frame> Packet<F> {
         Ok(())
     }
 
-    /// Puts another frame behind the packet, whose bytes are all of its `other`'s.
+    /// Appends the frames of another packet, which may still be of different arenas.
     ///
-    /// Both must be of one arena to be sent, and the device must take packets of several frames.
+    /// To be sent, all frames must be of one arena, and the device must accept packets of several frames.
     pub fn append(&mut self, other: Self) {
         let Self { frame, start, len, rest } = other;
         let list = self.rest.get_or_insert_default();
@@ -176,13 +178,13 @@ impl<F: Frame> Packet<F> {
             .chain(rest.map(|part| slice(part.frame.bytes(), part.start, part.len)))
     }
 
-    /// Takes the packet apart into its frames.
+    /// Splits the packet into its frames.
     pub fn into_frames(self) -> impl Iterator<Item = F> {
         let rest = self.rest.map(|rest| *rest).unwrap_or_default();
         core::iter::once(self.frame).chain(rest.into_iter().map(|part| part.frame))
     }
 
-    /// Takes the packet apart into frames, and where in each of them its bytes are.
+    /// Splits the packet into frames, with the position of its bytes in each of them.
     pub(crate) fn into_parts(self) -> (Part<F>, impl Iterator<Item = Part<F>>) {
         let rest = self.rest.map(|rest| *rest).unwrap_or_default();
         let rest = rest.into_iter().map(|Fragment { frame, start, len }| (frame, start, len));
@@ -197,7 +199,7 @@ impl<F: Frame> Packet<F> {
     }
 }
 
-/// A frame, and where in it the bytes begin and how many they are.
+/// A frame, and the start and length of the bytes in it.
 pub(crate) type Part<F> = (F, u16, u16);
 
 impl<F: Frame> AsRef<[u8]> for Packet<F> {
@@ -231,7 +233,7 @@ impl<F: Frame> fmt::Debug for Packet<F> {
     }
 }
 
-/// Every packet's bytes lie inside its frame, so the empty slice is never what this returns.
+/// Every packet's bytes are inside its frame, so the empty slice is never returned.
 #[inline]
 fn slice(bytes: &[u8; PAGE_SIZE], start: u16, len: u16) -> &[u8] {
     let start = usize::from(start);

@@ -1,8 +1,8 @@
-//! What the other side of a ring says of a packet, and what of it can be believed.
+//! Descriptors: checks the address and length that the other side of a ring reports for a packet.
 
 use pagemill::PAGE_SIZE;
 
-/// An entry of the rings for packets, as it came: an allegation.
+/// An unchecked entry of the rings for packets.
 ///
 /// # Source
 /// `linux-6.12` `include/uapi/linux/if_xdp.h` `struct xdp_desc`
@@ -14,7 +14,7 @@ pub(crate) struct RawDescriptor {
     pub(crate) options: u32,
 }
 
-/// Where a packet lies, checked: inside one frame of the region.
+/// The checked location of a packet: inside one frame of the region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Placement {
     /// The index of the frame.
@@ -23,7 +23,7 @@ pub(crate) struct Placement {
     pub(crate) start: u16,
     /// The number of its bytes.
     pub(crate) len: u16,
-    /// Whether the packet goes on in the frame of the next descriptor.
+    /// Whether the packet continues in the frame of the next descriptor.
     pub(crate) continued: bool,
 }
 
@@ -44,7 +44,7 @@ impl RawDescriptor {
         }
     }
 
-    /// Returns where the packet lies, if that is inside one of `nr_chunks` frames.
+    /// Returns the location of the packet, if it is inside one of `nr_chunks` frames.
     #[inline]
     pub(crate) fn check(self, nr_chunks: usize) -> Option<Placement> {
         let (chunk, start) = split(self.address, nr_chunks)?;
@@ -56,9 +56,10 @@ impl RawDescriptor {
     }
 }
 
-/// Returns the frame that `address` is in, and how far in, if there is such a frame.
+/// Returns the index of the frame that contains `address`, and the offset in it, if there is such a
+/// frame.
 ///
-/// An address that comes back may point into the frame, where the packet began: it is rebased.
+/// A returned address may point to the start of the packet within the frame: it is rounded down.
 #[inline]
 pub(crate) fn split(address: u64, nr_chunks: usize) -> Option<(usize, u16)> {
     let address = usize::try_from(address).ok()?;

@@ -1,4 +1,4 @@
-//! Rings shared with the other side: slots, descriptors, frames that are in flight.
+//! Rings shared with the other side: slots, descriptors, and the frames in flight.
 
 pub(crate) mod descriptor;
 pub(crate) mod in_flight;

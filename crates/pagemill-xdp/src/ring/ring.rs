@@ -1,11 +1,11 @@
-//! The protocol of a ring with one producer and one consumer: who may touch which slots.
+//! Ring protocol: which slots belong to the single producer and which to the single consumer.
 //!
-//! A ring has two free-running words of 32 bits. The producer writes its word after it has filled
-//! slots, the consumer writes its own after it has emptied them; each reads the other's. Slots
-//! between the consumer's word and the producer's are the consumer's, all others the producer's.
+//! A ring has two free-running 32-bit words. The producer writes its word after it has filled slots,
+//! and the consumer writes its own after it has emptied them; each reads the other's. Slots from the
+//! consumer's word to the producer's belong to the consumer, all others to the producer.
 //!
-//! What is here moves no entry: it says which slots are whose. The other side is not believed: a
-//! word that would mean more entries than the ring has is an error, and nothing is touched.
+//! This module moves no entries; it computes which slots belong to whom. The other side is not trusted:
+//! a word that implies more entries than the ring has is an error, and no slot is accessed.
 //!
 //! # Source
 //! `linux-6.12` `net/xdp/xsk_queue.h`, the comment on the ring's ordering
@@ -14,24 +14,24 @@ use crate::sync::{AtomicU32, Ordering};
 
 /// A shared word of a ring.
 ///
-/// A trait, so that the tests can put loom's atomics in the place of the real ones.
+/// A trait, so that tests can replace the real atomics by loom's.
 pub(crate) trait Word {
-    /// Reads what the other side has written, and all that it did before.
+    /// Reads the value of the other side, and all that it wrote before.
     fn load_acquire(&self) -> u32;
-    /// Shows the other side a new value, and all that was done before.
+    /// Publishes a new value, and all that was written before.
     fn store_release(&self, value: u32);
 }
 
 impl Word for AtomicU32 {
     #[inline]
     fn load_acquire(&self) -> u32 {
-        // Acquire: with the release store of the other side of the ring.
+        // Acquire: pairs with the release store of the other side of the ring.
         self.load(Ordering::Acquire)
     }
 
     #[inline]
     fn store_release(&self, value: u32) {
-        // Release: with the acquire load of the other side of the ring.
+        // Release: pairs with the acquire load of the other side of the ring.
         self.store(value, Ordering::Release);
     }
 }
@@ -40,25 +40,25 @@ impl Word for AtomicU32 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Broken;
 
-/// The producer's own view of a ring.
+/// The producer's view of a ring.
 #[derive(Debug)]
 pub(crate) struct Producer {
-    /// The producer's word, as last shown.
+    /// The producer's word, as last published.
     produced: u32,
-    /// The consumer's word, as last seen.
+    /// The consumer's word, as last read.
     consumed: u32,
     nr_slots: u32,
 }
 
 impl Producer {
-    /// Begins with a ring of `nr_slots` slots, a power of two, whose words are both `start`.
+    /// Starts with a ring of `nr_slots` slots, a power of two, whose words are both `start`.
     pub(crate) fn new(nr_slots: u32, start: u32) -> Self {
         assert!(nr_slots.is_power_of_two(), "{nr_slots} slots are no power of two");
         Self { produced: start, consumed: start, nr_slots }
     }
 
-    /// Returns how many entries can be produced, `wanted` at most; looks at the consumer's word
-    /// only if it must.
+    /// Returns how many entries can be produced, at most `wanted`; reads the consumer's word only if
+    /// necessary.
     #[inline]
     pub(crate) fn room(&mut self, consumer: &impl Word, wanted: u32) -> Result<u32, Broken> {
         let known = self.nr_slots - self.produced.wrapping_sub(self.consumed);
@@ -74,13 +74,13 @@ impl Producer {
         Ok((self.nr_slots - pending).min(wanted))
     }
 
-    /// Returns the first slot that is the producer's.
+    /// Returns the first slot that belongs to the producer.
     #[inline]
     pub(crate) fn next(&self) -> u32 {
         self.produced
     }
 
-    /// Hands `nr` filled slots to the consumer; they must be within the last [`room`](Self::room).
+    /// Passes `nr` filled slots to the consumer; at most as many as the last [`room`](Self::room).
     #[inline]
     pub(crate) fn submit(&mut self, producer: &impl Word, nr: u32) {
         self.produced = self.produced.wrapping_add(nr);
@@ -89,25 +89,25 @@ impl Producer {
     }
 }
 
-/// The consumer's own view of a ring.
+/// The consumer's view of a ring.
 #[derive(Debug)]
 pub(crate) struct Consumer {
-    /// The consumer's word, as last shown.
+    /// The consumer's word, as last published.
     consumed: u32,
-    /// The producer's word, as last seen.
+    /// The producer's word, as last read.
     produced: u32,
     nr_slots: u32,
 }
 
 impl Consumer {
-    /// Begins with a ring of `nr_slots` slots, a power of two, whose words are both `start`.
+    /// Starts with a ring of `nr_slots` slots, a power of two, whose words are both `start`.
     pub(crate) fn new(nr_slots: u32, start: u32) -> Self {
         assert!(nr_slots.is_power_of_two(), "{nr_slots} slots are no power of two");
         Self { consumed: start, produced: start, nr_slots }
     }
 
-    /// Returns how many entries there are, `wanted` at most; looks at the producer's word only if
-    /// none is known.
+    /// Returns how many entries are available, at most `wanted`; reads the producer's word only if no
+    /// entry is known.
     #[inline]
     pub(crate) fn available(&mut self, producer: &impl Word, wanted: u32) -> Result<u32, Broken> {
         if self.produced == self.consumed {
@@ -120,13 +120,14 @@ impl Consumer {
         Ok(self.produced.wrapping_sub(self.consumed).min(wanted))
     }
 
-    /// Returns the first slot that is the consumer's.
+    /// Returns the first slot that belongs to the consumer.
     #[inline]
     pub(crate) fn next(&self) -> u32 {
         self.consumed
     }
 
-    /// Gives `nr` emptied slots back; they must be within the last [`available`](Self::available).
+    /// Returns `nr` emptied slots to the producer; at most as many as the last
+    /// [`available`](Self::available).
     #[inline]
     pub(crate) fn release(&mut self, consumer: &impl Word, nr: u32) {
         self.consumed = self.consumed.wrapping_add(nr);

@@ -1,23 +1,23 @@
-//! From descriptors to packets: what the other side says it has received is checked here.
+//! Receive side: turns checked rx descriptors into packets, and owns the frames posted for filling.
 
 use crate::packet::frame::Frame;
 use crate::packet::packet::Packet;
 use crate::ring::descriptor::RawDescriptor;
 use crate::ring::in_flight::InFlight;
 
-/// The frames that were posted to be filled, and the packet that is coming in piece by piece.
+/// The frames posted for filling, and the packet whose fragments are being received.
 #[derive(Debug)]
 pub(crate) struct Rx<F: Frame> {
     posted: InFlight<F>,
-    /// The first pieces of a packet whose last has not come yet.
+    /// The first fragments of an incomplete packet.
     partial: Option<Packet<F>>,
-    /// A piece of the present packet was malformed, so that the rest of it is dropped too.
+    /// Whether the rest of the current packet is dropped, because a fragment of it was malformed.
     skipping: bool,
     nr_malformed: u64,
 }
 
 impl<F: Frame> Rx<F> {
-    /// Begins with no frame posted, of a region of `nr_chunks` frames from `base` on.
+    /// Starts without posted frames, for a region of `nr_chunks` frames from `base` on.
     pub(crate) fn new(base: usize, nr_chunks: usize) -> Self {
         Self {
             posted: InFlight::new(base, nr_chunks),
@@ -30,16 +30,16 @@ impl<F: Frame> Rx<F> {
     /// Posts a frame, and returns its index.
     ///
     /// # Panics
-    /// If the frame is not of the region.
+    /// If the frame is not in the region.
     #[inline]
     pub(crate) fn post(&mut self, frame: F) -> usize {
         self.posted.put(frame)
     }
 
-    /// Takes what the other side alleges; returns a packet if this was the last piece of one.
+    /// Processes a descriptor from the other side; returns a packet if this was its last fragment.
     ///
-    /// A descriptor that is malformed is counted. If it names a frame at all, that frame stays
-    /// posted: nobody knows what the other side will do with it.
+    /// A malformed descriptor is counted. If it names a frame at all, that frame stays posted, because
+    /// the other side may still use it.
     #[inline]
     pub(crate) fn accept(&mut self, descriptor: RawDescriptor) -> Option<Packet<F>> {
         let placement = descriptor.check(self.posted.nr_chunks());
@@ -54,7 +54,7 @@ impl<F: Frame> Rx<F> {
             None => {
                 self.nr_malformed += 1;
                 self.partial = None;
-                // Believed, for want of anything better: pieces without a beginning follow.
+                // The flag cannot be verified; the fragments that follow would have no beginning.
                 self.skipping = descriptor.options & crate::ring::descriptor::CONTINUED != 0;
                 None
             }
@@ -74,17 +74,17 @@ impl<F: Frame> Rx<F> {
         if continued { None } else { self.partial.take() }
     }
 
-    /// Returns how many descriptors were malformed so far.
+    /// Returns how many descriptors were malformed.
     pub(crate) fn nr_malformed(&self) -> u64 {
         self.nr_malformed
     }
 
-    /// Returns how many frames are posted, or part of a packet that is not complete.
+    /// Returns how many frames are posted, or belong to an incomplete packet.
     pub(crate) fn nr_held(&self) -> usize {
         self.posted.nr_held() + self.partial.as_ref().map_or(0, Packet::nr_frames)
     }
 
-    /// Takes all frames back, once the other side has none any more.
+    /// Removes all frames, once the other side no longer has any.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = F> {
         let partial = self.partial.take();
         self.posted.drain().chain(partial.into_iter().flat_map(Packet::into_frames))

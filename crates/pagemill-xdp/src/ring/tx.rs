@@ -1,33 +1,33 @@
-//! From packets to descriptors: what is given to the other side to be sent.
+//! Send side: turns packets into tx descriptors, and owns their frames until they are completed.
 
 use crate::packet::frame::Frame;
 use crate::packet::packet::Packet;
 use crate::ring::descriptor::{self, RawDescriptor};
 use crate::ring::in_flight::InFlight;
 
-/// The frames that are being sent, and those of packets that cannot be.
+/// The frames of packets that are being sent, and of packets that cannot be.
 #[derive(Debug)]
 pub(crate) struct Tx<F: Frame> {
     posted: InFlight<F>,
-    /// Frames of packets that no device would take, and those that nobody has asked for.
+    /// Frames of packets that no device can send, and frames that came back and were not requested yet.
     refused: Vec<F>,
     nr_refused: u64,
     nr_malformed: u64,
-    /// The frames of a packet at most.
+    /// Maximum number of frames of a packet.
     nr_frames_max: usize,
 }
 
-/// Frames of the largest packet that the kernel copies: one and its fragments.
+/// Number of frames of the largest packet that the kernel copies: one, and its fragments.
 ///
 /// # Source
 /// `linux-6.12` `include/linux/skbuff.h` `MAX_SKB_FRAGS`
 pub(crate) const NR_FRAMES_MAX: usize = 17;
 
-/// Bytes in an Ethernet header, the least that a packet must have.
+/// Length of an Ethernet header, the minimum length of a packet.
 const LEN_MIN: usize = 14;
 
 impl<F: Frame> Tx<F> {
-    /// Begins with nothing posted, of a region of `nr_chunks` frames from `base` on.
+    /// Starts without posted frames, for a region of `nr_chunks` frames from `base` on.
     pub(crate) fn new(base: usize, nr_chunks: usize, nr_frames_max: usize) -> Self {
         Self {
             posted: InFlight::new(base, nr_chunks),
@@ -39,13 +39,14 @@ impl<F: Frame> Tx<F> {
     }
 
     /// Posts packets from the front of `packets` as long as `room` descriptors suffice for them,
-    /// appends the descriptors, and returns how many packets that were.
+    /// appends the descriptors, and returns how many packets it posted.
     ///
-    /// A packet that cannot be sent (shorter than an Ethernet header, of more frames than the device
-    /// or its rings take, with an empty piece) is counted and its frames come back with `completed`.
+    /// A packet that cannot be sent (shorter than an Ethernet header, with more frames than the device
+    /// or its rings accept, or with an empty fragment) is counted, and its frames are returned by
+    /// `completed`.
     ///
     /// # Panics
-    /// If a frame is not of the region.
+    /// If a frame is not in the region.
     pub(crate) fn post(
         &mut self,
         packets: &mut Vec<Packet<F>>,
@@ -83,8 +84,8 @@ impl<F: Frame> Tx<F> {
         nr_packets
     }
 
-    /// Returns the frame that the other side says it has sent; `None`, and counted, if it had no
-    /// such frame.
+    /// Returns the frame that the other side reports as sent. If it had no such frame, returns `None`
+    /// and counts that.
     #[inline]
     pub(crate) fn complete(&mut self, address: u64) -> Option<F> {
         let frame = descriptor::split(address, self.posted.nr_chunks())
@@ -106,7 +107,7 @@ impl<F: Frame> Tx<F> {
         self.posted.nr_held()
     }
 
-    /// Keeps frames that have come back, until they are asked for.
+    /// Keeps frames that have come back, until they are requested.
     pub(crate) fn keep(&mut self, frames: &mut Vec<F>) {
         self.refused.append(frames);
     }
@@ -126,7 +127,7 @@ impl<F: Frame> Tx<F> {
         self.posted.nr_held() + self.refused.len()
     }
 
-    /// Takes all frames back, once the other side has none any more.
+    /// Removes all frames, once the other side no longer has any.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = F> {
         self.posted.drain().chain(self.refused.drain(..))
     }

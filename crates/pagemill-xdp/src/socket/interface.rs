@@ -1,4 +1,4 @@
-//! Interfaces with our program on them, whose queues can be opened.
+//! Interfaces: attaches the XDP program to an interface, whose queues can then be opened as sockets.
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -17,16 +17,16 @@ use crate::sys::bpf::{self, LinkMode};
 use crate::sys::ethtool;
 use crate::sys::netlink::{self, LinkInfo};
 
-/// Where the program is to run.
+/// Where the program runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there are these two, and the choice between them")]
 pub enum AttachMode {
-    /// In the driver if it can, else in the stack.
+    /// In the driver if it supports XDP, else in the network stack.
     #[default]
     Auto,
     /// In the driver (`XDP_FLAGS_DRV_MODE`).
     Native,
-    /// In the stack (`XDP_FLAGS_SKB_MODE`): slower, and for any interface.
+    /// In the network stack (`XDP_FLAGS_SKB_MODE`): slower, and for any interface.
     Generic,
 }
 
@@ -40,42 +40,42 @@ pub struct InterfaceConfig {
     pub multi_buffer: bool,
 }
 
-/// Something less than what was hoped for, worth one line.
+/// A limitation that is worth one line in a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {
-    /// The program runs in the stack, because the driver does not take it.
+    /// The program runs in the network stack, because the driver does not accept it.
     Generic {
         /// The interface.
         name: Name,
-        /// What the driver answered.
+        /// The error of the driver.
         os: OsError,
     },
-    /// The kernel copies packets, because the device cannot use our frames itself.
+    /// The kernel copies packets, because the device cannot use our frames directly.
     Copies {
         /// The interface.
         name: Name,
         /// Its queue.
         queue: u32,
     },
-    /// Packets of other queues go on into the network stack.
+    /// Packets of other queues go to the network stack.
     OtherQueues {
         /// The interface.
         name: Name,
         /// The queue that is served.
         queue: u32,
-        /// How many queues receive.
+        /// Number of receive queues.
         nr_queues: u32,
     },
     /// Packets come from the other end of a virtual pair without checksums.
     NoChecksums {
         /// The interface.
         name: Name,
-        /// The other end, unless its name cannot be had.
+        /// The other end, unless its name is unknown.
         peer: Option<Name>,
     },
     /// Packets may come from the other end of a virtual pair without checksums: it is in a network
-    /// namespace that cannot be looked into.
+    /// namespace that this process cannot access.
     ChecksumsUnknown {
         /// The interface.
         name: Name,
@@ -120,10 +120,10 @@ impl fmt::Display for Notice {
     }
 }
 
-/// An interface, with our program attached for as long as this value or one of its sockets lives.
+/// An interface, with our program attached as long as this value or one of its sockets exists.
 ///
-/// The program hands packets to the sockets of their queues; those of a queue without one go on
-/// into the network stack. It vanishes with the process, however that ends.
+/// The program passes packets to the sockets of their queues; packets of a queue without a socket go to
+/// the network stack. The program is detached when the process ends, for whatever reason.
 #[derive(Clone, Debug)]
 pub struct Interface {
     shared: Arc<Shared>,
@@ -138,7 +138,7 @@ struct Shared {
     attachment: Option<Attachment>,
 }
 
-/// Closing the link detaches the program; program and map go with the last that refers to them.
+/// Closing the link detaches the program; program and map are freed with their last reference.
 #[derive(Debug)]
 struct Attachment {
     map: OwnedFd,
@@ -152,23 +152,23 @@ impl Interface {
     ///
     /// # Errors
     /// [`XdpError::NoInterface`], [`XdpError::InterfaceDown`], [`XdpError::Mtu`],
-    /// [`XdpError::ProgramAttached`], [`XdpError::NoNativeMode`], [`XdpError::Capability`], and
-    /// what the system refuses otherwise. Nothing is left attached then.
+    /// [`XdpError::ProgramAttached`], [`XdpError::NoNativeMode`], [`XdpError::Capability`], and other
+    /// errors of the system. Nothing is left attached then.
     pub fn attach(name: Name, config: InterfaceConfig) -> Result<Self, XdpError> {
         let mut shared = Self::look(name, config)?;
         if shared.info.program != 0 {
             return Err(XdpError::ProgramAttached { name, program: shared.info.program });
         }
-        // Before the driver gives the same answer in a less clear way.
+        // Checked here, because the driver's error is less clear.
         shared.fits(mtu_max(0))?;
         shared.attachment = Some(shared.attach()?);
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Takes the interface without a program: its sockets send, and receive nothing.
+    /// Uses the interface without a program: its sockets can send, but receive nothing.
     ///
     /// # Errors
-    /// [`XdpError::NoInterface`], [`XdpError::InterfaceDown`], and what the system refuses otherwise.
+    /// [`XdpError::NoInterface`], [`XdpError::InterfaceDown`], and other errors of the system.
     pub fn to_send(name: Name, config: InterfaceConfig) -> Result<Self, XdpError> {
         Ok(Self { shared: Arc::new(Self::look(name, config)?) })
     }
@@ -191,39 +191,39 @@ impl Interface {
         self.shared.info.address
     }
 
-    /// Returns how many queues receive, if driver or kernel say it.
+    /// Returns the number of receive queues, if the driver or the kernel reports it.
     #[must_use]
     pub fn nr_queues(&self) -> Option<u32> {
         self.shared.nr_queues
     }
 
-    /// Tells whether the program runs in the driver; `None` without one.
+    /// Returns whether the program runs in the driver; `None` without a program.
     #[must_use]
     pub fn is_native(&self) -> Option<bool> {
         let attachment = self.shared.attachment.as_ref()?;
         Some(attachment.mode == LinkMode::Native)
     }
 
-    /// Returns what is less than was hoped for.
+    /// Returns a notice about a limitation, if there is one.
     #[must_use]
     pub fn notice(&self) -> Option<Notice> {
         self.shared.attachment.as_ref()?.notice
     }
 
-    /// Returns a notice if packets of queues other than `queue` go elsewhere, for a program that
-    /// opens only that queue.
+    /// Returns a notice if packets of queues other than `queue` go to the network stack, for a program
+    /// that opens only that queue.
     #[must_use]
     pub fn other_queues(&self, queue: u32) -> Option<Notice> {
         let nr_queues = self.nr_queues().filter(|&nr_queues| nr_queues > 1)?;
         Some(Notice::OtherQueues { name: self.name(), queue, nr_queues })
     }
 
-    /// Returns a notice if the interface is one end of a virtual pair, and packets come from the
-    /// other end without checksums, or may do so.
+    /// Returns a notice if the interface is one end of a virtual pair, and packets from the other end
+    /// have, or may have, no checksums.
     ///
     /// # Cost
-    /// Where the other end is in another network namespace, this looks for it among those with a
-    /// name and those of all processes.
+    /// If the other end is in another network namespace, searches for it among named namespaces and
+    /// those of all processes.
     #[must_use]
     pub fn checksums(&self) -> Option<Notice> {
         let name = self.name();
@@ -238,12 +238,12 @@ impl Interface {
         self.shared.config
     }
 
-    /// Makes an error of packets that may be larger than what fits a frame, if any are received.
+    /// Returns an error if the interface receives and its packets may exceed a frame.
     pub(crate) fn fits(&self, mtu_max: u32) -> Result<(), XdpError> {
         if self.shared.attachment.is_some() { self.shared.fits(mtu_max) } else { Ok(()) }
     }
 
-    /// Has packets of `queue` go to `socket`, if there is a program.
+    /// Makes packets of `queue` go to `socket`, if there is a program.
     pub(crate) fn route(&self, queue: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
         match &self.shared.attachment {
             Some(attachment) => bpf::map_socket(attachment.map.as_fd(), queue, socket),
@@ -276,7 +276,7 @@ impl Shared {
     }
 
     fn attach(&self) -> Result<Attachment, XdpError> {
-        // Without an answer there may be any number; a map of this size is small.
+        // If the number of queues is unknown, any number is possible; a map of this size is small.
         let map = bpf::socket_map(self.nr_queues.unwrap_or(64).max(1))
             .map_err(|error| XdpError::system(Operation::MakeMap, &error))?;
         let flags = if self.config.multi_buffer { HAS_FRAGMENTS } else { 0 };

@@ -1,4 +1,4 @@
-//! AF_XDP sockets on interfaces.
+//! AF_XDP sockets, and the interfaces that they are bound to.
 
 pub(crate) mod interface;
 pub(crate) mod peer;

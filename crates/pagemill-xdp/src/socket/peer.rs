@@ -1,8 +1,9 @@
-//! The other end of a virtual pair: whether packets come from it with checksums.
+//! Peer of a virtual pair: finds out whether its packets come with checksums.
 //!
-//! The stack at that end leaves checksums to the interface unless it is told otherwise, and a
-//! virtual interface computes none. Another stack on this machine knows that and does not look; an
-//! XDP program sees packets with wrong checksums, and whoever gets them from it drops them.
+//! The network stack at that end leaves checksums to the interface unless it is configured otherwise,
+//! and a virtual interface computes none. Another stack on this machine knows that and does not verify
+//! them. An XDP program sees packets with wrong checksums, and receivers to which it forwards them drop
+//! them.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -17,18 +18,18 @@ use crate::sys::ethtool;
 use crate::sys::namespace;
 use crate::sys::netlink::{self, LinkInfo};
 
-/// What is known of the checksums of packets that come in.
+/// What is known about the checksums of received packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PeerChecksums {
-    /// The interface has no peer, or the peer fills them in.
+    /// The interface has no peer, or the peer computes checksums.
     Fine,
-    /// The peer, of this name, leaves them out.
+    /// The peer, with this name, leaves checksums out.
     LeftOut(Option<Name>),
-    /// The peer is in a namespace that cannot be looked into.
+    /// The peer is in a namespace that this process cannot access.
     Unknown,
 }
 
-/// Finds out whether the peer of an interface fills in checksums.
+/// Finds out whether the peer of an interface computes checksums.
 pub(crate) fn checksums(info: &LinkInfo) -> PeerChecksums {
     let (true, Some(peer)) = (info.is_veth, info.peer_index) else {
         return PeerChecksums::Fine;
@@ -47,8 +48,7 @@ pub(crate) fn checksums(info: &LinkInfo) -> PeerChecksums {
     }
 }
 
-/// Returns the name of the interface with number `index`, and whether its stack leaves checksums
-/// out.
+/// Returns the name of the interface with number `index`, and whether its stack leaves checksums out.
 fn look(index: u32) -> io::Result<(Option<Name>, bool)> {
     let name = ethtool::name_of(index)?;
     let text = name.split(|&byte| byte == 0).next().unwrap_or_default();
@@ -56,9 +56,9 @@ fn look(index: u32) -> io::Result<(Option<Name>, bool)> {
     Ok((name, ethtool::leaves_checksums(index)?))
 }
 
-/// Looks as [`look`] does, in another namespace.
+/// Does what [`look`] does, in another namespace.
 fn look_in(namespace: &File, index: u32) -> io::Result<(Option<Name>, bool)> {
-    // By a thread that ends there, so that none is left in the wrong namespace.
+    // On a temporary thread, so that none is left in the wrong namespace.
     thread::scope(|scope| {
         let looking = scope.spawn(|| {
             namespace::enter(namespace.as_fd())?;
@@ -68,10 +68,10 @@ fn look_in(namespace: &File, index: u32) -> io::Result<(Option<Name>, bool)> {
     })
 }
 
-/// Returns the network namespace that this one knows by the number `id`, if it has a name or a
-/// process that can be seen.
+/// Returns the network namespace that this one knows by the number `id`, if it has a name or a visible
+/// process.
 fn find_namespace(id: u32) -> Option<File> {
-    // Most processes are in one of few namespaces, and each is asked about once.
+    // Most processes are in one of few namespaces, and each namespace is checked once.
     let mut seen = HashSet::new();
     candidates().find_map(|path| {
         let file = File::open(path).ok()?;
@@ -81,7 +81,7 @@ fn find_namespace(id: u32) -> Option<File> {
     })
 }
 
-/// Returns where network namespaces can be found: those with a name first.
+/// Returns the paths of network namespaces: named ones first.
 fn candidates() -> impl Iterator<Item = PathBuf> {
     let list = |folder: &str| fs::read_dir(folder).into_iter().flatten().flatten();
     let named = ["/run/netns", "/run/docker/netns"].map(list).into_iter().flatten();

@@ -1,19 +1,19 @@
-//! The XDP programs, put together by hand: no compiler, no object file, nothing to download.
+//! XDP programs as arrays of BPF instructions: needs no compiler and no object file.
 
 use crate::sys::bpf::Instruction;
 
-/// A packet goes on into the network stack.
+/// Verdict: the packet goes to the network stack.
 const XDP_PASS: i32 = 2;
 
 /// Numbers of helper functions.
 const BPF_REDIRECT: i32 = 23;
 const BPF_REDIRECT_MAP: i32 = 51;
 
-/// Where `struct xdp_md` has the number of the queue.
+/// Offset of the queue's number in `struct xdp_md`.
 const RX_QUEUE_INDEX: i16 = 16;
 
-/// Hands each packet to the socket that `map` has for its queue; one without a socket goes on into
-/// the stack.
+/// Passes each packet to the socket that `map` has for its queue; a packet without a socket goes to the
+/// network stack.
 ///
 /// ```text
 /// r2 = ctx->rx_queue_index
@@ -28,7 +28,7 @@ pub(crate) fn to_sockets(map: i32) -> [Instruction; 6] {
 
     [
         load_word(2, 1, RX_QUEUE_INDEX),
-        // A number of 64 bits takes two instructions.
+        // A 64-bit number takes two instructions.
         Instruction { code: 0x18, registers: 1 | MAP_FD << 4, offset: 0, immediate: map },
         Instruction { code: 0, registers: 0, offset: 0, immediate: 0 },
         set(3, XDP_PASS),

@@ -1,4 +1,5 @@
-//! The device that the kernel offers: an AF_XDP socket on one queue of an interface.
+//! AF_XDP socket as a `Device`: opens one queue of an interface, moves packets, and wakes the kernel
+//! up.
 
 use core::time::Duration;
 use std::io;
@@ -19,44 +20,44 @@ use crate::socket::interface::{Interface, Notice};
 use crate::xsk::queue::Queue;
 use crate::xsk::rings::{self, Region, RingSizes};
 
-/// Who moves the bytes between the device and our frames.
+/// Whether the device or the kernel moves the bytes to and from our frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there are these two, and the choice between them")]
 pub enum CopyMode {
-    /// The device if it can, else the kernel.
+    /// The device if it supports that, else the kernel.
     #[default]
     Auto,
     /// The kernel.
     Copy,
-    /// The device, or not at all.
+    /// The device; an error if it does not support that.
     ZeroCopy,
 }
 
-/// What a socket is asked to be; start from [`SocketConfig::new`].
+/// The configuration of a socket; start from [`SocketConfig::new`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "plain data, written out by the caller")]
 pub struct SocketConfig {
-    /// Entries of the ring of empty frames; a power of two.
+    /// Entries of the fill ring (empty frames); a power of two.
     pub fill_size: u32,
-    /// Entries of the ring of received packets; a power of two.
+    /// Entries of the rx ring (received packets); a power of two.
     pub rx_size: u32,
-    /// Entries of the ring of packets to send; a power of two.
+    /// Entries of the tx ring (packets to send); a power of two.
     pub tx_size: u32,
-    /// Entries of the ring of frames that were sent; a power of two.
+    /// Entries of the completion ring (sent frames); a power of two.
     pub completion_size: u32,
-    /// Bytes to leave before a received packet, beside the 256 that the kernel leaves.
+    /// Headroom of a received packet in bytes, in addition to the 256 that the kernel leaves.
     pub headroom: u16,
-    /// Who moves the bytes.
+    /// Whether packets are copied.
     pub copy: CopyMode,
-    /// Whether the kernel says when it must be woken, rather than being woken each time.
+    /// Whether the kernel requests wake-ups when it needs them, instead of being woken each time.
     pub need_wakeup: bool,
-    /// How long to wait for a queue that a socket has just been closed on: the kernel takes some
-    /// tens of milliseconds to let go of it.
+    /// How long to wait for a queue whose socket was just closed: the kernel takes tens of milliseconds
+    /// to release it.
     pub patience: Duration,
 }
 
 impl SocketConfig {
-    /// Asks for rings of 2048 entries, and whatever else is best.
+    /// Configures rings of 2048 entries, and the best available modes.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -88,7 +89,7 @@ impl SocketConfig {
                 return Err(XdpError::RingSize { ring, size, size_max: RING_SIZE_MAX });
             }
         }
-        // Those are the rings that frames lie on for long; the others repeat them.
+        // Frames stay on these rings for a long time; the other rings carry the same frames.
         let nr_needed = sizes.fill as usize + sizes.tx as usize;
         if nr_frames < nr_needed {
             return Err(XdpError::ArenaTooSmall { nr_frames, nr_needed });
@@ -113,8 +114,8 @@ impl Default for SocketConfig {
 
 /// An AF_XDP socket over the arena that its frames come from.
 ///
-/// Each socket registers the arena for itself, so that sockets on any queues of any interfaces can
-/// pass frames to each other, and be opened and closed in any order.
+/// Each socket registers the arena separately, so that sockets on any queues of any interfaces can pass
+/// frames to each other, and be opened and closed in any order.
 #[derive(Debug)]
 pub struct Socket<F: Frame> {
     queue: Queue<F>,
@@ -126,7 +127,7 @@ pub struct Socket<F: Frame> {
     interface: Interface,
     is_closed: bool,
     is_gone: bool,
-    /// Keeps the arena where it is.
+    /// Keeps the arena alive.
     _source: F::Source,
 }
 
@@ -134,16 +135,16 @@ impl<F: Frame> Socket<F> {
     /// Opens queue `number` of `interface`, with frames of the arena of `source`.
     ///
     /// # Errors
-    /// What is wrong with the configuration ([`XdpError::RingSize`], [`XdpError::Headroom`],
-    /// [`XdpError::ArenaTooSmall`], [`XdpError::Mtu`], [`XdpError::NoQueue`]), what the device
-    /// cannot do ([`XdpError::NoZeroCopy`]), [`XdpError::QueueBusy`], and what the system refuses
-    /// otherwise.
+    /// An invalid configuration ([`XdpError::RingSize`], [`XdpError::Headroom`],
+    /// [`XdpError::ArenaTooSmall`], [`XdpError::Mtu`], [`XdpError::NoQueue`]), a mode that the device
+    /// does not support ([`XdpError::NoZeroCopy`]), [`XdpError::QueueBusy`], and other errors of the
+    /// system.
     ///
     /// # Cost
-    /// The kernel finds and keeps every page of the arena: about a second for each GiB that was
-    /// not touched before. A registered arena stays as it is until the socket is closed: pages
-    /// that were given back to the system meanwhile would be others when touched again, and
-    /// packets would go where nobody looks.
+    /// The kernel allocates and pins every page of the arena: approximately one second per GiB that was
+    /// not accessed before. A registered arena must not change until the socket is closed: pages that
+    /// were returned to the system would be replaced by others on the next access, and packets would be
+    /// written to the old ones.
     pub fn open(
         interface: &Interface,
         number: u32,
@@ -188,19 +189,19 @@ impl<F: Frame> Socket<F> {
         })
     }
 
-    /// Tells whether the device uses our frames itself.
+    /// Returns whether the device uses our frames directly (zero-copy).
     #[must_use]
     pub fn is_zero_copy(&self) -> bool {
         self.zero_copy
     }
 
-    /// Returns what is less than was hoped for.
+    /// Returns a notice about a limitation, if there is one.
     #[must_use]
     pub fn notice(&self) -> Option<Notice> {
         self.notice
     }
 
-    /// Closes the socket, and waits until the kernel is done with its frames.
+    /// Closes the socket, and waits until the kernel no longer uses its frames.
     fn shut(&mut self) -> Result<(), XdpError> {
         if self.is_closed {
             return Ok(());
@@ -208,14 +209,14 @@ impl<F: Frame> Socket<F> {
         if !self.zero_copy {
             self.queue.settle(SEND_PATIENCE);
         }
-        // The kernel's counters go with the socket.
+        // The kernel's counters are gone with the socket.
         self.counters = self.counters();
         self.is_closed = true;
         self.queue.close();
         if !self.zero_copy {
             return Ok(());
         }
-        // A device that uses our frames itself may do so until it has let go of the queue.
+        // A zero-copy device may use our frames until it has released the queue.
         let start = Instant::now();
         while !rings::is_queue_free(self.interface.index(), self.number).unwrap_or(false) {
             if start.elapsed() > RELEASE_PATIENCE {
@@ -271,7 +272,7 @@ impl<F: Frame> Device for Socket<F> {
             return Ok(());
         }
         let mut nr_unsent = self.queue.nr_unsent()?;
-        // The kernel sends a few dozen packets for each call, and says so if there are more.
+        // The kernel sends a few dozen packets per call, and reports if there are more.
         while nr_unsent > 0 && (!self.need_wakeup || self.queue.wants_send_wakeup()) {
             self.passes(self.queue.wake_send())?;
             let nr_left = self.queue.nr_unsent()?;
@@ -325,7 +326,7 @@ impl<F: Frame> Device for Socket<F> {
 }
 
 impl<F: Frame> Socket<F> {
-    /// Makes an error of what does not pass by itself.
+    /// Filters temporary errors; returns all others.
     fn passes(&mut self, result: io::Result<()>) -> Result<(), XdpError> {
         let Err(error) = result else {
             return Ok(());
@@ -340,9 +341,9 @@ impl<F: Frame> Socket<F> {
         }
     }
 
-    /// Makes an error of an interface that will never come back.
+    /// Returns an error if the interface is gone for good.
     fn is_there(&mut self) -> Result<(), XdpError> {
-        // The kernel tells it once.
+        // The kernel reports it only once.
         self.is_gone |= self.queue.is_unbound();
         if self.is_gone {
             return Err(XdpError::InterfaceGone { name: self.interface.name() });
@@ -353,7 +354,7 @@ impl<F: Frame> Socket<F> {
 
 impl<F: Frame> Drop for Socket<F> {
     fn drop(&mut self) {
-        // Frames that are stuck have been left to the device; there is nobody to tell.
+        // The frames that are stuck were left to the device; drop cannot report that.
         let _told_by_close = self.shut();
     }
 }
@@ -364,9 +365,10 @@ impl From<Broken> for XdpError {
     }
 }
 
-/// Makes an error of what the system answered while a socket was opened over so many bytes.
+/// Makes the error for an operation that failed while a socket was opened over `len_bytes` bytes.
 fn refused(len_bytes: usize, operation: Operation, error: &io::Error) -> XdpError {
-    // The answer to memory beyond the limit, which is one of many to who may have more.
+    // ENOBUFS means that the memory limit was exceeded; it has other causes if the process has no
+    // limit.
     if error.raw_os_error() == Some(libc::ENOBUFS)
         && !(Capabilities::effective().has(Capabilities::IPC_LOCK)
             && capability::is_in_first_user_namespace())
@@ -415,20 +417,21 @@ fn bind<F: Frame>(
     }
 }
 
-/// Entries in the largest ring, so that the frames on it fit an arena that can be pinned at once.
+/// Maximum number of entries of a ring, so that its frames fit into an arena that can be pinned at
+/// once.
 const RING_SIZE_MAX: u32 = 1 << 16;
 
-/// Bytes in the smallest packet.
+/// Length of the smallest packet in bytes.
 const LEN_MIN: u16 = 14;
 
-/// How long to sleep before asking for a queue again.
+/// Pause between attempts to get a queue.
 const RETRY: Duration = Duration::from_millis(2);
 
-/// How long packets may take to leave that are on their way when a socket is closed. Frames of
-/// those that take longer are taken back all the same: what is sent of them is then anything.
+/// How long packets in transit may take to leave when a socket is closed. Frames of packets that take
+/// longer are reclaimed nevertheless; what is then sent of them is arbitrary.
 const SEND_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long a device may take to let go of its queue.
+/// How long a device may take to release its queue.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

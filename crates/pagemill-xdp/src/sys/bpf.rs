@@ -1,4 +1,4 @@
-//! Programs, maps and links: the calls of `bpf(2)` that this crate makes.
+//! BPF system call: creates maps, loads, attaches and runs XDP programs.
 
 use core::ffi::c_int;
 use std::io;
@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use super::syscall;
 
-/// One instruction.
+/// One BPF instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub(crate) struct Instruction {
@@ -17,7 +17,7 @@ pub(crate) struct Instruction {
     pub(crate) immediate: i32,
 }
 
-/// Makes a map from queue numbers to AF_XDP sockets.
+/// Creates a map from queue numbers to AF_XDP sockets.
 ///
 /// # Errors
 /// `EPERM` without `CAP_BPF`.
@@ -49,8 +49,8 @@ pub(crate) fn socket_map(nr_queues: u32) -> io::Result<OwnedFd> {
 /// Puts `socket` into `map` under `queue`.
 ///
 /// # Errors
-/// `EBADF` or `EOPNOTSUPP` for a socket that is not bound, `E2BIG` for a queue that the map has
-/// no room for.
+/// `EBADF` or `EOPNOTSUPP` for a socket that is not bound, `E2BIG` for a queue beyond the size of the
+/// map.
 pub(crate) fn map_socket(
     map: BorrowedFd<'_>,
     queue: u32,
@@ -81,8 +81,7 @@ pub(crate) fn map_socket(
 /// Loads an XDP program.
 ///
 /// # Errors
-/// `EPERM` without `CAP_BPF` and `CAP_NET_ADMIN`, `EINVAL` from a kernel that does not know
-/// `flags`.
+/// `EPERM` without `CAP_BPF` and `CAP_NET_ADMIN`, `EINVAL` from a kernel that does not support `flags`.
 pub(crate) fn load(instructions: &[Instruction], flags: u32) -> io::Result<OwnedFd> {
     #[derive(Clone, Copy, Default)]
     #[repr(C)]
@@ -123,7 +122,7 @@ pub(crate) fn load(instructions: &[Instruction], flags: u32) -> io::Result<Owned
 /// How a program is attached: the flags of `BPF_LINK_CREATE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LinkMode {
-    /// In the stack, after a socket buffer was made.
+    /// In the network stack, after a socket buffer was allocated.
     Generic = 1 << 1,
     /// In the driver.
     Native = 1 << 2,
@@ -132,8 +131,8 @@ pub(crate) enum LinkMode {
 /// Attaches `program` to the interface with number `interface`, until the link is closed.
 ///
 /// # Errors
-/// `EBUSY` or `EEXIST` where another program is attached, `EOPNOTSUPP` where the driver knows no
-/// XDP, `ERANGE` or `EINVAL` where the driver cannot have it with its present settings.
+/// `EBUSY` or `EEXIST` if another program is attached, `EOPNOTSUPP` if the driver does not support XDP,
+/// `ERANGE` or `EINVAL` if the driver does not support it with its current settings.
 pub(crate) fn attach(
     program: BorrowedFd<'_>,
     interface: u32,
@@ -158,8 +157,8 @@ pub(crate) fn attach(
     syscall::own(unsafe { call(Command::LinkCreate, &mut attributes) })
 }
 
-/// Has the kernel make `nr_packets` packets that begin with `bytes`, and run `program` on each as
-/// if it had come in.
+/// Makes the kernel generate `nr_packets` packets that begin with `bytes`, and run `program` on each as
+/// if it had been received.
 ///
 /// # Errors
 /// `EINTR` after a signal; `EINVAL` from a kernel before 5.18.
@@ -200,7 +199,7 @@ pub(crate) fn run_live(program: BorrowedFd<'_>, bytes: &[u8], nr_packets: u32) -
     syscall::answer(unsafe { call(Command::TestRun, &mut attributes) }).map(drop)
 }
 
-/// `BPF_XDP`, a way of being attached.
+/// `BPF_XDP`, a type of attachment.
 const ATTACH_XDP: u32 = 37;
 
 /// The commands, with their numbers.
@@ -231,6 +230,6 @@ unsafe fn call<T: Copy>(command: Command, attributes: &mut T) -> c_int {
             size_of::<T>(),
         )
     };
-    // Descriptors and errors fit.
+    // Descriptors and errors fit into an int.
     c_int::try_from(answer).unwrap_or(-1)
 }

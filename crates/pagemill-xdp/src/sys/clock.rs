@@ -1,4 +1,4 @@
-//! How long a thread has had a CPU.
+//! CPU time of a thread.
 
 use std::io;
 
@@ -7,14 +7,14 @@ use super::syscall;
 /// Returns the CPU time of the thread with number `thread` of this process, in nanoseconds.
 ///
 /// # Errors
-/// What the system answers for a thread that has ended.
+/// The error of the system for a thread that has ended.
 ///
 /// # Source
 /// `linux-6.12` `include/linux/posix-timers_types.h` `CPUCLOCK_PERTHREAD_MASK`
 pub(crate) fn thread_cpu_ns(thread: i32) -> io::Result<u64> {
-    /// The clock that counts what the scheduler gave.
+    /// The clock of scheduled CPU time.
     const SCHED: i32 = 2;
-    /// Of one thread rather than of the process.
+    /// For one thread instead of the process.
     const PER_THREAD: i32 = 4;
 
     let clock = (!thread << 3) | SCHED | PER_THREAD;

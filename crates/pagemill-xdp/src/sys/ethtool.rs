@@ -1,4 +1,4 @@
-//! Settings of drivers, by the calls of ethtool.
+//! Driver settings through ethtool: numbers of queues and checksum offload.
 //!
 //! # Source
 //! `linux-6.12` `include/uapi/linux/ethtool.h`, `include/uapi/linux/sockios.h`
@@ -8,10 +8,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use super::syscall;
 
-/// The name of an interface as the calls want it, padded with zeroes.
+/// The name of an interface in the format of the calls, padded with zeroes.
 type RawName = [u8; libc::IFNAMSIZ];
 
-/// Asks how many queues receive; `None` where the driver does not say.
+/// Returns the number of receive queues; `None` if the driver does not report it.
 pub(crate) fn nr_rx_queues(name: &RawName) -> io::Result<Option<u32>> {
     /// `ETHTOOL_GCHANNELS`
     const GET_CHANNELS: u32 = 0x3c;
@@ -24,8 +24,7 @@ pub(crate) fn nr_rx_queues(name: &RawName) -> io::Result<Option<u32>> {
     }
 }
 
-/// Asks whether the stack leaves checksums of packets out, for the interface with number `index`
-/// to compute.
+/// Returns whether the network stack leaves checksums of packets to the interface with number `index`.
 pub(crate) fn leaves_checksums(index: u32) -> io::Result<bool> {
     /// `ETHTOOL_GTXCSUM`
     const GET_TX_CHECKSUM: u32 = 0x16;
@@ -35,7 +34,7 @@ pub(crate) fn leaves_checksums(index: u32) -> io::Result<bool> {
     Ok(value.data != 0)
 }
 
-/// Has the stack leave checksums out, or compute them.
+/// Sets whether the network stack leaves checksums to the interface.
 pub(crate) fn set_leaves_checksums(index: u32, leaves: bool) -> io::Result<()> {
     /// `ETHTOOL_STXCSUM`
     const SET_TX_CHECKSUM: u32 = 0x17;
@@ -81,7 +80,7 @@ struct Value {
 unsafe impl Argument for Value {}
 
 fn call<T: Argument>(name: &RawName, argument: &mut T) -> io::Result<()> {
-    /// `struct ifreq`, with the pointer as what follows the name.
+    /// `struct ifreq`, with the pointer after the name.
     #[repr(C)]
     struct Request {
         name: RawName,
@@ -103,7 +102,7 @@ fn call<T: Argument>(name: &RawName, argument: &mut T) -> io::Result<()> {
 
 /// Returns the name of the interface with number `index` in the thread's network namespace.
 pub(crate) fn name_of(index: u32) -> io::Result<RawName> {
-    /// `struct ifreq`, with the number as what follows the name.
+    /// `struct ifreq`, with the number after the name.
     #[repr(C)]
     struct Request {
         name: RawName,
@@ -121,7 +120,7 @@ pub(crate) fn name_of(index: u32) -> io::Result<RawName> {
     Ok(request.name)
 }
 
-/// Opens a socket to ask with: it belongs to the thread's network namespace.
+/// Opens a socket for the calls: it belongs to the thread's network namespace.
 fn any_socket() -> io::Result<std::os::fd::OwnedFd> {
     syscall::socket(libc::AF_INET, libc::SOCK_DGRAM, 0)
 }

@@ -1,4 +1,4 @@
-//! System calls: BPF, netlink, ethtool, packet sockets, namespaces, clocks.
+//! System calls: BPF, netlink, ethtool, packet sockets, namespaces, CPU clocks.
 
 #[expect(unsafe_code, reason = "the system call bpf")]
 pub(crate) mod bpf;

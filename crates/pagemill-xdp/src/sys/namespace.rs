@@ -1,15 +1,15 @@
-//! Network namespaces.
+//! Network namespaces: creates one, and moves a thread to another.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::syscall;
 
-/// Gives the calling thread a network namespace of its own, with no interface but a loopback one
-/// that is down.
+/// Moves the calling thread to a new network namespace, which has only a loopback interface that is
+/// down.
 ///
-/// Threads that it starts from now on are in it too. It vanishes, and all interfaces in it, when
-/// the last of them has ended and the last socket in it is closed.
+/// Threads that it starts from now on are in it too. The kernel removes it, and all interfaces in it,
+/// when the last of them has ended and the last socket in it is closed.
 ///
 /// # Errors
 /// `EPERM` without `CAP_SYS_ADMIN`.
@@ -19,10 +19,10 @@ pub(crate) fn unshare() -> io::Result<()> {
     syscall::answer(unsafe { libc::unshare(libc::CLONE_NEWNET) }).map(drop)
 }
 
-/// Takes the calling thread to the network namespace behind `namespace`.
+/// Moves the calling thread to the network namespace of the descriptor `namespace`.
 ///
 /// # Errors
-/// `EPERM` without `CAP_SYS_ADMIN`, here and there.
+/// `EPERM` without `CAP_SYS_ADMIN` in both namespaces.
 pub(crate) fn enter(namespace: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY:
     // 1. The call changes which interfaces this thread sees, and no memory.

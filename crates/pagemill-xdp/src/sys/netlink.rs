@@ -1,4 +1,4 @@
-//! Interfaces: what they are, and virtual pairs of them, by rtnetlink.
+//! rtnetlink: reads interfaces, and creates, configures and removes virtual pairs.
 //!
 //! # Source
 //! `linux-6.12` `include/uapi/linux/rtnetlink.h`, `include/uapi/linux/if_link.h`,
@@ -11,16 +11,16 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use super::syscall;
 use crate::name::Name;
 
-/// What the kernel says of an interface.
+/// Properties of an interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LinkInfo {
     pub(crate) index: u32,
     pub(crate) is_up: bool,
-    /// Whether packets pass: it is up, so is the other end, and the stack has noticed.
+    /// Whether packets pass: both ends are up, and the network stack has noticed.
     pub(crate) is_running: bool,
-    /// How many queues receive at most.
+    /// Maximum number of receive queues.
     pub(crate) nr_rx_queues: Option<u32>,
-    /// Most bytes in a packet, not counting the Ethernet header.
+    /// Maximum length of a packet in bytes, without the Ethernet header.
     pub(crate) mtu: u32,
     /// The hardware address.
     pub(crate) address: [u8; 6],
@@ -34,7 +34,7 @@ pub(crate) struct LinkInfo {
     pub(crate) peer_namespace: Option<u32>,
 }
 
-/// Asks for the interface called `name`.
+/// Returns the properties of the interface called `name`.
 ///
 /// # Errors
 /// `ENODEV` if there is none.
@@ -75,10 +75,10 @@ pub(crate) fn link(name: &Name) -> io::Result<LinkInfo> {
     Ok(info)
 }
 
-/// Makes two interfaces with one queue each; what is sent on one comes in on the other.
+/// Creates two interfaces with `nr_queues` queues each; packets sent on one are received on the other.
 ///
 /// # Errors
-/// `EEXIST` for a name that is taken, `EPERM` without `CAP_NET_ADMIN`.
+/// `EEXIST` for a name in use, `EPERM` without `CAP_NET_ADMIN`.
 pub(crate) fn add_veth(one: &Name, other: &Name, nr_queues: u32) -> io::Result<()> {
     let flags = (libc::NLM_F_CREATE | libc::NLM_F_EXCL | libc::NLM_F_ACK).unsigned_abs();
     let mut request = Message::new(libc::RTM_NEWLINK, flags, 0, 0, 0);
@@ -101,7 +101,7 @@ pub(crate) fn add_veth(one: &Name, other: &Name, nr_queues: u32) -> io::Result<(
     request.exchange().map(drop)
 }
 
-/// Takes an interface up or down.
+/// Sets an interface up or down.
 ///
 /// # Errors
 /// `ENODEV` if there is none with this number, `EPERM` without `CAP_NET_ADMIN`.
@@ -111,10 +111,10 @@ pub(crate) fn set_up(index: u32, up: bool) -> io::Result<()> {
     Message::new(libc::RTM_NEWLINK, ack, index, if up { bit } else { 0 }, bit).exchange().map(drop)
 }
 
-/// Sets how many bytes a packet may have, not counting the Ethernet header.
+/// Sets the maximum length of a packet in bytes, without the Ethernet header.
 ///
 /// # Errors
-/// As [`set_up`], and `EINVAL` for more or less than the driver allows.
+/// The errors of [`set_up`], and `EINVAL` for a value that the driver does not allow.
 pub(crate) fn set_mtu(index: u32, mtu: u32) -> io::Result<()> {
     let ack = libc::NLM_F_ACK.unsigned_abs();
     let mut request = Message::new(libc::RTM_NEWLINK, ack, index, 0, 0);
@@ -125,31 +125,31 @@ pub(crate) fn set_mtu(index: u32, mtu: u32) -> io::Result<()> {
 /// Removes an interface, and the other end of a pair with it.
 ///
 /// # Errors
-/// As [`set_up`].
+/// The errors of [`set_up`].
 pub(crate) fn delete(index: u32) -> io::Result<()> {
     let ack = libc::NLM_F_ACK.unsigned_abs();
     Message::new(libc::RTM_DELLINK, ack, index, 0, 0).exchange().map(drop)
 }
 
-/// Returns the number that this namespace has for the network namespace behind `namespace`, if it
-/// has one.
+/// Returns the number that this namespace has for the network namespace of the descriptor `namespace`,
+/// if it has one.
 ///
 /// # Errors
-/// `EINVAL` if the descriptor is of something else.
+/// `EINVAL` for any other kind of descriptor.
 pub(crate) fn namespace_id(namespace: BorrowedFd<'_>) -> io::Result<Option<u32>> {
     let mut request = Message::with_body(libc::RTM_GETNSID, 0, &[0; GENERAL_LEN]);
     request.attribute(NETNSA_FD, &namespace.as_raw_fd().to_ne_bytes());
     let reply = request.exchange()?;
     let body = reply.get(HEADER_LEN + GENERAL_LEN..).unwrap_or_default();
     let id = attributes(body).find(|(kind, _)| *kind == NETNSA_NSID);
-    // A negative number says that there is none.
+    // A negative number means that there is none.
     Ok(id.and_then(|(_, id)| number(id, 0)).filter(|id| id.cast_signed() >= 0))
 }
 
-/// Moves an interface to the network namespace behind `namespace`.
+/// Moves an interface to the network namespace of the descriptor `namespace`.
 ///
 /// # Errors
-/// As [`set_up`].
+/// The errors of [`set_up`].
 #[cfg(test)]
 pub(crate) fn move_to(index: u32, namespace: BorrowedFd<'_>) -> io::Result<()> {
     let ack = libc::NLM_F_ACK.unsigned_abs();
@@ -175,13 +175,14 @@ const VETH_INFO_PEER: u16 = 1;
 const NETNSA_NSID: u16 = 1;
 const NETNSA_FD: u16 = 3;
 
-/// A request that is being written.
+/// A request under construction.
 struct Message {
     bytes: Vec<u8>,
 }
 
 impl Message {
-    /// Begins a request about the interface with number `index`; zero leaves it to a name.
+    /// Starts a request about the interface with number `index`; zero if a name attribute identifies
+    /// it.
     fn new(kind: u16, flags: u32, index: u32, values: u32, mask: u32) -> Self {
         // Family, padding and type are zero.
         let mut body = [0; IFINFO_LEN];
@@ -191,7 +192,7 @@ impl Message {
         Self::with_body(kind, flags, &body)
     }
 
-    /// Begins a request that consists of a header, `body` and attributes.
+    /// Starts a request that consists of a header, `body` and attributes.
     fn with_body(kind: u16, flags: u32, body: &[u8]) -> Self {
         let flags = flags | libc::NLM_F_REQUEST.unsigned_abs();
         let mut bytes = vec![0; 4];
@@ -247,9 +248,9 @@ fn number(bytes: &[u8], offset: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(*word))
 }
 
-/// Returns the attributes in `bytes`, up to the first that is cut off.
+/// Returns the attributes in `bytes`, up to the first one that is truncated.
 fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    /// Flags in the two upper bits of an attribute's kind.
+    /// Mask of an attribute's kind, without the flags in its two upper bits.
     const KIND: u16 = 0x3fff;
 
     core::iter::from_fn(move || {

@@ -1,4 +1,4 @@
-//! Raw packets through the stack: `AF_PACKET` sockets that send and receive whole frames.
+//! Packet sockets (`AF_PACKET`): send raw packets through the network stack.
 
 use core::mem::MaybeUninit;
 use std::io;
@@ -39,8 +39,8 @@ impl PacketSocket {
     /// Sends `packets` from the first on, and returns how many the kernel took.
     ///
     /// # Errors
-    /// What the system answers for the first of them: `ENOBUFS` and `EAGAIN` where a queue is
-    /// full, `ENETDOWN`.
+    /// The error of the system for the first packet: `ENOBUFS` and `EAGAIN` if a queue is full,
+    /// `ENETDOWN`.
     pub(crate) fn send<T: AsRef<[u8]>>(&self, packets: &[T]) -> io::Result<usize> {
         let nr = packets.len().min(BATCH);
         let mut pieces = [const { MaybeUninit::<libc::iovec>::uninit() }; BATCH];
@@ -72,5 +72,5 @@ impl PacketSocket {
     }
 }
 
-/// Packets that one call sends at most.
+/// Maximum number of packets per call.
 const BATCH: usize = 64;

@@ -1,4 +1,4 @@
-//! System calls as functions: descriptors are owned, numbers are errors.
+//! Wrappers of socket system calls: they return owned descriptors and `io::Error`s.
 
 use core::ffi::{c_int, c_void};
 use core::time::Duration;
@@ -14,12 +14,12 @@ pub(crate) unsafe trait AnyBits: Copy + Default {}
 // SAFETY: 1. a number.
 unsafe impl AnyBits for c_int {}
 
-/// Returns the value of a call that answers with a number, or the error behind -1.
+/// Returns the result of a call that returns a number, or the error behind -1.
 pub(crate) fn answer(value: c_int) -> io::Result<c_int> {
     if value < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
 }
 
-/// Returns the length of `T` as the calls about sockets want it.
+/// Returns the length of `T` as socket calls expect it.
 pub(crate) fn len_of<T>() -> libc::socklen_t {
     libc::socklen_t::try_from(size_of::<T>()).expect("a structure of the kernel is small")
 }
@@ -32,7 +32,7 @@ pub(crate) fn socket(domain: c_int, kind: c_int, protocol: c_int) -> io::Result<
     own(answer(fd)?)
 }
 
-/// Takes over a descriptor that the kernel has just made.
+/// Takes ownership of a descriptor that the kernel has just created.
 pub(crate) fn own(fd: c_int) -> io::Result<OwnedFd> {
     let fd = answer(fd)?;
     // SAFETY:
@@ -61,7 +61,7 @@ pub(crate) fn set_option<T: Copy>(
     answer(result).map(drop)
 }
 
-/// Reads an option of a socket, and says how many bytes of it the kernel knew.
+/// Reads an option of a socket, and returns how many bytes of it the kernel wrote.
 pub(crate) fn option<T: AnyBits>(
     socket: BorrowedFd<'_>,
     level: c_int,
@@ -111,7 +111,7 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8], flags: c_int) ->
     usize::try_from(got).map_err(|_negative| io::Error::last_os_error())
 }
 
-/// Waits until one of `events` holds for `socket`; tells whether one does before the time is over.
+/// Waits until one of `events` holds for `socket`, at most for the timeout; returns whether one does.
 ///
 /// A signal ends the wait early.
 pub(crate) fn wait(socket: BorrowedFd<'_>, events: i16, timeout: Duration) -> io::Result<bool> {

@@ -1,4 +1,4 @@
-//! A private network with virtual interfaces, and traffic to try things with.
+//! Testbed: a private network with virtual interfaces, and traffic generators.
 
 pub(crate) mod traffic;
 pub(crate) mod veth;

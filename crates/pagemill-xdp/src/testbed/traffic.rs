@@ -1,4 +1,4 @@
-//! Traffic to try a device with, made by this machine.
+//! Traffic generators: packets made by the kernel, or sent through the network stack.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,10 +11,10 @@ use crate::sys::clock;
 use crate::sys::packet_socket::PacketSocket;
 use crate::sys::syscall;
 
-/// Packets that the kernel makes, millions in a second, and sends out of an interface.
+/// Generates packets in the kernel, millions per second, and sends them out of an interface.
 ///
-/// It is `BPF_PROG_TEST_RUN` with live frames: a program that redirects is run on each packet. The
-/// interface must take frames from drivers; one end of a virtual pair does while the other has an
+/// Uses `BPF_PROG_TEST_RUN` with live frames: a program that redirects is run on each packet. The
+/// interface must accept frames from drivers; one end of a virtual pair does while the other end has an
 /// XDP program in its driver.
 #[derive(Debug)]
 pub struct LiveFrames {
@@ -22,33 +22,33 @@ pub struct LiveFrames {
 }
 
 impl LiveFrames {
-    /// Prepares packets to be sent out of the interface with number `index`.
+    /// Prepares to send packets out of the interface with number `index`.
     ///
     /// # Errors
-    /// [`XdpError::Capability`], and what the system refuses otherwise.
+    /// [`XdpError::Capability`], and other errors of the system.
     pub fn to(index: u32) -> Result<Self, XdpError> {
         let program = bpf::load(&program::to_interface(index), 0)
             .map_err(|error| XdpError::system(Operation::LoadGenerator, &error))?;
         Ok(Self { program })
     }
 
-    /// Sends `nr_packets` that begin with `bytes`, by the calling thread.
+    /// Sends `nr_packets` that begin with `bytes`, on the calling thread.
     ///
     /// # Cost
-    /// About 30 ms for each call, whatever it sends: ask for half a million and more at once.
+    /// Approximately 30 ms per call, whatever it sends: send half a million packets or more at once.
     ///
     /// # Errors
-    /// What the system answers; `EINVAL` from a kernel before 5.18.
+    /// The error of the system; `EINVAL` from a kernel before 5.18.
     pub fn send(&self, bytes: &[u8], nr_packets: u32) -> Result<(), XdpError> {
         match bpf::run_live(self.program.as_fd(), bytes, nr_packets) {
-            // A signal ends it early, which is as good.
+            // A signal ends the call early, which does not matter.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
             result => result.map_err(|error| XdpError::system(Operation::Generate, &error)),
         }
     }
 }
 
-/// Packets that go out of an interface through the network stack, one copy each.
+/// Sends packets out of an interface through the network stack, one copy each.
 #[derive(Debug)]
 pub struct PacketSender {
     socket: PacketSocket,
@@ -58,18 +58,17 @@ impl PacketSender {
     /// Opens a socket that sends out of the interface with number `index`.
     ///
     /// # Errors
-    /// [`XdpError::Capability`] without `CAP_NET_RAW`; what the system refuses otherwise.
+    /// [`XdpError::Capability`] without `CAP_NET_RAW`; other errors of the system.
     pub fn to(index: u32) -> Result<Self, XdpError> {
         let socket = PacketSocket::sender(index)
             .map_err(|error| XdpError::system(Operation::OpenPacketSocket, &error))?;
         Ok(Self { socket })
     }
 
-    /// Sends packets from the first on for as long as there is room, and returns how many; 64 at
-    /// most.
+    /// Sends packets from the first on as long as there is room, and returns how many; at most 64.
     ///
     /// # Errors
-    /// What the system answers but for full queues: `ENETDOWN` where the interface is down.
+    /// The error of the system, except for full queues: `ENETDOWN` if the interface is down.
     pub fn send<T: AsRef<[u8]>>(&self, packets: &[T]) -> Result<usize, XdpError> {
         match self.socket.send(packets) {
             Err(error)
@@ -90,13 +89,13 @@ impl PacketSender {
 pub struct ThreadClock(i32);
 
 impl ThreadClock {
-    /// Takes the calling thread's.
+    /// Makes the clock of the calling thread.
     #[must_use]
     pub fn of_this_thread() -> Self {
         Self(syscall::thread_id())
     }
 
-    /// Returns how long the thread has had a CPU, in nanoseconds; zero once it has ended.
+    /// Returns the thread's CPU time in nanoseconds; zero once the thread has ended.
     #[must_use]
     pub fn ns(self) -> u64 {
         clock::thread_cpu_ns(self.0).unwrap_or(0)

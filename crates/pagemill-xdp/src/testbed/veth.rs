@@ -1,4 +1,4 @@
-//! A network to try things out in: a namespace of its own, and pairs of interfaces in it.
+//! Private network for tests: a namespace, and pairs of virtual interfaces (veth) in it.
 
 use core::time::Duration;
 use std::fs;
@@ -10,13 +10,13 @@ use crate::name::Name;
 use crate::operation::Operation;
 use crate::sys::{ethtool, namespace, netlink};
 
-/// Gives the calling thread a network of its own, without any interface that is up.
+/// Moves the calling thread to its own network, without any interface that is up.
 ///
-/// Threads that it starts from now on are in it too. It vanishes with the last of them, and with
-/// it all interfaces that were made there: there is nothing to clean up.
+/// Threads that it starts from now on are in it too. The kernel removes it with the last of them, and
+/// all interfaces that were created there: there is nothing to clean up.
 ///
 /// # Errors
-/// [`XdpError::Capability`] without `CAP_SYS_ADMIN`; what the system refuses otherwise.
+/// [`XdpError::Capability`] without `CAP_SYS_ADMIN`; other errors of the system.
 pub fn enter_private_network() -> Result<(), XdpError> {
     namespace::unshare().map_err(|error| {
         let missing = crate::capability::Capabilities::SYS_ADMIN;
@@ -25,12 +25,12 @@ pub fn enter_private_network() -> Result<(), XdpError> {
             _ => XdpError::system(Operation::MakeNamespace, &error),
         }
     })?;
-    // The interfaces of a lab say nothing by themselves; where this cannot be had, they do.
+    // Interfaces then send no packets of their own; if the setting is not available, they do.
     let _left_talkative = fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
     Ok(())
 }
 
-/// Two interfaces of the thread's network: what is sent on one comes in on the other.
+/// Two interfaces of the thread's network: packets sent on one are received on the other.
 ///
 /// They are removed when this is dropped, by a thread of the same network.
 #[derive(Debug)]
@@ -40,10 +40,10 @@ pub struct VethPair {
 }
 
 impl VethPair {
-    /// Makes the pair, with `nr_queues` queues each, and takes it up.
+    /// Creates the pair, with `nr_queues` queues each, and sets it up.
     ///
     /// # Errors
-    /// What the system refuses: names that are taken, a missing `CAP_NET_ADMIN`.
+    /// The error of the system: names in use, a missing `CAP_NET_ADMIN`.
     pub fn new(one: Name, other: Name, nr_queues: u32) -> Result<Self, XdpError> {
         netlink::add_veth(&one, &other, nr_queues)
             .map_err(|error| XdpError::system(Operation::MakePair, &error))?;
@@ -59,8 +59,8 @@ impl VethPair {
         Ok(pair)
     }
 
-    /// Waits until packets pass, which is some time after both ends are up: till then the stack
-    /// drops them.
+    /// Waits until packets pass, which is some time after both ends are up: until then the network
+    /// stack drops them.
     fn wait_until_running(&self) {
         let is_so = |test: fn(&netlink::LinkInfo) -> bool| {
             self.names.iter().all(|name| netlink::link(name).is_ok_and(|info| test(&info)))
@@ -86,10 +86,10 @@ impl VethPair {
         self.indices[end]
     }
 
-    /// Takes an end up or down; with both up, packets pass when this returns.
+    /// Sets an end up or down; with both up, packets pass when this returns.
     ///
     /// # Errors
-    /// What the system refuses.
+    /// The error of the system.
     pub fn set_up(&self, end: usize, up: bool) -> Result<(), XdpError> {
         netlink::set_up(self.indices[end], up)
             .map_err(|error| XdpError::system(Operation::SetUp, &error).on(self.names[end]))?;
@@ -99,11 +99,11 @@ impl VethPair {
         Ok(())
     }
 
-    /// Has the stack leave checksums out of packets that it sends from an end, as it does at first,
-    /// or compute them.
+    /// Sets whether the network stack leaves out checksums of packets that it sends from an end, which
+    /// is the default.
     ///
     /// # Errors
-    /// What the system refuses.
+    /// The error of the system.
     pub fn set_checksum_offload(&self, end: usize, leaves: bool) -> Result<(), XdpError> {
         ethtool::set_leaves_checksums(self.indices[end], leaves)
             .map_err(|error| XdpError::system(Operation::SetChecksums, &error).on(self.names[end]))
@@ -112,7 +112,7 @@ impl VethPair {
     /// Sets the MTU of both ends.
     ///
     /// # Errors
-    /// What the system refuses.
+    /// The error of the system.
     pub fn set_mtu(&self, mtu: u32) -> Result<(), XdpError> {
         for index in self.indices {
             netlink::set_mtu(index, mtu)
@@ -124,10 +124,10 @@ impl VethPair {
 
 impl Drop for VethPair {
     fn drop(&mut self) {
-        // Whatever is left goes with the namespace.
+        // If this fails, the pair is removed with the namespace.
         let _gone_with_the_namespace = netlink::delete(self.indices[0]);
     }
 }
 
-/// How long the stack may take to notice that an interface is up.
+/// How long the network stack may take to notice that an interface is up.
 const RUNNING_PATIENCE: Duration = Duration::from_secs(60);

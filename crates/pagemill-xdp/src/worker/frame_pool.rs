@@ -1,4 +1,4 @@
-//! Where a worker's empty frames come from, and where they return to.
+//! Frame pool: the source of a worker's empty frames, a page pool or the page allocator.
 
 use core::fmt;
 
@@ -10,7 +10,7 @@ use crate::packet::frame::Frame;
 
 /// A supply of empty frames, for one thread.
 pub trait FramePool {
-    /// What comes out of it.
+    /// The frames that it supplies.
     type Frame: Frame;
 
     /// Appends up to `nr` frames, and returns how many.
@@ -20,21 +20,20 @@ pub trait FramePool {
     fn recycle(&mut self, frames: &mut Vec<Self::Frame>);
 }
 
-/// How many pages one call to the page allocator asks for.
+/// How many pages one call to the page allocator takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there are these two")]
 pub enum Refill {
-    /// One.
+    /// One page.
     Single,
-    /// As many as are wanted.
+    /// As many pages as are wanted.
     #[default]
     Bulk,
 }
 
 impl Refill {
-    /// Returns how many pages a page pool asks for at a time, for
-    /// [`PoolParams::refill`](pagemill_pool::PoolParams::refill) and
-    /// [`PoolOwner::set_refill`].
+    /// Returns how many pages a page pool takes at a time, for
+    /// [`PoolParams::refill`](pagemill_pool::PoolParams::refill) and [`PoolOwner::set_refill`].
     #[must_use]
     pub const fn nr_pages(self) -> usize {
         match self {
@@ -53,11 +52,11 @@ impl fmt::Display for Refill {
     }
 }
 
-/// A page pool as the supply: frames come from the owner's cache, then from the ring through which
-/// they return from other threads, then from the page allocator.
+/// A page pool as the source: frames come from the owner's cache, then from the ring through which
+/// other threads return them, then from the page allocator.
 ///
-/// A kept packet returns through the ring when it is dropped; a
-/// [`Returner`](pagemill_pool::Returner) takes many at once.
+/// A kept packet returns through the ring when it is dropped; a [`Returner`](pagemill_pool::Returner)
+/// returns many at once.
 impl<R, S> FramePool for PoolOwner<R>
 where
     R: PoolRef<Block = Page<S>>,
@@ -76,7 +75,7 @@ where
     }
 }
 
-/// The page allocator itself as the supply: every frame comes from it and returns to it.
+/// The page allocator itself as the source: every frame comes from it and returns to it.
 #[derive(Debug)]
 pub struct AllocatorPool<S: PageSource> {
     source: S,
@@ -84,20 +83,20 @@ pub struct AllocatorPool<S: PageSource> {
     batch: PageVec<S, BATCH>,
 }
 
-/// Pages in one call to the page allocator at most.
+/// Maximum number of pages per call to the page allocator.
 const BATCH: usize = 64;
 
-/// How the page allocator is asked: without waiting for memory, because a thread that waits loses
-/// packets. A page pool asks in the same way.
+/// Flags for the page allocator: without waiting for memory, because a thread that waits loses packets.
+/// A page pool uses the same flags.
 const GFP: Gfp = Gfp::ATOMIC.union(Gfp::NOWARN);
 
 impl<S: PageSource<Platform = Host>> AllocatorPool<S> {
-    /// Takes frames from the allocator of `source`, as `refill` says.
+    /// Makes a source of frames from the allocator of `source`.
     pub fn new(source: S, refill: Refill) -> Self {
         Self { batch: PageVec::new(source.clone()), source, refill }
     }
 
-    /// Changes how frames are taken from now on.
+    /// Changes how frames are allocated from now on.
     pub fn set_refill(&mut self, refill: Refill) {
         self.refill = refill;
     }
@@ -137,7 +136,7 @@ impl<S: PageSource<Platform = Host>> FramePool for AllocatorPool<S> {
                     if self.batch.is_full() {
                         self.batch.clear();
                     }
-                    // A page that found no room would be freed by itself.
+                    // There is room; a page without room would be freed on drop.
                     let _there_is_room = self.batch.push(frame);
                 }
                 self.batch.clear();

@@ -1,4 +1,4 @@
-//! The loop that moves packets, where its frames come from and where packets go.
+//! Worker: the packet loop, its source of frames, its sinks, and adaptive polling.
 
 pub(crate) mod frame_pool;
 pub(crate) mod sink;

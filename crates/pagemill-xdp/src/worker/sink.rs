@@ -1,4 +1,4 @@
-//! Where a worker's packets go: nowhere, out of a device, or to another thread.
+//! Sinks: the destinations of a worker's packets, which drop, forward or hand them over.
 
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
@@ -7,27 +7,27 @@ use crate::error::XdpError;
 use crate::packet::frame::Frame;
 use crate::packet::packet::Packet;
 
-/// What becomes of packets.
+/// The destination of packets.
 pub trait Sink<F: Frame> {
-    /// Takes packets from the front of `packets`, and returns how many; those that find no room
-    /// now stay. Frames that are free again are appended to `spent`.
+    /// Takes packets from the front of `packets`, and returns how many; packets without room stay.
+    /// Appends frames that are free again to `spent`.
     ///
     /// # Errors
     /// Those of the device behind it.
     fn take(&mut self, packets: &mut Vec<Packet<F>>, spent: &mut Vec<F>)
     -> Result<usize, XdpError>;
 
-    /// Returns how many frames are on their way, and will come back.
+    /// Returns how many frames it has, which will come back.
     fn nr_held(&self) -> usize {
         0
     }
 
-    /// Returns what the device behind it has counted, if there is one.
+    /// Returns the counters of the device behind it, if there is one.
     fn counters(&self) -> DeviceCounters {
         DeviceCounters::default()
     }
 
-    /// Ends it, and appends the frames that it had.
+    /// Closes it, and appends the frames that it had.
     ///
     /// # Errors
     /// Those of the device behind it.
@@ -63,7 +63,7 @@ pub struct Forward<D> {
 }
 
 impl<D: Device> Forward<D> {
-    /// Sends out of `device`.
+    /// Makes a sink that sends out of `device`.
     pub fn new(device: D) -> Self {
         Self { device }
     }
@@ -101,13 +101,13 @@ impl<D: Device> Sink<D::Frame> for Forward<D> {
     }
 }
 
-/// Hands every packet to another thread, which has it for as long as it likes.
+/// Passes every packet to another thread, which may keep it indefinitely.
 ///
-/// Where that thread has ended, packets are dropped.
+/// If that thread has ended, packets are dropped.
 #[derive(Debug)]
 pub struct Handover<F: Frame> {
     to: SyncSender<Vec<Packet<F>>>,
-    /// Empty vectors, to be filled again.
+    /// Empty vectors, to be reused.
     back: Receiver<Vec<Packet<F>>>,
     nr_orphaned: u64,
 }
@@ -119,7 +119,7 @@ pub struct Inbox<F: Frame> {
     back: SyncSender<Vec<Packet<F>>>,
 }
 
-/// Makes a way for packets from one thread to another, with room for `nr_batches` batches.
+/// Makes a channel for packets from one thread to another, with room for `nr_batches` batches.
 #[must_use]
 pub fn handover<F: Frame>(nr_batches: usize) -> (Handover<F>, Inbox<F>) {
     let (to, from) = sync_channel(nr_batches);
@@ -166,16 +166,16 @@ impl<F: Frame> Sink<F> for Handover<F> {
 }
 
 impl<F: Frame> Inbox<F> {
-    /// Waits for a batch; `None` once the other end is gone and everything has been taken.
+    /// Waits for a batch; `None` once the other end is gone and all batches were received.
     #[must_use]
     pub fn receive(&self) -> Option<Vec<Packet<F>>> {
         self.from.recv().ok()
     }
 
-    /// Waits for a batch, at most `timeout`.
+    /// Waits for a batch, at most for `timeout`.
     ///
     /// # Errors
-    /// [`NoBatch`], which says whether there can be one later.
+    /// [`NoBatch`], which distinguishes a timeout from a closed channel.
     pub fn receive_timeout(
         &self,
         timeout: core::time::Duration,
@@ -188,10 +188,10 @@ impl<F: Frame> Inbox<F> {
         })
     }
 
-    /// Gives a vector back to be filled again; packets that are left in it are dropped.
+    /// Returns a vector to be reused; packets left in it are dropped.
     pub fn give_back(&self, mut batch: Vec<Packet<F>>) {
         batch.clear();
-        // One more than there is room for is simply freed.
+        // A vector for which there is no room is freed.
         let _spare = self.back.try_send(batch);
     }
 }
@@ -200,7 +200,7 @@ impl<F: Frame> Inbox<F> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there are these two")]
 pub enum NoBatch {
-    /// None was there in time.
+    /// No batch arrived in time.
     Yet,
     /// The other end is gone.
     EverAgain,

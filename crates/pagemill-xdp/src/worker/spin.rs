@@ -1,15 +1,15 @@
 //! Adaptive polling: how long a thread polls an empty device before it sleeps.
 //!
 //! Sleeping costs a wake-up, during which packets pile up on the ring; polling costs a CPU. The rule
-//! is that of a taxi meter: each packet buys a little polling time, and polls that find nothing use
-//! it up. So a thread polls without sleeping while packets come often, and sleeps almost at once
-//! when they are rare.
+//! works like a prepaid meter: each packet adds a little polling time, and polls that find nothing use
+//! it up. So a thread polls without sleeping while packets arrive often, and sleeps almost at once when
+//! they are rare.
 
 use core::time::Duration;
 
 /// Polling time that is left before a thread should sleep.
 ///
-/// A pure state machine: the caller tells it what each poll found, and the time.
+/// A pure state machine: the caller reports the result of each poll, and the time.
 ///
 /// - While packets come at least every [`PER_PACKET`](Self::PER_PACKET) on average, in batches whose
 ///   distance is at most [`MAX`](Self::MAX), the thread never sleeps.
@@ -46,13 +46,13 @@ impl SpinBudget {
     const PER_PACKET_NS: u64 = 50_000;
     const MAX_NS: u64 = 200_000;
 
-    /// Begins without polling time.
+    /// Starts without polling time.
     #[must_use]
     pub const fn new() -> Self {
         Self { left_ns: 0, empty_since_ns: None }
     }
 
-    /// Notes a poll that found `nr_packets`, at least one.
+    /// Records a poll that found `nr_packets`, at least one.
     #[inline]
     pub fn found(&mut self, nr_packets: usize) {
         let bought = Self::PER_PACKET_NS.saturating_mul(nr_packets as u64);
@@ -60,10 +60,10 @@ impl SpinBudget {
         self.empty_since_ns = None;
     }
 
-    /// Notes a poll that found nothing, and returns whether to poll again rather than sleep.
+    /// Records a poll that found nothing, and returns whether to poll again rather than sleep.
     ///
-    /// `now_ns` is the time on any clock that does not go back. Time counts from one empty poll to
-    /// the next, so that the work on packets is not mistaken for waiting.
+    /// `now_ns` is the time on any monotonic clock. Time counts from one empty poll to the next, so
+    /// that the work on packets is not mistaken for waiting.
     #[inline]
     #[must_use]
     pub fn may_poll(&mut self, now_ns: u64) -> bool {
@@ -72,7 +72,7 @@ impl SpinBudget {
         };
         self.left_ns = self.left_ns.saturating_sub(now_ns.saturating_sub(since_ns));
         if self.left_ns == 0 {
-            // The time asleep is not polling time.
+            // Time asleep does not count as polling time.
             self.empty_since_ns = None;
         }
         self.left_ns > 0

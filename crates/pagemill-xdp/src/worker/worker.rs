@@ -1,5 +1,5 @@
-//! The loop that moves packets: from a device, past a look at their headers, into a sink, and
-//! frames round in bulk.
+//! Packet loop: moves packets from a device through a header check into a sink, and recycles frames in
+//! bulk.
 
 use core::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::packet::packet::Packet;
 use crate::worker::frame_pool::FramePool;
 use crate::worker::sink::Sink;
 
-/// One thread's way of packets from `D` into `S`, with frames from `P`.
+/// Moves packets from device `D` to sink `S` on one thread, with frames from pool `P`.
 ///
-/// Nothing here blocks but [`wait`](Self::wait), and nothing is lost: a frame is with the device,
-/// in the sink, or in the worker's hands, and [`close`](Self::close) returns them all to the pool.
+/// Nothing blocks except [`wait`](Self::wait), and no frame is lost: each one is with the device, in
+/// the sink, or with the worker, and [`close`](Self::close) returns them all to the pool.
 #[derive(Debug)]
 pub struct Worker<D, P, S>
 where
@@ -24,41 +24,41 @@ where
     input: D,
     pool: P,
     sink: S,
-    /// Packets that have come in and found no room in the sink yet.
+    /// Received packets for which the sink has no room yet.
     packets: Vec<Packet<D::Frame>>,
     /// Frames that are free again.
     spent: Vec<D::Frame>,
-    /// Empty frames that found no room in the device yet.
+    /// Empty frames for which the device has no room yet.
     spare: Vec<D::Frame>,
-    /// Room in the device from which on it is worth a call: a batch, or half of a short ring.
+    /// Minimum room in the device that is worth a call: a batch, or half of a short ring.
     supply_min: usize,
     counters: WorkerCounters,
     clock: Option<Tsc>,
 }
 
-/// What a worker has counted.
+/// Counters of a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerCounters {
-    /// Packets that came in.
+    /// Packets received.
     pub received: u64,
-    /// Packets that the sink took.
+    /// Packets passed to the sink.
     pub passed: u64,
-    /// Packets whose headers do not hold together; they were dropped.
+    /// Packets with malformed headers, which were dropped.
     pub malformed: MalformedCounters,
-    /// Times that the pool had fewer frames than were wanted.
+    /// Times that the pool had fewer frames than wanted.
     pub short: u64,
-    /// Ticks of the time stamp counter that went into getting frames and giving them back.
+    /// Ticks of the time stamp counter spent on allocating and freeing frames.
     pub alloc_ticks: u64,
 }
 
-/// Packets that one step takes, as many as one turn of Linux's receive loop.
+/// Maximum number of packets per step, equal to that of one turn of Linux's receive loop.
 ///
 /// # Source
 /// `linux-6.12` `include/linux/netdevice.h` `NAPI_POLL_WEIGHT`
 pub const BUDGET: usize = 64;
 
-/// Frames that a step asks the pool for at most.
+/// Maximum number of frames that a step takes from the pool.
 const SUPPLY_MAX: usize = 512;
 
 impl<D, P, S> Worker<D, P, S>
@@ -67,10 +67,10 @@ where
     P: FramePool<Frame = D::Frame>,
     S: Sink<D::Frame>,
 {
-    /// Makes a worker, and gives the device as many empty frames as it has room for.
+    /// Makes a worker, and supplies the device with as many empty frames as it has room for.
     ///
     /// # Errors
-    /// Those of the device.
+    /// The errors of the device.
     pub fn new(mut input: D, pool: P, sink: S) -> Result<Self, XdpError> {
         let supply_min = (input.nr_wanted()? / 2).clamp(1, BUDGET);
         let mut worker = Self {
@@ -89,10 +89,10 @@ where
         Ok(worker)
     }
 
-    /// Moves what is there, [`BUDGET`] packets at most, and returns how many came in.
+    /// Moves the available packets, at most [`BUDGET`], and returns how many were received.
     ///
     /// # Errors
-    /// Those of the devices.
+    /// The errors of the devices.
     #[inline]
     pub fn step(&mut self) -> Result<usize, XdpError> {
         let room = BUDGET.saturating_sub(self.packets.len());
@@ -106,15 +106,15 @@ where
             self.pool.recycle(&mut self.spent);
             self.note_alloc(start);
         }
-        // Also where nothing came in: a device that asked to be woken while it was being supplied may
-        // have been missed then, and brings nothing until it is.
+        // Also if no packet was received: a wake-up request of the device during the supply may have
+        // been missed, and it then receives nothing until it is woken.
         if self.supply(self.supply_min)? > 0 || nr == 0 {
             self.input.flush()?;
         }
         Ok(nr)
     }
 
-    /// Drops those packets from `first` on whose headers do not hold together.
+    /// Drops malformed packets from index `first` on.
     #[inline]
     fn look_at(&mut self, first: usize) {
         let mut index = first;
@@ -130,7 +130,7 @@ where
         }
     }
 
-    /// Gives the device empty frames if it has room for `nr_min`; returns how many.
+    /// Supplies the device with empty frames if it has room for `nr_min`; returns how many.
     #[inline]
     fn supply(&mut self, nr_min: usize) -> Result<usize, XdpError> {
         let wanted = self.input.nr_wanted()?.min(SUPPLY_MAX);
@@ -147,42 +147,42 @@ where
         self.input.supply(&mut self.spare)
     }
 
-    /// Waits until packets are there, at most `timeout`; tells whether some are.
+    /// Waits until packets have arrived, at most for `timeout`; returns whether some have.
     ///
     /// # Errors
-    /// Those of the device.
+    /// The errors of the device.
     pub fn wait(&mut self, timeout: Duration) -> Result<bool, XdpError> {
         self.input.wait(timeout)
     }
 
-    /// Returns what has been counted so far.
+    /// Returns the counters.
     pub fn counters(&self) -> WorkerCounters {
         self.counters
     }
 
-    /// Returns what the device that packets come from has counted.
+    /// Returns the counters of the input device.
     pub fn input_counters(&self) -> DeviceCounters {
         self.input.counters()
     }
 
-    /// Returns what the sink's device has counted.
+    /// Returns the counters of the sink's device.
     pub fn output_counters(&self) -> DeviceCounters {
         self.sink.counters()
     }
 
-    /// Returns how many frames the worker answers for: in its hands, with the device, in the sink.
+    /// Returns how many frames the worker is responsible for: its own, the device's, and the sink's.
     pub fn nr_held(&self) -> usize {
         let packets: usize = self.packets.iter().map(Packet::nr_frames).sum();
         let hands = packets + self.spent.len() + self.spare.len();
         hands + self.input.nr_held() + self.sink.nr_held()
     }
 
-    /// Returns how many frames are on their way out.
+    /// Returns how many frames the sink has.
     pub fn nr_leaving(&self) -> usize {
         self.sink.nr_held()
     }
 
-    /// Returns the device that packets come from.
+    /// Returns the input device.
     pub fn input_mut(&mut self) -> &mut D {
         &mut self.input
     }
@@ -197,15 +197,15 @@ where
         &self.pool
     }
 
-    /// Returns the pool, to be changed.
+    /// Returns the pool, mutably.
     pub fn pool_mut(&mut self) -> &mut P {
         &mut self.pool
     }
 
-    /// Ends devices and sink, and returns the pool with all frames back in it.
+    /// Closes the devices and the sink, and returns the pool with all frames back in it.
     ///
     /// # Errors
-    /// The first of those of the devices; the frames that could be had are back all the same.
+    /// The first error of the devices; all frames that could be reclaimed are returned nevertheless.
     pub fn close(mut self) -> (P, Result<(), XdpError>) {
         let first = self.input.close(&mut self.spent);
         let second = self.sink.close(&mut self.spent);

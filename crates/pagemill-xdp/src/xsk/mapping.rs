@@ -1,4 +1,4 @@
-//! One ring as it lies in memory: two words and an array of entries, shared with the kernel.
+//! Memory of one ring: two words and an array of entries, mapped from the kernel.
 
 use core::ptr::NonNull;
 use std::io;
@@ -18,7 +18,7 @@ pub(crate) struct RingMemory {
     nr_entries: u32,
 }
 
-/// Where things are in the memory of a ring, in bytes.
+/// Byte offsets within the memory of a ring.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Offsets {
     pub(crate) producer: usize,
@@ -36,7 +36,7 @@ impl RingMemory {
     /// Maps the ring at `page_offset` of an AF_XDP socket, with `nr_entries` entries of `T`.
     ///
     /// # Errors
-    /// What `mmap` answers, and `EINVAL` for offsets that no ring has.
+    /// The error of `mmap`, and `EINVAL` for offsets that no ring has.
     pub(crate) fn map<T>(
         socket: BorrowedFd<'_>,
         page_offset: i64,
@@ -75,7 +75,7 @@ impl RingMemory {
         }
         let base = NonNull::new(base.cast()).expect("the kernel maps nothing at address zero");
         let memory = Self { base, len_bytes, offsets, nr_entries };
-        // A child that kept the ring would keep the socket open after we have closed it.
+        // A child that inherited the ring would keep the socket open after we have closed it.
         // SAFETY:
         // 1. The range is ours; the advice changes no byte of it.
         let advised =
@@ -96,7 +96,7 @@ impl RingMemory {
         self.word(self.offsets.consumer)
     }
 
-    /// Returns the word in which the kernel asks to be woken.
+    /// Returns the word in which the kernel requests wake-ups.
     #[inline]
     pub(crate) fn flags(&self) -> &AtomicU32 {
         self.word(self.offsets.flags)
@@ -133,7 +133,7 @@ impl RingMemory {
 
     #[inline]
     fn entry<T>(&self, index: u32) -> *mut T {
-        // The number of entries is a power of two, and so this stays below it.
+        // The number of entries is a power of two, so the index stays below it.
         let slot = (index & (self.nr_entries - 1)) as usize;
         // SAFETY:
         // 1. `map` made room for all entries behind this offset.

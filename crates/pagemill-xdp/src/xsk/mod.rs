@@ -1,4 +1,4 @@
-//! The rings and the frame area of one AF_XDP socket, as the kernel shares them.
+//! AF_XDP rings and frame region of one socket, as the kernel shares them.
 
 #[expect(unsafe_code, reason = "memory that is shared with the kernel")]
 pub(crate) mod mapping;

@@ -1,4 +1,5 @@
-//! A socket whose rings carry frames: frames put on a ring are in flight, what comes off is checked.
+//! Socket queue: puts frames on the rings of a socket, tracks them as in flight, and checks what
+//! returns.
 
 use core::time::Duration;
 use std::io;
@@ -18,11 +19,11 @@ use crate::ring::tx::Tx;
 /// A socket and the frames on its rings.
 ///
 /// Upholds `in-flight-first`: an address is put on a ring only after its frame was put in flight
-/// (`frame-in-flight`), and the frame comes out when the ring brings it back or, below, when the
-/// socket is closed.
+/// (`frame-in-flight`), and the frame comes out when the ring returns it or, below, when the socket is
+/// closed.
 #[derive(Debug)]
 pub(crate) struct Queue<F: Frame> {
-    /// `None` once it is closed.
+    /// `None` once the socket is closed.
     socket: Option<XskRings>,
     rx: Rx<F>,
     tx: Tx<F>,
@@ -31,10 +32,10 @@ pub(crate) struct Queue<F: Frame> {
 }
 
 impl<F: Frame> Queue<F> {
-    /// Opens a socket over `region`, for packets of `nr_frames_max` frames at most.
+    /// Opens a socket over `region`, for packets of up to `nr_frames_max` frames.
     ///
     /// # Errors
-    /// As [`XskRings::open`].
+    /// The errors of [`XskRings::open`].
     pub(crate) fn open(
         region: &Region,
         sizes: RingSizes,
@@ -42,7 +43,7 @@ impl<F: Frame> Queue<F> {
     ) -> Result<Self, (Operation, io::Error)> {
         let base = region.base.addr().get();
         let nr_chunks = region.len_bytes / pagemill::PAGE_SIZE;
-        // A packet leaves and comes back as a whole, or never.
+        // All frames of a packet leave and return together.
         let nr_frames_fit = sizes.tx.min(sizes.completion) as usize;
         Ok(Self {
             socket: Some(XskRings::open(region, &sizes)?),
@@ -60,7 +61,7 @@ impl<F: Frame> Queue<F> {
         self.socket_mut().fill_room(nr_max)
     }
 
-    /// Puts frames from the end of `frames` on the fill ring, and returns how many.
+    /// Moves frames from the end of `frames` to the fill ring, and returns how many.
     #[inline]
     pub(crate) fn supply(&mut self, frames: &mut Vec<F>) -> Result<u32, Broken> {
         let Self { socket, rx, .. } = self;
@@ -78,7 +79,7 @@ impl<F: Frame> Queue<F> {
         Ok(room)
     }
 
-    /// Appends up to `nr_max` packets, fewer descriptors being one.
+    /// Appends up to `nr_max` packets; each takes one descriptor or more.
     #[inline]
     pub(crate) fn receive(
         &mut self,
@@ -91,7 +92,7 @@ impl<F: Frame> Queue<F> {
         Ok(())
     }
 
-    /// Puts packets from the front of `packets` on the ring to be sent, and returns how many.
+    /// Moves packets from the front of `packets` to the tx ring, and returns how many.
     #[inline]
     pub(crate) fn send(&mut self, packets: &mut Vec<Packet<F>>) -> Result<usize, Broken> {
         let Self { socket, tx, descriptors, sizes, .. } = self;
@@ -111,7 +112,7 @@ impl<F: Frame> Queue<F> {
         Ok(nr_packets)
     }
 
-    /// Appends frames whose packets have left or could not be sent, and returns how many left.
+    /// Appends frames whose packets were sent or could not be sent, and returns how many were sent.
     #[inline]
     pub(crate) fn completed(&mut self, frames: &mut Vec<F>) -> Result<usize, Broken> {
         let Self { socket, tx, sizes, .. } = self;
@@ -122,7 +123,7 @@ impl<F: Frame> Queue<F> {
         Ok(frames.len() - before)
     }
 
-    /// Tells whether the kernel has packets that were to be sent.
+    /// Returns whether the kernel has packets to send.
     #[inline]
     pub(crate) fn is_sending(&self) -> bool {
         self.tx.nr_held() > 0
@@ -134,10 +135,10 @@ impl<F: Frame> Queue<F> {
         Ok(nr_max - self.socket_mut().send_room(nr_max)?)
     }
 
-    /// Waits until all that the kernel took off the ring to be sent has left, at most `patience`.
+    /// Waits until all packets that the kernel took off the tx ring have left, at most for `patience`.
     ///
-    /// Also where the kernel copies: to a driver that can gather a packet, it gives the frames
-    /// themselves, and those are read until they are completed, after the socket was closed too.
+    /// Needed even if the kernel copies: to a driver that supports scatter-gather, it passes the frames
+    /// themselves, which are read until they are completed, even after the socket was closed.
     ///
     /// # Source
     /// `linux-6.12` `net/xdp/xsk.c` `xsk_build_skb_zerocopy`
@@ -147,7 +148,7 @@ impl<F: Frame> Queue<F> {
         loop {
             let unsent = self.completed(&mut back).and_then(|_nr| self.nr_unsent());
             self.tx.keep(&mut back);
-            // What was not taken never will be.
+            // Packets that the kernel has not taken will never be sent.
             let is_settled = unsent.is_ok_and(|nr| self.tx.nr_posted() <= nr as usize);
             if is_settled || unsent.is_err() || start.elapsed() > patience {
                 return;
@@ -156,15 +157,15 @@ impl<F: Frame> Queue<F> {
         }
     }
 
-    /// Closes the socket. When this returns, and the socket copied, the kernel writes no frame any
-    /// more; it may read some that were to be sent unless it was [settled](Self::settle).
+    /// Closes the socket. When this returns, and the socket copied, the kernel no longer writes to any
+    /// frame; it may read some that were being sent unless it was [settled](Self::settle).
     pub(crate) fn close(&mut self) {
-        // Unmaps the rings and closes the descriptor, the last that there is of both: the kernel
-        // unbinds the socket and waits for those who were at it, before the call returns.
+        // Unmaps the rings and closes the descriptor, the last reference to both: the kernel unbinds
+        // the socket and waits for its users before the call returns.
         self.socket = None;
     }
 
-    /// Takes back all frames that are in flight.
+    /// Removes all frames that are in flight.
     ///
     /// # Panics
     /// If the socket is still open.
@@ -204,18 +205,18 @@ impl<F: Frame> Queue<F> {
         self.socket_ref().is_zero_copy()
     }
 
-    /// See [`XskRings::statistics`]; nothing once the socket is closed.
+    /// See [`XskRings::statistics`]; zeroes once the socket is closed.
     pub(crate) fn statistics(&self) -> Statistics {
         self.socket.as_ref().and_then(|socket| socket.statistics().ok()).unwrap_or_default()
     }
 
-    /// Tells whether the kernel wants to be woken for what is to be sent.
+    /// Returns whether the kernel requests a wake-up to send packets.
     #[inline]
     pub(crate) fn wants_send_wakeup(&self) -> bool {
         self.socket_ref().wants_send_wakeup()
     }
 
-    /// Tells whether the kernel wants to be woken for new frames.
+    /// Returns whether the kernel requests a wake-up to take new frames.
     #[inline]
     pub(crate) fn wants_fill_wakeup(&self) -> bool {
         self.socket_ref().wants_fill_wakeup()
@@ -241,7 +242,7 @@ impl<F: Frame> Queue<F> {
         self.socket_ref().is_unbound()
     }
 
-    /// Returns the descriptor, for maps.
+    /// Returns the descriptor, for BPF maps.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.socket_ref().fd()
     }
@@ -257,8 +258,8 @@ impl<F: Frame> Queue<F> {
     }
 }
 
-/// How long to sleep before looking again whether packets have left.
+/// Pause between checks whether packets have left.
 const SETTLE: Duration = Duration::from_micros(50);
 
-/// Why a socket is there: closing takes the device by value.
+/// Why a socket exists here: closing takes the device by value.
 const OPEN: &str = "the socket is open until the device is closed";

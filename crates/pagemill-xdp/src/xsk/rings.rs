@@ -1,6 +1,6 @@
-//! An AF_XDP socket with its four rings, addresses in and addresses out.
+//! AF_XDP socket with its four rings: system calls, addresses on and off the rings, wake-ups.
 //!
-//! Which frame an address stands for, and whose it is, is not known here.
+//! Does not know which frame an address belongs to, or who owns the frame.
 
 use core::ptr::NonNull;
 use core::time::Duration;
@@ -30,7 +30,7 @@ struct OffsetTable {
 // SAFETY: 1. numbers only.
 unsafe impl AnyBits for Statistics {}
 
-/// What the kernel has counted for one socket.
+/// The kernel's counters of one socket.
 ///
 /// # Source
 /// `linux-6.12` `include/uapi/linux/if_xdp.h` `struct xdp_statistics`
@@ -45,7 +45,7 @@ pub(crate) struct Statistics {
     pub(crate) tx_ring_empty_descs: u64,
 }
 
-/// How many entries each ring has; powers of two.
+/// Number of entries of each ring; powers of two.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RingSizes {
     pub(crate) fill: u32,
@@ -54,14 +54,14 @@ pub(crate) struct RingSizes {
     pub(crate) tx: u32,
 }
 
-/// The memory that a socket's addresses are in.
+/// The memory of a socket's addresses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Region {
     pub(crate) base: NonNull<u8>,
     pub(crate) len_bytes: usize,
-    /// Bytes in a frame, and what an address of one is a multiple of.
+    /// Size of a frame in bytes, and the alignment of its address.
     pub(crate) chunk_bytes: u32,
-    /// Bytes before a packet that the kernel leaves free, behind its own 256.
+    /// Additional headroom of packets in bytes, after the kernel's own 256.
     pub(crate) headroom: u32,
 }
 
@@ -79,8 +79,8 @@ pub(crate) struct XskRings {
     rx_side: Consumer,
     tx: RingMemory,
     tx_side: Producer,
-    /// Behind the rings, so that it is dropped after them: a ring that is mapped keeps the socket
-    /// open, and then closing the descriptor would not be the end of it.
+    /// After the rings, so that it is dropped last: a mapped ring keeps the socket open, and closing
+    /// the descriptor would then not close the socket.
     fd: OwnedFd,
 }
 
@@ -88,7 +88,7 @@ impl XskRings {
     /// Opens a socket, registers `region` for it and maps its rings; it is not bound yet.
     ///
     /// # Errors
-    /// The step that was refused, and what the system answered.
+    /// The step that failed, and the error of the system.
     pub(crate) fn open(region: &Region, sizes: &RingSizes) -> Result<Self, (Operation, io::Error)> {
         let socket = syscall::socket(libc::AF_XDP, libc::SOCK_RAW, 0)
             .map_err(|error| (Operation::OpenSocket, error))?;
@@ -116,7 +116,7 @@ impl XskRings {
         let (table, len) =
             syscall::option::<OffsetTable>(socket.as_fd(), libc::SOL_XDP, libc::XDP_MMAP_OFFSETS)?;
         if len != size_of::<OffsetTable>() {
-            // A kernel before 5.4, which has no word for waking.
+            // A kernel before 5.4, which has no flag for wake-ups.
             return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
         }
         let fill_at = libc::XDP_UMEM_PGOFF_FILL_RING.cast_signed();
@@ -153,7 +153,7 @@ impl XskRings {
     /// Binds the socket to a queue; `flags` are those of `sockaddr_xdp`.
     ///
     /// # Errors
-    /// `EBUSY` while another socket has the queue, or had it until a moment ago.
+    /// `EBUSY` while another socket uses the queue, or did until a moment ago.
     pub(crate) fn bind(&self, interface: u32, queue: u32, flags: u16) -> io::Result<()> {
         let address = libc::sockaddr_xdp {
             sxdp_family: u16::try_from(libc::AF_XDP).expect("a family is small"),
@@ -165,28 +165,28 @@ impl XskRings {
         syscall::bind(self.fd.as_fd(), &address)
     }
 
-    /// Tells whether the device reads and writes the frames itself.
+    /// Returns whether the device reads and writes the frames itself (zero-copy).
     pub(crate) fn is_zero_copy(&self) -> io::Result<bool> {
         let option = syscall::option::<i32>(self.fd.as_fd(), libc::SOL_XDP, libc::XDP_OPTIONS);
         let zero_copy = i32::try_from(libc::XDP_OPTIONS_ZEROCOPY).expect("a bit");
         option.map(|(options, _)| options & zero_copy != 0)
     }
 
-    /// Asks the kernel for its counters.
+    /// Returns the kernel's counters.
     pub(crate) fn statistics(&self) -> io::Result<Statistics> {
         let option =
             syscall::option::<Statistics>(self.fd.as_fd(), libc::SOL_XDP, libc::XDP_STATISTICS);
         option.map(|(statistics, _)| statistics)
     }
 
-    /// Returns how many addresses can be put on the fill ring, `wanted` at most.
+    /// Returns how many addresses can be put on the fill ring, at most `wanted`.
     #[inline]
     pub(crate) fn fill_room(&mut self, wanted: u32) -> Result<u32, Broken> {
         self.fill_side.room(self.fill.consumer(), wanted)
     }
 
-    /// Puts `nr` addresses on the fill ring, as many as the last [`fill_room`](Self::fill_room) at
-    /// most.
+    /// Puts `nr` addresses on the fill ring, at most as many as the last
+    /// [`fill_room`](Self::fill_room).
     ///
     /// # Safety
     /// 1. `next` returns addresses of frames in the region that nobody reads or writes until the
@@ -204,7 +204,7 @@ impl XskRings {
         self.fill_side.submit(self.fill.producer(), nr);
     }
 
-    /// Takes up to `nr` descriptors of received packets off their ring.
+    /// Takes up to `nr` descriptors of received packets off the rx ring.
     #[inline]
     pub(crate) fn received(
         &mut self,
@@ -225,14 +225,14 @@ impl XskRings {
         Ok(nr)
     }
 
-    /// Returns how many descriptors can be put on the ring of packets to send, `wanted` at most.
+    /// Returns how many descriptors can be put on the tx ring, at most `wanted`.
     #[inline]
     pub(crate) fn send_room(&mut self, wanted: u32) -> Result<u32, Broken> {
         self.tx_side.room(self.tx.consumer(), wanted)
     }
 
-    /// Puts `nr` descriptors on the ring of packets to send, as many as the last
-    /// [`send_room`](Self::send_room) at most.
+    /// Puts `nr` descriptors on the tx ring, at most as many as the last
+    /// [`send_room`](Self::send_room).
     ///
     /// # Safety
     /// 1. `next` returns descriptors of frames in the region that nobody writes until the kernel
@@ -250,7 +250,7 @@ impl XskRings {
         self.tx_side.submit(self.tx.producer(), nr);
     }
 
-    /// Takes up to `nr` addresses of frames that were sent off their ring.
+    /// Takes up to `nr` addresses of sent frames off the completion ring.
     #[inline]
     pub(crate) fn completed(&mut self, nr: u32, mut each: impl FnMut(u64)) -> Result<u32, Broken> {
         let nr = self.completion_side.available(self.completion.producer(), nr)?;
@@ -267,40 +267,40 @@ impl XskRings {
         Ok(nr)
     }
 
-    /// Tells whether the kernel wants to be woken before it sends.
+    /// Returns whether the kernel requests a wake-up before it sends.
     #[inline]
     pub(crate) fn wants_send_wakeup(&self) -> bool {
         wants_wakeup(&self.tx)
     }
 
-    /// Tells whether the kernel wants to be woken before it takes frames off the fill ring.
+    /// Returns whether the kernel requests a wake-up before it takes frames off the fill ring.
     #[inline]
     pub(crate) fn wants_fill_wakeup(&self) -> bool {
         wants_wakeup(&self.fill)
     }
 
-    /// Has the kernel look at the ring of packets to send.
+    /// Wakes the kernel up to process the tx ring.
     ///
     /// # Errors
-    /// `EAGAIN`, `EBUSY` and `ENOBUFS` where it does not get to the end of it now; `ENETDOWN`.
+    /// `EAGAIN`, `EBUSY` and `ENOBUFS` if it cannot process the whole ring now; `ENETDOWN`.
     pub(crate) fn wake_send(&self) -> io::Result<()> {
         syscall::send(self.fd.as_fd(), &[], libc::MSG_DONTWAIT).map(drop)
     }
 
-    /// Has the kernel look at the fill ring.
+    /// Wakes the kernel up to process the fill ring.
     ///
     /// # Errors
-    /// As [`wake_send`](Self::wake_send).
+    /// The errors of [`wake_send`](Self::wake_send).
     pub(crate) fn wake_fill(&self) -> io::Result<()> {
         syscall::receive(self.fd.as_fd(), &mut [], libc::MSG_DONTWAIT).map(drop)
     }
 
-    /// Waits for a packet, at most `timeout`.
+    /// Waits for a packet, at most for `timeout`.
     pub(crate) fn wait(&self, timeout: Duration) -> io::Result<bool> {
         syscall::wait(self.fd.as_fd(), libc::POLLIN, timeout)
     }
 
-    /// Tells, once, whether the interface was removed under the socket.
+    /// Returns, once, whether the interface was removed while the socket was bound.
     ///
     /// # Source
     /// `linux-6.12` `net/xdp/xsk.c` `xsk_notifier`
@@ -309,19 +309,19 @@ impl XskRings {
         error.is_ok_and(|(error, _)| error == libc::ENETDOWN)
     }
 
-    /// Returns the descriptor, for maps.
+    /// Returns the descriptor, for BPF maps.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }
 
-/// Tells whether a queue can be had, by having it for a moment.
+/// Returns whether a queue is free, by binding to it for a moment.
 ///
-/// A device that reads and writes frames itself may do so for some time after the socket was
-/// closed; it has ended when the queue can be had again.
+/// A zero-copy device may access frames for some time after the socket was closed; it has stopped when
+/// the queue is free again.
 ///
 /// # Errors
-/// What the system answers to anything but the last step.
+/// The errors of the system for all steps except the last.
 pub(crate) fn is_queue_free(interface: u32, queue: u32) -> io::Result<bool> {
     let page = ScratchPage::map()?;
     let region =
@@ -335,7 +335,7 @@ pub(crate) fn is_queue_free(interface: u32, queue: u32) -> io::Result<bool> {
     }
 }
 
-/// A page that the kernel may do anything with.
+/// A page with which the kernel may do anything.
 struct ScratchPage(NonNull<u8>);
 
 impl ScratchPage {
@@ -364,7 +364,7 @@ impl Drop for ScratchPage {
 
 #[inline]
 fn wants_wakeup(ring: &RingMemory) -> bool {
-    // Relaxed: a hint; who misses it now sees it in the next round.
+    // Relaxed: a hint; a thread that misses it now sees it in the next round.
     ring.flags().load(Ordering::Relaxed) & libc::XDP_RING_NEED_WAKEUP != 0
 }
 

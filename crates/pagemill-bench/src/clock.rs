@@ -1,17 +1,17 @@
-//! The clock that intervals are measured with, and what reading it costs.
+//! Clock for intervals, and the cost of reading it.
 
 use pagemill_host::{Tsc, monotonic_ns};
 
-/// The time stamp counter where it is a clock, else the system's monotonic one.
+/// The time stamp counter if it is usable as a clock, else the system's monotonic clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     tsc: Option<Tsc>,
-    /// What an interval in which nothing happens is long.
+    /// Length of an empty interval.
     overhead_ticks: u64,
 }
 
 impl Clock {
-    /// Chooses the clock, and measures its rate and its cost.
+    /// Selects the clock, and measures its rate and its cost.
     pub fn detect() -> Self {
         Self::new(Tsc::detect())
     }
@@ -32,7 +32,7 @@ impl Clock {
         }
     }
 
-    /// Returns how many ticks `work` takes, reading the clock included.
+    /// Returns how many ticks `work` takes, including one clock reading.
     #[inline]
     pub fn interval(self, work: impl FnOnce()) -> u64 {
         let start = self.now();
@@ -40,13 +40,13 @@ impl Clock {
         self.now().saturating_sub(start)
     }
 
-    /// Returns the nanoseconds in `ticks` that are the sum of `nr_intervals`, reading taken off.
+    /// Returns the nanoseconds in `ticks`, the sum of `nr_intervals`, without the clock readings.
     pub fn net_ns(self, ticks: u64, nr_intervals: usize) -> f64 {
         let reading = self.overhead_ticks.saturating_mul(nr_intervals as u64);
         ticks.saturating_sub(reading) as f64 / self.ticks_per_ns()
     }
 
-    /// Returns what reading costs, in ns.
+    /// Returns the cost of a clock reading, in ns.
     pub fn overhead_ns(self) -> f64 {
         self.overhead_ticks as f64 / self.ticks_per_ns()
     }
@@ -66,7 +66,7 @@ impl Clock {
     }
 }
 
-/// Empty intervals that the cost of reading is the median of: enough to pass over interrupts.
+/// Number of empty intervals, whose median is the cost of a reading: enough to ignore interrupts.
 const NR_EMPTY: usize = 1001;
 
 #[cfg(test)]

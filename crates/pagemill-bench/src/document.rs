@@ -1,4 +1,4 @@
-//! Parts that the JSON documents of all commands have in common.
+//! Parts that the JSON documents of all commands share.
 
 use pagemill_host::{ArenaKind, ArenaPages, Backing, Machine};
 use serde::Serialize;
@@ -31,7 +31,7 @@ impl From<Machine> for JsonMachine {
     }
 }
 
-/// The memory that pages were allocated from.
+/// The memory of the allocator.
 #[derive(Debug, Serialize)]
 pub struct JsonArena {
     len_bytes: u64,
@@ -47,7 +47,7 @@ struct JsonKind {
 }
 
 impl JsonArena {
-    /// Names what an arena is.
+    /// Describes an arena.
     pub fn of(len_bytes: u64, kind: ArenaKind) -> Self {
         let backing = match kind.backing {
             Backing::Anonymous => "anonymous",
@@ -65,7 +65,7 @@ impl JsonArena {
     }
 }
 
-/// Drops what is below a picosecond, which nothing here can measure.
+/// Rounds to a picosecond, below which nothing here can be measured.
 pub fn rounded(ns: f64) -> f64 {
     (ns * 1e3).round() / 1e3
 }

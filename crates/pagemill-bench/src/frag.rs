@@ -1,12 +1,12 @@
-//! What high orders can be had after random churn.
+//! Fragmentation benchmark: how many 2 MiB blocks are available after random churn.
 //!
-//! An arena is filled with single pages, half of them are freed at random, and then rounds of churn
-//! free a random tenth and allocate as many again, one at a time and in bulk. After each step it is
-//! looked how many blocks of 2 MiB are whole. The test is that of LLFree.
+//! Fills an arena with single pages, frees half of them at random, and then runs rounds of churn, which
+//! free a random tenth and allocate as many again, one at a time and in bulk. After each step it counts
+//! the whole blocks of 2 MiB. The test is that of LLFree.
 //!
-//! One page in eight is marked to be kept, and in the end all others are freed. In one
-//! [`Life`] of the arena the allocator is told which those are (they are unmovable, the others
-//! movable) and keeps them together; in the other all pages are of one kind.
+//! One page in eight is marked to be kept, and in the end all others are freed. In one [`Life`] of the
+//! arena the allocator knows the kept pages (they are unmovable, the others movable) and groups them;
+//! in the other one all pages have one migrate type.
 //!
 //! # Source
 //! `llfree` the evaluation of fragmentation. Differs: pages are freed and allocated in bulk, too.
@@ -20,34 +20,34 @@ use pagemill_host::Host;
 
 use crate::rng::Rng;
 
-/// What is to be done to an arena.
+/// The parameters of the benchmark.
 #[derive(Clone, Copy, Debug)]
 pub struct FragExperiment {
-    /// How often a share of the pages is freed and allocated again, in each of the two ways.
+    /// Number of rounds of churn, each of them in both ways.
     pub rounds: usize,
-    /// What the random choices begin with.
+    /// Seed of the random choices.
     pub seed: u64,
 }
 
-/// What the allocator is told of the pages.
+/// The migrate types that the allocator sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kinds {
     /// All are unmovable.
     One,
-    /// Those that are kept in the end are unmovable, the others movable.
+    /// Kept pages are unmovable, the others movable.
     Two,
 }
 
-/// What happened to the arena before a look at it.
+/// The step before a look at the arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Every page was allocated.
     Filled,
     /// A random half was freed.
     Halved,
-    /// In round so-and-so, pages were freed and allocated one at a time.
+    /// In this round, pages were freed and allocated one at a time.
     Single(usize),
-    /// In round so-and-so, pages were freed and allocated in bulk.
+    /// In this round, pages were freed and allocated in bulk.
     Bulk(usize),
     /// All but one page in eight were freed.
     Kept,
@@ -56,7 +56,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// Returns in which round of churn it was taken, if in one.
+    /// Returns the round of churn of the step, if it is one.
     pub const fn round(self) -> Option<usize> {
         match self {
             Self::Single(round) | Self::Bulk(round) => Some(round),
@@ -65,16 +65,16 @@ impl Step {
     }
 }
 
-/// The arena after one step, per-CPU lists drained.
+/// The state of the arena after one step, with the per-CPU lists drained.
 #[derive(Clone, Debug)]
 pub struct Look {
-    /// What was done last.
+    /// The last step.
     pub step: Step,
     /// Pages in use.
     pub nr_used: usize,
     /// Pages that are free.
     pub nr_free: u64,
-    /// Free blocks by order, each frame in the largest block that it is part of.
+    /// Free blocks by order; each frame is counted once, in its largest free block.
     pub free_blocks: [u64; NR_PAGE_ORDERS],
     /// Blocks of 2 MiB that could be allocated at the same time.
     pub nr_allocated: u64,
@@ -88,40 +88,40 @@ impl Look {
         larger.map(|(larger, count)| count << (larger - order)).sum()
     }
 
-    /// Returns how many blocks of `order` the free pages would make if they lay together.
+    /// Returns how many blocks of `order` the free pages would make without fragmentation.
     pub fn nr_at_best(&self, order: Order) -> u64 {
         self.nr_free / order.nr_pages() as u64
     }
 }
 
-/// All that happened to an arena from one end to the other.
+/// All steps of one arena.
 #[derive(Clone, Debug)]
 pub struct Life {
-    /// What the allocator was told.
+    /// The migrate types.
     pub kinds: Kinds,
-    /// The arena after each step.
+    /// The state after each step.
     pub looks: Vec<Look>,
 }
 
 impl Life {
-    /// Returns the last look after a step that `is` says yes to.
+    /// Returns the last state after a step for which `is` returns true.
     pub fn last(&self, is: impl Fn(Step) -> bool) -> Option<&Look> {
         self.looks.iter().rfind(|look| is(look.step))
     }
 }
 
-/// Of how many pages one is kept in the end.
+/// One in this many pages is kept in the end.
 pub const KEPT_ONE_IN: usize = 8;
-/// Of how many pages one is freed and allocated again in each step of churn.
+/// One in this many pages is freed and allocated again in each step of churn.
 pub const CHURNED_ONE_IN: usize = 10;
 /// Pages per bulk call.
 pub const BATCH: usize = 64;
 
 impl FragExperiment {
-    /// Puts a fresh allocator through all steps.
+    /// Runs all steps on a new allocator.
     ///
     /// # Errors
-    /// If pages get lost, or blocks that were whole at first are not in the end.
+    /// If pages are lost, or blocks that were whole at the start are not whole in the end.
     pub fn run(&self, frames: &PageAllocator<Host>, kinds: Kinds) -> anyhow::Result<Life> {
         let at_first = Arena::new(frames, kinds, self.seed).look(Step::Emptied);
         let mut arena = Arena::new(frames, kinds, self.seed);
@@ -162,7 +162,7 @@ enum Fate {
     Passing,
 }
 
-/// An arena and all pages of it that are in use.
+/// An arena and all its pages in use.
 struct Arena<'a> {
     frames: &'a PageAllocator<Host>,
     kinds: Kinds,
@@ -180,7 +180,7 @@ impl<'a> Arena<'a> {
         self.kept.len() + self.passing.len()
     }
 
-    /// Returns how pages are asked for: down to the last one, so that no watermark is measured.
+    /// Returns the flags of allocations: down to the last page, so that watermarks have no effect.
     fn gfp(&self, fate: Fate) -> Gfp {
         let kind = match (self.kinds, fate) {
             (Kinds::Two, Fate::Passing) => Gfp::HIGHUSER_MOVABLE,
@@ -205,7 +205,7 @@ impl<'a> Arena<'a> {
         }
     }
 
-    /// Takes one of all pages at random.
+    /// Removes one page at random.
     fn pick(&mut self) -> Option<(Fate, FramePage<'a>)> {
         if self.nr_used() == 0 {
             return None;
@@ -217,7 +217,7 @@ impl<'a> Arena<'a> {
         }
     }
 
-    /// Frees `nr` pages at random, one at a time, and returns what they were.
+    /// Frees `nr` pages at random, one at a time, and returns their fates.
     fn free_singly(&mut self, nr: usize) -> Vec<Fate> {
         (0..nr).map_while(|_| self.pick()).map(|(fate, _freed)| fate).collect()
     }
@@ -265,7 +265,7 @@ impl<'a> Arena<'a> {
         Ok(())
     }
 
-    /// Looks at the books, then tries what they say; leaves all pages as they are.
+    /// Reads the free block counts and then allocates these blocks; leaves all pages as they are.
     fn look(&self, step: Step) -> Look {
         self.frames.drain_all_pages();
         let mut free_blocks = [0; NR_PAGE_ORDERS];
@@ -274,7 +274,7 @@ impl<'a> Arena<'a> {
                 *sum += count;
             }
         }
-        // Of the kind that most pages are: a block that is taken becomes one of its kind.
+        // The migrate type of most pages: a block that is taken gets the type of its request.
         let gfp = self.gfp(Fate::Passing);
         let folios: Vec<_> =
             core::iter::from_fn(|| self.frames.alloc_pages(gfp, PAGEBLOCK_ORDER)).collect();

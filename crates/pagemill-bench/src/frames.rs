@@ -1,11 +1,11 @@
-//! The allocators that are measured: in statics, so that a page is a handle of 8 bytes.
+//! Static allocator of the benchmarks, so that a page is a handle of 8 bytes.
 
 use pagemill::{OnceAllocator, Page, PageAllocator, Static, StaticAllocator};
 use pagemill_host::Host;
 
 static FRAMES: OnceAllocator<Host> = OnceAllocator::new();
 
-/// The name of the static.
+/// Names the static.
 #[derive(Debug)]
 pub enum Frames {}
 
@@ -14,14 +14,14 @@ impl StaticAllocator for Frames {
     const ALLOCATOR: &'static OnceAllocator<Host> = &FRAMES;
 }
 
-/// Puts `allocator` into the static and returns the source of its pages.
+/// Stores `allocator` in the static and returns the source of its pages.
 ///
 /// # Panics
-/// If there is one already: a process measures once.
+/// If there is one already: a process measures only once.
 pub fn install(allocator: PageAllocator<Host>) -> Static<Frames> {
     FRAMES.set(allocator).expect("a process measures once");
     Static::new()
 }
 
-// What the limit copies is as large as a slot.
+// The handles of the limit are as large as a slot.
 const _: () = assert!(size_of::<Option<Page<Static<Frames>>>>() == size_of::<u64>());

@@ -1,12 +1,13 @@
-//! Benchmarks of page allocation and of what is built on it, and their reports.
+//! Benchmarks of page allocation, page pools, refills and NFS servers, and their reports.
 //!
-//! The program `pagemill` runs them; `pagemill-peers` shares the plot and the random numbers. Each benchmark
-//! is a module: [`bulk`], [`frag`], [`latency`], [`nfs`], [`pool`] and [`refill`]. [`report`] turns their
-//! results into tables, JSON and pictures.
+//! The program `pagemill` runs them; `pagemill-peers` shares the plot and the random numbers. Each
+//! benchmark is a module: [`bulk`], [`frag`], [`latency`], [`nfs`], [`pool`] and [`refill`]. [`report`]
+//! turns their results into tables, JSON and plots.
 //!
 //! # Features
-//! `benchmarks`, on unless turned off, is all of these. `plot` is [`plot`] alone. Without either, there are a
-//! clock, random numbers, sizes and the parts that JSON documents share, which servers need too.
+//! `benchmarks`, which is on by default, enables all of these. `plot` enables only [`plot`]. Without
+//! either, the crate has a clock, random numbers, sizes and common parts of JSON documents, which
+//! servers need too.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::exhaustive_enums,

@@ -1,7 +1,7 @@
-//! Costs against the pages per call, as a picture: the one plot that all reports draw.
+//! Plot of costs against the pages per call, as SVG; shared by all reports.
 //!
-//! Both axes are logarithmic: what bulk saves is a factor, and a factor is the same distance
-//! everywhere. Each line carries its name at its right end. Texts are text in the picture too, so no
+//! Both axes are logarithmic, because the gain of bulk calls is a factor, and a factor is the same
+//! distance everywhere. Each line is labelled at its right end. Texts remain text in the SVG, so no
 //! fonts are needed to draw it.
 
 use core::ops::Range;
@@ -17,28 +17,28 @@ use plotters::prelude::{
 
 const WIDTH: u32 = 1000;
 const HEIGHT: u32 = 600;
-/// Width of the column on the right in which the lines are named.
+/// Width of the column on the right for the labels of the lines.
 const NAMES_WIDTH: u32 = 190;
 /// Height of the band that holds the title.
 const TITLE_HEIGHT: u32 = 58;
-/// Smallest vertical distance of two names, in pixels.
+/// Smallest vertical distance of two labels, in pixels.
 const NAME_DISTANCE: i32 = 17;
 const FONT: &str = "sans-serif";
-/// What is shown for a cost of nothing, which has no place on a logarithmic axis.
+/// Value that is drawn for a cost of zero, which a logarithmic axis cannot show.
 const COST_MIN: f64 = 0.01;
 const GREY_TEXT: RGBColor = RGBColor(90, 90, 90);
 
 type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// What is to be drawn.
+/// The contents of a plot.
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "reports fill it in")]
 pub struct Plot<'a> {
     /// The title.
     pub title: &'a str,
-    /// Where and how the figures were measured.
+    /// The circumstances of the measurement.
     pub circumstances: &'a str,
-    /// Remarks below the names of the lines, one a line.
+    /// Remarks below the labels of the lines, one per line.
     pub notes: &'a [&'a str],
     /// The lines; a line without points is left out.
     pub lines: Vec<Line>,
@@ -48,7 +48,7 @@ pub struct Plot<'a> {
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "reports fill it in")]
 pub struct Line {
-    /// The name.
+    /// Its label.
     pub name: String,
     /// The colour.
     pub color: Color,
@@ -72,7 +72,7 @@ pub struct Point {
     pub high: f64,
 }
 
-/// Colour of a line. The first four differ for the colour-blind too.
+/// Colour of a line. The first four can also be distinguished by colour-blind readers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "reports choose one")]
 pub enum Color {
@@ -84,7 +84,7 @@ pub enum Color {
     Green,
     /// Pink.
     Pink,
-    /// Grey, for what ours is compared with.
+    /// Grey, for comparisons.
     Grey,
     /// Black, for limits.
     Black,
@@ -131,7 +131,7 @@ impl Plot<'_> {
         Ok(())
     }
 
-    /// Writes each name beside the end of its line, moved where two would overlap.
+    /// Writes each label beside the end of its line, moved if two would overlap.
     fn draw_names(&self, area: &Canvas<'_>, lines: &[&Line], ends: &[i32]) -> anyhow::Result<()> {
         let mut places: Vec<_> = ends.iter().copied().zip(lines).collect();
         places.sort_by_key(|(y, _)| *y);
@@ -220,7 +220,7 @@ fn draw_lines(area: &Canvas<'_>, lines: &[&Line]) -> anyhow::Result<Vec<i32>> {
     Ok(ends)
 }
 
-/// The logarithms to the base of two that an axis shows; it is labelled at the whole ones.
+/// The base-2 logarithms that an axis shows; whole numbers are labelled.
 struct Axis {
     low: f64,
     high: f64,

@@ -1,39 +1,39 @@
-//! The refill of a request's pages: one at a time or in bulk, all slots looked at or those that
-//! were emptied.
+//! Refill benchmark: refills a request's pages one at a time or in bulk, checking all slots or only the
+//! emptied ones.
 //!
-//! An array holds what one request of a server has. Before each refill that is timed, its first
-//! pages are taken and freed, as a transport or a reply does. *Fresh* arrays had none before: they
-//! get their pages from the zone, many arrays after each other, and are emptied together.
+//! An array holds the pages of one request of a server. Before each timed refill, its first pages are
+//! taken and freed, as a transport or a reply does. *Fresh* arrays had no pages before: they get their
+//! pages from the zone, many arrays after each other, and are emptied together.
 
 use pagemill::PageSource;
 use pagemill_rpc::{PageArray, Refill, RefillCalls, RefillScan, RefillStats};
 
 use crate::{Clock, Spread};
 
-/// Arrays that are filled after each other when fresh ones are timed.
+/// Number of fresh arrays that are filled after each other.
 pub const NR_FRESH: usize = 16;
 
-/// What is measured, and how often.
+/// The parameters of the benchmark.
 #[derive(Clone, Debug)]
 pub struct RefillExperiment {
     /// Slots of an array: the pages of a request.
     pub nr_slots: usize,
-    /// Pages that a request used up, in turn.
+    /// The numbers of pages that a request uses up.
     pub consumed: Vec<usize>,
-    /// Times that each cell is measured.
+    /// Number of measurements of each cell.
     pub runs: usize,
-    /// Refills in a measurement.
+    /// Number of refills per measurement.
     pub rounds: usize,
 }
 
-/// The ways to refill that are compared, by their names.
+/// The ways of refilling that are compared, with their names.
 pub const WAYS: [(&str, Refill); 3] = [
     ("single", Refill { calls: RefillCalls::Single, scan: RefillScan::All }),
     ("bulk", Refill { calls: RefillCalls::Bulk, scan: RefillScan::All }),
     ("bulk, hint", Refill { calls: RefillCalls::Bulk, scan: RefillScan::Emptied }),
 ];
 
-/// How long refills took after one kind of use.
+/// Durations of refills after one kind of use.
 #[derive(Clone, Debug)]
 pub struct RefillRow {
     /// Pages that were used up; `None` for fresh arrays.
@@ -43,7 +43,7 @@ pub struct RefillRow {
 }
 
 impl RefillRow {
-    /// Returns every time with its name.
+    /// Returns every duration with its name.
     pub fn figures(&self) -> [(String, Spread); WAYS.len()] {
         let used = self.consumed.map_or("fresh".to_owned(), |consumed| format!("{consumed} used"));
         core::array::from_fn(|way| (format!("{used} {}", WAYS[way].0), self.us[way]))
@@ -51,12 +51,12 @@ impl RefillRow {
 }
 
 impl RefillExperiment {
-    /// Returns how many measurements there are, for a progress bar.
+    /// Returns the number of measurements, for a progress bar.
     pub fn nr_steps(&self) -> usize {
         (self.consumed.len() + 1) * WAYS.len() * self.runs
     }
 
-    /// Returns the pages that all of it holds at most.
+    /// Returns the maximum number of pages that the benchmark holds.
     pub fn nr_pages(&self) -> usize {
         (NR_FRESH + 1) * self.nr_slots
     }
@@ -135,14 +135,14 @@ impl RefillExperiment {
     }
 }
 
-/// Returns the middle of some intervals: a thread that lost its CPU in one of them changes little.
+/// Returns the median of some intervals: one in which the thread was preempted has little effect.
 fn median_us(clock: Clock, mut ticks: Vec<u64>) -> f64 {
     ticks.sort_unstable();
     clock.net_ns(ticks[ticks.len() / 2], 1) / 1e3
 }
 
 fn fill<S: PageSource>(array: &mut PageArray<S>, source: &S, refill: Refill) -> anyhow::Result<()> {
-    // A refill that cannot be had at once is the end of the experiment, and not waited for.
+    // A refill that fails at once ends the experiment instead of waiting.
     let filled = array.fill(source, refill, &|| true, &RefillStats::default());
     anyhow::ensure!(filled, "the experiment ran out of pages: use a larger --arena");
     Ok(())

@@ -1,11 +1,11 @@
-//! Random numbers that come again with their seed, on every machine.
+//! Random number generator whose sequence depends only on the seed, on every machine.
 
-/// A xorshift generator: its numbers are part of what a seed promises, so it is our own.
+/// A xorshift generator: our own, because a seed must always give the same numbers.
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
 
 impl Rng {
-    /// Starts from `seed`; similar seeds do not give similar numbers.
+    /// Starts from `seed`; similar seeds give unrelated numbers.
     pub fn new(seed: u64) -> Self {
         let mut rng = Self((seed ^ 0x9e37_79b9_7f4a_7c15).max(1));
         for _ in 0..8 {

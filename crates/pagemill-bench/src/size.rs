@@ -1,4 +1,4 @@
-//! Sizes of memory as people write them: `64M`, `1GiB`, `4096`.
+//! Memory sizes as people write them: `64M`, `1GiB`, `4096`.
 
 use core::fmt;
 use core::str::FromStr;
@@ -10,7 +10,7 @@ use pagemill::PAGE_SIZE;
 pub struct Size(u64);
 
 impl Size {
-    /// Names the size of memory that exists.
+    /// Makes the size of existing memory.
     pub const fn of(bytes: u64) -> Self {
         Self(bytes)
     }
@@ -26,7 +26,7 @@ impl Size {
     }
 }
 
-/// The units, each 1024 of the one before.
+/// The units, each 1024 times the previous one.
 const UNITS: [&str; 4] = ["K", "M", "G", "T"];
 
 impl FromStr for Size {

@@ -1,4 +1,4 @@
-//! Threads that measure at the same time, each bound to a CPU of its own.
+//! Benchmark threads: one per CPU, bound to it, which run the same task at the same time.
 
 use std::sync::Barrier;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -10,9 +10,9 @@ use pagemill_host::{Cpus, HostError};
 use super::task::{Sample, Task};
 use crate::clock::Clock;
 
-/// One thread for each CPU, waiting for tasks.
+/// One thread per CPU, waiting for tasks.
 ///
-/// The thread that leads them sleeps while they measure, so one CPU is enough for one of them.
+/// The leading thread sleeps while they measure, so it needs no CPU of its own.
 #[derive(Debug)]
 pub struct BenchThreads {
     members: Vec<Member>,
@@ -25,10 +25,10 @@ struct Member {
 }
 
 impl BenchThreads {
-    /// Calls `lead` with a threads that allocates from `source`, and dismisses it afterwards.
+    /// Calls `lead` with threads that allocate from `source`, and ends the threads afterwards.
     ///
     /// # Errors
-    /// [`HostError::PinTo`] if a thread cannot be bound to its CPU; else what `lead` returns.
+    /// [`HostError::PinTo`] if a thread cannot be bound to its CPU; else the error of `lead`.
     pub fn with<S, R>(
         source: S,
         clock: Clock,
@@ -64,7 +64,7 @@ impl BenchThreads {
         })
     }
 
-    /// Lets all threads carry out `task` at the same time, and returns what each found.
+    /// Runs `task` on all threads at the same time, and returns the sample of each.
     ///
     /// # Panics
     /// If a thread has panicked.
@@ -82,7 +82,7 @@ impl BenchThreads {
     }
 }
 
-/// Carries out orders until there is nobody to give them.
+/// Carries out orders until the sender is gone.
 fn serve<S: AllocPages>(
     source: &S,
     clock: Clock,

@@ -1,4 +1,4 @@
-//! The order of measurements: runs that take turns over all cells.
+//! Experiment of `bench bulk`: which cells are measured, how often, and in which order.
 
 use core::f64::consts::FRAC_1_SQRT_2;
 use core::time::Duration;
@@ -12,27 +12,27 @@ use super::task::{Operation, Sample, Shape, Task};
 use super::workload::GFP;
 use crate::clock::Clock;
 
-/// What is measured, and how often.
+/// The cells of an experiment, and the number of their measurements.
 #[derive(Clone, Debug)]
 pub struct Experiment {
     /// The shapes, in the order of reports.
     pub shapes: Vec<Shape>,
     /// The batch sizes, smallest first.
     pub sizes: Vec<usize>,
-    /// How often each cell is measured.
+    /// Number of measurements of each cell.
     pub runs: usize,
-    /// How long one measurement lasts, about; zero for one round.
+    /// Approximate duration of one measurement; zero for one round.
     pub slice: Duration,
-    /// The CPUs; each has a thread.
+    /// The CPUs; each runs one thread.
     pub cpus: Vec<CpuId>,
-    /// Pages that one thread holds at the height of a burst, about.
+    /// Approximate number of pages that one thread holds at the peak of a burst.
     pub burst_pages: usize,
 }
 
-/// Most rounds of one measurement, so that a clock which stands still ends nothing in a loop.
+/// Maximum number of rounds of one measurement, in case the clock stands still.
 const ROUNDS_MAX: usize = 1 << 24;
 
-/// One measurement of each run, and what it has found so far.
+/// A cell, and its samples so far.
 #[derive(Debug)]
 struct Cell {
     task: Task,
@@ -41,9 +41,9 @@ struct Cell {
 }
 
 impl Experiment {
-    /// Returns how many steps [`run`](Self::run) reports.
+    /// Returns the number of steps that [`run`](Self::run) reports.
     pub fn nr_steps(&self) -> usize {
-        // One calibration and then the runs, of the limit and of each shape and operation.
+        // One calibration and the runs, for the limit and for each shape and operation.
         let cells_per_size = 1 + self.shapes.len() * Operation::ALL.len();
         self.sizes.len() * cells_per_size * (1 + self.runs)
     }
@@ -51,7 +51,7 @@ impl Experiment {
     /// Measures all cells with pages from `source`, and calls `step` after each measurement.
     ///
     /// # Errors
-    /// If a thread cannot be bound to its CPU, the arena runs out of pages or a page gets lost.
+    /// If a thread cannot be bound to its CPU, the arena runs out of pages, or a page is lost.
     pub fn run<S: AllocPages + Send>(
         &self,
         source: S,
@@ -95,7 +95,7 @@ impl Experiment {
         tasks.into_iter().map(|task| Cell { task, rounds: 1, samples: Vec::new() }).collect()
     }
 
-    /// Returns how many rounds of `task` take about one slice; finding out warms everything up.
+    /// Returns how many rounds of `task` take approximately one slice; this also warms up the caches.
     fn calibrate<P: Platform>(
         &self,
         threads: &BenchThreads,
@@ -114,7 +114,7 @@ impl Experiment {
     }
 }
 
-/// Lets the threads carry out `task`, and returns the mean of what its threads found.
+/// Runs `task` on the threads, and returns the mean of their samples.
 fn measure<P: Platform>(
     threads: &BenchThreads,
     allocator: &PageAllocator<P>,
@@ -141,17 +141,17 @@ fn measure<P: Platform>(
     })
 }
 
-/// Returns how many pages the allocator has handed out since it was made.
+/// Returns the total number of pages that the allocator has handed out.
 fn nr_allocated<P: Platform>(allocator: &PageAllocator<P>) -> u64 {
     allocator.vmstat().pgalloc.iter().sum()
 }
 
-/// Returns how many pages the list holds at most that a CPU takes the pages from.
+/// Returns the capacity of the per-CPU list that serves the benchmark.
 pub fn pcp_high<P: Platform>(allocator: &PageAllocator<P>) -> usize {
     list_in_use(allocator).map_or(0, |list| list.high)
 }
 
-/// Returns how many pages that list fetches from the zone at a time, at first.
+/// Returns how many pages that list takes from the zone at a time, before doubling.
 pub fn pcp_batch<P: Platform>(allocator: &PageAllocator<P>) -> usize {
     list_in_use(allocator).map_or(0, |list| list.batch)
 }

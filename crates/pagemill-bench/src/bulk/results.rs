@@ -1,20 +1,20 @@
-//! What an experiment found: medians and their spread.
+//! Results of an experiment: medians and spreads.
 
 use super::task::{Operation, Sample, Shape};
 
-/// The middle, the smallest and the largest of several figures.
+/// Median, minimum and maximum of several values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
-    /// Half of the figures are not above it, half are not below.
+    /// Half of the values are not above it, and half are not below.
     pub median: f64,
-    /// The smallest.
+    /// The minimum.
     pub min: f64,
-    /// The largest.
+    /// The maximum.
     pub max: f64,
 }
 
 impl Spread {
-    /// Summarises figures.
+    /// Summarises values.
     ///
     /// # Panics
     /// If there are none.
@@ -29,7 +29,7 @@ impl Spread {
         }
     }
 
-    /// Returns the distance from the smallest to the largest, as a share of the median.
+    /// Returns the distance from minimum to maximum, as a share of the median.
     pub fn relative(&self) -> f64 {
         if self.median > 0.0 { (self.max - self.min) / self.median } else { 0.0 }
     }
@@ -38,17 +38,17 @@ impl Spread {
 /// The cost of a page in one cell, in ns per page and thread.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Row {
-    /// In which order pages were allocated and freed.
+    /// The order of allocation and free.
     pub shape: Shape,
-    /// With which calls.
+    /// The kind of calls.
     pub operation: Operation,
     /// Pages per call.
     pub n: usize,
-    /// The allocation.
+    /// Cost of the allocation.
     pub alloc: Spread,
-    /// The release.
+    /// Cost of the free.
     pub free: Spread,
-    /// Both together.
+    /// Cost of both together.
     pub both: Spread,
 }
 
@@ -67,26 +67,26 @@ impl Row {
     }
 }
 
-/// The cost of copying N handles there and back, in ns per handle.
+/// The cost of copying N handles to another array and back, in ns per handle.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LimitRow {
     /// Handles per copy.
     pub n: usize,
-    /// Both copies together.
+    /// Cost of both copies together.
     pub ns: Spread,
 }
 
-/// All that an experiment found.
+/// All results of an experiment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Results {
     /// The limit for each batch size, smallest first.
     pub limit: Vec<LimitRow>,
-    /// The cells: by shape, then by batch size, then by operation.
+    /// The cells, by shape, then by batch size, then by operation.
     pub rows: Vec<Row>,
 }
 
 impl Results {
-    /// Returns every figure of the cells with its name.
+    /// Returns every value of the cells with its name.
     pub fn figures(&self) -> impl Iterator<Item = (String, Spread)> + '_ {
         self.rows.iter().flat_map(|row| {
             let Row { shape, operation, n, alloc, free, both } = *row;
@@ -119,7 +119,7 @@ impl Results {
 
 #[cfg(test)]
 pub mod samples {
-    //! Results as a machine might give them, for the tests of reports.
+    //! Sample results for the tests of reports.
 
     use super::*;
 

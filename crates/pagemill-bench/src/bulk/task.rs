@@ -1,22 +1,21 @@
-//! One measurement: what one thread does for one cell in one run.
+//! Task: one measurement by one thread, for one cell in one run.
 
 use pagemill::AllocPages;
 
 use super::workload::{Arrays, Copies, Lists, Singles, Workload};
 use crate::clock::Clock;
 
-/// Most pages in a group of batches whose halves are timed in the shape ping.
+/// Maximum number of pages in a group of batches whose halves are timed in the shape ping.
 ///
-/// Enough that reading the clock hardly counts, and half of the longest list that a CPU has by
-/// default.
+/// Large enough that the clock reading is negligible; half of a CPU's longest list by default.
 const GROUP_PAGES_MAX: usize = 512;
 
-/// In which order pages are allocated and freed.
+/// The order in which pages are allocated and freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// N allocated and N freed, again and again.
+    /// Repeats: N pages allocated, N pages freed.
     Ping,
-    /// Very many allocated, in batches of N, then all of them freed, in batches of N.
+    /// Tens of thousands of pages allocated in batches of N, then all of them freed in batches of N.
     Burst,
 }
 
@@ -33,7 +32,7 @@ impl Shape {
     }
 }
 
-/// With which calls pages are allocated and freed.
+/// The calls by which pages are allocated and freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// One call for each page.
@@ -58,14 +57,14 @@ impl Operation {
     }
 }
 
-/// What is to be measured.
+/// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
     /// Pages that are allocated and freed.
     Pages {
-        /// In which order.
+        /// The order.
         shape: Shape,
-        /// With which calls.
+        /// The calls.
         operation: Operation,
         /// Pages in a batch.
         n: usize,
@@ -81,40 +80,40 @@ pub enum Task {
     },
 }
 
-/// What one thread found; times are ns per page.
+/// The results of one thread; times are in ns per page.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sample {
-    /// The allocation; zero for copies.
+    /// Time of the allocation; zero for copies.
     pub alloc_ns: f64,
-    /// The release; zero for copies.
+    /// Time of the free; zero for copies.
     pub free_ns: f64,
-    /// Both together.
+    /// Time of both together.
     pub both_ns: f64,
-    /// Pages that were allocated, warming up included.
+    /// Pages that were allocated, including the warm-up.
     pub nr_pages: u64,
-    /// How long it all took, warming up left out.
+    /// Total duration, without the warm-up.
     pub elapsed_ns: f64,
 }
 
 impl Task {
-    /// Describes the measurement of N pages in the shape ping, where a CPU's list holds `pcp_high`.
+    /// Makes the task for N pages in the shape ping, for a CPU's list of `pcp_high` pages.
     pub fn ping(operation: Operation, n: usize, pcp_high: usize) -> Self {
         let nr_batches = nr_batches(GROUP_PAGES_MAX.min(pcp_high), n);
         Self::Pages { shape: Shape::Ping, operation, n, nr_batches }
     }
 
-    /// Describes the measurement of about `burst_pages` in the shape burst, N at a time.
+    /// Makes the task for approximately `burst_pages` in the shape burst, N at a time.
     pub fn burst(operation: Operation, n: usize, burst_pages: usize) -> Self {
         let nr_batches = nr_batches(burst_pages, n);
         Self::Pages { shape: Shape::Burst, operation, n, nr_batches }
     }
 
-    /// Describes the measurement of the limit for N.
+    /// Makes the task for the limit of N.
     pub fn copies(n: usize) -> Self {
         Self::Copies { n, times: nr_batches(GROUP_PAGES_MAX, n) }
     }
 
-    /// Carries the task out, `rounds` times without a pause.
+    /// Runs the task `rounds` times without a pause.
     pub fn run<S: AllocPages>(self, source: S, clock: Clock, rounds: usize) -> Sample {
         match self {
             Self::Copies { n, times } => copies(clock, n, times, rounds),
@@ -132,7 +131,7 @@ impl Task {
     }
 }
 
-/// Batches that are held at the same time, and how often.
+/// Number of batches that are held at the same time, and number of repetitions.
 #[derive(Clone, Copy)]
 struct Group {
     shape: Shape,
@@ -143,7 +142,7 @@ struct Group {
 
 impl Group {
     fn time(self, clock: Clock, work: &mut impl Workload) -> Sample {
-        // Brings code and books into the caches, and into the CPU's list what ping will use.
+        // Brings code and metadata into the caches, and the pages that ping uses into the CPU's list.
         work.alloc_batches();
         work.free_batches();
         let nr_group = (self.n * self.nr_batches) as u64;
@@ -168,7 +167,7 @@ impl Group {
     }
 }
 
-/// Returns how long the allocations of all rounds take, and how long the releases.
+/// Returns the time of the allocations of all rounds, and the time of the frees.
 fn halves(clock: Clock, work: &mut impl Workload, rounds: usize) -> (f64, f64) {
     let (mut alloc_ticks, mut free_ticks) = (0, 0);
     for _ in 0..rounds {
@@ -192,7 +191,7 @@ fn copies(clock: Clock, n: usize, times: usize, rounds: usize) -> Sample {
     Sample { both_ns, elapsed_ns, ..Sample::default() }
 }
 
-/// Returns how many batches of `n` fit in `nr_pages`; never none.
+/// Returns how many batches of `n` fit in `nr_pages`; at least one.
 fn nr_batches(nr_pages: usize, n: usize) -> usize {
     (nr_pages / n).max(1)
 }

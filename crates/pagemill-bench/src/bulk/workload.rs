@@ -1,18 +1,18 @@
-//! The calls that are measured, in loops that hold as little else as possible.
+//! Workloads: the measured calls, in loops with as little other code as possible.
 
 use core::hint::black_box;
 
 use pagemill::{AllocPages, Gfp, Page, PageList, PageSource, free_pages_bulk};
 
-/// What every page is asked for with: the ordinary request of a kernel.
+/// Flags of every allocation: the usual request of a kernel.
 pub const GFP: Gfp = Gfp::KERNEL;
 
-/// Batches of pages that can be allocated and freed, with the places for their handles.
+/// Batches of pages that can be allocated and freed, with the slots for their handles.
 ///
-/// The loops check nothing: whether each page was there, the allocator's own counters tell
-/// afterwards. They are functions of their own, so that no figure depends on what surrounds them.
+/// The loops check nothing: the allocator's counters show afterwards whether all pages were allocated.
+/// They are separate functions, so that no result depends on the surrounding code.
 pub trait Workload {
-    /// Allocates every batch, one after the other.
+    /// Allocates every batch in turn.
     fn alloc_batches(&mut self);
 
     /// Frees every batch, in the order of allocation.
@@ -22,7 +22,7 @@ pub trait Workload {
     fn ping(&mut self, times: usize);
 }
 
-/// One call for each page.
+/// One call per page.
 #[derive(Debug)]
 pub struct Singles<S: PageSource> {
     source: S,
@@ -66,7 +66,7 @@ impl<S: AllocPages> Workload for Singles<S> {
     }
 }
 
-/// One call for each array of slots.
+/// One call per array of slots.
 #[derive(Debug)]
 pub struct Arrays<S: PageSource> {
     source: S,
@@ -106,7 +106,7 @@ impl<S: AllocPages> Workload for Arrays<S> {
     }
 }
 
-/// One call for each list.
+/// One call per list.
 #[derive(Debug)]
 pub struct Lists<S: PageSource> {
     source: S,
@@ -147,26 +147,26 @@ impl<S: AllocPages> Workload for Lists<S> {
     }
 }
 
-/// Copies between two arrays of handles: what no allocator that hands out handles can beat.
+/// Copies between two arrays of handles: a lower limit for any allocator that returns handles.
 #[derive(Debug)]
 pub struct Copies {
-    /// Both arrays, and what lies before and between them.
+    /// Both arrays, and the words before and between them.
     words: Vec<u64>,
-    /// Where the first one begins: with a cache line.
+    /// Index of the first array, at the start of a cache line.
     start: usize,
-    /// From the beginning of the one to that of the other.
+    /// Distance from the start of one array to that of the other.
     distance: usize,
     n: usize,
 }
 
 /// Handles in a cache line of 64 bytes.
 const LINE_WORDS: usize = 8;
-/// Handles in 4 KiB: a load that lies a multiple of this from a store may be taken for one from
-/// the same place, and wait for it.
+/// Handles in 4 KiB: a CPU may take a load at a multiple of this distance from a store for one of the
+/// same address, and delay it.
 const ALIASING_WORDS: usize = 512;
 
 impl Copies {
-    /// Makes two arrays of `n` handles, placed so that copying is as fast as it can be.
+    /// Makes two arrays of `n` handles, placed so that copying is as fast as possible.
     pub fn new(n: usize) -> Self {
         let distance = n.next_multiple_of(ALIASING_WORDS) + ALIASING_WORDS / 2 + LINE_WORDS;
         let words: Vec<u64> = (0..).take(LINE_WORDS + distance + n).collect();
@@ -179,7 +179,7 @@ impl Copies {
     pub fn there_and_back(&mut self, times: usize) {
         let (here, there) = self.arrays();
         for _ in 0..times {
-            // For all the compiler knows, each array is read, and written, after each copy.
+            // The compiler must assume that each array is read, and written, after each copy.
             there.copy_from_slice(here);
             black_box(there.as_mut_ptr());
             here.copy_from_slice(there);

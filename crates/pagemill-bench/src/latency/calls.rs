@@ -1,23 +1,22 @@
-//! How long single calls take while a hog asks for very many pages at once.
+//! Latency of single calls beside a hog that allocates very many pages at once.
 //!
-//! A probe times calls one by one, alone, then beside a hog on another CPU, then beside one on its
-//! own. Two kinds of calls are told apart:
+//! A probe times calls one by one: alone, then beside a hog on another CPU, then beside one on its own
+//! CPU. Two kinds of calls are measured separately:
 //!
-//! - *single*: `alloc_page`, thousands of pages before they are all returned, so that most come from
-//!   the CPU's list and some wait for it to be filled from the zone;
-//! - *locked*: `alloc_pages` of order 1, and the free of what it returned. Either takes the zone
-//!   lock in each call, so a call that meets a holder waits for it.
+//! - *single*: `alloc_page`, thousands of pages before all are freed, so that most come from the CPU's
+//!   list and some wait for its refill from the zone;
+//! - *locked*: `alloc_pages` of order 1, and the free of its result. Each of these calls takes the zone
+//!   lock, so a call that meets a holder waits for it.
 //!
-//! How long locks are *held* is measured in turns of their own, as [`holds`](super::holds) says. The
-//! longest locked call is what that means for others; such a wait can span several holds, ends with
-//! the call's own work, and has in it whatever the scheduler took.
+//! Separate turns measure how long locks are *held*; see [`holds`](super::holds). The longest locked
+//! call shows the effect on other threads. Such a wait can span several holds, ends with the call's own
+//! work, and includes preemption by the scheduler.
 //!
-//! To keep the probe's own pauses out, the longest is also taken over those rounds alone in which the
-//! kernel did not switch the probe out: *calm*. What a host does to a virtual machine, or the
-//! scheduler to the holder of the lock, is still in it.
+//! *calm* is the longest call in rounds in which the scheduler did not preempt the probe. It still
+//! includes time that a host takes from a virtual machine, and preemption of the lock's holder.
 //!
-//! Calls follow each other at once, so a pause of the thread is one long call among millions: the
-//! maximum shows it, and percentiles hardly do.
+//! Calls follow each other immediately, so a pause of the thread is one long call among millions: it
+//! shows in the maximum, and hardly in the percentiles.
 
 use core::fmt;
 use core::time::Duration;
@@ -35,25 +34,25 @@ use super::waits::Waits;
 use crate::bulk::workload::GFP;
 use crate::clock::Clock;
 
-/// Who calls, beside whom, and for how long.
+/// The probe, the hog, and the duration.
 #[derive(Clone, Debug)]
 pub struct LatencyExperiment {
     /// The CPU of the probe, and of the hog that shares it.
     pub probe_cpu: CpuId,
     /// The CPU of the hog that has one to itself, where there are two.
     pub other_cpu: Option<CpuId>,
-    /// Pages that the hog asks for in one call.
+    /// Pages per call of the hog.
     pub hog_pages: usize,
-    /// Pages that the probe holds at most.
+    /// Maximum number of pages that the probe holds.
     pub probe_pages: usize,
-    /// How long all of it lasts, about; zero for a single round of each.
+    /// Approximate total duration; zero for a single round of each.
     pub time: Duration,
 }
 
-/// Beside whom the probe calls.
+/// What runs beside the probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Company {
-    /// Nobody.
+    /// Nothing.
     Alone,
     /// A hog on another CPU.
     OtherCpu,
@@ -61,47 +60,47 @@ pub enum Company {
     SameCpu,
 }
 
-/// What the hog did.
+/// The work of the hog.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Hogged {
-    /// How often it got all of its pages.
+    /// Number of calls that returned all pages.
     pub calls: u64,
-    /// The ticks that the allocation took in all these calls together.
+    /// Total ticks of the allocations in these calls.
     ticks: u64,
 }
 
-/// What was found in one company.
+/// The results in one company.
 #[derive(Clone, Debug)]
 pub struct LatencyRow {
-    /// Beside whom.
+    /// What ran beside the probe.
     pub company: Company,
     /// Allocations of single pages.
     pub single: Waits,
-    /// Calls that take the zone lock.
+    /// Allocations that take the zone lock.
     pub locked: Waits,
-    /// The longest of these in ticks, of rounds in which the probe was not switched out; `None` if
-    /// there was no such round, or the kernel does not tell.
+    /// The longest of these in ticks, in rounds in which the scheduler did not preempt the probe;
+    /// `None` if there was no such round, or the kernel does not report preemption.
     calm_max: Option<u64>,
-    /// What happened beside it.
+    /// The work of the hog.
     pub hog: Hogged,
 }
 
 /// How long locks were held in one company, by probe and hog together.
 #[derive(Clone, Debug)]
 pub struct HoldRow {
-    /// Beside whom.
+    /// What ran beside the probe.
     pub company: Company,
     /// The holds.
     pub holds: Holds,
 }
 
-/// Blocks of order 1 that the probe holds at most.
+/// Maximum number of blocks of order 1 that the probe holds.
 const LOCKED_BLOCKS: usize = 256;
-/// How often each company has its turn, so that a noisy moment harms all alike.
+/// Number of turns of each company, so that a disturbance affects all alike.
 const NR_TURNS: u32 = 5;
 
 impl LatencyExperiment {
-    /// Returns whom the probe has beside it, one after the other.
+    /// Returns the companies, in order.
     pub fn companies(&self) -> Vec<Company> {
         let other = self.other_cpu.map(|_| Company::OtherCpu);
         [Some(Company::Alone), other, Some(Company::SameCpu)].into_iter().flatten().collect()
@@ -112,7 +111,7 @@ impl LatencyExperiment {
         2 * self.companies().len() * NR_TURNS as usize
     }
 
-    /// Returns how long one of them lasts.
+    /// Returns the duration of one turn.
     pub fn turn_time(&self) -> Duration {
         self.time / u32::try_from(self.nr_steps()).expect("there are few steps")
     }
@@ -138,10 +137,10 @@ impl LatencyExperiment {
         Ok(rows)
     }
 
-    /// Times the locks of `source`, which tells `meter`, and calls `step` after each turn.
+    /// Times the locks of `source`, whose events go to `meter`, and calls `step` after each turn.
     ///
     /// # Errors
-    /// As [`run`](Self::run).
+    /// The errors of [`run`](Self::run).
     pub fn run_holds<S: AllocPages + Send>(
         &self,
         source: &S,
@@ -163,7 +162,7 @@ impl LatencyExperiment {
         Ok(rows)
     }
 
-    /// Lets probe and hog do their work; each thread calls `at_end` when it has.
+    /// Runs probe and hog; each thread calls `at_end` when it is done.
     fn turn<S: AllocPages + Send>(
         &self,
         source: &S,
@@ -190,7 +189,7 @@ impl LatencyExperiment {
                 (scope.spawn(work), is_running, enough)
             });
             let mut probed = Ok(());
-            // A hog that fails says nothing here, and why when it is joined.
+            // A hog that fails reports its error when it is joined.
             if hog.as_ref().is_none_or(|(_, is_running, _)| is_running.recv().is_ok()) {
                 let source = source.clone();
                 let work = move || {
@@ -208,7 +207,7 @@ impl LatencyExperiment {
         })
     }
 
-    /// Times calls of both kinds for the length of a turn.
+    /// Times calls of both kinds for the duration of a turn.
     fn probe<S: AllocPages>(
         &self,
         source: &S,
@@ -254,8 +253,8 @@ const ORDER_1: Order = match Order::new(1) {
 const RAN_OUT: &str = "the arena ran out of pages: use a larger --arena";
 const PANICKED: &str = "neither probe nor hog panics";
 
-/// Asks for `nr` pages in one call and returns them in one, until nobody holds the other end of
-/// `until`; says when the first time is over, which is not counted.
+/// Allocates `nr` pages in one call and frees them in one, until the other end of `until` is gone.
+/// Signals the end of the first call, which is not counted.
 fn hog<S: AllocPages>(
     source: &S,
     clock: Clock,
@@ -286,7 +285,7 @@ fn hog<S: AllocPages>(
     Ok(hogged)
 }
 
-/// How long a thread has waited for a CPU, and how often it got one.
+/// How long a thread has waited for a CPU, and how many times it got one.
 ///
 /// # Source
 /// `linux-6.12` `Documentation/scheduler/sched-stats.rst`, `/proc/<pid>/schedstat`
@@ -297,7 +296,7 @@ impl Switches {
     /// `None` where the kernel does not count.
     fn of_this_thread() -> Option<Self> {
         let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-        // The first figure is the time on a CPU, which does not stand still.
+        // The first value is the time on a CPU, which changes all the time.
         let figures = text.split_ascii_whitespace().skip(1).map_while(|word| word.parse().ok());
         Some(Self(figures.collect())).filter(|switches| switches.0.len() == 2)
     }
@@ -316,13 +315,13 @@ impl Hogged {
 }
 
 impl LatencyRow {
-    /// Has no call yet.
+    /// Makes a row without calls.
     pub fn new(company: Company) -> Self {
         let (single, locked) = (Waits::new(), Waits::new());
         Self { company, single, locked, calm_max: None, hog: Hogged::default() }
     }
 
-    /// Returns how long the longest locked call of a calm round took, in ns.
+    /// Returns the duration of the longest locked call of a calm round, in ns.
     pub fn calm_max_ns(&self, clock: Clock) -> Option<f64> {
         self.calm_max.map(|ticks| clock.net_ns(ticks, 1))
     }

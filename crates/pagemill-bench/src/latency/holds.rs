@@ -1,15 +1,14 @@
-//! How long locks are held: measured where they are taken and let go, by the thread that holds them.
+//! Lock hold times: measured by the thread that takes and releases the lock.
 //!
-//! What the measuring itself takes is left out: the clock is read last when a lock was taken and
-//! first when it is about to be let go; and what the events of a zone lock take, within a hold of a
-//! CPU's lists, is taken off that hold. What remains of it in a hold is a reading of the clock for
-//! each zone lock inside, some 20 ns. Others wait longer for a lock that is measured, so the calls
-//! that are timed for their own sake are timed on another allocator.
+//! The measurement's own time is excluded: the clock is read last after a lock was taken, and first
+//! before it is released. The time of zone lock events within a hold of a CPU's lists is subtracted
+//! from that hold. What remains is one reading of the clock per zone lock in a hold, approximately 20
+//! ns. Other threads wait longer for a lock that is measured, so calls are timed on another allocator.
 //!
-//! Around each hold the kernel is asked how often it has switched the thread out. Holds for which
-//! both answers agree are *calm*: the thread had its CPU all the time. Interrupts, and what a host
-//! does to a virtual machine, are still in them. How much that is shows a thread that holds
-//! nothing and only reads the clock: [`longest_gap`].
+//! Before and after each hold, the kernel is asked how many times it has preempted the thread. A hold
+//! is *calm* if both numbers are equal: the thread had its CPU all the time. Calm holds still include
+//! interrupts, and time that a host takes from a virtual machine. A thread that only reads the clock
+//! shows how much that is: [`longest_gap`].
 
 use core::cell::RefCell;
 use core::time::Duration;
@@ -22,45 +21,46 @@ use pagemill_host::{Tracer, context_switches};
 use super::waits::Waits;
 use crate::clock::Clock;
 
-/// How long one kind of lock was held.
+/// Hold times of one kind of lock.
 #[derive(Clone, Debug)]
 pub struct Held {
     /// All holds, in ticks.
     pub all: Waits,
-    /// The longest of those in which the holder was not switched out, in ticks.
+    /// The longest hold in ticks during which the scheduler did not preempt the holder.
     calm_max: Option<u64>,
-    /// In how many it was.
+    /// Number of holds during which it did.
     pub nr_switched: u64,
 }
 
-/// How long each kind of lock was held.
+/// Hold times of each kind of lock.
 #[derive(Clone, Debug)]
 pub struct Holds {
     /// Zone locks.
     pub zone: Held,
-    /// The lists of CPUs.
+    /// The per-CPU lists.
     pub lists: Held,
 }
 
-/// Times the holds of all threads; each keeps its own until it calls [`flush`](HoldMeter::flush).
+/// Times the holds of all threads; each thread keeps its own until it calls
+/// [`flush`](HoldMeter::flush).
 #[derive(Debug)]
 pub struct HoldMeter {
     clock: Clock,
     flushed: Mutex<Holds>,
 }
 
-/// What a thread has measured, and what it holds.
+/// The measurements of a thread, and its current holds.
 struct Thread {
     holds: Holds,
     zone: Option<Begun>,
     lists: Option<Begun>,
 }
 
-/// A hold that goes on.
+/// A hold in progress.
 struct Begun {
     switches: u64,
     start: u64,
-    /// Ticks since then that measuring took.
+    /// Ticks since then that the measurement itself took.
     excluded: u64,
 }
 
@@ -70,19 +70,19 @@ thread_local! {
 }
 
 impl HoldMeter {
-    /// Has measured nothing yet.
+    /// Makes a meter without measurements.
     pub fn new(clock: Clock) -> Self {
         Self { clock, flushed: Mutex::new(Holds::new()) }
     }
 
-    /// Adds what this thread has measured to what [`take`](Self::take) returns.
+    /// Adds this thread's measurements to the result of [`take`](Self::take).
     pub fn flush(&self) {
         let holds =
             THREAD.with_borrow_mut(|thread| core::mem::replace(&mut thread.holds, Holds::new()));
         self.flushed.lock().unwrap_or_else(PoisonError::into_inner).add(&holds);
     }
 
-    /// Returns what was measured since this was last called.
+    /// Returns and clears the measurements.
     pub fn take(&self) -> Holds {
         let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
         core::mem::replace(&mut flushed, Holds::new())
@@ -130,12 +130,12 @@ impl Tracer for HoldMeter {
 }
 
 impl Holds {
-    /// Has none yet.
+    /// Makes hold times without a hold.
     pub fn new() -> Self {
         Self { zone: Held::new(), lists: Held::new() }
     }
 
-    /// Adds the holds of others.
+    /// Adds the holds of `more`.
     pub fn add(&mut self, more: &Self) {
         self.zone.add(&more.zone);
         self.lists.add(&more.lists);
@@ -143,12 +143,12 @@ impl Holds {
 }
 
 impl Held {
-    /// Has none yet.
+    /// Makes hold times without a hold.
     pub fn new() -> Self {
         Self { all: Waits::new(), calm_max: None, nr_switched: 0 }
     }
 
-    /// Notes a hold of so many ticks.
+    /// Records a hold of `ticks`.
     pub fn note(&mut self, ticks: u64, is_calm: bool) {
         self.all.note(ticks);
         if is_calm {
@@ -158,7 +158,7 @@ impl Held {
         }
     }
 
-    /// Returns how long the longest calm hold was, in ns.
+    /// Returns the duration of the longest calm hold, in ns.
     pub fn calm_max_ns(&self, clock: Clock) -> Option<f64> {
         self.calm_max.map(|ticks| clock.net_ns(ticks, 1))
     }
@@ -175,8 +175,9 @@ impl Held {
     }
 }
 
-/// Returns the longest time in ticks between two readings of the clock, for about `time`, in which
-/// the thread was not switched out: what interrupts and the machine take from any thread.
+/// Returns the longest time in ticks between two readings of the clock, during approximately `time`, in
+/// which the scheduler did not preempt the thread: what interrupts and the machine take from any
+/// thread.
 pub fn longest_gap(clock: Clock, time: Duration) -> u64 {
     let (start, mut longest) = (Instant::now(), 0);
     loop {
@@ -196,8 +197,8 @@ pub fn longest_gap(clock: Clock, time: Duration) -> u64 {
     }
 }
 
-/// Readings between two questions to the kernel: some ten microseconds, so that few gaps go
-/// together with a switch.
+/// Clock readings between two calls to the kernel: approximately 10 microseconds, so that few gaps
+/// coincide with a preemption.
 const READINGS: usize = 500;
 
 #[cfg(test)]

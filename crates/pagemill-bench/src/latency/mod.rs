@@ -1,4 +1,4 @@
-//! How long single calls take beside other threads, and how long locks are held.
+//! Latency benchmark: single calls beside other threads, and lock hold times.
 
 pub mod calls;
 pub mod holds;

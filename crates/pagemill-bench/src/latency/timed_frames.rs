@@ -1,4 +1,4 @@
-//! The allocator whose locks are timed, in a static.
+//! Static allocator whose locks are timed.
 
 use pagemill::{OnceAllocator, PageAllocator, Static, StaticAllocator};
 use pagemill_host::Traced;
@@ -7,7 +7,7 @@ use super::holds::HoldMeter;
 
 static TIMED: OnceAllocator<Traced<HoldMeter>> = OnceAllocator::new();
 
-/// The name of the static whose locks are timed.
+/// Names the static.
 #[derive(Debug)]
 pub enum TimedFrames {}
 
@@ -16,10 +16,10 @@ impl StaticAllocator for TimedFrames {
     const ALLOCATOR: &'static OnceAllocator<Traced<HoldMeter>> = &TIMED;
 }
 
-/// As [`install`], for an allocator whose locks are timed.
+/// Does what [`install`] does for an allocator whose locks are timed.
 ///
 /// # Panics
-/// As [`install`].
+/// The panics of [`install`].
 pub fn install_timed(allocator: PageAllocator<Traced<HoldMeter>>) -> Static<TimedFrames> {
     TIMED.set(allocator).expect("a process measures once");
     Static::new()

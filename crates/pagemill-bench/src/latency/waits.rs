@@ -1,40 +1,40 @@
-//! How long calls took: a histogram, and its percentiles.
+//! Histogram of call durations, and its percentiles.
 
 use hdrhistogram::Histogram;
 
 use crate::clock::Clock;
 
-/// The longest call that is told from longer ones: minutes, whatever the clock.
+/// The longest duration that is recorded exactly: minutes, whatever the clock.
 const TICKS_MAX: u64 = 1 << 40;
-/// Decimal digits of a figure that hold.
+/// Number of significant decimal digits.
 const DIGITS: u8 = 2;
 
-/// How long calls of one kind took: within 1 %, in ticks of a clock.
+/// Durations of calls of one kind, in ticks, with an error of up to 1 %.
 #[derive(Clone, Debug)]
 pub struct Waits(Histogram<u64>);
 
-/// The same in ns, what reading the clock costs taken off.
+/// Percentiles of the durations in ns, without the cost of reading the clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Percentiles {
-    /// How many calls there were.
+    /// Number of calls.
     pub calls: u64,
-    /// Half of them took no longer.
+    /// 50 % took no longer.
     pub p50: f64,
     /// 99 % took no longer.
     pub p99: f64,
     /// 99.9 % took no longer.
     pub p999: f64,
-    /// The longest.
+    /// The longest call.
     pub max: f64,
 }
 
 impl Waits {
-    /// Has no call yet.
+    /// Makes a histogram without calls.
     pub fn new() -> Self {
         Self(Histogram::new_with_bounds(1, TICKS_MAX, DIGITS).expect("the bounds are in order"))
     }
 
-    /// Calls `call`, notes how many ticks that took, and returns both.
+    /// Calls `call`, records its duration in ticks, and returns both.
     #[inline]
     pub fn time<R>(&mut self, clock: Clock, call: impl FnOnce() -> R) -> (R, u64) {
         let start = clock.now();
@@ -44,18 +44,18 @@ impl Waits {
         (result, ticks)
     }
 
-    /// Notes a call of so many ticks.
+    /// Records a call of `ticks`.
     #[inline]
     pub fn note(&mut self, ticks: u64) {
         self.0.saturating_record(ticks);
     }
 
-    /// Adds the calls of others.
+    /// Adds the calls of `more`.
     pub fn add(&mut self, more: &Self) {
         self.0.add(&more.0).expect("all have the same bounds");
     }
 
-    /// Sums the calls up.
+    /// Returns the percentiles.
     pub fn percentiles(&self, clock: Clock) -> Percentiles {
         let ns = |quantile| clock.net_ns(self.0.value_at_quantile(quantile), 1);
         Percentiles {

@@ -1,4 +1,4 @@
-//! One call at a time: finds the export, and makes and removes the files of a measurement.
+//! NFS client for single calls: mounts the export, and creates, checks and removes files.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -26,49 +26,49 @@ pub struct Client {
 /// A file of a measurement.
 #[derive(Clone, Debug)]
 pub struct BenchFile {
-    /// What the server knows it by.
+    /// Its handle on the server.
     pub handle: Handle,
-    /// Its bytes.
+    /// Its length in bytes.
     pub len: u64,
 }
 
-/// Bytes of a READ or WRITE that makes or checks a file.
+/// Bytes per READ or WRITE when a file is created or checked.
 const BLOCK: usize = 256 << 10;
-/// The longest reply: a block and what comes with it.
+/// The longest reply: a block and its headers.
 const REPLY_MAX: usize = BLOCK + 4096;
-/// What a server has not answered by then, it never will.
+/// How long to wait for a reply.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// `NFS3ERR_NOENT`.
 const NOENT: u32 = 2;
-/// `NFS3ERR_STALE`: what a server says that has the name in a cache and finds no file behind it.
+/// `NFS3ERR_STALE`: the status of a server that has a name in its cache, but no file for it.
 const STALE: u32 = 70;
 
 impl Client {
     /// Connects to a server.
     ///
     /// # Errors
-    /// If nobody listens there.
+    /// If no server listens there.
     pub fn connect(address: SocketAddr, credential: Credential) -> anyhow::Result<Self> {
         Ok(Self { socket: connect(address)?, credential, xid: 0, record: Vec::new() })
     }
 
-    /// Returns the handle of the export `path`; this client is one of the MOUNT program.
+    /// Returns the handle of the export `path`; this client must be one of the MOUNT program.
     ///
     /// # Errors
-    /// If the server does not export it to us.
+    /// If the server does not export it to this client.
     pub fn mount(&mut self, path: &str) -> anyhow::Result<Handle> {
         let mut reply = self.call(MOUNT, MOUNT_MNT, |writer| _ = writer.opaque(path.as_bytes()))?;
         status(&mut reply).with_context(|| format!("cannot mount {path}"))?;
         Handle::read(&mut reply)
     }
 
-    /// Makes `name` in `folder` a file of `len` bytes that hold the pattern.
+    /// Makes `name` in `folder` a file of `len` bytes that contain the pattern.
     ///
-    /// A file that is long enough is taken to hold it: where it is longer than need be, it was made
-    /// for another measurement.
+    /// A file that is long enough is assumed to contain it: a longer one was made for another
+    /// measurement.
     ///
     /// # Errors
-    /// What the server refuses.
+    /// The error status of the server.
     pub fn file(&mut self, folder: &Handle, name: &str, len: u64) -> anyhow::Result<BenchFile> {
         let handle = self.create(folder, name)?;
         let mut data = vec![0; BLOCK];
@@ -83,23 +83,23 @@ impl Client {
         Ok(BenchFile { handle, len })
     }
 
-    /// Cuts a file to nothing, so that what is read later was written later.
+    /// Truncates a file to zero, so that data which is read later was written later.
     ///
     /// # Errors
-    /// What the server refuses.
+    /// The error status of the server.
     pub fn cut(&mut self, file: &Handle) -> anyhow::Result<()> {
         let mut reply = self.call(NFS, Procedure::Setattr as u32, |writer| {
             writer.opaque(file.bytes());
-            // Only the length is set; no guard.
+            // Sets only the length, without a guard.
             writer.word(0).word(0).word(0).word(1).long(0).word(0).word(0).word(0);
         })?;
         status(&mut reply).context("cannot cut a file")
     }
 
-    /// Checks that the first `len` bytes of a file, or a little less, are the pattern.
+    /// Checks that the first `len` bytes of a file, or slightly fewer, are the pattern.
     ///
     /// # Errors
-    /// One that names the first place that differs.
+    /// One that names the first difference.
     pub fn check(&mut self, file: &Handle, len: u64) -> anyhow::Result<()> {
         for block in pattern::blocks(len, BLOCK) {
             let mut reply = self.call(NFS, Procedure::Read as u32, |writer| {
@@ -114,10 +114,10 @@ impl Client {
         Ok(())
     }
 
-    /// Removes a name; one that is not there, or was removed by way of another server, is as good.
+    /// Removes a name; succeeds if it does not exist or was removed through another server.
     ///
     /// # Errors
-    /// What the server refuses.
+    /// The error status of the server.
     pub fn remove(&mut self, folder: &Handle, name: &str) -> anyhow::Result<()> {
         let mut reply = self.call(NFS, Procedure::Remove as u32, |writer| {
             writer.opaque(folder.bytes()).opaque(name.as_bytes());
@@ -131,7 +131,7 @@ impl Client {
     fn create(&mut self, folder: &Handle, name: &str) -> anyhow::Result<Handle> {
         let mut reply = self.call(NFS, Procedure::Create as u32, |writer| {
             writer.opaque(folder.bytes()).opaque(name.as_bytes());
-            // Unchecked; the mode 0600, and nothing else.
+            // Unchecked; the mode 0600, and no other attributes.
             writer.word(0).word(1).word(0o600).word(0).word(0).word(0).word(0).word(0);
         })?;
         status(&mut reply).with_context(|| format!("cannot make {name}"))?;
@@ -177,7 +177,7 @@ impl Client {
         status(&mut reply).context("cannot commit a file")
     }
 
-    /// Calls a procedure and returns its reply behind the header.
+    /// Calls a procedure and returns its reply after the header.
     fn call(
         &mut self,
         program: Program,
@@ -199,7 +199,7 @@ impl Client {
     }
 }
 
-/// Says why a reply did not come, where the system's own words would not.
+/// Describes why no reply came, where the system's own message would not.
 fn no_reply(error: io::Error) -> anyhow::Error {
     let why = match error.kind() {
         io::ErrorKind::UnexpectedEof => "the server closed the connection".to_owned(),
@@ -211,7 +211,7 @@ fn no_reply(error: io::Error) -> anyhow::Error {
     anyhow::Error::msg(why)
 }
 
-/// Opens a connection that sends at once what it is given.
+/// Opens a connection without send delays (`TCP_NODELAY`).
 ///
 /// # Errors
 /// One that names the address.
@@ -224,7 +224,7 @@ pub fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
     Ok(socket)
 }
 
-/// A number of bytes as calls have it.
+/// Converts a number of bytes to the type in calls.
 pub fn wire(len: usize) -> u32 {
     debug_assert_eq!(padding(len), 0, "blocks are whole words");
     u32::try_from(len).expect("a block is at most a few MiB")

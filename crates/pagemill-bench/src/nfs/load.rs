@@ -1,4 +1,4 @@
-//! Keeps all connections of a workload busy for a while, on one thread.
+//! Load loop: keeps all connections of a workload busy for a while, on one thread.
 //!
 //! One thread that waits for all sockets at once leaves the other CPUs to the server, and switches
 //! between connections without the scheduler.
@@ -18,24 +18,24 @@ use super::client::PATIENCE;
 use super::pattern;
 use super::pipe::{Pipe, empty_histogram};
 
-/// What a load came to.
+/// The result of a load.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// From the first call to the last reply.
+    /// Time from the first call to the last reply.
     pub elapsed: Duration,
-    /// Replies.
+    /// Number of replies.
     pub calls: u64,
-    /// How long each took, in ns.
+    /// Latency of the calls, in ns.
     pub latency: Histogram<u64>,
 }
 
-/// Sockets that are looked at in one turn.
+/// Maximum number of sockets that are handled per wait.
 const EVENTS: usize = 64;
 
 /// Keeps `pipes` busy for `time`, then waits for the last replies.
 ///
 /// # Errors
-/// If a reply is wrong, or the server falls silent.
+/// If a reply is wrong, or the server stops replying.
 pub fn run(pipes: &mut [Pipe<'_>], time: Duration) -> anyhow::Result<Outcome> {
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     for (pipe, number) in pipes.iter().zip(0..) {
@@ -72,7 +72,7 @@ pub fn run(pipes: &mut [Pipe<'_>], time: Duration) -> anyhow::Result<Outcome> {
     Ok(outcome(pipes, start.elapsed()))
 }
 
-/// Asks to be told of replies, and of room for more where the socket is full.
+/// Registers for replies, and for room in the socket if it is full.
 fn watch(poll: &OwnedFd, pipe: &Pipe<'_>, number: usize, full: bool) -> rustix::io::Result<()> {
     let mut flags = epoll::EventFlags::IN;
     flags.set(epoll::EventFlags::OUT, full);
@@ -87,7 +87,7 @@ fn outcome(pipes: &[Pipe<'_>], elapsed: Duration) -> Outcome {
     Outcome { elapsed, calls: pipes.iter().map(|pipe| pipe.done.calls).sum(), latency }
 }
 
-/// Makes a file in memory of `len` bytes of the pattern, for the system to send from.
+/// Makes a memfd with `len` bytes of the pattern, as a source for sending.
 ///
 /// # Errors
 /// If there is not enough memory.

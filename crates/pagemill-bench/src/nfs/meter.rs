@@ -1,4 +1,4 @@
-//! What a server costs: its CPU time and its memory, from `/proc`.
+//! CPU time and memory of a server, from `/proc`.
 
 use core::time::Duration;
 use std::fs;
@@ -6,29 +6,28 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-/// Watches a process, or all threads of this one but the first.
+/// Measures a process, or all threads of this process except the first.
 #[derive(Clone, Debug)]
 pub struct Meter {
     folder: PathBuf,
-    /// A thread that does not count.
+    /// The thread that is excluded.
     except: Option<PathBuf>,
 }
 
 /// Memory of a process, in KiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// What is resident.
+    /// Resident memory.
     pub now: u64,
-    /// The most that was, since the last [`Meter::forget_peak`].
+    /// Peak of the resident memory since the last [`Meter::forget_peak`].
     pub peak: u64,
 }
 
-/// The parts of a second that the kernel gives CPU time in: `USER_HZ`, the same on all machines
-/// that Linux runs on today.
+/// Unit of CPU time in `/proc`: `USER_HZ`, which is the same on all current Linux machines.
 const TICKS_PER_SECOND: u32 = 100;
 
 impl Meter {
-    /// Watches process `pid`.
+    /// Measures process `pid`.
     ///
     /// # Errors
     /// If there is none.
@@ -37,13 +36,13 @@ impl Meter {
         meter.cpu().map(|_| meter)
     }
 
-    /// Watches the threads of this process, but for the first, which makes the load.
+    /// Measures the threads of this process except the first, which makes the load.
     pub fn other_threads() -> Self {
         let first = format!("/proc/self/task/{}", std::process::id());
         Self { folder: "/proc/self".into(), except: Some(first.into()) }
     }
 
-    /// Returns the CPU time so far, user and system.
+    /// Returns the user and system CPU time so far.
     ///
     /// # Errors
     /// If the process is gone.
@@ -53,7 +52,7 @@ impl Meter {
         Ok(all.saturating_sub(except.unwrap_or_default()))
     }
 
-    /// Returns the resident memory; `None` for threads, which have none of their own.
+    /// Returns the resident memory; `None` for threads, which share that of their process.
     ///
     /// # Errors
     /// If the process is gone.
@@ -67,14 +66,14 @@ impl Meter {
         Ok(Some(Memory { now, peak }))
     }
 
-    /// Begins a new peak at what is resident now, if this process may ask for that.
+    /// Resets the peak to the resident memory, if this process may.
     pub fn forget_peak(&self) {
-        // Where it may not, the peak is that of the server's whole life, which is only larger.
+        // Otherwise the peak is that of the server's whole life, which is at least as large.
         let _refused = fs::write(self.folder.join("clear_refs"), "5");
     }
 }
 
-/// Returns the CPU time of a process or thread by its folder.
+/// Returns the CPU time of a process or thread, given its folder.
 fn cpu(folder: &Path) -> anyhow::Result<Duration> {
     let path = folder.join("stat");
     let text = fs::read_to_string(&path).with_context(|| unreadable(&path))?;
@@ -87,12 +86,12 @@ fn unreadable(path: &Path) -> String {
     format!("cannot read {}, where the kernel shows what the server costs", path.display())
 }
 
-/// Takes user and system time off a line of `stat`.
+/// Parses user and system time from a line of `stat`.
 ///
 /// The name of the program, in parentheses, may contain anything.
 fn ticks(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(')')?;
-    // The 14th and 15th field of the line, and `fields` begins with the third.
+    // The 14th and 15th field of the line; `fields` begins with the third.
     let mut times = fields.split_ascii_whitespace().skip(11);
     Some(times.next()?.parse::<u64>().ok()? + times.next()?.parse::<u64>().ok()?)
 }

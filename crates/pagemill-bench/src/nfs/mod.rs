@@ -1,11 +1,11 @@
-//! A load on NFS servers, and what it costs them.
+//! NFS benchmark: puts loads on NFS servers, and measures throughput, CPU time and memory.
 //!
-//! The load is made by one thread that keeps calls under way on several connections and waits for
-//! none. It copies nothing that it need not look at: what it writes is sent from a file in memory,
-//! and what it reads is dropped in the kernel. So most of what is measured is the server.
+//! One thread makes the load: it keeps calls outstanding on several connections and waits for none. It
+//! avoids copies of data that it need not check: it sends data from a memfd, and drops received data in
+//! the kernel. So most of the measured cost is the server's.
 //!
-//! Servers take turns within each round, so that a noisy moment harms all alike, and those that do
-//! next to nothing, the [sinks](sink), are measured with them: they are the limit.
+//! Servers take turns within each round, so that a disturbance affects all alike. The [sinks](sink),
+//! servers that do almost nothing, are measured with them as the limit.
 
 pub mod client;
 pub mod load;
@@ -31,29 +31,29 @@ use self::target::Target;
 pub use self::workload::{Operation, Workload};
 use crate::bulk::results::Spread;
 
-/// What is measured, and how often.
+/// The parameters of the benchmark.
 #[derive(Clone, Debug)]
 pub struct NfsExperiment {
     /// The loads, in the order of reports.
     pub workloads: Vec<Workload>,
-    /// How often each is put on each server.
+    /// Number of rounds, each with every load on every server.
     pub rounds: usize,
-    /// How long each lasts.
+    /// Duration of each load.
     pub time: Duration,
-    /// Bytes of the files of one load together.
+    /// Total bytes of the files of one load.
     pub file_bytes: u64,
-    /// Whether all data is compared with what it should be.
+    /// Whether all data is compared with the expected data.
     pub verify: bool,
 }
 
-/// One load on one server, once.
+/// One load on one server in one round.
 #[derive(Clone, Debug)]
 pub struct Sample {
     outcome: Outcome,
     bytes: u64,
     /// The server's CPU time, if its process is known.
     cpu: Option<Duration>,
-    /// Its memory, in KiB: at most during the load.
+    /// Its peak memory during the load, in KiB.
     peak_kib: Option<u64>,
 }
 
@@ -64,17 +64,17 @@ pub struct NfsRow {
     pub workload: Workload,
     /// The server.
     pub server: String,
-    /// Calls in a second.
+    /// Calls per second.
     pub calls_per_s: Spread,
-    /// MiB in a second.
+    /// MiB per second.
     pub mib_per_s: Spread,
-    /// Microseconds of the server's CPU for each call.
+    /// Microseconds of the server's CPU time per call.
     pub cpu_us_per_call: Option<Spread>,
-    /// Seconds of the server's CPU for each GiB, where there is data.
+    /// Seconds of the server's CPU time per GiB, if the load moves data.
     pub cpu_s_per_gib: Option<Spread>,
-    /// The most memory that the server had in any round, in MiB.
+    /// Peak memory of the server over all rounds, in MiB.
     pub peak_mib: Option<f64>,
-    /// How long calls took in all rounds, in ns.
+    /// Latency of the calls in all rounds, in ns.
     pub latency: Histogram<u64>,
 }
 
@@ -89,7 +89,7 @@ impl NfsExperiment {
     /// Puts every load on every target, and calls `step` after each.
     ///
     /// # Errors
-    /// If a server cannot be reached, refuses something, or answers wrongly.
+    /// If a server cannot be reached, refuses a call, or replies incorrectly.
     pub fn run(
         &self,
         targets: &[Target],
@@ -101,7 +101,7 @@ impl NfsExperiment {
             let mut samples = vec![Vec::new(); targets.len()];
             for round in 0..self.rounds {
                 for index in 0..targets.len() {
-                    // Every second round goes backwards, so that none always follows the same one.
+                    // Every second round goes backwards, so that no server always follows the same one.
                     let index = if round % 2 == 0 { index } else { targets.len() - 1 - index };
                     let target = &targets[index];
                     let sample = self.measure(target, workload, source).with_context(|| {
@@ -156,13 +156,13 @@ impl NfsExperiment {
         })
     }
 
-    /// Returns the length of each file of a load: its share, in whole blocks.
+    /// Returns the length of each file of a load, in whole blocks.
     fn file_len(&self, workload: Workload) -> u64 {
         let block = Workload::LARGEST_BLOCK as u64;
         (self.file_bytes / workload.connections as u64).next_multiple_of(block)
     }
 
-    /// Returns how much of the pattern is needed.
+    /// Returns the required length of the pattern.
     pub fn source_len(&self) -> u64 {
         self.workloads.iter().map(|&workload| self.file_len(workload)).max().unwrap_or(0)
     }
@@ -199,14 +199,14 @@ impl NfsRow {
     }
 }
 
-/// Reads what was written in order, on another connection.
+/// Reads sequentially written data on another connection, and checks it.
 fn check_written(target: &Target, pipes: &[Pipe<'_>]) -> anyhow::Result<()> {
     let mut client = target.client()?;
     for pipe in pipes {
         let covered = pipe.covered().unwrap_or_default();
         client.check(&pipe.file().handle, covered)?;
     }
-    // Cut and written in part: the next load wants it whole.
+    // The files are truncated and partly written now: the next load needs them whole.
     pipes.iter().try_for_each(|pipe| client.cut(&pipe.file().handle))
 }
 

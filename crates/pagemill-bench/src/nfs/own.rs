@@ -1,8 +1,8 @@
-//! Our own servers, started for a measurement and ended with it.
+//! Our own servers: started in a sandbox for a measurement, and killed afterwards.
 //!
 //! They serve without root squashing and on any port, so no other user may reach them: they and the
-//! load run in a network of their own, over a file system of their own. Both vanish with the last
-//! process, and the servers are killed when the process that started them ends, however it ends.
+//! load run in a private network, on a private file system. Both are removed with the last process, and
+//! the servers are killed when the process that started them ends, for whatever reason.
 
 use core::net::SocketAddr;
 use std::fs;
@@ -18,12 +18,11 @@ use super::meter::Meter;
 use super::proto::Credential;
 use super::target::{Target, TargetKind};
 
-/// The folder that the servers of one measurement export, in memory: it is the server that is
-/// measured and not a disk.
+/// The in-memory folder that the servers of one measurement export, so that no disk is measured.
 #[derive(Debug)]
 pub struct OwnFolder(PathBuf);
 
-/// A server in a process of its own.
+/// A server in its own process.
 #[derive(Debug)]
 pub struct OwnServer {
     child: Child,
@@ -31,10 +30,10 @@ pub struct OwnServer {
 }
 
 impl OwnFolder {
-    /// Moves the calling thread to a sandbox and makes the folder there.
+    /// Moves the calling thread to a sandbox and creates the folder there.
     ///
     /// # Errors
-    /// What the system answers.
+    /// The error of the system.
     pub fn in_sandbox() -> anyhow::Result<Self> {
         let refused = |error: HostError| {
             anyhow::Error::new(error).context(format!(
@@ -61,10 +60,10 @@ impl OwnFolder {
 }
 
 impl OwnServer {
-    /// Starts the `program` that serves `folder` and refills its requests in the way `refill`.
+    /// Starts `program`, which serves `folder` and refills its requests as `refill` selects.
     ///
     /// # Errors
-    /// If it does not start; it says itself why.
+    /// If it does not start; it prints the reason itself.
     pub fn start(program: &Path, folder: &OwnFolder, refill: &str) -> anyhow::Result<Self> {
         let mut export = folder.export().into_os_string();
         export.push(":rw,no_root_squash,insecure");
@@ -82,7 +81,7 @@ impl OwnServer {
             .with_context(|| format!("cannot start {}", program.display()))?;
         let stdout = child.stdout.take().expect("it is piped");
         let mut server = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
-        // The command that mounts the export is printed once it can be.
+        // The command that mounts the export is printed once mounting works.
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line).context("cannot read from our own server")?;
         if line.is_empty() {
@@ -94,10 +93,10 @@ impl OwnServer {
         Ok(server)
     }
 
-    /// Describes the server as one under load.
+    /// Returns the server as a target.
     ///
     /// # Errors
-    /// If it is gone already.
+    /// If it has already ended.
     pub fn target(
         &self,
         name: &str,
@@ -118,13 +117,13 @@ impl OwnServer {
 
 impl Drop for OwnServer {
     fn drop(&mut self) {
-        // It has nothing to lose: its folder goes with it.
+        // The server has no data to lose: its folder is removed with it.
         let _ended_already = self.child.kill();
         let _status = self.child.wait();
     }
 }
 
-/// Finds the port in a command that mounts an export.
+/// Parses the port in a mount command.
 fn port(command: &str) -> Option<u16> {
     let (_, rest) = command.split_once("port=")?;
     rest.split(',').next()?.parse().ok()

@@ -1,4 +1,4 @@
-//! What the files contain: every word says where it is, so that data from another place is noticed.
+//! Pattern of file contents: every word encodes its offset, so that misplaced data is detected.
 
 use core::ops::Range;
 
@@ -7,17 +7,17 @@ use anyhow::ensure;
 /// Bytes of a word of the pattern.
 const WORD: usize = 8;
 
-/// Fills `bytes` with what a file has from `offset` on, both multiples of eight.
+/// Fills `bytes` with the pattern from `offset` on, both multiples of eight.
 pub fn fill(offset: u64, bytes: &mut [u8]) {
     for (word, at) in bytes.chunks_exact_mut(WORD).zip(0..) {
         word.copy_from_slice(&value(offset + at * WORD as u64));
     }
 }
 
-/// Checks that `bytes` are what a file has from `offset` on.
+/// Checks that `bytes` are the pattern from `offset` on.
 ///
 /// # Errors
-/// One that names the first place that differs.
+/// One that names the first difference.
 pub fn check(offset: u64, bytes: &[u8]) -> anyhow::Result<()> {
     for (word, at) in bytes.chunks_exact(WORD).zip(0..) {
         let place = offset + at * WORD as u64;
@@ -33,7 +33,7 @@ pub fn blocks(len: u64, size: usize) -> impl Iterator<Item = Range<u64>> {
     (0..len / size).map(move |block| block * size..(block + 1) * size)
 }
 
-/// The word at `place`: a mix of its bits, so that no two neighbours look alike.
+/// Returns the word at `place`: a mix of its bits, so that adjacent words look different.
 fn value(place: u64) -> [u8; WORD] {
     let mut mixed = place.wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,4 +1,4 @@
-//! A connection that keeps several calls under way and waits for none.
+//! Pipelined connection: keeps several calls outstanding, and never blocks.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -21,12 +21,12 @@ use super::workload::{Operation, Order, Workload};
 use super::xdr::{Reader, Writer};
 use crate::rng::Rng;
 
-/// What a connection has done so far.
+/// The results of a connection so far.
 #[derive(Debug)]
 pub struct Done {
-    /// Replies that were right.
+    /// Number of correct replies.
     pub calls: u64,
-    /// How long each took, in ns.
+    /// Latency of the calls, in ns.
     pub latency: Histogram<u64>,
 }
 
@@ -37,7 +37,7 @@ pub struct Pipe<'a> {
     workload: Workload,
     file: BenchFile,
     credential: Credential,
-    /// The pattern, to be sent without copying.
+    /// The pattern, as a source for sending without copies.
     source: &'a OwnedFd,
     verify: bool,
     rng: Rng,
@@ -47,11 +47,11 @@ pub struct Pipe<'a> {
     idle: Vec<usize>,
     outgoing: Outgoing,
     incoming: Incoming,
-    /// What came of it.
+    /// The results.
     pub done: Done,
 }
 
-/// A call that has been sent, or the last one that was sent from this place.
+/// An outstanding call, or the last call that used this place.
 #[derive(Clone, Copy, Debug)]
 struct Flight {
     xid: u32,
@@ -59,7 +59,7 @@ struct Flight {
     sent: Instant,
 }
 
-/// What is to be sent: calls, and then data of the pattern.
+/// Data to send: calls, and then data of the pattern.
 #[derive(Debug, Default)]
 struct Outgoing {
     bytes: Vec<u8>,
@@ -68,45 +68,45 @@ struct Outgoing {
     data_left: usize,
 }
 
-/// What has been received: the beginning of a record, and bytes of its data that nobody looks at.
+/// Received data: the beginning of a record, and data bytes that are dropped.
 #[derive(Debug)]
 struct Incoming {
     bytes: Vec<u8>,
     len: usize,
     drop: usize,
-    /// The place of the call whose reply these bytes end.
+    /// The place of the call whose reply these bytes complete.
     ends: Option<usize>,
 }
 
-/// How much of what has arrived was taken.
+/// The result of a receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Received {
-    /// Nothing had arrived.
+    /// No data had arrived.
     Nothing,
-    /// As much as was asked for; there may be more.
+    /// As much as requested; there may be more.
     Some,
-    /// All of it: to ask again would be in vain.
+    /// Everything that had arrived: another receive would return nothing.
     All,
 }
 
-/// From this size on, data goes by without a copy: below, it is cheaper to take it with the rest.
+/// From this size on, data is sent or dropped without a copy; below, a copy is cheaper.
 const LARGE: usize = 16 << 10;
-/// Enough of a reply to know everything but its data.
+/// Bytes that cover everything in a reply except its data.
 const HEAD: usize = 256;
-/// How much is received, or goes by, at once.
+/// Bytes that are received, or dropped, at once.
 const CHUNK: usize = 1 << 20;
-/// The bits of a call's number that say from which place it was sent.
+/// Bits of a transaction id that hold the place of its call.
 const PLACE_BITS: u32 = 8;
-/// Receives before the other connections have their turn.
+/// Number of receives before the other connections have their turn.
 const TURN: usize = 16;
-/// The longest latency that is told from longer ones.
+/// The longest latency that is recorded exactly.
 const NS_MAX: u64 = 60_000_000_000;
 
 impl<'a> Pipe<'a> {
-    /// Opens a connection for `workload` on `file`; `number` tells it from the others.
+    /// Opens a connection for `workload` on `file`; `number` distinguishes it from others.
     ///
     /// # Errors
-    /// If nobody listens there.
+    /// If no server listens there.
     pub fn open(
         address: SocketAddr,
         (workload, verify): (Workload, bool),
@@ -137,7 +137,7 @@ impl<'a> Pipe<'a> {
         })
     }
 
-    /// Sends what can be sent without waiting, new calls among it as long as `more` are wanted.
+    /// Sends without blocking, including new calls as long as `more` are wanted.
     ///
     /// Returns whether the socket is full.
     ///
@@ -153,7 +153,7 @@ impl<'a> Pipe<'a> {
             }
             self.outgoing.bytes.clear();
             self.outgoing.sent = 0;
-            // Data that goes by without a copy ends what can be sent in one piece.
+            // Data that is sent without a copy ends what can be sent in one piece.
             while self.outgoing.data_left == 0
                 && let Some(place) = self.idle.pop()
             {
@@ -162,7 +162,7 @@ impl<'a> Pipe<'a> {
         }
     }
 
-    /// Takes what has arrived without waiting, and counts the replies in it.
+    /// Receives without blocking, and counts the replies.
     ///
     /// # Errors
     /// If a reply is wrong or the connection is closed.
@@ -185,13 +185,13 @@ impl<'a> Pipe<'a> {
         Ok(())
     }
 
-    /// Tells whether no call is under way.
+    /// Returns whether no call is outstanding.
     pub fn is_idle(&self) -> bool {
         self.idle.len() == self.flights.len()
     }
 
-    /// Returns how much of the file, from its beginning, was written or read; `None` if that was in
-    /// no order.
+    /// Returns how much of the file, from its beginning, was written or read; `None` if the order was
+    /// random.
     pub fn covered(&self) -> Option<u64> {
         let in_order = self.workload.order == Order::Sequential;
         in_order
@@ -204,7 +204,7 @@ impl<'a> Pipe<'a> {
         &self.file
     }
 
-    /// Sends what is left; returns whether that was everything.
+    /// Sends the remaining data; returns whether all of it was sent.
     fn flush(&mut self) -> anyhow::Result<bool> {
         let Outgoing { bytes, sent, data_offset, data_left } = &mut self.outgoing;
         while *sent < bytes.len() {
@@ -260,7 +260,7 @@ impl<'a> Pipe<'a> {
         self.flights[place] = Flight { xid, offset, sent: Instant::now() };
     }
 
-    /// Returns where the next call reads or writes.
+    /// Returns the offset of the next read or write.
     fn next_offset(&mut self) -> u64 {
         let block = self.workload.block.max(1) as u64;
         let nr_blocks = (self.file.len / block).max(1);
@@ -279,7 +279,7 @@ impl<'a> Pipe<'a> {
             && !self.verify;
         let Incoming { bytes, len, drop, .. } = &mut self.incoming;
         let (most, received) = if *drop > 0 {
-            // Nothing is written to the buffer, and no more than its length is taken.
+            // Nothing is written to the buffer; the call drops at most its length.
             let most = (*drop).min(bytes.len());
             (most, recv(&self.socket, &mut bytes[..most], RecvFlags::TRUNC))
         } else {
@@ -301,7 +301,7 @@ impl<'a> Pipe<'a> {
         }
     }
 
-    /// Takes all replies whose head is there.
+    /// Processes all replies whose head has arrived.
     fn take_records(&mut self) -> anyhow::Result<()> {
         let mut at = 0;
         while let Some(mark) = self.incoming.bytes[at..self.incoming.len].first_chunk() {
@@ -356,11 +356,11 @@ impl<'a> Pipe<'a> {
         Ok(place)
     }
 
-    /// Counts a call whose reply is there.
+    /// Counts a call whose reply is complete.
     fn finish(&mut self, place: usize) {
         let flight = &mut self.flights[place];
         let latency = ns(flight.sent.elapsed());
-        // A second reply to the same call finds no call.
+        // A second reply to the same call then finds no call.
         flight.xid = flight.xid.wrapping_sub(1 << PLACE_BITS);
         self.idle.push(place);
         self.done.calls += 1;
@@ -374,7 +374,7 @@ impl AsFd for Pipe<'_> {
     }
 }
 
-/// Returns a histogram for latencies in ns, within 1 %.
+/// Returns a histogram of latencies in ns, with an error of up to 1 %.
 pub fn empty_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, NS_MAX, 2).expect("the bounds are in order")
 }

@@ -1,4 +1,4 @@
-//! The calls of MOUNT and NFS version 3 that the load consists of: arguments, and what replies must say.
+//! MOUNT and NFSv3 calls of the client: encodes arguments, and checks replies.
 //!
 //! # Source
 //! `rfc5531` sections 9 and 11: calls and records. `rfc1813` section 3 and appendix I.
@@ -10,9 +10,9 @@ use super::xdr::{Reader, Writer};
 
 /// The program and version numbers of NFS version 3.
 pub const NFS: Program = Program(100_003, 3);
-/// Those of MOUNT for NFS version 3.
+/// The program and version numbers of MOUNT for NFS version 3.
 pub const MOUNT: Program = Program(100_005, 3);
-/// The bit of a record mark that says that the fragment is the last.
+/// The bit of a record mark that marks the last fragment.
 pub const LAST_FRAGMENT: u32 = 1 << 31;
 /// The bytes of a record mark.
 pub const MARK_LEN: usize = 4;
@@ -30,38 +30,38 @@ pub struct Program(pub u32, pub u32);
 /// Procedures of NFS version 3, by their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Procedure {
-    /// Answers with nothing.
+    /// Does nothing.
     Null = 0,
-    /// Attributes of a file.
+    /// Returns the attributes of a file.
     Getattr = 1,
-    /// Changes the length of a file, among others.
+    /// Changes attributes of a file, such as its length.
     Setattr = 2,
-    /// Finds a name in a folder.
+    /// Looks up a name in a folder.
     Lookup = 3,
     /// Reads from a file.
     Read = 6,
     /// Writes to a file.
     Write = 7,
-    /// Makes a file.
+    /// Creates a file.
     Create = 8,
     /// Removes a name.
     Remove = 12,
-    /// Writes what was written to the disk.
+    /// Makes unstable writes durable.
     Commit = 21,
 }
 
-/// The procedure of MOUNT that gives the handle of an export.
+/// The procedure of MOUNT that returns the handle of an export.
 pub const MOUNT_MNT: u32 = 1;
 
-/// What a server knows a file by.
+/// A file handle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handle(Vec<u8>);
 
 impl Handle {
-    /// Takes a handle out of a reply.
+    /// Reads a handle from a reply.
     ///
     /// # Errors
-    /// If it is longer than any handle.
+    /// If it is longer than any valid handle.
     pub fn read(reader: &mut Reader<'_>) -> anyhow::Result<Self> {
         Ok(Self(reader.opaque(HANDLE_MAX)?.to_vec()))
     }
@@ -72,27 +72,27 @@ impl Handle {
     }
 }
 
-/// Who calls, in the form that every call carries it.
+/// The credential of the caller, encoded for a call header.
 #[derive(Clone, Debug)]
 pub struct Credential(Vec<u8>);
 
 impl Credential {
-    /// Names a user in the way of `AUTH_SYS`.
+    /// Makes an `AUTH_SYS` credential.
     pub fn unix(uid: u32, gid: u32) -> Self {
         let mut body = Vec::new();
-        // A stamp of no meaning, the machine, the user, and no further groups.
+        // An arbitrary stamp, the machine name, the user, and no supplementary groups.
         Writer(&mut body).word(0).opaque(b"pagemill").word(uid).word(gid).word(0);
         let mut bytes = Vec::new();
         Writer(&mut bytes).word(1).opaque(&body);
-        // AUTH_NONE as verifier.
+        // AUTH_NONE as the verifier.
         Writer(&mut bytes).word(0).word(0);
         Self(bytes)
     }
 }
 
-/// Appends a call to `out`: its record mark, its header, and what `arguments` writes.
+/// Appends a call to `out`: its record mark, its header, and the arguments that `arguments` writes.
 ///
-/// The record is `more` bytes longer than what is appended: data that follows by another way.
+/// The record is `more` bytes longer than what is appended: data that is sent separately.
 pub fn call(
     out: &mut Vec<u8>,
     xid: u32,
@@ -110,10 +110,10 @@ pub fn call(
     out[start..start + MARK_LEN].copy_from_slice(&(LAST_FRAGMENT | len).to_be_bytes());
 }
 
-/// Takes the length of a record off its mark.
+/// Reads the length of a record from its mark.
 ///
 /// # Errors
-/// If the record is in several fragments, which no server is known to send, or longer than `max`.
+/// If the record has several fragments, which no known server sends, or is longer than `max`.
 pub fn record_len(mark: [u8; MARK_LEN], max: usize) -> anyhow::Result<usize> {
     let mark = u32::from_be_bytes(mark);
     ensure!(mark & LAST_FRAGMENT != 0, "the server sends a reply in several fragments");
@@ -125,7 +125,7 @@ pub fn record_len(mark: [u8; MARK_LEN], max: usize) -> anyhow::Result<usize> {
     Ok(len)
 }
 
-/// Takes the header of a reply that the server has accepted, and returns its number.
+/// Reads the header of an accepted reply, and returns its transaction id.
 ///
 /// # Errors
 /// If the server has refused the call.
@@ -141,10 +141,10 @@ pub fn accepted(reader: &mut Reader<'_>) -> anyhow::Result<u32> {
     }
 }
 
-/// Takes the status of an NFS or MOUNT reply.
+/// Reads the status of an NFS or MOUNT reply.
 ///
 /// # Errors
-/// If it is not zero; the message has its number and, where NFS version 3 has one, its name.
+/// If it is not zero; the message has the number and, if NFS version 3 defines one, the name.
 pub fn status(reader: &mut Reader<'_>) -> anyhow::Result<()> {
     match reader.word()? {
         0 => Ok(()),
@@ -152,7 +152,7 @@ pub fn status(reader: &mut Reader<'_>) -> anyhow::Result<()> {
     }
 }
 
-/// Says what a server answered that did not do what it was asked for.
+/// Describes an error status.
 pub fn refusal(code: u32) -> String {
     match NfsStatus::from_code(code) {
         Some(status) => format!("the server answers with the status {code} ({status})"),
@@ -160,18 +160,18 @@ pub fn refusal(code: u32) -> String {
     }
 }
 
-/// Takes attributes that may be absent.
+/// Reads optional attributes.
 ///
 /// # Errors
-/// If the message ends before.
+/// If the message ends early.
 pub fn post_op_attributes(reader: &mut Reader<'_>) -> anyhow::Result<()> {
     optional(reader, ATTRIBUTES_LEN)
 }
 
-/// Takes what a reply says of the file before and after the call.
+/// Reads the attributes before and after a call.
 ///
 /// # Errors
-/// If the message ends before.
+/// If the message ends early.
 pub fn wcc_data(reader: &mut Reader<'_>) -> anyhow::Result<()> {
     // Length, and two times.
     optional(reader, 24)?;

@@ -1,9 +1,9 @@
-//! Servers that do next to nothing: what they reach is the limit of the load and of the sockets.
+//! Sinks: servers that do almost nothing, whose results are the limit of the load and the sockets.
 //!
-//! Both find one file of any length in one folder, and answer READ with bytes of the pattern straight
-//! from memory: no server can be cheaper that sends the same bytes through the same socket. What is
-//! written, one drops in the kernel; the other receives it into memory and writes it to a file in
-//! memory, which are the two copies that a server makes of it unless it has no use for its pages.
+//! Both have one file of any length in one folder, and reply to READ with the pattern straight from
+//! memory: no server that sends the same bytes through the same socket can be cheaper. One drops
+//! written data in the kernel. The other receives it into memory and writes it to a memfd, which are
+//! the two copies that a server makes unless it has a way around its pages.
 
 use alloc::sync::Arc;
 use core::net::{Ipv4Addr, SocketAddr};
@@ -22,21 +22,21 @@ use super::load;
 use super::proto::{ATTRIBUTES_LEN, LAST_FRAGMENT, MARK_LEN, MOUNT, record_len};
 use super::xdr::{Reader, Writer};
 
-/// What becomes of written data.
+/// What a sink does with written data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
-    /// It is dropped.
+    /// Drops it.
     Dropped,
-    /// It is copied to memory, and from there to a file.
+    /// Copies it to memory, and from there to a file.
     Copied,
 }
 
-/// Listens for as long as the process lives, one thread for each connection.
+/// Serves for the life of the process, with one thread per connection.
 ///
-/// `source` is what all files contain; it is `len` bytes long.
+/// `source` is the content of all files; it is `len` bytes long.
 ///
 /// # Errors
-/// If no port is to be had, or no memory for a file.
+/// If no port or no memory for a file is available.
 pub fn start(source: OwnedFd, len: u64, written: Written) -> anyhow::Result<SocketAddr> {
     let file = match written {
         Written::Dropped => None,
@@ -49,23 +49,23 @@ pub fn start(source: OwnedFd, len: u64, written: Written) -> anyhow::Result<Sock
         for socket in listener.incoming().flatten() {
             let source = Arc::clone(&source);
             let file = file.clone();
-            // A connection that breaks concerns nobody but its client, who sees it too.
+            // A broken connection affects only its client, which notices it too.
             thread::spawn(move || Served { socket, source, len, file, out: Vec::new() }.serve());
         }
     });
     Ok(address)
 }
 
-/// The longest call but for what is written: its header and arguments.
+/// Maximum length of a call without written data: its header and arguments.
 const HEAD: usize = 256;
-/// The longest call.
+/// Maximum length of a call.
 const CALL_MAX: usize = (4 << 20) + HEAD;
-/// The largest block that a call may read.
+/// Maximum length of a READ.
 const BLOCK_MAX: usize = 4 << 20;
 
-/// How much is received at once where calls are small, or nothing is dropped.
+/// Bytes received at once if calls are small, or nothing is dropped.
 const ROOM: usize = 1 << 20;
-/// How much is received at once where most of it is to be dropped.
+/// Bytes received at once if most of them are dropped.
 const LITTLE: usize = 4096;
 
 /// A connection.
@@ -74,12 +74,12 @@ struct Served {
     socket: TcpStream,
     source: Arc<OwnedFd>,
     len: u64,
-    /// Where written data is copied to.
+    /// The file to which written data is copied.
     file: Option<Arc<OwnedFd>>,
     out: Vec<u8>,
 }
 
-/// What a call is about beside its reply: so many bytes of the file, from an offset on.
+/// The data of a call besides its reply: a number of bytes of the file, from an offset on.
 #[derive(Clone, Copy, Debug)]
 enum Data {
     None,
@@ -125,7 +125,7 @@ impl Served {
         }
     }
 
-    /// Appends the reply to a call to those that wait to be sent.
+    /// Appends the reply to a call to the pending replies.
     fn answer(&mut self, head: &[u8]) -> anyhow::Result<Data> {
         let mut call = Reader(head);
         let xid = call.word()?;
@@ -137,7 +137,7 @@ impl Served {
         }
         let start = self.out.len();
         let mut reply = Writer(&mut self.out);
-        // An accepted reply without a verifier that has succeeded.
+        // An accepted, successful reply without a verifier.
         reply.word(0).word(xid).word(1).word(0).word(0).word(0).word(0);
         let mut data = Data::None;
         match (program == MOUNT.0, procedure) {
@@ -161,7 +161,7 @@ impl Served {
                 reply.word(0).word(0).word(0).word(count).word(0).long(0);
             }
             (false, 8) => _ = reply.word(0).word(1).opaque(b"file").word(0).word(0).word(0),
-            // The others answer with what is the same before and after, and a verifier.
+            // The other procedures return absent attributes, and a verifier.
             _ => _ = reply.word(0).word(0).word(0).long(0),
         }
         let follows = if let Data::Read(_, len) = data { len } else { 0 };
@@ -171,7 +171,7 @@ impl Served {
         Ok(data)
     }
 
-    /// Sends the replies that wait.
+    /// Sends the pending replies.
     fn send(&mut self, more: SendFlags) -> io::Result<()> {
         let mut left = &self.out[..];
         while !left.is_empty() {
@@ -181,7 +181,7 @@ impl Served {
         Ok(())
     }
 
-    /// Sends the replies that wait, and then `left` bytes of the file from `offset` on.
+    /// Sends the pending replies, and then `left` bytes of the file from `offset` on.
     fn send_data(&mut self, mut offset: u64, mut left: usize) -> anyhow::Result<()> {
         self.send(SendFlags::MORE)?;
         while left > 0 {
@@ -192,8 +192,8 @@ impl Served {
         Ok(())
     }
 
-    /// Receives the rest of a call that writes, of which `there` bytes of `record` are there, and
-    /// copies its data to where it belongs, or drops it.
+    /// Receives the rest of a WRITE, of which `there` bytes of `record` have arrived, and copies or
+    /// drops its data.
     fn take_data(
         &mut self,
         bytes: &mut [u8],
@@ -207,9 +207,9 @@ impl Served {
         if there < record {
             self.socket.read_exact(&mut bytes[there..record])?;
         }
-        // The data is the end of the record, but for its padding.
+        // The data is the end of the record, except for its padding.
         let start = record.checked_sub(len.next_multiple_of(4)).context("a call is too short")?;
-        // Otherwise any process that reaches the sink could fill the memory.
+        // Otherwise any process that reaches the sink could exhaust the memory.
         let end = offset.checked_add(len as u64).filter(|end| *end <= self.len);
         ensure!(end.is_some(), "a write of {len} bytes at {offset} ends behind the file");
         let written = pwrite(&**file, &bytes[start..start + len], offset)?;
@@ -217,7 +217,7 @@ impl Served {
         Ok(())
     }
 
-    /// Drops `left` bytes that are still to come; `room` only says how many at a time.
+    /// Drops the next `left` bytes; the length of `room` sets how many at a time.
     fn discard(&self, room: &mut [u8], mut left: usize) -> io::Result<()> {
         while left > 0 {
             let most = left.min(room.len());
@@ -231,7 +231,7 @@ impl Served {
     }
 }
 
-/// Appends the attributes of a file of which only the length counts.
+/// Appends the attributes of a file, of which only the length is meaningful.
 fn attributes(reply: &mut Writer<'_>, len: u64) {
     let start = reply.0.len();
     reply.word(1).word(0o600).word(1).word(0).word(0).long(len);

@@ -1,4 +1,4 @@
-//! The servers that take turns: those that were named, our own, and the sink.
+//! Targets: the measured servers, which are named ones, our own, and the sinks.
 
 use core::net::SocketAddr;
 
@@ -8,31 +8,31 @@ use super::client::{BenchFile, Client};
 use super::meter::Meter;
 use super::proto::{Credential, Handle};
 
-/// A server under load.
+/// A measured server.
 #[derive(Debug)]
 pub struct Target {
-    /// What reports call it.
+    /// Its name in reports.
     pub name: String,
-    /// Where it serves NFS.
+    /// Its NFS address.
     pub address: SocketAddr,
-    /// Where it serves MOUNT.
+    /// Its MOUNT address.
     pub mount_address: SocketAddr,
-    /// The path of what it exports.
+    /// The path of its export.
     pub export: String,
-    /// Who asks.
+    /// The credential of the calls.
     pub credential: Credential,
-    /// What it costs, if its process is known.
+    /// Measures its process, if that is known.
     pub meter: Option<Meter>,
-    /// Whether it does nothing.
+    /// The kind of server.
     pub kind: TargetKind,
 }
 
-/// What is behind an address.
+/// The kind of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetKind {
-    /// A server that keeps files.
+    /// A server that stores files.
     Server,
-    /// One that does next to nothing.
+    /// A server that does almost nothing.
     Sink,
 }
 
@@ -45,13 +45,13 @@ impl Target {
             mount_address: address,
             export: "/".to_owned(),
             credential: Credential::unix(0, 0),
-            // It is in this process, whose first thread makes the load.
+            // It runs in this process, whose first thread makes the load.
             meter: Some(Meter::other_threads()),
             kind: TargetKind::Sink,
         }
     }
 
-    /// Tells whether this server keeps nothing, so that nothing can be compared.
+    /// Returns whether this server stores no data, so that nothing can be compared.
     pub fn is_sink(&self) -> bool {
         self.kind == TargetKind::Sink
     }
@@ -59,15 +59,15 @@ impl Target {
     /// Opens a connection for single calls.
     ///
     /// # Errors
-    /// If nobody listens there.
+    /// If no server listens there.
     pub fn client(&self) -> anyhow::Result<Client> {
         Client::connect(self.address, self.credential.clone())
     }
 
-    /// Returns `nr_files` files of `len` bytes each, and makes those that are not there.
+    /// Returns `nr_files` files of `len` bytes each; creates those that do not exist.
     ///
     /// # Errors
-    /// What the server refuses.
+    /// The error status of the server.
     pub fn files(&self, nr_files: usize, len: u64) -> anyhow::Result<Vec<BenchFile>> {
         let folder = self.folder()?;
         let mut client = self.client()?;
@@ -77,7 +77,7 @@ impl Target {
     /// Removes the first `nr_files` files.
     ///
     /// # Errors
-    /// What the server refuses.
+    /// The error status of the server.
     pub fn remove_files(&self, nr_files: usize) -> anyhow::Result<()> {
         let folder = self.folder()?;
         let mut client = self.client()?;

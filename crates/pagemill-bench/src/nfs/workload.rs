@@ -1,8 +1,8 @@
-//! The loads that a server is put under.
+//! NFS workloads: operation, order, block size, connections and depth.
 
 use super::proto::Procedure;
 
-/// What the calls do.
+/// The operation of the calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Nothing: the cost of a call.
@@ -15,37 +15,37 @@ pub enum Operation {
     Write,
 }
 
-/// In which order blocks are read and written.
+/// The order of reads and writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// One after the other, again and again.
+    /// Sequentially, repeated.
     Sequential,
-    /// Any.
+    /// At random offsets.
     Random,
 }
 
-/// A load: who asks for what.
+/// A load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Workload {
-    /// What the calls do.
+    /// The operation.
     pub operation: Operation,
-    /// Where in the file.
+    /// The order of offsets in the file.
     pub order: Order,
-    /// Bytes that one call reads or writes; 0 for others.
+    /// Bytes per read or write; 0 for other operations.
     pub block: usize,
-    /// Connections, each with a file of its own.
+    /// Number of connections, each with its own file.
     pub connections: usize,
-    /// Calls that each has under way.
+    /// Number of outstanding calls per connection.
     pub depth: usize,
 }
 
-/// Bytes of a large call.
+/// Bytes of a large read or write.
 const LARGE: usize = 1 << 20;
 /// Bytes of a small one.
 const SMALL: usize = 4096;
 
 impl Operation {
-    /// Returns what is called.
+    /// Returns the procedure of the operation.
     pub fn procedure(self) -> Procedure {
         match self {
             Self::Null => Procedure::Null,
@@ -57,30 +57,30 @@ impl Operation {
 }
 
 impl Workload {
-    /// The bytes of the largest call.
+    /// Bytes of the largest block.
     pub const LARGEST_BLOCK: usize = LARGE;
 
-    /// Calls of 1 MiB, one block after the other.
+    /// A load of sequential 1 MiB calls.
     pub const fn stream(operation: Operation, connections: usize, depth: usize) -> Self {
         Self { operation, order: Order::Sequential, block: LARGE, connections, depth }
     }
 
-    /// Calls of 4 KiB anywhere.
+    /// A load of 4 KiB calls at random offsets.
     pub const fn random(operation: Operation, connections: usize, depth: usize) -> Self {
         Self { operation, order: Order::Random, block: SMALL, connections, depth }
     }
 
-    /// Calls that move no data.
+    /// A load of calls that move no data.
     pub const fn calls(operation: Operation, connections: usize, depth: usize) -> Self {
         Self { operation, order: Order::Sequential, block: 0, connections, depth }
     }
 
-    /// Tells whether throughput is what counts, rather than the number of calls.
+    /// Returns whether throughput matters, rather than the number of calls.
     pub fn is_stream(&self) -> bool {
         self.block >= LARGE
     }
 
-    /// Returns a name of a few characters, such as `read 1M 1x4`.
+    /// Returns a short name, such as `read 1M 1x4`.
     pub fn name(&self) -> String {
         let what = match self.operation {
             Operation::Null => "null",

@@ -1,25 +1,25 @@
-//! XDR as far as a client needs it: words, opaques, and the record around a call.
+//! Minimal XDR for the client: words, opaques, and the record around a call.
 
 use anyhow::{Context as _, ensure};
 
-/// Appends to a buffer, which is used again for the next calls.
+/// Appends to a buffer, which is reused for the next calls.
 #[derive(Debug)]
 pub struct Writer<'a>(pub &'a mut Vec<u8>);
 
 impl Writer<'_> {
-    /// Appends an unsigned number of 32 bits.
+    /// Appends an unsigned 32-bit number.
     pub fn word(&mut self, value: u32) -> &mut Self {
         self.0.extend_from_slice(&value.to_be_bytes());
         self
     }
 
-    /// Appends an unsigned number of 64 bits.
+    /// Appends an unsigned 64-bit number.
     pub fn long(&mut self, value: u64) -> &mut Self {
         self.0.extend_from_slice(&value.to_be_bytes());
         self
     }
 
-    /// Appends bytes with their number before and zeros behind, up to a multiple of four.
+    /// Appends bytes, preceded by their length and padded with zeroes to a multiple of four.
     pub fn opaque(&mut self, bytes: &[u8]) -> &mut Self {
         self.word(u32::try_from(bytes.len()).expect("a client's own texts are short"));
         self.0.extend_from_slice(bytes);
@@ -28,34 +28,34 @@ impl Writer<'_> {
     }
 }
 
-/// Takes words off the front of what was received.
+/// Reads words from the front of received data.
 #[derive(Clone, Copy, Debug)]
 pub struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// Takes an unsigned number of 32 bits.
+    /// Reads an unsigned 32-bit number.
     ///
     /// # Errors
-    /// If the message ends before.
+    /// If the message ends early.
     pub fn word(&mut self) -> anyhow::Result<u32> {
         let (word, rest) = self.0.split_first_chunk().context("a reply ends too early")?;
         self.0 = rest;
         Ok(u32::from_be_bytes(*word))
     }
 
-    /// Takes an unsigned number of 64 bits.
+    /// Reads an unsigned 64-bit number.
     ///
     /// # Errors
-    /// If the message ends before.
+    /// If the message ends early.
     pub fn long(&mut self) -> anyhow::Result<u64> {
         let (high, low) = (self.word()?, self.word()?);
         Ok(u64::from(high) << 32 | u64::from(low))
     }
 
-    /// Takes bytes that come with their number, at most `max`.
+    /// Reads bytes preceded by their length, at most `max`.
     ///
     /// # Errors
-    /// If they are more, or the message ends before.
+    /// If there are more, or the message ends early.
     pub fn opaque(&mut self, max: usize) -> anyhow::Result<&'a [u8]> {
         let len = usize::try_from(self.word()?)?;
         ensure!(len <= max, "a reply has {len} bytes where at most {max} are allowed");
@@ -64,10 +64,10 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    /// Takes `len` bytes as they are.
+    /// Reads `len` bytes without interpreting them.
     ///
     /// # Errors
-    /// If the message ends before.
+    /// If the message ends early.
     pub fn skip(&mut self, len: usize) -> anyhow::Result<&'a [u8]> {
         let (bytes, rest) = self.0.split_at_checked(len).context("a reply ends too early")?;
         self.0 = rest;
@@ -75,7 +75,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Returns how many zeros follow `len` bytes.
+/// Returns the length of the padding after `len` bytes.
 pub const fn padding(len: usize) -> usize {
     len.wrapping_neg() % 4
 }

@@ -1,4 +1,4 @@
-//! The driver's loop: polls of a receive ring, with whatever its pages come from.
+//! Driver loop: polls a receive ring whose buffers come from a pool or from the limit's stack.
 
 use core::hint::black_box;
 use core::time::Duration;
@@ -11,15 +11,14 @@ use super::stack::Stack;
 use crate::Clock;
 use crate::frames::Frames;
 
-/// Packets of one poll: a net device's budget.
+/// Packets per poll: the budget of a network device.
 pub const BUDGET: usize = 64;
 /// Descriptors in the receive ring.
 pub const RING: usize = 1024;
-/// Polls of one turn, between which pages that were held are freed: many more pages than the pool's
-/// ring is deep.
+/// Polls per turn, after which held pages are freed: many more pages than the pool's ring has places.
 const POLLS: usize = 128;
 
-/// What one measurement found.
+/// The result of one measurement.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timing {
     ticks: u64,
@@ -28,35 +27,35 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// Returns the nanoseconds for each packet, reading the clock taken off.
+    /// Returns the nanoseconds per packet, without the clock readings.
     pub fn ns_per_packet(&self, clock: Clock) -> f64 {
-        // Two readings around each refill, of which the second lies in its interval.
+        // Two readings around each refill, of which the second is in its interval.
         let readings = self.nr_turns * (POLLS + 1);
         clock.net_ns(self.ticks, readings) / (self.nr_turns * POLLS * BUDGET) as f64
     }
 
-    /// Returns which share of that the refill of the ring took.
+    /// Returns the share of that time that the refill of the ring took.
     pub fn refill_share(&self, clock: Clock) -> f64 {
         let refill = clock.net_ns(self.refill_ticks, self.nr_turns * POLLS);
         refill / (self.nr_turns * POLLS * BUDGET) as f64 / self.ns_per_packet(clock)
     }
 }
 
-/// One measurement.
+/// The parameters of one measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Driver {
     /// What times the work.
     pub clock: Clock,
     /// Length of one measurement.
     pub slice: Duration,
-    /// What is measured.
+    /// The case that is measured.
     pub case: Case,
-    /// What is done with each page.
+    /// The work per packet.
     pub work: Work,
 }
 
 impl Driver {
-    /// Polls a ring for one slice, or once if that is nothing.
+    /// Polls a ring for one slice, or once if the slice is zero.
     ///
     /// # Errors
     /// If there are too few pages.
@@ -68,7 +67,7 @@ impl Driver {
     ) -> anyhow::Result<Timing> {
         match way {
             Way::Single | Way::Bulk => {
-                // What the last measurement left in the pool would be taken first.
+                // Pages that the last measurement left in the pool would be taken first.
                 empty(owner)?;
                 owner.set_refill(if way == Way::Bulk { PP_ALLOC_CACHE_REFILL } else { 1 });
                 self.turns(&mut Pooled { owner, stack })
@@ -86,11 +85,11 @@ impl Driver {
             (Vec::with_capacity(POLLS * BUDGET), Vec::with_capacity(BUDGET));
         let start = std::time::Instant::now();
         let mut timing = Timing::default();
-        // The first turn warms up, and is forgotten.
+        // The first turn is a warm-up, and is not counted.
         let mut is_warm = false;
         while !is_warm || timing.nr_turns == 0 || start.elapsed() < self.slice {
             let turn = self.turn(buffers, &mut ring, &mut held, &mut batch)?;
-            // Whatever is kept is freed meanwhile, by another CPU, while nothing is timed.
+            // Another CPU frees the held pages in between, while nothing is timed.
             held = buffers.free_held(held)?;
             if is_warm {
                 timing.ticks += turn.ticks;
@@ -103,7 +102,7 @@ impl Driver {
         Ok(timing)
     }
 
-    /// Times some polls; where the verdict is part of the code, not a question for each packet.
+    /// Times some polls. The verdict is a constant of the code, without a check per packet.
     fn turn<B: Buffers>(
         &self,
         buffers: &mut B,
@@ -178,11 +177,11 @@ fn empty(owner: &mut Owner) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the driver's buffers come from and return to.
+/// The source and destination of the driver's buffers.
 trait Buffers {
-    /// What lies behind a descriptor.
+    /// The buffer of a descriptor.
     type Buffer;
-    /// What a stack keeps of it.
+    /// What a stack keeps of a buffer.
     type Held;
 
     fn take(&mut self) -> Option<Self::Buffer>;
@@ -192,7 +191,7 @@ trait Buffers {
     fn free_held(&mut self, held: Vec<Self::Held>) -> anyhow::Result<Vec<Self::Held>>;
 }
 
-/// A page pool, and a stack on another CPU.
+/// A page pool, and a network stack on another CPU.
 struct Pooled<'a> {
     owner: &'a mut Owner,
     stack: &'a Stack,
@@ -227,7 +226,7 @@ impl Buffers for Pooled<'_> {
     }
 }
 
-/// Buffers that are always there: numbers on a stack.
+/// Buffers that always exist: numbers on a stack.
 struct Lifo<'a> {
     buffers: Vec<u64>,
     stack: &'a Stack,
@@ -266,32 +265,32 @@ impl Buffers for Lifo<'_> {
 
     fn free_held(&mut self, mut held: Vec<u64>) -> anyhow::Result<Vec<u64>> {
         self.buffers.append(&mut held);
-        // A thread that has slept is served sooner by the scheduler: this one sleeps as often.
+        // The scheduler favours a thread that has slept: this one sleeps as often.
         self.stack.free(Vec::new())?;
         Ok(held)
     }
 }
 
-/// What a packet costs besides its page: a chain of multiplications, each of which waits for the
-/// one before.
+/// The cost of a packet besides its page: a chain of multiplications, each of which depends on the
+/// previous one.
 #[derive(Clone, Copy, Debug)]
 pub struct Work {
-    /// How many of them one nanosecond is.
+    /// Number of multiplications per nanosecond.
     per_ns: f64,
     nr: u32,
 }
 
 impl Work {
-    /// Finds out how long the multiplications take.
+    /// Measures how long the multiplications take.
     pub fn calibrate(clock: Clock) -> Self {
         const NR: u32 = 100_000;
         let work = Self { per_ns: 0.0, nr: NR };
-        // The fastest of some: what interrupted the others is not part of it.
+        // The fastest of several, to exclude interruptions.
         let ticks = (0..9).map(|_| clock.interval(|| work.spend())).min().unwrap_or(1);
         Self { per_ns: f64::from(NR) / clock.net_ns(ticks.max(1), 0).max(1.0), nr: 0 }
     }
 
-    /// Returns so many nanoseconds of it.
+    /// Returns work of `ns` nanoseconds.
     pub fn of(self, ns: u32) -> Self {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small")]
         let nr = (f64::from(ns) * self.per_ns).round() as u32;
@@ -306,7 +305,7 @@ impl Work {
     }
 }
 
-/// Not part of any loop, so that it is the same code in all of them.
+/// Outside of any loop, so that all loops run the same code.
 #[inline(never)]
 fn multiply(nr: u32) {
     let mut value = black_box(1_u64);

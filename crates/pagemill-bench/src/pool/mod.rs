@@ -1,13 +1,13 @@
-//! A receive ring that is refilled from a page pool, one page at a time or in bulk.
+//! Page pool benchmark: a receive ring that is refilled one page at a time or in bulk.
 //!
-//! The driver of the bulk allocator's patch series, in small: a ring of descriptors, each with a
-//! page; packets arrive in polls of 64; each gets its verdict, and then the ring is refilled. The
-//! verdict is one of three, see [`Case`]. Beside the pool, the same loop runs with a static stack of
-//! buffers: the limit, which no pool can be faster than.
+//! A small version of the driver in the bulk allocator's patch series: a ring of descriptors, each with
+//! a page; packets arrive in polls of 64; each gets its verdict, and then the ring is refilled. The
+//! verdict is one of three; see [`Case`]. The same loop also runs with a static stack of buffers, which
+//! is the limit for any pool.
 //!
-//! Pages are not touched: it is the pool that is measured. What a packet costs besides is a stretch
-//! of arithmetic whose length is an option; so it can be told at which cost of a packet the gain
-//! of bulk is how large.
+//! Pages are not accessed, because the pool is measured. A stretch of arithmetic, whose length is an
+//! option, represents the other costs of a packet. So the result shows how the gain of bulk refills
+//! depends on these costs.
 
 mod case;
 pub mod driver;
@@ -25,33 +25,33 @@ use self::paths::PathRow;
 use self::stack::Stack;
 use crate::{Clock, Spread};
 
-/// What is measured, and how often.
+/// The parameters of the benchmark.
 #[derive(Clone, Debug)]
 pub struct PoolExperiment {
-    /// Times that each cell is measured.
+    /// Number of measurements of each cell.
     pub runs: usize,
-    /// How long each measurement lasts, about.
+    /// Approximate duration of each measurement.
     pub slice: Duration,
-    /// Nanoseconds of other work for each packet, in turn.
+    /// The amounts of other work per packet, in nanoseconds.
     pub work_ns: Vec<u32>,
     /// The CPU of the driver.
     pub driver_cpu: CpuId,
-    /// The CPU that frees pages which were held.
+    /// The CPU that frees held pages.
     pub stack_cpu: CpuId,
 }
 
 /// What packets of one case cost, beside one amount of other work.
 #[derive(Clone, Debug)]
 pub struct PoolRow {
-    /// What became of them.
+    /// The case.
     pub case: Case,
-    /// Nanoseconds of other work for each.
+    /// Other work per packet, in nanoseconds.
     pub work_ns: u32,
-    /// Nanoseconds for each packet, by [`Way`].
+    /// Nanoseconds per packet, by [`Way`].
     pub ns: [Spread; 3],
-    /// Which share of it the refill of the ring took, by [`Way`].
+    /// Share of the ring's refill in that time, by [`Way`].
     pub refill_share: [f64; 3],
-    /// How many more packets bulk moved than single pages in the same run, as a share.
+    /// Relative gain in packets of bulk over single pages in the same run.
     pub gain: Spread,
 }
 
@@ -67,7 +67,7 @@ impl PoolRow {
     }
 }
 
-/// Everything that was found.
+/// All results.
 #[derive(Clone, Debug)]
 pub struct PoolFindings {
     /// The driver's loop.
@@ -77,7 +77,7 @@ pub struct PoolFindings {
 }
 
 impl PoolFindings {
-    /// Returns every time with its name.
+    /// Returns every result with its name.
     pub fn figures(&self) -> impl Iterator<Item = (String, Spread)> + '_ {
         let rows = self.rows.iter().flat_map(|row| {
             let name = |way: Way| format!("{} {} ns {}", row.case.name(), row.work_ns, way.name());
@@ -88,7 +88,7 @@ impl PoolFindings {
 }
 
 impl PoolExperiment {
-    /// Returns whether one CPU does the driver's work and the stack's.
+    /// Returns whether one CPU does both the driver's work and the stack's.
     pub fn has_one_cpu(&self) -> bool {
         self.driver_cpu == self.stack_cpu
     }
@@ -132,7 +132,7 @@ impl PoolExperiment {
         Ok(PoolFindings { rows: rows.collect(), paths: paths.rows() })
     }
 
-    /// Returns what is measured: all cases without other work, and held packets with all of it.
+    /// Returns the cells: all cases without other work, and held packets with every amount of it.
     fn cells(&self) -> Vec<(Case, u32)> {
         let bare = [Case::Drop, Case::Redirect].map(|case| (case, 0));
         let held = self.work_ns.iter().map(|&work_ns| (Case::Hold, work_ns));
@@ -155,15 +155,15 @@ fn row(case: Case, work_ns: u32, timings: &[Vec<Timing>; 3], clock: Clock) -> Po
     }
 }
 
-/// Finds the cost of a packet at which bulk gains `gain`, between the measured ones; beyond them, by
-/// what bulk saves on a packet at the last one.
+/// Returns the cost of a packet at which bulk gains `gain`, interpolated between measured ones; beyond
+/// them, computed from what bulk saves per packet at the last one.
 pub fn cost_at_gain(rows: &[PoolRow], gain: f64) -> Option<(f64, Found)> {
     let held: Vec<_> = rows.iter().filter(|row| row.case == Case::Hold).collect();
     let point = |row: &PoolRow| (row.cost_ns(Way::Bulk), row.gain.median);
     for pair in held.windows(2) {
         let [(low_ns, high_gain), (high_ns, low_gain)] = [point(pair[0]), point(pair[1])];
         if high_gain >= gain && low_gain < gain {
-            // The gain is what is saved over the cost, so its inverse is linear in the cost.
+            // The gain is the saving divided by the cost, so its inverse is linear in the cost.
             let (from, to) = (1.0 / high_gain, 1.0 / low_gain.max(1e-6));
             let share = (1.0 / gain - from) / (to - from);
             return Some((low_ns + share * (high_ns - low_ns), Found::Between));
@@ -174,12 +174,12 @@ pub fn cost_at_gain(rows: &[PoolRow], gain: f64) -> Option<(f64, Found)> {
     (point(last).1 >= gain).then(|| (saved / gain, Found::Beyond))
 }
 
-/// How a cost was found.
+/// How a cost was determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// Between two that were measured.
+    /// Between two measured ones.
     Between,
-    /// Beyond the largest that was measured.
+    /// Beyond the largest measured one.
     Beyond,
 }
 

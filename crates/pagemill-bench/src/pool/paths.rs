@@ -1,4 +1,4 @@
-//! Single pages on each path through a pool, as the kernel's own benchmark takes them.
+//! Cost of single pages on each path through a pool, as in the kernel's own benchmark.
 //!
 //! # Source
 //! `bench_page_pool` `bench_page_pool_simple.c`
@@ -11,20 +11,20 @@ use pagemill_pool::{Named, PP_ALLOC_CACHE_REFILL, PoolPage};
 use super::case::{Owner, Rx};
 use crate::{Clock, Spread};
 
-/// A way that a page goes.
+/// A path of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
     /// From the cache, and directly back.
     Fast,
-    /// Back through the ring, each page by itself.
+    /// Back through the ring, one page at a time.
     Ring,
     /// Back through the ring, 64 by one claim.
     RingBulk,
-    /// From the page allocator by refills of 64, and back to it, each page by itself.
+    /// From the page allocator by refills of 64, and back to it, one page at a time.
     Slow,
-    /// Likewise, but back 64 at a time.
+    /// From the page allocator by refills of 64, and back to it, 64 at a time.
     SlowBulk,
-    /// No pool: a page is put on a stack, and taken off.
+    /// Without a pool: a page is pushed on a stack and popped.
     Limit,
 }
 
@@ -46,7 +46,7 @@ impl Path {
     }
 }
 
-/// What a page costs on one path: allocation and return.
+/// The cost of a page on one path: allocation and return.
 #[derive(Clone, Copy, Debug)]
 pub struct PathRow {
     /// The path.
@@ -55,11 +55,11 @@ pub struct PathRow {
     pub ns: Spread,
 }
 
-/// What was measured so far, path by path.
+/// The measurements so far, by path.
 #[derive(Debug, Default)]
 pub struct Figures([Vec<f64>; Path::ALL.len()]);
 
-/// Pages between two looks at the clock.
+/// Number of pages between two clock readings.
 const NR: usize = 64 * 64;
 const BUDGET: usize = 64;
 
@@ -96,14 +96,14 @@ fn measure(path: Path, owner: &mut Owner, clock: Clock, slice: Duration) -> anyh
     while ticks.len() < 3 || start.elapsed() < slice {
         ticks.push(clock.interval(|| go(path, owner, &mut pages)));
     }
-    // The middle of the rounds: one in which the thread lost its CPU changes little.
+    // The median of the rounds: a round in which the thread was preempted has little effect.
     ticks.sort_unstable();
     Ok(clock.net_ns(ticks[ticks.len() / 2], 1) / NR as f64)
 }
 
 type Packet = PoolPage<Named<Rx>>;
 
-/// Sends [`NR`] pages along a path.
+/// Moves [`NR`] pages along a path.
 fn go(path: Path, owner: &mut Owner, pages: &mut Vec<Packet>) {
     match path {
         Path::Fast => each(owner, |owner, page| owner.put(page)),

@@ -1,5 +1,4 @@
-//! The stack that keeps packets: a thread, on another CPU where there are two, which frees their
-//! pages.
+//! Network stack: a thread, on another CPU if there are two, which frees the pages of held packets.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -12,8 +11,7 @@ use crate::frames::Frames;
 
 type Held = Vec<Page<Static<Frames>>>;
 
-/// A thread that frees pages one by one, as the last user of a packet does, and gives the empty
-/// vector back.
+/// A thread that frees pages one by one, like the last user of a packet, and returns the empty vector.
 #[derive(Debug)]
 pub struct Stack {
     work: Option<SyncSender<Held>>,
@@ -48,7 +46,7 @@ impl Stack {
         Ok(stack)
     }
 
-    /// Has the pages freed, and waits for that.
+    /// Passes the pages to the thread, and waits until it has freed them.
     ///
     /// # Errors
     /// If the thread has ended.
@@ -63,7 +61,7 @@ impl Drop for Stack {
     fn drop(&mut self) {
         self.work = None;
         if let Some(thread) = self.thread.take() {
-            // A panic of the thread has been told already.
+            // A panic of the thread has been reported already.
             let _ended = thread.join();
         }
     }

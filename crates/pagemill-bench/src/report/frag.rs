@@ -1,4 +1,4 @@
-//! What churn left of an arena's large blocks, as a table and as JSON.
+//! Report of `bench frag`, as a table and as JSON.
 
 use core::fmt::{self, Display};
 
@@ -9,7 +9,7 @@ use crate::FragExperiment;
 use crate::frag::{BATCH, CHURNED_ONE_IN, KEPT_ONE_IN, Kinds, Life, Look, Step};
 use crate::size::Size;
 
-/// The number of the schema of the JSON; it rises where a field is renamed or removed.
+/// Version of the JSON schema; raised when a field is renamed or removed.
 const SCHEMA_VERSION: u32 = 1;
 /// 64 KiB.
 const ORDER_4: Order = match Order::new(4) {
@@ -17,7 +17,7 @@ const ORDER_4: Order = match Order::new(4) {
     Err(_) => unreachable!(),
 };
 
-/// What text and JSON are both written from.
+/// The contents of both text and JSON.
 #[derive(Debug)]
 pub struct FragReport {
     arena: Size,
@@ -26,7 +26,7 @@ pub struct FragReport {
 }
 
 impl FragReport {
-    /// Reports what happened to arenas of one size.
+    /// Makes a report on arenas of one size.
     pub fn new(arena: Size, experiment: FragExperiment, lives: Vec<Life>) -> Self {
         Self { arena, experiment, lives }
     }
@@ -34,7 +34,7 @@ impl FragReport {
     /// Returns everything as JSON.
     ///
     /// # Errors
-    /// None that is known of: numbers and texts can all be written.
+    /// None known: all numbers and texts can be written.
     pub fn to_json(&self) -> anyhow::Result<String> {
         let document = Document {
             schema_version: SCHEMA_VERSION,
@@ -54,7 +54,7 @@ impl FragReport {
         self.lives.iter().find(|life| life.kinds == kinds)
     }
 
-    /// Says what it comes to, in one sentence.
+    /// Summarises the result in one sentence.
     fn sentence(&self) -> Option<String> {
         let (one, two) = (self.life(Kinds::One)?, self.life(Kinds::Two)?);
         let churned = |step| !matches!(step, Step::Filled | Step::Kept | Step::Emptied);
@@ -167,14 +167,14 @@ struct Document {
     lives: Vec<JsonLife>,
 }
 
-/// One arena from one end to the other.
+/// All steps of one arena.
 #[derive(Debug, Serialize)]
 struct JsonLife {
     kinds: &'static str,
     steps: Vec<JsonStep>,
 }
 
-/// The arena after one step.
+/// The state of the arena after one step.
 #[derive(Debug, Serialize)]
 struct JsonStep {
     step: &'static str,

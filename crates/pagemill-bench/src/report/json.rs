@@ -1,7 +1,7 @@
-//! The figures of `bench bulk` as JSON, and the parts that others have in common with it.
+//! JSON report of `bench bulk`, and the parts that other reports share with it.
 //!
-//! The field names are a promise, written down in `docs/bench-json.md`: a field is added without
-//! further ado, and one that is renamed, removed or changed in meaning raises [`SCHEMA_VERSION`].
+//! The field names are documented in `docs/bench-json.md` and stable: fields may be added at any time,
+//! and renaming, removing or changing the meaning of one raises [`SCHEMA_VERSION`].
 //!
 //! | field | what |
 //! | --- | --- |
@@ -22,13 +22,13 @@ use super::context::Context;
 use crate::document::{JsonArena, JsonMachine, rounded};
 use crate::{LimitRow, Results, Row, Spread};
 
-/// The number of the schema.
+/// Version of the schema.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// Returns the figures and their circumstances as JSON.
+/// Returns the results and their circumstances as JSON.
 ///
 /// # Errors
-/// None that is known of: numbers and texts can all be written.
+/// None known: all numbers and texts can be written.
 pub fn bulk(context: &Context, results: &Results) -> anyhow::Result<String> {
     let document = Document::of(context, results);
     let mut text = serde_json::to_string_pretty(&document)?;
@@ -64,7 +64,7 @@ impl Document {
     }
 }
 
-/// What documents about an allocator begin with.
+/// The first fields of documents about an allocator.
 #[derive(Debug, Serialize)]
 pub struct JsonHead {
     schema_version: u32,
@@ -78,7 +78,7 @@ pub struct JsonHead {
 }
 
 impl JsonHead {
-    /// Names the circumstances of an experiment.
+    /// Describes the circumstances of an experiment.
     pub fn of<E>(context: &Context<E>, schema_version: u32, command: &'static str) -> Self {
         Self {
             schema_version,
@@ -93,7 +93,7 @@ impl JsonHead {
     }
 }
 
-/// The middle one of some figures, and between which they lie.
+/// Median, minimum and maximum of some values.
 #[derive(Debug, Serialize)]
 pub struct JsonSpread {
     median: f64,
@@ -102,14 +102,14 @@ pub struct JsonSpread {
 }
 
 impl JsonSpread {
-    /// Rounds figures.
+    /// Rounds the values.
     pub fn of(spread: Spread) -> Self {
         let [median, min, max] = [spread.median, spread.min, spread.max].map(rounded);
         Self { median, min, max }
     }
 }
 
-/// The sizes of a CPU's list.
+/// The sizes of a per-CPU list.
 #[derive(Debug, Serialize)]
 pub struct JsonPcp {
     high: usize,
@@ -117,13 +117,13 @@ pub struct JsonPcp {
 }
 
 impl JsonPcp {
-    /// Names the sizes of a CPU's list.
+    /// Describes a per-CPU list.
     pub fn of<E>(context: &Context<E>) -> Self {
         Self { high: context.pcp_high, batch: context.pcp_batch }
     }
 }
 
-/// What was timed with.
+/// The clock.
 #[derive(Debug, Serialize)]
 pub struct JsonClock {
     tsc_hz: Option<u64>,
@@ -131,7 +131,7 @@ pub struct JsonClock {
 }
 
 impl JsonClock {
-    /// Names the clock and what reading it costs.
+    /// Describes the clock and the cost of reading it.
     pub fn of<E>(context: &Context<E>) -> Self {
         let clock = context.clock;
         Self { tsc_hz: clock.tsc_hz(), overhead_ns: rounded(clock.overhead_ns()) }
@@ -153,10 +153,10 @@ impl JsonLimit {
     }
 }
 
-/// One cell; times are ns per page and thread, medians of the runs, with the smallest and largest.
+/// One cell; times are in ns per page and thread, medians of the runs with minimum and maximum.
 ///
-/// `cycles` are ticks of the time stamp counter, `null` where it is not the clock. In the shape
-/// `ping`, `both` is timed on its own and need not be the sum of the halves.
+/// `cycles` are ticks of the time stamp counter, `null` if that is not the clock. In the shape `ping`,
+/// `both` is measured separately and need not be the sum of the halves.
 #[derive(Debug, Serialize)]
 struct JsonRow {
     shape: &'static str,
@@ -204,7 +204,7 @@ impl JsonRow {
     }
 }
 
-/// Returns median, smallest and largest.
+/// Returns median, minimum and maximum.
 fn figures(spread: Spread) -> [f64; 3] {
     [spread.median, spread.min, spread.max].map(rounded)
 }

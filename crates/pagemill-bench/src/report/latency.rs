@@ -1,4 +1,4 @@
-//! How long single calls took beside a hog, as a table and as JSON.
+//! Report of `bench latency`, as a table and as JSON.
 
 use core::fmt::{self, Display};
 
@@ -12,19 +12,19 @@ use crate::latency::holds::Held;
 use crate::latency::waits::Percentiles;
 use crate::{Clock, LatencyExperiment};
 
-/// The number of the schema of the JSON; it rises where a field is renamed or removed.
+/// Version of the JSON schema; raised when a field is renamed or removed.
 const SCHEMA_VERSION: u32 = 1;
 
-/// What text and JSON are both written from.
+/// The contents of both text and JSON.
 #[derive(Debug)]
 pub struct LatencyReport {
     /// The circumstances.
     pub context: Context<LatencyExperiment>,
-    /// What was found.
+    /// The results.
     pub rows: Vec<LatencyRow>,
-    /// How long locks were held.
+    /// The hold times of locks.
     pub holds: Vec<HoldRow>,
-    /// The longest time in ticks that a thread lost without being switched out.
+    /// The longest time in ticks that a thread lost without being preempted.
     pub gap: u64,
 }
 
@@ -32,7 +32,7 @@ impl LatencyReport {
     /// Returns everything as JSON.
     ///
     /// # Errors
-    /// None that is known of: numbers and texts can all be written.
+    /// None known: all numbers and texts can be written.
     pub fn to_json(&self) -> anyhow::Result<String> {
         let experiment = &self.context.experiment;
         let document = Document {
@@ -64,7 +64,7 @@ impl LatencyReport {
         }
     }
 
-    /// Says what it comes to, in one sentence.
+    /// Summarises the result in one sentence.
     fn sentence(&self) -> Option<String> {
         let clock = self.context.clock;
         let find = |company| self.rows.iter().find(|row| row.company == company);
@@ -134,12 +134,12 @@ impl Display for LatencyReport {
 }
 
 impl LatencyReport {
-    /// Returns the longest time that a thread lost without being switched out, in ns.
+    /// Returns the longest time that a thread lost without being preempted, in ns.
     fn gap_ns(&self) -> f64 {
         self.context.clock.net_ns(self.gap, 1)
     }
 
-    /// Shows how long locks were held.
+    /// Writes the hold times of locks.
     fn hold_table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f)?;
         writeln!(f, "ns per hold, by probe and hog together, in turns of their own.")?;
@@ -229,7 +229,7 @@ struct JsonRow {
     hog_call_ns: Option<f64>,
 }
 
-/// How long calls of one kind took.
+/// Durations of calls of one kind.
 #[derive(Debug, Serialize)]
 struct JsonWaits {
     calls: u64,
@@ -247,7 +247,7 @@ impl JsonWaits {
     }
 }
 
-/// How long one kind of lock was held.
+/// Hold times of one kind of lock.
 #[derive(Debug, Serialize)]
 struct JsonHolds {
     holds: u64,

@@ -1,4 +1,4 @@
-//! Results for people and programs: tables, JSON and pictures.
+//! Reports of all benchmarks: tables for people, JSON for programs, plots.
 
 mod context;
 pub mod frag;

@@ -1,4 +1,4 @@
-//! What a load cost NFS servers, as tables and as JSON.
+//! Report of `bench nfs`, as tables and as JSON.
 
 use core::fmt::{self, Display};
 
@@ -11,17 +11,17 @@ use crate::document::{JsonMachine, rounded};
 use crate::nfs::NfsRow;
 use crate::{NfsExperiment, Spread};
 
-/// The number of the schema of the JSON; it rises where a field is renamed or removed.
+/// Version of the JSON schema; raised when a field is renamed or removed.
 const SCHEMA_VERSION: u32 = 1;
 
-/// What text and JSON are both written from.
+/// The contents of both text and JSON.
 #[derive(Debug)]
 pub struct NfsReport {
-    /// Where it ran.
+    /// The machine.
     pub machine: Machine,
-    /// What was measured, and how often.
+    /// The parameters of the experiment.
     pub experiment: NfsExperiment,
-    /// What was found: by load, then by server.
+    /// The results, by load, then by server.
     pub rows: Vec<NfsRow>,
 }
 
@@ -29,7 +29,7 @@ impl NfsReport {
     /// Returns everything as JSON.
     ///
     /// # Errors
-    /// None that is known of: numbers and texts can all be written.
+    /// None known: all numbers and texts can be written.
     pub fn to_json(&self) -> anyhow::Result<String> {
         let document = Document {
             schema_version: SCHEMA_VERSION,
@@ -70,7 +70,7 @@ impl NfsReport {
     }
 }
 
-/// The parts of all calls whose latency is told: half, 99 %, 99.9 %, all.
+/// The reported quantiles of the latency.
 const QUANTILES: [f64; 4] = [0.5, 0.99, 0.999, 1.0];
 
 impl Display for NfsReport {
@@ -163,7 +163,7 @@ impl JsonRow {
     }
 }
 
-/// How long calls took, in microseconds, within 1 %.
+/// Latency of the calls in microseconds, with an error of up to 1 %.
 #[derive(Debug, Serialize)]
 struct JsonLatency {
     calls: u64,

@@ -1,4 +1,4 @@
-//! What packets cost with a page pool, as a table and as JSON.
+//! Report of `bench pool`, as a table and as JSON.
 
 use core::fmt::{self, Display};
 
@@ -11,18 +11,18 @@ use crate::pool::paths::{Path, PathRow};
 use crate::pool::{Case, Found, PoolFindings, PoolRow, Way, cost_at_gain};
 use crate::{PoolExperiment, Spread};
 
-/// The number of the schema of the JSON; it rises where a field is renamed or removed.
+/// Version of the JSON schema; raised when a field is renamed or removed.
 const SCHEMA_VERSION: u32 = 1;
 
-/// Below this, a gain is hardly worth its code.
+/// A gain below this is hardly worth its code.
 const SMALL_GAIN: f64 = 0.05;
 
-/// What text and JSON are both written from.
+/// The contents of both text and JSON.
 #[derive(Debug)]
 pub struct PoolReport {
     /// The circumstances.
     pub context: Context<PoolExperiment>,
-    /// What was found.
+    /// The results.
     pub findings: PoolFindings,
 }
 
@@ -30,7 +30,7 @@ impl PoolReport {
     /// Returns everything as JSON.
     ///
     /// # Errors
-    /// None that is known of: numbers and texts can all be written.
+    /// None known: all numbers and texts can be written.
     pub fn to_json(&self) -> anyhow::Result<String> {
         let experiment = &self.context.experiment;
         let at_small_gain = cost_at_gain(&self.findings.rows, SMALL_GAIN);
@@ -50,7 +50,7 @@ impl PoolReport {
         Ok(text)
     }
 
-    /// Says what it comes to.
+    /// Summarises the result.
     fn sentence(&self) -> Option<String> {
         let held = self.findings.rows.iter().find(|row| row.case == Case::Hold)?;
         let falls = match cost_at_gain(&self.findings.rows, SMALL_GAIN) {
@@ -133,7 +133,7 @@ struct Document {
     paths: Vec<JsonPath>,
 }
 
-/// One way to get pages, in one case.
+/// One source of pages in one case.
 #[derive(Debug, Serialize)]
 struct JsonRow {
     packets: &'static str,
@@ -144,7 +144,7 @@ struct JsonRow {
     refill_share: f64,
 }
 
-/// What bulk gains in one case.
+/// The gain of bulk in one case.
 #[derive(Debug, Serialize)]
 struct JsonGain {
     packets: &'static str,

@@ -1,4 +1,4 @@
-//! How long refills of a request's pages took, as a table and as JSON.
+//! Report of `bench refill`, as a table and as JSON.
 
 use core::fmt::{self, Display};
 
@@ -10,17 +10,17 @@ use crate::document::rounded;
 use crate::refill::{RefillRow, WAYS};
 use crate::{RefillExperiment, Spread};
 
-/// The number of the schema of the JSON; it rises where a field is renamed or removed.
+/// Version of the JSON schema; raised when a field is renamed or removed.
 const SCHEMA_VERSION: u32 = 1;
 
-/// What text and JSON are both written from.
+/// The contents of both text and JSON.
 #[derive(Debug)]
 pub struct RefillReport {
     /// The circumstances.
     pub context: Context<RefillExperiment>,
-    /// Bytes of data that a request can have.
+    /// Maximum bytes of data in a request.
     pub payload_bytes: usize,
-    /// What was found.
+    /// The results.
     pub rows: Vec<RefillRow>,
 }
 
@@ -28,7 +28,7 @@ impl RefillReport {
     /// Returns everything as JSON.
     ///
     /// # Errors
-    /// None that is known of: numbers and texts can all be written.
+    /// None known: all numbers and texts can be written.
     pub fn to_json(&self) -> anyhow::Result<String> {
         let experiment = &self.context.experiment;
         let document = Document {
@@ -44,7 +44,7 @@ impl RefillReport {
         Ok(text)
     }
 
-    /// Says what it comes to, in one sentence.
+    /// Summarises the result in one sentence.
     fn sentence(&self) -> Option<String> {
         let all = self.context.experiment.nr_slots;
         let fresh = self.rows.iter().find(|row| row.consumed.is_none())?;
@@ -108,7 +108,7 @@ struct Document {
     rows: Vec<JsonRow>,
 }
 
-/// One way to refill after one kind of use.
+/// One way of refilling after one kind of use.
 #[derive(Debug, Serialize)]
 struct JsonRow {
     consumed: Option<usize>,

@@ -1,14 +1,14 @@
-//! What a measurement comes to, in one sentence.
+//! Summary of `bench bulk` in one sentence.
 
 use core::fmt::Write as _;
 
 use crate::{Operation, Results, Row, Shape};
 
-/// The batch that the sentence is about, if it was measured: one poll of a network device.
+/// The batch size of the summary, if it was measured: one poll of a network device.
 const BATCH: usize = 64;
 
-/// Says what a page costs in bulk and one at a time, how far the limit is, and what holds where
-/// the pages come from the zone.
+/// Returns the cost of a page in bulk and one at a time, its distance from the limit, and the same for
+/// pages that come from the zone.
 pub fn bulk(results: &Results) -> String {
     let Some(n) = batch(results) else { return String::new() };
     let comparisons = results.shapes().filter_map(|shape| Comparison::find(results, shape, n));
@@ -41,13 +41,13 @@ pub fn bulk(results: &Results) -> String {
     sentence
 }
 
-/// Returns the batch to speak of: 64, else the nearest smaller one, else the smallest.
+/// Returns the batch size of the summary: 64, else the next smaller one, else the smallest.
 fn batch(results: &Results) -> Option<usize> {
     let smaller = results.sizes().filter(|&n| n <= BATCH).max();
     smaller.or_else(|| results.sizes().min())
 }
 
-/// Bulk and single pages side by side, in ns per page.
+/// Costs of bulk and single pages, in ns per page.
 struct Comparison {
     shape: Shape,
     bulk: f64,
@@ -66,7 +66,7 @@ fn cost(row: &Row) -> f64 {
     row.both.median
 }
 
-/// Says what bulk does to the cost of a page.
+/// Describes the effect of bulk on the cost of a page.
 fn verdict(bulk: f64, single: f64) -> String {
     let saved = saved_percent(bulk, single);
     if saved < 0.0 { format!("costs {:.0} % more", -saved) } else { format!("saves {saved:.0} %") }

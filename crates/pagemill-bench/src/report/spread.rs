@@ -1,14 +1,14 @@
-//! Warns of figures that vary so much between runs that they say little.
+//! Warning about results that vary too much between runs.
 
 use crate::Spread;
 
-/// The widest spread that passes without a warning, as a share of the median.
+/// The largest spread without a warning, as a share of the median.
 ///
 /// Quiet machines stay below 0.2 and a virtual machine with neighbours below 0.5.
 const RELATIVE_MAX: f64 = 0.5;
 
-/// Returns a line about the figure with the widest spread and the number of wide ones, if any is
-/// wide. `figures` are names and figures.
+/// Returns a line about the value with the largest spread and the number of values that exceed the
+/// limit, if there are any. `figures` are names and values.
 pub fn warning(figures: impl IntoIterator<Item = (String, Spread)>) -> Option<String> {
     let (mut nr, mut nr_wide) = (0_usize, 0_usize);
     let mut widest: Option<(String, Spread)> = None;

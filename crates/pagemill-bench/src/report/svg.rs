@@ -1,4 +1,4 @@
-//! The cost of a page against the batch size, as a picture.
+//! Plot of `bench bulk`: the cost of a page against the batch size.
 
 use super::context::Context;
 use crate::plot::{Color, Line, Plot, Point, Stroke};
@@ -60,7 +60,7 @@ fn lines(results: &Results) -> Vec<Line> {
     lines
 }
 
-/// Returns how a line is told from the others: the colour says the operation, the dashes the shape.
+/// Returns the style of a line: the colour stands for the operation, the stroke for the shape.
 fn look(shape: Shape, operation: Operation) -> (Color, Stroke) {
     let color = match operation {
         Operation::Single => Color::Orange,

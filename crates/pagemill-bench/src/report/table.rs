@@ -1,4 +1,4 @@
-//! The figures of an experiment as a table for people.
+//! Table of `bench bulk` for people.
 
 use core::fmt::{self, Display};
 
@@ -6,7 +6,7 @@ use super::context::Context;
 use super::sentence::saved_percent;
 use crate::{Operation, Results, Row, Shape};
 
-/// Returns what was measured where, and a table for each shape.
+/// Returns the circumstances, and a table for each shape.
 pub fn bulk(context: &Context, results: &Results) -> String {
     Tables { context, results }.to_string()
 }
@@ -77,7 +77,7 @@ impl Tables<'_> {
 }
 
 impl<E> Context<E> {
-    /// Writes where and with what was measured, whatever it was.
+    /// Writes the machine, the clock and the arena, for any experiment.
     pub fn circumstances(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (high, batch) = (self.pcp_high, self.pcp_batch);
         writeln!(f, "machine  {}", self.machine)?;
@@ -93,7 +93,7 @@ impl<E> Context<E> {
 }
 
 impl Display for Context {
-    /// Writes the circumstances, and how the tables that follow are to be read.
+    /// Writes the circumstances, and how to read the tables that follow.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.circumstances(f)?;
         let (experiment, high) = (&self.experiment, self.pcp_high);

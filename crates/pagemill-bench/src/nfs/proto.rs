@@ -1,4 +1,4 @@
-//! MOUNT and NFSv3 calls of the client: encodes arguments, and checks replies.
+//! MOUNT and `NFSv3` calls of the client: encodes arguments, and checks replies.
 //!
 //! # Source
 //! `rfc5531` sections 9 and 11: calls and records. `rfc1813` section 3 and appendix I.

@@ -194,7 +194,7 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
         );
     }
 
-    /// Adds pages of `class`, except for updating `difference`.
+    /// Adds pages that differ from `class` by `difference`; none if all are of that class.
     #[inline]
     fn push_class(&mut self, class: Class, difference: Difference, pages: &[RawPage]) {
         let len = self.len();

@@ -130,8 +130,7 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
         got
     }
 
-    /// Refills the empty reserve to half, or with `nr` pages if the allocator has fewer than half to
-    /// spare.
+    /// Refills the empty reserve to half, or with `nr` pages if that is more.
     #[track_caller]
     fn refill(&mut self, gfp: Gfp, nr: usize) {
         let wanted = nr.max(N / 2).min(N);

@@ -8,7 +8,7 @@ const MAX_NR_SHARDS: usize = Config::NR_ZONE_SHARDS_MAX as usize;
 /// Where the shards of a zone begin.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ShardMap {
-    /// Pageblocks per shard, except for the last shard and the upper halves of pairs.
+    /// Pageblocks per shard except the last one, give or take one that keeps a pair together.
     nr_blocks: Divisor,
     /// First pageblock of each shard: its index times `nr_blocks`, or one more.
     first_blocks: [u32; MAX_NR_SHARDS],

@@ -1,4 +1,4 @@
-//! Accounts beside a naive model of them, from one thread and from several.
+//! Accounts compared with a naive model, on one thread and on several.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;

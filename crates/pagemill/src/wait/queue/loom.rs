@@ -1,4 +1,4 @@
-//! The queue under loom: every order in which those who wait, free and give up may meet.
+//! The wait queue under loom: every order of waiting, freeing and giving up.
 //!
 //! Waiting here has no end of its own, as it has on real platforms: a wakeup that got lost leaves
 //! a thread waiting for ever, which loom reports as a deadlock. For the same reason whoever frees

@@ -1,4 +1,4 @@
-//! Connections, datagrams, and what worker threads share about them.
+//! Transports: TCP connections, UDP datagrams, the epoll set, and the scheduling of connections.
 
 pub(crate) mod busy;
 pub(crate) mod listener;

@@ -128,7 +128,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         PoolStats { recycle, ..PoolStats::default() }
     }
 
-    /// Returns the holders of pages, if the pool is [`Tracked`].
+    /// Returns the holders of pages, if the pool is [`Tracked`](crate::Tracked).
     pub fn holders(&self) -> alloc::vec::Vec<Holder> {
         self.ledger.holders(self.platform())
     }

@@ -16,10 +16,10 @@ impl StaticAllocator for TimedFrames {
     const ALLOCATOR: &'static OnceAllocator<Traced<HoldMeter>> = &TIMED;
 }
 
-/// Does what [`install`] does for an allocator whose locks are timed.
+/// Does what [`install`](crate::frames::install) does for an allocator whose locks are timed.
 ///
 /// # Panics
-/// The panics of [`install`].
+/// The panics of [`install`](crate::frames::install).
 pub fn install_timed(allocator: PageAllocator<Traced<HoldMeter>>) -> Static<TimedFrames> {
     TIMED.set(allocator).expect("a process measures once");
     Static::new()

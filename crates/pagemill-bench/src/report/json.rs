@@ -14,7 +14,7 @@
 //! | `clock` | `tsc_hz`, or `null` where the system's clock was used, and `overhead_ns` |
 //! | `runs`, `slice_ms`, `cpus`, `burst_pages` | how the measurements were made |
 //! | `limit` | for each `n`: `ns`, `ns_min`, `ns_max` |
-//! | `rows` | for each cell, see [`JsonRow`] |
+//! | `rows` | for each cell, see `JsonRow` |
 
 use serde::Serialize;
 

@@ -14,7 +14,9 @@ fi
 
 # strict-provenance: a pointer made from an integer alone is an error.
 # symbolic-alignment-check: an address that is aligned by luck does not count as aligned.
-export MIRIFLAGS="-Zmiri-strict-provenance -Zmiri-symbolic-alignment-check ${MIRIFLAGS:-}"
+# ignore-leaks: tests of things that live for ever leak them on purpose; that no page is lost is what the
+# tests' own counts are for.
+export MIRIFLAGS="-Zmiri-strict-provenance -Zmiri-symbolic-alignment-check -Zmiri-ignore-leaks ${MIRIFLAGS:-}"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/miri
 
 # Safe code with naive models that take minutes each under Miri, which has nothing to find there.

@@ -11,6 +11,7 @@
 
 pub mod docs;
 pub mod fences;
+pub mod figures;
 pub mod layers;
 pub mod links;
 pub mod packages;

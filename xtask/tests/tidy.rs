@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use xtask::{Finding, Tree, docs, layers, links, scripts, size, sources, unsafe_modules, words};
+use xtask::{
+    Finding, Tree, docs, figures, layers, links, scripts, size, sources, unsafe_modules, words,
+};
 
 /// Reads the tree and fails with all that `check` finds in it.
 fn assert_tidy(check: impl Fn(&Tree) -> Vec<Finding>) {
@@ -57,4 +59,9 @@ fn sources_have_their_keys() {
 #[test]
 fn every_script_is_called() {
     assert_tidy(scripts::check);
+}
+
+#[test]
+fn figures_equal_their_sources() {
+    assert_tidy(figures::check);
 }

@@ -68,7 +68,7 @@ pub struct PoolOwner<R: PoolRef> {
     /// Whether returned pages must be checked, because some pages in use came from the reserve or may
     /// be on another node than `node`. While it is false, `check_reuse` accepts all pages: only this
     /// owner sets the pool's flags that call for a check.
-    is_special: bool,
+    takes_slow_path: bool,
     /// Whether pages in use may be on another node than the owner wants now, because it changed its
     /// node or the allocator fell back to another one. Stays true, since a page can be in use forever.
     is_mixed: bool,
@@ -111,7 +111,7 @@ impl<R: PoolRef> PoolOwner<R> {
         let params = *shared.params();
         Some(Self {
             cache: Stack::new(),
-            is_special: false,
+            takes_slow_path: false,
             is_mixed: false,
             has_nodes: shared.source().allocator().nr_nodes() > 1,
             last_node: None,
@@ -181,16 +181,16 @@ impl<R: PoolRef> PoolOwner<R> {
     #[inline]
     pub fn put_used(&mut self, page: PoolPage<R>, used: usize) {
         if !self.takes_unseen(page.pool()) {
-            return self.put_special(page, used);
+            return self.put_slowly(page, used);
         }
         self.recycle(page.into_item(), used);
     }
 
     /// Returns whether a page of `pool` may be reused without a call of `check_reuse`, which would
-    /// accept it: see `is_special`.
+    /// accept it: see `takes_slow_path`.
     #[inline]
     fn takes_unseen(&self, pool: &R) -> bool {
-        !R::TRACKS && !self.is_special && pool.is_same(&self.pool)
+        !R::TRACKS && !self.takes_slow_path && pool.is_same(&self.pool)
     }
 
     /// Recycles a page that is to be carved again, without moving it to the cache. Returns false if it
@@ -331,7 +331,7 @@ impl<R: PoolRef> PoolOwner<R> {
     /// Makes returned pages be checked from now on.
     #[cold]
     fn mix(&mut self) {
-        (self.is_mixed, self.is_special) = (true, true);
+        (self.is_mixed, self.takes_slow_path) = (true, true);
     }
 
     /// Puts a page that may be reused into the cache, or into the ring.
@@ -362,7 +362,7 @@ impl<R: PoolRef> PoolOwner<R> {
     /// Takes back a page that must be checked.
     #[cold]
     #[inline(never)]
-    fn put_special(&mut self, page: PoolPage<R>, used: usize) {
+    fn put_slowly(&mut self, page: PoolPage<R>, used: usize) {
         if !page.pool().is_same(&self.pool) {
             return drop(page);
         }
@@ -370,7 +370,7 @@ impl<R: PoolRef> PoolOwner<R> {
         let node = if self.is_mixed { self.wanted_node() } else { None };
         let pool = self.pool.pool();
         let check = pool.check_reuse(&item.0, node);
-        self.is_special = self.is_mixed || pool.ring().special() & RESERVE != 0;
+        self.takes_slow_path = self.is_mixed || pool.ring().slow_path_flags() & RESERVE != 0;
         match check {
             Ok(()) => self.recycle(item, used),
             Err(unfit) => self.give_up(item, unfit),
@@ -421,7 +421,7 @@ impl<R: PoolRef> PoolOwner<R> {
                             stranger = Some((item, unfit));
                             break;
                         }
-                        stock(&mut self.cache, item);
+                        fill_cache(&mut self.cache, item);
                     }
                 }
             }
@@ -465,7 +465,7 @@ impl<R: PoolRef> PoolOwner<R> {
         for block in obtained.by_ref() {
             is_mixed |= node.is_some_and(|node| block.its_node() != node);
             if let Some(item) = pool.map(block) {
-                stock(&mut self.cache, item);
+                fill_cache(&mut self.cache, item);
             }
         }
         drop(obtained);
@@ -505,7 +505,7 @@ impl<R: PoolRef> PoolOwner<R> {
             pool.release(item);
             return None;
         }
-        self.is_special = true;
+        self.takes_slow_path = true;
         if order > Order::ZERO {
             self.tally.slow_high_order += 1;
         } else {
@@ -523,7 +523,7 @@ impl<R: PoolRef> PoolOwner<R> {
 
 /// Puts an item into a cache that was empty and receives at most 64 of them (`refill-empty`).
 #[inline]
-fn stock<T>(cache: &mut Stack<T, PP_ALLOC_CACHE_SIZE>, item: T) {
+fn fill_cache<T>(cache: &mut Stack<T, PP_ALLOC_CACHE_SIZE>, item: T) {
     let stocked = cache.push(item).is_ok();
     debug_assert!(stocked, "a cache that is refilled has room");
 }

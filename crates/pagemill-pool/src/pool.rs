@@ -256,7 +256,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
     /// too.
     #[inline]
     pub(crate) fn check_reuse(&self, block: &B, node: Option<NodeId>) -> Result<(), Unfit> {
-        if self.ring.special() != 0 {
+        if self.ring.slow_path_flags() != 0 {
             self.note_return(block.first())?;
         }
         match node {
@@ -269,15 +269,15 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
     #[inline]
     pub(crate) fn put(&self, item: Item<B, M>) {
         // Out of line, because it is rare.
-        if self.ring.special() != 0 {
-            return self.put_special(item);
+        if self.ring.slow_path_flags() != 0 {
+            return self.put_slowly(item);
         }
         self.put_fit(item);
     }
 
     #[cold]
     #[inline(never)]
-    fn put_special(&self, item: Item<B, M>) {
+    fn put_slowly(&self, item: Item<B, M>) {
         match self.check_reuse(&item.0, None) {
             Ok(()) => self.put_fit(item),
             Err(_) => self.release(item),
@@ -299,7 +299,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
     /// # Source
     /// `linux-6.12` `net/core/page_pool.c` `page_pool_put_page_bulk`
     pub(crate) fn put_batch(&self, batch: &mut Batch<B, M>) {
-        if self.ring.special() != 0 {
+        if self.ring.slow_path_flags() != 0 {
             let mut kept = Batch::<B, M>::new();
             for item in batch.drain(..) {
                 match self.check_reuse(&item.0, None) {
@@ -320,7 +320,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
     }
 
     /// Puts up to `nr` pages into the ring by one claim, and returns how many: fewer if there is no
-    /// room, none while one of the flags in `special` is set.
+    /// room, none while one of the flags in `slow_path_flags` is set.
     #[inline]
     pub(crate) fn put_run(&self, nr: usize, items: &mut impl Iterator<Item = Item<B, M>>) -> usize {
         /// Runs also if the iterator panics: other threads may have put pages behind the places it
@@ -332,7 +332,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
                 self.0.look_again();
             }
         }
-        if self.ring.special() != 0 {
+        if self.ring.slow_path_flags() != 0 {
             return 0;
         }
         let _look = LookAgain(self);
@@ -350,22 +350,22 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
 
     /// Releases pages to the allocator or provider, although they might be recycled.
     pub(crate) fn release_batch(&self, batch: &mut Batch<B, M>) {
-        if self.ring.special() != 0 {
+        if self.ring.slow_path_flags() != 0 {
             batch.iter().for_each(|item| _ = self.forget(item.0.first()));
         }
         self.release_all(batch.drain(..));
     }
 
-    /// Checks a returned page against the flags in `special`, and removes it from the ledger.
+    /// Checks a returned page against the flags in `slow_path_flags`, and removes it from the ledger.
     #[cold]
     #[inline(never)]
     fn note_return(&self, pfn: Pfn) -> Result<(), Unfit> {
-        let special = self.ring.special();
-        if special & (TRACKED | RESERVE) != 0 && self.forget(pfn) {
+        let slow_path_flags = self.ring.slow_path_flags();
+        if slow_path_flags & (TRACKED | RESERVE) != 0 && self.forget(pfn) {
             self.ring.count_refcnt();
             return Err(Unfit::Reserve);
         }
-        if special & CLOSING != 0 { Err(Unfit::Closing) } else { Ok(()) }
+        if slow_path_flags & CLOSING != 0 { Err(Unfit::Closing) } else { Ok(()) }
     }
 
     /// Records the call site that takes a page.
@@ -388,7 +388,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
 
     /// Removes a page from the pool; its holder then owns it alone.
     pub(crate) fn detach(&self, item: Item<B, M>) -> B {
-        if self.ring.special() != 0 {
+        if self.ring.slow_path_flags() != 0 {
             self.forget(item.0.first());
         }
         if M::MAPS && self.is_abandoned() {
@@ -402,7 +402,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
     /// Releases a page of one frame that has other owners.
     #[cold]
     pub(crate) fn forget_shared(&self, pfn: Pfn, mapping: M::Mapping) {
-        if self.ring.special() != 0 {
+        if self.ring.slow_path_flags() != 0 {
             self.forget(pfn);
         }
         if self.is_abandoned() {

@@ -19,7 +19,7 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 pub(crate) struct RecycleRing<T> {
     ring: Ring<T>,
     /// Flags that make a returned page leave the hot path; zero while there are none.
-    special: AtomicU32,
+    slow_path_flags: AtomicU32,
     /// Number of pages taken from the page allocator; written only by the owner.
     hold: AtomicU32,
     released: Released,
@@ -45,7 +45,7 @@ impl<T> RecycleRing<T> {
     pub(crate) fn new(ring_size: usize) -> Self {
         Self {
             ring: Ring::new(ring_size),
-            special: AtomicU32::new(0),
+            slow_path_flags: AtomicU32::new(0),
             hold: AtomicU32::new(0),
             released: Released {
                 count: AtomicU32::new(0),
@@ -56,16 +56,16 @@ impl<T> RecycleRing<T> {
     }
 
     #[inline]
-    pub(crate) fn special(&self) -> u32 {
+    pub(crate) fn slow_path_flags(&self) -> u32 {
         // Relaxed: a thread that still sees the old word acts as if it had returned the page earlier.
         // `has_closed` checks again whether the pool has ended.
-        self.special.load(Ordering::Relaxed)
+        self.slow_path_flags.load(Ordering::Relaxed)
     }
 
     /// Ends the pool; the caller must empty the ring afterwards.
     pub(crate) fn close(&self) {
         // Release pairs with the Acquire in `has_closed`: the owner no longer uses the ring.
-        self.special.fetch_or(CLOSING, Ordering::Release);
+        self.slow_path_flags.fetch_or(CLOSING, Ordering::Release);
         // Pairs with the fence in `has_closed`.
         fence(Ordering::SeqCst);
     }
@@ -77,7 +77,7 @@ impl<T> RecycleRing<T> {
         // Pairs with the fences in `close` and `scrub`: either this thread sees that the pool has ended
         // and takes over the ring, or the thread that has the ring sees the value.
         fence(Ordering::SeqCst);
-        self.special.load(Ordering::Acquire) & CLOSING != 0
+        self.slow_path_flags.load(Ordering::Acquire) & CLOSING != 0
     }
 
     /// Empties the ring of a pool that has ended, `N` values at a time. Returns early only if another
@@ -100,12 +100,12 @@ impl<T> RecycleRing<T> {
     pub(crate) fn set_special(&self, reason: u32) {
         // Relaxed: the owner sets all flags except CLOSING, before it hands out the page that they are
         // about.
-        self.special.fetch_or(reason, Ordering::Relaxed);
+        self.slow_path_flags.fetch_or(reason, Ordering::Relaxed);
     }
 
     pub(crate) fn clear_special(&self, reason: u32) {
-        // Relaxed: as in `special`.
-        self.special.fetch_and(!reason, Ordering::Relaxed);
+        // Relaxed: as in `slow_path_flags`.
+        self.slow_path_flags.fetch_and(!reason, Ordering::Relaxed);
     }
 
     /// Puts a value into the ring; returns it, and counts an overflow, if there is no room.
@@ -233,7 +233,8 @@ mod loom_tests {
     /// Returns a value as a returner does.
     fn put(ring: &RecycleRing<u32>, value: u32) -> Vec<u32> {
         let mut freed = Vec::new();
-        let pushed = if ring.special() & CLOSING != 0 { Err(value) } else { ring.push(value) };
+        let pushed =
+            if ring.slow_path_flags() & CLOSING != 0 { Err(value) } else { ring.push(value) };
         match pushed {
             Ok(()) if ring.has_closed() => scrub(ring, &mut freed),
             Ok(()) => {}

@@ -46,7 +46,7 @@ pub(crate) struct Searcher {
     /// Not held over any system call.
     table: Mutex<Table>,
     /// Not held over any system call except the start of a thread, and never together with `table`.
-    desk: Mutex<Desk>,
+    state: Mutex<SearchState>,
     /// Notifies waiting calls that a search has ended.
     ended: Condvar,
     /// Tests hold it to keep a search from continuing.
@@ -55,7 +55,7 @@ pub(crate) struct Searcher {
 }
 
 #[derive(Debug, Default)]
-struct Desk {
+struct SearchState {
     asked: HashMap<ObjectId, Asked>,
     /// Whether a search is in progress.
     is_busy: bool,
@@ -84,7 +84,7 @@ impl Searcher {
             naming,
             root,
             table: Mutex::new(Table::with_room(root, room)),
-            desk: Mutex::default(),
+            state: Mutex::default(),
             ended: Condvar::new(),
             #[cfg(test)]
             brake: Mutex::new(()),
@@ -124,7 +124,7 @@ impl Searcher {
         }
         self.seek(root, object)?;
         let found = self.open_known(root, object).ok_or(NfsStatus::Jukebox)?;
-        lock(&self.desk).asked.remove(object);
+        lock(&self.state).asked.remove(object);
         Ok(found)
     }
 
@@ -140,46 +140,46 @@ impl Searcher {
 
     /// Requests a search for a file, and waits a while for it to end.
     fn seek(self: &Arc<Self>, root: BorrowedFd<'_>, object: &ObjectId) -> NfsResult<()> {
-        let mut desk = lock(&self.desk);
-        desk.ask(object)?;
-        if !desk.is_busy {
-            desk.check_pause()?;
-            self.begin(&mut desk, root)?;
+        let mut state = lock(&self.state);
+        state.ask(object)?;
+        if !state.is_busy {
+            state.check_pause()?;
+            self.begin(&mut state, root)?;
         }
-        if desk.nr_waiting >= MAX_NR_WAITING {
+        if state.nr_waiting >= MAX_NR_WAITING {
             return Err(NfsStatus::Jukebox);
         }
-        desk.nr_waiting += 1;
-        let before = desk.nr_ended;
-        let goes_on = |desk: &mut Desk| desk.nr_ended == before;
-        let waited = self.ended.wait_timeout_while(desk, PATIENCE, goes_on);
-        let (mut desk, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        desk.nr_waiting -= 1;
-        match desk.asked.get(object) {
+        state.nr_waiting += 1;
+        let before = state.nr_ended;
+        let goes_on = |state: &mut SearchState| state.nr_ended == before;
+        let waited = self.ended.wait_timeout_while(state, PATIENCE, goes_on);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.nr_waiting -= 1;
+        match state.asked.get(object) {
             Some(Asked::Gone(_)) => Err(NfsStatus::Stale),
             _ => Ok(()),
         }
     }
 
     /// Starts a search for all requested files.
-    fn begin(self: &Arc<Self>, desk: &mut Desk, root: BorrowedFd<'_>) -> NfsResult<()> {
+    fn begin(self: &Arc<Self>, state: &mut SearchState, root: BorrowedFd<'_>) -> NfsResult<()> {
         let root = root.try_clone_to_owned().map_err(|_error| NfsStatus::Jukebox)?;
-        let wanted = desk.asked.iter().filter(|(_, asked)| **asked == Asked::Waits);
+        let wanted = state.asked.iter().filter(|(_, asked)| **asked == Asked::Waits);
         let wanted: HashSet<_> = wanted.map(|(object, _)| *object).collect();
         let searcher = Arc::downgrade(self);
         let search = Search { searcher, root, wanted, saw_all: true, began: Instant::now() };
         // It inherits the identity of this thread, which acts for the server.
         let builder = thread::Builder::new().name("nfs-search".to_owned());
         builder.spawn(move || search.run()).map_err(|_error| NfsStatus::Jukebox)?;
-        for asked in desk.asked.values_mut().filter(|asked| **asked == Asked::Waits) {
+        for asked in state.asked.values_mut().filter(|asked| **asked == Asked::Waits) {
             *asked = Asked::Sought;
         }
-        desk.is_busy = true;
+        state.is_busy = true;
         Ok(())
     }
 }
 
-impl Desk {
+impl SearchState {
     /// Records that a call asks for a file, unless the result is known.
     fn ask(&mut self, object: &ObjectId) -> NfsResult<()> {
         match self.asked.get(object) {
@@ -344,8 +344,8 @@ impl Drop for Search {
         let is_gone = |object: &ObjectId| searcher.open_known(self.root.as_fd(), object).is_none();
         self.wanted.retain(is_gone);
         let now = Instant::now();
-        let mut desk = lock(&searcher.desk);
-        desk.asked.retain(|object, asked| {
+        let mut state = lock(&searcher.state);
+        state.asked.retain(|object, asked| {
             if *asked == Asked::Sought && self.wanted.contains(object) {
                 // Files whose state is still unknown are searched for again.
                 *asked = if self.saw_all { Asked::Gone(now) } else { Asked::Waits };
@@ -354,10 +354,10 @@ impl Drop for Search {
         });
         // Searches that find nothing take at most half of the time.
         let pause = PAUSE.max(self.began.elapsed());
-        desk.pause_until = (!self.wanted.is_empty()).then_some(now + pause);
-        desk.is_busy = false;
-        desk.nr_ended += 1;
-        drop(desk);
+        state.pause_until = (!self.wanted.is_empty()).then_some(now + pause);
+        state.is_busy = false;
+        state.nr_ended += 1;
+        drop(state);
         searcher.ended.notify_all();
     }
 }

@@ -32,7 +32,7 @@ pub(crate) const AHEAD_BYTES: usize = 16 << 10;
 const DIRECT_BYTES: usize = 2048;
 /// If at least this much of a record is missing, it may be spliced; copying less than this costs less
 /// than the system calls of a splice.
-const MIN_ASIDE_BYTES: usize = 128 << 10;
+const MIN_SPLICE_BYTES: usize = 128 << 10;
 /// Bytes of a record in pages before any are spliced: the header of the call, and all arguments except
 /// the data.
 const MIN_HEAD_BYTES: usize = PAGE_SIZE;
@@ -56,7 +56,7 @@ pub(crate) enum Received {
 }
 
 /// How the rest of a call is received.
-enum SetAside {
+enum Spliced {
     /// A part of it is in the pipe.
     Some,
     /// It stays in the socket until all of it has arrived.
@@ -362,9 +362,9 @@ impl<S: Frames> Connection<S> {
                 Err(error) => return Received::Bad(error),
             }
             match self.spliced(input, rqst, may_splice) {
-                SetAside::Some => continue,
-                SetAside::Waits => return Received::Partly,
-                SetAside::None => {}
+                Spliced::Some => continue,
+                Spliced::Waits => return Received::Partly,
+                Spliced::None => {}
             }
             let has_spliced = rqst.splice().len() > 0;
             let Some(direct) = self.nr_direct(input, has_spliced) else { return Received::Parked };
@@ -486,31 +486,32 @@ impl<S: Frames> Connection<S> {
         input: &mut Input<S>,
         rqst: &mut Rqst<S>,
         may_splice: &dyn Fn(&mut Rqst<S>) -> bool,
-    ) -> SetAside {
+    ) -> Spliced {
         let (at, Expect::Data(left)) = (input.record.len(), input.record.expect()) else {
-            return SetAside::None;
+            return Spliced::None;
         };
-        let is_worth_it = left >= MIN_ASIDE_BYTES && at >= MIN_HEAD_BYTES && input.record.is_last();
+        let is_worth_it =
+            left >= MIN_SPLICE_BYTES && at >= MIN_HEAD_BYTES && input.record.is_last();
         if !is_worth_it || rqst.splice().len() > 0 {
-            return SetAside::None;
+            return Spliced::None;
         }
         rqst.set_args_len(at);
         if !may_splice(rqst) {
-            return SetAside::None;
+            return Spliced::None;
         }
         if self.nr_readable() >= left {
             let nr = rqst.splice().receive(self.stream.as_fd(), at, left);
             input.record.take_data(nr);
-            return if nr > 0 { SetAside::Some } else { SetAside::None };
+            return if nr > 0 { Spliced::Some } else { Spliced::None };
         }
         // Only once: a thread that was woken and does not find all of it has a socket with less room.
         if mem::replace(&mut input.has_waited, true)
             || set_receive_low_water(self.stream.as_fd(), left).is_err()
         {
-            return SetAside::None;
+            return Spliced::None;
         }
         input.is_waiting = true;
-        SetAside::Waits
+        Spliced::Waits
     }
 
     /// Reads up to `direct` bytes into the pages of the record, and the bytes after them if these are

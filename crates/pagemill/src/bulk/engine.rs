@@ -196,7 +196,7 @@ impl<P: Platform> PageAllocator<P> {
         };
         let id = zone.list(context.migratetype());
         let mut left = nr;
-        let mut kept = lists.list(id.index()).remnant(nr);
+        let mut kept = lists.list(id.index()).leftover(nr);
         loop {
             left -= {
                 let mut list = lists.list(id.index());

@@ -290,7 +290,7 @@ impl<P: Platform> PageAllocator<P> {
         let policy = self.mark_policy.lock(|spins| self.platform.relax(spins));
         zone.managed.add(1);
         if setup::set_watermarks(&policy, self.zones()) {
-            self.cpus().iter().for_each(PerCpu::renew_routes);
+            self.cpus().iter().for_each(PerCpu::renew_hot_zones);
         }
         drop(policy);
         self.platform.irq_restore(irq_state);

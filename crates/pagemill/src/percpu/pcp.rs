@@ -84,11 +84,11 @@ impl PcpList {
     /// make each later batch straddle two words, and be freed that way. They are not cache-warm, so
     /// nothing is lost if they stay below the pages of the next refill.
     #[inline]
-    pub(crate) fn remnant_at(&self, nr: usize, freed: u64) -> usize {
+    pub(crate) fn leftover_at(&self, nr: usize, freed: u64) -> usize {
         let count = self.count();
-        let is_remnant = count < nr.min(WORD_NR_PAGES) && self.freed_before == freed;
+        let is_leftover = count < nr.min(WORD_NR_PAGES) && self.freed_before == freed;
         // The next refill must still fit.
-        if is_remnant && count + self.batch <= self.high() { count } else { 0 }
+        if is_leftover && count + self.batch <= self.high() { count } else { 0 }
     }
 
     /// Returns how many pages the next drain of a full list moves to the zone.
@@ -365,15 +365,15 @@ mod tests {
         let (mut list, mut small) = (list(128, 32), list(32, 31));
         list.next_refill_at(7);
         pages(0..20).into_iter().for_each(|page| list.push(page));
-        let remnants = |list: &PcpList| {
-            [(64, 7), (20, 7), (21, 7), (64, 8)].map(|(nr, freed)| list.remnant_at(nr, freed))
+        let leftovers = |list: &PcpList| {
+            [(64, 7), (20, 7), (21, 7), (64, 8)].map(|(nr, freed)| list.leftover_at(nr, freed))
         };
-        assert_eq!(remnants(&list), [20, 0, 20, 0]);
+        assert_eq!(leftovers(&list), [20, 0, 20, 0]);
         pages(20..64).into_iter().for_each(|page| list.push(page));
-        assert_eq!(list.remnant_at(128, 7), 0, "a word or more");
+        assert_eq!(list.leftover_at(128, 7), 0, "a word or more");
         small.next_refill_at(0);
         pages(0..2).into_iter().for_each(|page| small.push(page));
-        assert_eq!(small.remnant_at(8, 0), 0, "no room for a refill besides");
+        assert_eq!(small.leftover_at(8, 0), 0, "no room for a refill besides");
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl PerCpu {
     }
 
     /// Copies the zones' current watermarks; the caller must be the only writer.
-    pub(crate) fn renew_routes(&self) {
+    pub(crate) fn renew_hot_zones(&self) {
         self.usual.renew();
         self.hot_zones.renew();
     }

@@ -45,10 +45,10 @@ impl Slot {
 }
 
 impl ListMut<'_> {
-    /// Returns how many pages to keep when `nr` are taken; see [`PcpList::remnant_at`].
+    /// Returns how many pages to keep when `nr` are taken; see [`PcpList::leftover_at`].
     #[inline]
-    pub(crate) fn remnant(&self, nr: usize) -> usize {
-        self.remnant_at(nr, self.events.free.get())
+    pub(crate) fn leftover(&self, nr: usize) -> usize {
+        self.leftover_at(nr, self.events.free.get())
     }
 
     /// Returns how many pages the next refill takes from the zone; see [`PcpList::next_refill_at`].

@@ -25,29 +25,29 @@ use crate::page::page_vec::PageVec;
 /// ```
 #[derive(Debug)]
 pub struct LocalPages<S: AllocPages, const N: usize> {
-    stock: PageVec<S, N>,
+    reserve: PageVec<S, N>,
 }
 
 impl<S: AllocPages, const N: usize> LocalPages<S, N> {
     /// Makes an empty reserve.
     #[must_use]
     pub const fn new(source: S) -> Self {
-        const { assert!(N >= 2, "a stock holds two pages at least") };
-        Self { stock: PageVec::new(source) }
+        const { assert!(N >= 2, "a reserve holds two pages at least") };
+        Self { reserve: PageVec::new(source) }
     }
 
     /// Returns the number of pages in the reserve.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.stock.len()
+        self.reserve.len()
     }
 
     /// Returns whether the reserve is empty.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.stock.is_empty()
+        self.reserve.is_empty()
     }
 
     /// Takes one page.
@@ -57,10 +57,10 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
     #[inline]
     #[track_caller]
     pub fn alloc(&mut self, gfp: Gfp) -> Option<Page<S>> {
-        if self.stock.is_empty() {
+        if self.reserve.is_empty() {
             self.refill(gfp, 1);
         }
-        self.stock.pop()
+        self.reserve.pop()
     }
 
     /// Appends up to `nr` pages to `pages`, and returns their number.
@@ -77,18 +77,18 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
         nr: usize,
         pages: &mut PageVec<S, M>,
     ) -> usize {
-        let got = pages.append(&mut self.stock, nr);
+        let got = pages.append(&mut self.reserve, nr);
         if got == nr { got } else { self.alloc_rest(gfp, nr, got, pages) }
     }
 
     /// Puts one page into the reserve.
     #[inline]
     pub fn free(&mut self, page: Page<S>) {
-        if self.stock.is_full() {
+        if self.reserve.is_full() {
             self.spill(N / 2);
         }
         // There is room: at most N / 2 pages are left.
-        drop(self.stock.push(page));
+        drop(self.reserve.push(page));
     }
 
     /// Puts all of `pages` into the reserve, and returns their number.
@@ -98,7 +98,7 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
     #[inline]
     pub fn free_bulk<const M: usize>(&mut self, pages: &mut PageVec<S, M>) -> usize {
         let nr = pages.len();
-        self.stock.append(pages, nr);
+        self.reserve.append(pages, nr);
         if !pages.is_empty() {
             self.free_rest(pages);
         }
@@ -107,7 +107,7 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
 
     /// Frees all pages to the allocator, and returns their number.
     pub fn drain(&mut self) -> usize {
-        self.stock.clear()
+        self.reserve.clear()
     }
 
     #[cold]
@@ -122,7 +122,7 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
         let mut got = got;
         while got < nr && !pages.is_full() {
             self.refill(gfp, nr - got);
-            match pages.append(&mut self.stock, nr - got) {
+            match pages.append(&mut self.reserve, nr - got) {
                 0 => break,
                 now => got += now,
             }
@@ -134,8 +134,8 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
     #[track_caller]
     fn refill(&mut self, gfp: Gfp, nr: usize) {
         let wanted = nr.max(N / 2).min(N);
-        let source = self.stock.source().clone();
-        source.alloc_pages_bulk_vec(gfp, wanted, &mut self.stock);
+        let source = self.reserve.source().clone();
+        source.alloc_pages_bulk_vec(gfp, wanted, &mut self.reserve);
     }
 
     #[cold]
@@ -143,14 +143,14 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
         // The pages that came last are the warmest in the cache, and stay.
         self.spill(N / 2);
         let nr = pages.len();
-        self.stock.append(pages, nr);
+        self.reserve.append(pages, nr);
         pages.clear();
     }
 
     /// Frees `nr` pages of the reserve to the allocator.
     #[cold]
     fn spill(&mut self, nr: usize) {
-        let mut out = PageVec::<S, N>::new(self.stock.source().clone());
-        out.append(&mut self.stock, nr);
+        let mut out = PageVec::<S, N>::new(self.reserve.source().clone());
+        out.append(&mut self.reserve, nr);
     }
 }

@@ -221,7 +221,8 @@ impl Shrinker for Slow {
 
     fn scan(&self, _nr: usize, _control: ShrinkControl) -> usize {
         self.nr_asked.fetch_add(1, Ordering::Relaxed);
-        while self.may_end.load(Ordering::Relaxed) == 0 {
+        // Acquire: what made a thread wait is seen by the thread that then has to wake it.
+        while self.may_end.load(Ordering::Acquire) == 0 {
             thread::yield_now();
         }
         0
@@ -243,7 +244,7 @@ fn the_end_of_a_shrinkers_turn_wakes_a_waiter() {
         }
         scope.spawn(move || assert!(frames.alloc_page(gfp).is_none()));
         until_asleep(frames, 1);
-        slow.may_end.store(1, Ordering::Relaxed);
+        slow.may_end.store(1, Ordering::Release);
     });
     check_woken(frames);
     drop((guard, taken));

@@ -201,7 +201,7 @@ mod tests {
         let size = PageAllocator::<Alone>::metadata_layout(&config).unwrap().size();
         let books = Box::leak(alloc::vec![Aligned { _bytes: [0; 128] }; size / 128 + 1].into());
         let books: &mut [Aligned] = books;
-        let books = NonNull::slice_from_raw_parts(NonNull::from(&mut books[0]).cast(), size);
+        let books = NonNull::slice_from_raw_parts(NonNull::from(books).cast(), size);
         // SAFETY: 1. the books are initialised, aligned and leaked for this test alone. 2. nobody
         // touches the frames: there is no memory behind them.
         let allocator = unsafe { PageAllocator::new(&config, books, Alone) }.unwrap();

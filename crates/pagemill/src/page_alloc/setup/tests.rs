@@ -203,7 +203,8 @@ fn the_layout_is_large_enough_whatever_was_there_before() {
         Config { movable_bytes: 4 * MIB, ..Config::new(&shared, 2) },
         Config { zone_dma32: false, ..Config::new(&shared, 2) },
     ];
-    for config in configs {
+    let nr_configs = if cfg!(miri) { 1 } else { configs.len() };
+    for config in configs.into_iter().take(nr_configs) {
         let layout = metadata_layout(&config).unwrap();
         let larger = Layout::from_size_align(layout.size() + 4096, ALIGN).unwrap();
         for byte in [0, 0xff] {

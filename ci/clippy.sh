@@ -12,3 +12,4 @@ for package in $packages; do
 done
 # What stands behind the core's feature, which no package looked at alone turns on.
 cargo clippy --package pagemill --features alloc --all-targets --no-deps -- -D warnings
+cargo clippy --package pagemill-cli --no-default-features --bins --no-deps -- -D warnings

@@ -1,8 +1,5 @@
 #!/usr/bin/env bash
-# Tests on optimised code without debug assertions: what people run must stand without them.
-#
-# The crates with unsafe code and the pool. What the rest of the workspace does in a release build is
-# seen by ci/nfs-clients.sh, ci/kernel.sh and ci/peers.sh, and to build its tests again takes minutes.
+# All tests on optimised code without debug assertions: what people run must stand without them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,5 +8,4 @@ cd "$(dirname "$0")/.."
 # does not throw the build of the program away.
 export CARGO_PROFILE_RELEASE_LTO=false
 export CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
-CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/test-release cargo test --release \
-    --package pagemill --package pagemill-host --package pagemill-pool --package pagemill-xdp
+CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/test-release cargo test --workspace --release

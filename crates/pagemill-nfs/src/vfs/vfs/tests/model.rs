@@ -227,7 +227,7 @@ impl Pair {
         }
         for (id, object) in &self.files {
             if !self.naive.is_within(*id, ROOT) {
-                let gone = self.world.vfs.resolve(object.fh().as_bytes(), &caller(None));
+                let gone = resolve_patiently(&self.world.vfs, object.fh());
                 let gone = gone.and_then(|object| self.world.vfs.attr(&object));
                 assert_eq!(gone.unwrap_err(), NfsStatus::Stale);
             }

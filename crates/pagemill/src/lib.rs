@@ -28,18 +28,23 @@
 //! # Invariants
 //! SAFETY comments cite these invariants by name. Each is stated in full in the file named.
 //!
-//! - `lock-excludes`, `once-filled` (`sync.rs`), `claim-excludes` (`claim.rs`): who may reach a
-//!   locked, once-written or claimed value.
-//! - `pcp-init`, `pcp-room` (`pcp.rs`), `batch-init` (`batch.rs`): which entries are pages.
+//! - `lock-excludes`, `once-filled` (`sync.rs`), `claim-excludes` (`claim.rs`): exclusive access
+//!   to a locked, once-written or claimed value.
+//! - `pcp-init`, `pcp-room` (`pcp.rs`), `batch-init` (`batch.rs`), `vec-init`, `vec-class`
+//!   (`page_vec.rs`), `stack-init` (`stack.rs`): which entries are initialised, and with what.
 //! - `block-filed` (`buddy.rs`): which list a pageblock with free frames is on.
+//! - `page-word` (`page.rs`): where a slot for a page is exactly one word.
+//! - `account-alive` (`table.rs`): when the entry of an account may be reused.
+//! - `owner-static` (`page_owner.rs`): recorded call sites are null or static.
 //! - `carved-once` (`setup.rs`): each byte of the metadata memory belongs to one table.
 //! - `one-list`, `list-links` (`list.rs`): how the pages of a list are linked.
 //! - `shared-count` (`shared.rs`): how many owners a shared frame has.
 //! - `frag-count`, `frag-disjoint` (`fragment.rs`): who owns which bytes of a page in pieces.
 //! - `ring-claim`, `ring-turn` (`ring.rs`): who may use which slot of a ring.
-//! - `handle-unique`: for each frame in use there is one [`RawPage`], in a handle or with the code that
-//!   took it out of one. Frames in per-CPU lists and zones have none outside. All safe calls keep it;
-//!   [`Page::from_raw`] and the other unsafe constructors rely on their callers.
+//! - `handle-unique`: each frame in use has exactly one [`RawPage`]: in a handle, or held by the
+//!   code that took it out of one. Frames in per-CPU lists and zones have none outside the
+//!   allocator. Safe calls preserve this; [`Page::from_raw`] and the other unsafe constructors rely
+//!   on their callers.
 
 #![no_std]
 #![deny(unsafe_code)]

@@ -104,8 +104,8 @@ impl AccountId {
 
 /// One entry of the account table.
 ///
-/// `account-alive`: an entry that is open, has pages, or has entries under it is not given to
-/// anybody else. Its users are counted: one for being open, one for having pages, one for each
+/// `account-alive`: an entry that is open, has pages, or has entries under it is not reused for
+/// another account. Its users are counted: one for being open, one for having pages, one for each
 /// child, one for each request that it is to pay for.
 #[derive(Debug)]
 pub(crate) struct Entry {

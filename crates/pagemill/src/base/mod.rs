@@ -6,6 +6,6 @@ pub(crate) mod policy;
 pub(crate) mod raw_page;
 pub(crate) mod shortage;
 pub(crate) mod stats;
-#[expect(unsafe_code, reason = "a lock and a cell that is filled once")]
+#[expect(unsafe_code, reason = "a lock and a once-cell")]
 pub(crate) mod sync;
 pub(crate) mod units;

@@ -43,20 +43,20 @@ mod imp {
         }
 
         /// # Safety
-        /// As for dereferencing a `*mut T`: no other reference to the value may be alive.
+        /// The value is alive, and no other reference to it exists while the result does.
         #[expect(clippy::mut_from_ref, reason = "the shape of loom's MutPtr")]
         #[inline]
         pub(crate) unsafe fn deref(&self) -> &mut T {
-            // SAFETY: 1. exclusive and alive: the caller's obligation.
+            // SAFETY: 1. alive, no other reference: guaranteed by the caller.
             unsafe { &mut *self.0 }
         }
     }
 
     /// # Safety
-    /// No unique reference to the value may be alive.
+    /// The value is alive, and no unique reference to it exists while the result does.
     #[inline]
     pub(crate) unsafe fn shared<T>(pointer: &MutPtr<T>) -> &T {
-        // SAFETY: 1. not written meanwhile, and alive: the caller's obligation.
+        // SAFETY: 1. alive, no unique reference: guaranteed by the caller.
         unsafe { &*pointer.0 }
     }
 
@@ -77,9 +77,9 @@ mod imp {
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
     /// # Safety
-    /// No unique reference to the value may be alive.
+    /// The value is alive, and no unique reference to it exists while the result does.
     pub(crate) unsafe fn shared<T>(pointer: &MutPtr<T>) -> &T {
-        // SAFETY: 1. not written meanwhile, and alive: the caller's obligation.
+        // SAFETY: 1. alive, no unique reference: guaranteed by the caller.
         unsafe { pointer.deref() }
     }
 
@@ -109,8 +109,8 @@ pub(crate) struct Lock<T> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: 1. a shared Lock hands out the value to one guard at a time (`lock-excludes`), so it is
-// sent between threads, never shared: T: Send is enough.
+// SAFETY: 1. one guard at a time reaches the value (`lock-excludes`), so threads pass it on and
+// never share it: `T: Send` suffices.
 unsafe impl<T: Send> Sync for Lock<T> {}
 
 impl<T> Lock<T> {
@@ -169,8 +169,8 @@ impl<T> Deref for LockGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: 1. no unique reference: `lock-excludes`, and the borrow of the guard. 2. alive: the
-        // guard borrows the lock.
+        // SAFETY: 1. no unique reference: only this guard reaches the value (`lock-excludes`), and
+        // it is borrowed. 2. alive: the guard borrows the lock.
         unsafe { shared(&self.value) }
     }
 }
@@ -178,8 +178,8 @@ impl<T> Deref for LockGuard<'_, T> {
 impl<T> DerefMut for LockGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: 1. exclusive: `lock-excludes`, and the unique borrow of the guard. 2. alive: the
-        // guard borrows the lock.
+        // SAFETY: 1. exclusive: only this guard reaches the value (`lock-excludes`), and it is
+        // borrowed uniquely. 2. alive: the guard borrows the lock.
         unsafe { self.value.deref() }
     }
 }
@@ -241,7 +241,8 @@ impl StaticCounter {
 
 /// A cell that is filled once and is empty before.
 ///
-/// `once-filled`: `state` reaches FULL once, after the value was written, and stays there.
+/// `once-filled`: `state` changes to FULL once, after the value was written, and never changes
+/// again. The value is not written after that.
 #[cfg(not(loom))]
 #[derive(Debug)]
 pub(crate) struct OnceCell<T> {
@@ -249,7 +250,7 @@ pub(crate) struct OnceCell<T> {
     value: UnsafeCell<core::mem::MaybeUninit<T>>,
 }
 
-// SAFETY: 1. a shared cell moves a T in from one thread and lends it to all: Send and Sync.
+// SAFETY: 1. one thread moves the value in (`T: Send`), and all threads can borrow it (`T: Sync`).
 #[cfg(not(loom))]
 unsafe impl<T: Send + Sync> Sync for OnceCell<T> {}
 
@@ -278,7 +279,8 @@ impl<T> OnceCell<T> {
             return Err(value);
         }
         let place = self.value.get_mut();
-        // SAFETY: 1. exclusive: `once-filled`, and only the thread that saw EMPTY comes here.
+        // SAFETY: 1. exclusive: one thread changes EMPTY to FILLING, and none reads before FULL
+        // (`once-filled`).
         unsafe { place.deref() }.write(value);
         // Release pairs with the Acquire load in `get`.
         self.state.store(Self::FULL, Ordering::Release);
@@ -292,7 +294,7 @@ impl<T> OnceCell<T> {
             return None;
         }
         let place = self.value.get_mut().as_ptr();
-        // SAFETY: 1. no writer any more, and initialised: `once-filled`.
+        // SAFETY: 1. no writer: the state is FULL (`once-filled`).
         let value = unsafe { &*place };
         // SAFETY: 1. initialised: `once-filled`.
         Some(unsafe { value.assume_init_ref() })
@@ -305,9 +307,9 @@ impl<T> Drop for OnceCell<T> {
         // Relaxed: dropping is exclusive.
         if self.state.load(Ordering::Relaxed) == Self::FULL {
             let place = self.value.get_mut();
-            // SAFETY: 1. exclusive: `self` is.
+            // SAFETY: 1. exclusive: `self` is borrowed uniquely.
             let value = unsafe { place.deref() };
-            // SAFETY: 1. initialised: `once-filled`; nobody reads it after the drop.
+            // SAFETY: 1. initialised: `once-filled`. 2. dropped once: the cell is being dropped.
             unsafe { value.assume_init_drop() };
         }
     }

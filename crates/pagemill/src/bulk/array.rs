@@ -115,7 +115,8 @@ const CHUNK: usize = 64;
 
 #[inline]
 fn release_chunk<S: PageSource>(source: &S, slots: &mut [Option<Page<S>>]) -> usize {
-    // SAFETY: 1. ownership is passed by hand: below.
+    // SAFETY: 1. ownership: `release_words` clears each word that it passes to the allocator, and
+    // stores no page.
     if let Some(words) = unsafe { Page::words(slots) } {
         if release_words(source, words) {
             return slots.len();
@@ -136,13 +137,14 @@ fn release_chunk<S: PageSource>(source: &S, slots: &mut [Option<Page<S>>]) -> us
     let next = |room: &mut [MaybeUninit<RawPage>]| {
         let (now, later) = mem::take(&mut rest).split_at_mut(room.len());
         for (entry, slot) in room.iter_mut().zip(now) {
-            // SAFETY: 1. the slot holds a page: there is no difference to a page's class.
+            // SAFETY: 1. the slot holds a page: an empty slot would differ from `class`, and none
+            // differs.
             entry.write(unsafe { slot.take().unwrap_unchecked() }.into_raw());
         }
         rest = later;
     };
-    // SAFETY: 1. `next` writes every entry. 2. of the class: there is no difference. 3. owned: by
-    // the slots, which are emptied.
+    // SAFETY: 1. `next` writes every entry. 2. of the class: no slot differs from `class`.
+    // 3. owned: `next` takes the pages out of the slots.
     unsafe { source.allocator().free_class(class, nr, next) };
     nr
 }
@@ -167,14 +169,14 @@ fn release_words<S: PageSource>(source: &S, words: &mut [Option<RawPage>]) -> bo
     let next = |room: &mut [MaybeUninit<RawPage>]| {
         let (now, later) = mem::take(&mut rest).split_at_mut(room.len());
         let from = now.as_ptr().cast::<MaybeUninit<RawPage>>();
-        // SAFETY: 1. as long: split there. 2. apart: the list is not among the slots. 3. each word is
-        // a page: there is no difference to a page's class.
+        // SAFETY: 1. in bounds: `now` is as long as `room`. 2. disjoint: `room` is not part of the
+        // slots. 3. each word is a page: an empty slot would differ from `class`, and none differs.
         unsafe { from.copy_to_nonoverlapping(room.as_mut_ptr(), room.len()) };
         now.fill(None);
         rest = later;
     };
-    // SAFETY: 1. `next` writes every entry. 2. of the class: there is no difference. 3. owned: by
-    // the slots, which are emptied.
+    // SAFETY: 1. `next` writes every entry. 2. of the class: no slot differs from `class`.
+    // 3. owned: `next` takes the pages out of the slots.
     unsafe { source.allocator().free_class(class, nr, next) };
     true
 }

@@ -96,7 +96,7 @@ impl<P: Platform> PageAllocator<P> {
             return false;
         }
         let Some(mut lists) = pinned.lists() else { return false };
-        // SAFETY: 1. of this CPU: both are of `pinned`.
+        // SAFETY: 1. this CPU's slot: the lists and the hot zone come from the same `pinned`.
         let mut list = unsafe { lists.list_at(hot_zone.slot) };
         if list.count() < nr {
             return false;

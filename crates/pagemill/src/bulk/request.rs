@@ -117,7 +117,7 @@ pub trait BulkItem: Sized + sealed::Sealed {
     /// Makes the owner of a block that was just allocated.
     ///
     /// # Safety
-    /// `raw` was handed out by the allocator of `source`, and nobody else makes an owner of it.
+    /// The allocator of `source` has just allocated `raw`, and no other owner is made of it.
     #[doc(hidden)]
     unsafe fn from_block(source: &Self::Source, raw: RawPage) -> Self;
 
@@ -179,7 +179,7 @@ pub(crate) fn fill<T: BulkItem>(
         Pieces::Blocks,
         empty,
         &mut Each(holes, |slot: &mut Option<T>, raw| {
-            // SAFETY: 1. handed out for this call: a sink is given each block once.
+            // SAFETY: 1. just allocated, no other owner: a sink receives each block once.
             *slot = Some(unsafe { T::from_block(source, raw) });
         }),
         site,
@@ -202,7 +202,7 @@ pub(crate) fn write<T: BulkItem>(
         Pieces::Blocks,
         nr,
         &mut Each(room.iter_mut(), |entry: &mut MaybeUninit<T>, raw| {
-            // SAFETY: 1. handed out for this call: a sink is given each block once.
+            // SAFETY: 1. just allocated, no other owner: a sink receives each block once.
             entry.write(unsafe { T::from_block(source, raw) });
         }),
         site,
@@ -238,7 +238,7 @@ pub(crate) fn for_each<T: BulkItem>(
         &mut Hand {
             allocator: source.allocator(),
             take: |raw| {
-                // SAFETY: 1. handed out for this call: a sink is given each block once.
+                // SAFETY: 1. just allocated, no other owner: a sink receives each block once.
                 take(unsafe { T::from_block(source, raw) });
             },
         },
@@ -256,7 +256,7 @@ pub(crate) fn extents<S: PageSource>(
 ) -> BulkOutcome {
     let allocator = source.allocator();
     let take = |raw| {
-        // SAFETY: 1. handed out for this call: a sink is given each block once.
+        // SAFETY: 1. just allocated, no other owner: a sink receives each block once.
         take(unsafe { Folio::from_block(source, raw) });
     };
     let request = BulkRequest { order: Order::ZERO, ..*request };

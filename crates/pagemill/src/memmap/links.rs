@@ -36,9 +36,9 @@ impl FrameTables {
                 count.write(RefCount::new(0));
             }
         }
-        // SAFETY: 1. initialised: the metadata memory is, and any bytes are a valid atomic.
+        // SAFETY: 1. initialised: all metadata memory is, and any bytes are a valid atomic integer.
         let links = unsafe { links.assume_init_mut() };
-        // SAFETY: 1. initialised: as above.
+        // SAFETY: 1. initialised: all metadata memory is, and any bytes are a valid atomic integer.
         let refs = unsafe { refs.assume_init_mut() };
         Self { links, refs }
     }

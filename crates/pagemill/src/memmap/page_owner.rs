@@ -7,7 +7,7 @@ use crate::base::sync::{AtomicPtr, Ordering};
 
 /// The call that allocated each frame in use.
 ///
-/// `owner-static`: what an entry points to is null or a `&'static Location`.
+/// `owner-static`: each entry is null or was made from a `&'static Location`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Owners(&'static [Entry]);
 
@@ -40,7 +40,7 @@ impl Owners {
     }
 
     fn location(site: *mut Location<'static>) -> Option<&'static Location<'static>> {
-        // SAFETY: 1. null or a reference for ever: `owner-static`.
+        // SAFETY: 1. null, or valid until the program ends: `owner-static`.
         unsafe { site.as_ref() }
     }
 }

@@ -29,8 +29,8 @@ pub trait OwnsBytes: Sized + sealed::Sealed {
     /// Restores the ownership that [`take_apart`](Self::take_apart) gave up.
     ///
     /// # Safety
-    /// `raw` came from [`take_apart`](Self::take_apart), whose source reached the same allocator as
-    /// `source`, and is used for this once.
+    /// `raw` was returned by [`take_apart`](Self::take_apart) together with a source of the same
+    /// allocator as `source`, and only one owner is made of it.
     #[doc(hidden)]
     unsafe fn put_together(raw: RawPage, source: Self::Source) -> Self;
 }
@@ -76,10 +76,11 @@ const BIAS: u32 = 1 << 30;
 /// Hands out a page in fragments.
 ///
 /// `frag-count`: the frame's count is the number of fragments, plus `BIAS - nr_given` while the
-/// carver lives. The piece that brings it to zero, or the carver that sees that no fragment is left, is
-/// the only holder of the page's word, and may make its owner again.
-/// `frag-disjoint`: since the count was last found to be the carver's alone, no byte was handed out
-/// twice. Nothing else reaches the bytes: there is no owner meanwhile.
+/// carver lives. The fragment or carver that reduces it to zero holds the last copy of the page's
+/// word, as does a carver that finds no fragment left: only that one may make the owner again.
+/// `frag-disjoint`: no byte is in two fragments. The carver hands out each byte once, and starts
+/// again only after the count has shown that no fragment exists. The page has no owning handle
+/// while it is carved, so nothing else reaches the bytes.
 ///
 /// # Examples
 /// ```
@@ -211,7 +212,8 @@ impl<P: OwnsBytes> Carver<P> {
         let mut this = ManuallyDrop::new(self);
         // SAFETY: 1. taken once: `this` is never dropped.
         let source = unsafe { ManuallyDrop::take(&mut this.source) };
-        // SAFETY: 1. these claims are the carver's, and it is gone after this: `frag-count`.
+        // SAFETY: 1. `BIAS - nr_given` is the carver's part of the count (`frag-count`), and the
+        // carver ends here. 2. `source` is the carver's.
         unsafe { give_up(this.raw, source, BIAS - this.nr_given) }
     }
 
@@ -232,9 +234,10 @@ impl<P: OwnsBytes> Carver<P> {
 
 impl<P: OwnsBytes> Drop for Carver<P> {
     fn drop(&mut self) {
-        // SAFETY: 1. taken once: this is the drop, and `into_owner` prevents it.
+        // SAFETY: 1. taken once: `drop` runs once, and not after `into_owner`.
         let source = unsafe { ManuallyDrop::take(&mut self.source) };
-        // SAFETY: 1. these claims are the carver's, and it is gone after this: `frag-count`.
+        // SAFETY: 1. `BIAS - nr_given` is the carver's part of the count (`frag-count`), and the
+        // carver ends here. 2. `source` is the carver's.
         drop(unsafe { give_up::<P>(self.raw, source, BIAS - self.nr_given) });
     }
 }
@@ -244,9 +247,9 @@ impl<P: OwnsBytes> Fragment<P> {
     #[inline]
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        // SAFETY: 1. initialised and alive: DirectMap; the frame is not freed while its count is not
-        // zero (`frag-count`), and the platform lives as long as the source. 2. not written
-        // meanwhile: they are this fragment's (`frag-disjoint`), which is borrowed.
+        // SAFETY: 1. initialised and alive: `DirectMap`; the frame is not freed while its count is
+        // above zero (`frag-count`), and the platform lives as long as the source. 2. no writer:
+        // only this fragment has these bytes (`frag-disjoint`), and it is borrowed.
         unsafe { self.bytes_ptr().as_ref() }
     }
 
@@ -254,8 +257,8 @@ impl<P: OwnsBytes> Fragment<P> {
     #[inline]
     #[must_use]
     pub fn as_bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: 1. initialised and alive: as in `as_bytes`. 2. exclusive: they are this
-        // fragment's (`frag-disjoint`), which is borrowed uniquely.
+        // SAFETY: 1. initialised and alive: as in `as_bytes`. 2. exclusive: only this fragment has
+        // these bytes (`frag-disjoint`), and it is borrowed uniquely.
         unsafe { self.bytes_ptr().as_mut() }
     }
 
@@ -267,7 +270,8 @@ impl<P: OwnsBytes> Fragment<P> {
         let mut this = ManuallyDrop::new(self);
         // SAFETY: 1. taken once: `this` is never dropped.
         let source = unsafe { ManuallyDrop::take(&mut this.source) };
-        // SAFETY: 1. this claim is the fragment's, which is gone after this: `frag-count`.
+        // SAFETY: 1. the fragment's part of the count is one (`frag-count`), and the fragment ends
+        // here. 2. `source` is the fragment's.
         unsafe { give_up(this.raw, source, 1) }
     }
 
@@ -295,8 +299,8 @@ impl<P: OwnsBytes> Fragment<P> {
     #[inline]
     fn bytes_ptr(&self) -> NonNull<[u8]> {
         let first = self.source.allocator().platform().frame_ptr(self.raw.pfn());
-        // SAFETY: 1. within the page: `carve` saw to it. 2. frames of a block are one piece of
-        // memory: DirectMap.
+        // SAFETY: 1. in bounds: `carve` checked that the fragment is within the page.
+        // 2. contiguous: the frames of a block are consecutive in memory (`DirectMap`).
         let first = unsafe { first.add(self.offset()) };
         NonNull::slice_from_raw_parts(first, self.len as usize)
     }
@@ -305,9 +309,10 @@ impl<P: OwnsBytes> Fragment<P> {
 impl<P: OwnsBytes> Drop for Fragment<P> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: 1. taken once: this is the drop, and `into_owner` prevents it.
+        // SAFETY: 1. taken once: `drop` runs once, and not after `into_owner`.
         let source = unsafe { ManuallyDrop::take(&mut self.source) };
-        // SAFETY: 1. this claim is the fragment's, and it is gone after this: `frag-count`.
+        // SAFETY: 1. the fragment's part of the count is one (`frag-count`), and the fragment ends
+        // here. 2. `source` is the fragment's.
         drop(unsafe { give_up::<P>(self.raw, source, 1) });
     }
 }
@@ -315,8 +320,8 @@ impl<P: OwnsBytes> Drop for Fragment<P> {
 /// Subtracts `nr` from the share count, and returns the owner if the count is now zero.
 ///
 /// # Safety
-/// The caller has these claims to a page that was taken apart to `raw`, and `source` reaches its
-/// allocator.
+/// `nr` is the caller's part of the share count, and the caller gives it up. `raw` was returned by
+/// [`OwnsBytes::take_apart`], and `source` reaches its allocator.
 #[inline]
 unsafe fn give_up<P: OwnsBytes>(raw: RawPage, source: P::Source, nr: u32) -> Option<P> {
     // Release pairs with the fence of the last one, and with the load in `Carver::is_whole`.
@@ -324,8 +329,9 @@ unsafe fn give_up<P: OwnsBytes>(raw: RawPage, source: P::Source, nr: u32) -> Opt
         return None;
     }
     fence_acquire();
-    // SAFETY: 1. of this allocator: the caller's obligation; clones of a source reach the same
-    // (PageSource). 2. once: nobody else brings the count to zero (`frag-count`).
+    // SAFETY: 1. same allocator: guaranteed by the caller; clones of a source reach the same
+    // allocator (`PageSource`). 2. one owner: only this call reduced the count to zero
+    // (`frag-count`).
     Some(unsafe { P::put_together(raw, source) })
 }
 

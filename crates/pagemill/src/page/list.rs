@@ -19,7 +19,7 @@ pub trait Listable: Sized + sealed::Sealed {
     /// Makes the item of a raw page that a list held.
     ///
     /// # Safety
-    /// The list gives `raw` up: nobody else makes an item of it.
+    /// `raw` was just removed from the list, and no other item is made of it.
     #[doc(hidden)]
     unsafe fn from_link(source: &Self::Source, raw: RawPage) -> Self;
 
@@ -114,8 +114,8 @@ impl<S: PageSource> Listable for SharedPage<S> {
 
 /// A queue of pages, first in, first out; dropping it drops them.
 ///
-/// `one-list`: a frame has one link, so it is on one list at most. For an owned page its type sees
-/// to that, for a shared one a bit in its count.
+/// `one-list`: a frame has one link, so it is on one list at most. For an owned page, ownership
+/// ensures that; for a shared page, a bit in its count.
 /// `list-links`: from `first`, `len - 1` links lead to `last`; the link of `last` is not read.
 pub struct PageList<T: Listable> {
     /// The first and last page; `None` exactly if the list is empty.
@@ -149,7 +149,7 @@ impl<T: Listable> PageList<T> {
     #[inline]
     pub fn pop(&mut self) -> Option<T> {
         let raw = self.pop_raw(&mut LastSpan::new())?;
-        // SAFETY: 1. given up: it was just taken off the list.
+        // SAFETY: 1. just removed from the list; no other item is made of it.
         Some(unsafe { T::from_link(&self.source, raw) })
     }
 

@@ -7,9 +7,9 @@ pub(crate) mod fragment;
 pub(crate) mod list;
 #[expect(unsafe_code, reason = "handles taken apart; bytes of owned frames")]
 pub(crate) mod page;
-#[expect(unsafe_code, reason = "an array that is filled up to a count")]
+#[expect(unsafe_code, reason = "an array whose first entries are initialised")]
 pub(crate) mod page_vec;
 #[expect(unsafe_code, reason = "handles taken apart; bytes of owned frames")]
 pub(crate) mod shared;
-#[expect(unsafe_code, reason = "which allocator a page belongs to")]
+#[expect(unsafe_code, reason = "an unsafe trait: the allocator of a page")]
 pub(crate) mod source;

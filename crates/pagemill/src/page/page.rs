@@ -65,8 +65,8 @@ impl<S: PageSource> Page<S> {
     /// If `raw` is a block of order above zero.
     ///
     /// # Safety
-    /// `raw` was made by [`into_raw`](Self::into_raw) with a source of the same allocator, and is
-    /// used for this once.
+    /// `raw` was returned by [`into_raw`](Self::into_raw) of a page of the same allocator, and only
+    /// one owner is made of it.
     #[inline]
     pub unsafe fn from_raw(source: S, raw: RawPage) -> Self {
         assert!(raw.order() == Order::ZERO, "{raw:?} is not a single page: use Folio::from_raw");
@@ -80,9 +80,9 @@ impl<S: PageSource> Page<S> {
     /// the number does not identify a payer, so a charge for the page is never returned.
     ///
     /// # Safety
-    /// The caller owns the frame: it was given up by [`into_raw`](Self::into_raw), or it is one of
-    /// the reserved frames, which the allocator then takes in: they count as managed from now on, and
-    /// the watermarks of all zones follow.
+    /// The caller owns the frame: either [`into_raw`](Self::into_raw) returned it, or it is a
+    /// reserved frame. A reserved frame counts as managed from now on, and the watermarks of all
+    /// zones are adjusted.
     #[track_caller]
     pub unsafe fn from_pfn(source: S, pfn: Pfn) -> Option<Self> {
         let raw = source.allocator().handle_of(pfn, Order::ZERO)?;
@@ -101,7 +101,8 @@ impl<S: PageSource> Page<S> {
     #[inline]
     pub(crate) fn into_parts(self) -> (RawPage, S) {
         let this = ManuallyDrop::new(self);
-        // SAFETY: 1. valid to read: a reference. 2. not dropped twice: `this` never is.
+        // SAFETY: 1. valid to read: it is behind a reference. 2. not dropped twice: `this` is never
+        // dropped.
         let source = unsafe { ptr::read(&raw const this.source) };
         (this.raw, source)
     }
@@ -124,25 +125,25 @@ impl<S: PageSource> Page<S> {
     const IS_WORD: bool =
         size_of::<Option<Self>>() == size_of::<u64>() && mem::offset_of!(Self, raw) == 0 && {
             let none = ManuallyDrop::new(None::<Self>);
-            // SAFETY: 1. valid to read: of this size. 2. initialised: with no room to spare, `None` is
-            // told from pages by the bits of the word.
+            // SAFETY: 1. valid to read: `none` has the size of a `u64`. 2. initialised: the slot is
+            // one word without padding, so the bits of the word distinguish `None` from pages.
             unsafe { (&raw const none).cast::<u64>().read_unaligned() == 0 }
         };
 
     /// Returns the slots as words, if `page-word` holds.
     ///
     /// # Safety
-    /// A word that is replaced is not dropped, and one that is put in is owned: the caller passes
-    /// ownership by itself.
+    /// The caller transfers ownership itself: replacing a word does not drop its page, a word that
+    /// is copied out must be cleared, and only a page that the caller owns may be stored.
     #[inline]
     pub(crate) unsafe fn words(slots: &mut [Option<Self>]) -> Option<&mut [Option<RawPage>]> {
         if !const { Self::IS_WORD } {
             return None;
         }
         let words = ptr::from_mut(slots) as *mut [Option<RawPage>];
-        // SAFETY: 1. valid, exclusive: the borrow of `slots`. 2. of the same layout: `page-word`, and
-        // an `Option<RawPage>` is a word that is zero for `None`, as for all transparent types around
-        // a non-zero number.
+        // SAFETY: 1. valid, exclusive: `slots` is borrowed uniquely. 2. same layout: `page-word`;
+        // an `Option<RawPage>` is a word that is zero for `None`, as for every transparent type
+        // around a non-zero integer.
         Some(unsafe { &mut *words })
     }
 
@@ -180,8 +181,8 @@ impl<S: PageSource<Platform: DirectMap>> Page<S> {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; PAGE_SIZE] {
         let bytes = self.source.allocator().platform().frame_ptr(self.pfn()).cast();
-        // SAFETY: 1. valid and aligned: DirectMap. 2. not written meanwhile: the page is owned by
-        // `self`, which is borrowed.
+        // SAFETY: 1. valid and aligned: `DirectMap`. 2. no writer: `self` owns the page
+        // (`handle-unique`) and is borrowed.
         unsafe { bytes.as_ref() }
     }
 
@@ -190,8 +191,8 @@ impl<S: PageSource<Platform: DirectMap>> Page<S> {
     #[must_use]
     pub fn as_bytes_mut(&mut self) -> &mut [u8; PAGE_SIZE] {
         let mut bytes = self.source.allocator().platform().frame_ptr(self.pfn()).cast();
-        // SAFETY: 1. valid and aligned: DirectMap. 2. exclusive: the page is owned by `self`,
-        // which is borrowed uniquely.
+        // SAFETY: 1. valid and aligned: `DirectMap`. 2. exclusive: `self` owns the page
+        // (`handle-unique`) and is borrowed uniquely.
         unsafe { bytes.as_mut() }
     }
 }
@@ -221,8 +222,8 @@ impl<S: PageSource> Folio<S> {
     /// Makes the owner of a block that [`into_raw`](Self::into_raw) gave up.
     ///
     /// # Safety
-    /// `raw` was made by [`into_raw`](Self::into_raw) or [`Page::into_raw`] with a source of the
-    /// same allocator, and is used for this once.
+    /// `raw` was returned by [`into_raw`](Self::into_raw) or [`Page::into_raw`] of a block of the
+    /// same allocator, and only one owner is made of it.
     #[inline]
     pub unsafe fn from_raw(source: S, raw: RawPage) -> Self {
         Self { raw, source }
@@ -250,7 +251,8 @@ impl<S: PageSource> Folio<S> {
     #[inline]
     pub(crate) fn into_parts(self) -> (RawPage, S) {
         let this = ManuallyDrop::new(self);
-        // SAFETY: 1. valid to read: a reference. 2. not dropped twice: `this` never is.
+        // SAFETY: 1. valid to read: it is behind a reference. 2. not dropped twice: `this` is never
+        // dropped.
         let source = unsafe { ptr::read(&raw const this.source) };
         (this.raw, source)
     }
@@ -306,8 +308,8 @@ impl<S: PageSource<Platform: DirectMap>> Folio<S> {
     pub fn as_bytes(&self) -> &[u8] {
         let first = self.source.allocator().platform().frame_ptr(self.pfn());
         let len = PAGE_SIZE << self.order().value();
-        // SAFETY: 1. valid, aligned and contiguous: DirectMap; a block lies in one region. 2. not
-        // written meanwhile: the block is owned by `self`, which is borrowed.
+        // SAFETY: 1. valid, aligned and contiguous: `DirectMap`. 2. no writer: `self` owns the
+        // block (`handle-unique`) and is borrowed.
         unsafe { core::slice::from_raw_parts(first.as_ptr(), len) }
     }
 
@@ -317,8 +319,8 @@ impl<S: PageSource<Platform: DirectMap>> Folio<S> {
     pub fn as_bytes_mut(&mut self) -> &mut [u8] {
         let first = self.source.allocator().platform().frame_ptr(self.pfn());
         let len = PAGE_SIZE << self.order().value();
-        // SAFETY: 1. valid, aligned and contiguous: DirectMap; a block lies in one region. 2.
-        // exclusive: the block is owned by `self`, which is borrowed uniquely.
+        // SAFETY: 1. valid, aligned and contiguous: `DirectMap`. 2. exclusive: `self` owns the
+        // block (`handle-unique`) and is borrowed uniquely.
         unsafe { core::slice::from_raw_parts_mut(first.as_ptr(), len) }
     }
 }
@@ -366,8 +368,8 @@ impl<S: PageSource> Drop for FolioPages<S> {
                 pfns.start += 1;
             }
         };
-        // SAFETY: 1. `next` writes every entry. 2. of the class: `class` made them. 3. owned: the
-        // frames that were not taken out are ours.
+        // SAFETY: 1. `next` writes every entry. 2. of the class: `class` made them. 3. owned:
+        // `self` owns the frames that were not taken out.
         unsafe { self.source.allocator().free_class(class, nr, next) };
     }
 }

@@ -14,8 +14,9 @@ use crate::page::source::PageSource;
 /// whether all of them return to the same list. So moving a batch between it and the allocator is one
 /// copy.
 ///
-/// `vec-init`: `len` is at most `N`, and the first `len` entries of `pages` are initialised, with
-/// pages of this source that nobody else owns. `vec-class`: if `difference` is none, they are all of `class`.
+/// `vec-init`: `len` is at most `N`, and the first `len` entries of `pages` are initialised: pages
+/// of this source that the vector alone owns. `vec-class`: if `difference` is none, they are all of
+/// `class`.
 ///
 /// # Examples
 /// ```
@@ -59,7 +60,7 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        // SAFETY: 1. it is so: `vec-init`. The compiler, told, needs no checks of what lies below.
+        // SAFETY: 1. true by `vec-init`. The compiler can then omit bounds checks below the length.
         unsafe { assert_unchecked(self.len <= N) };
         self.len
     }
@@ -127,7 +128,7 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
         // Shortened first: what follows does not panic, and if it did, pages would leak rather than
         // exist twice.
         other.len = start;
-        // SAFETY: 1. initialised: they were among the first `len` (`vec-init`).
+        // SAFETY: 1. initialised: the entries were among the first `len` (`vec-init`).
         let moved = unsafe { other.pages.0[start..end].assume_init_ref() };
         self.push_class(other.class, other.difference, moved);
         nr
@@ -141,7 +142,7 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
     pub fn clear(&mut self) -> usize {
         let nr = self.len();
         self.len = 0;
-        // SAFETY: 1. initialised: they were among the first `len` (`vec-init`).
+        // SAFETY: 1. initialised: the entries were among the first `len` (`vec-init`).
         let pages = unsafe { self.pages.0[..nr].assume_init_ref() };
         let allocator = self.source.allocator();
         if let &[page] = pages {
@@ -156,8 +157,8 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
                 room.write_copy_of_slice(now);
                 rest = later;
             };
-            // SAFETY: 1. `next` writes every entry. 2. of the class: `vec-class`. 3. owned: by this,
-            // which gave them up.
+            // SAFETY: 1. `next` writes every entry. 2. of the class: `vec-class`. 3. owned: the
+            // vector owned the pages, and its length no longer includes them.
             unsafe { allocator.free_class(self.class, nr, next) };
         }
         nr

@@ -108,7 +108,8 @@ impl<S: PageSource> SharedPage<S> {
 
     fn into_parts(self) -> (RawPage, S) {
         let this = ManuallyDrop::new(self);
-        // SAFETY: 1. valid to read: a reference. 2. not dropped twice: `this` never is.
+        // SAFETY: 1. valid to read: it is behind a reference. 2. not dropped twice: `this` is never
+        // dropped.
         let source = unsafe { ptr::read(&raw const this.source) };
         (this.raw, source)
     }
@@ -120,8 +121,9 @@ impl<S: PageSource<Platform: DirectMap>> SharedPage<S> {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; PAGE_SIZE] {
         let bytes = self.source.allocator().platform().frame_ptr(self.pfn()).cast();
-        // SAFETY: 1. valid and aligned: DirectMap. 2. not written meanwhile: shared pages give out
-        // no unique reference, and this one keeps the frame from becoming owned.
+        // SAFETY: 1. valid and aligned: `DirectMap`. 2. no writer: shared pages lend no unique
+        // reference, and the frame cannot become an owned page while this shared page exists
+        // (`shared-count`).
         unsafe { bytes.as_ref() }
     }
 }
@@ -202,8 +204,8 @@ mod tests {
         let books = Box::leak(alloc::vec![Aligned { _bytes: [0; 128] }; size / 128 + 1].into());
         let books: &mut [Aligned] = books;
         let books = NonNull::slice_from_raw_parts(NonNull::from(books).cast(), size);
-        // SAFETY: 1. the books are initialised, aligned and leaked for this test alone. 2. nobody
-        // touches the frames: there is no memory behind them.
+        // SAFETY: 1. the metadata memory is initialised, aligned, and leaked for this test alone.
+        // 2. no access to frames: they have no memory.
         let allocator = unsafe { PageAllocator::new(&config, books, Alone) }.unwrap();
         let page = allocator.alloc_page(Gfp::KERNEL).unwrap().share();
         page.count().store(MAX_OWNERS, Ordering::Relaxed);

@@ -16,8 +16,8 @@ use crate::platform::platform::Platform;
 /// page is one word.
 ///
 /// # Safety
-/// `allocator` returns the same allocator each time, also when called on a clone. Where `is_same`
-/// is overridden, it is true only for sources whose `allocator` is the same.
+/// `allocator` returns the same allocator in each call, on this value and on its clones. An
+/// overridden `is_same` returns true only for sources of the same allocator.
 pub unsafe trait PageSource: Clone {
     /// The platform of the allocator.
     type Platform: Platform;
@@ -32,7 +32,7 @@ pub unsafe trait PageSource: Clone {
     }
 }
 
-// SAFETY: 1. the same each time: a shared reference does not change.
+// SAFETY: 1. same allocator in each call: copies of a reference refer to the same value.
 unsafe impl<P: Platform> PageSource for &PageAllocator<P> {
     type Platform = P;
 
@@ -115,7 +115,7 @@ impl<P: Platform> Default for OnceAllocator<P> {
 /// Allocating panics until the allocator is stored.
 #[cfg(not(loom))]
 ///
-/// Invariant in `T`: the name of one static must never pass for another's, not even by subtyping.
+/// Invariant in `T`, so that subtyping cannot turn the name of one static into that of another.
 pub struct Static<T>(PhantomData<fn(T) -> T>);
 
 #[cfg(not(loom))]
@@ -127,8 +127,8 @@ impl<T> Static<T> {
     }
 }
 
-// SAFETY: 1. the same each time: ALLOCATOR is a constant, and a OnceAllocator keeps what it was
-// given. 2. all of one type are the same.
+// SAFETY: 1. same allocator in each call: `ALLOCATOR` refers to one static, whose allocator never
+// changes (`once-filled`). 2. `is_same`: all values of one type refer to the same static.
 #[cfg(not(loom))]
 unsafe impl<T: StaticAllocator> PageSource for Static<T> {
     type Platform = T::Platform;

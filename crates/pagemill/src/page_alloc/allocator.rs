@@ -67,7 +67,7 @@ impl ListCloser {
     ///
     /// # Safety
     /// - The allocator is alive.
-    /// - No other thread uses it, and the caller is not within a call of it.
+    /// - No other thread uses it, and the caller is not inside one of its methods.
     pub unsafe fn close(&self) {
         self.0.iter().for_each(PerCpu::seize);
     }
@@ -122,9 +122,9 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// # Safety
     /// - `metadata` points to initialised memory (its value does not matter) that is valid for
-    ///   reads and writes and used by nobody else for as long as the allocator lives.
-    /// - No frame of the map that is not reserved is used by anybody else for as long as the
-    ///   allocator lives, and none is handed to another allocator.
+    ///   reads and writes, and that nothing else uses, for as long as the allocator lives.
+    /// - For as long as the allocator lives, nothing else uses a frame of the map that is not
+    ///   reserved, and no other allocator manages it.
     ///
     /// # Cost
     /// Linear in the number of pageblocks; does not touch the 12 bytes per frame.
@@ -137,7 +137,7 @@ impl<P: Platform> PageAllocator<P> {
         if !(1..=max).contains(&nr_cpus) {
             return Err(ConfigError::BadNrCpus { nr_cpus, max });
         }
-        // SAFETY: 1. the metadata memory is ours: the caller's obligation.
+        // SAFETY: 1. metadata initialised, valid, not used otherwise: guaranteed by the caller.
         let tables = unsafe { setup::build(config, metadata, nr_cpus < max) }?;
         let on = |reason, is_on: bool| if is_on { reason } else { 0 };
         let slow_path_flags =
@@ -148,7 +148,7 @@ impl<P: Platform> PageAllocator<P> {
             Self { tables, slow_path_flags, faults, shrinkers, queue, mark_policy, platform };
         if config.poison {
             for zone in allocator.zones() {
-                // SAFETY: 1. owned: free frames are the allocator's, which nobody has been given.
+                // SAFETY: 1. owned: the allocator owns its free frames, and has not handed out any.
                 let poison = |pfn| unsafe { allocator.platform.poison_pages(pfn, 1) };
                 zone.for_each_free(&allocator.platform, poison);
             }
@@ -565,7 +565,7 @@ impl<P: Platform> PageAllocator<P> {
     /// Fills a page with zeroes.
     pub(crate) fn zero(&self, page: RawPage) {
         let nr_pages = page.order().nr_pages();
-        // SAFETY: 1. owned: the page was just allocated and nobody has been given it yet.
+        // SAFETY: 1. owned: the page was just allocated and has not been handed out yet.
         unsafe { self.platform.zero_pages(page.pfn(), nr_pages) };
     }
 }

@@ -29,7 +29,7 @@ impl<P: Platform> PageAllocator<P> {
             return self.free_to_list(page);
         };
         let is_added = {
-            // SAFETY: 1. of this CPU: both are of `pinned`.
+            // SAFETY: 1. this CPU's slot: the lists and the slot come from the same `pinned`.
             let mut list = unsafe { lists.list_at(slot) };
             let is_added = list.try_push(page);
             if is_added {
@@ -138,8 +138,8 @@ impl<P: Platform> PageAllocator<P> {
                 room.write_copy_of_slice(now);
                 pages = later;
             };
-            // SAFETY: 1. `next` writes every entry. 2. of the class: the first `nr` are. 3. owned:
-            // by the caller, who gives them up.
+            // SAFETY: 1. `next` writes every entry. 2. of the class: `nr` counts pages of `class`.
+            // 3. owned: the caller frees pages that it owns.
             unsafe { self.free_class(class, nr, next) };
             rest = others;
         }
@@ -152,7 +152,8 @@ impl<P: Platform> PageAllocator<P> {
     /// Releases the lists after every [`PAGES_PER_HOLD`] pages.
     ///
     /// # Safety
-    /// `next` initialises every entry that it is given, with pages of `class` that it owns.
+    /// `next` initialises every entry of each slice, with pages of `class` that it owns and gives
+    /// up.
     #[inline]
     pub(crate) unsafe fn free_class(
         &self,
@@ -161,14 +162,15 @@ impl<P: Platform> PageAllocator<P> {
         mut next: impl FnMut(&mut [MaybeUninit<RawPage>]),
     ) {
         if !class.account().is_none() || self.slow_path_flags.any() {
-            // SAFETY: 1. and 2. as for this function: the caller's obligations.
+            // SAFETY: 1. `next` writes owned pages of `class` to every entry: guaranteed by the
+            // caller.
             return unsafe { self.free_class_unusual(class, nr, next) };
         }
-        // SAFETY: 1. and 2. as for this function: the caller's obligations.
+        // SAFETY: 1. `next` writes owned pages of `class` to every entry: guaranteed by the caller.
         if unsafe { self.free_class_at_once(class, nr, &mut next) } {
             return;
         }
-        // SAFETY: 1. and 2. likewise.
+        // SAFETY: 1. `next` writes owned pages of `class` to every entry: guaranteed by the caller.
         unsafe { self.free_class_to_list(class, nr, &mut next) };
     }
 
@@ -190,7 +192,7 @@ impl<P: Platform> PageAllocator<P> {
         let pinned = self.pin();
         let Some(mut lists) = pinned.lists() else { return false };
         let mut list = lists.list_for(class);
-        // SAFETY: 1. `next` initialises: the caller's obligation.
+        // SAFETY: 1. `next` initialises every entry: guaranteed by the caller.
         if !unsafe { list.try_push_with(nr, next) } {
             return false;
         }
@@ -211,7 +213,7 @@ impl<P: Platform> PageAllocator<P> {
         mut next: impl FnMut(&mut [MaybeUninit<RawPage>]),
     ) {
         if self.platform().is_abandoned() {
-            // SAFETY: 1. `next` initialises: the caller's obligation.
+            // SAFETY: 1. `next` initialises every entry: guaranteed by the caller.
             return unsafe { self.free_to_zone(class, nr, &mut next) };
         }
         let uncharged = class.charged_to(AccountNumber::NONE);
@@ -220,7 +222,7 @@ impl<P: Platform> PageAllocator<P> {
             let nr = left.min(Batch::CAPACITY);
             left -= nr;
             let mut batch = Batch::new();
-            // SAFETY: 1. `next` initialises: the caller's obligation.
+            // SAFETY: 1. `next` initialises every entry: guaranteed by the caller.
             unsafe { batch.fill(nr, &mut next) };
             batch.as_slice().iter().for_each(|&page| self.note_freed(page));
             let mut pages = batch.as_slice().iter().map(|page| uncharged.at(page.pfn()));
@@ -229,8 +231,8 @@ impl<P: Platform> PageAllocator<P> {
                     entry.write(page);
                 }
             };
-            // SAFETY: 1. `next` writes every entry: there are `nr` pages. 2. of the class, and
-            // owned: they were given up, and are of `uncharged` but for their account.
+            // SAFETY: 1. `next` writes every entry: the batch has `nr` pages. 2. of the class:
+            // `uncharged` made them. 3. owned: the caller gave these frames up.
             unsafe { self.free_class_to_list(uncharged, nr, &mut next) };
         }
         if self.slow_path_flags.has(TRACE) {
@@ -258,7 +260,7 @@ impl<P: Platform> PageAllocator<P> {
             left -= held;
             let pinned = self.pin();
             let Some(mut lists) = pinned.lists() else {
-                // SAFETY: 1. `next` initialises: the caller's obligation.
+                // SAFETY: 1. `next` initialises every entry: guaranteed by the caller.
                 unsafe { self.free_to_zone(class, held, &mut next) };
                 continue;
             };
@@ -268,7 +270,7 @@ impl<P: Platform> PageAllocator<P> {
                 held_left -= {
                     let mut list = lists.list(id.index());
                     let nr = list.room().min(held_left);
-                    // SAFETY: 1. `next` initialises: the caller's obligation.
+                    // SAFETY: 1. `next` initialises every entry: guaranteed by the caller.
                     unsafe { list.push_with(nr, &mut next) };
                     nr
                 };
@@ -297,7 +299,7 @@ impl<P: Platform> PageAllocator<P> {
         while left > 0 {
             let mut batch = Batch::new();
             let nr = left.min(Batch::CAPACITY);
-            // SAFETY: 1. `next` initialises: the caller's obligation.
+            // SAFETY: 1. `next` initialises every entry: guaranteed by the caller.
             unsafe { batch.fill(nr, &mut *next) };
             left -= nr;
             if self.platform().is_abandoned() {

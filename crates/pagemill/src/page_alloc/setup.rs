@@ -60,8 +60,8 @@ pub(crate) fn metadata_layout(config: &Config<'_>) -> Result<Layout, ConfigError
 /// Lays out and fills the tables; `is_shared` means that there are more CPUs than lists.
 ///
 /// # Safety
-/// `metadata` points to initialised memory that is valid for reads and writes and used by nobody
-/// else for as long as the tables are used.
+/// `metadata` points to initialised memory that is valid for reads and writes, and that nothing
+/// else uses, for as long as the tables are used.
 pub(crate) unsafe fn build(
     config: &Config<'_>,
     metadata: NonNull<[u8]>,
@@ -490,7 +490,7 @@ impl<T> TableCarver<T> {
 
 /// Hands out the metadata memory in order, or only counts it.
 ///
-/// `carved-once`: the bytes below `used` have been handed out; the others have not.
+/// `carved-once`: each byte below `used` was handed out once, and no byte above it was.
 struct MetadataCarver {
     memory: Option<NonNull<u8>>,
     used: usize,
@@ -502,11 +502,11 @@ impl MetadataCarver {
         let start = self.used.next_multiple_of(align_of::<T>());
         self.used = start + len * size_of::<T>();
         let memory = self.memory?;
-        // SAFETY: 1. in bounds: `build` checked the memory to hold all that this walk takes.
+        // SAFETY: 1. in bounds: `build` checked that the memory holds all that this walk takes.
         let first = unsafe { memory.add(start) };
         let table = NonNull::slice_from_raw_parts(first.cast::<MaybeUninit<T>>(), len);
-        // SAFETY: 1. valid for as long as it is used: `build`'s caller promises it. 2. aligned:
-        // the memory is, to ALIGN, and `start` is a multiple of T's. 3. exclusive: `carved-once`.
+        // SAFETY: 1. valid for as long as it is used: guaranteed by the caller of `build`.
+        // 2. aligned: the memory to `ALIGN`, and `start` to `T`. 3. exclusive: `carved-once`.
         Some(unsafe { &mut *table.as_ptr() })
     }
 }

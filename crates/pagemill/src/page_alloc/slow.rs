@@ -143,7 +143,7 @@ impl<P: Platform> PageAllocator<P> {
     ) -> RawPage {
         let nr_pages = page.order().nr_pages();
         if self.slow_path_flags.has(POISON) {
-            // SAFETY: 1. owned: the block was just taken and nobody has been given it yet.
+            // SAFETY: 1. owned: the block was just taken and has not been handed out yet.
             let spoilt = unsafe { self.platform().find_unpoisoned(page.pfn(), nr_pages) };
             if let Some(position) = spoilt {
                 used_after_free(page, position);
@@ -192,7 +192,7 @@ impl<P: Platform> PageAllocator<P> {
             }
         }
         if self.slow_path_flags.has(POISON) {
-            // SAFETY: 1. owned: the block is being given up, and is not free yet.
+            // SAFETY: 1. owned: the block is being freed and is on no free list yet.
             unsafe { self.platform().poison_pages(page.pfn(), nr_pages) };
         }
     }

@@ -28,7 +28,7 @@ impl Batch {
     /// If they do not fit.
     ///
     /// # Safety
-    /// `write` initialises every entry that it is given.
+    /// `write` initialises every entry of the slice.
     pub(crate) unsafe fn fill(
         &mut self,
         nr: usize,

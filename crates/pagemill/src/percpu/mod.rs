@@ -1,11 +1,11 @@
 //! Per-CPU lists of free pages, in front of the zones.
 
-#[expect(unsafe_code, reason = "an array that is filled up to a count")]
+#[expect(unsafe_code, reason = "an array whose first entries are initialised")]
 pub(crate) mod batch;
 pub(crate) mod hot_zone;
-#[expect(unsafe_code, reason = "an array that is filled up to a count")]
+#[expect(unsafe_code, reason = "an array whose first entries are initialised")]
 pub(crate) mod pcp;
-#[expect(unsafe_code, reason = "lists behind their claim")]
+#[expect(unsafe_code, reason = "lists that a claim guards")]
 pub(crate) mod percpu;
-#[expect(unsafe_code, reason = "a list behind a claim")]
+#[expect(unsafe_code, reason = "a list that a claim guards")]
 pub(crate) mod slot;

@@ -44,7 +44,7 @@ impl PcpList {
 
     #[inline]
     pub(crate) fn count(&self) -> usize {
-        // SAFETY: 1. it is so: `pcp-room`. The compiler, told, needs no checks of what lies below.
+        // SAFETY: 1. true by `pcp-room`. The compiler can then omit bounds checks below the count.
         unsafe { assert_unchecked(self.count <= self.pages.len()) };
         self.count
     }
@@ -146,7 +146,7 @@ impl PcpList {
     /// Adds `nr` pages, which `fill` writes, if all of them fit, and returns whether it did.
     ///
     /// # Safety
-    /// `fill` initialises every entry that it is given.
+    /// `fill` initialises every entry of the slice.
     #[inline]
     pub(crate) unsafe fn try_push_with(
         &mut self,
@@ -168,14 +168,14 @@ impl PcpList {
     /// If there is no room.
     ///
     /// # Safety
-    /// `fill` initialises every entry that it is given.
+    /// `fill` initialises every entry of the slice.
     #[inline]
     pub(crate) unsafe fn push_with(
         &mut self,
         nr: usize,
         fill: impl FnOnce(&mut [MaybeUninit<RawPage>]),
     ) {
-        // SAFETY: 1. `fill` initialises: the caller's obligation.
+        // SAFETY: 1. `fill` initialises every entry: guaranteed by the caller.
         assert!(unsafe { self.try_push_with(nr, fill) }, "{nr} more than fit");
     }
 

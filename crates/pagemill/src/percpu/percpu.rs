@@ -16,8 +16,8 @@ use crate::zone::zone::ShardHint;
 
 /// One CPU's lists and counters.
 ///
-/// Nobody waits for the lists. A caller that finds them in use (by a preempted thread, by the code that
-/// it interrupted, or by a drain) goes to the zone instead.
+/// No thread waits for the lists. A caller that finds them in use (by a preempted thread, by the
+/// code that it interrupted, or by a drain) goes to the zone instead.
 #[repr(align(128))]
 pub(crate) struct PerCpu {
     /// Guards the lists and the counters.
@@ -80,7 +80,8 @@ impl PerCpu {
     /// Takes the lists unless they are in use; the caller is pinned to this CPU.
     #[inline]
     pub(crate) fn try_lock<'a, P: Platform>(&'a self, platform: &'a P) -> Option<Lists<'a, P>> {
-        // SAFETY: 1. taken through the platform only, or never without an exchange.
+        // SAFETY: 1. only the platform's two methods take the claim, and `Claim::try_take` once it
+        // is shared.
         match unsafe { platform.try_claim(&self.claim) } {
             Some(claimed) => Some(self.lists(claimed, platform)),
             None => self.try_lock_shared(platform),
@@ -94,14 +95,16 @@ impl PerCpu {
         &'a self,
         platform: &'a P,
     ) -> Option<Lists<'a, P>> {
-        // SAFETY: 1. taken through the platform only, or never without an exchange.
+        // SAFETY: 1. only the platform's two methods take the claim, and `Claim::try_take` once it
+        // is shared.
         let claimed = unsafe { platform.try_claim(&self.claim) }?;
         Some(self.lists(claimed, platform))
     }
 
     /// Takes the lists, from any CPU, unless they are in use.
     pub(crate) fn try_visit<'a, P: Platform>(&'a self, platform: &'a P) -> Option<Lists<'a, P>> {
-        // SAFETY: 1. taken through the platform only, or never without an exchange.
+        // SAFETY: 1. only the platform's two methods take the claim, and `Claim::try_take` once it
+        // is shared.
         match unsafe { platform.try_visit(&self.claim) } {
             Some(claimed) => Some(self.lists(claimed, platform)),
             None => self.try_lock_shared(platform),
@@ -163,7 +166,8 @@ impl<P: Platform> Lists<'_, P> {
     /// Returns the list at position `index`.
     #[inline]
     pub(crate) fn list(&mut self, index: usize) -> ListMut<'_> {
-        // SAFETY: 1. held: the CPU's claim is. 2. one at a time: this is borrowed for as long.
+        // SAFETY: 1. claim held: by `self`. 2. one list at a time: the result borrows `self`
+        // uniquely.
         unsafe { self.cpu.slots[index].hold() }
     }
 
@@ -175,7 +179,7 @@ impl<P: Platform> Lists<'_, P> {
             cold_path();
             return self.list(class.list().index());
         }
-        // SAFETY: 1. of this CPU.
+        // SAFETY: 1. this CPU's slot: it is the one of `self.cpu.usual`.
         unsafe { self.list_at(slot) }
     }
 
@@ -189,8 +193,8 @@ impl<P: Platform> Lists<'_, P> {
             self.cpu.slots.as_ptr_range().contains(&core::ptr::from_ref(slot)),
             "a list of another CPU"
         );
-        // SAFETY: 1. held: the CPU's claim is, and the slot is the CPU's: the caller's obligation.
-        // 2. one at a time: this is borrowed for as long.
+        // SAFETY: 1. claim held: by `self`, and the slot is one of the same CPU (guaranteed by the
+        // caller). 2. one list at a time: the result borrows `self` uniquely.
         unsafe { slot.hold() }
     }
 

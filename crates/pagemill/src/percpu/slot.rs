@@ -17,8 +17,8 @@ pub(crate) struct Slot {
     pub(crate) events: ListEvents,
 }
 
-// SAFETY: 1. a shared slot hands out its list to one holder of the claim at a time
-// (`claim-excludes`), so it is sent between threads, never shared: Send is enough.
+// SAFETY: 1. only the holder of the claim reaches the list (`claim-excludes`), so threads pass it
+// on and never share it: `Send` suffices.
 unsafe impl Sync for Slot where PcpList: Send {}
 
 /// One of a CPU's lists, borrowed by the holder of the CPU's claim.
@@ -36,8 +36,8 @@ impl Slot {
     /// Returns the list.
     ///
     /// # Safety
-    /// - The caller holds the claim of the CPU for as long as it has the result.
-    /// - It has one list of that CPU at a time.
+    /// - The caller holds the CPU's claim for as long as the result exists.
+    /// - At most one such result exists for a CPU at a time.
     #[inline]
     pub(crate) unsafe fn hold(&self) -> ListMut<'_> {
         ListMut { list: self.list.get_mut(), events: &self.events, of: PhantomData }
@@ -63,8 +63,8 @@ impl Deref for ListMut<'_> {
 
     #[inline]
     fn deref(&self) -> &PcpList {
-        // SAFETY: 1. no unique reference: `claim-excludes`, and the borrow of this. 2. alive: lists
-        // live as long as their CPU.
+        // SAFETY: 1. no unique reference: only the holder of the claim reaches the list
+        // (`claim-excludes`), and `self` is borrowed. 2. alive: lists live as long as their CPU.
         unsafe { shared(&self.list) }
     }
 }
@@ -72,8 +72,9 @@ impl Deref for ListMut<'_> {
 impl DerefMut for ListMut<'_> {
     #[inline]
     fn deref_mut(&mut self) -> &mut PcpList {
-        // SAFETY: 1. exclusive: `claim-excludes`; of its holder's lists one is borrowed at a time, and
-        // that borrow is unique. 2. alive: lists live as long as their CPU.
+        // SAFETY: 1. exclusive: only the holder of the claim reaches the list (`claim-excludes`),
+        // through one `ListMut` at a time, and `self` is borrowed uniquely. 2. alive: lists live as
+        // long as their CPU.
         unsafe { self.list.deref() }
     }
 }

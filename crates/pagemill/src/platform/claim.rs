@@ -14,9 +14,10 @@ use crate::base::units::CpuId;
 /// The flag that is set while one CPU's lists are in use.
 ///
 /// `claim-excludes`: at most one [`Claimed`] of a claim exists. Each one stands for a change of
-/// `held` from zero to one. Safe code can only make that change by an atomic exchange, so no
-/// implementation of [`Platform`](crate::Platform) without unsafe code can take a claim twice. Code
-/// that makes it otherwise is responsible for the exclusion: see [`assume_taken`](Self::assume_taken).
+/// `held` from zero to one. Safe code can make that change only by an atomic exchange, so no
+/// implementation of [`Platform`](crate::Platform) without unsafe code can take a claim twice.
+/// Unsafe code that makes the change by other means must ensure the exclusion: see
+/// [`assume_taken`](Self::assume_taken).
 #[repr(C, align(8))]
 pub struct Claim {
     /// The CPU; [`NOBODY`] while a visitor waits for sequences on the CPU to be aborted; [`CLOSED`] or
@@ -125,7 +126,7 @@ impl Claim {
 
     /// Allows threads on all CPUs to take a closed claim by an atomic exchange.
     ///
-    /// [`assume_taken`](Self::assume_taken) has the obligation that no sequence which began before
+    /// [`assume_taken`](Self::assume_taken) requires that no sequence that began before
     /// [`close`](Self::close) can still end in its store. Exchanges exclude each other in any case.
     pub fn share(&self) {
         let none = Ordering::Relaxed;
@@ -147,12 +148,13 @@ impl Claim {
     /// # Safety
     /// - The caller has set the second word from zero to one while it ran on the CPU that the first
     ///   word named.
-    /// - No other thread did so at the same time: for as long as the claim exists, the word is only set
-    ///   in a sequence of instructions that the platform breaks off when the CPU switches to another
+    /// - No other thread did so at the same time. For as long as the claim exists, the word is set
+    ///   only by an instruction sequence that the platform aborts when the CPU switches to another
     ///   thread; [`try_take`](Self::try_take) is used only once the claim is shared.
-    /// - Others use [`try_visit`](Self::try_visit), with a fence that returns true only where it has
-    ///   broken such sequences off; or [`close`](Self::close) the claim, and [`share`](Self::share) it
-    ///   only once each sequence that began before that has ended or was broken off.
+    /// - Threads on other CPUs call [`try_visit`](Self::try_visit) with a fence that returns true
+    ///   only if it has aborted such sequences. Or the platform [`close`](Self::close)s the claim,
+    ///   and calls [`share`](Self::share) only after each sequence that began earlier has ended or
+    ///   was aborted.
     #[inline]
     pub unsafe fn assume_taken(&self) -> Claimed<'_> {
         Claimed { held: &self.held }
@@ -165,9 +167,9 @@ impl Claim {
     /// sequence sees that the first word no longer names the CPU. It returns false if it could not. It
     /// is not called if the lists are already held.
     ///
-    /// In combination with [`try_take`](Self::try_take) alone, this is correct whatever `fence` does:
-    /// both end in an exchange of one word. Where `fence` matters, [`assume_taken`](Self::assume_taken)
-    /// has the obligation.
+    /// In combination with [`try_take`](Self::try_take) alone, this is correct whatever `fence`
+    /// does: both end in an exchange of one word. The requirement on `fence` is one of
+    /// [`assume_taken`](Self::assume_taken).
     pub fn try_visit(&self, fence: impl FnOnce() -> bool) -> Option<Claimed<'_>> {
         // Relaxed: a hint that may save the fence; the exchange below decides.
         if self.held.load(Ordering::Relaxed) != 0 {
@@ -236,7 +238,7 @@ mod tests {
     fn a_visitor_holds_it_where_the_fence_found_nobody() {
         let claim = Claim::new(CpuId::new(7));
         // What a platform's sequence of instructions looks at.
-        // SAFETY: 1. valid: the claim is alive. 2. nobody writes it meanwhile.
+        // SAFETY: 1. valid: the claim is alive. 2. no thread writes to it during the read.
         let words = || unsafe { claim.as_ptr().read() };
         assert_eq!(words(), [7, 0]);
         assert!(claim.try_visit(|| false).is_none());
@@ -270,7 +272,7 @@ mod tests {
     #[test]
     fn a_closed_claim_is_nobodys_until_it_is_shared() {
         let claim = Claim::new(CpuId::new(7));
-        // SAFETY: 1. valid: the claim is alive. 2. nobody writes it meanwhile.
+        // SAFETY: 1. valid: the claim is alive. 2. no thread writes to it during the read.
         let owner = || unsafe { claim.as_ptr().read() }[0];
         claim.share();
         assert!(!claim.is_shared() && owner() == 7, "it must be closed first");
@@ -324,9 +326,9 @@ mod loom_tests {
     /// A CPU's threads take the lists by a plain store, and a visitor whose fence is refused has the
     /// claim change to exchanges.
     ///
-    /// A sequence is broken off where its thread loses the CPU, so nobody else runs on that CPU
-    /// between its first and its last instruction: a mutex stands for the CPU. The visitor, which
-    /// runs elsewhere, may come between any two.
+    /// A sequence is aborted when its thread loses the CPU, so no other thread runs on that CPU
+    /// between its first and its last instruction: a mutex represents the CPU. The visitor runs on
+    /// another CPU, so it may run between any two instructions.
     #[test]
     fn who_took_it_by_a_plain_store_and_who_exchanges_exclude_each_other() {
         loom::model(|| {
@@ -351,8 +353,9 @@ mod loom_tests {
                         held.store(1, Ordering::Release);
                     }
                     drop(cpu);
-                    // SAFETY: 1. the word was set where it was zero, in a sequence. 2. on its CPU,
-                    // `cpu` keeps others out. 3. the visitor was on the CPU before it shares.
+                    // SAFETY: 1. the sequence changed the word from zero to one. 2. the mutex `cpu`
+                    // excludes other threads on the CPU. 3. the visitor locks `cpu` before it
+                    // shares the claim.
                     let claimed = is_taken.then(|| unsafe { local.0.assume_taken() });
                     count(&local, claimed.or_else(|| exchange(&local.0)));
                 }

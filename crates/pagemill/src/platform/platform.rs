@@ -35,8 +35,8 @@ pub trait Platform {
     /// sequence needs none.
     ///
     /// # Safety
-    /// The claim is taken through this platform's two methods only, or by [`Claim::try_take`] where it is
-    /// one that no CPU owns alone.
+    /// Only `try_claim` and [`try_visit`](Self::try_visit) of this platform take the claim.
+    /// [`Claim::try_take`] takes it only if no CPU owns it alone.
     #[inline]
     unsafe fn try_claim<'a>(&self, claim: &'a Claim) -> Option<Claimed<'a>> {
         claim.try_take()
@@ -170,19 +170,19 @@ pub trait Platform {
     /// Fills `nr_pages` frames from `pfn` on with zeroes.
     ///
     /// # Safety
-    /// The caller owns these frames, and nobody else reads or writes them during the call.
+    /// The caller owns these frames; nothing else reads or writes them during the call.
     unsafe fn zero_pages(&self, pfn: Pfn, nr_pages: usize);
 }
 
 /// A platform on which every frame of the memory map can be reached through a pointer.
 ///
 /// # Safety
-/// For each frame of a map that an allocator was built from with this platform, `frame_ptr`
-/// returns a pointer to [`PAGE_SIZE`](crate::PAGE_SIZE) initialised bytes that is aligned to
-/// `PAGE_SIZE`, valid for reads and writes for as long as the platform lives, always the same for
-/// one frame, and disjoint from that of every other frame. Frames whose numbers follow each other
-/// follow each other in memory, within one allocation of Rust's sense, also where one region of the
-/// map ends and the next begins: blocks are made of whatever frames are adjacent.
+/// For each frame of a map that an allocator was built from with this platform, `frame_ptr` returns
+/// a pointer to [`PAGE_SIZE`](crate::PAGE_SIZE) initialised bytes that is aligned to `PAGE_SIZE`,
+/// valid for reads and writes for as long as the platform lives, always the same for one frame, and
+/// disjoint from that of every other frame. Frames with consecutive numbers are consecutive in
+/// memory and belong to one Rust allocation, also across the border of two regions of the map: a
+/// block may consist of any adjacent frames.
 pub unsafe trait DirectMap: Platform {
     /// Returns the address of the bytes of frame `pfn`.
     fn frame_ptr(&self, pfn: Pfn) -> NonNull<u8>;

@@ -4,7 +4,7 @@
 #[expect(unsafe_code, reason = "a handle whose drop moves its value")]
 pub(crate) mod returning;
 #[cfg(feature = "alloc")]
-#[expect(unsafe_code, reason = "slots that threads hand to each other")]
+#[expect(unsafe_code, reason = "slots that pass values between threads")]
 pub(crate) mod ring;
-#[expect(unsafe_code, reason = "an array that is filled up to a count")]
+#[expect(unsafe_code, reason = "an array whose first entries are initialised")]
 pub(crate) mod stack;

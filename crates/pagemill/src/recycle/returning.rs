@@ -54,9 +54,11 @@ impl<T, H: TakeBack<T>> Returning<T, H> {
     #[inline]
     pub fn into_parts(self) -> (T, H) {
         let this = ManuallyDrop::new(self);
-        // SAFETY: 1. valid to read: a reference. 2. not used twice: `this` is never dropped.
+        // SAFETY: 1. valid to read: it is behind a reference. 2. not used twice: `this` is never
+        // dropped.
         let value = unsafe { ptr::read(&raw const *this.value) };
-        // SAFETY: 1. and 2. likewise.
+        // SAFETY: 1. valid to read: it is behind a reference. 2. not used twice: `this` is never
+        // dropped.
         let home = unsafe { ptr::read(&raw const this.home) };
         (value, home)
     }
@@ -81,7 +83,7 @@ impl<T, H: TakeBack<T>> DerefMut for Returning<T, H> {
 impl<T, H: TakeBack<T>> Drop for Returning<T, H> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: 1. not used afterwards: this is the drop, and `into_parts` prevents it.
+        // SAFETY: 1. not used afterwards: `drop` runs once, and not after `into_parts`.
         let value = unsafe { ManuallyDrop::take(&mut self.value) };
         self.home.take_back(value);
     }

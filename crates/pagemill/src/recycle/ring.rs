@@ -11,16 +11,16 @@ use crate::recycle::stack::Stack;
 
 /// A queue of bounded length with any number of producers and one consumer at a time.
 ///
-/// Made for pages that return to the place that hands them out. A producer claims places for a whole
-/// batch with one atomic operation; the consumer takes a batch and publishes its progress once. Nobody
-/// waits. A producer that is preempted between claiming a place and filling it hides the later values
-/// until it continues. It delays neither the other producers nor the consumer, which sees an empty
-/// ring.
+/// Made for pages that return to the place that hands them out. A producer claims places for a
+/// whole batch with one atomic operation; the consumer takes a batch and publishes its progress
+/// once. No thread waits. A producer that is preempted between claiming a place and filling it
+/// hides the later values until it continues. It delays neither the other producers nor the
+/// consumer, which sees an empty ring.
 ///
-/// `ring-claim`: places are numbered from zero on without end. Those from `head` up to `tail` are
-/// claimed, each by one producer, and they are never more than there are slots.
-/// `ring-turn`: a slot's turn is the one of a place (how often its slot was used before) exactly if
-/// that place's value was written to it.
+/// `ring-claim`: places are numbered upwards from zero. Each place from `head` to `tail` is claimed
+/// by one producer, and there are never more of them than slots.
+/// `ring-turn`: a slot holds the turn of a place (how many times the slot was used before) exactly
+/// if that place's value was written to the slot.
 ///
 /// # Examples
 /// ```
@@ -62,8 +62,8 @@ const UNUSED: u32 = u32::MAX;
 #[repr(align(128))]
 struct Padded<T>(T);
 
-// SAFETY: 1. values go in on one thread and come out on another: T: Send. 2. nobody gets a
-// reference to a value inside, so T need not be Sync.
+// SAFETY: 1. values move from one thread to another: `T: Send`. 2. no thread gets a reference to a
+// value in the ring, so `T` need not be `Sync`.
 unsafe impl<T: Send> Sync for Ring<T> {}
 
 impl<T> Ring<T> {
@@ -153,7 +153,7 @@ impl<T> Ring<T> {
             // The place from the exchange's result, which is in a register; using `tail` would cost a
             // copy.
             if let Ok(place) = self.tail.0.compare_exchange_weak(tail, end, success, failure) {
-                // SAFETY: 1. claimed by this call, and filled once.
+                // SAFETY: 1. this call claimed the place, and fills it once.
                 unsafe { self.fill(place, value) };
                 return Ok(());
             }
@@ -241,7 +241,7 @@ impl<T> Ring<T> {
         debug_assert!(index < self.turns.len() && index < self.values.len());
         // SAFETY: 1. in bounds: the mask is one less than the number of slots.
         let turn = unsafe { self.turns.get_unchecked(index) };
-        // SAFETY: 1. in bounds: as above.
+        // SAFETY: 1. in bounds: the mask is one less than the number of slots.
         (turn, unsafe { self.values.get_unchecked(index) })
     }
 
@@ -253,8 +253,9 @@ impl<T> Ring<T> {
     unsafe fn fill(&self, place: u64, value: T) {
         let (turn, cell) = self.slot(place);
         let cell = cell.get_mut();
-        // SAFETY: 1. exclusive: nobody else claimed a place in this slot since `head` passed the
-        // last one (`ring-claim`), and the consumer does not look before the turn says so.
+        // SAFETY: 1. exclusive: `head` has passed the slot's previous place, so the caller's claim
+        // is the only one on the slot (`ring-claim`), and the consumer reads it only after its turn
+        // is stored (`ring-turn`).
         unsafe { cell.deref() }.write(value);
         // Release pairs with the Acquire load in `RingDrain::next` and the fence in `fill`.
         turn.store(self.turn(place), Ordering::Release);
@@ -280,7 +281,8 @@ impl<T> Claim<'_, T> {
         for (cell, turn_of) in cells.iter().zip(&ring.turns[first..]) {
             let Some(value) = values.next() else { return false };
             let cell = cell.get_mut();
-            // SAFETY: 1. exclusive: as in `Ring::fill`; each place once: `next` moves on.
+            // SAFETY: 1. exclusive: as in `Ring::fill`. 2. each place is filled once: `next`
+            // advances.
             unsafe { cell.deref() }.write(value);
             // Release: as in `Ring::fill`.
             turn_of.store(turn, Ordering::Release);
@@ -334,14 +336,14 @@ impl<T> RingDrain<'_, T> {
                 let values = &self.ring.values[first..][..ready];
                 for (place, value) in stack.room().iter_mut().zip(values) {
                     let cell = value.get_mut();
-                    // SAFETY: 1. exclusive: as in `next`.
+                    // SAFETY: 1. exclusive: as in `RingDrain::next`.
                     let cell = unsafe { cell.deref() };
-                    // SAFETY: 1. initialised: `ready` says so. 2. read once: `head` moves on, and
-                    // nothing between here and there can panic.
+                    // SAFETY: 1. initialised: `ready` checked the turns (`ring-turn`). 2. read
+                    // once: `head` advances below, and nothing before that can panic.
                     place.write(unsafe { cell.assume_init_read() });
                 }
                 self.head = self.head.wrapping_add(ready as u64);
-                // SAFETY: 1. initialised: just written.
+                // SAFETY: 1. initialised: the loop above wrote `ready` entries.
                 unsafe { stack.grow(ready) };
             } else if left == 0 || stack.is_full() {
                 break;
@@ -384,10 +386,11 @@ impl<T> Iterator for RingDrain<'_, T> {
                 _ => return None,
             }
         };
-        // SAFETY: 1. exclusive: its producer is done (`ring-turn`), the next one of this slot waits
-        // for `head`, and the lock makes this the only consumer.
+        // SAFETY: 1. exclusive: the slot's producer has finished (`ring-turn`), no other can claim
+        // the slot before `head` advances (`ring-claim`), and the lock makes this the only
+        // consumer.
         let cell = unsafe { cell.deref() };
-        // SAFETY: 1. initialised: `ring-turn`. 2. read once: `head` moves on.
+        // SAFETY: 1. initialised: `ring-turn`. 2. read once: `head` advances.
         let value = unsafe { cell.assume_init_read() };
         self.head = self.head.wrapping_add(1);
         Some(value)
@@ -435,7 +438,7 @@ mod tests {
     use super::*;
 
     fn pop<T>(ring: &Ring<T>, nr: usize) -> Vec<T> {
-        ring.drain().expect("nobody else takes").take(nr).collect()
+        ring.drain().expect("there is no other consumer").take(nr).collect()
     }
 
     #[test]

@@ -69,9 +69,9 @@ impl<T, const N: usize> Stack<T, N> {
     pub fn pop(&mut self) -> Option<T> {
         let len = self.len.checked_sub(1)?;
         self.len = len;
-        // SAFETY: 1. in bounds: `len` was at most N.
+        // SAFETY: 1. in bounds: `len` is one less than a length of at most `N`.
         let entry = unsafe { self.values.get_unchecked(len) };
-        // SAFETY: 1. initialised: `stack-init`. 2. read once: `len` has moved on.
+        // SAFETY: 1. initialised: `stack-init`. 2. read once: `self.len` no longer includes it.
         Some(unsafe { entry.assume_init_read() })
     }
 
@@ -88,7 +88,7 @@ impl<T, const N: usize> Stack<T, N> {
     #[cfg(feature = "alloc")]
     #[inline]
     pub(crate) fn room(&mut self) -> &mut [MaybeUninit<T>] {
-        // SAFETY: 1. in bounds: `len` is at most N.
+        // SAFETY: 1. in bounds: `len` is at most `N`.
         unsafe { self.values.get_unchecked_mut(self.len..) }
     }
 

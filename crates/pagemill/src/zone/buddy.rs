@@ -53,8 +53,9 @@ const PAIRS: usize = WHOLE + 1;
 
 /// The free frames of adjacent pageblocks of a zone.
 ///
-/// `block-filed`: for every block, `nr_free` is the number of its free frames and `filed` is what
-/// [`Filed`] says of them; `order_mask` has a bit for each non-empty partial list.
+/// `block-filed`: for every block, `nr_free` is the number of its free frames and `filed` is the
+/// list on which [`Filed`] places a block with such frames; `order_mask` has a bit for each
+/// non-empty partial list.
 #[derive(Debug)]
 pub(crate) struct Buddy {
     blocks: &'static mut [Block],

@@ -36,12 +36,13 @@ fn with_frames(test: impl FnOnce(&PageAllocator<Alone>)) {
     }];
     let config = Config::new(&memory, 1);
     let layout = PageAllocator::<Alone>::metadata_layout(&config).unwrap();
-    // SAFETY: 1. not empty: every allocator has books.
+    // SAFETY: 1. size above zero: every allocator has metadata.
     let books = NonNull::new(unsafe { alloc(layout) }).unwrap();
-    // SAFETY: 1. valid for writes of its whole length.
+    // SAFETY: 1. valid for writes: just allocated with this size.
     unsafe { books.write_bytes(0, layout.size()) };
     let slice = NonNull::slice_from_raw_parts(books, layout.size());
-    // SAFETY: 1. initialised, valid, unshared: just allocated. 2. there are no frames behind it.
+    // SAFETY: 1. initialised, valid, not used otherwise: just allocated. 2. no access to frames:
+    // they have no memory.
     let frames = unsafe { PageAllocator::new(&config, slice, Alone) }.unwrap();
     test(&frames);
     assert_eq!(frames.nr_free_pages(), NR_FRAMES, "all pages came back");

@@ -60,7 +60,7 @@ impl Memory {
     fn lazy(layout: Layout) -> Self {
         // Not aligned to ALIGN: to align it, the allocator of the tests would fill it itself.
         let layout = Layout::from_size_align(layout.size() + ALIGN, 16).unwrap();
-        // SAFETY: 1. not empty: every allocator has books.
+        // SAFETY: 1. size above zero: every allocator has metadata.
         let bytes = NonNull::new(unsafe { alloc_zeroed(layout) });
         Self { bytes: bytes.expect("there are addresses"), layout }
     }
@@ -73,9 +73,9 @@ impl Memory {
 
     /// Takes memory that is full of `byte`.
     fn filled(layout: Layout, byte: u8) -> Self {
-        // SAFETY: 1. not empty: every allocator has books.
+        // SAFETY: 1. size above zero: every allocator has metadata.
         let bytes = NonNull::new(unsafe { alloc(layout) }).expect("there is memory");
-        // SAFETY: 1. valid for writes of its whole length.
+        // SAFETY: 1. valid for writes: just allocated with this size.
         unsafe { bytes.write_bytes(byte, layout.size()) };
         Self { bytes, layout }
     }
@@ -89,8 +89,8 @@ impl Memory {
 
     /// Returns the bytes, when no allocator uses them.
     fn bytes(&self, range: core::ops::Range<usize>) -> &[u8] {
-        // SAFETY: 1. initialised, valid and not written meanwhile: the callers' allocators are
-        // gone, or do not use this part.
+        // SAFETY: 1. initialised, valid, no writer: the callers' allocators were dropped or do not
+        // use this part.
         unsafe { self.part(range).as_ref() }
     }
 }
@@ -106,8 +106,8 @@ fn new_allocator(
     config: &Config<'_>,
     metadata: NonNull<[u8]>,
 ) -> Result<PageAllocator<Machine>, ConfigError> {
-    // SAFETY: 1. initialised, valid, unshared: a part of a `Memory` that outlives the allocator.
-    // 2. no frame is used by others: there are none.
+    // SAFETY: 1. initialised, valid, not used otherwise: a part of a `Memory` that outlives the
+    // allocator. 2. frames not used otherwise: they have no memory.
     unsafe { PageAllocator::new(config, metadata, Machine::default()) }
 }
 
@@ -292,10 +292,10 @@ fn watermarks_follow_memory_that_is_handed_in() {
     };
     assert_eq!(facts(&some)[1].0, 0);
     for pfn in (1 << 18..(1 << 18) + 2048).chain(0..1) {
-        // SAFETY: 1. owned: a reserved frame that was not handed in before.
+        // SAFETY: 1. owned: a reserved frame that was not passed to `from_pfn` before.
         let page = unsafe { Page::from_pfn(&some, Pfn::new(pfn)) }.unwrap();
         let pfn = page.into_raw().pfn();
-        // SAFETY: 1. owned: given up by `into_raw` just now.
+        // SAFETY: 1. owned: `into_raw` has just returned it.
         drop(unsafe { Page::from_pfn(&some, pfn) });
     }
     assert_eq!(facts(&some), facts(&all));

@@ -1,9 +1,9 @@
 //! The wait queue under loom: every order of waiting, freeing and giving up.
 //!
-//! Waiting here has no end of its own, as it has on real platforms: a wakeup that got lost leaves
-//! a thread waiting for ever, which loom reports as a deadlock. For the same reason whoever frees
-//! tells the queue each time, without looking whether anybody waits: that look is a hint, and is
-//! made up for by the end of a wait.
+//! Unlike on real platforms, waiting has no time limit here: a lost wakeup leaves a thread waiting
+//! for ever, which loom reports as a deadlock. For the same reason, a thread that frees a page
+//! always notifies the queue, without checking whether a thread waits: that check is a hint, and on
+//! real platforms the end of a wait compensates for it.
 
 use alloc::sync::Arc;
 
@@ -83,7 +83,7 @@ impl Scene {
             self.inside.fetch_sub(1, Ordering::Relaxed);
             (held == nr).then_some(())
         });
-        assert!(taken.is_some(), "nobody stops it");
+        assert!(taken.is_some(), "no request was stopped");
     }
 
     fn take_one(&self) -> bool {

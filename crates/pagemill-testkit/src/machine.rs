@@ -51,8 +51,8 @@ pub fn interrupted_by<R>(handler: &mut dyn FnMut(), body: impl FnOnce() -> R) ->
         }
     }
     let handler: *mut (dyn FnMut() + '_) = handler;
-    // SAFETY: 1. the same pointer but for the lifetime; it is called only while `body` runs, which is
-    // within the lifetime: `Restore` takes it away.
+    // SAFETY: 1. only the lifetime of the pointer changes. It is called only while `body` runs,
+    // which is within the true lifetime: `Restore` removes it.
     let handler = unsafe { mem::transmute::<*mut (dyn FnMut() + '_), Interrupt>(handler) };
     let _restore = Restore(INTERRUPT.replace(Some(handler)));
     body()
@@ -135,15 +135,15 @@ impl Platform for Machine {
     unsafe fn zero_pages(&self, pfn: Pfn, nr_pages: usize) {
         if let Some(memory) = &self.memory {
             let bytes = memory.frames(pfn, nr_pages);
-            // SAFETY: 1. valid: `frames` checked. 2. exclusive: the allocator has the frames to
-            // itself, which is the caller's obligation.
+            // SAFETY: 1. valid: `frames` checked. 2. exclusive: only the allocator uses the frames,
+            // which the caller guarantees.
             unsafe { bytes.write_bytes(0, nr_pages * PAGE_SIZE) };
         }
     }
 }
 
 // SAFETY: 1. valid, initialised, aligned, constant, disjoint and contiguous: `Memory` is one zeroed
-// allocation in which frames follow each other. 2. alive as long as the platform: owned.
+// allocation in which frames are consecutive. 2. alive as long as the platform, which owns it.
 unsafe impl DirectMap for Machine {
     fn frame_ptr(&self, pfn: Pfn) -> NonNull<u8> {
         self.memory.as_ref().expect("the test gave its machine memory").frames(pfn, 1)
@@ -158,9 +158,9 @@ struct Memory {
     layout: Layout,
 }
 
-// SAFETY: 1. the bytes are reached through frames, each of which has one owner at a time.
+// SAFETY: 1. code reaches the bytes only through frames, each of which has one owner at a time.
 unsafe impl Send for Memory {}
-// SAFETY: 1. as for Send.
+// SAFETY: 1. the same fact as for `Send`.
 unsafe impl Sync for Memory {}
 
 impl Memory {
@@ -168,7 +168,7 @@ impl Memory {
         let layout = Layout::from_size_align(nr_frames * PAGE_SIZE, PAGE_SIZE);
         let layout = layout.expect("no more than a test needs");
         assert!(layout.size() > 0, "a machine with memory has a frame at least");
-        // SAFETY: 1. not empty: just checked.
+        // SAFETY: 1. size above zero: just checked.
         let bytes = unsafe { alloc_zeroed(layout) };
         Self { start, bytes: NonNull::new(bytes).expect("there is memory"), layout }
     }
@@ -187,7 +187,8 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: 1. allocated by `new` with this layout. 2. not used any more: dropped.
+        // SAFETY: 1. allocated by `new` with this layout. 2. not used any more: the memory is being
+        // dropped.
         unsafe { dealloc(self.bytes.as_ptr(), self.layout) };
     }
 }

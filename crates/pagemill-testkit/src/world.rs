@@ -15,9 +15,9 @@ use crate::machine::Machine;
 /// An allocator on a [`Machine`] with memory.
 #[derive(Debug)]
 pub struct World {
-    // Dropped in this order: the allocator lives in the books.
+    // Dropped in this order: the allocator lives in the metadata.
     frames: PageAllocator<Machine>,
-    _books: Books,
+    _metadata: Metadata,
     nr_free: u64,
 }
 
@@ -51,15 +51,15 @@ impl World {
         let memory: Vec<_> = (0..nr_nodes).map(region).collect();
         let config = Config { cpu_nodes, ..Config::new(&memory, nr_cpus) };
         let layout = PageAllocator::<Machine>::metadata_layout(&config).expect("a valid world");
-        let books = Books::new(layout);
+        let metadata = Metadata::new(layout);
         let nr_frames = usize::try_from(nr_frames).expect("no more than a test needs");
         let machine = Machine::new(nr_cpus, Self::BASE, nr_frames);
-        // SAFETY: 1. initialised, valid, unshared: `Books` are this allocator's alone, and are dropped
-        // after it. 2. the frames are its machine's, which nobody else has.
-        let frames = unsafe { PageAllocator::new(&config, books.as_slice(), machine) };
+        // SAFETY: 1. initialised, valid, not used otherwise: only this allocator uses `Metadata`,
+        // which is dropped after it. 2. frames not used otherwise: they belong to its machine.
+        let frames = unsafe { PageAllocator::new(&config, metadata.as_slice(), machine) };
         let frames = frames.expect("a valid world");
         let nr_free = frames.nr_free_pages();
-        Self { frames, _books: books, nr_free }
+        Self { frames, _metadata: metadata, nr_free }
     }
 
     /// Returns how many pages are out.
@@ -112,7 +112,7 @@ impl Deref for SharedWorld {
     }
 }
 
-// SAFETY: 1. the same allocator each time: an Arc and its clones lead to one value.
+// SAFETY: 1. same allocator in each call: an `Arc` and its clones refer to one value.
 unsafe impl PageSource for SharedWorld {
     type Platform = Machine;
 
@@ -121,21 +121,21 @@ unsafe impl PageSource for SharedWorld {
     }
 }
 
-/// Memory for an allocator's books.
+/// Memory for an allocator's metadata.
 #[derive(Debug)]
-struct Books {
+struct Metadata {
     bytes: NonNull<u8>,
     layout: Layout,
 }
 
-// SAFETY: 1. only the allocator uses the bytes, and it may be used by all threads.
-unsafe impl Send for Books {}
-// SAFETY: 1. as for Send.
-unsafe impl Sync for Books {}
+// SAFETY: 1. only the allocator uses the bytes, and all threads may use the allocator.
+unsafe impl Send for Metadata {}
+// SAFETY: 1. the same fact as for `Send`.
+unsafe impl Sync for Metadata {}
 
-impl Books {
+impl Metadata {
     fn new(layout: Layout) -> Self {
-        // SAFETY: 1. not empty: every allocator has books.
+        // SAFETY: 1. size above zero: every allocator has metadata.
         let bytes = unsafe { alloc_zeroed(layout) };
         Self { bytes: NonNull::new(bytes).expect("there is memory"), layout }
     }
@@ -145,7 +145,7 @@ impl Books {
     }
 }
 
-impl Drop for Books {
+impl Drop for Metadata {
     fn drop(&mut self) {
         // SAFETY: 1. allocated by `new` with this layout. 2. not used any more: the allocator was
         // dropped before.

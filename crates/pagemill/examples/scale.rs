@@ -98,32 +98,32 @@ impl Platform for Model {
     }
 }
 
-/// The allocator's books, which take memory where they are touched.
-struct Books {
+/// The allocator's metadata, whose pages take memory only once they are written.
+struct Metadata {
     bytes: NonNull<u8>,
     layout: Layout,
     align: usize,
 }
 
-impl Books {
+impl Metadata {
     fn new(layout: Layout) -> Self {
         let align = layout.align();
         // Of no alignment: the allocator of this process clears what must be aligned, byte by byte.
         let layout = Layout::from_size_align(layout.size() + align, 1).expect("far below 2^63");
-        // SAFETY: 1. not empty: an allocator has books.
+        // SAFETY: 1. size above zero: every allocator has metadata.
         let bytes = unsafe { alloc_zeroed(layout) };
-        Self { bytes: NonNull::new(bytes).expect("address space for the books"), layout, align }
+        Self { bytes: NonNull::new(bytes).expect("address space for the metadata"), layout, align }
     }
 
     fn memory(&self) -> NonNull<[u8]> {
         let skip = self.bytes.align_offset(self.align);
-        // SAFETY: 1. in bounds: it is as much longer as it may have to begin later.
+        // SAFETY: 1. in bounds: the allocation has room for the skipped bytes.
         let start = unsafe { self.bytes.add(skip) };
         NonNull::slice_from_raw_parts(start, self.layout.size() - self.align)
     }
 }
 
-impl Drop for Books {
+impl Drop for Metadata {
     fn drop(&mut self) {
         // SAFETY: 1. allocated with this layout. 2. the allocator was dropped before.
         unsafe { dealloc(self.bytes.as_ptr(), self.layout) };
@@ -229,10 +229,10 @@ fn play(load: Load, nr_cpus: u32, nr_nodes: u32) -> Counts {
     let cpu_nodes: Vec<NodeId> = (0..nr_cpus).map(|cpu| node(cpu * nr_nodes / nr_cpus)).collect();
     let config = Config { cpu_nodes: &cpu_nodes, ..Config::new(&memory, nr_cpus) };
     let layout = PageAllocator::<Model>::metadata_layout(&config).expect("a sound machine");
-    let books = Books::new(layout);
-    // SAFETY: 1. the books are initialised, and nobody else's until they are dropped, after the
-    // allocator. 2. the frames do not exist, so nobody else uses them.
-    let frames = unsafe { PageAllocator::new(&config, books.memory(), Model { nr_cpus }) };
+    let metadata = Metadata::new(layout);
+    // SAFETY: 1. the metadata memory is initialised, and nothing else uses it until it is dropped,
+    // after the allocator. 2. frames not used otherwise: they have no memory.
+    let frames = unsafe { PageAllocator::new(&config, metadata.memory(), Model { nr_cpus }) };
     let frames = frames.expect("a sound machine");
     Play::new(load, nr_cpus, &frames).run()
 }

@@ -111,7 +111,7 @@ impl Clone for Owning<'_> {
     }
 }
 
-// SAFETY: 1. the same allocator each time: a reference, which clones copy.
+// SAFETY: 1. same allocator in each call: a reference, which clones copy.
 unsafe impl PageSource for Owning<'_> {
     type Platform = Machine;
 

@@ -112,11 +112,11 @@ fn a_page_freed_twice_is_caught_when_it_reaches_the_zone() {
     let world = world_of(512, 1);
     let frames = world.frames();
     let raw = frames.alloc_page(Gfp::KERNEL).expect("a page").into_raw();
-    // SAFETY: 1. made by `into_raw`.
+    // SAFETY: 1. returned by `into_raw`; this is its first use.
     drop(unsafe { Page::from_raw(frames, raw) });
     frames.drain_all_pages();
-    // SAFETY: none, on purpose: it is used a second time. The allocator only writes its books,
-    // which cannot be harmed by that.
+    // SAFETY: violated on purpose: the word is used a second time. The allocator only changes its
+    // own metadata.
     drop(unsafe { Page::from_raw(frames, raw) });
     frames.drain_all_pages();
 }
@@ -128,8 +128,8 @@ fn a_page_freed_twice_into_one_list_is_caught_when_that_is_drained() {
     let frames = world.frames();
     let raw = frames.alloc_page(Gfp::KERNEL).expect("a page").into_raw();
     for _ in 0..2 {
-        // SAFETY: none the second time, on purpose: the allocator only writes its books, which
-        // cannot be harmed by that.
+        // SAFETY: violated the second time, on purpose: the allocator only changes its own
+        // metadata.
         drop(unsafe { Page::from_raw(frames, raw) });
     }
     frames.drain_all_pages();
@@ -141,8 +141,8 @@ fn a_block_freed_twice_is_caught_at_once() {
     let world = world_of(512, 1);
     let raw = world.frames().alloc_pages(Gfp::KERNEL, order(3)).expect("a block").into_raw();
     for _ in 0..2 {
-        // SAFETY: none the second time, on purpose: the allocator only writes its books, which
-        // cannot be harmed by that.
+        // SAFETY: violated the second time, on purpose: the allocator only changes its own
+        // metadata.
         drop(unsafe { Folio::from_raw(world.frames(), raw) });
     }
 }
@@ -152,7 +152,7 @@ fn a_block_freed_twice_is_caught_at_once() {
 fn a_block_is_no_page() {
     let world = world_of(512, 1);
     let raw = world.frames().alloc_pages(Gfp::KERNEL, order(1)).expect("a block").into_raw();
-    // SAFETY: 1. made by `into_raw`, and used once.
+    // SAFETY: 1. returned by `into_raw`; this is its first use.
     drop(unsafe { Page::from_raw(world.frames(), raw) });
 }
 

@@ -53,25 +53,25 @@ struct Frame(#[expect(dead_code, reason = "it has an address")] [u8; PAGE_SIZE])
 
 static FRAME: Frame = Frame([0; PAGE_SIZE]);
 
-// SAFETY: 1. always the same, aligned, initialised: a static. 2. disjoint: fragments are carved of
-// worlds of one frame only. 3. their bytes are not written: tests use loom's cells instead.
+// SAFETY: 1. always the same pointer, aligned, initialised: a static. 2. disjoint: only worlds of
+// one frame carve fragments. 3. no writer: tests use loom's cells instead of the bytes.
 unsafe impl DirectMap for Machine {
     fn frame_ptr(&self, _pfn: Pfn) -> NonNull<u8> {
         NonNull::from(&FRAME).cast()
     }
 }
 
-/// An allocator with its books, which checks at its end that all frames came back.
+/// An allocator with its metadata, which checks at its end that all frames came back.
 struct World {
     allocator: Option<PageAllocator<Machine>>,
-    books: NonNull<u8>,
+    metadata: NonNull<u8>,
     layout: Layout,
     nr_frames: u64,
 }
 
-// SAFETY: 1. only the allocator uses the books, and it may be used by all threads.
+// SAFETY: 1. only the allocator uses the metadata memory, and all threads may use the allocator.
 unsafe impl Send for World {}
-// SAFETY: 1. as for Send.
+// SAFETY: 1. the same fact as for `Send`.
 unsafe impl Sync for World {}
 
 impl World {
@@ -89,16 +89,16 @@ impl World {
             ..Config::new(&memory, 2)
         };
         let layout = PageAllocator::<Machine>::metadata_layout(&config).expect("a valid world");
-        // SAFETY: 1. not empty: every allocator has books.
-        let books = NonNull::new(unsafe { alloc(layout) }).expect("there is memory");
-        // SAFETY: 1. valid for writes of its whole length.
-        unsafe { books.write_bytes(0, layout.size()) };
-        let slice = NonNull::slice_from_raw_parts(books, layout.size());
-        // SAFETY: 1. initialised, valid, unshared: just allocated; freed after the allocator. 2.
-        // no frame is used by others: there are none.
+        // SAFETY: 1. size above zero: every allocator has metadata.
+        let metadata = NonNull::new(unsafe { alloc(layout) }).expect("there is memory");
+        // SAFETY: 1. valid for writes: just allocated with this size.
+        unsafe { metadata.write_bytes(0, layout.size()) };
+        let slice = NonNull::slice_from_raw_parts(metadata, layout.size());
+        // SAFETY: 1. initialised, valid, not used otherwise: just allocated, and freed after the
+        // allocator. 2. frames not used otherwise: they have no memory.
         let allocator = unsafe { PageAllocator::new(&config, slice, Machine) };
         let allocator = Some(allocator.expect("a valid world"));
-        Frames(Arc::new(Self { allocator, books, layout, nr_frames }))
+        Frames(Arc::new(Self { allocator, metadata, layout, nr_frames }))
     }
 }
 
@@ -112,9 +112,9 @@ impl Drop for World {
             assert_eq!(stat.pgalloc.iter().sum::<u64>(), stat.pgfree, "counts were lost");
         }
         drop(allocator);
-        // SAFETY: 1. allocated by `new` with this layout. 2. not used any more: the allocator is
-        // gone.
-        unsafe { dealloc(self.books.as_ptr(), self.layout) };
+        // SAFETY: 1. allocated by `new` with this layout. 2. not used any more: the allocator was
+        // dropped.
+        unsafe { dealloc(self.metadata.as_ptr(), self.layout) };
     }
 }
 
@@ -125,7 +125,7 @@ impl Drop for World {
 #[derive(Clone)]
 struct Frames(Arc<World>);
 
-// SAFETY: 1. the same each time: clones share one world, whose allocator goes when it does.
+// SAFETY: 1. same allocator in each call: clones share one world, which owns the allocator.
 unsafe impl PageSource for Frames {
     type Platform = Machine;
 
@@ -356,12 +356,12 @@ fn a_drain_meets_bulk_and_bulk_free() {
 type Bytes = Arc<UnsafeCell<u32>>;
 
 fn write(bytes: &Bytes) {
-    // SAFETY: 1. exclusive: the caller owns the frame; loom checks it.
+    // SAFETY: 1. exclusive: the caller owns the frame, which loom checks.
     bytes.with_mut(|bytes| unsafe { *bytes += 1 });
 }
 
 fn read(bytes: &Bytes) -> u32 {
-    // SAFETY: 1. not written meanwhile: the caller has the frame; loom checks it.
+    // SAFETY: 1. no writer: the caller has the frame, which loom checks.
     bytes.with(|bytes| unsafe { *bytes })
 }
 

@@ -227,10 +227,10 @@ fn a_byte_written_to_the_last_frame_of_a_free_block_is_found() {
         block.as_bytes_mut().fill(7);
     }
     let pfn = frames.alloc_pages(Gfp::KERNEL, order(2)).expect("a block").pfn();
-    // SAFETY: 1. in bounds: the block has four frames, which follow each other.
+    // SAFETY: 1. in bounds: the block has four frames, which are consecutive in memory.
     let byte = unsafe { frames.platform().frame_ptr(pfn).add(3 * PAGE_SIZE + 5) };
-    // SAFETY: none, on purpose: the block was freed. The bytes are the test's own memory, which
-    // nobody else uses.
+    // SAFETY: violated on purpose: the block was freed. The bytes are memory that only this test
+    // uses.
     unsafe { byte.write(0) };
     let _found = frames.alloc_pages(Gfp::KERNEL, order(2));
 }
@@ -238,13 +238,13 @@ fn a_byte_written_to_the_last_frame_of_a_free_block_is_found() {
 /// Frees a block of two pages whose second page is free already, and whose first is not.
 fn free_with_a_free_tail(frames: Frames<'_>) {
     let raw = frames.alloc_pages(Gfp::KERNEL, order(1)).expect("a block").into_raw();
-    // SAFETY: 1. made by `into_raw`.
+    // SAFETY: 1. returned by `into_raw`; this is its first use.
     let mut halves = unsafe { Folio::from_raw(frames, raw) }.split();
     let _kept = halves.next().expect("the first page").into_raw();
     drop(halves);
     frames.drain_all_pages();
-    // SAFETY: none, on purpose: half of it was freed. The allocator only writes its books, which
-    // cannot be harmed by that.
+    // SAFETY: violated on purpose: half of the block was freed. The allocator only changes its own
+    // metadata.
     drop(unsafe { Folio::from_raw(frames, raw) });
 }
 
@@ -272,8 +272,8 @@ fn a_block_that_ends_behind_the_zone_is_refused() {
     let blocks = core::iter::from_fn(|| large.frames().alloc_pages(Gfp::KERNEL, order(10)));
     let first = blocks.collect::<Vec<_>>().into_iter().min_by_key(|block| block.pfn());
     let raw = first.expect("a block").into_raw();
-    // SAFETY: none, on purpose: the block is of another allocator. This one only writes its books,
-    // which cannot be harmed by that.
+    // SAFETY: violated on purpose: the block is of another allocator. This one only changes its own
+    // metadata.
     drop(unsafe { Folio::from_raw(small.frames(), raw) });
 }
 

@@ -86,7 +86,7 @@ fn a_reserved_frame_that_is_handed_in_has_an_owner() {
     let reserved = [reserved(NORMAL, 1)];
     let config = Config { reserved: &reserved, page_owner: true, ..Config::new(&memory, 1) };
     let world = World::new(&config);
-    // SAFETY: 1. owned: a reserved frame that nobody has handed in.
+    // SAFETY: 1. owned: a reserved frame that was not passed to `from_pfn` before.
     let page = unsafe { Page::from_pfn(world.frames(), Pfn::new(NORMAL)) };
     let page = page.expect("it is in the map");
     let mut owned = 0;

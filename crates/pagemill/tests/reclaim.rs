@@ -597,7 +597,7 @@ thread_local! {
     static NR_INTERRUPTS: Cell<usize> = const { Cell::new(0) };
 }
 
-// SAFETY: 1. the same allocator each time: a reference is copied.
+// SAFETY: 1. same allocator in each call: clones copy the reference.
 unsafe impl PageSource for Interrupted {
     type Platform = Machine;
 

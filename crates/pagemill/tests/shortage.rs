@@ -287,10 +287,10 @@ fn a_byte_written_after_the_free_is_found() {
     let world = poisoned(false);
     let frames = world.frames();
     let pfn = frames.alloc_page(Gfp::KERNEL).expect("a page").pfn();
-    // SAFETY: 1. in bounds: a frame is longer.
+    // SAFETY: 1. in bounds: a frame has more bytes.
     let byte = unsafe { frames.platform().frame_ptr(pfn).add(77) };
-    // SAFETY: none, on purpose: the page was freed. The bytes are the test's own memory, which
-    // nobody else uses.
+    // SAFETY: violated on purpose: the page was freed. The bytes are memory that only this test
+    // uses.
     unsafe { byte.write(0) };
     let _found = frames.bulk_fill(&BulkRequest::new(Gfp::KERNEL | Gfp::MEMALLOC), &mut holes(64));
 }
@@ -302,8 +302,8 @@ fn with_owners_a_second_free_is_found_at_once() {
     let world = World::new(&Config { page_owner: true, ..Config::new(&memory, 1) });
     let raw = world.frames().alloc_page(Gfp::KERNEL).expect("a page").into_raw();
     for _ in 0..2 {
-        // SAFETY: none the second time, on purpose: the allocator only writes its books, which
-        // cannot be harmed by that.
+        // SAFETY: violated the second time, on purpose: the allocator only changes its own
+        // metadata.
         drop(unsafe { Page::from_raw(world.frames(), raw) });
     }
 }

@@ -28,16 +28,16 @@ pub(crate) type Frame = Page<Source>;
 /// The source itself.
 pub(crate) const FRAMES: Source = Static::new();
 
-/// Builds the allocator of all memory that `map` does not reserve, its own books among it.
+/// Builds the allocator of all memory that `map` does not reserve, including its own metadata.
 pub(crate) fn build(map: &mut Map, nr_cpus: u32) {
-    // The books' place is reserved too, but what is reserved does not change their size.
+    // The place of the metadata is reserved later, but reserved memory does not change its size.
     let layout = PageAllocator::<Machine>::metadata_layout(&map.config(nr_cpus))
         .unwrap_or_else(|error| panic!("{error}"));
-    let books = map.carve(layout.size() as u64, u64::MAX);
-    let metadata = direct_map::pointer(books.value());
+    let place = map.carve(layout.size() as u64, u64::MAX);
+    let metadata = direct_map::pointer(place.value());
     let metadata = NonNull::slice_from_raw_parts(metadata, layout.size());
-    // SAFETY: 1. the books are mapped for good (`direct-map`) and carved out for this; memory
-    // always holds some bytes. 2. no frame that is not reserved is in use (`reserved-early`): the
+    // SAFETY: 1. the metadata memory stays mapped (`direct-map`) and is carved out for this use;
+    // memory always has some value. 2. no frame that is not reserved is in use (`reserved-early`): the
     // page tables, the stack and all statics are in the image or carved out.
     let allocator =
         unsafe { PageAllocator::new(&map.config(nr_cpus), metadata, Machine::new(nr_cpus)) }
@@ -47,5 +47,5 @@ pub(crate) fn build(map: &mut Map, nr_cpus: u32) {
 
 /// Returns the allocator itself.
 pub(crate) fn allocator() -> &'static PageAllocator<Machine> {
-    ALLOCATOR.get().expect("built before anybody asks")
+    ALLOCATOR.get().expect("built before its first use")
 }

@@ -201,12 +201,12 @@ mod tests {
         let memory = [region];
         let config = Config::new(&memory, 1);
         let size = PageAllocator::<Alone>::metadata_layout(&config).unwrap().size();
-        let books = Box::leak(alloc::vec![Aligned { _bytes: [0; 128] }; size / 128 + 1].into());
-        let books: &mut [Aligned] = books;
-        let books = NonNull::slice_from_raw_parts(NonNull::from(books).cast(), size);
+        let metadata = Box::leak(alloc::vec![Aligned { _bytes: [0; 128] }; size / 128 + 1].into());
+        let metadata: &mut [Aligned] = metadata;
+        let metadata = NonNull::slice_from_raw_parts(NonNull::from(metadata).cast(), size);
         // SAFETY: 1. the metadata memory is initialised, aligned, and leaked for this test alone.
         // 2. no access to frames: they have no memory.
-        let allocator = unsafe { PageAllocator::new(&config, books, Alone) }.unwrap();
+        let allocator = unsafe { PageAllocator::new(&config, metadata, Alone) }.unwrap();
         let page = allocator.alloc_page(Gfp::KERNEL).unwrap().share();
         page.count().store(MAX_OWNERS, Ordering::Relaxed);
         for _ in 0..3 {

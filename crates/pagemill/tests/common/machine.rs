@@ -132,8 +132,8 @@ pub(crate) fn interrupted_by<R>(handler: &mut dyn FnMut(), body: impl FnOnce() -
         }
     }
     let handler: *mut (dyn FnMut() + '_) = handler;
-    // SAFETY: 1. the same pointer but for the lifetime; it is called only while `body` runs,
-    // which is within the lifetime: `Restore` takes it away.
+    // SAFETY: 1. only the lifetime of the pointer changes. It is called only while `body` runs,
+    // which is within the true lifetime: `Restore` removes it.
     let handler = unsafe { core::mem::transmute::<*mut (dyn FnMut() + '_), Interrupt>(handler) };
     let _restore = Restore;
     INTERRUPT.set(Some(handler));
@@ -265,15 +265,14 @@ impl Platform for Machine {
 
     unsafe fn poison_pages(&self, pfn: Pfn, nr_pages: usize) {
         if let Some(memory) = &self.memory {
-            // SAFETY: as in `zero_pages`.
+            // SAFETY: the same facts as in `zero_pages`.
             unsafe { memory.frame(pfn).write_bytes(POISON, nr_pages * PAGE_SIZE) };
         }
     }
 
     unsafe fn find_unpoisoned(&self, pfn: Pfn, nr_pages: usize) -> Option<usize> {
         let first = self.memory.as_ref()?.frame(pfn).as_ptr();
-        // SAFETY: 1. valid: as in `zero_pages`. 2. not written meanwhile: the allocator has the
-        // frames to itself.
+        // SAFETY: 1. valid: as in `zero_pages`. 2. no writer: only the allocator uses the frames.
         let bytes = unsafe { core::slice::from_raw_parts(first, nr_pages * PAGE_SIZE) };
         bytes.iter().position(|&byte| byte != POISON)
     }
@@ -283,15 +282,15 @@ impl Platform for Machine {
         ZEROED.with_borrow_mut(|zeroed| zeroed.extend((pfn.value()..).take(nr_pages)));
         if let Some(memory) = &self.memory {
             let first = memory.frame(pfn);
-            // SAFETY: 1. valid: `frame` checked the first, and a block lies in one region. 2.
-            // exclusive: the allocator has the frames to itself.
+            // SAFETY: 1. valid: `frame` checked the first, and a block lies in one region.
+            // 2. exclusive: only the allocator uses the frames.
             unsafe { first.write_bytes(0, nr_pages * PAGE_SIZE) };
         }
     }
 }
 
-// SAFETY: 1. valid, initialised, aligned, constant, disjoint and contiguous: `Memory` is one
-// zeroed allocation in which frames follow each other. 2. alive as long as the platform: owned.
+// SAFETY: 1. valid, initialised, aligned, constant, disjoint and contiguous: `Memory` is one zeroed
+// allocation in which frames are consecutive. 2. alive as long as the platform, which owns it.
 unsafe impl DirectMap for Machine {
     fn frame_ptr(&self, pfn: Pfn) -> NonNull<u8> {
         self.memory.as_ref().expect("the test gave its machine memory").frame(pfn)
@@ -309,15 +308,15 @@ struct Memory {
     layout: Layout,
 }
 
-// SAFETY: 1. the bytes are reached through frames, each of which has one owner at a time.
+// SAFETY: 1. code reaches the bytes only through frames, each of which has one owner at a time.
 unsafe impl Send for Memory {}
-// SAFETY: 1. as for Send.
+// SAFETY: 1. the same fact as for `Send`.
 unsafe impl Sync for Memory {}
 
 impl Memory {
     fn new(start: u64, nr_frames: usize) -> Self {
         let layout = Layout::from_size_align(nr_frames * PAGE_SIZE, PAGE_SIZE).expect("small");
-        // SAFETY: 1. not empty: a test gives at least one frame.
+        // SAFETY: 1. size above zero: every test passes at least one frame.
         let bytes = unsafe { alloc_zeroed(layout) };
         Self { start, bytes: NonNull::new(bytes).expect("there is memory"), layout }
     }
@@ -333,7 +332,8 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: 1. allocated by `new` with this layout. 2. not used any more: dropped.
+        // SAFETY: 1. allocated by `new` with this layout. 2. not used any more: the memory is being
+        // dropped.
         unsafe { dealloc(self.bytes.as_ptr(), self.layout) };
     }
 }

@@ -505,14 +505,14 @@ impl<'w> Player<'w> {
                     let pfn = page.pfn();
                     let raw = page.into_raw();
                     assert_eq!((raw.pfn(), raw.order()), (pfn, Order::ZERO));
-                    // SAFETY: 1. made by `into_raw` just now, and used once.
+                    // SAFETY: 1. just returned by `into_raw`, and used once.
                     self.pages.push(unsafe { Page::from_raw(frames, raw) });
                 }
             }
             Op::FromPfn(which) => {
                 if let Some(page) = self.take_page(which) {
                     let pfn = page.into_raw().pfn();
-                    // SAFETY: 1. owned: given up by `into_raw` just now.
+                    // SAFETY: 1. owned: `into_raw` has just returned it.
                     let page = unsafe { Page::from_pfn(frames, pfn) };
                     self.pages.push(page.expect("a frame of the map"));
                 }
@@ -523,14 +523,14 @@ impl<'w> Player<'w> {
                     let pfn = self.naive.reserved().nth(which % nr_reserved).expect("in range");
                     self.naive.hand_in(pfn);
                     self.world.hand_in();
-                    // SAFETY: 1. owned: a reserved frame that was not handed in before.
+                    // SAFETY: 1. owned: a reserved frame that was not passed to `from_pfn` before.
                     let page = unsafe { Page::from_pfn(frames, Pfn::new(pfn)) };
                     self.pages.push(page.expect("a frame of the map"));
                     self.naive.follow_marks(frames);
                 }
             }
             Op::FromForeignPfn(pfn) if !self.naive.has_frame(pfn) => {
-                // SAFETY: 1. not used: there is no such frame.
+                // SAFETY: 1. no frame is used: the number is outside the memory map.
                 let page = unsafe { Page::from_pfn(frames, Pfn::new(pfn)) };
                 assert!(page.is_none(), "{page:?} is not in the map");
             }

@@ -49,8 +49,8 @@ impl World {
         take_zeroed();
         let layout = PageAllocator::<Machine>::metadata_layout(config).expect("a valid world");
         let metadata = Metadata::new(layout);
-        // SAFETY: 1. initialised, valid, unshared: `Metadata` wrote it, and lives longer than the
-        // allocator. 2. no frame is used by others: there are none but in the tests' numbers.
+        // SAFETY: 1. initialised, valid, not used otherwise: `Metadata` wrote it, and outlives the
+        // allocator. 2. frames not used otherwise: only this world's machine has them.
         let allocator = unsafe { PageAllocator::new(config, metadata.as_slice(), machine) };
         let allocator = allocator.expect("a valid world");
         let at_start = allocator.zone_info().collect();
@@ -120,24 +120,24 @@ pub(crate) fn order(order: u8) -> Order {
     Order::new(order).expect("an order that there is")
 }
 
-/// Memory for an allocator's books, full of odd bytes to begin with.
+/// Memory for an allocator's metadata, filled with odd bytes.
 #[derive(Debug)]
 struct Metadata {
     bytes: NonNull<u8>,
     layout: Layout,
 }
 
-// SAFETY: 1. only the allocator uses the bytes, and it may be used by all threads.
+// SAFETY: 1. only the allocator uses the bytes, and all threads may use the allocator.
 unsafe impl Send for Metadata {}
-// SAFETY: 1. as for Send.
+// SAFETY: 1. the same fact as for `Send`.
 unsafe impl Sync for Metadata {}
 
 impl Metadata {
     fn new(layout: Layout) -> Self {
-        // SAFETY: 1. not empty: every allocator has books.
+        // SAFETY: 1. size above zero: every allocator has metadata.
         let bytes = unsafe { alloc(layout) };
         let bytes = NonNull::new(bytes).expect("there is memory");
-        // SAFETY: 1. valid for writes of its whole length.
+        // SAFETY: 1. valid for writes: just allocated with this size.
         unsafe { bytes.write_bytes(0xa5, layout.size()) };
         Self { bytes, layout }
     }

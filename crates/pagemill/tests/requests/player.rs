@@ -186,8 +186,8 @@ impl<'w> Player<'w> {
                 let mut room: Vec<MaybeUninit<T>> = Vec::new();
                 room.resize_with(nr, MaybeUninit::uninit);
                 let outcome = frames.bulk_write(request, &mut room);
-                // SAFETY: 1. initialised: `new` says how many are. 2. read once: the room forgets
-                // what it held.
+                // SAFETY: 1. initialised: `new` is the number of initialised entries. 2. read once:
+                // each entry is taken out of the room.
                 let read = |entry: MaybeUninit<T>| unsafe { entry.assume_init() };
                 new.extend(room.into_iter().take(outcome.new).map(read));
                 outcome

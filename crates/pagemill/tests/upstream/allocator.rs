@@ -100,7 +100,7 @@ fn bug_07_noting_owners_neither_allocates_nor_shortens_a_batch() {
     let mut slots = holes(64);
     let line = line!() + 1;
     assert_eq!(world.frames().alloc_pages_bulk(Gfp::KERNEL, &mut slots), 64);
-    assert_eq!(world.frames().nr_free_pages(), before - 64, "and no page for the books");
+    assert_eq!(world.frames().nr_free_pages(), before - 64, "and no page for the metadata");
     let mut noted = 0;
     world.frames().for_each_owner(|_, site| noted += usize::from(site.line() == line));
     assert_eq!(noted, 64);
@@ -140,7 +140,7 @@ impl Cache {
     fn give(&self, nr: usize) -> usize {
         let mut pages = self.0.lock().expect("nobody panicked");
         let left = pages.len().saturating_sub(nr);
-        // SAFETY: 1. made by `into_raw`, and used once: taken out.
+        // SAFETY: 1. returned by `into_raw`, and used once: `drain` takes it out.
         pages.drain(left..).map(|raw| drop(unsafe { Page::from_raw(self.1, raw) })).count()
     }
 }

@@ -41,7 +41,7 @@ pub(super) fn figures(clock: Clock, shape: Shape, work: &mut impl Workload) -> F
     let nr_pages = (n * nr_batches) as u64;
     let per_page = |ticks: u64| Hundredths(ticks * 100 / nr_pages);
     let (mut alloc, mut free, mut both) = ([0; RUNS], [0; RUNS], [0; RUNS]);
-    // Brings code and books into the caches, and into the CPU's list what ping will use.
+    // Loads code and metadata into the caches, and fills the CPU's list with the pages of `ping`.
     work.alloc_batches();
     work.free_batches();
     let before = allocator().vmstat().pgfree;

@@ -25,7 +25,7 @@ fn a_name_is_of_one_table_even_if_another_takes_its_place() {
     let entries: &'static [Entry] =
         Box::leak((0..=4).map(|_| Entry::new()).collect::<Vec<_>>().into());
     let (first, second) = (Accounts::new(&entries[..3]), Accounts::new(&entries[..2]));
-    // As if the second allocator's books lay where those of the first, which is gone, were.
+    // As if the second allocator's metadata had the addresses of the first one's, which is gone.
     let theirs = [(); 2].map(|()| first.open(AccountNumber::NONE, AccountLimits::NONE).unwrap());
     let names = theirs.map(|account| first.id(account));
     assert!(names.iter().all(|&name| first.pay_from(name).is_some()));

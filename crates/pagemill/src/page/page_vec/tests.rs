@@ -37,10 +37,10 @@ fn with_frames(test: impl FnOnce(&PageAllocator<Alone>)) {
     let config = Config::new(&memory, 1);
     let layout = PageAllocator::<Alone>::metadata_layout(&config).unwrap();
     // SAFETY: 1. size above zero: every allocator has metadata.
-    let books = NonNull::new(unsafe { alloc(layout) }).unwrap();
+    let metadata = NonNull::new(unsafe { alloc(layout) }).unwrap();
     // SAFETY: 1. valid for writes: just allocated with this size.
-    unsafe { books.write_bytes(0, layout.size()) };
-    let slice = NonNull::slice_from_raw_parts(books, layout.size());
+    unsafe { metadata.write_bytes(0, layout.size()) };
+    let slice = NonNull::slice_from_raw_parts(metadata, layout.size());
     // SAFETY: 1. initialised, valid, not used otherwise: just allocated. 2. no access to frames:
     // they have no memory.
     let frames = unsafe { PageAllocator::new(&config, slice, Alone) }.unwrap();
@@ -50,7 +50,7 @@ fn with_frames(test: impl FnOnce(&PageAllocator<Alone>)) {
     assert_eq!(stat.pgalloc.iter().sum::<u64>(), stat.pgfree);
     let _over = frames;
     // SAFETY: 1. allocated above with this layout. 2. not used any more: the allocator is gone.
-    unsafe { dealloc(books.as_ptr(), layout) };
+    unsafe { dealloc(metadata.as_ptr(), layout) };
 }
 
 /// Numbers that come again with their seed.

@@ -49,7 +49,7 @@ impl Platform for Machine {
     unsafe fn zero_pages(&self, _: Pfn, _: usize) {}
 }
 
-/// Memory for books.
+/// Memory for metadata.
 struct Memory {
     bytes: NonNull<u8>,
     layout: Layout,
@@ -145,13 +145,13 @@ fn too_little_memory_is_refused_and_nothing_is_written() {
     let memory = [region(0, 16 * MIB, 0), region(4 * GIB, 16 * MIB, 1)];
     let config = Config::new(&memory, 3);
     let layout = metadata_layout(&config).unwrap();
-    let books = Memory::filled(layout, 0x5a);
+    let metadata = Memory::filled(layout, 0x5a);
     for given_bytes in [0, 1, layout.size() / 2, layout.size() - 1] {
-        let error = new_allocator(&config, books.part(0..given_bytes)).unwrap_err();
+        let error = new_allocator(&config, metadata.part(0..given_bytes)).unwrap_err();
         let needed_bytes = layout.size();
         assert_eq!(error, ConfigError::MetadataTooSmall { given_bytes, needed_bytes });
     }
-    assert!(books.bytes(0..layout.size()).iter().all(|&byte| byte == 0x5a));
+    assert!(metadata.bytes(0..layout.size()).iter().all(|&byte| byte == 0x5a));
 }
 
 #[test]
@@ -161,22 +161,22 @@ fn misaligned_memory_is_refused_and_nothing_is_written() {
     let needed = metadata_layout(&config).unwrap();
     assert_eq!(needed.align(), ALIGN);
     let larger = Layout::from_size_align(needed.size() + ALIGN, ALIGN).unwrap();
-    let books = Memory::filled(larger, 0x5a);
+    let metadata = Memory::filled(larger, 0x5a);
     for by in [1, 8, ALIGN / 2, ALIGN - 1] {
-        let part = books.part(by..by + needed.size());
+        let part = metadata.part(by..by + needed.size());
         let error = new_allocator(&config, part).unwrap_err();
         let address = part.cast::<u8>().addr().get();
         assert_eq!(error, ConfigError::MetadataMisaligned { address, align_bytes: ALIGN });
     }
-    assert!(books.bytes(0..larger.size()).iter().all(|&byte| byte == 0x5a));
+    assert!(metadata.bytes(0..larger.size()).iter().all(|&byte| byte == 0x5a));
 }
 
 #[test]
 fn more_cpus_than_the_platform_has_are_refused() {
     let memory = [region(0, 16 * MIB, 0)];
     let config = Config::new(&memory, 65);
-    let books = Memory::filled(metadata_layout(&config).unwrap(), 0);
-    let error = new_allocator(&config, books.part(0..books.layout.size())).unwrap_err();
+    let metadata = Memory::filled(metadata_layout(&config).unwrap(), 0);
+    let error = new_allocator(&config, metadata.part(0..metadata.layout.size())).unwrap_err();
     assert_eq!(error, ConfigError::BadNrCpus { nr_cpus: 65, max: 64 });
 }
 
@@ -187,7 +187,7 @@ fn more_frames_than_an_index_can_name_are_refused() {
     assert_eq!(error, ConfigError::TooManyFrames { nr_frames: 1 << 32 });
 }
 
-/// Uses every table to its end, with memory behind the books that nobody may touch.
+/// Uses every table to its end, with memory behind the metadata that must not be written.
 #[test]
 fn the_layout_is_large_enough_whatever_was_there_before() {
     let node = NodeId::new;
@@ -208,8 +208,8 @@ fn the_layout_is_large_enough_whatever_was_there_before() {
         let layout = metadata_layout(&config).unwrap();
         let larger = Layout::from_size_align(layout.size() + 4096, ALIGN).unwrap();
         for byte in [0, 0xff] {
-            let books = Memory::filled(larger, byte);
-            let allocator = new_allocator(&config, books.part(0..layout.size())).unwrap();
+            let metadata = Memory::filled(larger, byte);
+            let allocator = new_allocator(&config, metadata.part(0..layout.size())).unwrap();
             let nr_free = allocator.nr_free_pages();
             let mut list = PageList::new(&allocator);
             while let Some(page) = (&allocator).alloc_page(Gfp::HIGHUSER_MOVABLE | Gfp::MEMALLOC) {
@@ -221,8 +221,8 @@ fn the_layout_is_large_enough_whatever_was_there_before() {
             drop(shared);
             allocator.drain_all_pages();
             assert_eq!(allocator.nr_free_pages(), nr_free);
-            let behind = books.bytes(layout.size()..larger.size());
-            assert!(behind.iter().all(|&b| b == byte), "written behind the books");
+            let behind = metadata.bytes(layout.size()..larger.size());
+            assert!(behind.iter().all(|&b| b == byte), "written behind the metadata");
         }
     }
 }
@@ -232,8 +232,8 @@ fn the_layout_is_large_enough_whatever_was_there_before() {
 fn zone_locks_of_bulk_calls(len_bytes: u64) -> Vec<usize> {
     let memory = [region(4 * GIB, len_bytes, 0)];
     let config = Config::new(&memory, 4);
-    let books = Memory::lazy(metadata_layout(&config).unwrap());
-    let allocator = new_allocator(&config, books.aligned()).unwrap();
+    let metadata = Memory::lazy(metadata_layout(&config).unwrap());
+    let allocator = new_allocator(&config, metadata.aligned()).unwrap();
     assert_eq!(allocator.nr_free_pages(), len_bytes >> PAGE_SHIFT);
     let mut batches = Vec::new();
     let mut locks = Vec::new();
@@ -258,7 +258,7 @@ fn zone_locks_of_bulk_calls(len_bytes: u64) -> Vec<usize> {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "the books of a tebibyte are three gibibytes")]
+#[cfg_attr(miri, ignore = "the metadata of 1 TiB takes 3 GiB")]
 fn a_tebibyte_is_served_like_a_gibibyte() {
     let locks = zone_locks_of_bulk_calls(GIB);
     assert_eq!(zone_locks_of_bulk_calls(TIB), locks);
@@ -271,8 +271,8 @@ fn a_tebibyte_is_served_like_a_gibibyte() {
 fn watermarks_divide_the_reserve_by_size() {
     let memory = [region(0, 32 * MIB, 0), region(4 * GIB, 96 * MIB, 0)];
     let config = Config { min_free_bytes: Some(4 * MIB), ..Config::new(&memory, 1) };
-    let books = Memory::filled(metadata_layout(&config).unwrap(), 0);
-    let allocator = new_allocator(&config, books.part(0..books.layout.size())).unwrap();
+    let metadata = Memory::filled(metadata_layout(&config).unwrap(), 0);
+    let allocator = new_allocator(&config, metadata.part(0..metadata.layout.size())).unwrap();
     let mins: Vec<_> = allocator.zone_info().map(|zone| zone.watermarks.min).collect();
     assert_eq!(mins, [256, 768]);
 }
@@ -283,10 +283,12 @@ fn watermarks_follow_memory_that_is_handed_in() {
     let all = Config { zone_dma: true, pcp_high: Some(64), ..Config::new(&memory, 2) };
     let reserved = [ReservedRange { start: PhysAddr::new(0), len_bytes: 2 * GIB }];
     let some = Config { reserved: &reserved, ..all };
-    let books = [all, some].map(|config| Memory::filled(metadata_layout(&config).unwrap(), 0xff));
-    let build =
-        |config, books: &Memory| new_allocator(config, books.part(0..books.layout.size())).unwrap();
-    let (all, some) = (build(&all, &books[0]), build(&some, &books[1]));
+    let metadata =
+        [all, some].map(|config| Memory::filled(metadata_layout(&config).unwrap(), 0xff));
+    let build = |config, metadata: &Memory| {
+        new_allocator(config, metadata.part(0..metadata.layout.size())).unwrap()
+    };
+    let (all, some) = (build(&all, &metadata[0]), build(&some, &metadata[1]));
     let facts = |allocator: &PageAllocator<Machine>| -> Vec<_> {
         allocator.zone_info().map(|zone| (zone.managed, zone.watermarks)).collect()
     };
@@ -317,8 +319,8 @@ fn give_back(give: impl FnOnce(&'static Zone, Class, &Machine)) {
     let memory = [region(4 * GIB, 3 * MIB, 0), region(4 * GIB + 16 * MIB, 4 * MIB, 0)];
     let config = Config { nr_zone_shards: Some(2), ..Config::new(&memory, 2) };
     let layout = metadata_layout(&config).unwrap();
-    let books = Memory::filled(layout, 0);
-    let allocator = new_allocator(&config, books.part(0..layout.size())).unwrap();
+    let metadata = Memory::filled(layout, 0);
+    let allocator = new_allocator(&config, metadata.part(0..layout.size())).unwrap();
     let zone = allocator.zone(0);
     give(zone, Class::new(zone.list(MigrateType::Movable), Order::ZERO), allocator.platform());
 }

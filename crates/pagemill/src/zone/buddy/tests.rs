@@ -358,7 +358,7 @@ fn random_requests_agree_with_flags() {
 
 #[test]
 fn random_requests_agree_with_flags_where_memory_has_holes() {
-    // An odd first pageblock, one pageblock in two regions, and a hole without books.
+    // An odd first pageblock, one pageblock in two regions, and a hole without metadata.
     let regions = [512..1700, 1800..2100, 9000..11_264];
     for seed in 1..=NR_SEEDS {
         play(&regions, &[600..601, 1690..1810, 10_000..10_100], 0x1234 + seed);

@@ -23,28 +23,29 @@
 //! # Invariants
 //! SAFETY comments cite these invariants by name.
 //!
-//! - `mapping-owned`: from its making to its drop, a `Mapping` has its addresses to itself. Nothing
-//!   else in the process unmaps them or maps over them, and the file behind them, if there is one, is
-//!   sealed against shrinking.
-//! - `mapping-no-refs`: this crate never makes a reference to mapped bytes, it hands out pointers. Code
-//!   that makes references is responsible for them.
-//! - `arena-initialised`: each byte of an arena is readable and writable and starts as zero, as
-//!   the kernel gives it; freed and allocated again, it holds what its last owner left.
+//! - `mapping-owned`: a `Mapping` is the only owner of its addresses until it is dropped. Nothing
+//!   else in the process unmaps them or maps over them, and the file behind them, if there is one,
+//!   is sealed against shrinking.
+//! - `mapping-no-refs`: this crate makes no reference to mapped bytes; it returns pointers. Code
+//!   that makes references from them is responsible for these.
+//! - `arena-initialised`: each byte of an arena is readable and writable and starts as zero, as the
+//!   kernel provides it. When a page is allocated again, its bytes are those that its last owner
+//!   left.
 //! - `arena-outlives-pages`: a [`Host`] owns its arenas and never releases them, so what
 //!   [`DirectMap::frame_ptr`](pagemill::DirectMap::frame_ptr) returns is valid while the host lives.
 //! - `arena-resident`: no mapped part of an arena is returned to the system, cut out of its file or
-//!   mapped anew. So an arena may be registered with a device, which keeps the pages that it found and
-//!   would not notice if the process had other pages at their addresses.
+//!   mapped anew. So an arena may be registered with a device: the device keeps the pages that it
+//!   found at registration, and would not notice if the process had other pages at these addresses.
 //! - `frame-in-arena`: the number of a frame is checked against the arena, in every build, before
 //!   it becomes a pointer.
 //! - `rseq-sequence` (`cpu/rseq.rs`): which instructions the kernel aborts when it preempts a thread.
-//! - `code-resident` (`cpu/resident.rs`): the object that made a host is never unmapped, nor, as
-//!   [`Host`] requires, another one that uses it: the kernel may read a thread's descriptors there long
-//!   after it ran.
+//! - `code-resident` (`cpu/resident.rs`): the object (program or library) that made a host is never
+//!   unmapped, and neither is another object that uses the host, as [`Host`] requires. The kernel
+//!   may read a descriptor in it long after the sequence ran.
 //! - `claim-switch` (`cpu/rseq.rs`): how a claim changes from plain stores to exchanges if fences are
 //!   refused.
-//! - `rseq-registered`: an offset of the restartable-sequence area is kept only where the C library
-//!   says that it keeps such an area for each thread.
+//! - `rseq-registered`: the offset of the restartable-sequence area is stored only if the C library
+//!   states that each thread has such an area.
 #![deny(unsafe_code)]
 
 extern crate alloc;

@@ -27,21 +27,21 @@ fn in_child(body: impl FnOnce() -> i32) -> i32 {
     /// Seconds after which a child that hangs is killed: far more than it takes.
     const PATIENCE: u32 = 120;
     // SAFETY:
-    // 1. The child calls the allocator, which is what the test is about, and ends.
+    // 1. The child calls only the allocator, which is what the test is about, and ends.
     let child = unsafe { libc::fork() };
     if child == 0 {
         // SAFETY:
-        // 1. It takes a number.
+        // 1. The call takes a number.
         unsafe { libc::alarm(PATIENCE) };
         let status = body();
         // SAFETY:
-        // 1. It ends the child at once, and runs nothing of the parent's.
+        // 1. The call ends the child at once, and runs none of the parent's exit handlers.
         unsafe { libc::_exit(status) };
     }
     assert!(child > 0, "fork: {}", std::io::Error::last_os_error());
     let mut status = 0;
     // SAFETY:
-    // 1. The pointer is to an integer of our own.
+    // 1. The pointer is to a local integer.
     let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
     assert_eq!(waited, child);
     assert!(libc::WIFEXITED(status), "the child was killed by signal {}", libc::WTERMSIG(status));
@@ -156,7 +156,7 @@ fn a_child_that_drops_an_arena_unmaps_nothing_of_its_own() {
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
             let prot = libc::PROT_READ | libc::PROT_WRITE;
             // SAFETY:
-            // 1. It replaces no mapping that there is.
+            // 1. No mapping exists at these addresses, so none is replaced.
             let own = unsafe { libc::mmap(base.as_ptr().cast(), LEN_BYTES, prot, flags, -1, 0) };
             if own != base.as_ptr().cast() {
                 return 1;
@@ -165,7 +165,7 @@ fn a_child_that_drops_an_arena_unmaps_nothing_of_its_own() {
         drop((alone.take(), frames.take()));
         for base in bases {
             // SAFETY:
-            // 1. Mapped above, and used here alone.
+            // 1. Mapped above, and used only here.
             unsafe { base.write_volatile(1) };
         }
         0

@@ -162,7 +162,7 @@ impl Worker {
         room.resize_with(nr, MaybeUninit::uninit);
         let outcome = scene.frames.clone().bulk_write(&request, &mut room);
         note(scene, outcome.short);
-        // SAFETY: 1. initialised: `new` says how many are, and each is read once.
+        // SAFETY: 1. initialised: `new` is the number of initialised entries. 2. each is read once.
         let page = |entry: MaybeUninit<Page<_>>| unsafe { entry.assume_init() };
         let pages: Vec<_> = room.into_iter().take(outcome.new).map(page).collect();
         assert!(pages.iter().all(|page| page.as_bytes().iter().all(|&byte| byte == 0)));

@@ -33,11 +33,11 @@ fn refuse(calls: &[libc::c_long]) -> bool {
     let len = u16::try_from(program.len()).expect("a few instructions");
     let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
     // SAFETY:
-    // 1. It takes numbers.
+    // 1. The call takes numbers.
     let is_set = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } == 0;
     let mode = libc::c_long::from(libc::SECCOMP_SET_MODE_FILTER);
     // SAFETY:
-    // 1. The program is alive, with as many instructions as it says.
+    // 1. The program is alive, and has as many instructions as its length field states.
     is_set && unsafe { libc::syscall(libc::SYS_seccomp, mode, 0, &raw const program) } == 0
 }
 

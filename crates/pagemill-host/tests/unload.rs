@@ -29,7 +29,8 @@ fn a_closed_library_stays_where_the_kernel_may_look() {
         .expect("there is a standard error");
         return;
     };
-    // SAFETY: 1. The library is ours; what runs when it is loaded is Rust's standard library.
+    // SAFETY: 1. The library was built by this test; loading it runs only code of Rust's standard
+    // library.
     let handle = unsafe { libc::dlopen(library.as_ptr(), libc::RTLD_NOW) };
     assert!(!handle.is_null(), "{library:?} cannot be opened");
     // SAFETY: 1. The handle is of an open library.
@@ -38,14 +39,14 @@ fn a_closed_library_stays_where_the_kernel_may_look() {
     // SAFETY: 1. The function has this type, and the library is open until after the last call.
     let churn: extern "C" fn(u64) -> u64 = unsafe { core::mem::transmute(churn) };
     assert_eq!(churn(NR_PAGES), NR_PAGES);
-    // SAFETY: 1. Nothing of the library is used from here on.
+    // SAFETY: 1. No code or data of the library is used after this.
     assert_eq!(unsafe { libc::dlclose(handle) }, 0);
     // The thread loses its CPU, and comes back by way of the kernel's look at its area.
     for _ in 0..10 {
         thread::sleep(Duration::from_millis(1));
     }
     let flags = libc::RTLD_NOW | libc::RTLD_NOLOAD;
-    // SAFETY: 1. Nothing is loaded.
+    // SAFETY: 1. The flags make the call load nothing.
     let resident = unsafe { libc::dlopen(library.as_ptr(), flags) };
     assert!(!resident.is_null(), "{library:?} was unmapped");
 }

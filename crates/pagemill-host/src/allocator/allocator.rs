@@ -90,15 +90,15 @@ impl AllocatorConfig {
 /// ```
 pub fn allocator(config: &AllocatorConfig) -> Result<PageAllocator<Host>, HostError> {
     // SAFETY:
-    // 1. The host is the platform.
+    // 1. The host itself is the platform, and hands out its own frames.
     unsafe { allocator_on(config, |host| host) }
 }
 
 /// Builds an allocator on a platform that wraps a host.
 ///
 /// # Safety
-/// The platform keeps the host for as long as it lives, lets nobody change it, and hands out the
-/// host's frames.
+/// The platform keeps the host for as long as it lives, gives no mutable access to it, and hands
+/// out the host's frames.
 pub(crate) unsafe fn allocator_on<P: Platform>(
     config: &AllocatorConfig,
     platform: impl FnOnce(Host) -> P,
@@ -122,22 +122,23 @@ pub(crate) unsafe fn allocator_on<P: Platform>(
         nr_zone_shards: Some(config.nr_zone_shards.unwrap_or_else(|| nr_zone_shards(config))),
         ..Config::new(&memory, nr_cpus)
     };
-    let books = PageAllocator::<P>::metadata_layout(&core)?;
+    let layout = PageAllocator::<P>::metadata_layout(&core)?;
     let host = Host::new(&HostConfig {
         arena: config.arena,
-        metadata_bytes: books.size() as u64,
+        metadata_bytes: layout.size() as u64,
         base_pfn: config.base_pfn,
     })?;
     let (metadata, entry) = (bytes_of(host.metadata()), host.fork_entry());
     // SAFETY:
-    // 1. The books are initialised, readable and writable (`arena-initialised`), and used by
-    //    nobody else: the platform keeps the host that owns them (the caller's obligation) and
-    //    moves into the allocator, which hands out no way to write them and drops its tables first
+    // 1. The metadata memory is initialised, readable and writable (`arena-initialised`), and
+    //    nothing else uses it: the platform keeps the host that owns it (guaranteed by the caller)
+    //    and moves into the allocator, which gives no write access to it and drops its tables first
     //    (`arena-outlives-pages`).
-    // 2. Likewise the frames, which are the whole of the host's other arena.
+    // 2. The same holds for the frames, which are the whole of the host's other arena.
     let frames = unsafe { PageAllocator::new(&core, metadata, platform(host)) }?;
     // SAFETY:
-    // 1. On this host, which leaves the entry before it unmaps the books.
+    // 1. The allocator is on this host, which removes its entry before it unmaps the metadata
+    //    memory.
     unsafe { entry.set(frames.list_closer()) };
     Ok(frames)
 }
@@ -198,7 +199,7 @@ impl SharedAllocator {
 }
 
 // SAFETY:
-// 1. The same allocator each time: an Arc and its clones lead to one value.
+// 1. Same allocator in each call: an `Arc` and its clones refer to one value.
 unsafe impl PageSource for SharedAllocator {
     type Platform = Host;
 
@@ -309,7 +310,7 @@ mod tests {
         }
     }
 
-    /// Books for 2^32 CPUs are more addresses than most machines let one process have.
+    /// Metadata for 2^32 CPUs needs more address space than most machines allow one process.
     #[test]
     fn the_number_of_cpus_is_checked_before_anything_is_mapped() {
         let arena = ArenaConfig::new(u64::MAX / MIB * MIB);

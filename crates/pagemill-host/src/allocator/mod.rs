@@ -2,7 +2,7 @@
 
 #[expect(unsafe_code, reason = "an arena becomes the frames of a platform")]
 pub(crate) mod allocator;
-#[expect(unsafe_code, reason = "promises of a platform; pointers to frames")]
+#[expect(unsafe_code, reason = "unsafe methods of a platform; pointers to frames")]
 pub(crate) mod platform;
 pub(crate) mod reclaim;
 pub(crate) mod scope;

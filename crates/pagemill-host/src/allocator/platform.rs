@@ -203,7 +203,7 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         // SAFETY:
-        // 1. Dropped here alone, and not used again.
+        // 1. Dropped once: only this `drop` does it, and the field is not used afterwards.
         unsafe { ManuallyDrop::drop(&mut self.registration) };
     }
 }
@@ -231,9 +231,10 @@ impl Platform for Host {
     unsafe fn try_claim<'a>(&self, claim: &'a Claim) -> Option<Claimed<'a>> {
         match self.claims {
             // SAFETY:
-            // 1. The claim is taken by these two methods only: the caller's obligation.
-            // 2. Registered, and `code-resident`: there is an area for claims. `try_visit` fences,
-            //    or has the claim shared as `claim-switch` says.
+            // 1. Only `try_claim` and `try_visit` take the claim: guaranteed by the caller.
+            // 2. An area exists, so the process is registered for fences and the code stays mapped
+            //    (`code-resident`). `try_visit` fences, or shares the claim as `claim-switch`
+            //    states.
             Some(area) => unsafe { area.try_claim(claim) },
             None => {
                 cold_path();
@@ -321,7 +322,7 @@ impl Platform for Host {
 
     unsafe fn poison_pages(&self, pfn: Pfn, nr_pages: usize) {
         let bytes = self.frames(pfn, nr_pages as u64);
-        // SAFETY: as in `zero_pages`.
+        // SAFETY: the same facts as in `zero_pages`.
         unsafe { bytes.write_bytes(POISON, nr_pages * PAGE_SIZE) };
     }
 
@@ -329,8 +330,8 @@ impl Platform for Host {
         let first = self.frames(pfn, nr_pages as u64).as_ptr();
         // SAFETY:
         // 1. The frames are all in the arena, initialised and readable (`frame-in-arena`,
-        //    `arena-initialised`, `arena-outlives-pages`), and follow each other.
-        // 2. The caller owns them and lets nobody else use them during the call.
+        //    `arena-initialised`, `arena-outlives-pages`), and consecutive in memory.
+        // 2. The caller owns them, and nothing else uses them during the call.
         let bytes = unsafe { core::slice::from_raw_parts(first, nr_pages * PAGE_SIZE) };
         bytes.iter().position(|&byte| byte != POISON)
     }
@@ -339,20 +340,20 @@ impl Platform for Host {
     unsafe fn zero_pages(&self, pfn: Pfn, nr_pages: usize) {
         let bytes = self.frames(pfn, nr_pages as u64);
         // SAFETY:
-        // 1. The frames are all in the arena (`frame-in-arena`), and so writable while `self`
+        // 1. All frames are in the arena (`frame-in-arena`), so they are writable while `self`
         //    lives (`arena-initialised`, `arena-outlives-pages`).
-        // 2. The caller owns them and lets nobody else use them during the call.
+        // 2. The caller owns them, and nothing else uses them during the call.
         // 3. Zeroes are valid bytes.
         unsafe { bytes.write_bytes(0, nr_pages * PAGE_SIZE) };
     }
 }
 
-// SAFETY: What the trait asks of `frame_ptr`, for every frame that it returns for at all:
+// SAFETY: for every frame for which `frame_ptr` returns:
 // 1. PAGE_SIZE initialised bytes, readable and writable: `arena-initialised`, `frame-in-arena`.
 // 2. Aligned to PAGE_SIZE: the arena begins at a multiple of 2 MiB.
 // 3. Valid while the platform lives: `arena-outlives-pages`.
-// 4. Always the same: base address and base frame never change.
-// 5. Disjoint, and in the order of the frames: the offset is PAGE_SIZE times the frame's index.
+// 4. Always the same pointer: base address and base frame never change.
+// 5. Disjoint and consecutive: the offset is PAGE_SIZE times the frame's index.
 unsafe impl DirectMap for Host {
     #[inline]
     fn frame_ptr(&self, pfn: Pfn) -> NonNull<u8> {
@@ -418,7 +419,7 @@ mod tests {
     fn zeroing_beyond_the_last_frame_is_refused() {
         let host = host();
         // SAFETY:
-        // 1. Nobody else knows of this host. That a frame is missing is what the test is about.
+        // 1. No other code uses this host. The test is about the frame that is missing.
         unsafe { host.zero_pages(DEFAULT_BASE_PFN.offset(1023), 2) };
     }
 
@@ -428,21 +429,21 @@ mod tests {
         let fill = |index| {
             let frame = host.frame_ptr(DEFAULT_BASE_PFN.offset(index));
             // SAFETY:
-            // 1. The frame is in the arena, and nobody else uses this host.
+            // 1. The frame is in the arena, and no other code uses this host.
             unsafe { frame.write_bytes(0xff, PAGE_SIZE) };
         };
         let sum = |index| {
             let frame = host.frame_ptr(DEFAULT_BASE_PFN.offset(index));
             let bytes = NonNull::slice_from_raw_parts(frame, PAGE_SIZE);
             // SAFETY:
-            // 1. The frame's bytes are initialised, and nobody writes to them while they are
+            // 1. The frame's bytes are initialised, and no code writes to them while they are
             //    summed.
             let bytes = unsafe { bytes.as_ref() };
             bytes.iter().map(|&byte| u64::from(byte)).sum::<u64>()
         };
         (0..4).for_each(fill);
         // SAFETY:
-        // 1. Nobody else uses this host.
+        // 1. No other code uses this host.
         unsafe { host.zero_pages(DEFAULT_BASE_PFN.offset(1), 2) };
         let full = 0xff * PAGE_SIZE as u64;
         assert_eq!([0, 1, 2, 3].map(sum), [full, 0, 0, full]);

@@ -103,7 +103,7 @@ fn ask_the_kernel() -> CpuId {
 #[inline(never)]
 fn ask_the_kernel() -> CpuId {
     // SAFETY:
-    // 1. The call takes nothing and returns a number, or -1.
+    // 1. The call takes no arguments and returns a number, or -1.
     let cpu = unsafe { libc::sched_getcpu() };
     CpuId::new(u32::try_from(cpu).unwrap_or(0))
 }
@@ -121,7 +121,7 @@ fn nr_possible() -> u32 {
         return list.highest.saturating_add(1);
     }
     // SAFETY:
-    // 1. `sysconf` takes any name and touches no memory of ours.
+    // 1. `sysconf` accepts any name and accesses no memory of the process.
     let configured = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
     u32::try_from(configured).map_or(1, |nr| nr.max(1))
 }

@@ -12,7 +12,8 @@ use core::mem::MaybeUninit;
 /// Keeps this code mapped for the life of the process, and returns whether it succeeded.
 pub(crate) fn keep() -> bool {
     let Some(here) = object_of(keep as *const c_void) else { return false };
-    // SAFETY: 1. The call takes a number, and reads what the kernel gave the process at its start.
+    // SAFETY: 1. The call takes a number, and reads the vector that the kernel passed to the
+    // process.
     let entry = unsafe { libc::getauxval(libc::AT_ENTRY) };
     #[expect(clippy::cast_possible_truncation, reason = "an address")]
     let program = object_of(core::ptr::without_provenance(entry as usize));
@@ -20,9 +21,9 @@ pub(crate) fn keep() -> bool {
     program.is_some_and(|program| program.dli_fbase == here.dli_fbase) || {
         let flags = libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
         // SAFETY:
-        // 1. The name is a C string that the loader keeps as long as it keeps the object, which is
-        //    while this code runs.
-        // 2. Nothing is loaded, so no foreign code runs: the object is there already.
+        // 1. The name is a C string that the loader keeps while the object is loaded, and this code
+        //    is part of the object.
+        // 2. The object is loaded already, so the call loads nothing and runs no foreign code.
         !unsafe { libc::dlopen(here.dli_fname, flags) }.is_null()
     }
 }
@@ -31,10 +32,10 @@ pub(crate) fn keep() -> bool {
 fn object_of(address: *const c_void) -> Option<libc::Dl_info> {
     let mut info = MaybeUninit::uninit();
     // SAFETY:
-    // 1. Any address may be asked for; the loader compares it and does not read there.
-    // 2. There is room for what it writes.
+    // 1. Any address is allowed: the loader compares it and does not read from it.
+    // 2. `info` has room for the structure that the call writes.
     let is_found = unsafe { libc::dladdr(address, info.as_mut_ptr()) } != 0;
-    // SAFETY: 1. Written: the loader found the object.
+    // SAFETY: 1. Initialised: the loader found the object, and wrote `info`.
     is_found.then(|| unsafe { info.assume_init() })
 }
 

@@ -7,12 +7,12 @@
 //! kernel preempts the thread during the sequence, the thread resumes at an abort label, and the store
 //! is not made. So a word that belongs to a CPU is set without an atomic instruction.
 //!
-//! `rseq-sequence`: a restartable sequence here is from its start label to the instruction after its
-//! store; the kernel resumes a thread that was preempted within it at the abort label, behind the
-//! signature that the C library registered. The area names the last sequence until the kernel next
-//! checks it, sees that the thread is elsewhere, and clears the field; clearing it at the end of each
-//! sequence would cost one more store. So the kernel may read a sequence's descriptor at any later
-//! time, and the descriptor must stay mapped: `code-resident`.
+//! `rseq-sequence`: a restartable sequence reaches from its start label to the instruction after
+//! its store. The kernel resumes a thread that was preempted within it at the abort label, which
+//! follows the signature that the C library registered. The area names the last sequence until the
+//! kernel next checks it, finds the thread outside the sequence, and clears the field; clearing it
+//! at the end of each sequence would cost one more store. So the kernel may read a sequence's
+//! descriptor at any later time, and the descriptor must stay mapped: `code-resident`.
 //!
 //! `claim-switch` ([`switch`]): how the claim of a CPU changes from plain stores to exchanges.
 //!
@@ -74,16 +74,18 @@ mod area {
             let size = symbol(c"__rseq_size")?.cast::<c_uint>();
             let offset = symbol(c"__rseq_offset")?.cast::<isize>();
             // SAFETY:
-            // 1. glibc declares `const unsigned int __rseq_size`, and no other C library has the name.
-            // 2. It is set before any code of the program runs, and never again.
+            // 1. glibc declares `const unsigned int __rseq_size`; no other C library has this
+            //    symbol.
+            // 2. The C library writes it before any code of the program runs, and never again.
             let size = unsafe { size.read() };
             if size < SIZE_NEEDED {
                 // The kernel has no restartable sequences, or the user turned them off.
                 return None;
             }
             // SAFETY:
-            // 1. glibc declares `const ptrdiff_t __rseq_offset`, and no other C library has the name.
-            // 2. It is set before any code of the program runs, and never again.
+            // 1. glibc declares `const ptrdiff_t __rseq_offset`; no other C library has this
+            //    symbol.
+            // 2. The C library writes it before any code of the program runs, and never again.
             let offset = unsafe { offset.read() };
             let area = Self(NonZeroIsize::new(offset.checked_add(CPU_ID)?)?);
             area.cpu().map(|_| area)
@@ -115,8 +117,9 @@ mod area {
         /// Also returns `None` if the caller was preempted during the sequence.
         ///
         /// # Safety
-        /// - The process is registered for fences of sequences: others take the claim with one
-        ///   ([`fence`](super::fence)), or by an exchange once it is shared as `claim-switch` says.
+        /// - The process is registered for fences of sequences. Visitors take the claim after such
+        ///   a [`fence`](super::fence), or by an exchange once it is shared as `claim-switch`
+        ///   states.
         /// - This code is never unmapped (`code-resident`).
         #[cfg(target_arch = "x86_64")]
         #[inline]
@@ -126,12 +129,14 @@ mod area {
             // SAFETY:
             // 1. The area is the thread's own, aligned and mapped (`rseq-registered`); `rseq_cs` is
             //    for the thread to write.
-            // 2. What it is set to describes the sequence as the kernel reads it (`rseq-sequence`):
-            //    version 0, no flags, its start, its length, where to go on; the descriptor and the
-            //    code are mapped for as long as the field names them: `code-resident`.
-            // 3. The claim's words are valid, aligned and atomic everywhere else: one store of the
-            //    second, Release-ordered as all stores on x86 are, after Acquire loads of both.
-            // 4. No stack is used; flags are clobbered, as is the default; memory may change.
+            // 2. It is set to the address of a descriptor in the kernel's format (`rseq-sequence`):
+            //    version 0, no flags, start, length, abort address. Descriptor and code stay mapped
+            //    while the field names them: `code-resident`.
+            // 3. The claim's words are valid, aligned, and accessed only atomically by other code.
+            //    The sequence loads both and stores the second; on x86 all loads are Acquire and
+            //    all stores Release.
+            // 4. The code uses no stack. It changes flags and memory, which the default options
+            //    allow.
             unsafe {
                 asm!(
                     "lea rcx, [rip + 22f]",
@@ -166,24 +171,24 @@ mod area {
                 );
             }
             // SAFETY:
-            // 1. The sequence set the word, while the other named its CPU.
-            // 2. All others on this CPU do it in such sequences, and visits fence them or follow
-            //    `claim-switch`: the caller's obligation.
+            // 1. The sequence set the second word from zero to one while the first named its CPU.
+            // 2. All threads on this CPU use such sequences, and visitors fence them or follow
+            //    `claim-switch`: guaranteed by the caller.
             Some(unsafe { claim.assume_taken() })
         }
 
         /// Reads 32 bits of the calling thread's area, `FIELD` bytes after `cpu_id`.
         ///
         /// # Safety
-        /// There is such a field, and only the kernel writes it.
+        /// The area has this field, and only the kernel writes to it.
         #[inline]
         unsafe fn read_u32<const FIELD: i32>(self) -> u32 {
             let value: u32;
             // `readonly` without `pure`: the value changes between two reads, so none may be elided.
             // SAFETY:
-            // 1. The area is part of the thread's own control block, mapped while the thread runs and
+            // 1. The area is part of the thread's control block, mapped while the thread runs, and
             //    aligned to 32 bytes (`rseq-registered`).
-            // 2. Only the kernel writes to the numbers of CPUs, and only while this thread does not run.
+            // 2. Only the kernel writes CPU numbers, and only while this thread does not run.
             // 3. The instructions touch neither the stack nor flags.
             #[cfg(target_arch = "x86_64")]
             unsafe {
@@ -195,7 +200,8 @@ mod area {
                     options(nostack, preserves_flags, readonly),
                 );
             }
-            // SAFETY: As on x86-64, and any process may read TPIDR_EL0, its thread pointer.
+            // SAFETY: the same facts as on x86-64; every process may read TPIDR_EL0, its thread
+            // pointer.
             #[cfg(target_arch = "aarch64")]
             unsafe {
                 asm!(
@@ -223,7 +229,7 @@ mod area {
         /// [`CAN_CLAIM`](Self::CAN_CLAIM) is false.
         #[cfg(not(target_arch = "x86_64"))]
         pub(crate) unsafe fn try_claim(self, _: &Claim) -> Option<Claimed<'_>> {
-            unreachable!("nobody claims where CAN_CLAIM is false")
+            unreachable!("not called: CAN_CLAIM is false")
         }
     }
 
@@ -231,7 +237,7 @@ mod area {
     fn symbol(name: &CStr) -> Option<NonNull<u8>> {
         // Not `extern`: the program must also start with a C library that lacks these symbols.
         // SAFETY:
-        // 1. The name is a C string, and the handle one of the two that need no `dlopen`.
+        // 1. The name is a C string, and `RTLD_DEFAULT` is a handle that needs no `dlopen`.
         let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
         NonNull::new(address.cast())
     }
@@ -272,7 +278,7 @@ mod no_area {
         /// Cannot be called.
         ///
         /// # Safety
-        /// There is no area to call it on.
+        /// The type has no value, so no caller exists.
         pub(crate) unsafe fn try_claim(self, _: &Claim) -> Option<Claimed<'_>> {
             match self {}
         }
@@ -303,12 +309,13 @@ pub(crate) fn fence(cpu: CpuId) -> bool {
 /// A program may forbid itself system calls at any time (seccomp), so `membarrier` may fail although it
 /// worked when the host was made.
 ///
-/// `claim-switch`: closing the claim stops new sequences on its CPU; one that began before may still
-/// end in its store. Any such sequence has ended, or was aborted, once the CPU has run another thread
-/// of this process outside of a sequence, because the kernel aborts a sequence when it preempts it. So
-/// the claim is shared only by a thread that has closed it, or has seen it closed, and ran on the CPU
-/// after that: this thread moves there for a moment, if it may. If it may not, the next thread that
-/// tries to take the lists there does it ([`share_if_here`]).
+/// `claim-switch`: closing the claim stops new sequences on its CPU, but a sequence that began
+/// earlier may still end in its store. The kernel aborts a sequence when it preempts it, so every
+/// such sequence has ended or was aborted once another thread has run on that CPU outside a
+/// sequence. Therefore only a thread that closed the claim, or saw it closed, and ran on the CPU
+/// after that shares the claim. The closing thread moves to that CPU for a moment, if it may. If it
+/// may not, the next thread that tries to take the lists there shares the claim
+/// ([`share_if_here`]).
 #[cold]
 pub(crate) fn switch(area: Area, claim: &Claim) {
     static LOGGED: Once = Once::new();
@@ -360,6 +367,6 @@ fn visit(cpu: CpuId) -> bool {
 
 fn membarrier(command: i32, flags: i32, cpu: i32) -> bool {
     // SAFETY:
-    // 1. The call takes three numbers and touches no memory of ours.
+    // 1. The call takes three numbers and accesses no memory of the process.
     unsafe { libc::syscall(libc::SYS_membarrier, command, flags, cpu) == 0 }
 }

@@ -98,7 +98,7 @@ impl FsIdentity {
     fn switch(&self) -> Result<()> {
         let groups = self.groups();
         // SAFETY:
-        // 1. The kernel reads as many numbers as there are groups.
+        // 1. The kernel reads `groups.len()` numbers from the slice.
         let answer = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
         if answer == -1 {
             return Err(Errno::PERM);
@@ -130,10 +130,11 @@ fn limit(limited: bool) -> Result<()> {
 /// Sets one of the numbers; the calls do not report success, so a second call checks.
 fn set_and_check(call: c_long, id: u32) -> Result<()> {
     // SAFETY:
-    // 1. The call takes a number and touches no memory of ours.
+    // 1. The call takes a number and accesses no memory of the process.
     unsafe { libc::syscall(call, c_long::from(id)) };
     // SAFETY:
-    // 1. As above; -1 is no identity, so nothing changes.
+    // 1. The call takes a number and accesses no memory of the process. -1 is no identity, so
+    //    nothing changes.
     let now = unsafe { libc::syscall(call, c_long::from(-1)) };
     if c_uint::try_from(now) == Ok(id) { Ok(()) } else { Err(Errno::PERM) }
 }

@@ -92,10 +92,10 @@ impl FileHandle {
         let mut mount_id: c_int = 0;
         let flags = flags | if name.is_empty() { libc::AT_EMPTY_PATH } else { 0 };
         // SAFETY:
-        // 1. The name ends with a zero byte, being a CStr.
-        // 2. The handle is laid out as `struct file_handle` with as much room behind its head as
-        //    the head says, and is ours to be written.
-        // 3. So is the mount's number.
+        // 1. The name is a `CStr`, which ends with a zero byte.
+        // 2. `raw` has the layout of `struct file_handle` with `handle_bytes` bytes after its head,
+        //    and is borrowed uniquely.
+        // 3. `mount_id` is a `c_int`, and is borrowed uniquely.
         let answer = unsafe {
             libc::syscall(
                 libc::SYS_name_to_handle_at,
@@ -120,8 +120,8 @@ impl FileHandle {
         let mut raw = self.raw;
         let flags = (flags | OFlags::CLOEXEC).bits();
         // SAFETY:
-        // 1. The handle is laid out as `struct file_handle`, and its head says at most as many
-        //    bytes as follow.
+        // 1. `raw` has the layout of `struct file_handle`, and its head states at most as many
+        //    bytes as follow it.
         let fd = unsafe {
             libc::syscall(libc::SYS_open_by_handle_at, mount.as_raw_fd(), &raw mut raw, flags)
         };
@@ -129,7 +129,7 @@ impl FileHandle {
             return Err(last_errno());
         };
         // SAFETY:
-        // 1. The kernel has just opened it for us, and nobody else knows its number.
+        // 1. The kernel has just opened the descriptor, and nothing else owns it.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     }
 }

@@ -18,7 +18,7 @@ use crate::fs::file_handle::last_errno;
 pub fn set_receive_low_water(socket: BorrowedFd<'_>, nr_bytes: usize) -> Result<()> {
     let nr_bytes = c_int::try_from(nr_bytes).unwrap_or(c_int::MAX);
     // SAFETY:
-    // 1. The kernel reads as many bytes as it is told, which are the number's, and it is borrowed.
+    // 1. The kernel reads the given number of bytes, the size of the value, which is borrowed.
     let answer = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),

@@ -166,8 +166,8 @@ mod counter {
     #[inline]
     pub(super) fn read() -> u64 {
         // SAFETY:
-        // 1. Every x86-64 CPU has the instruction, and Linux permits it to processes unless one
-        //    has forbidden it to itself by prctl.
+        // 1. Every x86-64 CPU has the instruction, and Linux allows processes to execute it. A
+        //    process that forbade it to itself by `prctl` is killed by a signal.
         unsafe { _rdtsc() }
     }
 

@@ -61,7 +61,7 @@ const FOLDERS: [&str; 4] = ["/dev/shm", "/mnt", "/media", "/srv"];
 fn unshare(flags: UnshareFlags) -> Result<()> {
     debug_assert!(!flags.contains(UnshareFlags::FILES));
     // SAFETY:
-    // 1. No descriptor stops being shared with other threads: both callers leave out `FILES`, and
+    // 1. All threads continue to share file descriptors: neither caller passes `FILES`, and new
     //    namespaces do not imply it.
     unsafe { unshare_unsafe(flags) }
 }

@@ -16,11 +16,11 @@ use core::mem::MaybeUninit;
 pub fn context_switches() -> u64 {
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY:
-    // 1. The pointer is to a structure of that type, which the call may write.
+    // 1. The pointer is to a structure of the type that the call writes.
     let failed = unsafe { libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr()) } != 0;
     debug_assert!(!failed, "the kernel has known RUSAGE_THREAD since 2.6.26");
     // SAFETY:
-    // 1. All fields are integers, so zeroes are a value of it, and so is what the kernel wrote.
+    // 1. Initialised: all fields are integers, so zeroes and whatever the kernel wrote are valid.
     let usage = unsafe { usage.assume_init() };
     usage.ru_nvcsw.unsigned_abs() + usage.ru_nivcsw.unsigned_abs()
 }

@@ -225,9 +225,9 @@ impl Arena {
     /// It can be mapped elsewhere, and is sealed against growing and shrinking.
     ///
     /// # Safety
-    /// Writing to the file, here or in a process that it was passed to, and punching holes into it
-    /// change the bytes of pages past all ownership, and safe code can do both. For as long as
-    /// anybody has the file, in whatever way, they only change bytes of frames that they own.
+    /// Writing to the file or punching holes into it, in this process or in one that the file was
+    /// passed to, changes the bytes of pages regardless of their owners, and safe code can do both.
+    /// All code that can reach the file must change only bytes of frames that it owns.
     #[must_use]
     pub unsafe fn memfd(&self) -> Option<BorrowedFd<'_>> {
         self.memfd.as_ref().map(AsFd::as_fd)
@@ -308,9 +308,9 @@ impl Arena {
             Ok(()) => {}
             Err(Errno::INVAL) => {
                 // SAFETY:
-                // 1. Both ways to map an arena leave it readable and writable.
-                // 2. It was mapped by the caller of this, who has told no one of it yet; a fresh
-                //    file's descriptor has not left this process either.
+                // 1. Every arena is mapped readable and writable.
+                // 2. The caller has just mapped it and given no other code access to it. The
+                //    descriptor of a new file has not left this process either.
                 unsafe { self.mapping.touch() };
             }
             Err(errno) => {

@@ -66,7 +66,7 @@ impl Place {
         // Acquire pairs with the Release in `next_or_new`.
         let next = self.next.load(Ordering::Acquire);
         // SAFETY:
-        // 1. Null, or made from a box that nobody drops.
+        // 1. Null, or made from a box that is never dropped.
         unsafe { next.as_ref() }
     }
 
@@ -79,14 +79,15 @@ impl Place {
         // AcqRel pairs with the Acquire in `next`, and with itself where another thread was faster.
         match self.next.compare_exchange(null, new, Ordering::AcqRel, acquire) {
             // SAFETY:
-            // 1. Made from a box above, which nobody drops.
+            // 1. Made from a box above, which is never dropped once it is linked.
             Ok(_) => unsafe { &*new },
             Err(other) => {
                 // SAFETY:
-                // 1. Made from a box above, which nobody else has seen.
+                // 1. Made from a box above, which was not linked, so no other thread has the
+                //    pointer.
                 drop(unsafe { Box::from_raw(new) });
                 // SAFETY:
-                // 1. Made from a box that nobody drops.
+                // 1. Made from a box that is never dropped: it is linked.
                 unsafe { &*other }
             }
         }
@@ -125,7 +126,8 @@ impl Entry {
     /// Registers an allocator's lists.
     ///
     /// # Safety
-    /// The allocator is on the host of this entry, which it drops before its lists.
+    /// The lists are those of the allocator on this entry's host, and stay mapped until the host
+    /// has removed the entry.
     pub(crate) unsafe fn set(&self, lists: ListCloser) {
         *self.0.lists.lock().unwrap_or_else(PoisonError::into_inner) = Some(lists);
     }
@@ -143,9 +145,9 @@ pub(crate) fn watch() {
     }
     let _stays = resident::keep();
     // SAFETY:
-    // 1. The handler takes nothing, and stays mapped: `code-resident`. Where that could not be had, the C
-    //    library drops the handler with the library that it is in.
-    // 2. It does only what a handler in the child may do: see there.
+    // 1. The handler takes no arguments, and stays mapped: `code-resident`. If the library could
+    //    not be kept mapped, the C library removes the handler when it unloads the library.
+    // 2. The handler does only what is allowed in a child of fork: see `in_child`.
     let error = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
     assert!(error == 0, "pthread_atfork: no memory for a handler (error {error})");
     // Release pairs with the Acquire above: a thread that sees the flag has the handler.
@@ -165,7 +167,8 @@ extern "C" fn in_child() {
             && let Some(lists) = &*lists
         {
             // SAFETY:
-            // 1. Its host is alive, and so is the allocator: it would have been removed before.
+            // 1. The allocator and its host are alive: their entry is removed before they are
+            //    dropped.
             unsafe { lists.close() };
         }
         place = here.next();

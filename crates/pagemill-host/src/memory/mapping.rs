@@ -35,13 +35,14 @@ pub(crate) struct Mapping {
 
 // SAFETY:
 // 1. A mapping belongs to the process: any thread may use or unmap it.
-// 2. There is one owner (`mapping-owned`), so what moves to another thread is gone from this one.
+// 2. There is one owner (`mapping-owned`), so a mapping that moves to another thread is no longer
+//    used by this one.
 unsafe impl Send for Mapping {}
 
 // SAFETY:
-// 1. What can be done through `&Mapping` is reading base and length, which never change, and
-//    system calls on the range, which the kernel serialises.
-// 2. `touch` writes, and requires of its caller that nobody else does.
+// 1. `&Mapping` allows reading base and length, which never change, and system calls on the range,
+//    which the kernel serialises.
+// 2. `touch` writes to the range, and is unsafe: its caller excludes other accesses.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
@@ -81,7 +82,7 @@ impl Mapping {
     pub(crate) fn huge_file(file: BorrowedFd<'_>, len_bytes: usize) -> Result<Self> {
         let prot = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY:
-        // 1. Without MAP_FIXED the kernel chooses addresses that nobody has.
+        // 1. Without MAP_FIXED the kernel chooses unused addresses.
         let base =
             unsafe { mm::mmap(ptr::null_mut(), len_bytes, prot, MapFlags::SHARED, file, 0) }?;
         Ok(Self::own(base, len_bytes))
@@ -94,7 +95,7 @@ impl Mapping {
     pub(crate) fn make_writable(&self) -> Result<()> {
         let flags = MprotectFlags::READ | MprotectFlags::WRITE;
         // SAFETY:
-        // 1. The range is ours (`mapping-owned`); nobody relies on its being inaccessible.
+        // 1. `self` owns the range (`mapping-owned`), and no code relies on its being inaccessible.
         unsafe { mm::mprotect(self.as_void(), self.len_bytes, flags) }
     }
 
@@ -110,8 +111,8 @@ impl Mapping {
         let (len_bytes, prot) = (this.len_bytes, ProtFlags::READ | ProtFlags::WRITE);
         let flags = MapFlags::SHARED | MapFlags::FIXED;
         // SAFETY:
-        // 1. MAP_FIXED replaces a range that is ours (`mapping-owned`).
-        // 2. Nobody has a pointer into it: it was inaccessible so far.
+        // 1. MAP_FIXED replaces a range that `this` owns (`mapping-owned`).
+        // 2. The range was inaccessible until now, so no code uses a pointer into it.
         let base = unsafe { mm::mmap(this.as_void(), len_bytes, prot, flags, file, 0) }?;
         Ok(Self::own(base, len_bytes))
     }
@@ -160,16 +161,16 @@ impl Mapping {
     ///
     /// # Safety
     /// 1. The range is writable.
-    /// 2. It holds nothing yet, and no one else reads or writes it during the call.
+    /// 2. No data is stored in it yet, and nothing else reads or writes it during the call.
     pub(crate) unsafe fn touch(&self) {
         for offset_bytes in (0..self.len_bytes).step_by(rustix::param::page_size()) {
             // SAFETY:
             // 1. The offset is below the length, so this stays inside the mapping.
             let byte = unsafe { self.base.add(offset_bytes) };
             // SAFETY:
-            // 1. The byte is mapped (`mapping-owned`) and, says the caller, writable.
-            // 2. No access runs beside this one, says the caller, and no reference exists
-            //    (`mapping-no-refs`).
+            // 1. The byte is mapped (`mapping-owned`) and writable (guaranteed by the caller).
+            // 2. No other access runs at the same time (guaranteed by the caller), and no reference
+            //    exists (`mapping-no-refs`).
             unsafe { byte.write_volatile(0) };
         }
     }
@@ -196,7 +197,7 @@ impl Mapping {
 
     fn anonymous(len_bytes: usize, prot: ProtFlags, flags: MapFlags) -> Result<Self> {
         // SAFETY:
-        // 1. Without MAP_FIXED, which no caller passes, the kernel chooses free addresses.
+        // 1. Without MAP_FIXED, which no caller passes, the kernel chooses unused addresses.
         let base = unsafe { mm::mmap_anonymous(ptr::null_mut(), len_bytes, prot, flags) }?;
         Ok(Self::own(base, len_bytes))
     }
@@ -212,9 +213,9 @@ impl Mapping {
         let head_bytes = address.next_multiple_of(align) - address;
         if head_bytes > 0 {
             // SAFETY:
-            // 1. The head is the beginning of our range (`mapping-owned`): it is below `align`,
-            //    by which the range is longer than `len_bytes`.
-            // 2. It is inaccessible, so no one uses it.
+            // 1. The head is the beginning of the range that `self` owns (`mapping-owned`): it is
+            //    shorter than `align`, by which the range is longer than `len_bytes`.
+            // 2. It is inaccessible, so no code uses it.
             unsafe { mm::munmap(self.as_void(), head_bytes) }?;
             // SAFETY:
             // 1. The head is shorter than the range.
@@ -227,7 +228,8 @@ impl Mapping {
             // 1. `len_bytes` is at most the length of the range.
             let tail = unsafe { self.base.add(len_bytes) };
             // SAFETY:
-            // 1. The tail is the end of our range (`mapping-owned`), inaccessible so far.
+            // 1. The tail is the end of the range that `self` owns (`mapping-owned`), and
+            //    inaccessible.
             unsafe { mm::munmap(tail.as_ptr().cast(), tail_bytes) }?;
             self.len_bytes = len_bytes;
         }
@@ -255,8 +257,9 @@ impl Drop for Mapping {
         // Unmapping can fail if it would split a neighbour and the process has the maximum number of
         // mappings. The addresses are then lost, which does no harm.
         // SAFETY:
-        // 1. The range is ours (`mapping-owned`), in this process, and is not used after this.
-        // 2. References into it are answered for by their makers (`mapping-no-refs`).
+        // 1. `self` owns the range (`mapping-owned`) in this process, and it is not used
+        //    afterwards.
+        // 2. Code that made references into it ensures that they have ended (`mapping-no-refs`).
         let _may_fail = unsafe { mm::munmap(self.as_void(), self.len_bytes) };
     }
 }
@@ -293,7 +296,7 @@ mod tests {
         mapping.make_writable().unwrap();
         // SAFETY:
         // 1. It was made writable above.
-        // 2. It is new and nobody else knows of it.
+        // 2. It is new, and no other code has access to it.
         unsafe { mapping.touch() };
         // SAFETY:
         // 1. The offset is below the length.

@@ -57,7 +57,7 @@ pub fn traced_allocator<T: Tracer>(
     tracer: T,
 ) -> Result<PageAllocator<Traced<T>>, HostError> {
     // SAFETY:
-    // 1. A `Traced` keeps its host, lends it out for reading only, and hands out its frames.
+    // 1. A `Traced` keeps its host, lends only shared references to it, and hands out its frames.
     unsafe { allocator_on(config, |host| Traced { host, tracer }) }
 }
 
@@ -82,13 +82,15 @@ impl<T: Tracer> Platform for Traced<T> {
     #[inline]
     unsafe fn try_claim<'a>(&self, claim: &'a Claim) -> Option<Claimed<'a>> {
         // SAFETY:
-        // 1. Taken through the host only, whose methods these are: the caller's obligation.
+        // 1. Only `try_claim` and `try_visit` take the claim (guaranteed by the caller), and both
+        //    call the host's methods.
         unsafe { self.host.try_claim(claim) }
     }
 
     unsafe fn try_visit<'a>(&self, claim: &'a Claim) -> Option<Claimed<'a>> {
         // SAFETY:
-        // 1. As in `try_claim`.
+        // 1. Only `try_claim` and `try_visit` take the claim (guaranteed by the caller), and both
+        //    call the host's methods.
         unsafe { self.host.try_visit(claim) }
     }
 
@@ -137,26 +139,26 @@ impl<T: Tracer> Platform for Traced<T> {
 
     unsafe fn poison_pages(&self, pfn: Pfn, nr_pages: usize) {
         // SAFETY:
-        // 1. The caller's obligations are the same.
+        // 1. The same obligations: guaranteed by the caller.
         unsafe { self.host.poison_pages(pfn, nr_pages) };
     }
 
     unsafe fn find_unpoisoned(&self, pfn: Pfn, nr_pages: usize) -> Option<usize> {
         // SAFETY:
-        // 1. The caller's obligations are the same.
+        // 1. The same obligations: guaranteed by the caller.
         unsafe { self.host.find_unpoisoned(pfn, nr_pages) }
     }
 
     #[inline]
     unsafe fn zero_pages(&self, pfn: Pfn, nr_pages: usize) {
         // SAFETY:
-        // 1. The caller's obligations are the same.
+        // 1. The same obligations: guaranteed by the caller.
         unsafe { self.host.zero_pages(pfn, nr_pages) };
     }
 }
 
 // SAFETY:
-// 1. All that the trait asks is what the host gives, which is owned and never changed.
+// 1. The host meets all requirements of the trait; `self` owns it and never replaces it.
 unsafe impl<T: Tracer> DirectMap for Traced<T> {
     #[inline]
     fn frame_ptr(&self, pfn: Pfn) -> NonNull<u8> {

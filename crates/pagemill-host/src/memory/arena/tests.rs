@@ -47,7 +47,7 @@ fn assert_usable(arena: &Arena, len_bytes: u64) {
 /// Returns the file behind an arena.
 fn file_of(arena: &Arena) -> Option<BorrowedFd<'_>> {
     // SAFETY:
-    // 1. The arenas of these tests have no pages that anybody could own.
+    // 1. No allocator uses the arenas of these tests, so their frames have no owners.
     unsafe { arena.memfd() }
 }
 
@@ -179,24 +179,24 @@ fn a_memfd_arena_is_not_passed_on() {
     assert!(flags.contains(rustix::io::FdFlags::CLOEXEC), "a program that this one starts");
     let is_mapped = |base: NonNull<u8>, len_bytes: usize| {
         // SAFETY:
-        // 1. It reports ENOMEM where nothing is mapped, and changes nothing else.
+        // 1. The call reports ENOMEM if nothing is mapped there, and changes nothing.
         unsafe { libc::msync(base.as_ptr().cast(), len_bytes, libc::MS_ASYNC) == 0 }
     };
     let (base, len_bytes) = (arena.base(), arena.len_bytes());
     assert!(is_mapped(base, len_bytes), "in this process");
     // SAFETY:
-    // 1. The child makes two system calls and ends, which is safe whatever other threads held.
+    // 1. The child makes two system calls and ends, which needs no lock that another thread held.
     let child = unsafe { libc::fork() };
     if child == 0 {
         let status = i32::from(is_mapped(base, len_bytes));
         // SAFETY:
-        // 1. It ends the child at once, and runs nothing of the parent's.
+        // 1. The call ends the child at once, and runs none of the parent's exit handlers.
         unsafe { libc::_exit(status) };
     }
     assert!(child > 0, "fork: {}", std::io::Error::last_os_error());
     let mut status = 0;
     // SAFETY:
-    // 1. The pointer is to an integer of our own.
+    // 1. The pointer is to a local integer.
     let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
     assert_eq!(waited, child);
     assert!(libc::WIFEXITED(status), "status {status:#x}");
@@ -222,9 +222,9 @@ fn locked_arena_says_so_or_its_error_names_the_limit() {
 
 #[test]
 fn metadata_is_sparse_zeroed_and_rounded_up() {
-    // The books about 1 TiB of memory, at 16 bytes a frame.
-    let books = Arena::metadata((4 << 30) + 1).unwrap();
-    assert_usable(&books, (4 << 30) + PAGE_SIZE as u64);
+    // Metadata of 1 TiB of memory, at 16 bytes per frame.
+    let metadata = Arena::metadata((4 << 30) + 1).unwrap();
+    assert_usable(&metadata, (4 << 30) + PAGE_SIZE as u64);
     assert!(matches!(Arena::metadata(0), Err(HostError::ArenaLength { len_bytes: 0, .. })));
     assert!(matches!(
         Arena::metadata(u64::MAX),

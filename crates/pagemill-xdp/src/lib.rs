@@ -59,11 +59,11 @@
 //!
 //! - `frame-in-flight` (`ring/in_flight.rs`): a frame that was put in is neither read nor written
 //!   through this crate until it is taken out.
-//! - `in-flight-first` (`xsk/queue.rs`): an address is put on a ring only after its frame was put into
-//!   the table of frames in flight; the frame comes out when the ring returns it, or after the socket
-//!   was closed.
-//! - `ring-slots` (`xsk/rings.rs`): a slot of a ring is read or written only where the protocol says
-//!   that it is this side's.
+//! - `in-flight-first` (`xsk/queue.rs`): an address is put on a ring only after its frame was put
+//!   into the table of frames in flight. The frame is taken out when the ring returns it, or after
+//!   the socket was closed.
+//! - `ring-slots` (`xsk/rings.rs`): a slot of a ring is read or written only while it belongs to
+//!   this side by the ring's protocol.
 //! - `ring-mapped` (`xsk/mapping.rs`): while the memory of a ring lives, it is mapped.
 #![deny(unsafe_code)]
 

@@ -330,7 +330,7 @@ mod tests {
     use crate::testbed::veth::enter_private_network;
 
     #[test]
-    #[expect(clippy::print_stderr, reason = "what is skipped is told")]
+    #[expect(clippy::print_stderr, reason = "skipped tests are reported")]
     fn a_driver_that_does_not_tell_its_queues_has_as_many_as_the_kernel_made() {
         if let Err(error) = enter_private_network() {
             eprintln!("SKIPPED: {:?}: {error}", std::thread::current().name());

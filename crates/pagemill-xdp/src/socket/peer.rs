@@ -102,7 +102,7 @@ mod tests {
         Name::new(text).unwrap()
     }
 
-    #[expect(clippy::print_stderr, reason = "what is skipped is told")]
+    #[expect(clippy::print_stderr, reason = "skipped tests are reported")]
     fn private_network() -> bool {
         let entered = enter_private_network();
         if let Err(error) = &entered {
@@ -156,7 +156,7 @@ mod tests {
         };
         set(false);
         assert_eq!(of("a0"), PeerChecksums::Fine);
-        // Nobody is left in there, and no name leads to it.
+        // No thread is left in the namespace, and it has no name.
         drop(cat.stdin.take());
         cat.wait().unwrap();
         assert_eq!(of("a0"), PeerChecksums::Unknown);

@@ -445,7 +445,7 @@ mod tests {
     use crate::testbed::veth::{VethPair, enter_private_network};
 
     #[test]
-    #[expect(clippy::print_stderr, reason = "what is skipped is told")]
+    #[expect(clippy::print_stderr, reason = "skipped tests are reported")]
     fn a_queue_is_free_some_time_after_its_socket_is_closed() {
         if let Err(error) = enter_private_network() {
             eprintln!("SKIPPED: {:?}: {error}", thread::current().name());

@@ -42,7 +42,7 @@ pub(crate) fn socket_map(nr_queues: u32) -> io::Result<OwnedFd> {
         nr_entries: nr_queues,
         flags: 0,
     };
-    // SAFETY: 1. A map's creation has no pointers.
+    // SAFETY: 1. The attributes of `MapCreate` contain no pointers.
     syscall::own(unsafe { call(Command::MapCreate, &mut attributes) })
 }
 
@@ -74,7 +74,8 @@ pub(crate) fn map_socket(
         value: address(&raw const value),
         flags: 0,
     };
-    // SAFETY: 1. Key and value are four bytes each, as the map was made, and outlive the call.
+    // SAFETY: 1. Key and value have four bytes each, as the map was created with, and outlive the
+    // call.
     syscall::answer(unsafe { call(Command::MapUpdate, &mut attributes) }).map(drop)
 }
 
@@ -114,8 +115,8 @@ pub(crate) fn load(instructions: &[Instruction], flags: u32) -> io::Result<Owned
         ..Attributes::default()
     };
     // SAFETY:
-    // 1. The instructions are as many as we say, and the licence ends with a zero; both outlive
-    //    the call. There is no log.
+    // 1. `instructions` has `nr_instructions` entries, and the licence ends with a zero byte; both
+    //    outlive the call. The log pointer is null, and its size zero.
     syscall::own(unsafe { call(Command::ProgramLoad, &mut attributes) })
 }
 
@@ -153,7 +154,7 @@ pub(crate) fn attach(
         attach_type: ATTACH_XDP,
         flags: mode as u32,
     };
-    // SAFETY: 1. A link's creation has no pointers.
+    // SAFETY: 1. The attributes of `LinkCreate` contain no pointers.
     syscall::own(unsafe { call(Command::LinkCreate, &mut attributes) })
 }
 
@@ -195,7 +196,7 @@ pub(crate) fn run_live(program: BorrowedFd<'_>, bytes: &[u8], nr_packets: u32) -
         flags: LIVE_FRAMES,
         ..Attributes::default()
     };
-    // SAFETY: 1. The bytes are as many as we say and outlive the call; nothing is written.
+    // SAFETY: 1. The data has the stated length and outlives the call; the kernel writes no output.
     syscall::answer(unsafe { call(Command::TestRun, &mut attributes) }).map(drop)
 }
 
@@ -217,11 +218,11 @@ fn address<T>(pointer: *const T) -> u64 {
 }
 
 /// # Safety
-/// The pointers in `attributes` lead to what `command` expects there, for as long as this lasts.
+/// The pointers in `attributes` refer to what `command` expects, for the duration of the call.
 unsafe fn call<T: Copy>(command: Command, attributes: &mut T) -> c_int {
     // SAFETY:
-    // 1. The kernel reads and writes no more of `attributes` than we say it has.
-    // 2. What it points to is as the command has it, says the caller.
+    // 1. The kernel reads and writes at most `size_of::<T>()` bytes of `attributes`.
+    // 2. Its pointers refer to what the command expects: guaranteed by the caller.
     let answer = unsafe {
         libc::syscall(
             libc::SYS_bpf,

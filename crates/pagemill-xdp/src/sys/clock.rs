@@ -20,7 +20,7 @@ pub(crate) fn thread_cpu_ns(thread: i32) -> io::Result<u64> {
     let clock = (!thread << 3) | SCHED | PER_THREAD;
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY:
-    // 1. The kernel writes one timespec, which is ours.
+    // 1. The kernel writes one `timespec`, a local variable.
     syscall::answer(unsafe { libc::clock_gettime(clock, &raw mut time) })?;
     let (seconds, nanoseconds) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
     Ok(seconds * 1_000_000_000 + nanoseconds)

@@ -46,8 +46,8 @@ pub(crate) fn set_leaves_checksums(index: u32, leaves: bool) -> io::Result<()> {
 /// A structure that ethtool reads and writes, and that begins with the number of a command.
 ///
 /// # Safety
-/// The kernel reads and writes no more than the size of the structure for the commands that this
-/// module puts into it, and every bit pattern is a value.
+/// For the commands that this module stores in the structure, the kernel reads and writes at most
+/// its size. Every bit pattern is a valid value.
 unsafe trait Argument {}
 
 /// `struct ethtool_channels`
@@ -65,7 +65,7 @@ struct Channels {
     combined: u32,
 }
 
-// SAFETY: 1. `ETHTOOL_GCHANNELS` is about this structure, which has numbers only.
+// SAFETY: 1. `ETHTOOL_GCHANNELS` uses this structure, which consists of integers.
 unsafe impl Argument for Channels {}
 
 /// `struct ethtool_value`
@@ -75,8 +75,8 @@ struct Value {
     data: u32,
 }
 
-// SAFETY: 1. `ETHTOOL_GTXCSUM` and `ETHTOOL_STXCSUM` are about this structure, which has numbers
-// only.
+// SAFETY: 1. `ETHTOOL_GTXCSUM` and `ETHTOOL_STXCSUM` use this structure, which consists of
+// integers.
 unsafe impl Argument for Value {}
 
 fn call<T: Argument>(name: &RawName, argument: &mut T) -> io::Result<()> {
@@ -94,8 +94,8 @@ fn call<T: Argument>(name: &RawName, argument: &mut T) -> io::Result<()> {
     let data = core::ptr::from_mut(argument).cast();
     let mut request = Request { name: *name, data, _rest: [0; 2] };
     // SAFETY:
-    // 1. The kernel reads a request of this size, and reads and writes the argument behind it
-    //    (`Argument`): both are ours and outlive the call.
+    // 1. The kernel reads a request of this size, and reads and writes the argument that it points
+    //    to (`Argument`). Both are borrowed uniquely and outlive the call.
     let answer = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
     syscall::answer(answer).map(drop)
 }
@@ -114,7 +114,7 @@ pub(crate) fn name_of(index: u32) -> io::Result<RawName> {
     let mut request = Request { name: [0; libc::IFNAMSIZ], index, _rest: [0; 5] };
     let fd: BorrowedFd<'_> = socket.as_fd();
     // SAFETY:
-    // 1. The kernel reads and writes a request of this size, which is ours and outlives the call.
+    // 1. The kernel reads and writes a request of this size, a local variable.
     let answer = unsafe { libc::ioctl(fd.as_raw_fd(), libc::SIOCGIFNAME, &raw mut request) };
     syscall::answer(answer)?;
     Ok(request.name)

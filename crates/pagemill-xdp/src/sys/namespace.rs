@@ -15,7 +15,7 @@ use super::syscall;
 /// `EPERM` without `CAP_SYS_ADMIN`.
 pub(crate) fn unshare() -> io::Result<()> {
     // SAFETY:
-    // 1. The call changes which interfaces this thread sees, and no memory.
+    // 1. The call changes which interfaces this thread sees, and accesses no memory of the process.
     syscall::answer(unsafe { libc::unshare(libc::CLONE_NEWNET) }).map(drop)
 }
 
@@ -25,6 +25,6 @@ pub(crate) fn unshare() -> io::Result<()> {
 /// `EPERM` without `CAP_SYS_ADMIN` in both namespaces.
 pub(crate) fn enter(namespace: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY:
-    // 1. The call changes which interfaces this thread sees, and no memory.
+    // 1. The call changes which interfaces this thread sees, and accesses no memory of the process.
     syscall::answer(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) }).map(drop)
 }

@@ -51,15 +51,16 @@ impl PacketSocket {
                 iov_base: bytes.as_ptr().cast_mut().cast(),
                 iov_len: bytes.len(),
             });
-            // SAFETY: 1. All zeroes are a message: numbers, and pointers to nothing.
+            // SAFETY: 1. Initialised: zeroes are a valid `mmsghdr`, which consists of integers and
+            // raw pointers.
             let message = unsafe { message.assume_init_mut() };
             message.msg_hdr.msg_iov = piece;
             message.msg_hdr.msg_iovlen = 1;
         }
         // SAFETY:
-        // 1. The first `nr` messages are initialised, with one piece each that is too.
-        // 2. Pieces, and the bytes that they lead to, are borrowed for the call; sending reads
-        //    them only.
+        // 1. The first `nr` messages are initialised, and so is the one piece of each.
+        // 2. The pieces and the bytes that they point to are borrowed for the call, which only
+        //    reads them.
         let sent = unsafe {
             libc::sendmmsg(
                 self.fd.as_raw_fd(),

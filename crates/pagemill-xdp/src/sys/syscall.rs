@@ -8,10 +8,10 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 /// A structure that the kernel may fill with any bytes.
 ///
 /// # Safety
-/// Every bit pattern is a value.
+/// Every bit pattern is a valid value.
 pub(crate) unsafe trait AnyBits: Copy + Default {}
 
-// SAFETY: 1. a number.
+// SAFETY: 1. every bit pattern is an integer.
 unsafe impl AnyBits for c_int {}
 
 /// Returns the result of a call that returns a number, or the error behind -1.
@@ -27,7 +27,7 @@ pub(crate) fn len_of<T>() -> libc::socklen_t {
 /// Opens a socket that is closed on exec.
 pub(crate) fn socket(domain: c_int, kind: c_int, protocol: c_int) -> io::Result<OwnedFd> {
     // SAFETY:
-    // 1. The call takes numbers and touches no memory of ours.
+    // 1. The call takes numbers and accesses no memory of the process.
     let fd = unsafe { libc::socket(domain, kind | libc::SOCK_CLOEXEC, protocol) };
     own(answer(fd)?)
 }
@@ -36,7 +36,8 @@ pub(crate) fn socket(domain: c_int, kind: c_int, protocol: c_int) -> io::Result<
 pub(crate) fn own(fd: c_int) -> io::Result<OwnedFd> {
     let fd = answer(fd)?;
     // SAFETY:
-    // 1. The descriptor is open, and nobody else has heard of it.
+    // 1. The descriptor is open, and nothing else owns it: every caller passes the result of a call
+    //    that creates one.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -48,7 +49,7 @@ pub(crate) fn set_option<T: Copy>(
     value: &T,
 ) -> io::Result<()> {
     // SAFETY:
-    // 1. The kernel reads at most the length of `value`, which is borrowed.
+    // 1. The kernel reads at most `size_of::<T>()` bytes of `value`, which is borrowed.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
@@ -70,8 +71,8 @@ pub(crate) fn option<T: AnyBits>(
     let mut value = T::default();
     let mut len = len_of::<T>();
     // SAFETY:
-    // 1. The kernel writes at most `len` bytes, the length of `value`, which is ours.
-    // 2. Whatever it writes is a value (`AnyBits`).
+    // 1. The kernel writes at most `len` bytes, the size of the local `value`.
+    // 2. Any bytes that it writes are a valid value (`AnyBits`).
     let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
@@ -89,7 +90,7 @@ pub(crate) fn option<T: AnyBits>(
 pub(crate) fn bind<T: Copy>(socket: BorrowedFd<'_>, address: &T) -> io::Result<()> {
     let address = core::ptr::from_ref(address).cast::<libc::sockaddr>();
     // SAFETY:
-    // 1. The kernel reads as many bytes as `T` has, and looks at the family first.
+    // 1. The kernel reads at most `size_of::<T>()` bytes of `address`, which is borrowed.
     let result = unsafe { libc::bind(socket.as_raw_fd(), address, len_of::<T>()) };
     answer(result).map(drop)
 }
@@ -97,7 +98,7 @@ pub(crate) fn bind<T: Copy>(socket: BorrowedFd<'_>, address: &T) -> io::Result<(
 /// Sends `bytes` on a connected or bound socket.
 pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], flags: c_int) -> io::Result<usize> {
     // SAFETY:
-    // 1. The kernel reads the bytes of the slice.
+    // 1. The kernel reads only the bytes of the slice.
     let sent = unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
     usize::try_from(sent).map_err(|_negative| io::Error::last_os_error())
 }
@@ -118,7 +119,7 @@ pub(crate) fn wait(socket: BorrowedFd<'_>, events: i16, timeout: Duration) -> io
     let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events, revents: 0 };
     let timeout_ms = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
     // SAFETY:
-    // 1. One entry, which is ours and borrowed for the call.
+    // 1. The kernel reads and writes one entry, a local variable.
     match answer(unsafe { libc::poll(&raw mut poll, 1, timeout_ms) }) {
         Ok(ready) => Ok(ready > 0),
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
@@ -129,6 +130,6 @@ pub(crate) fn wait(socket: BorrowedFd<'_>, events: i16, timeout: Duration) -> io
 /// Returns the number of the calling thread.
 pub(crate) fn thread_id() -> i32 {
     // SAFETY:
-    // 1. The call takes nothing and answers with a number.
+    // 1. The call takes no arguments and returns a number.
     unsafe { libc::gettid() }
 }

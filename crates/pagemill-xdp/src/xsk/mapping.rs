@@ -8,8 +8,8 @@ use crate::sync::AtomicU32;
 
 /// The memory of one ring, unmapped on drop.
 ///
-/// Upholds `ring-mapped`: while it lives, the words and the entries are mapped, and only the
-/// kernel and this process write them.
+/// Upholds `ring-mapped`: while it lives, the words and the entries are mapped, and only the kernel
+/// and this process write to them.
 #[derive(Debug)]
 pub(crate) struct RingMemory {
     base: NonNull<u8>,
@@ -29,7 +29,7 @@ pub(crate) struct Offsets {
 
 // SAFETY:
 // 1. A mapping belongs to the process: any thread may use or unmap it.
-// 2. There is one owner.
+// 2. A `RingMemory` is the only owner of its mapping.
 unsafe impl Send for RingMemory {}
 
 impl RingMemory {
@@ -59,7 +59,7 @@ impl RingMemory {
         let prot = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_SHARED | libc::MAP_POPULATE;
         // SAFETY:
-        // 1. Without MAP_FIXED the kernel chooses addresses that nobody has.
+        // 1. Without MAP_FIXED the kernel chooses unused addresses.
         let base = unsafe {
             libc::mmap(
                 core::ptr::null_mut(),
@@ -77,7 +77,7 @@ impl RingMemory {
         let memory = Self { base, len_bytes, offsets, nr_entries };
         // A child that inherited the ring would keep the socket open after we have closed it.
         // SAFETY:
-        // 1. The range is ours; the advice changes no byte of it.
+        // 1. The range was just mapped; the advice changes no byte of it.
         let advised =
             unsafe { libc::madvise(base.as_ptr().cast(), len_bytes, libc::MADV_DONTFORK) };
         crate::sys::syscall::answer(advised)?;
@@ -105,15 +105,16 @@ impl RingMemory {
     /// Reads the entry in slot `index`, counted modulo the length of the ring.
     ///
     /// # Safety
-    /// 1. `T` is the type that the ring was mapped with, and any bytes are a value of it.
-    /// 2. The slot is the caller's by the ring's protocol.
+    /// 1. `T` is the type that the ring was mapped with, and any bytes are a valid `T`.
+    /// 2. The slot belongs to the caller by the ring's protocol.
     #[inline]
     pub(crate) unsafe fn read<T: Copy>(&self, index: u32) -> T {
         let entry = self.entry::<T>(index);
         // SAFETY:
-        // 1. Mapped, aligned and inside: `entry`.
-        // 2. Not written meanwhile, says the caller; a kernel that did so all the same gives some
-        //    other bytes, which are a value too, and a volatile read takes them once.
+        // 1. Mapped (`ring-mapped`), aligned and in bounds: `entry` returned the pointer.
+        // 2. The kernel does not write to the slot now: guaranteed by the caller. If it did so
+        //    nevertheless, the volatile read would return some other bytes, which are a valid `T`
+        //    too.
         unsafe { entry.read_volatile() }
     }
 
@@ -121,13 +122,13 @@ impl RingMemory {
     ///
     /// # Safety
     /// 1. `T` is the type that the ring was mapped with.
-    /// 2. The slot is the caller's by the ring's protocol.
+    /// 2. The slot belongs to the caller by the ring's protocol.
     #[inline]
     pub(crate) unsafe fn write<T: Copy>(&self, index: u32, value: T) {
         let entry = self.entry::<T>(index);
         // SAFETY:
-        // 1. Mapped, aligned and inside: `entry`.
-        // 2. Read or written by nobody meanwhile, says the caller.
+        // 1. Mapped (`ring-mapped`), aligned and in bounds: `entry` returned the pointer.
+        // 2. The kernel does not access the slot now: guaranteed by the caller.
         unsafe { entry.write_volatile(value) };
     }
 
@@ -136,21 +137,21 @@ impl RingMemory {
         // The number of entries is a power of two, so the index stays below it.
         let slot = (index & (self.nr_entries - 1)) as usize;
         // SAFETY:
-        // 1. `map` made room for all entries behind this offset.
+        // 1. In bounds: `map` mapped this offset and all entries after it.
         let entries = unsafe { self.base.add(self.offsets.entries) };
         // SAFETY:
-        // 1. The slot is below the number of entries.
+        // 1. In bounds: the slot is below the number of entries.
         unsafe { entries.cast::<T>().add(slot) }.as_ptr()
     }
 
     #[inline]
     fn word(&self, offset: usize) -> &AtomicU32 {
         // SAFETY:
-        // 1. `map` has checked that the word lies inside.
+        // 1. In bounds: `map` checked that the mapping contains the word.
         let word = unsafe { self.base.add(offset) };
         // SAFETY:
         // 1. Mapped while `self` is borrowed (`ring-mapped`), and aligned: checked by `map`.
-        // 2. All access is atomic, by us through this reference and by the kernel.
+        // 2. This process and the kernel access the word only atomically.
         unsafe { AtomicU32::from_ptr(word.as_ptr().cast()) }
     }
 }
@@ -158,7 +159,7 @@ impl RingMemory {
 impl Drop for RingMemory {
     fn drop(&mut self) {
         // SAFETY:
-        // 1. The range is ours, and references into it are borrowed from `self`.
+        // 1. `self` owns the range, and all references into it borrow `self`.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.len_bytes) };
     }
 }

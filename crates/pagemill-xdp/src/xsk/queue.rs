@@ -19,8 +19,8 @@ use crate::ring::tx::Tx;
 /// A socket and the frames on its rings.
 ///
 /// Upholds `in-flight-first`: an address is put on a ring only after its frame was put in flight
-/// (`frame-in-flight`), and the frame comes out when the ring returns it or, below, when the socket is
-/// closed.
+/// (`frame-in-flight`). The frame is taken out when the ring returns it, or by `drain` after the
+/// socket was closed.
 #[derive(Debug)]
 pub(crate) struct Queue<F: Frame> {
     /// `None` once the socket is closed.
@@ -73,8 +73,9 @@ impl<F: Frame> Queue<F> {
             (rx.post(frame) * pagemill::PAGE_SIZE) as u64
         };
         // SAFETY:
-        // 1. The frame is in flight before its address is returned (`in-flight-first`), and stays
-        //    there until the kernel has named it again or the socket is closed.
+        // 1. The frame is in flight before `next` returns its address (`in-flight-first`), and
+        //    stays in flight until the kernel returns it or the socket is closed.
+        // 2. `fill_room` has just returned `room`.
         unsafe { socket.fill(room, next) };
         Ok(room)
     }
@@ -106,8 +107,9 @@ impl<F: Frame> Queue<F> {
         let mut next = descriptors.iter();
         let next = || *next.next().expect("as many as were counted");
         // SAFETY:
-        // 1. The frames are in flight (`in-flight-first`), and stay there until the kernel has
-        //    named them again or the socket is closed.
+        // 1. The frames are in flight (`in-flight-first`), and stay in flight until the kernel
+        //    returns them or the socket is closed.
+        // 2. `tx.post` returned at most `room` descriptors, which `send_room` has just returned.
         unsafe { socket.send(nr, next) };
         Ok(nr_packets)
     }

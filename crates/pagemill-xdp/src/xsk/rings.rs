@@ -14,7 +14,7 @@ use crate::ring::ring::{Broken, Consumer, Producer};
 use crate::sync::Ordering;
 use crate::sys::syscall::{self, AnyBits};
 
-// SAFETY: 1. numbers only.
+// SAFETY: 1. it consists of integers.
 unsafe impl AnyBits for OffsetTable {}
 
 /// `struct xdp_mmap_offsets`
@@ -27,7 +27,7 @@ struct OffsetTable {
     completion: [u64; 4],
 }
 
-// SAFETY: 1. numbers only.
+// SAFETY: 1. it consists of integers.
 unsafe impl AnyBits for Statistics {}
 
 /// The kernel's counters of one socket.
@@ -67,8 +67,8 @@ pub(crate) struct Region {
 
 /// A socket and its rings.
 ///
-/// Upholds `ring-slots`: a slot is read or written only where `Producer` or `Consumer` says that
-/// it is this side's.
+/// Upholds `ring-slots`: a slot is read or written only while `Producer` or `Consumer` states that
+/// it belongs to this side.
 #[derive(Debug)]
 pub(crate) struct XskRings {
     fill: RingMemory,
@@ -185,12 +185,12 @@ impl XskRings {
         self.fill_side.room(self.fill.consumer(), wanted)
     }
 
-    /// Puts `nr` addresses on the fill ring, at most as many as the last
-    /// [`fill_room`](Self::fill_room).
+    /// Puts `nr` addresses on the fill ring.
     ///
     /// # Safety
-    /// 1. `next` returns addresses of frames in the region that nobody reads or writes until the
-    ///    kernel has returned them or the socket is closed.
+    /// 1. `next` returns addresses of frames in the region that nothing in the process reads or
+    ///    writes until the kernel returns them or the socket is closed.
+    /// 2. `nr` is at most what the last [`fill_room`](Self::fill_room) returned.
     #[inline]
     pub(crate) unsafe fn fill(&mut self, nr: u32, mut next: impl FnMut() -> u64) {
         let first = self.fill_side.next();
@@ -198,7 +198,7 @@ impl XskRings {
             let (slot, address) = (first.wrapping_add(offset), next());
             // SAFETY:
             // 1. The fill ring was mapped with `u64`.
-            // 2. The slot is within the room (`ring-slots`), says the caller.
+            // 2. The slot is within the room of the ring (`ring-slots`): guaranteed by the caller.
             unsafe { self.fill.write(slot, address) };
         }
         self.fill_side.submit(self.fill.producer(), nr);
@@ -215,8 +215,8 @@ impl XskRings {
         let first = self.rx_side.next();
         for offset in 0..nr {
             // SAFETY:
-            // 1. The ring was mapped with `RawDescriptor`, of which any bytes are a value.
-            // 2. The slot is available (`ring-slots`).
+            // 1. The ring was mapped with `RawDescriptor`, for which any bytes are a valid value.
+            // 2. The consumer reported the slot as available (`ring-slots`).
             each(unsafe { self.rx.read(first.wrapping_add(offset)) });
         }
         if nr > 0 {
@@ -231,12 +231,12 @@ impl XskRings {
         self.tx_side.room(self.tx.consumer(), wanted)
     }
 
-    /// Puts `nr` descriptors on the tx ring, at most as many as the last
-    /// [`send_room`](Self::send_room).
+    /// Puts `nr` descriptors on the tx ring.
     ///
     /// # Safety
-    /// 1. `next` returns descriptors of frames in the region that nobody writes until the kernel
-    ///    has returned them or the socket is closed.
+    /// 1. `next` returns descriptors of frames in the region that nothing in the process writes to
+    ///    until the kernel returns them or the socket is closed.
+    /// 2. `nr` is at most what the last [`send_room`](Self::send_room) returned.
     #[inline]
     pub(crate) unsafe fn send(&mut self, nr: u32, mut next: impl FnMut() -> RawDescriptor) {
         let first = self.tx_side.next();
@@ -244,7 +244,7 @@ impl XskRings {
             let (slot, descriptor) = (first.wrapping_add(offset), next());
             // SAFETY:
             // 1. The ring was mapped with `RawDescriptor`.
-            // 2. The slot is within the room (`ring-slots`), says the caller.
+            // 2. The slot is within the room of the ring (`ring-slots`): guaranteed by the caller.
             unsafe { self.tx.write(slot, descriptor) };
         }
         self.tx_side.submit(self.tx.producer(), nr);
@@ -258,7 +258,7 @@ impl XskRings {
         for offset in 0..nr {
             // SAFETY:
             // 1. The ring was mapped with `u64`.
-            // 2. The slot is available (`ring-slots`).
+            // 2. The consumer reported the slot as available (`ring-slots`).
             each(unsafe { self.completion.read(first.wrapping_add(offset)) });
         }
         if nr > 0 {
@@ -335,7 +335,7 @@ pub(crate) fn is_queue_free(interface: u32, queue: u32) -> io::Result<bool> {
     }
 }
 
-/// A page with which the kernel may do anything.
+/// A page whose bytes the kernel may change, because no other code uses it.
 struct ScratchPage(NonNull<u8>);
 
 impl ScratchPage {
@@ -345,7 +345,7 @@ impl ScratchPage {
         let (prot, flags) =
             (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         // SAFETY:
-        // 1. Without MAP_FIXED the kernel chooses addresses that nobody has.
+        // 1. Without MAP_FIXED the kernel chooses unused addresses.
         let base = unsafe { libc::mmap(core::ptr::null_mut(), Self::LEN, prot, flags, -1, 0) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
@@ -357,7 +357,7 @@ impl ScratchPage {
 impl Drop for ScratchPage {
     fn drop(&mut self) {
         // SAFETY:
-        // 1. The page is ours, and nobody has a reference into it.
+        // 1. `self` owns the page, and there is no reference into it.
         unsafe { libc::munmap(self.0.as_ptr().cast(), Self::LEN) };
     }
 }

@@ -25,7 +25,7 @@ pub const FRAG_ALIGN: usize = 64;
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let frames = allocator(&AllocatorConfig::new(ArenaConfig::new(64 << 20)))?;
 /// # let pool = PagePool::new(&PoolParams::new(), &frames, NoDma)?;
-/// # let mut owner = PoolOwner::claim(&pool).expect("nobody has it yet");
+/// # let mut owner = PoolOwner::claim(&pool).expect("the pool has no owner yet");
 /// let mut frags = PoolFrags::new();
 /// let mut one = frags.alloc(&mut owner, 1500).expect("there is memory");
 /// let two = frags.alloc(&mut owner, 1500).expect("there is memory");

@@ -195,13 +195,13 @@ mod tests {
         };
         assert!(ledger.note_reserve(&machine, one, is_locked));
         assert!(!ledger.forget(&machine, Pfn::new(2), || panic!("it is out")));
-        let mut told = false;
+        let mut reported = false;
         assert!(ledger.forget(&machine, one, || {
             is_locked();
-            told = true;
+            reported = true;
         }));
-        assert!(told && !interrupts_are_off());
-        assert!(!ledger.forget(&machine, one, || panic!("that was told already")));
+        assert!(reported && !interrupts_are_off());
+        assert!(!ledger.forget(&machine, one, || panic!("that was reported already")));
     }
 
     #[test]

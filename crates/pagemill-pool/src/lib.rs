@@ -22,7 +22,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let frames = allocator(&AllocatorConfig::new(ArenaConfig::new(64 << 20)))?;
 //! let pool = PagePool::new(&PoolParams::new(), &frames, NoDma)?;
-//! let mut owner = PoolOwner::claim(&pool).expect("nobody has it yet");
+//! let mut owner = PoolOwner::claim(&pool).expect("the pool has no owner yet");
 //!
 //! let mut packets = Vec::new();
 //! assert_eq!(owner.alloc_bulk(64, &mut packets), 64);

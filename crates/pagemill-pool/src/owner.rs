@@ -52,7 +52,7 @@ use crate::stats::{AllocStats, PoolStats};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let frames = allocator(&AllocatorConfig::new(ArenaConfig::new(64 << 20)))?;
 /// let pool = PagePool::new(&PoolParams::new(), &frames, NoDma)?;
-/// let mut owner = PoolOwner::claim(&pool).expect("nobody has it yet");
+/// let mut owner = PoolOwner::claim(&pool).expect("the pool has no owner yet");
 /// let mut page = owner.alloc().expect("there is memory");
 /// page.as_bytes_mut()[0] = 0x45;
 /// std::thread::scope(|scope| {

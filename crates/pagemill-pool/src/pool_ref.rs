@@ -108,7 +108,7 @@ impl<B: Block, M: DmaMapper> PoolRef for Arc<PagePool<B, M>> {
 /// ALLOCATOR.set(frames).expect("set once");
 /// let pool = PagePool::new(&PoolParams::new(), Static::new(), NoDma)?;
 /// POOL.set(pool).expect("set once");
-/// let mut owner = PoolOwner::claim(Named::<Rx>::new()).expect("nobody has it yet");
+/// let mut owner = PoolOwner::claim(Named::<Rx>::new()).expect("the pool has no owner yet");
 /// let page: PoolPage<_> = owner.alloc().expect("there is memory");
 /// assert_eq!(size_of_val(&Some(page)), 8);
 /// # Ok(()) }

@@ -90,14 +90,14 @@ fn check_sync<'w, R>(
 fn each_page_that_returns_is_given_to_the_device_again() {
     let world = world();
     let pool = pool(&world, PoolParams::new());
-    check_sync(&pool, PoolOwner::claim(&pool).expect("nobody has it yet"), ways_back());
+    check_sync(&pool, PoolOwner::claim(&pool).expect("the pool has no owner yet"), ways_back());
 }
 
 #[test]
 fn each_page_that_returns_to_a_tracked_pool_is_given_to_the_device_again() {
     let world = world();
     let pool = pool(&world, PoolParams::new());
-    let owner = PoolOwner::claim(Tracked(&pool)).expect("nobody has it yet");
+    let owner = PoolOwner::claim(Tracked(&pool)).expect("the pool has no owner yet");
     check_sync(&pool, owner, ways_back());
 }
 
@@ -105,7 +105,7 @@ fn each_page_that_returns_to_a_tracked_pool_is_given_to_the_device_again() {
 fn pieces_are_given_to_the_device_again_with_their_page() {
     let world = world();
     let pool = pool(&world, PoolParams::new());
-    let mut owner = PoolOwner::claim(&pool).expect("nobody has it yet");
+    let mut owner = PoolOwner::claim(&pool).expect("the pool has no owner yet");
     for is_direct in [false, true] {
         let mut frags = PoolFrags::new();
         let piece = frags.alloc(&mut owner, 100).expect("there is memory");
@@ -124,7 +124,7 @@ fn pieces_are_given_to_the_device_again_with_their_page() {
 fn a_page_of_which_little_was_used_is_given_to_the_device_in_part() {
     let world = world();
     let pool = pool(&world, PoolParams::new());
-    let mut owner = PoolOwner::claim(&pool).expect("nobody has it yet");
+    let mut owner = PoolOwner::claim(&pool).expect("the pool has no owner yet");
     for (used, given) in [(0, 0), (60, 60), (1000, 1000), (5000, 1000)] {
         let page = take(&mut owner, 1).pop().expect("one");
         let before = pool.mapper().bytes_for_device();
@@ -139,7 +139,7 @@ fn a_page_that_left_the_pool_has_no_holder() {
     // Room for two in the ring, so that most of a batch leaves the pool.
     let params = PoolParams { pool_size: 2, ..PoolParams::new() };
     let pool = pool(&world, params);
-    let mut owner = PoolOwner::claim(Tracked(&pool)).expect("nobody has it yet");
+    let mut owner = PoolOwner::claim(Tracked(&pool)).expect("the pool has no owner yet");
     for (name, nr, way) in ways_back() {
         let pages = take(&mut owner, nr);
         assert_eq!(pool.holders().iter().map(|holder| holder.nr_pages).sum::<usize>(), nr);
@@ -183,7 +183,7 @@ fn reserved() -> PoolParams {
 fn a_page_from_the_reserve_that_cannot_be_mapped_leaves_no_entry() {
     let world = world();
     let pool = pool(&world, reserved());
-    let mut owner = PoolOwner::claim(&pool).expect("nobody has it yet");
+    let mut owner = PoolOwner::claim(&pool).expect("the pool has no owner yet");
     let mut hog: Vec<_> = core::iter::from_fn(|| world.alloc_page(Gfp::ATOMIC)).collect();
     for _ in 0..10 {
         pool.mapper().fail(u64::MAX);
@@ -218,7 +218,7 @@ fn a_page_from_the_reserve_is_forgotten_whichever_way_it_leaves() {
 fn leaves_and_comes_again(index: usize) {
     let world = world();
     let pool = pool(&world, reserved());
-    let mut owner = PoolOwner::claim(&pool).expect("nobody has it yet");
+    let mut owner = PoolOwner::claim(&pool).expect("the pool has no owner yet");
     let ways: [Way<&Pool<'_>>; 5] = [
         ("detach", 1, |_, pages| {
             drop(pages.into_iter().map(PoolPage::detach).collect::<Vec<_>>());

@@ -50,7 +50,7 @@ fn known(page: &PoolPage<&Pool<'_>>) -> Known {
 
 impl<'p, 'w> Player<'p, 'w> {
     pub(crate) fn new(world: &'w World, pool: &'p Pool<'w>) -> Self {
-        let owner = PoolOwner::claim(pool).expect("nobody has it yet");
+        let owner = PoolOwner::claim(pool).expect("the pool has no owner yet");
         let node = pool.params().node.expect("the model wants to know");
         let naive = Naive::new(pool.params().pool_size, node.value());
         let (out, shares, detached) = (Vec::new(), Vec::new(), Vec::new());

@@ -355,7 +355,7 @@ impl<F: Frame> Socket<F> {
 impl<F: Frame> Drop for Socket<F> {
     fn drop(&mut self) {
         // The frames that are stuck were left to the device; drop cannot report that.
-        let _told_by_close = self.shut();
+        let _reported_by_close = self.shut();
     }
 }
 

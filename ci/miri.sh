@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Miri runs the tests of pagemill and pagemill-pool and stops at undefined behaviour.
 #
+# Left out are the unit tests of the modules buddy, pageblock and watermark of pagemill, and the tests model
+# and exhaust of pagemill-pool: they run safe code, for minutes each.
+#
 # Arguments are passed to the tests: `ci/miri.sh fragment` runs those with that in their names. The tests
 # may take MIRI_MINUTES together, 15 unless set. What has not ended by then is named as skipped; what
 # it ran was fine.

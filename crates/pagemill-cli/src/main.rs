@@ -1,5 +1,5 @@
-//! The program `pagemill`: measures bulk page allocation, shows the state of an allocator, and
-//! serves directories by NFS.
+//! The program `pagemill`: measures bulk page allocation (`bench`), shows the state of an allocator
+//! (`info`), serves directories by NFS (`nfsd`), and moves packets by AF_XDP (`xdp`).
 #![forbid(unsafe_code)]
 
 extern crate alloc;

@@ -1,4 +1,4 @@
-//! Report of `bench refill`, as a table and as JSON.
+//! Report of `bench rpc` (the refill of a request's pages), as a table and as JSON.
 
 use core::fmt::{self, Display};
 

@@ -99,7 +99,7 @@ pub(crate) enum ExperimentArgs {
     ///
     ///   read, write          1 connection with 4 calls of 1 MiB in flight
     ///   read-4k, write-4k    4 connections with 8 calls of 4 KiB each, at random offsets
-    ///   getattr              4 connections with 8 calls each
+    ///   getattr, null        4 connections with 8 calls each
     ///   getattr-1            1 call at a time
     ///   read-8, read-64      8 or 64 connections with 1 call of 1 MiB each
     ///   write-8, write-64    8 or 64 connections with 1 call of 1 MiB each

@@ -1,4 +1,4 @@
-//! What was typed.
+//! Command-line arguments.
 
 use core::str::FromStr;
 use core::time::Duration;
@@ -10,47 +10,47 @@ use pagemill::CpuId;
 use pagemill_host::Cpus;
 
 use crate::peers;
+use crate::runner::{BATCH, N_MAX};
 use crate::scenario::{Plan, Scenario};
-use crate::seat::{BATCH, N_MAX};
 
-/// The same work through pagemill and through what one would take instead, by turns in one run
+/// Compare pagemill with other page allocators, in alternating turns of one run
 ///
-/// Takes pages and gives them back, and touches none of them unless the peer itself does. The limit,
-/// copying as many page handles between two resident stacks, is measured in the same run.
+/// Allocates and frees pages without accessing their bytes. Every run also measures the limit:
+/// copying as many page handles between two stacks that stay in the cache.
 #[derive(Debug, Parser)]
 #[command(name = "pagemill-peers", version)]
 pub(crate) struct Args {
-    /// What the peers are made to do [default: everything]
+    /// Scenarios to measure [default: all]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST")]
     pub(crate) scenario: Vec<Scenario>,
-    /// Who takes part, such as pagemill-vec,mimalloc [default: all; --list names them]
+    /// Peers to measure, such as pagemill-vec,mimalloc; see --list [default: all]
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub(crate) peer: Vec<String>,
-    /// Name the peers of this build, and do nothing
+    /// List the peers of this build and exit
     #[arg(long)]
     pub(crate) list: bool,
     /// Pages per call of the scenario steady [default: 1,2,4,8,16,32,64,128,256,512]
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub(crate) n: Vec<usize>,
-    /// Size of the memory that each peer has pages of: 1G, 64M; at most 4G
+    /// Memory of each peer: 1G, 64M; at most 4G
     #[arg(long, value_name = "SIZE", default_value = "1G")]
     pub(crate) arena: Size,
-    /// Seconds that all of it lasts, about; three rounds are made in any case
+    /// Approximate duration of the whole run, in seconds; at least three rounds
     #[arg(long, value_name = "S", default_value_t = 60)]
     pub(crate) seconds: u64,
-    /// Milliseconds that one measurement lasts, where that can be chosen
+    /// Duration of one measurement, in milliseconds (not of drains)
     #[arg(long, value_name = "MS", default_value_t = 2)]
     pub(crate) slice: u64,
-    /// One round after the one that warms up, fewer sizes, a small arena: to try things out
+    /// Try it out: one round after the warm-up, fewer sizes, an arena of at most 128M
     #[arg(long)]
     pub(crate) quick: bool,
-    /// What random choices begin with
+    /// Seed of the random choices
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub(crate) seed: u64,
     /// CPUs of the two threads, such as 0,1 [default: the first two allowed]
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub(crate) cpus: Vec<u32>,
-    /// Write all figures to FILE; - for the standard output
+    /// Write all figures to FILE as JSON; - for the standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
     /// Draw the cost of a page against the pages per call to FILE, as SVG; - for the standard output
@@ -59,10 +59,10 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Checks what the parser does not.
+    /// Checks the combination of options, which the parser does not.
     ///
     /// # Errors
-    /// A line for the person at the keyboard.
+    /// A message for the user.
     pub(crate) fn check(&self) -> Result<(), String> {
         if self.json.is_some() && self.json == self.svg {
             return Err(
@@ -77,10 +77,10 @@ impl Args {
         }
     }
 
-    /// Returns what is to be done.
+    /// Returns the plan of the run.
     ///
     /// # Errors
-    /// What is wrong with the options.
+    /// A message that names the invalid option.
     pub(crate) fn plan(&self) -> anyhow::Result<Plan> {
         let sizes = match (self.n.as_slice(), self.quick) {
             ([], true) => vec![1, 8, 64, 512],
@@ -95,7 +95,7 @@ impl Args {
         let limits = MIN_NR_PAGES..=peers::NR_PAGES_MAX;
         ensure!(
             limits.contains(&nr_pages),
-            "--arena: {nr_pages} pages; there are {} to {}",
+            "--arena: {nr_pages} pages of 4 KiB are not in {} to {}",
             limits.start(),
             limits.end()
         );
@@ -115,10 +115,10 @@ impl Args {
         })
     }
 
-    /// Returns the CPUs to measure on, two if there are so many.
+    /// Returns up to two CPUs to measure on.
     ///
     /// # Errors
-    /// What the system answers.
+    /// The error of the system.
     pub(crate) fn cpus(&self) -> anyhow::Result<Vec<CpuId>> {
         let mut cpus = match self.cpus.as_slice() {
             [] => Cpus::allowed()?,
@@ -129,9 +129,9 @@ impl Args {
     }
 }
 
-/// The smallest arena: larger than all that per-CPU caches of the peers keep.
+/// The smallest arena: more pages than all per-CPU caches of a peer hold.
 const MIN_NR_PAGES: usize = 16_384;
-/// The arena of `--quick`, unless a smaller one is asked for.
+/// The largest arena of `--quick`, in bytes.
 const QUICK_ARENA: usize = 128 << 20;
 
 /// A number of bytes.
@@ -149,9 +149,9 @@ impl FromStr for Size {
         };
         let count: usize = digits
             .parse()
-            .map_err(|_not_a_number| format!("'{text}' is no size: write 64M or 1G"))?;
+            .map_err(|_not_a_number| format!("'{text}' is not a size: write 64M or 1G"))?;
         let bytes = count.checked_mul(1 << shift).filter(|&bytes| bytes <= 1 << 40);
-        bytes.map(Self).ok_or_else(|| format!("{text} is more than a peer is made for"))
+        bytes.map(Self).ok_or_else(|| format!("{text} is too large: at most 4G"))
     }
 }
 
@@ -189,12 +189,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_bounds_is_told_with_its_bounds() {
-        let told = |words: &[&str]| {
+    fn values_out_of_bounds_are_reported_with_the_bounds() {
+        let error = |words: &[&str]| {
             Args::parse_from([&["peers"], words].concat()).plan().unwrap_err().to_string()
         };
-        assert!(told(&["--n", "513"]).contains("1 to 512"));
-        assert!(told(&["--arena", "5G"]).contains("16384 to"));
+        assert!(error(&["--n", "513"]).contains("1 to 512"));
+        assert!(error(&["--arena", "5G"]).contains("16384 to"));
         assert!("1X".parse::<Size>().is_err());
     }
 }

@@ -1,22 +1,22 @@
-//! General allocators that keep their memory, as an arena is kept.
+//! Settings that make general-purpose allocators keep free memory, as an arena does.
 //!
-//! By default mimalloc and jemalloc give memory back to the system that was free for a while, such as
-//! the turns of all others; then a drain measures the system's page faults. They are told not to by
-//! their environments, unless these say something already, and read them before anything else runs:
-//! so this program starts itself once more.
+//! By default, mimalloc and jemalloc return memory to the system after it was free for a while,
+//! such as during the turns of other peers; a drain would then measure page faults. Environment
+//! variables prevent that, unless they are set already. The allocators read them before `main`
+//! runs, so this program executes itself again with the variables set.
 
 use std::env;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// What they are told, and by which variable.
+/// The environment variables and their values.
 const SETTINGS: [(&str, &str); 2] =
     [("MIMALLOC_PURGE_DELAY", "-1"), ("_RJEM_MALLOC_CONF", "dirty_decay_ms:-1,muzzy_decay_ms:-1")];
 
-/// Starts this program once more unless every variable is set; returns if that is so.
+/// Executes this program again unless every variable is set; returns if all are.
 ///
 /// # Errors
-/// What the system answers.
+/// The error of the system.
 pub(crate) fn keep_memory() -> anyhow::Result<()> {
     let is_set = |name: &str| env::var_os(name).is_some();
     if SETTINGS.iter().all(|(name, _)| is_set(name)) {

@@ -1,23 +1,24 @@
-//! The same work through pagemill and through what one would take instead, by turns in one run.
+//! Compares pagemill with other page allocators: the same work, in alternating turns of one run.
 //!
-//! A [`Peer`](peer::Peer) gives pages and takes them back; each thread of the [`Crew`](crew::Crew) has
-//! a [`Seat`](seat::Seat) for each of them; a [`Scenario`](scenario::Scenario) lets them take turns.
+//! A [`Peer`](peer::Peer) allocates and frees pages. Each of the
+//! [`BenchThreads`](bench_threads::BenchThreads) has a [`Runner`](runner::Runner) for each peer. A
+//! [`Scenario`](scenario::Scenario) gives the peers turns.
 #![deny(unsafe_code)]
 
 extern crate alloc;
 
 mod args;
-mod crew;
+mod bench_threads;
 mod keep;
 mod output;
 mod peer;
 mod peers;
-#[expect(unsafe_code, reason = "what is compared hands out pointers")]
+#[expect(unsafe_code, reason = "peers that return raw pointers; calls to C")]
 mod raw;
 mod report;
 mod rows;
+mod runner;
 mod scenario;
-mod seat;
 
 use alloc::sync::Arc;
 use std::process::ExitCode;
@@ -26,7 +27,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser};
 
 use crate::args::Args;
-use crate::crew::Crew;
+use crate::bench_threads::BenchThreads;
 use crate::report::Context;
 use crate::rows::{Key, Rows, Spread};
 use crate::scenario::Run;
@@ -52,13 +53,15 @@ fn run(args: &Args) -> anyhow::Result<()> {
     }
     keep::keep_memory()?;
     if cfg!(debug_assertions) {
-        output::note("THIS IS A DEBUG BUILD AND ITS FIGURES MEAN NOTHING");
+        output::note(
+            "warning: this is a debug build, whose figures mean nothing; build with --release",
+        );
     }
     let (plan, cpus) = (args.plan()?, args.cpus()?);
     let entries = Arc::new(peers::make(&args.peer, plan.nr_pages)?);
     let context = Context::detect(&plan, &cpus, &entries);
-    let crew = Crew::new(&cpus, &entries)?;
-    let mut run = Run { plan: &plan, entries: &entries, crew: &crew, rows: Rows::default() };
+    let threads = BenchThreads::new(&cpus, &entries)?;
+    let mut run = Run { plan: &plan, entries: &entries, threads: &threads, rows: Rows::default() };
     run.carry_out();
     let rows = run.rows;
     if let Some(path) = &args.json {
@@ -67,7 +70,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(path) = &args.svg {
         output::write(path, &report::svg::picture(&context, &rows)?)?;
     }
-    // What goes to the standard output for a program must be all that goes there.
+    // If JSON or SVG goes to the standard output, nothing else may.
     let is_stdout = |path: &Option<_>| path.as_deref() == Some(std::path::Path::new("-"));
     if !is_stdout(&args.json) && !is_stdout(&args.svg) {
         output::print(&report::table::tables(&context, &rows))?;
@@ -76,7 +79,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Warns where the middle half of the figures differs so much that their median says little.
+/// Warns if the quartiles of a figure are so far apart that its median means little.
 fn warn_of_spreads(rows: &Rows) {
     let is_wide = |(_, spread): &(Key, Spread)| spread.relative() > RELATIVE_MAX;
     let widest = rows
@@ -85,9 +88,9 @@ fn warn_of_spreads(rows: &Rows) {
         .max_by(|(_, one), (_, other)| one.relative().total_cmp(&other.relative()));
     if let Some((Key { scenario, peer, n, what, .. }, spread)) = widest {
         output::note(&format!(
-            "warning: {} of {} figures have quartiles apart by more than {:.0} % of their median, \
-             {scenario} {peer} {n} {what} by {:.0} %: other work disturbed the measurement; \
-             measure again on a quiet machine, or for longer",
+            "warning: {} of {} figures are spread widely (quartiles more than {:.0} % of the median \
+             apart); the widest is {scenario} {peer} {n} {what} with {:.0} %: other work disturbed \
+             the measurement; measure again on a quiet machine, or for longer",
             rows.iter().filter(is_wide).count(),
             rows.iter().count(),
             100.0 * RELATIVE_MAX,
@@ -96,5 +99,5 @@ fn warn_of_spreads(rows: &Rows) {
     }
 }
 
-/// The widest distance between quartiles that passes without a warning, as a share of the median.
+/// Largest distance between quartiles without a warning, as a share of the median.
 const RELATIVE_MAX: f64 = 0.5;

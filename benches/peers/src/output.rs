@@ -1,4 +1,4 @@
-//! Where results go.
+//! Output of results and notes.
 
 use std::fs;
 use std::io::{self, Write};
@@ -9,7 +9,7 @@ use anyhow::Context;
 /// Writes `text` to the standard output.
 ///
 /// # Errors
-/// What the system answers.
+/// The error of the system.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
@@ -19,7 +19,7 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 /// Writes `text` to a file, or to the standard output for `-`.
 ///
 /// # Errors
-/// One that names the path and what the system answered.
+/// An error with the path and the error of the system.
 pub(crate) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     if path == Path::new("-") {
         return Ok(print(text)?);
@@ -27,7 +27,7 @@ pub(crate) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Writes a line for people to the standard error, if anyone listens.
+/// Writes a line to the standard error; ignores a failure to do so.
 pub(crate) fn note(line: &str) {
-    let _nobody_listens = writeln!(io::stderr(), "pagemill-peers: {line}");
+    let _ignored = writeln!(io::stderr(), "pagemill-peers: {line}");
 }

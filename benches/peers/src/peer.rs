@@ -1,29 +1,29 @@
-//! What is compared: something that gives pages and takes them back.
+//! Peer: an allocator of pages that is compared, and the batches in which it allocates.
 
-/// A source of pages that threads share; it lives as long as the process.
+/// A page allocator that threads share; it lives as long as the process.
 ///
-/// Calls are made in loops that hold as little else as possible, so each is inlined where it can be.
+/// The loops around the calls do as little else as possible, so calls should be inlined.
 pub(crate) trait Peer: Sync + 'static {
-    /// What one thread keeps for itself; made in that thread.
+    /// State of one thread, made in that thread.
     type Worker;
-    /// Places for up to `M` pages.
+    /// Room for up to `M` pages.
     type Batch<const M: usize>: Batch;
-    /// The name by which it is chosen and told.
+    /// The name in options and reports.
     const NAME: &'static str;
-    /// How it is used here, in a few words.
+    /// How it is called here, in a few words.
     const NOTE: &'static str;
-    /// Whether a thread may give back what another one took.
+    /// Whether a thread may free pages that another thread allocated.
     const CROSSES: bool = true;
-    /// Whether pages lie ready as handles in an array, whose top may be anywhere in it.
-    const IS_STOCK: bool = false;
+    /// Whether free pages are handles on a stack in an array, whose top may have any offset.
+    const IS_STACK: bool = false;
 
-    /// Makes what the calling thread needs.
+    /// Makes the state of the calling thread.
     fn worker(&'static self) -> Self::Worker;
 
     /// Makes an empty batch.
     fn batch<const M: usize>(&'static self) -> Self::Batch<M>;
 
-    /// Puts `nr` pages into the empty `batch`, or as many as there are, and returns their number.
+    /// Allocates up to `nr` pages into the empty `batch`, and returns how many.
     fn alloc<const M: usize>(
         &'static self,
         worker: &mut Self::Worker,
@@ -31,38 +31,38 @@ pub(crate) trait Peer: Sync + 'static {
         nr: usize,
     ) -> usize;
 
-    /// Gives all pages of `batch` back.
+    /// Frees all pages of `batch`.
     fn free<const M: usize>(&'static self, worker: &mut Self::Worker, batch: &mut Self::Batch<M>);
 
-    /// Gives back what the worker keeps in stock, before and after a drain.
-    fn rest(&'static self, _worker: &mut Self::Worker) {}
+    /// Frees the pages that the worker caches; called before and after a drain.
+    fn flush(&'static self, _worker: &mut Self::Worker) {}
 
-    /// Called where a handover begins, and where it finds no page: only the limit, whose pages do
-    /// not come back, does something.
-    fn restock(&'static self, _worker: &mut Self::Worker) {}
+    /// Refills the worker at the start of a handover, and whenever it has no page. Only the limit
+    /// implements it: its pages do not return from the other thread.
+    fn refill(&'static self, _worker: &mut Self::Worker) {}
 
-    /// Counts the blocks of 2 MiB that are whole, if it knows of such.
+    /// Returns the number of free blocks of 2 MiB, if the peer has such blocks.
     fn nr_whole(&'static self) -> Option<u64> {
         None
     }
 }
 
-/// Places for pages, some of them filled.
+/// Pages that one call allocates or frees.
 pub(crate) trait Batch: Send {
     /// One page.
     type Page: Send;
 
-    /// Takes some page out.
+    /// Removes and returns a page.
     fn pop(&mut self) -> Option<Self::Page>;
 
-    /// Adds a page; there is room.
+    /// Adds a page; the caller knows that there is room.
     fn push(&mut self, page: Self::Page);
 }
 
 /// An array of plain handles and their number.
 ///
-/// The number stands before them, as in `PageVec`: behind 512 it would be at the place of the first, but for
-/// 4 KiB, and some CPUs take loads from one to depend on stores to the other.
+/// The number comes first, as in `PageVec`: after 512 handles it would be 4 KiB after the first
+/// handle, and some CPUs assume that loads from one depend on stores to the other.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Slots<T, const M: usize> {
@@ -70,18 +70,18 @@ pub(crate) struct Slots<T, const M: usize> {
     pages: Lines<T, M>,
 }
 
-/// Values that begin a cache line.
+/// Values that begin on a cache line.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(crate) struct Lines<T, const M: usize>(pub(crate) [T; M]);
 
 impl<T: Copy + Default, const M: usize> Slots<T, M> {
-    /// Makes an empty one.
+    /// Makes an empty array.
     pub(crate) fn new() -> Self {
         Self { len: 0, pages: Lines([T::default(); M]) }
     }
 
-    /// Fills it with what `next` returns, until that is nothing or there are `nr`.
+    /// Fills the array with up to `nr` values of `next`, until it returns `None`.
     #[inline]
     pub(crate) fn fill(&mut self, nr: usize, mut next: impl FnMut() -> Option<T>) -> usize {
         self.len = nr;
@@ -95,14 +95,14 @@ impl<T: Copy + Default, const M: usize> Slots<T, M> {
         self.len
     }
 
-    /// Lets `write` fill the first `nr` places and say how many it did.
+    /// Lets `write` fill up to `nr` entries, and returns how many it filled.
     #[inline]
     pub(crate) fn write(&mut self, nr: usize, write: impl FnOnce(&mut [T]) -> usize) -> usize {
         self.len = write(&mut self.pages.0[..nr]);
         self.len
     }
 
-    /// Empties it and returns what was there.
+    /// Empties the array and returns its values.
     #[inline]
     pub(crate) fn take(&mut self) -> &[T] {
         let nr = core::mem::take(&mut self.len);

@@ -1,4 +1,4 @@
-//! Who takes part.
+//! The list of peers, and their names.
 
 mod frames;
 pub(crate) mod pagemill;
@@ -14,14 +14,14 @@ use crate::peer::Peer;
 use crate::raw::dpdk;
 use crate::raw::jemalloc::BatchAlloc;
 use crate::raw::malloc::{LockedTalc, Malloc};
-use crate::seat::Entry;
+use crate::runner::Entry;
 
-/// The name of what is measured beside whoever was chosen.
+/// The name of the limit, which every run measures.
 pub(crate) const LIMIT: &str = Limit::NAME;
-/// Pages in an arena at most.
+/// Maximum number of pages in an arena.
 pub(crate) const NR_PAGES_MAX: usize = Bitmap::NR_PAGES_MAX;
 
-/// Makes an entry for an arena of so many pages.
+/// Makes an entry for an arena of the given number of pages.
 type Make = fn(usize) -> anyhow::Result<Entry>;
 
 /// All peers of this build, the limit first.
@@ -63,14 +63,14 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     PEERS.iter().map(|(name, _)| *name)
 }
 
-/// Makes the peers that `chosen` names, all of them if it names none, and the limit in any case.
+/// Makes the peers that `chosen` names, or all if it is empty; always includes the limit.
 ///
 /// # Errors
-/// A name that none has, and what the system refuses.
+/// An unknown name, or the error of a peer that cannot be set up.
 pub(crate) fn make(chosen: &[String], nr_pages: usize) -> anyhow::Result<Vec<Entry>> {
     if let Some(unknown) = chosen.iter().find(|name| names().all(|known| known != **name)) {
         let known: Vec<_> = names().collect();
-        bail!("there is no peer '{unknown}': this build has {}", known.join(", "));
+        bail!("unknown peer '{unknown}': this build has {}", known.join(", "));
     }
     let is_chosen =
         |name| name == LIMIT || chosen.is_empty() || chosen.iter().any(|wanted| wanted == name);
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_nobody_has_is_told_with_those_that_there_are() {
+    fn an_unknown_name_is_reported_with_the_known_ones() {
         let error = make(&["malloc".to_owned()], 64).map(|_| ()).unwrap_err().to_string();
         assert!(error.contains("'malloc'") && error.contains("pagemill-vec"), "{error}");
         let entries = make(&["mutex-vec".to_owned()], 64).unwrap();

@@ -1,4 +1,4 @@
-//! What people and programs get to see.
+//! Reports: tables for people, JSON for programs, plots.
 
 pub(crate) mod json;
 pub(crate) mod svg;
@@ -8,39 +8,39 @@ use pagemill::CpuId;
 use pagemill_host::Machine;
 use serde::Serialize;
 
+use crate::runner::Entry;
 use crate::scenario::Plan;
-use crate::seat::Entry;
 
-/// The circumstances of a run, without which its figures say little.
+/// The circumstances of a run, which its figures depend on.
 #[derive(Debug, Serialize)]
 pub(crate) struct Context {
-    /// What is known of the machine, in a line.
+    /// The machine, in one line.
     pub(crate) machine: String,
     /// Its load before the run, over one, five and fifteen minutes.
     pub(crate) load: String,
     /// The CPUs of the threads.
     pub(crate) cpus: Vec<u32>,
-    /// Pages that each peer has.
+    /// Pages of each peer.
     pub(crate) nr_pages: usize,
-    /// What random choices began with.
+    /// Seed of the random choices.
     pub(crate) seed: u64,
-    /// Milliseconds of one measurement.
+    /// Duration of one measurement in milliseconds.
     pub(crate) slice_ms: u128,
-    /// Who took part.
+    /// The peers.
     pub(crate) peers: Vec<Participant>,
 }
 
-/// One who took part.
+/// A peer of the run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Participant {
     /// The name.
     pub(crate) name: &'static str,
-    /// How it was used.
+    /// How it was called.
     pub(crate) note: &'static str,
 }
 
 impl Context {
-    /// Notes the circumstances of a run that is about to begin.
+    /// Detects the circumstances of a run that is about to begin.
     pub(crate) fn detect(plan: &Plan, cpus: &[CpuId], entries: &[Entry]) -> Self {
         let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
         Self {

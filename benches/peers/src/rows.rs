@@ -1,8 +1,8 @@
-//! What was found, in the order in which it was first asked for.
+//! Figures of a run, in the order in which they were first measured.
 
 use serde::Serialize;
 
-/// What a figure is a figure of.
+/// What a figure measures.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Key {
     /// The scenario's name.
@@ -11,31 +11,31 @@ pub(crate) struct Key {
     pub(crate) peer: &'static str,
     /// Pages per call.
     pub(crate) n: usize,
-    /// What of it: allocation, free, both.
+    /// The measured part: allocation, free, both.
     pub(crate) what: &'static str,
     /// The unit: ns per page, and others.
     pub(crate) unit: &'static str,
 }
 
-/// The middle of figures, and how far they are apart.
+/// The median of figures, and their spread.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Spread {
-    /// Half of the figures are at most this.
+    /// The median.
     pub(crate) median: f64,
     /// The smallest.
     pub(crate) min: f64,
-    /// A quarter of the figures is at most this.
+    /// The lower quartile.
     pub(crate) lower: f64,
-    /// Three quarters are.
+    /// The upper quartile.
     pub(crate) upper: f64,
     /// The largest.
     pub(crate) max: f64,
-    /// How many figures there were.
+    /// The number of figures.
     pub(crate) nr: usize,
 }
 
 impl Spread {
-    /// Summarises figures, of which there is one at least.
+    /// Summarises one or more figures.
     fn of(figures: &[f64]) -> Self {
         let mut sorted = figures.to_vec();
         sorted.sort_unstable_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! What the peers are made to do, by turns.
+//! Scenarios: the measurements, and the turns of the peers in them.
 
 mod aged;
 mod drain;
@@ -11,27 +11,27 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 
-use crate::crew::Crew;
+use crate::bench_threads::BenchThreads;
 use crate::rows::{Key, Rows};
-use crate::seat::Entry;
+use crate::runner::Entry;
 
 /// The scenarios.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scenario {
-    /// One thread takes N pages and gives them back, again and again
+    /// One thread allocates N pages and frees them, repeatedly
     Steady,
-    /// Two threads do so at once, each on its CPU, beside one alone
+    /// Two threads do the same at once, each on its own CPU, compared with one thread
     Pair,
-    /// One thread takes batches of 64, another on another CPU gives them back
+    /// One thread allocates batches of 64, and a thread on another CPU frees them
     Handover,
-    /// The whole arena is taken in batches of 64 and given back, in the same and in random order
+    /// 31/32 of the arena is allocated in batches of 64 and freed, in the same and in random order
     Drain,
-    /// Steady and drain once more, after random churn
+    /// Steady and drain again, after random churn
     Aged,
 }
 
 impl Scenario {
-    /// Returns the name, as it is typed and told.
+    /// Returns the name in options and reports.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Steady => "steady",
@@ -51,34 +51,34 @@ impl Scenario {
     }
 }
 
-/// How much is to be done.
+/// What to measure, and for how long.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// What, in this order.
+    /// The scenarios, in this order.
     pub(crate) scenarios: Vec<Scenario>,
     /// Pages per call, for steady.
     pub(crate) sizes: Vec<usize>,
     /// Pages in the arena.
     pub(crate) nr_pages: usize,
-    /// How long one measurement lasts, where that can be chosen.
+    /// Duration of one measurement, in scenarios that have a fixed duration.
     pub(crate) slice: Duration,
-    /// How long one scenario lasts, about.
+    /// Approximate duration of one scenario.
     pub(crate) share: Duration,
-    /// Rounds of turns at least, whatever time they take.
+    /// Minimum number of rounds, even if they take longer.
     pub(crate) rounds_min: usize,
-    /// What random choices begin with.
+    /// Seed of the random choices.
     pub(crate) seed: u64,
 }
 
-/// A run: who does what, and what was found so far.
+/// A run: its plan, peers and threads, and the figures so far.
 pub(crate) struct Run<'a> {
-    /// How much is to be done.
+    /// What to measure, and for how long.
     pub(crate) plan: &'a Plan,
-    /// Who takes part.
+    /// The peers.
     pub(crate) entries: &'a [Entry],
     /// The threads.
-    pub(crate) crew: &'a Crew,
-    /// What was found.
+    pub(crate) threads: &'a BenchThreads,
+    /// The figures so far.
     pub(crate) rows: Rows,
 }
 
@@ -87,9 +87,9 @@ impl Run<'_> {
     pub(crate) fn carry_out(&mut self) {
         let plan = self.plan;
         for &scenario in &plan.scenarios {
-            if self.crew.nr_threads() < scenario.nr_cpus() {
+            if self.threads.nr_threads() < scenario.nr_cpus() {
                 crate::output::note(&format!(
-                    "{} needs two CPUs and is left out: see --cpus",
+                    "{} needs two CPUs and was skipped: see --cpus",
                     scenario.name()
                 ));
                 continue;
@@ -104,10 +104,10 @@ impl Run<'_> {
         }
     }
 
-    /// Gives each peer a turn, round after round, each round beginning with another one, until the
-    /// scenario's time, or one of `nr_parts` of it, is over.
+    /// Gives each peer a turn per round until the time of the scenario is over, divided by
+    /// `nr_parts`. Each round begins with another peer.
     ///
-    /// The first round warms up: what it finds is not kept, as `turn` is told.
+    /// Round 0 warms up: its figures are not kept.
     fn by_turns(&mut self, nr_parts: u32, mut turn: impl FnMut(&mut Self, Turn)) {
         let (start, nr_peers) = (Instant::now(), self.entries.len());
         let share = self.plan.share / nr_parts;
@@ -121,12 +121,12 @@ impl Run<'_> {
         }
     }
 
-    /// Tells whether a scenario was carried out with `n` pages per call.
+    /// Returns whether a scenario was measured with `n` pages per call.
     fn has(&self, scenario: &str, n: usize) -> bool {
         self.rows.iter().any(|(key, _)| (key.scenario, key.n) == (scenario, n))
     }
 
-    /// Keeps a figure of a turn, unless it was to warm up.
+    /// Keeps a figure of a turn, except in round 0.
     fn keep(&mut self, turn: Turn, figure: Figure) {
         let Figure { scenario, n, what, unit, value } = figure;
         if turn.round > 0 {
@@ -136,7 +136,7 @@ impl Run<'_> {
     }
 }
 
-/// Whose turn it is.
+/// The turn of a peer in a round.
 #[derive(Clone, Copy, Debug)]
 struct Turn {
     round: usize,
@@ -150,7 +150,7 @@ impl Turn {
     }
 }
 
-/// What one measurement has found.
+/// The result of one measurement.
 #[derive(Clone, Copy, Debug)]
 struct Figure {
     scenario: &'static str,
@@ -164,7 +164,7 @@ struct Figure {
 const NS: &str = "ns/page";
 /// Millions of pages per second.
 const MPPS: &str = "Mpages/s";
-/// A quotient.
+/// A ratio.
 const RATIO: &str = "ratio";
 /// Blocks of 2 MiB.
 const BLOCKS: &str = "blocks";

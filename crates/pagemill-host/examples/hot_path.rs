@@ -1,7 +1,7 @@
 //! One hot path, a number of times, and nothing else: for counting instructions.
 //!
 //! `hot_path OP N ROUNDS`: allocates N pages and frees them, ROUNDS times. OP is `array`, `list`,
-//! `vec` or `single` (the pages stay within the CPU's list), `local` (they stay in a stock with one
+//! `vec` or `single` (the pages stay within the CPU's list), `local` (they stay in a reserve with one
 //! owner; N up to 64 for both), `burst` (ROUNDS times N pages are all allocated in batches before the
 //! first is freed: through the zone) or `spread` (so, too, but no two pages of a batch come back that are
 //! near each other; putting them into that order counts, too). The program's total for twice the rounds, less

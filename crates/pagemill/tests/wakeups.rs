@@ -77,7 +77,7 @@ fn every_way_to_free_a_page_wakes_a_waiter() {
             pages.drain(..3).for_each(|page| assert!(vec.push(page).is_ok()));
             vec.clear();
         }),
-        ("a stock", |frames, pages| {
+        ("a reserve", |frames, pages| {
             let mut local = LocalPages::<_, 4>::new(frames);
             pages.drain(..5).for_each(|page| local.free(page));
         }),

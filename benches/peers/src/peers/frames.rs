@@ -1,4 +1,4 @@
-//! Allocators of frame numbers behind a lock: buddies in trees, a tree of bits.
+//! Allocators of frame numbers behind a lock: a buddy allocator, and a tree of bitmaps.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,11 +7,11 @@ use buddy_system_allocator::FrameAllocator;
 
 use crate::peer::{Peer, Slots};
 
-/// `buddy_system_allocator`'s allocator of frames.
+/// The frame allocator of `buddy_system_allocator`.
 pub(crate) struct Buddy(Mutex<FrameAllocator>);
 
 impl Buddy {
-    /// Makes one for an arena.
+    /// Makes an allocator for an arena.
     pub(crate) fn new(nr_pages: usize) -> Self {
         let mut frames = FrameAllocator::new();
         frames.insert(0..nr_pages);
@@ -46,14 +46,14 @@ impl Peer for Buddy {
     }
 }
 
-/// `bitmap-allocator`'s tree for up to a million frames.
+/// The tree of `bitmap-allocator` for up to 2^20 frames.
 pub(crate) struct Bitmap(Mutex<Box<BitAlloc1M>>);
 
 impl Bitmap {
-    /// The frames that the tree has bits for.
+    /// Number of frames that the tree can manage.
     pub(crate) const NR_PAGES_MAX: usize = BitAlloc1M::CAP;
 
-    /// Makes one for an arena of at most [`NR_PAGES_MAX`](Self::NR_PAGES_MAX).
+    /// Makes an allocator for an arena of at most [`NR_PAGES_MAX`](Self::NR_PAGES_MAX) pages.
     pub(crate) fn new(nr_pages: usize) -> Self {
         let mut bits = Box::new(BitAlloc1M::DEFAULT);
         bits.insert(0..nr_pages);

@@ -1,7 +1,6 @@
-//! pagemill, by every way to its pages: singly, in arrays, vectors and lists, and from a stock of
-//! one's own.
+//! pagemill by each of its calls: single pages, arrays, vectors, lists, and an owned reserve.
 //!
-//! All ways lead to one allocator in a static, so that a page is a handle of 8 bytes.
+//! All calls use one allocator in a static, so a page is a handle of 8 bytes.
 
 use pagemill::{
     AllocPages, Gfp, LocalPages, OnceAllocator, PAGEBLOCK_ORDER, Page, PageList, PageVec, Static,
@@ -11,10 +10,10 @@ use pagemill_host::{AllocatorConfig, ArenaConfig, Host, allocator};
 
 use crate::peer::{Batch, Lines, Peer};
 
-/// What every page is asked for with: the ordinary request of a kernel.
+/// Flags of every request: an ordinary kernel allocation.
 const GFP: Gfp = Gfp::KERNEL;
-/// Pages that an owned stock holds at most, as many as a per-CPU cache of DPDK.
-const STOCK: usize = 512;
+/// Capacity of the owned reserve, in pages: that of a per-CPU cache of DPDK.
+const RESERVE: usize = 512;
 
 static FRAMES: OnceAllocator<Host> = OnceAllocator::new();
 
@@ -33,17 +32,17 @@ type FramePage = Page<Source>;
 /// Maps an arena and builds the allocator; later calls do nothing.
 ///
 /// # Errors
-/// What the system refuses.
+/// The error of mapping the arena.
 pub(crate) fn install(arena_bytes: u64) -> anyhow::Result<()> {
     if FRAMES.get().is_none() {
         let frames = allocator(&AllocatorConfig::new(ArenaConfig::new(arena_bytes)))?;
-        // Threads measure, but only one installs.
+        // No race: only the leading thread calls this.
         drop(FRAMES.set(frames));
     }
     Ok(())
 }
 
-/// Counts the blocks that are whole, by the books and with nothing left in per-CPU lists.
+/// Returns the number of free blocks of 2 MiB, after draining the per-CPU lists.
 fn nr_whole() -> Option<u64> {
     let frames = FRAMES.get()?;
     frames.drain_all_pages();
@@ -71,7 +70,7 @@ pub(crate) struct Vector;
 #[derive(Debug)]
 pub(crate) struct List;
 
-/// A stock of pages that one thread owns.
+/// A reserve of pages that one thread owns.
 #[derive(Debug)]
 pub(crate) struct Local;
 
@@ -111,7 +110,7 @@ impl<const M: usize> Batch for PageVec<Source, M> {
     }
 
     fn push(&mut self, page: FramePage) {
-        // A full vector would give the page back, to be freed here.
+        // A full vector would return the page, which is dropped here.
         drop(Self::push(self, page));
     }
 }
@@ -133,7 +132,7 @@ impl Peer for Single {
     type Worker = ();
     const NAME: &'static str = "pagemill-single";
     const NOTE: &'static str = "shared allocator, alloc_page and drop";
-    const IS_STOCK: bool = true;
+    const IS_STACK: bool = true;
 
     fn worker(&'static self) {}
 
@@ -172,7 +171,7 @@ impl Peer for Array {
     type Worker = ();
     const NAME: &'static str = "pagemill-array";
     const NOTE: &'static str = "shared allocator, alloc_pages_bulk and release_pages";
-    const IS_STOCK: bool = true;
+    const IS_STACK: bool = true;
 
     fn worker(&'static self) {}
 
@@ -202,7 +201,7 @@ impl Peer for Vector {
     type Worker = ();
     const NAME: &'static str = "pagemill-vec";
     const NOTE: &'static str = "shared allocator, alloc_pages_bulk_vec and PageVec::clear";
-    const IS_STOCK: bool = true;
+    const IS_STACK: bool = true;
 
     fn worker(&'static self) {}
 
@@ -235,7 +234,7 @@ impl Peer for List {
     type Worker = ();
     const NAME: &'static str = "pagemill-list";
     const NOTE: &'static str = "shared allocator, alloc_pages_bulk_list and free_pages_bulk";
-    const IS_STOCK: bool = true;
+    const IS_STACK: bool = true;
 
     fn worker(&'static self) {}
 
@@ -265,10 +264,10 @@ impl Peer for List {
 
 impl Peer for Local {
     type Batch<const M: usize> = PageVec<Source, M>;
-    type Worker = LocalPages<Source, STOCK>;
+    type Worker = LocalPages<Source, RESERVE>;
     const NAME: &'static str = "pagemill-local";
     const NOTE: &'static str = "owned handle of 512 pages: LocalPages::alloc_bulk and free_bulk";
-    const IS_STOCK: bool = true;
+    const IS_STACK: bool = true;
 
     fn worker(&'static self) -> Self::Worker {
         LocalPages::new(Source::new())
@@ -293,7 +292,7 @@ impl Peer for Local {
         worker.free_bulk(batch);
     }
 
-    fn rest(&self, worker: &mut Self::Worker) {
+    fn flush(&self, worker: &mut Self::Worker) {
         worker.drain();
     }
 

@@ -1,4 +1,4 @@
-//! Stacks of page handles: the limit, one for each thread, one behind a lock, a queue without one.
+//! Stacks of page handles: the limit, one per thread, one behind a lock; and a lock-free queue.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -6,40 +6,40 @@ use crossbeam_queue::ArrayQueue;
 
 use crate::peer::{Peer, Slots};
 
-/// A handle of a page, as large as ours.
+/// A page handle, of the same size as pagemill's.
 type Handle = u64;
 
-/// Numbers the pages of an arena.
+/// Returns the handles of an arena's pages.
 ///
-/// There is room for half a page of handles more: a batch of 512 that is allocated right behind would
-/// otherwise lie at the same place of its 4 KiB as the top of the stack, and the copy between the two
-/// take ten times as long on some CPUs.
+/// The capacity has half a page of handles to spare. Otherwise a batch of 512 that is allocated
+/// directly after the stack would have the same offset within 4 KiB as the top of the stack, and a
+/// copy between the two takes ten times as long on some CPUs.
 fn handles(nr_pages: usize) -> Vec<Handle> {
     let mut handles = Vec::with_capacity(nr_pages + 256);
     handles.extend(0..nr_pages as u64);
     handles
 }
 
-/// The limit: handles are copied from an array to the caller's and back, and nothing else is done.
+/// The limit: copies handles from an array to the caller's array and back, and does nothing else.
 #[derive(Debug)]
 pub(crate) struct Limit {
     /// Pages in the arena.
     pub(crate) nr_pages: usize,
 }
 
-/// An array whose handles from `bottom` to `top` are there to be taken.
+/// An array whose handles from `bottom` to `top` are free.
 #[derive(Debug)]
 pub(crate) struct Stack {
     handles: Vec<Handle>,
-    /// Where a cache line begins.
+    /// The beginning of a cache line.
     bottom: usize,
     top: usize,
-    /// How far it may be filled.
+    /// Limit of `top`.
     end: usize,
 }
 
 impl Limit {
-    /// So many handles are resident in every cache.
+    /// Number of handles that stay in every cache.
     const RESIDENT: usize = 512;
     /// Handles in a cache line.
     const LINE: usize = 8;
@@ -50,7 +50,7 @@ impl Peer for Limit {
     type Worker = Stack;
     const NAME: &'static str = "limit";
     const NOTE: &'static str = "no allocator: handles copied between two resident stacks";
-    const IS_STOCK: bool = true;
+    const IS_STACK: bool = true;
 
     fn worker(&'static self) -> Stack {
         let handles = handles(self.nr_pages + Self::LINE);
@@ -83,25 +83,25 @@ impl Peer for Limit {
     fn free<const M: usize>(&self, stack: &mut Stack, batch: &mut Slots<Handle, M>) {
         let pages = batch.take();
         if stack.end - stack.top < pages.len() {
-            // Only where they were taken by another thread.
+            // Happens only if another thread allocated the pages.
             stack.top = stack.bottom;
         }
         stack.handles[stack.top..][..pages.len()].copy_from_slice(pages);
         stack.top += pages.len();
     }
 
-    fn rest(&self, stack: &mut Stack) {
+    fn flush(&self, stack: &mut Stack) {
         stack.end = stack.bottom + self.nr_pages;
         stack.top = stack.end;
     }
 
-    fn restock(&self, stack: &mut Stack) {
+    fn refill(&self, stack: &mut Stack) {
         stack.end = stack.bottom + 2 * Self::RESIDENT;
         stack.top = stack.bottom + Self::RESIDENT;
     }
 }
 
-/// A vector of handles for each thread, which has no way back from another thread.
+/// A vector of handles per thread; pages cannot return from another thread.
 #[derive(Debug)]
 pub(crate) struct ThreadVec {
     /// Pages in the arena of each thread.
@@ -113,8 +113,9 @@ impl Peer for ThreadVec {
     type Worker = Vec<Handle>;
     const CROSSES: bool = false;
     const NAME: &'static str = "thread-vec";
-    const NOTE: &'static str = "a Vec of pages for each thread, copied in bulk; no way back";
-    const IS_STOCK: bool = true;
+    const NOTE: &'static str =
+        "a Vec of pages for each thread, copied in bulk; no frees from other threads";
+    const IS_STACK: bool = true;
 
     fn worker(&'static self) -> Vec<Handle> {
         handles(self.nr_pages)
@@ -145,7 +146,7 @@ impl Peer for ThreadVec {
 pub(crate) struct LockedVec(Mutex<Vec<Handle>>);
 
 impl LockedVec {
-    /// Makes one for an arena.
+    /// Makes the peer for an arena.
     pub(crate) fn new(nr_pages: usize) -> Self {
         Self(Mutex::new(handles(nr_pages)))
     }
@@ -156,7 +157,7 @@ impl Peer for LockedVec {
     type Worker = ();
     const NAME: &'static str = "mutex-vec";
     const NOTE: &'static str = "Mutex<Vec> of pages, copied in bulk, locked once a batch";
-    const IS_STOCK: bool = true;
+    const IS_STACK: bool = true;
 
     fn worker(&'static self) {}
 
@@ -191,7 +192,7 @@ fn pop_bulk(vec: &mut Vec<Handle>, slots: &mut [Handle]) -> usize {
 pub(crate) struct Queue(ArrayQueue<Handle>);
 
 impl Queue {
-    /// Makes one for an arena.
+    /// Makes the peer for an arena.
     pub(crate) fn new(nr_pages: usize) -> Self {
         let queue = ArrayQueue::new(nr_pages);
         for handle in handles(nr_pages) {
@@ -221,7 +222,7 @@ impl Peer for Queue {
     #[inline]
     fn free<const M: usize>(&self, (): &mut (), batch: &mut Slots<Handle, M>) {
         for &handle in batch.take() {
-            self.0.push(handle).expect("no more pages come back than there are");
+            self.0.push(handle).expect("at most all pages are free");
         }
     }
 }

@@ -11,10 +11,10 @@ use anyhow::ensure;
 
 use crate::peer::{Peer, Slots};
 
-/// Objects beside those of an arena, for what the caches of two threads keep.
+/// Additional objects, for those in the caches of two threads.
 const NR_SPARE: usize = 4096;
 
-/// What a pool hands out: a pointer to an object that stands for a page.
+/// An object of a pool, which represents a page.
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
 pub(crate) struct Object(*mut c_void);
@@ -34,9 +34,11 @@ unsafe impl Send for Object {}
 pub(crate) struct Pool(NonNull<c_void>);
 
 // SAFETY:
-// 1. A pool may be used by all threads at once that have joined, as those have that measure.
+// 1. All threads that have joined may use a pool at the same time, and every benchmark thread has
+//    joined.
 unsafe impl Send for Pool {}
-// SAFETY: 1. As above.
+// SAFETY: 1. All threads that have joined may use a pool at the same time, and every benchmark
+// thread has joined.
 unsafe impl Sync for Pool {}
 
 unsafe extern "C" {
@@ -53,44 +55,44 @@ impl Pool {
     /// Makes a pool for an arena, and starts DPDK for the first one.
     ///
     /// # Errors
-    /// What DPDK answers.
+    /// The error of DPDK.
     pub(crate) fn new(name: &str, nr_pages: usize) -> anyhow::Result<Self> {
         static STARTED: OnceLock<c_int> = OnceLock::new();
 
-        // DPDK binds the thread that starts it to a CPU: one that does nothing else.
+        // DPDK binds the thread that starts it to a CPU, so a thread is started for that purpose.
         let start = || thread::spawn(|| peers_dpdk_start()).join().unwrap_or(-1);
         let errno = *STARTED.get_or_init(start);
-        ensure!(errno == 0, "DPDK does not start: rte_eal_init says {errno}");
+        ensure!(errno == 0, "DPDK does not start: rte_eal_init returns {errno}");
         let name = CString::new(name)?;
         let pool = create(&name, u32::try_from(nr_pages + NR_SPARE)?);
-        pool.ok_or_else(|| anyhow::anyhow!("DPDK makes no pool of {nr_pages} objects"))
+        pool.ok_or_else(|| anyhow::anyhow!("DPDK cannot create a pool of {nr_pages} objects"))
     }
 
     fn join() {
         let errno = peers_dpdk_join();
-        assert!(errno == 0, "rte_thread_register says {errno}");
+        assert!(errno == 0, "rte_thread_register returns {errno}");
     }
 }
 
 fn create(name: &CStr, nr: u32) -> Option<Pool> {
-    // SAFETY: 1. The name is a string of C, which is copied.
+    // SAFETY: 1. The name is a C string, which DPDK copies.
     let pool = unsafe { peers_dpdk_pool(name.as_ptr(), nr) };
     NonNull::new(pool).map(Pool)
 }
 
-/// The calls by which objects come and go.
+/// The calls that allocate and free objects.
 pub(crate) trait Calls: Sync + 'static {
-    /// As of a [`Peer`].
+    /// See [`Peer`].
     const NAME: &'static str;
-    /// As of a [`Peer`].
+    /// See [`Peer`].
     const NOTE: &'static str;
-    /// Writes up to as many objects as it is told, and returns how many.
+    /// Allocates up to the given number of objects, and returns how many.
     const GET: unsafe extern "C" fn(*mut c_void, *mut Object, c_uint) -> c_uint;
-    /// Takes as many objects back.
+    /// Frees the given number of objects.
     const PUT: unsafe extern "C" fn(*mut c_void, *const Object, c_uint);
 }
 
-/// A call for all.
+/// One call for all objects.
 #[derive(Debug)]
 pub(crate) enum Bulk {}
 
@@ -102,7 +104,7 @@ impl Calls for Bulk {
     const PUT: unsafe extern "C" fn(*mut c_void, *const Object, c_uint) = peers_dpdk_put_bulk;
 }
 
-/// A call for each.
+/// One call per object.
 #[derive(Debug)]
 pub(crate) enum Single {}
 
@@ -114,12 +116,12 @@ impl Calls for Single {
     const PUT: unsafe extern "C" fn(*mut c_void, *const Object, c_uint) = peers_dpdk_put_each;
 }
 
-/// A pool, by some calls.
+/// A pool and the calls that it is used with.
 #[derive(Debug)]
 pub(crate) struct Dpdk<C>(Pool, PhantomData<fn() -> C>);
 
 impl<C> Dpdk<C> {
-    /// Uses a pool.
+    /// Makes the peer for a pool.
     pub(crate) const fn new(pool: Pool) -> Self {
         Self(pool, PhantomData)
     }
@@ -130,7 +132,7 @@ impl<C: Calls> Peer for Dpdk<C> {
     type Worker = ();
     const NAME: &'static str = C::NAME;
     const NOTE: &'static str = C::NOTE;
-    const IS_STOCK: bool = true;
+    const IS_STACK: bool = true;
 
     fn worker(&'static self) {
         Pool::join();
@@ -143,7 +145,7 @@ impl<C: Calls> Peer for Dpdk<C> {
     #[inline]
     fn alloc<const M: usize>(&self, (): &mut (), batch: &mut Slots<Object, M>, nr: usize) -> usize {
         batch.write(nr, |slots| {
-            // SAFETY: 1. There is room for as many as are asked for.
+            // SAFETY: 1. `slots` has room for the requested number of objects.
             let got =
                 unsafe { (C::GET)(self.0.0.as_ptr(), slots.as_mut_ptr(), count(slots.len())) };
             got as usize
@@ -153,12 +155,12 @@ impl<C: Calls> Peer for Dpdk<C> {
     #[inline]
     fn free<const M: usize>(&self, (): &mut (), batch: &mut Slots<Object, M>) {
         let objects = batch.take();
-        // SAFETY: 1. They came from this pool, and the batch has given them up.
+        // SAFETY: 1. The objects came from this pool, and the batch no longer has them.
         unsafe { (C::PUT)(self.0.0.as_ptr(), objects.as_ptr(), count(objects.len())) };
     }
 }
 
-/// A batch's length as C has it.
+/// Returns the length of a batch as a C integer.
 #[inline]
 fn count(len: usize) -> c_uint {
     u32::try_from(len).expect("a batch is short")

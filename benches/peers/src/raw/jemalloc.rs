@@ -1,4 +1,4 @@
-//! jemalloc's own call for many blocks, which it calls an experiment.
+//! jemalloc's experimental call that allocates many blocks.
 
 use core::ffi::{c_int, c_void};
 use core::ptr::{from_mut, null_mut};
@@ -11,7 +11,7 @@ use crate::peer::{Peer, Slots};
 
 const FLAGS: c_int = MALLOCX_ALIGN(PAGE.align());
 
-/// What the call is told.
+/// The argument of the call.
 ///
 /// # Source
 /// `jemalloc` 5.3 `src/ctl.c` `struct batch_alloc_packet_s`
@@ -23,7 +23,7 @@ struct Packet {
     flags: c_int,
 }
 
-/// The call by the number that jemalloc gives to its name.
+/// The call, by the number that jemalloc assigns to its name.
 #[derive(Debug)]
 pub(crate) struct BatchAlloc {
     call: [usize; 2],
@@ -37,9 +37,9 @@ impl BatchAlloc {
     pub(crate) fn find() -> anyhow::Result<Self> {
         let (mut call, mut len) = ([0; 2], 2);
         let name = c"experimental.batch_alloc";
-        // SAFETY: 1. The name is a string of C. 2. There is room for `len` numbers.
+        // SAFETY: 1. The name is a C string. 2. `call` has room for `len` numbers.
         let errno = unsafe { mallctlnametomib(name.as_ptr(), call.as_mut_ptr(), &raw mut len) };
-        ensure!(errno == 0 && len == 2, "jemalloc has no experimental.batch_alloc: {errno}");
+        ensure!(errno == 0 && len == 2, "jemalloc has no experimental.batch_alloc (error {errno})");
         Ok(Self { call })
     }
 }
@@ -64,8 +64,8 @@ impl Peer for BatchAlloc {
             let mut packet = Packet { blocks, nr, size: PAGE.size(), flags: FLAGS };
             let (mut filled, mut filled_bytes) = (0_usize, size_of::<usize>());
             // SAFETY:
-            // 1. The call was found: it reads a packet and writes a number, both of which are there.
-            // 2. It fills at most `nr` blocks, for which there is room; a block is a pointer.
+            // 1. The call exists: it reads a packet and writes a number, both of which are local.
+            // 2. It writes at most `nr` pointers, for which `slots` has room.
             let errno = unsafe {
                 mallctlbymib(
                     self.call.as_ptr(),

@@ -1,7 +1,7 @@
-//! The ring through which one thread hands batches to another, the same for all peers.
+//! Ring through which one thread passes batches to another, the same for all peers.
 //!
-//! A slot is a batch in place: the producer fills it where it lies and the consumer empties it, so that
-//! nothing is copied but the handles themselves, from one CPU's cache to the other's.
+//! A slot contains a batch: the producer fills it in place and the consumer empties it in place. So
+//! only the handles themselves move, from one CPU's cache to the other's.
 
 use alloc::sync::Arc;
 #[expect(clippy::disallowed_types, reason = "not part of the core: loom has no business here")]
@@ -12,20 +12,20 @@ use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::thread;
 
-/// Batches under way at most.
+/// Maximum number of batches in the ring.
 const NR_SLOTS: usize = 32;
-/// Looks at a slot before the CPU is offered to others.
+/// Number of times that a slot is checked before the thread yields its CPU.
 const NR_SPINS: u32 = 2000;
 
 const EMPTY: u32 = 0;
 const FULL: u32 = 1;
-/// The producer has stopped; the slot holds nothing.
+/// The producer has stopped; the slot is empty.
 const CLOSED: u32 = 2;
 
-/// A batch and whose it is.
+/// A batch, and which end may access it.
 ///
-/// `slot-turn`: while the state is [`EMPTY`] the producer alone reaches the batch, otherwise the
-/// consumer alone.
+/// `slot-turn`: only the producer accesses the batch while the state is [`EMPTY`], only the
+/// consumer otherwise.
 #[repr(align(128))]
 struct Slot<B> {
     #[expect(clippy::disallowed_types, reason = "not part of the core: loom has no business here")]
@@ -35,22 +35,22 @@ struct Slot<B> {
 }
 
 // SAFETY:
-// 1. A batch is reached by one thread at a time (`slot-turn`), and may be sent.
+// 1. One thread at a time accesses a batch (`slot-turn`), and `B: Send`.
 unsafe impl<B: Send> Sync for Slot<B> {}
 
-/// The end of the ring that gives.
+/// The sending end of the ring.
 pub(crate) struct Producer<B> {
     slots: Arc<[Slot<B>]>,
     next: usize,
 }
 
-/// The end of the ring that takes.
+/// The receiving end of the ring.
 pub(crate) struct Consumer<B> {
     slots: Arc<[Slot<B>]>,
     next: usize,
 }
 
-/// Makes a ring of batches that `batch` makes, and returns its ends: there is one of each.
+/// Makes a ring of batches that `batch` makes, and returns its two ends.
 pub(crate) fn line<B: Send>(mut batch: impl FnMut() -> B) -> (Producer<B>, Consumer<B>) {
     #[expect(clippy::disallowed_types, reason = "not part of the core: loom has no business here")]
     let slot = |_| Slot { state: AtomicU32::new(EMPTY), batch: UnsafeCell::new(batch()) };
@@ -66,14 +66,15 @@ impl<B: Send> Producer<B> {
         wait(|| slot.state.load(Acquire) == EMPTY);
         // SAFETY:
         // 1. No other reference: the state is empty and this is the only producer (`slot-turn`).
-        //    The load pairs with the consumer's store, so what it did to the batch is over.
+        //    The load pairs with the consumer's store, so its accesses to the batch happened
+        //    before.
         fill(unsafe { &mut *slot.batch.get() });
         // Pairs with the load in `take`.
         slot.state.store(FULL, Release);
         self.next = (self.next + 1) % NR_SLOTS;
     }
 
-    /// Tells the consumer that nothing comes any more, for this time.
+    /// Ends this series of batches: the consumer's next `take` returns `None`.
     pub(crate) fn close(&mut self) {
         let slot = &self.slots[self.next];
         wait(|| slot.state.load(Acquire) == EMPTY);
@@ -88,7 +89,7 @@ impl<B: Send> Consumer<B> {
     pub(crate) fn take<R>(&mut self, empty: impl FnOnce(&mut B) -> R) -> Option<R> {
         let slot = &self.slots[self.next];
         wait(|| slot.state.load(Relaxed) != EMPTY);
-        // Pairs with the stores in `put` and `close`. Only this end changes it from here on.
+        // Pairs with the stores in `put` and `close`. Only this end changes the state now.
         let result = if slot.state.load(Acquire) == FULL {
             // SAFETY:
             // 1. No other reference: the state is full and this is the only consumer
@@ -104,7 +105,7 @@ impl<B: Send> Consumer<B> {
     }
 }
 
-/// Looks until `is_due`, and lets others run now and then.
+/// Spins until `is_due` returns true, and yields the CPU now and then.
 #[inline]
 fn wait(is_due: impl Fn() -> bool) {
     let mut nr_spins = 0;

@@ -1,4 +1,4 @@
-//! General allocators, asked for blocks of a page's size and alignment.
+//! General-purpose allocators, called for blocks with the size and alignment of a page.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;
@@ -11,16 +11,16 @@ use talc::source::Manual;
 
 use crate::peer::{Peer, Slots};
 
-/// A page as a general allocator knows it.
+/// The layout of a page.
 pub(super) const PAGE: Layout = match Layout::from_size_align(4096, 4096) {
     Ok(layout) => layout,
     Err(_) => panic!("4096 is a power of two"),
 };
 
-/// A block from an allocator, owned by whoever has this.
+/// A block from an allocator, owned by its holder.
 ///
-/// `block-owned`: what is in a batch of a peer came from that peer, once, and leaves the batch when it
-/// goes back.
+/// `block-owned`: each block in a batch was allocated by the batch's peer, is in no other batch,
+/// and is removed from the batch when it is freed.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(transparent)]
 pub(crate) struct Block(pub(super) Option<NonNull<u8>>);
@@ -29,11 +29,11 @@ pub(crate) struct Block(pub(super) Option<NonNull<u8>>);
 // 1. A block is memory, which belongs to no thread; nothing here reads or writes it.
 unsafe impl Send for Block {}
 
-/// An allocator that many threads may call, reached through `GlobalAlloc`, a call for each page.
+/// A thread-safe allocator, called through `GlobalAlloc` once per page.
 #[derive(Debug)]
 pub(crate) struct Malloc<A>(pub(crate) A);
 
-/// How an allocator is called in reports.
+/// The name of an allocator in reports.
 pub(crate) trait Named: GlobalAlloc + Sync + 'static {
     /// Its name.
     const NAME: &'static str;
@@ -82,30 +82,30 @@ impl<A: Named> Peer for Malloc<A> {
     }
 }
 
-/// talc over memory of its own, behind a lock.
+/// talc over its own memory, behind a lock.
 #[derive(Debug)]
 pub(crate) struct LockedTalc(Mutex<Talc<Manual, DefaultBinning>>);
 
 impl LockedTalc {
-    /// Makes one that has room for `nr_pages`.
+    /// Makes an allocator with room for `nr_pages`.
     ///
     /// # Errors
-    /// What the system refuses.
+    /// The error of mapping the memory.
     pub(crate) fn new(nr_pages: usize) -> anyhow::Result<Self> {
-        // An aligned page and what talc notes behind it take two pages' room.
+        // An aligned page and talc's metadata after it need the space of two pages.
         let len_bytes = (2 * nr_pages as u64 + NR_PAGES_SPARE) * 4096;
         let arena = Box::leak(Box::new(Arena::map(&ArenaConfig::new(len_bytes))?));
         let mut talc = Talc::new(Manual);
         // SAFETY:
-        // 1. The bytes are readable and writable, nobody else uses them, and they stay: the arena is
-        //    leaked.
+        // 1. The bytes are readable and writable, nothing else uses them, and they stay mapped: the
+        //    arena is leaked.
         let heap = unsafe { talc.claim(arena.base().as_ptr(), arena.len_bytes()) };
-        anyhow::ensure!(heap.is_some(), "talc does not take {len_bytes} bytes");
+        anyhow::ensure!(heap.is_some(), "talc refuses a heap of {len_bytes} bytes");
         Ok(Self(Mutex::new(talc)))
     }
 }
 
-/// For talc's own tables.
+/// Number of pages for talc's own tables.
 const NR_PAGES_SPARE: u64 = 512;
 
 impl Peer for LockedTalc {

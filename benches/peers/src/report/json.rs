@@ -1,4 +1,4 @@
-//! All figures, for programs.
+//! All figures as JSON.
 
 use serde::Serialize;
 
@@ -23,10 +23,10 @@ struct Row {
     spread: Spread,
 }
 
-/// Returns one object with everything.
+/// Returns one JSON object with all figures.
 ///
 /// # Errors
-/// None that a string can have.
+/// None in practice: writing to a string does not fail.
 pub(crate) fn document(context: &Context, rows: &Rows) -> anyhow::Result<String> {
     let document = Document {
         schema_version: 1,

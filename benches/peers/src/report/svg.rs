@@ -1,4 +1,4 @@
-//! The cost of a page against the pages per call, a line for each peer: ours in colour, the others grey.
+//! Plot: cost per page against pages per call. Lines of pagemill are coloured, the others grey.
 
 use anyhow::ensure;
 use pagemill_bench::plot::{Color, Line, Plot, Point, Stroke};
@@ -7,22 +7,25 @@ use super::Context;
 use crate::peers::LIMIT;
 use crate::rows::{Rows, Spread};
 
-/// Colours of our own ways to take pages, in the order in which they take part.
+/// Colours of pagemill's lines, in the order of the peers.
 const OURS: [Color; 4] = [Color::Green, Color::Blue, Color::Orange, Color::Pink];
 
-/// Draws the scenario steady.
+/// Draws the figures of the scenario steady.
 ///
 /// # Errors
-/// If it was not carried out; drawing into memory itself cannot fail.
+/// If the scenario was not measured. Drawing itself cannot fail.
 pub(crate) fn picture(context: &Context, rows: &Rows) -> anyhow::Result<String> {
     let lines = lines(context, rows);
-    ensure!(!lines.is_empty(), "--svg draws the scenario steady, which was not carried out");
+    ensure!(
+        !lines.is_empty(),
+        "--svg draws the scenario steady, which was not measured: add it to --scenario"
+    );
     let circumstances = format!(
         "{}; load {}; medians, bars from quartile to quartile",
         context.machine, context.load
     );
     let plot = Plot {
-        title: "Cost of a page: taken and given back, N at a time, by one thread",
+        title: "Cost of a page: allocated and freed, N at a time, by one thread",
         circumstances: &circumstances,
         notes: &[],
         lines,
@@ -44,7 +47,7 @@ fn lines(context: &Context, rows: &Rows) -> Vec<Line> {
         let (color, stroke) = match peer.name {
             LIMIT => (Color::Black, Stroke::Dotted),
             name if name.starts_with("pagemill") => {
-                (ours.next().expect("it goes round"), Stroke::Solid)
+                (ours.next().expect("the iterator is endless"), Stroke::Solid)
             }
             _ => (Color::Grey, Stroke::Solid),
         };

@@ -1,12 +1,12 @@
-//! The figures as tables for people.
+//! Figures as tables for people.
 
 use core::fmt::Write;
 
 use super::Context;
 use crate::rows::{Rows, Spread};
-use crate::seat::BATCH;
+use crate::runner::BATCH;
 
-/// Returns what was measured where, and a table for each scenario.
+/// Returns the circumstances, and a table for each scenario.
 pub(crate) fn tables(context: &Context, rows: &Rows) -> String {
     let mut text = String::new();
     let mut line = |parts: &str| text.push_str(&(parts.trim_end().to_owned() + "\n"));
@@ -15,8 +15,11 @@ pub(crate) fn tables(context: &Context, rows: &Rows) -> String {
     pair(context, rows, &mut line);
     handover(context, rows, &mut line);
     for (scenario, title) in [
-        ("drain", "drain: the whole arena taken, 64 at a time, and given back in the same order"),
-        ("drain-random", "drain, random: likewise, but given back in random order"),
+        ("drain", "drain: 31/32 of the arena allocated, 64 at a time, and freed in the same order"),
+        (
+            "drain-random",
+            "drain, random: 31/32 of the arena allocated, 64 at a time, and freed in random order",
+        ),
     ] {
         drain(context, rows, scenario, title, &mut line);
     }
@@ -29,7 +32,7 @@ fn heading(context: &Context, line: &mut impl FnMut(&str)) {
     line(&format!("load     {} before the run", context.load));
     let cpus: Vec<_> = context.cpus.iter().map(u32::to_string).collect();
     line(&format!(
-        "run      CPUs {}, {} pages each, slices of {} ms, seed {}; pages are not touched by us",
+        "run      CPUs {}, {} pages each, slices of {} ms, seed {}; bytes of pages are not accessed",
         cpus.join(" and "),
         context.nr_pages,
         context.slice_ms,
@@ -42,14 +45,14 @@ fn heading(context: &Context, line: &mut impl FnMut(&str)) {
     }
 }
 
-/// Calls `tell` for each peer that has figures, after the title.
+/// Writes the titles, and then the row of each peer that has figures.
 fn section(
     context: &Context,
     rows: &Rows,
     scenario: &str,
     titles: &[&str],
     line: &mut impl FnMut(&str),
-    tell: impl Fn(&'static str) -> String,
+    row: impl Fn(&'static str) -> String,
 ) {
     if rows.iter().all(|(key, _)| key.scenario != scenario) {
         return;
@@ -58,7 +61,7 @@ fn section(
     titles.iter().for_each(|title| line(title));
     for peer in &context.peers {
         if rows.iter().any(|(key, _)| (key.scenario, key.peer) == (scenario, peer.name)) {
-            line(&format!("{:16}{}", peer.name, tell(peer.name)));
+            line(&format!("{:16}{}", peer.name, row(peer.name)));
         }
     }
 }
@@ -76,7 +79,7 @@ fn steady(context: &Context, rows: &Rows, line: &mut impl FnMut(&str)) {
         let spread = rows.get("steady", peer, n, "both");
         spread.map_or_else(|| format!(" {:>7}", "-"), |it| format!(" {:>7.2}", it.median))
     };
-    let title = "steady: take N, give N back, again and again; ns per page for both";
+    let title = "steady: allocate N, free N, repeatedly; ns per page for both";
     section(context, rows, "steady", &[title, &head], line, |peer| {
         sizes.iter().map(|&n| cell(peer, n)).collect()
     });
@@ -93,7 +96,8 @@ fn steady(context: &Context, rows: &Rows, line: &mut impl FnMut(&str)) {
 }
 
 fn pair(context: &Context, rows: &Rows, line: &mut impl FnMut(&str)) {
-    let title = "pair: two threads at once; ns per page and thread, and how much dearer than one";
+    let title =
+        "pair: two threads at once; ns per page in each thread, and the ratio to one thread";
     let half = format!("{:>8} {:>8}  {:<28}", "one", "two", "two / one");
     let head = format!("{:16}{half}{half}", "N = 1, then 64");
     section(context, rows, "pair", &[title, &head], line, |peer| {
@@ -109,7 +113,7 @@ fn pair(context: &Context, rows: &Rows, line: &mut impl FnMut(&str)) {
 
 fn handover(context: &Context, rows: &Rows, line: &mut impl FnMut(&str)) {
     let title =
-        "handover: 64 taken on one CPU, through a ring, given back on another; million pages/s";
+        "handover: 64 allocated on one CPU, through a ring, freed on another; million pages/s";
     section(context, rows, "handover", &[title], line, |peer| {
         rows.get("handover", peer, BATCH, "passed").map_or_else(dash, |spread| {
             let Spread { median, lower, upper, max, .. } = spread;
@@ -127,7 +131,7 @@ fn drain(
 ) {
     let head = format!(
         "{:16}  {:<30}  {:<30}  {:>7}  {}",
-        "ns per page", "take", "give back", "pages", "2 MiB blocks whole after, of"
+        "ns per page", "alloc", "free", "pages", "free 2 MiB blocks after, of"
     );
     section(context, rows, scenario, &[title, &head], line, |peer| {
         let get = |what| rows.get(scenario, peer, BATCH, what);
@@ -145,10 +149,10 @@ fn drain(
 
 fn aged(context: &Context, rows: &Rows, line: &mut impl FnMut(&str)) {
     let title =
-        "aged: after random churn; ns per page, and the quotient of the medians after and before";
+        "aged: after random churn; ns per page, and the ratio of the medians after and before";
     let head = format!(
         "{:16}{:>8} {:>6}{:>8} {:>6}{:>8} {:>6}",
-        "", "steady", "x", "take", "x", "give", "x"
+        "", "steady", "x", "alloc", "x", "free", "x"
     );
     section(context, rows, "aged", &[title, &head], line, |peer| {
         let part = |what, before: Option<Spread>| {
@@ -188,7 +192,7 @@ mod tests {
     use crate::report::samples;
 
     #[test]
-    fn each_scenario_that_was_carried_out_has_a_table() {
+    fn each_measured_scenario_has_a_table() {
         let text = tables(&samples::context(), &samples::rows());
         for part in ["\nsteady: ", "\npair: ", "\nhandover: ", "\ndrain: ", "\naged: "] {
             assert!(text.contains(part), "{part} in {text}");

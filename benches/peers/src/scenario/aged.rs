@@ -1,11 +1,11 @@
-//! Steady and drain in an arena that random churn has gone over.
+//! Aged: steady and drain after random churn of the arena.
 //!
-//! What they are compared with is measured before, if it was not: a peer that keeps the order in which
-//! pages came back stays aged.
+//! The figures for comparison are measured first, unless an earlier scenario did so: a peer that
+//! keeps the order in which pages were freed stays aged.
 
-use super::drain::{drain, in_order, nr_drained, rest_all};
+use super::drain::{drain, flush_all, in_order, nr_drained};
 use super::{Figure, NS, Run, steady};
-use crate::seat::{BATCH, Order};
+use crate::runner::{BATCH, Order};
 
 /// Measures every peer after churn.
 pub(super) fn run(run: &mut Run<'_>) {
@@ -16,14 +16,15 @@ pub(super) fn run(run: &mut Run<'_>) {
     if !run.has("drain", BATCH) {
         in_order(run);
     }
-    rest_all(run);
+    flush_all(run);
     run.by_turns(1, |run, turn| {
         let (seed, nr_pages, slice) = (turn.seed(plan), nr_drained(plan), plan.slice);
-        run.crew.ask(0, turn.peer, move |seat| seat.age(nr_pages, seed));
-        let value = run.crew.ask(0, turn.peer, move |seat| seat.steady(BATCH, slice, turn.round));
+        run.threads.run(0, turn.peer, move |runner| runner.age(nr_pages, seed));
+        let value =
+            run.threads.run(0, turn.peer, move |runner| runner.steady(BATCH, slice, turn.round));
         let (scenario, n) = ("aged", BATCH);
         run.keep(turn, Figure { scenario, n, what: "steady", unit: NS, value });
-        run.crew.ask(0, turn.peer, move |seat| seat.end_age(seed ^ 1));
+        run.threads.run(0, turn.peer, move |runner| runner.end_age(seed ^ 1));
         drain(run, turn, scenario, Order::Same);
     });
 }

@@ -1,18 +1,18 @@
-//! One thread takes batches, hands them over through a ring, and a thread on another CPU gives them
-//! back.
+//! Handover: one thread allocates batches and passes them through a ring to a thread on another
+//! CPU, which frees them.
 
 use super::{Figure, MPPS, Run};
-use crate::seat::BATCH;
+use crate::runner::BATCH;
 
-/// Measures every peer whose pages may go back elsewhere.
+/// Measures every peer whose pages another thread may free.
 pub(super) fn run(run: &mut Run<'_>) {
     let slice = run.plan.slice * 2;
     run.by_turns(1, |run, turn| {
         if run.entries[turn.peer].crosses {
-            let ((), value) = run.crew.ask_two(
+            let ((), value) = run.threads.run_two(
                 turn.peer,
-                move |seat| seat.produce(slice),
-                move |seat| seat.consume(),
+                move |runner| runner.produce(slice),
+                move |runner| runner.consume(),
             );
             let what = "passed";
             run.keep(turn, Figure { scenario: "handover", n: BATCH, what, unit: MPPS, value });

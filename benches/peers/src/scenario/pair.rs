@@ -1,20 +1,21 @@
-//! Two threads take pages and give them back at the same time, beside one alone.
+//! Pair: two threads allocate and free pages at the same time, compared with one thread.
 
 use super::{Figure, NS, RATIO, Run};
 
 /// Pages per call.
 const SIZES: [usize; 2] = [1, 64];
 
-/// Measures one thread, then two, in each turn; a ratio is of figures from one turn.
+/// Measures one thread, then two, in each turn; each ratio compares figures of the same turn.
 pub(super) fn run(run: &mut Run<'_>) {
     let slice = run.plan.slice * 2;
     run.by_turns(1, |run, turn| {
         for n in SIZES {
-            let alone = run.crew.ask(0, turn.peer, move |seat| seat.steady(n, slice, turn.round));
-            let (first, second) = run.crew.ask_two(
+            let alone =
+                run.threads.run(0, turn.peer, move |runner| runner.steady(n, slice, turn.round));
+            let (first, second) = run.threads.run_two(
                 turn.peer,
-                move |seat| seat.steady(n, slice, turn.round),
-                move |seat| seat.steady(n, slice, turn.round),
+                move |runner| runner.steady(n, slice, turn.round),
+                move |runner| runner.steady(n, slice, turn.round),
             );
             let two = f64::midpoint(first, second);
             for (what, unit, value) in

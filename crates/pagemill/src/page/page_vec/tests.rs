@@ -139,7 +139,7 @@ fn a_local_stock_serves_refills_and_spills() {
         let mut local = LocalPages::<_, 64>::new(frames);
         let mut vec = PageVec::<_, 256>::new(frames);
         assert_eq!(local.alloc_bulk(Gfp::KERNEL, 10, &mut vec), 10);
-        assert_eq!((local.len(), vec.len()), (22, 10), "half of the stock was filled");
+        assert_eq!((local.len(), vec.len()), (22, 10), "half of the reserve was filled");
         assert_eq!(local.alloc_bulk(Gfp::KERNEL, 200, &mut vec), 200);
         assert_eq!(local.alloc_bulk(Gfp::KERNEL, 200, &mut vec), 46, "no more fit");
         assert_eq!(local.free_bulk(&mut vec), 256);

@@ -1,4 +1,4 @@
-//! A peer in one thread: what it is made to do, with a loop of its own for each peer.
+//! Runner: one peer in one thread, with loops that are compiled for that peer.
 
 use alloc::sync::Arc;
 use core::hint::black_box;
@@ -10,78 +10,81 @@ use crate::peer::{Batch, Peer};
 use crate::raw::line::{Consumer, Producer, line};
 use pagemill_bench::rng::Rng;
 
-/// Pages per call wherever it is not varied.
+/// Pages per call in scenarios that do not vary it.
 pub(crate) const BATCH: usize = 64;
-/// Pages per call at most.
+/// Maximum number of pages per call.
 pub(crate) const N_MAX: usize = 512;
-/// How long calls are repeated between two looks at the clock, about.
+/// Approximate time between two readings of the clock.
 const CHUNK: Duration = Duration::from_micros(50);
-/// Times that churn frees a tenth and takes as much again.
+/// How many times churn frees a tenth of the pages and allocates as many again.
 const NR_CHURNS: usize = 8;
 
-/// What a peer does in one thread.
-pub(crate) trait Seat {
-    /// Takes and gives back `nr` pages for as long as `slice`; ns per page for both.
+/// The measurements of a peer in one thread.
+pub(crate) trait Runner {
+    /// Allocates and frees `nr` pages at a time for the duration `slice`; returns ns per page for
+    /// both.
     ///
-    /// The top of a stock is moved to another place for each `round`, the same for all peers.
+    /// In each `round`, the top of a peer's stack of pages has another offset, the same for all
+    /// peers.
     fn steady(&mut self, nr: usize, slice: Duration, round: usize) -> f64;
 
-    /// Hands batches over for as long as `slice`.
+    /// Passes batches to the other thread for the duration `slice`.
     fn produce(&mut self, slice: Duration);
 
-    /// Gives back what is handed over until that ends; millions of pages per second.
+    /// Frees the batches of the other thread until it stops; returns millions of pages per second.
     fn consume(&mut self) -> f64;
 
-    /// Takes up to `nr_pages` in batches and gives them back.
+    /// Allocates up to `nr_pages` in batches, then frees them.
     fn drain(&mut self, nr_pages: usize, order: Order) -> Drained;
 
-    /// Takes `nr_pages`, keeps a random half and churns it, batches of random sizes among it.
+    /// Allocates `nr_pages`, frees a random half, and then frees and allocates at random, partly in
+    /// batches of random sizes.
     fn age(&mut self, nr_pages: usize, seed: u64);
 
-    /// Gives back in random order what ageing has left.
+    /// Frees the pages that ageing has left, in random order.
     fn end_age(&mut self, seed: u64);
 
-    /// Gives back what the peer keeps in stock for this thread.
-    fn rest(&mut self);
+    /// Frees the pages that the peer caches for this thread.
+    fn flush(&mut self);
 
-    /// Counts the blocks of 2 MiB that are whole, if the peer knows of such.
+    /// Returns the number of free blocks of 2 MiB, if the peer has such blocks.
     fn nr_whole(&mut self) -> Option<u64>;
 }
 
-/// In which order pages go back.
+/// The order in which pages are freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// As they came.
+    /// The order of allocation.
     Same,
-    /// Shuffled, by a seed.
+    /// Random, by a seed.
     Random(u64),
 }
 
-/// What a drain has shown.
+/// The result of a drain.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Drained {
-    /// ns per page taken.
+    /// ns per page allocated.
     pub(crate) alloc_ns: f64,
-    /// ns per page given back.
+    /// ns per page freed.
     pub(crate) free_ns: f64,
-    /// How many pages there were.
+    /// Number of pages that were allocated.
     pub(crate) nr_pages: usize,
 }
 
-/// A peer that takes part, before there are threads.
+/// A peer of the run, which makes a runner in each thread.
 pub(crate) struct Entry {
     /// Its name.
     pub(crate) name: &'static str,
-    /// How it is used.
+    /// How it is called.
     pub(crate) note: &'static str,
-    /// Whether a thread may give back what another one took.
+    /// Whether a thread may free pages that another thread allocated.
     pub(crate) crosses: bool,
-    /// Makes its seat in the calling thread.
-    pub(crate) open: Box<dyn Fn() -> Box<dyn Seat> + Send + Sync>,
+    /// Makes its runner for the calling thread.
+    pub(crate) open: Box<dyn Fn() -> Box<dyn Runner> + Send + Sync>,
 }
 
 impl Entry {
-    /// Lets `peer` take part, for the rest of the process.
+    /// Makes the entry of `peer`, which lives until the process ends.
     pub(crate) fn new<P: Peer>(peer: P) -> Self {
         let peer: &'static P = Box::leak(Box::new(peer));
         let (producer, consumer) = line(|| peer.batch());
@@ -90,8 +93,8 @@ impl Entry {
             consumer: Mutex::new(consumer),
             start: Barrier::new(2),
         });
-        let open = move || -> Box<dyn Seat> {
-            Box::new(Place {
+        let open = move || -> Box<dyn Runner> {
+            Box::new(PeerRunner {
                 peer,
                 worker: peer.worker(),
                 batch: Box::new(Aligned(peer.batch())),
@@ -104,7 +107,7 @@ impl Entry {
     }
 }
 
-/// What the two threads of a handover share.
+/// State that the two threads of a handover share.
 struct Ends<P: Peer> {
     producer: Mutex<Producer<P::Batch<BATCH>>>,
     consumer: Mutex<Consumer<P::Batch<BATCH>>>,
@@ -113,29 +116,30 @@ struct Ends<P: Peer> {
 
 type PageOf<P> = <<P as Peer>::Batch<BATCH> as Batch>::Page;
 
-/// A batch that begins with a cache line, so that no peer's copies cross more of them by chance.
+/// A batch that begins on a cache line, so that copies touch the same number of lines for all
+/// peers.
 #[repr(align(64))]
 struct Aligned<T>(T);
 
-/// The seat of a peer.
-struct Place<P: Peer> {
+/// The runner of one peer.
+struct PeerRunner<P: Peer> {
     peer: &'static P,
     worker: P::Worker,
     batch: Box<Aligned<P::Batch<N_MAX>>>,
     ends: Arc<Ends<P>>,
-    /// For as many pages as a drain has taken.
+    /// Room for as many pages as a drain allocates.
     batches: Vec<P::Batch<BATCH>>,
-    /// Pages that are held while the arena is aged.
+    /// Pages that stay allocated while the arena is aged.
     aged: Vec<PageOf<P>>,
 }
 
-/// Pages of a handle of 8 bytes whose handles fill a cache line.
+/// Number of handles of 8 bytes in a cache line.
 const LINE: usize = 8;
-/// In how many places a stock's top is, a cache line from each to the next.
-const NR_PLACES: usize = 32;
+/// Number of offsets of the top of a stack, one cache line apart.
+const NR_OFFSETS: usize = 32;
 
-impl<P: Peer> Place<P> {
-    // A function of its own, so that no figure depends on what surrounds the loop.
+impl<P: Peer> PeerRunner<P> {
+    // A separate function, so that the code around the loop does not affect the figures.
     #[inline(never)]
     fn repeat(&mut self, nr: usize, times: usize) {
         for _ in 0..times {
@@ -165,7 +169,7 @@ impl<P: Peer> Place<P> {
         }
     }
 
-    /// Makes sure that there are batches for `nr_pages`, and returns their number.
+    /// Makes batches for `nr_pages` if they are missing, and returns their number.
     fn make_batches(&mut self, nr_pages: usize) -> usize {
         let nr_batches = nr_pages / BATCH;
         let peer = self.peer;
@@ -175,7 +179,7 @@ impl<P: Peer> Place<P> {
         nr_batches
     }
 
-    /// Moves the pages of all batches into another order.
+    /// Shuffles the pages of all batches.
     fn shuffle_batches(&mut self, rng: &mut Rng) {
         let mut pages = Vec::new();
         for batch in &mut self.batches {
@@ -188,7 +192,7 @@ impl<P: Peer> Place<P> {
         }
     }
 
-    /// Gives the last `nr` pages that are held back.
+    /// Frees the last `nr` pages that ageing holds.
     fn give_aged(&mut self, nr: usize) {
         let mut batch = self.peer.batch::<BATCH>();
         let start = self.aged.len().saturating_sub(nr);
@@ -199,7 +203,7 @@ impl<P: Peer> Place<P> {
         }
     }
 
-    /// Takes up to `nr` pages and holds them, as many in a call as `size` says.
+    /// Allocates up to `nr` pages and holds them; `size` returns the number for each call.
     fn take_aged(&mut self, nr: usize, mut size: impl FnMut() -> usize) {
         let mut batch = self.peer.batch::<BATCH>();
         let goal = self.aged.len() + nr;
@@ -212,9 +216,9 @@ impl<P: Peer> Place<P> {
         }
     }
 
-    /// Takes and gives back for a slice of time, and returns the ns for a page.
+    /// Allocates and frees for the duration `slice`, and returns ns per page.
     fn time_steady(&mut self, nr: usize, slice: Duration) -> f64 {
-        // Warms up, too.
+        // Finds how many repetitions take `CHUNK`; this also warms up the caches.
         let mut times = 1;
         loop {
             let start = Instant::now();
@@ -236,12 +240,13 @@ impl<P: Peer> Place<P> {
     }
 }
 
-impl<P: Peer> Seat for Place<P> {
+impl<P: Peer> Runner for PeerRunner<P> {
     fn steady(&mut self, nr: usize, slice: Duration, round: usize) -> f64 {
-        // Where the top of a stock and the batch lie at the same place of their 4 KiB, some CPUs take
-        // loads from one to depend on stores to the other, which takes up to half as long again. So pages are
-        // held, and the top is elsewhere each time, though at the same place of its cache line.
-        let nr_held = if P::IS_STOCK { LINE * (round % NR_PLACES) } else { 0 };
+        // If the top of a stack and the batch have the same offset within 4 KiB, some CPUs assume
+        // that loads from one depend on stores to the other, which costs up to 50 % more time. So
+        // the runner holds some pages, and the top has another offset each time, but the same one
+        // within its cache line.
+        let nr_held = if P::IS_STACK { LINE * (round % NR_OFFSETS) } else { 0 };
         let nr_aged = self.aged.len();
         self.take_aged(nr_held, || BATCH);
         let value = self.time_steady(nr, slice);
@@ -252,14 +257,14 @@ impl<P: Peer> Seat for Place<P> {
     fn produce(&mut self, slice: Duration) {
         let Self { peer, worker, ends, .. } = self;
         let mut producer = ends.producer.lock().unwrap_or_else(PoisonError::into_inner);
-        peer.restock(worker);
+        peer.refill(worker);
         ends.start.wait();
         let start = Instant::now();
         while start.elapsed() < slice {
             for _ in 0..BATCH {
                 producer.put(|batch| {
                     while peer.alloc(worker, batch, BATCH) == 0 {
-                        peer.restock(worker);
+                        peer.refill(worker);
                         std::thread::yield_now();
                     }
                 });
@@ -271,7 +276,7 @@ impl<P: Peer> Seat for Place<P> {
     fn consume(&mut self) -> f64 {
         let Self { peer, worker, ends, .. } = self;
         let mut consumer = ends.consumer.lock().unwrap_or_else(PoisonError::into_inner);
-        peer.restock(worker);
+        peer.refill(worker);
         ends.start.wait();
         let (start, mut nr_batches) = (Instant::now(), 0_usize);
         while consumer.take(|batch| peer.free(worker, batch)).is_some() {
@@ -281,7 +286,7 @@ impl<P: Peer> Seat for Place<P> {
     }
 
     fn drain(&mut self, nr_pages: usize, order: Order) -> Drained {
-        self.rest();
+        self.flush();
         let nr_batches = self.make_batches(nr_pages);
         let start = Instant::now();
         let taken = self.take_batches(nr_batches);
@@ -292,14 +297,14 @@ impl<P: Peer> Seat for Place<P> {
         let start = Instant::now();
         self.give_batches(nr_batches);
         let free = start.elapsed();
-        self.rest();
+        self.flush();
         let per_page = |time| ns(time) / taken.max(1) as f64;
         Drained { alloc_ns: per_page(alloc), free_ns: per_page(free), nr_pages: taken }
     }
 
     fn age(&mut self, nr_pages: usize, seed: u64) {
         let mut rng = Rng::new(seed);
-        self.rest();
+        self.flush();
         self.take_aged(nr_pages, || BATCH);
         rng.shuffle(&mut self.aged);
         self.give_aged(self.aged.len() / 2);
@@ -314,11 +319,11 @@ impl<P: Peer> Seat for Place<P> {
     fn end_age(&mut self, seed: u64) {
         Rng::new(seed).shuffle(&mut self.aged);
         self.give_aged(self.aged.len());
-        self.rest();
+        self.flush();
     }
 
-    fn rest(&mut self) {
-        self.peer.rest(&mut self.worker);
+    fn flush(&mut self) {
+        self.peer.flush(&mut self.worker);
     }
 
     fn nr_whole(&mut self) -> Option<u64> {

@@ -2,12 +2,13 @@
 //!
 //! The program `pagemill` runs them; `pagemill-peers` shares the plot and the random numbers. Each
 //! benchmark is a module: [`bulk`], [`frag`], [`latency`], [`nfs`], [`pool`] and [`refill`]. [`report`]
-//! turns their results into tables, JSON and plots.
+//! turns their results into tables, JSON and plots. The benchmarks allocate from a static allocator
+//! ([`frames`]), so a handle of a page is one word. The crate has no unsafe code.
 //!
 //! # Features
 //! `benchmarks`, which is on by default, enables all of these. `plot` enables only [`plot`]. Without
-//! either, the crate has a clock, random numbers, sizes and common parts of JSON documents, which
-//! servers need too.
+//! either, the crate has a clock, random numbers, sizes and common parts of JSON documents, which the
+//! program `pagemill` uses even if it is built without benchmarks.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::exhaustive_enums,

@@ -1,5 +1,8 @@
 //! The program `pagemill`: measures bulk page allocation (`bench`), shows the state of an allocator
 //! (`info`), serves directories by NFS (`nfsd`), and moves packets by AF_XDP (`xdp`).
+//!
+//! An option is parsed in `args`, checked against this machine in `plan`, takes effect in `cmd`, and its
+//! results are shown by `report` (those of `bench` by `pagemill_bench::report`).
 #![forbid(unsafe_code)]
 
 extern crate alloc;

@@ -1,4 +1,4 @@
-//! What was typed means on this machine: CPUs that exist, memory that suffices, open files.
+//! Plans: options after they were checked against this machine's CPUs, memory and files.
 
 mod arena;
 #[cfg(feature = "bench")]

@@ -1,4 +1,4 @@
-//! What was typed cannot be done: errors that the person at the keyboard can mend.
+//! Usage errors: mistakes on the command line that the user can correct; exit code 2.
 
 use core::error::Error;
 use core::fmt;

@@ -1,4 +1,5 @@
-//! Page owners: how many pages each call site holds, as a table and for flame graphs.
+//! Page owners ([`Config::page_owner`](pagemill::Config::page_owner)): how many pages each call site
+//! holds, as a table and for flame graphs.
 
 use alloc::collections::BTreeMap;
 use core::cmp::Reverse;

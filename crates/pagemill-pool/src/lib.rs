@@ -59,14 +59,16 @@
 //! pages.
 //!
 //! # Invariants
+//! The crate forbids unsafe code. What depends on these invariants is that no page is lost.
+//!
 //! - `refill-empty`: the cache is refilled only when it is empty, so 128 places hold 64 new pages and
 //!   all pages that one poll may drop.
 //! - `in-flight`: a page is counted as in flight from when it comes from the page allocator until it is
 //!   freed there, wherever it is in between; so zero means that every page is accounted for.
 //! - `ring-emptied` (`recycle_ring.rs`): once the pool has ended and no thread is returning a page, the
 //!   ring is empty.
-//! - `mapped-not-freed` (`pool.rs`): a page that is mapped for a device does not reach the page allocator,
-//!   also where the mapper panics: it is leaked, and stays in flight.
+//! - `mapped-not-freed` (`pool.rs`): a page is unmapped before it is freed to the page allocator. If the
+//!   mapper panics, the page is leaked, and stays in flight.
 //! - `ledger-irq` (`ledger.rs`): the lock of the ledger is held with interrupts off.
 
 #![no_std]

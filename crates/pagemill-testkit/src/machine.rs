@@ -1,4 +1,4 @@
-//! The platform.
+//! Platform over heap memory: a CPU number for each thread, and simulated interrupts.
 
 use alloc::alloc::{alloc_zeroed, dealloc};
 use core::alloc::Layout;

@@ -1,5 +1,5 @@
-//! Allocation scopes: per-thread restrictions on reclaim (`noio`, `nofs`, `memalloc`) and the account
-//! to charge.
+//! Allocation scopes ([`AllocScope`]): per-thread restrictions on reclaim (`noio`, `nofs`, `memalloc`)
+//! and the account to charge.
 
 use core::cell::{Cell, RefCell};
 use core::fmt;

@@ -1,4 +1,5 @@
 //! File attributes: `fattr3`, `sattr3`, `wcc_data` and times as clients see and set them.
+//! `wire.rs` encodes them.
 
 use rustix::fs::{FileType, Stat};
 

@@ -1,4 +1,4 @@
-//! XDR encoding and decoding of `NFSv3` types.
+//! XDR encoding and decoding of `NFSv3` types, such as attributes and file handles.
 //!
 //! # Source
 //! `rfc1813` sections 2.4 to 2.6

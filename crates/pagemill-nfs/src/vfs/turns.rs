@@ -1,10 +1,10 @@
-//! Turns: limits the worker threads per file system, so that a slow or hanging one does not block
-//! others.
+//! Turns: limits the worker threads per file system; calls beyond it wait, or get `NFS3ERR_JUKEBOX`.
+//! So a slow or hanging file system does not block others.
 //!
 //! The exports of one file system may have three quarters of the threads that no other file system has,
 //! and at least one. A call whose file system is at this limit waits for another call of it to end. It
 //! gets `NFS3ERR_JUKEBOX`, after which clients repeat the call, once it has waited for [`GRACE`] and
-//! fewer calls have ended in that time than the file system may have threads: then the file system is
+//! no more calls have ended in that time than the file system may have threads: then the file system is
 //! slow. Calls of a slow file system do not wait: those beyond the limit get `NFS3ERR_JUKEBOX` at once,
 //! so that the remaining threads stay free for other exports.
 

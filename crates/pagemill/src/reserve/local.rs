@@ -1,4 +1,5 @@
-//! Local reserve: pages that one thread or queue keeps for itself, without a lock or a CPU number.
+//! Local reserve ([`LocalPages`]): pages that one thread or queue keeps for itself, without a lock or
+//! a CPU number.
 
 use crate::alloc_pages::AllocPages;
 use crate::base::gfp::Gfp;

@@ -33,15 +33,16 @@ impl FromStr for Size {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let unreadable =
-            || format!("'{text}' is no size: write a number and K, M, G or T, such as 64M or 1G");
+        let unreadable = || {
+            format!("'{text}' is not a size: write a number and K, M, G or T, such as 64M or 1G")
+        };
         let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (digits, unit) = text.split_at(digits_end);
         let count: u64 = digits.parse().map_err(|_not_a_number| unreadable())?;
         let bytes = count.checked_mul(factor(unit).ok_or_else(unreadable)?);
         match bytes {
-            None => Err(format!("{text} is more than 64 bits can count: use a smaller size")),
-            Some(0) => Err("nothing can be allocated from no memory: use 64M or 1G".to_owned()),
+            None => Err(format!("{text} does not fit into 64 bits: use a smaller size")),
+            Some(0) => Err("a size of 0 has no pages: use 64M or 1G".to_owned()),
             Some(bytes) if !bytes.is_multiple_of(PAGE_SIZE as u64) => Err(format!(
                 "{text} is not a multiple of the page size, 4096 bytes: use one, such as 64M or 1G"
             )),
@@ -96,10 +97,10 @@ mod tests {
     fn what_is_refused_says_what_to_write() {
         let refused = |text: &str| text.parse::<Size>().unwrap_err();
         assert!(refused("5").contains("multiple of the page size"));
-        assert!(refused("0").contains("no memory"));
+        assert!(refused("0").contains("no pages"));
         assert!(refused("99999999999T").contains("64 bits"));
         for text in ["", "M", "1X", "-1M", "1 G", "1MB", "1.5G", "1iB", "1é"] {
-            assert!(refused(text).contains("is no size"), "{text}");
+            assert!(refused(text).contains("is not a size"), "{text}");
         }
     }
 

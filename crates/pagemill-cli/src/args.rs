@@ -25,7 +25,7 @@ use crate::usage::UsageError;
 /// Measures and shows a page allocator with a bulk interface, and serves NFS and packets from it.
 ///
 /// The allocator runs in this process, over memory that the process maps for itself. `bench` and
-/// `info` need no rights, and the system's own allocator is not used.
+/// `info` need no privileges, and do not use the system's page allocator.
 #[derive(Debug, Parser)]
 #[command(name = "pagemill", version, verbatim_doc_comment)]
 struct Cli {
@@ -45,7 +45,7 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Shows the zones, free blocks and counters of a fresh allocator
     ///
-    /// Builds an allocator over an arena of the given size and kind, and shows it in the shape of
+    /// Builds an allocator over an arena of the given size and kind, and shows it in the format of
     /// /proc/buddyinfo, /proc/pagetypeinfo, /proc/zoneinfo and /proc/vmstat. It does not show the
     /// state of the system or of another process: nothing has been allocated yet.
     #[command(verbatim_doc_comment)]

@@ -29,13 +29,11 @@ impl From<clap::Error> for UsageError {
     fn from(error: clap::Error) -> Self {
         let advice = match error.kind() {
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-                return Self::new(
-                    "name a command, bench, info, nfsd or xdp; pagemill --help tells more",
-                );
+                return Self::new("name a command: bench, info, nfsd or xdp; see pagemill --help");
             }
             // These say by themselves what would do.
             ErrorKind::InvalidValue | ErrorKind::ValueValidation => "",
-            _ => "; pagemill --help tells what there is",
+            _ => "; see pagemill --help",
         };
         let text = error.to_string();
         let said = text

@@ -84,7 +84,7 @@ fn a_secret_that_others_can_read_is_told_with_the_reason() {
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
     let line = nfsd("secret-use", &["--key-file", key.to_str().unwrap()]);
     assert!(line.contains(key.to_str().unwrap()) && line.contains("--key-file"), "{line}");
-    assert!(line.ends_with("others may use it (mode 0644): chmod 600 it"), "{line}");
+    assert!(line.ends_with("other users have access to it (mode 0644): use chmod 600"), "{line}");
 }
 
 #[test]
@@ -92,8 +92,8 @@ fn an_export_that_is_missing_is_told_with_what_to_do() {
     let line = fail(&["nfsd", "--export", "/nowhere/at/all"], 2);
     assert_eq!(
         line,
-        "--export /nowhere/at/all: No such file or directory (os error 2): name a directory that \
-         is there"
+        "--export /nowhere/at/all: No such file or directory (os error 2): name an \
+         existing directory"
     );
     let file = scratch("export-file").join("file");
     fs::write(&file, "").unwrap();

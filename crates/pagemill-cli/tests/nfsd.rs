@@ -235,7 +235,7 @@ fn good_exports_are_served_and_the_rest_is_told_with_file_and_line() {
     command.stderr(Stdio::piped());
     let mut nfsd = Nfsd::spawn(command);
     let mut log = BufReader::new(nfsd.child.stderr.take().unwrap());
-    line_with(&mut log, "exports, line 2: nonsense is no option");
+    line_with(&mut log, "exports, line 2: nonsense is not a supported option");
     line_with(&mut log, "gone");
     nfsd.mount(&good).unwrap();
     // A reload keeps what is exported while the line about it cannot be read.
@@ -258,7 +258,7 @@ fn a_check_of_exports_is_strict_and_serves_nothing() {
         (status.code(), String::from_utf8([stdout, stderr].concat()).unwrap())
     };
     let good = format!("{} *(ro)\n", dir.join("export").display());
-    assert_eq!(check(&good), (Some(0), "1 exports are in order\n".to_owned()));
+    assert_eq!(check(&good), (Some(0), "1 exports are valid\n".to_owned()));
     let (code, told) = check(&format!("{good}/bad *(nonsense)\n/nowhere/at/all *\n"));
     assert_eq!(code, Some(2), "{told}");
     assert!(told.contains("line 2: nonsense") && told.contains("/nowhere/at/all"), "{told}");
@@ -394,7 +394,7 @@ fn statistics_are_offered_to_prometheus() {
         "pagemill_nfs_refused_total{procedure=\"LOOKUP\",status=\"NFS3ERR_NOENT\"} 1\n".to_owned(),
         format!("pagemill_nfs_export_calls_total{{export=\"{path}\"}} 2\n"),
         "# TYPE pagemill_refill_pages counter\npagemill_refill_pages_total ".to_owned(),
-        "# HELP pagemill_rpc_connections Connections now.\n".to_owned(),
+        "# HELP pagemill_rpc_connections Open connections.\n".to_owned(),
         "# TYPE pagemill_rpc_connections gauge\npagemill_rpc_connections ".to_owned(),
     ] {
         assert!(text.contains(&wanted), "no {wanted:?} in {text}");
@@ -527,11 +527,14 @@ fn refused(args: &[&str]) -> (Option<i32>, String) {
 fn what_cannot_be_served_is_told_in_one_line() {
     for (args, told) in [
         (&[][..], "nothing to serve: name a directory with --export DIR"),
-        (&["--export", "/nowhere/at/all"], "name a directory that is there"),
-        (&["--export", "/tmp:rw,nonsense"], "nonsense is no option"),
-        (&["--export", "/tmp:rww"], "'rww' begins with no option: write ro, rw"),
+        (&["--export", "/nowhere/at/all"], "name an existing directory"),
+        (&["--export", "/tmp:rw,nonsense"], "nonsense is not a supported option"),
+        (
+            &["--export", "/tmp:rww"],
+            "'rww' does not begin with an option: after the colon, write ro, rw",
+        ),
         (&["--exports-file", "/nowhere/exports"], "cannot read /nowhere/exports"),
-        (&["--export", "/", "--metrics", "x"], "is no port"),
+        (&["--export", "/", "--metrics", "x"], "neither a port"),
         (&["--export", "/", "--threads", "0"], "1..=1024"),
     ] {
         let (code, line) = refused(args);

@@ -113,7 +113,7 @@ fn nr_received(interface: &str) -> u64 {
 fn what_cannot_be_meant_is_told_in_one_line() {
     for (args, told) in [
         (["drop", "--in", "a name"].as_slice(), "15 bytes"),
-        (&["drop", "--in", "a:x"], "no queue"),
+        (&["drop", "--in", "a:x"], "is not a queue"),
         (&["drop", "--in", "a", "--ring", "1000"], "power of two"),
         (&["drop", "--in", "a", "--ring", "131072"], "power of two"),
         (&["drop"], "--in"),
@@ -295,7 +295,7 @@ fn the_benchmark_makes_its_own_network_and_traffic() {
     assert!(!shown.status.success());
     let shown = run(&tiny);
     let text = String::from_utf8(shown.stdout).unwrap();
-    assert!(text.contains("\nIn bulk ") && text.contains("times the packets per second"), "{text}");
+    assert!(text.contains("\nBulk: ") && text.contains("times the packets per second"), "{text}");
 }
 
 #[test]

@@ -61,7 +61,7 @@ impl Service {
     pub(crate) fn new(vfs: Arc<Vfs>, config: NfsConfig) -> Self {
         let sink = open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
         if let Err(error) = &sink {
-            tracing::warn!(%error, "without /dev/null, READ copies all data");
+            tracing::warn!(%error, "cannot open /dev/null: READ copies all data");
         }
         Self { vfs, config, sink: sink.ok() }
     }

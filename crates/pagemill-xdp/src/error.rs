@@ -268,10 +268,9 @@ impl fmt::Display for XdpError {
             Self::RingBroken => {
                 f.write_str("the kernel's side of a ring shows more entries than the ring has")
             }
-            Self::FramesStuck { nr_frames } => write!(
-                f,
-                "the device did not let go of its queue: {nr_frames} frames are left to it"
-            ),
+            Self::FramesStuck { nr_frames } => {
+                write!(f, "the device did not release its queue: it keeps {nr_frames} frames")
+            }
             Self::System { operation, name, os } => {
                 write!(f, "cannot {operation}")?;
                 if let Some(name) = name {

@@ -68,7 +68,7 @@ pub(crate) enum ExperimentArgs {
     /// The experiment runs twice: with pages of one kind, and with the pages that stay until the
     /// end declared unmovable and all others movable, so that the allocator keeps them apart.
     ///
-    /// It times nothing and touches no page, so the arena uses hardly any memory.
+    /// It measures no times and accesses no page, so the arena uses hardly any memory.
     #[command(verbatim_doc_comment)]
     Frag(FragArgs),
     /// Times single calls beside a hog that allocates very many pages in one call
@@ -136,7 +136,7 @@ pub(crate) enum ExperimentArgs {
     /// itself is timed on each path through the pool.
     #[command(verbatim_doc_comment)]
     Pool(PoolArgs),
-    /// Does the same work through pagemill and through other allocators, by turns
+    /// Compares pagemill with other page allocators
     ///
     /// Runs the program pagemill-peers with all options that follow. It has its own workspace,
     /// because it builds other allocators:
@@ -160,7 +160,7 @@ pub(crate) struct BulkArgs {
     /// Number of runs; the median is reported, and fewer than 9 runs say little
     #[arg(long, value_name = "R", default_value = "15", value_parser = at_least_one)]
     pub(crate) runs: usize,
-    /// Milliseconds of one measurement, approximately; 0 for a single round, to try things out
+    /// Approximate milliseconds of one measurement; 0 for a single round, as a trial
     #[arg(long, value_name = "MS", default_value_t = 20)]
     #[arg(value_parser = clap::value_parser!(u64).range(0..=10_000))]
     pub(crate) slice: u64,
@@ -192,7 +192,7 @@ pub(crate) struct FragArgs {
     /// Size of the memory that pages are allocated from: 1G, 64MiB, 16777216
     #[arg(long = "arena", value_name = "SIZE", default_value = "1G")]
     pub(crate) size: Size,
-    /// Times that a share of the pages is freed and allocated again, each time in both ways
+    /// Number of rounds of random churn
     #[arg(long, value_name = "R", default_value_t = 32)]
     #[arg(value_parser = clap::value_parser!(u16).range(0..=1000))]
     pub(crate) rounds: u16,
@@ -213,7 +213,7 @@ pub(crate) struct LatencyArgs {
     /// Pages that the hog allocates in one call; at most half of the arena
     #[arg(long, value_name = "N", default_value = "262144", value_parser = at_least_one)]
     pub(crate) pages: usize,
-    /// Milliseconds of the experiment, approximately; 0 for a few calls of each kind
+    /// Approximate milliseconds of the experiment; 0 for a few calls of each kind
     #[arg(long, value_name = "MS", default_value_t = 5000)]
     #[arg(value_parser = clap::value_parser!(u64).range(0..=600_000))]
     pub(crate) time: u64,
@@ -231,10 +231,10 @@ pub(crate) struct RpcArgs {
     /// Size of the memory that pages are allocated from: 256M, 64MiB, 16777216
     #[arg(long = "arena", value_name = "SIZE", default_value = "256M")]
     pub(crate) size: Size,
-    /// Most bytes of data in a request: 1M, 64KiB, 4096; at most 4M
+    /// Maximum data of a request: 1M, 64KiB, 4096; at most 4M
     #[arg(long, value_name = "SIZE", default_value = "1M")]
     pub(crate) payload: Size,
-    /// Pages that a request uses up before a refill, such as 1,64 [default: 1,4,64 and all]
+    /// Pages that a request consumes before a refill, such as 1,64 [default: 1,4,64 and all]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = at_least_one)]
     pub(crate) used: Vec<usize>,
     /// Number of runs; the median is reported, and fewer than 9 runs say little
@@ -257,11 +257,11 @@ pub(crate) struct PoolArgs {
     /// Number of runs; the median is reported, and fewer than 9 runs say little
     #[arg(long, value_name = "R", default_value = "15", value_parser = at_least_one)]
     pub(crate) runs: usize,
-    /// Milliseconds of one measurement, approximately; 0 for a single turn, to try things out
+    /// Approximate milliseconds of one measurement; 0 for a single turn, as a trial
     #[arg(long, value_name = "MS", default_value_t = 20)]
     #[arg(value_parser = clap::value_parser!(u64).range(0..=10_000))]
     pub(crate) slice: u64,
-    /// Nanoseconds of other work for each held packet; a list that begins with 0 and increases
+    /// Nanoseconds of other work per held packet; a list that begins with 0 and increases
     #[arg(
         long,
         value_name = "LIST",
@@ -292,7 +292,7 @@ pub(crate) struct PeersArgs {
 pub(crate) enum ShapeArg {
     /// Allocate N and free N, repeatedly: the CPU's own list
     Ping,
-    /// Allocate very many, then free all: the zone
+    /// Allocate tens of thousands, then free all: the zone
     Burst,
     /// Both shapes, one after the other
     Both,
@@ -313,7 +313,9 @@ impl FromStr for CpuList {
         for range in text.split(',') {
             let (first, last) = range.split_once('-').unwrap_or((range, range));
             let (Ok(first), Ok(last)) = (first.parse::<u32>(), last.parse::<u32>()) else {
-                return Err(format!("'{range}' is no CPU: write numbers and ranges, as in 0,2-3"));
+                return Err(format!(
+                    "'{range}' is not a CPU: write numbers and ranges, as in 0,2-3"
+                ));
             };
             if last > CPU_MAX {
                 return Err(format!("there is no CPU {last}: the largest number is {CPU_MAX}"));
@@ -336,7 +338,7 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("0 measures nothing: use 1 or more".to_owned()),
         Ok(number) => Ok(number),
-        Err(_) => Err(format!("'{text}' is no count: use a number from 1 on")),
+        Err(_) => Err(format!("'{text}' is not a count: use a number of 1 or more")),
     }
 }
 
@@ -378,16 +380,16 @@ mod tests {
     fn each_bad_value_is_told_with_its_option() {
         for (option, value, told) in [
             ("--n", "0", "use 1 or more"),
-            ("--n", "1,x", "'x' is no count"),
+            ("--n", "1,x", "'x' is not a count"),
             ("--runs", "0", "use 1 or more"),
             ("--slice", "10001", "0..=10000"),
             ("--threads", "-1", "unexpected argument"),
             ("--cpus", "1-0", "write 0-1"),
             ("--cpus", "0-4000000000", "largest number is 1023"),
             ("--cpus", "0,0-1", "named twice"),
-            ("--cpus", "", "is no CPU"),
+            ("--cpus", "", "is not a CPU"),
             ("--arena", "5", "not a multiple of the page size"),
-            ("--arena", "1X", "is no size"),
+            ("--arena", "1X", "is not a size"),
             ("--huge", "big", "possible values"),
             ("--shape", "round", "possible values"),
         ] {

@@ -42,15 +42,15 @@ pub(crate) struct NfsdArgs {
     /// Register the programs with rpcbind on this machine, and unregister them at the end
     #[arg(long)]
     pub(crate) rpcbind: bool,
-    /// Threads that carry out calls
+    /// Number of worker threads
     #[arg(long, value_name = "T", default_value_t = 8)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: u16,
-    /// Most connections at a time; fewer if the limit on descriptors requires it
+    /// Maximum number of connections; fewer if the limit on descriptors requires it
     #[arg(long, value_name = "N", default_value_t = 1024)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     pub(crate) connections: u32,
-    /// Most data in a call or a reply, in KiB
+    /// Maximum data in a call or a reply, in KiB
     #[arg(long, value_name = "KIB", default_value_t = 1024)]
     #[arg(value_parser = clap::value_parser!(u16).range(4..=4096))]
     pub(crate) max_payload: u16,
@@ -67,7 +67,7 @@ pub(crate) struct NfsdArgs {
     /// ~/.local/state]
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
-    /// Most files kept open between calls [default: what the limit on descriptors allows]
+    /// Maximum number of files kept open between calls [default: by the limit on descriptors]
     #[arg(long, value_name = "N")]
     pub(crate) max_files: Option<u32>,
     /// Seconds between statistics lines in the log; 0 for none
@@ -90,7 +90,7 @@ pub(crate) struct NfsdArgs {
 /// How READ data is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ReadArg {
-    /// From the file if it has 16 KiB or more and the kernel serves the file system, else pages
+    /// From the file if it has 16 KiB or more and is on a file system in the kernel, else by pages
     Auto,
     /// Always through the reply's pages
     Pages,
@@ -103,7 +103,7 @@ pub(crate) enum ReadArg {
 pub(crate) enum RefillArg {
     /// In bulk
     Bulk,
-    /// One by one, for comparison
+    /// Page by page, for comparison
     Single,
 }
 
@@ -125,7 +125,9 @@ fn local_addr(text: &str) -> Result<SocketAddr, String> {
     if let Ok(port) = text.parse() {
         return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
     }
-    text.parse().map_err(|_neither| format!("'{text}' is no port and no ADDR:PORT: write 9049"))
+    text.parse().map_err(|_neither| {
+        format!("'{text}' is neither a port nor ADDR:PORT: write a port such as 9049")
+    })
 }
 
 #[cfg(test)]
@@ -136,6 +138,6 @@ mod tests {
     fn a_port_alone_is_one_of_this_machine() {
         assert_eq!(local_addr("9049").unwrap(), "127.0.0.1:9049".parse().unwrap());
         assert_eq!(local_addr("[::]:1").unwrap(), "[::]:1".parse().unwrap());
-        assert!(local_addr("x:1").unwrap_err().contains("is no port"));
+        assert!(local_addr("x:1").unwrap_err().contains("neither a port"));
     }
 }

@@ -30,16 +30,17 @@ pub(crate) enum XdpCommand {
     /// Receives packets on an interface and passes them to a thread that keeps them for some time
     ///
     /// The pages return late, from another CPU, and more at once than the pool's ring holds. So the
-    /// rings are always filled with fresh pages, which is what a bulk allocator is for.
+    /// rings are always refilled with new pages, which is the purpose of a bulk allocator.
     #[command(verbatim_doc_comment)]
     Stack(StackArgs),
     /// Compares single pages with bulk on a virtual pair of interfaces, with generated traffic
     ///
     /// Creates a network namespace with two interfaces, lets the kernel generate millions of packets
     /// a second, and receives them with a socket whose rings are filled from a page pool. The pool
-    /// asks the page allocator for one page a call and for many, by turns. Packets are generated and
-    /// received on one CPU, so that each nanosecond shows in the packets per second. Needs root.
-    /// Nothing outside the namespace is touched, and it vanishes with the process.
+    /// asks the page allocator for one page per call in one slice of time, and for many in the next.
+    /// Packets are generated and received on one CPU, so that each nanosecond shows in the packets
+    /// per second. Needs root. Changes nothing outside the namespace, which the kernel removes when
+    /// the process ends.
     #[command(verbatim_doc_comment)]
     Bench(XdpBenchArgs),
 }
@@ -91,7 +92,7 @@ pub(crate) struct RunArgs {
     /// Pages per call to the page allocator
     #[arg(long, value_enum, default_value_t = AllocArg::Bulk)]
     pub(crate) alloc: AllocArg,
-    /// Recycling of pages
+    /// How pages are recycled
     #[arg(long, value_enum, default_value_t = PoolArg::Page)]
     pub(crate) pool: PoolArg,
     /// Pages that the page pool's ring holds, up to 16384 [default: that of --ring]
@@ -101,7 +102,7 @@ pub(crate) struct RunArgs {
     /// Where the XDP program runs
     #[arg(long, value_enum, default_value_t = ModeArg::Auto)]
     pub(crate) mode: ModeArg,
-    /// Copying of bytes between the device and the pages
+    /// Which side copies bytes between the device and the pages
     #[arg(long, value_enum, default_value_t = CopyArg::Auto)]
     pub(crate) copy: CopyArg,
     /// Accept packets of several pages, such as jumbo frames
@@ -132,12 +133,14 @@ pub(crate) struct XdpBenchArgs {
     #[arg(long, value_name = "MS", default_value_t = 100)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub(crate) slice: u64,
-    /// Milliseconds between drops of all kept packets, by a thread on another CPU if there is one;
-    /// more packets than the pool's ring holds; 0 drops packets as they arrive
+    /// Milliseconds between drops of all kept packets; 0 drops packets as they arrive
+    ///
+    /// A thread keeps the packets, on another CPU if there is one. They are more than the pool's
+    /// ring holds.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     #[arg(value_parser = clap::value_parser!(u64).range(0..=1000))]
     pub(crate) hold: u64,
-    /// Recycling of pages
+    /// How pages are recycled
     #[arg(long, value_enum, default_value_t = PoolArg::Page)]
     pub(crate) pool: PoolArg,
     /// Pages that the page pool's ring holds, up to 16384 [default: that of --ring; 1024 with
@@ -152,7 +155,7 @@ pub(crate) struct XdpBenchArgs {
     #[arg(long, value_name = "BYTES", default_value_t = 64)]
     #[arg(value_parser = clap::value_parser!(u16).range(60..=1514))]
     pub(crate) len: u16,
-    /// Generate packets on another CPU than they are received on, to find the highest rate
+    /// Generate and receive packets on different CPUs, to find the highest rate
     #[arg(long)]
     pub(crate) two_cpus: bool,
     /// Entries of the rings, a power of two up to 65536
@@ -179,7 +182,7 @@ impl FromStr for Endpoint {
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, queue) = text.split_once(':').unwrap_or((text, "0"));
         let queue = queue.parse().map_err(|_not_a_number| {
-            format!("'{queue}' is no queue: write a number behind the colon, as in {name}:0")
+            format!("'{queue}' is not a queue: write a number after the colon, as in {name}:0")
         })?;
         let name = name.parse().map_err(|error: pagemill_xdp::InvalidName| error.to_string())?;
         Ok(Self { name, queue })
@@ -250,7 +253,7 @@ mod tests {
         assert_eq!((read.name.as_str(), read.queue), ("eth0", 3));
         assert_eq!(endpoint("eth0").unwrap().queue, 0);
         assert!(endpoint("eth0:x").unwrap_err().contains("eth0:0"));
-        assert!(endpoint("eth0:-1").unwrap_err().contains("no queue"));
+        assert!(endpoint("eth0:-1").unwrap_err().contains("is not a queue"));
         assert!(endpoint(":1").unwrap_err().contains("no interface"));
         assert!(endpoint("a-name-that-is-too-long").unwrap_err().contains("15 bytes"));
     }

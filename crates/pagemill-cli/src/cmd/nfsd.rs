@@ -51,7 +51,7 @@ pub(crate) fn run(args: &NfsdArgs) -> anyhow::Result<()> {
     args.die_with.map(die_with).transpose()?;
     if args.check {
         let nr_exports = plan::nfsd::check(args)?;
-        print(format!("{nr_exports} exports are in order\n").as_bytes());
+        print(format!("{nr_exports} exports are valid\n").as_bytes());
         return Ok(());
     }
     let mut plan = plan::nfsd::nfsd(args)?;
@@ -63,7 +63,7 @@ pub(crate) fn run(args: &NfsdArgs) -> anyhow::Result<()> {
     let service = Arc::new(Service::start(&mut plan, frames)?);
     announce(&service, plan.actors);
     if let Some(listener) = plan.metrics.take() {
-        info!(addr = %listener.local_addr()?, "statistics for Prometheus");
+        info!(addr = %listener.local_addr()?, "serving metrics for Prometheus");
         let service = Arc::clone(&service);
         metrics::start(listener, Arc::new(move || statistics::prometheus(&service)))?;
     }
@@ -87,7 +87,7 @@ pub(crate) fn run(args: &NfsdArgs) -> anyhow::Result<()> {
     drop(ticker);
     match stop(&service) {
         Some(true) => {}
-        Some(false) => warn!("some replies did not go out in time"),
+        Some(false) => warn!("some replies were not sent in time"),
         None => warn!("some calls still wait for a file system; the server ends without them"),
     }
     warn_of_hung_exports(&service);
@@ -130,9 +130,9 @@ fn warn_of_hung_exports(service: &Service) {
     for path in hung {
         warn!(
             ?path,
-            "the file system of an export does not respond; the kernel may keep this process, which \
-             serves nothing any more, until it does: end the process that serves the file system, \
-             or unmount it with umount --force"
+            "the file system of an export does not respond; this process no longer serves, but the \
+             kernel may keep it until the file system responds: end the process that provides the \
+             file system, or unmount it with umount --force"
         );
     }
 }
@@ -187,10 +187,10 @@ fn announce(service: &Service, actors: Actors) {
         text.extend([&quoted(&source)[..], b" /mnt\n"].concat());
     }
     let whom = match actors {
-        Actors::Callers => "each caller's own user",
-        Actors::Server => "this process's user, whoever calls",
+        Actors::Callers => "the user of each caller",
+        Actors::Server => "the user of this process, for all callers",
     };
-    info!(addrs = ?service.server.addrs(), "serving; files are touched as {whom}");
+    info!(addrs = ?service.server.addrs(), "serving; files are accessed as {whom}");
     print(&text);
 }
 
@@ -259,8 +259,8 @@ fn reload_when_asked(service: &Arc<Service>, sources: ExportSources) -> io::Resu
 fn ask_to_reload(reloads: &SyncSender<()>) {
     if reloads.try_send(()).is_err() {
         warn!(
-            "the exports are being read again already, and will be once more: a directory may be \
-             on a file system that does not respond"
+            "the exports are still being read, and will be read once more after that: a directory \
+             may be on a file system that does not respond"
         );
     }
 }
@@ -274,7 +274,7 @@ fn reload(service: &Service, sources: &ExportSources) {
         Ok(_left_out) => {
             info!(exports = service.vfs.exports().iter().count(), "exports read again");
         }
-        Err(error) => error!("exports stay as they were: {}", output::one_line(&error.into())),
+        Err(error) => error!("exports unchanged: {}", output::one_line(&error.into())),
     }
     notify(&[NotifyState::Ready]);
 }
@@ -318,7 +318,7 @@ fn tick(service: Arc<Service>, stats_every: Option<Duration>) -> io::Result<Send
 /// Tells the service manager, where there is one.
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        warn!(%error, "the service manager could not be told");
+        warn!(%error, "cannot notify the service manager");
     }
 }
 

@@ -25,9 +25,8 @@ pub(crate) fn become_it(args: &[OsString]) -> anyhow::Result<()> {
         if args.iter().any(|arg| arg == "--help" || arg == "-h") {
             return Ok(output::print(&peers_help())?);
         }
-        let line = format!(
-            "{PROGRAM} is neither beside this program nor on the path: build it with {BUILD}"
-        );
+        let line =
+            format!("{PROGRAM} is neither next to this program nor in PATH: build it with {BUILD}");
         return Err(UsageError::new(line).into());
     };
     let error = Command::new(&program).args(args).exec();

@@ -8,7 +8,8 @@ use crate::output;
 pub(super) fn warn_of_debug_build() {
     if cfg!(debug_assertions) {
         output::note(
-            "THIS IS A DEBUG BUILD AND ITS FIGURES MEAN NOTHING: build it with cargo build --release",
+            "warning: this is a debug build, whose figures mean nothing: build it with cargo build \
+             --release",
         );
     }
 }

@@ -257,7 +257,11 @@ fn bench(plan: BenchPlan) -> anyhow::Result<()> {
 fn whole(source: Source) -> anyhow::Result<()> {
     let allocator: &PageAllocator<Host> = source.allocator();
     let (nr_free, nr_pages) = (allocator.nr_free_pages(), allocator.platform().nr_pages());
-    anyhow::ensure!(nr_free == nr_pages, "{} of {nr_pages} pages got lost", nr_pages - nr_free);
+    anyhow::ensure!(
+        nr_free == nr_pages,
+        "{} of {nr_pages} pages were not freed",
+        nr_pages - nr_free
+    );
     Ok(())
 }
 

@@ -54,7 +54,7 @@ impl Exports {
         };
         let kept: Vec<_> = before.into_iter().filter(is_kept).collect();
         for rule in &kept {
-            warn!(path = ?rule.path, "stays exported as it is: its rule cannot be read again");
+            warn!(path = ?rule.path, "export unchanged: its rule cannot be read again");
         }
         loaded.rules.extend(kept);
         self.replace(loaded)
@@ -62,14 +62,14 @@ impl Exports {
 
     fn replace(&self, loaded: LoadedExports) -> Result<Vec<VfsError>, VfsError> {
         for problem in &loaded.problems {
-            warn!("left out: {problem}");
+            warn!("skipped: {problem}");
         }
         loaded.rules.iter().for_each(warn_of_unknown_hosts);
         let bad = self.vfs.set_good_exports(loaded.rules)?;
         for error in &bad {
             match error {
                 VfsError::Kept { .. } => warn!("{error}"),
-                _ => warn!("left out: {error}"),
+                _ => warn!("skipped: {error}"),
             }
         }
         Ok(bad)
@@ -101,7 +101,7 @@ impl Exports {
         let _change = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         // No directory is opened again: one that hangs, or fails, has nothing to do with hosts.
         self.vfs.change_rules(|rule| fill_in(core::slice::from_mut(rule), &found));
-        info!(hosts = ?found.keys(), "hosts have addresses now");
+        info!(hosts = ?found.keys(), "host names resolved");
         is_missing
     }
 }
@@ -130,8 +130,8 @@ fn warn_of_unknown_hosts(rule: &ExportRule) {
         if let Some(limited) = limited {
             warn!(
                 path = ?rule.path,
-                "the host {} has no address yet: until it has one, clients of {} get no rights that \
-                 this host does not have; name its address instead, or remove it",
+                "the host {} has no address yet: until it has one, clients of {} get no rights \
+                 that this host lacks; use its address instead of its name, or remove it",
                 host.client, limited.client
             );
         }

@@ -60,7 +60,7 @@ pub(crate) fn start(listener: net::TcpListener, exposition: Exposition) -> anyho
             Ok(accept(&listener, &exposition).await)
         });
         let Err(error) = served;
-        tracing::error!(%error, "statistics cannot be served");
+        tracing::error!(%error, "cannot serve --metrics");
     };
     let thread = thread::Builder::new().name("metrics".into()).spawn(serve);
     thread.map(drop).context("cannot start the thread for --metrics")
@@ -74,7 +74,7 @@ async fn accept(listener: &TcpListener, exposition: &Exposition) -> Infallible {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                debug!(%error, "no connection for statistics could be accepted");
+                debug!(%error, "cannot accept connections for --metrics");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
@@ -103,8 +103,8 @@ async fn serve(stream: TcpStream, exposition: Exposition) {
         .serve_connection(TokioIo::new(stream), service);
     match tokio::time::timeout(CONNECTION_PATIENCE, connection).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!(%error, "a request for statistics failed"),
-        Err(_elapsed) => debug!("a request for statistics took too long"),
+        Ok(Err(error)) => debug!(%error, "a request for metrics failed"),
+        Err(_elapsed) => debug!("a request for metrics took too long"),
     }
 }
 
@@ -112,7 +112,7 @@ fn answer(request: &Request<Incoming>, exposition: &Exposition) -> Response<Stri
     let is_known = matches!(request.uri().path(), "/" | "/metrics");
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     match (is_known, is_read) {
-        (false, _) => plain(StatusCode::NOT_FOUND, "statistics are at /metrics\n"),
+        (false, _) => plain(StatusCode::NOT_FOUND, "metrics are at /metrics\n"),
         (true, false) => {
             let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "use GET or HEAD\n");
             response.headers_mut().insert(ALLOW, const { HeaderValue::from_static("GET, HEAD") });
@@ -120,7 +120,7 @@ fn answer(request: &Request<Incoming>, exposition: &Exposition) -> Response<Stri
         }
         (true, true) => match exposition() {
             Ok(text) => respond(StatusCode::OK, OPEN_METRICS, text),
-            Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "no statistics could be written\n"),
+            Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "cannot write the metrics\n"),
         },
     }
 }

@@ -73,7 +73,7 @@ impl Service {
             return Err(error.into());
         }
         anyhow::ensure!(vfs.exports().iter().next().is_some(), "no export can be served");
-        FRAMES.set(frames).ok().context("this process serves already")?;
+        FRAMES.set(frames).ok().context("this process already runs a server")?;
         let source = Source::new();
         let nfs = Arc::new(NfsProgram::new(Arc::clone(&vfs), plan.nfs));
         let mount: Arc<dyn Program<Source>> = Arc::new(MountProgram::new(Arc::clone(&vfs)));
@@ -100,7 +100,7 @@ impl Service {
         let told = plan.rpcbind.then(|| Registration::new(RPCBIND, &mappings));
         let told = told
             .transpose()
-            .context("cannot register with rpcbind; start it, or do without --rpcbind")?;
+            .context("cannot register with rpcbind; start rpcbind, or omit --rpcbind")?;
         Ok(Self { vfs, exports, nfs, server, mount_server, _registration: told })
     }
 

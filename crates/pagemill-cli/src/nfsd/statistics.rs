@@ -139,7 +139,7 @@ type ExportCounter = (&'static str, &'static str, fn(&ExportStats) -> &Counter);
 const EXPORT_COUNTERS: [ExportCounter; 3] = [
     (
         "nfs_export_calls",
-        "Handles of the export that calls were carried out on; RENAME and LINK have two.",
+        "File handles of the export in calls that were carried out; RENAME and LINK have two.",
         |stats| &stats.calls,
     ),
     ("nfs_export_read_bytes", "Bytes read from files of the export.", |stats| &stats.read_bytes),
@@ -187,7 +187,7 @@ fn procedures(service: &Service) -> impl Iterator<Item = (&'static str, &Procedu
 fn counters(service: &Service) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
     let stats: &Stats = service.server.dispatcher().stats();
     let of_server = [
-        ("rpc_calls_total", "Calls that could be read, of any program.", &stats.calls),
+        ("rpc_calls_total", "Well-formed calls to all programs.", &stats.calls),
         (
             "rpc_refused_total",
             "Calls whose header, program, version or procedure was refused.",
@@ -195,31 +195,31 @@ fn counters(service: &Service) -> impl Iterator<Item = (&'static str, &'static s
         ),
         (
             "rpc_ignored_total",
-            "Messages that were no calls or too short, and got no reply.",
+            "Messages that were too short or not calls, and got no reply.",
             &stats.ignored,
         ),
         ("rpc_received_bytes_total", "Bytes received.", &stats.received_bytes),
         (
             "rpc_spliced_bytes_total",
-            "Bytes received that went to a file past the pages.",
+            "Bytes received that were spliced into a file, without pages.",
             &stats.spliced_bytes,
         ),
         ("rpc_sent_bytes_total", "Bytes sent.", &stats.sent_bytes),
         ("rpc_accepted_total", "Connections accepted.", &stats.accepted),
         ("rpc_turned_away_total", "Connections refused because of the limit.", &stats.turned_away),
-        ("rpc_evicted_total", "Connections closed for the sake of others.", &stats.evicted),
+        ("rpc_evicted_total", "Connections closed to make room for others.", &stats.evicted),
         ("rpc_panicked_total", "Panics in calls and in threads.", &stats.panicked),
         ("rpc_timed_out_total", "Connections closed for being too slow.", &stats.timed_out),
-        ("rpc_misbehaved_total", "Connections closed for what they sent.", &stats.misbehaved),
+        ("rpc_misbehaved_total", "Connections closed because of invalid data.", &stats.misbehaved),
         (
             "rpc_accept_failures_total",
-            "Times that no connection could be accepted for want of descriptors or memory.",
+            "Times that accepting a connection failed for lack of descriptors or memory.",
             &stats.accept_failures,
         ),
         ("rpc_parked_total", "Times that a connection waited for pages.", &stats.parked),
         (
             "rpc_backlogged_total",
-            "Replies that did not fit into the socket at once.",
+            "Replies that did not fit into the socket's buffer at once.",
             &stats.backlogged,
         ),
         ("refill_calls_total", "Calls to the page allocator.", &stats.refills.calls),
@@ -233,14 +233,14 @@ fn counters(service: &Service) -> impl Iterator<Item = (&'static str, &'static s
     ]
     .map(|(name, help, counter)| (name, help, counter.value()));
     let now = [
-        ("rpc_connections", "Connections now.", service.server.nr_connections() as u64),
+        ("rpc_connections", "Open connections.", service.server.nr_connections() as u64),
         (
             "rpc_parked_bytes",
-            "Bytes of pages that idle connections keep now.",
+            "Bytes of pages that idle connections hold.",
             service.server.parked_bytes() as u64,
         ),
-        ("rpc_threads", "Threads that carry out calls now.", service.server.nr_threads() as u64),
-        ("nfs_open_files", "Files that are kept open now.", service.vfs.nr_files() as u64),
+        ("rpc_threads", "Threads that carry out calls.", service.server.nr_threads() as u64),
+        ("nfs_open_files", "Open files.", service.vfs.nr_files() as u64),
     ];
     of_server.into_iter().chain(now)
 }

@@ -21,7 +21,7 @@ pub(super) fn arena(args: &ArenaArgs) -> Result<ArenaConfig, UsageError> {
     };
     if huge == HugePages::HugeTlb && !args.size.bytes().is_multiple_of(HUGE_PAGE_BYTES) {
         let line = "with --huge hugetlb, --arena must be a multiple of 2 MiB";
-        return Err(UsageError::new(format!("{line}, and {} is none", args.size)));
+        return Err(UsageError::new(format!("{line}, and {} is not", args.size)));
     }
     Ok(ArenaConfig {
         len_bytes: args.size.bytes(),

@@ -157,7 +157,8 @@ pub(crate) fn latency(args: &LatencyArgs) -> anyhow::Result<LatencyPlan> {
     let most = args.size.nr_pages() / 2;
     if args.pages as u64 > most {
         return Err(UsageError::new(format!(
-            "--pages {} is more than half of an arena of {}: use at most {most}, or a larger --arena",
+            "--pages {} is more than half of an arena of {}: use at most {most}, or a larger \
+             --arena",
             args.pages, args.size
         ))
         .into());
@@ -187,7 +188,7 @@ pub(crate) fn pool(args: &PoolArgs) -> anyhow::Result<PoolPlan> {
         return Err(UsageError::new(line).into());
     }
     if !args.work.is_sorted() || args.work.first() != Some(&0) {
-        let line = "--work must begin with 0 and rise, as 0,50,100 does";
+        let line = "--work must begin with 0 and increase, as in 0,50,100";
         return Err(UsageError::new(line.to_owned()).into());
     }
     let allowed = Cpus::allowed()?;
@@ -227,7 +228,9 @@ pub(crate) fn rpc(args: &RpcArgs) -> anyhow::Result<RpcPlan> {
         args.used.clone()
     };
     if let Some(used) = consumed.iter().find(|&&used| used > nr_slots) {
-        let line = format!("--used {used} is more than the {nr_slots} pages of a request");
+        let line = format!(
+            "--used {used} is more than the {nr_slots} pages of a request: use {nr_slots} or fewer"
+        );
         return Err(UsageError::new(line).into());
     }
     let experiment = RefillExperiment { nr_slots, consumed, runs: args.runs, rounds: args.rounds };
@@ -298,8 +301,8 @@ fn choose_cpus(
     }
     if threads > cpus.len() {
         let found = match cpus.len() {
-            1 => format!("only CPU {} is there", ranges(&cpus)),
-            nr => format!("only {nr} are there ({})", ranges(&cpus)),
+            1 => format!("only CPU {} is available", ranges(&cpus)),
+            nr => format!("only {nr} are available ({})", ranges(&cpus)),
         };
         return Err(UsageError::new(format!(
             "--threads {threads} needs {threads} CPUs and {found}: use fewer threads{}",
@@ -352,11 +355,11 @@ mod tests {
         );
         assert_eq!(
             chosen(4, None).unwrap_err(),
-            "--threads 4 needs 4 CPUs and only 3 are there (0-1,4): use fewer threads"
+            "--threads 4 needs 4 CPUs and only 3 are available (0-1,4): use fewer threads"
         );
         assert_eq!(
             chosen(2, Some(&[1])).unwrap_err(),
-            "--threads 2 needs 2 CPUs and only CPU 1 is there: use fewer threads or more --cpus"
+            "--threads 2 needs 2 CPUs and only CPU 1 is available: use fewer threads or more --cpus"
         );
     }
 

@@ -181,11 +181,11 @@ impl ExportSources {
             rule.path = fs::canonicalize(&rule.path).map_err(|error| {
                 refused(match misread_options(&rule.path) {
                     Some(options) => format!(
-                        "'{options}' begins with no option: write ro, rw or those of \
-                         --exports-file behind the colon"
+                        "'{options}' does not begin with an option: after the colon, write ro, rw \
+                         or an option of --exports-file"
                     ),
                     None if error.kind() == io::ErrorKind::NotFound => {
-                        format!("{error}: name a directory that is there")
+                        format!("{error}: name an existing directory")
                     }
                     None => format!("{error}: name a directory that this user can reach"),
                 })
@@ -286,9 +286,10 @@ fn listeners(args: &NfsdArgs, actors: Actors) -> anyhow::Result<Vec<Listener>> {
         // A socket of the other kind is an error here, and stays for the next line.
         if let Ok(Some(listener)) = passed.take_tcp_listener(index) {
             listeners.push(Listener::Tcp(listener));
-        } else if let Some(socket) = passed.take_udp_socket(index).with_context(|| {
-            format!("socket {index} that systemd passed is neither of TCP nor of UDP")
-        })? {
+        } else if let Some(socket) = passed
+            .take_udp_socket(index)
+            .with_context(|| format!("socket {index} that systemd passed is neither TCP nor UDP"))?
+        {
             listeners.push(Listener::Udp(socket));
         }
     }
@@ -350,7 +351,8 @@ fn key_file(args: &NfsdArgs, actors: Actors) -> anyhow::Result<PathBuf> {
         let home = env::var_os("HOME")?;
         Some(Path::new(&home).join(".local/state"))
     });
-    let state = state.ok_or_else(|| UsageError::new("without $HOME, name a --key-file"))?;
+    let state =
+        state.ok_or_else(|| UsageError::new("$HOME is not set: name a file with --key-file"))?;
     Ok(state.join("pagemill/nfsd.key"))
 }
 
@@ -377,8 +379,8 @@ impl Descriptors {
         let fitting = Self::divide(allowed, others, asked);
         if fitting.connections < asked {
             warn!(
-                "serving at most {} connections and not {asked}: this process may have {allowed} \
-                 descriptors; allow more with ulimit -n or LimitNOFILE=",
+                "serving at most {} connections instead of {asked}: this process may have \
+                 {allowed} descriptors; raise the limit with ulimit -n or LimitNOFILE=",
                 fitting.connections
             );
         }

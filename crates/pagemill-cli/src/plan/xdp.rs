@@ -123,7 +123,8 @@ impl TrialConfig {
 /// A missing capability, and what the system answers where the output cannot be opened.
 pub(crate) fn redirect(args: &RedirectArgs) -> anyhow::Result<RunPlan> {
     if args.input == args.output {
-        let line = "--in and --out are the same queue, which one socket has: name two";
+        let line =
+            "--in and --out name the same queue, which only one socket can use: name two queues";
         return Err(UsageError::new(line).into());
     }
     run(args.input, Fate::Redirect(args.output), &args.run)
@@ -154,10 +155,10 @@ pub(crate) fn bench(args: &XdpBenchArgs) -> anyhow::Result<BenchPlan> {
     may(Capabilities::NEEDED.with(Capabilities::SYS_ADMIN))?;
     let cpus = Cpus::allowed()?;
     let (Some(&first), Some(&last)) = (cpus.first(), cpus.last()) else {
-        anyhow::bail!("the system lets this process run on no CPU");
+        anyhow::bail!("the system allows this process no CPU");
     };
     if args.two_cpus && first == last {
-        let line = "--two-cpus: only one CPU is allowed to this process";
+        let line = "--two-cpus needs two CPUs, and this process may use only one";
         return Err(UsageError::new(line).into());
     }
     Ok(BenchPlan {

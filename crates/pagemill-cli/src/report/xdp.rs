@@ -443,8 +443,8 @@ impl Display for TrialReport {
             "",
             "Mpps",
             "ns/packet, receiver",
-            "ns/packet, with maker",
-            "of it, frames",
+            "ns/packet, + generator",
+            "allocation and free",
             "slow/packet"
         )?;
         for row in self.rows() {
@@ -462,7 +462,7 @@ impl Display for TrialReport {
         let ratio = self.quartiles(|pair| pair.bulk.pps / pair.single.pps);
         write!(
             f,
-            "\nIn bulk {:.3} times the packets per second of single pages (quartiles {:.3} and \
+            "\nBulk: {:.3} times the packets per second of single pages (quartiles {:.3} and \
              {:.3}; the median is known within {:.3})",
             ratio.median, ratio.lower, ratio.upper, ratio.margin,
         )?;

@@ -102,7 +102,7 @@ fn in_testbed<P: Supply>(
             let _ignored_if_it_failed = tell.send(ThreadClock::of_this_thread());
             Ok(generator.run(config.len, stop)?)
         });
-        let clock = clock.recv().map_err(|_ended| anyhow!("no packets could be made"))?;
+        let clock = clock.recv().map_err(|_ended| anyhow!("no packets were generated"))?;
         Cpus::pin_to(config.worker_cpu)?;
         let is_making = || !making.is_finished();
         let meter = Meter { config, clock, tsc: Tsc::detect(), interrupt, is_making: &is_making };
@@ -131,11 +131,13 @@ fn in_testbed<P: Supply>(
             };
             let measured = meter.run(&mut worker, set, step);
             let finished = finish(worker, measured);
-            holding.join().map_err(|_panic| anyhow!("the keeping thread panicked"))??;
+            holding
+                .join()
+                .map_err(|_panic| anyhow!("the thread that holds packets panicked"))??;
             finished
         };
         drop(stopper);
-        let made = making.join().map_err(|_panic| anyhow!("the making thread panicked"));
+        let made = making.join().map_err(|_panic| anyhow!("the generator thread panicked"));
         let (pool, pairs, device, result) = measured;
         // If no packets came because none were made, that is what went wrong.
         let result = made.and_then(|made| made).and(result);
@@ -312,6 +314,6 @@ const SETTLE: Duration = Duration::from_millis(2);
 /// How long to wait for packets in vain: a machine that is busy with other work makes some at last.
 const PATIENCE: Duration = Duration::from_mins(2);
 /// What a trial without packets ends with.
-const NO_PACKETS: &str = "no packets came in for two minutes: nothing was measured meanwhile";
+const NO_PACKETS: &str = "no packets arrived for two minutes, so nothing was measured";
 /// Batches on their way to the thread that keeps packets.
 const HANDOVER_BATCHES: usize = 256;

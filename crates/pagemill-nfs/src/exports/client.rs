@@ -123,13 +123,15 @@ impl fmt::Display for ClientMatch {
 }
 
 fn network(text: &str, base: &str, bits: &str) -> Result<ClientMatch, String> {
-    let unreadable = || format!("{text} is no network: write 10.0.0.0/8 or fd00::/8");
+    let unreadable = || format!("{text} is not a network: write one like 10.0.0.0/8 or fd00::/8");
     let base: IpAddr = base.parse().map_err(|_not_an_address| unreadable())?;
     let prefix = match bits.parse::<Ipv4Addr>() {
         Ok(mask) if base.is_ipv4() => {
             let ones = u32::from(mask).leading_ones();
             if u32::from(mask).count_ones() != ones {
-                return Err(format!("{text} has a mask with holes: write a number of bits"));
+                return Err(format!(
+                    "the mask of {text} is not contiguous: write a number of bits, as in 10.0.0.0/8"
+                ));
             }
             u8::try_from(ones).map_err(|_more_than_32| unreadable())?
         }

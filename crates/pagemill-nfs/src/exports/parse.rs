@@ -142,7 +142,7 @@ fn parse_line(line: &str, defaults: ExportOptions) -> Result<Option<ExportRule>,
     let Some(path) = words.next() else { return Ok(None) };
     let path = PathBuf::from(OsString::from_vec(path));
     if !path.is_absolute() {
-        return Err(format!("{} is no absolute path: write it from / on", path.display()));
+        return Err(format!("{} is not an absolute path: begin it with /", path.display()));
     }
     let mut defaults = Draft::new(defaults);
     let mut clients: Vec<ClientRule> = Vec::new();
@@ -156,7 +156,7 @@ fn parse_line(line: &str, defaults: ExportOptions) -> Result<Option<ExportRule>,
             None => (word.as_str(), ""),
             Some((client, options)) => {
                 let closed = options.strip_suffix(')');
-                (client, closed.ok_or_else(|| format!("{word} has no ) at its end"))?)
+                (client, closed.ok_or_else(|| format!("{word} does not end with )"))?)
             }
         };
         if client.is_empty()
@@ -164,7 +164,8 @@ fn parse_line(line: &str, defaults: ExportOptions) -> Result<Option<ExportRule>,
         {
             // exports(5) applies them to all clients, which is rarely intended.
             return Err(format!(
-                "{word} stands alone: write {}{word} without a blank, or *{word} for all",
+                "{word} follows a space, so it has no client: write {}{word} without the space, or \
+                 *{word} for all clients",
                 before.client
             ));
         }
@@ -176,7 +177,7 @@ fn parse_line(line: &str, defaults: ExportOptions) -> Result<Option<ExportRule>,
     }
     clients.sort_by_key(|rule| rule.client.precedence());
     if clients.is_empty() {
-        return Err(format!("{} names no client: write * for all", path.display()));
+        return Err(format!("{} has no client: write * for all clients", path.display()));
     }
     Ok(Some(ExportRule { path, clients }))
 }
@@ -200,7 +201,7 @@ fn words(line: &str) -> Result<Vec<Vec<u8>>, String> {
                 let value = core::str::from_utf8(&digits)
                     .ok()
                     .and_then(|digits| u8::from_str_radix(digits, 8).ok())
-                    .ok_or("a backslash stands before three octal digits, as in \\040")?;
+                    .ok_or("a backslash needs three octal digits after it, as in \\040")?;
                 word.get_or_insert_default().push(value);
             }
             byte => word.get_or_insert_default().push(byte),
@@ -252,8 +253,8 @@ impl Draft {
                 Some(("fsid", _)) => {}
                 _ => {
                     return Err(format!(
-                        "{option} is no option here: there are rw, ro, root_squash, \
-                         no_root_squash, all_squash, anonuid=, anongid=, secure, insecure, sync, \
+                        "{option} is not a supported option: use rw, ro, root_squash, \
+                         no_root_squash, all_squash, anonuid=, anongid=, secure, insecure, sync or \
                          async"
                     ));
                 }

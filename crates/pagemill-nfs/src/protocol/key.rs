@@ -78,23 +78,26 @@ impl FhKey {
             })?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            return Err(refused("it is no regular file: name another".into()));
+            return Err(refused("it is not a regular file: name another".into()));
         }
         let (owner, user) = (metadata.uid(), geteuid().as_raw());
         if owner != user {
             return Err(refused(format!(
-                "it belongs to the user {owner}, this is {user}: chown it, or name another"
+                "it belongs to user {owner}, and the server runs as user {user}: chown it, or name \
+                 another"
             )));
         }
         let mode = metadata.mode();
         if mode & 0o077 != 0 {
             let mode = mode & 0o7777;
-            return Err(refused(format!("others may use it (mode {mode:04o}): chmod 600 it")));
+            return Err(refused(format!(
+                "other users have access to it (mode {mode:04o}): use chmod 600"
+            )));
         }
         let mut bytes = Vec::new();
         file.take(SECRET_BYTES as u64 + 1).read_to_end(&mut bytes)?;
         let secret = <[u8; SECRET_BYTES]>::try_from(bytes).map_err(|_other_length| {
-            refused("it must hold 16 bytes: remove it for a new one".into())
+            refused("it must have 16 bytes: remove it, and the server creates a new one".into())
         })?;
         Ok(Self::new(secret))
     }
@@ -114,12 +117,13 @@ fn check_folders(folder: &Path) -> io::Result<()> {
         // With the sticky bit, as in /tmp, others cannot remove files that they do not own.
         if mode & others != 0 && mode & 0o1000 == 0 {
             return Err(refused(format!(
-                "others may write to its folder {shown} (mode {mode:04o}): chmod go-w it"
+                "other users can write to its directory {shown} (mode {mode:04o}): use chmod go-w \
+                 on it"
             )));
         }
         if depth == 0 && owner != 0 && owner != geteuid().as_raw() {
             return Err(refused(format!(
-                "its folder {shown} belongs to the user {owner}: chown it, or name another"
+                "its directory {shown} belongs to user {owner}: chown it, or name another file"
             )));
         }
     }
@@ -192,7 +196,7 @@ mod tests {
         };
         for mode in [0o777, 0o770, 0o702] {
             set(&inner, mode);
-            let told = format!("(mode {mode:04o}): chmod go-w it");
+            let told = format!("(mode {mode:04o}): use chmod go-w on it");
             assert!(refusal(&path).ends_with(&told), "{}", refusal(&path));
         }
         set(&inner, 0o700);
@@ -213,17 +217,17 @@ mod tests {
         assert!(refusal(&link).contains("symbolic link"));
         let folder = dir.path().join("folder");
         fs::create_dir(&folder).unwrap();
-        assert!(refusal(&folder).contains("no regular file"));
+        assert!(refusal(&folder).contains("not a regular file"));
         let pipe = dir.path().join("pipe");
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-        assert!(refusal(&pipe).contains("no regular file"));
+        assert!(refusal(&pipe).contains("not a regular file"));
         if geteuid().is_root() {
             std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
-            assert!(refusal(&path).contains("belongs to the user 65534"));
+            assert!(refusal(&path).contains("belongs to user 65534"));
             std::os::unix::fs::chown(&path, Some(0), None).unwrap();
             std::os::unix::fs::chown(dir.path(), Some(65534), None).unwrap();
-            assert!(refusal(&path).contains("belongs to the user 65534"));
+            assert!(refusal(&path).contains("belongs to user 65534"));
         }
     }
 }

@@ -335,7 +335,7 @@ impl Vfs {
             }
         });
         if let Err(status) = removed {
-            tracing::warn!(%status, "a call that failed has left what it had made");
+            tracing::warn!(%status, "a failed call could not remove the entry that it created");
         }
     }
 

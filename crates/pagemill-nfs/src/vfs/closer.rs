@@ -47,7 +47,7 @@ impl Closer {
         match started {
             Ok(_detached) => Some(sender),
             Err(error) => {
-                tracing::warn!(%error, "files are closed without a thread for it");
+                tracing::warn!(%error, "no thread for closing files: callers close them");
                 None
             }
         }

@@ -65,7 +65,8 @@ impl fmt::Display for VfsError {
             ),
             Self::Kept { path, errno } => write!(
                 f,
-                "cannot open {} again: {errno}; it stays exported as it was opened before",
+                "cannot open {} again: {errno}; the directory that was opened before stays \
+                 exported",
                 path.display()
             ),
             Self::Twice { path } => {

@@ -32,7 +32,8 @@ impl fmt::Display for HandleLife {
         f.write_str(match self {
             Self::File => "survive restarts",
             Self::Mount => {
-                "may not survive a restart: they end when the file system is unmounted or forgets a file"
+                "may not survive a restart: they become stale when the file system is unmounted or \
+                 forgets a file"
             }
             Self::Server => "do not survive a restart",
         })

@@ -65,7 +65,7 @@ impl Vfs {
         match status {
             NfsStatus::Noent => MountRefusal::new(
                 format!("there is no directory {below} in {exported}"),
-                "mount a directory that is there",
+                "mount an existing directory",
             ),
             NfsStatus::Notdir => MountRefusal::new(
                 format!("{below} in {exported} is not a directory"),

@@ -32,10 +32,10 @@ pub(crate) struct NfsArgs {
     /// Total bytes of the files of one load
     #[arg(long, value_name = "SIZE", default_value = "256M")]
     pub(crate) size: Size,
-    /// Times that each load is put on each server; the median is reported
+    /// Number of rounds for each load and server; the median is reported
     #[arg(long, value_name = "R", default_value = "5", value_parser = at_least_one)]
     pub(crate) rounds: usize,
-    /// Milliseconds of each load
+    /// Duration of each load in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 1000)]
     #[arg(value_parser = clap::value_parser!(u64).range(0..=60_000))]
     pub(crate) time: u64,
@@ -102,21 +102,23 @@ impl FromStr for ServerArg {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let form =
-            || format!("'{text}' names no server: write NAME=ADDR:PORT, as in mine=127.0.0.1:2049");
+            || format!("'{text}' is not a server: write NAME=ADDR:PORT, as in mine=127.0.0.1:2049");
         let (name, rest) = text.split_once('=').ok_or_else(form)?;
         let mut parts = rest.split(',');
         let address = parts.next().and_then(|part| part.parse().ok()).ok_or_else(form)?;
         let (mut mount_port, mut pid) = (None, None);
         for part in parts {
             let number = |digits: &str| {
-                digits.parse().map_err(|_no_number| format!("'{part}' has no number that fits"))
+                digits.parse().map_err(|_no_number| {
+                    format!("'{part}': the value is not a number from 0 to 4294967295")
+                })
             };
             match part.split_once('=') {
                 Some(("mount", port)) => {
                     let port = number(port)?;
-                    mount_port = Some(
-                        u16::try_from(port).map_err(|_too_large| format!("{port} is no port"))?,
-                    );
+                    mount_port = Some(u16::try_from(port).map_err(|_too_large| {
+                        format!("{port} is not a port: use at most 65535")
+                    })?);
                 }
                 Some(("pid", process)) => pid = Some(number(process)?),
                 _ => return Err(format!("'{part}' is unknown: write mount=PORT or pid=PID")),
@@ -144,10 +146,10 @@ mod tests {
     fn what_is_refused_says_what_to_write() {
         let refused = |text: &str| text.parse::<ServerArg>().unwrap_err();
         for text in ["", "127.0.0.1:2049", "a=localhost:2049", "a=127.0.0.1"] {
-            assert!(refused(text).contains("names no server"), "{text}");
+            assert!(refused(text).contains("is not a server"), "{text}");
         }
-        assert!(refused("a=127.0.0.1:1,pid=x").contains("no number"));
-        assert!(refused("a=127.0.0.1:1,mount=65536").contains("no port"));
+        assert!(refused("a=127.0.0.1:1,pid=x").contains("not a number"));
+        assert!(refused("a=127.0.0.1:1,mount=65536").contains("not a port"));
         assert!(refused("a=127.0.0.1:1,port=2").contains("mount=PORT or pid=PID"));
     }
 }

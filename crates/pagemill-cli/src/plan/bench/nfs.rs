@@ -46,7 +46,7 @@ pub(crate) fn nfs(args: &NfsArgs) -> anyhow::Result<NfsPlan> {
         return Err(UsageError::new(line).into());
     }
     // Whoever owns our process calls.
-    let me = fs::metadata("/proc/self").context("cannot read /proc/self, and /proc is needed")?;
+    let me = fs::metadata("/proc/self").context("cannot read /proc/self; mount /proc")?;
     let credential = Credential::unix(me.uid(), me.gid());
     let export = args.export.as_deref().unwrap_or_default();
     let targets = args.servers.iter().map(|server| target(server, export, &credential));

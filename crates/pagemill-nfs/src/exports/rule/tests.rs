@@ -51,11 +51,11 @@ fn defaults_of_a_line_are_what_its_clients_begin_with() {
 
 #[test]
 fn what_cannot_be_read_is_told_with_its_line() {
-    assert_eq!(refused("\n/srv"), "line 2: /srv names no client: write * for all");
-    assert_eq!(refused("srv *"), "line 1: srv is no absolute path: write it from / on");
-    assert_eq!(refused("/srv *(rw"), "line 1: *(rw has no ) at its end");
+    assert_eq!(refused("\n/srv"), "line 2: /srv has no client: write * for all clients");
+    assert_eq!(refused("srv *"), "line 1: srv is not an absolute path: begin it with /");
+    assert_eq!(refused("/srv *(rw"), "line 1: *(rw does not end with )");
     assert_eq!(refused("\"/srv *"), "line 1: a quote is not closed");
-    assert!(refused("/srv *(rx)").starts_with("line 1: rx is no option here: there are rw, ro"));
+    assert!(refused("/srv *(rx)").starts_with("line 1: rx is not a supported option: use rw, ro"));
     assert!(refused("/srv *(anonuid=-1)").contains("needs a number"));
     assert!(refused("/srv *(anonuid=4294967295)").contains("needs a number"));
     assert!(refused("/a *\n/a *").contains("line 2: /a is exported twice"));
@@ -77,7 +77,7 @@ fn an_argument_is_a_directory_and_options() {
     assert_eq!(read("/with:colon").path, Path::new("/with:colon"));
     assert!(parse_export_arg(":rw".as_ref(), defaults).is_err());
     let unknown = parse_export_arg("/srv:rw,nonsense".as_ref(), defaults).unwrap_err();
-    assert!(unknown.to_string().contains("nonsense is no option"));
+    assert!(unknown.to_string().contains("nonsense is not a supported option"));
 }
 
 #[test]
@@ -143,9 +143,10 @@ fn hosts_come_before_networks_and_those_before_all_whatever_the_order() {
 
 #[test]
 fn options_behind_a_blank_are_nobodys() {
-    let told = "line 1: (rw) stands alone: write 10.0.0.1(rw) without a blank, or *(rw) for all";
-    assert_eq!(refused("/srv 10.0.0.1 (rw)"), told);
-    // Behind the path there is nobody else that they could be meant for.
+    let error = "line 1: (rw) follows a space, so it has no client: write 10.0.0.1(rw) without the \
+                 space, or *(rw) for all clients";
+    assert_eq!(refused("/srv 10.0.0.1 (rw)"), error);
+    // After the path, no other client precedes them.
     assert_eq!(one("/srv (rw)").clients[0].client, ClientMatch::Any);
 }
 

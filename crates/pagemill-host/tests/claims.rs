@@ -18,7 +18,7 @@ const LASTS_AT_MOST: Duration = Duration::from_mins(3);
 /// Threads for each CPU, so that they lose it to each other in the middle of things.
 const NR_THREADS: u64 = 5;
 
-/// Writes the owner's mark to a page, which must carry nobody else's.
+/// Writes the owner's mark to a page, which must not have another owner's mark.
 fn mark(page: &mut Page<&PageAllocator<Host>>, owner: u64) {
     let word = page.as_bytes_mut().first_chunk_mut::<8>().expect("a page is longer");
     assert_eq!(*word, [0; 8], "a page that somebody else has");

@@ -112,7 +112,7 @@ fn a_child_is_refused_and_drops_pages_without_effect() {
                     try_everything(&frames, &mempool, held.take())
                 });
                 assert_eq!(status, 0);
-                assert!(frames.alloc_page(Gfp::KERNEL).is_some(), "the parent goes on");
+                assert!(frames.alloc_page(Gfp::KERNEL).is_some(), "the parent continues");
             }
             is_over.store(true, Ordering::Relaxed);
         });

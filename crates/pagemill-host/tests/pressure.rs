@@ -1,8 +1,8 @@
 //! Many threads over an arena that is too small for them, with everything that makes it worse.
 //!
-//! Three seconds by default; `PAGEMILL_PRESSURE_SECS=60` makes it a minute. Who waits holds
-//! nothing that others wait for: what a thread keeps is in a cache that shrinkers may empty. So
-//! every wait must end, and a watchdog says so if one does not.
+//! Three seconds by default; `PAGEMILL_PRESSURE_SECS=60` makes it a minute. A waiting thread holds
+//! no page that others wait for: the pages that a thread keeps are in a cache that shrinkers may
+//! empty. So every wait must end, and a watchdog reports one that does not.
 
 extern crate alloc;
 
@@ -37,7 +37,7 @@ const TIME_AT_MOST: Duration = Duration::from_mins(5);
 /// How long nothing at all may be finished.
 const PATIENCE: Duration = Duration::from_mins(3);
 
-/// Pages that a thread keeps for as long as nobody else needs them.
+/// Pages that a thread keeps until a shrinker takes them.
 #[derive(Default)]
 struct Cache(Mutex<Vec<Page<SharedAllocator>>>);
 

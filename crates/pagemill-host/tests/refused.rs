@@ -138,7 +138,7 @@ fn lists_are_emptied_once_a_thread_ran_on_their_cpu() {
     }
 }
 
-/// Writes the owner's mark to a page, which must carry nobody else's, and takes it off.
+/// Writes the owner's mark to a page, which must not have another owner's mark, and clears it.
 fn mark(page: &mut Page<&PageAllocator<Host>>, owner: u64) {
     let word = page.as_bytes_mut().first_chunk_mut::<8>().expect("a page is longer");
     assert_eq!(*word, [0; 8], "a page that somebody else has");

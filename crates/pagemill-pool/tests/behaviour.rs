@@ -94,7 +94,7 @@ fn a_refill_takes_what_the_allocator_can_spare() {
     world.fail_all(false);
 }
 
-/// 2.10: with accounts, a bulk call brings one page at a time; the pool goes on with that.
+/// 2.10: with accounts, a bulk call returns one page at a time; the pool continues with that.
 #[test]
 fn a_refill_of_one_serves_one() {
     let world = world();
@@ -343,7 +343,7 @@ fn a_shutdown_tells_who_has_the_pages_it_waits_for() {
     assert!(text.starts_with("3 pages of the pool are still out: 2 taken at"), "{text}");
     let gave_up = draining.wait(|_| false).unwrap_err();
     assert_eq!(gave_up.inflight, 3);
-    // They find their way back without anybody waiting.
+    // The pages return although no thread waits for them.
     drop((one, two));
     assert_eq!((pool.inflight(), pool.holders().len()), (0, 0));
 }
@@ -390,7 +390,7 @@ struct Lender {
 
 impl MemoryProvider<Page<SharedWorld>> for Lender {
     fn alloc(&self, nr: usize, take: &mut dyn FnMut(Page<SharedWorld>)) {
-        let mut pages = self.pages.lock().expect("nobody panicked");
+        let mut pages = self.pages.lock().expect("no test panicked");
         let from = pages.len().saturating_sub(nr);
         pages.drain(from..).for_each(take);
     }
@@ -399,7 +399,7 @@ impl MemoryProvider<Page<SharedWorld>> for Lender {
         if !self.keeps {
             return Some(page);
         }
-        self.pages.lock().expect("nobody panicked").push(page);
+        self.pages.lock().expect("no test panicked").push(page);
         None
     }
 }
@@ -412,10 +412,10 @@ struct Moody {
 
 impl MemoryProvider<Page<SharedWorld>> for Moody {
     fn alloc(&self, _nr: usize, take: &mut dyn FnMut(Page<SharedWorld>)) {
-        let mut nr_asked = self.nr_asked.lock().expect("nobody panicked");
+        let mut nr_asked = self.nr_asked.lock().expect("no test panicked");
         *nr_asked += 1;
         if *nr_asked > 1 {
-            self.page.lock().expect("nobody panicked").take().map(take);
+            self.page.lock().expect("no test panicked").take().map(take);
         }
     }
 

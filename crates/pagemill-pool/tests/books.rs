@@ -188,7 +188,7 @@ fn a_page_from_the_reserve_that_cannot_be_mapped_leaves_no_entry() {
     for _ in 0..10 {
         pool.mapper().fail(u64::MAX);
         assert!(owner.alloc().is_none());
-        // It went to the CPU's list, from where anybody may have it.
+        // The page went to the CPU's list, from which every request may take it.
         hog.extend(core::iter::from_fn(|| world.alloc_page(Gfp::ATOMIC)));
     }
     pool.mapper().fail(0);

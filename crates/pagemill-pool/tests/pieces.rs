@@ -42,7 +42,8 @@ fn pieces_of_a_page_are_apart_and_the_last_one_recycles_it() {
     }
     let pfn = pieces[0].pfn();
     assert!(pieces.iter().all(|piece| piece.pfn() == pfn));
-    // All come back, some from elsewhere: the page is begun anew, and was nowhere meanwhile.
+    // All pieces return, two of them from another thread: the page is used again, and did not leave
+    // the pool.
     let kept = pieces.split_off(2);
     std::thread::scope(|scope| scope.spawn(move || drop(kept)).join().unwrap());
     drop(pieces);

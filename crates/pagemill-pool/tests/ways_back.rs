@@ -16,7 +16,7 @@ use pagemill::{AllocPages, Gfp};
 use pagemill_pool::{NoDma, PagePool, PoolOwner, PoolPage, PoolParams, Returner, Tracked};
 use pagemill_testkit::interrupted_by;
 
-/// The pool stays, as one in a static does, and nobody asks it again after it was ended.
+/// The pool stays alive, as one in a static does, and is not used after it was ended.
 #[test]
 fn a_return_that_meets_the_end_of_a_pool_loses_no_page() {
     const NR_PAGES: usize = 100;

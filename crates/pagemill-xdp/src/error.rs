@@ -292,16 +292,16 @@ mod tests {
     fn a_refusal_names_the_step_the_interface_the_reason_and_the_answer() {
         let name = Name::new("eth0").unwrap();
         let answer = |errno| io::Error::from_raw_os_error(errno);
-        let told = XdpError::system(Operation::Bind, &answer(libc::EOPNOTSUPP)).on(name);
+        let error = XdpError::system(Operation::Bind, &answer(libc::EOPNOTSUPP)).on(name);
         assert_eq!(
-            told.to_string(),
+            error.to_string(),
             "cannot bind a socket to its queue (interface eth0): the driver cannot do what was \
              asked for: use the copy mode, and packets of one frame (Operation not supported (os \
              error 95))"
         );
-        let told = XdpError::system(Operation::OpenSocket, &answer(libc::EMFILE));
+        let error = XdpError::system(Operation::OpenSocket, &answer(libc::EMFILE));
         assert_eq!(
-            told.to_string(),
+            error.to_string(),
             "cannot open an AF_XDP socket: this process has as many files open as it may: raise \
              the limit (ulimit -n) (Too many open files (os error 24))"
         );

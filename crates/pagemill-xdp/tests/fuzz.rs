@@ -1,5 +1,4 @@
-//! What the fuzz targets do, with random and mutated bytes: the same code as under the fuzzer, for
-//! whoever has no nightly toolchain.
+//! Runs the code of the fuzz targets with random and mutated bytes, without a nightly toolchain.
 #![expect(
     clippy::print_stdout,
     clippy::cast_possible_truncation,

@@ -192,7 +192,7 @@ fn redirection_goes_on_after_the_interfaces_were_down() {
     chain.pass(0..1000);
     for (pair, end) in [(&a, 1), (&b, 0)] {
         pair.set_up(end, false).unwrap();
-        // Working on it meanwhile harms nothing.
+        // The worker may run while the interface is down.
         for _ in 0..10 {
             chain.worker.step().unwrap();
         }
@@ -330,7 +330,7 @@ fn packets_are_good_after_their_socket_on_another_thread() {
             packets.iter().map(|packet| number_of(packet).unwrap()).collect::<Vec<_>>()
         });
         drop(socket);
-        // Packets that come now go elsewhere: the frames that are kept are nobody else's.
+        // Packets that arrive now do not reach the frames that are kept.
         send_all(&PacketSender::to(pair.index(0)).unwrap(), &batch);
         closed.send(()).unwrap();
         assert_eq!(keeper.join().unwrap(), numbers);
@@ -370,7 +370,8 @@ fn jumbo_packets_come_in_several_frames() {
         .and_then(|interface| Socket::<F<'_>>::open(&interface, 0, &frames, &small()).map(drop))
         .unwrap_err();
     assert_eq!(error, XdpError::Mtu { name: name("a1"), mtu: 9000, mtu_max: 3818 });
-    // Told of the MTU, whatever the driver would have answered; what only sends may have any.
+    // The error is about the MTU, regardless of the driver's error. An interface that only sends
+    // may have any MTU.
     let native = InterfaceConfig { mode: AttachMode::Native, ..InterfaceConfig::default() };
     assert_eq!(Interface::attach(pair.name(1), native).unwrap_err(), error);
     let to_send = Interface::to_send(pair.name(0), InterfaceConfig::default()).unwrap();

@@ -1,4 +1,4 @@
-//! How the allocator scales to machines that nobody has at hand: up to 256 CPUs and 1 TiB.
+//! Model of how the allocator scales to large machines: up to 256 CPUs and 1 TiB.
 //!
 //! The allocator is the real one; the machine under it is a model. One thread plays all CPUs: that
 //! of the earliest clock makes the next call, and its clock moves on by what the call did. What is
@@ -61,7 +61,7 @@ thread_local! {
 /// A zone and one of its shards.
 type Lock = (u16, u16);
 
-/// CPUs that are numbers; memory that nobody touches.
+/// A platform whose CPUs are numbers, and whose memory is never accessed.
 #[derive(Debug)]
 struct Model {
     nr_cpus: u32,
@@ -94,7 +94,7 @@ impl Platform for Model {
     }
 
     unsafe fn zero_pages(&self, _pfn: Pfn, _nr_pages: usize) {
-        unreachable!("nobody asks for zeroes");
+        unreachable!("no request asks for zeroed pages");
     }
 }
 

@@ -63,7 +63,7 @@ fn a_closed_account_pays_for_nothing() {
     assert_eq!(frames.alloc_pages_bulk(Gfp::KERNEL_ACCOUNT, &mut slots), 0);
     let unpaid = frames.alloc_page(Gfp::KERNEL_ACCOUNT | Gfp::NOFAIL);
     set_account(None);
-    assert!(unpaid.is_some(), "who may not fail is served, and nobody pays");
+    assert!(unpaid.is_some(), "a request that may not fail is served, and charged to no account");
     assert!(others.iter().chain([&parent]).all(|account| account.usage().peak == 0));
     let full = Account::open(frames, AccountLimits::NONE);
     assert!(full.is_err(), "all four have their places");
@@ -102,7 +102,7 @@ fn frees_late(taken: Slots<'_>) -> impl Fn() -> bool {
     }
 }
 
-/// Waits for `nr` pages until told to stop.
+/// Waits for `nr` pages until it is stopped.
 fn patient(
     frames: Frames<'_>,
     policy: Policy<'_>,
@@ -222,7 +222,7 @@ fn what_can_never_be_had_is_not_waited_for() {
     }
 }
 
-/// What was there was given back, and nothing handed over, depending on when it was stopped.
+/// Depending on when the request was stopped, it frees the pages that it had, and returns none.
 #[test]
 fn who_is_stopped_gets_what_is_there() {
     let world = bare(64);

@@ -1,6 +1,6 @@
 //! The clauses of the bulk interface's contract, one test each.
 //!
-//! Where Linux once got a clause wrong, the test says so and names the commit that mended it.
+//! If Linux once violated a clause, the test names the commit that fixed it.
 
 extern crate alloc;
 

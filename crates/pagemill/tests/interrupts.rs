@@ -42,7 +42,7 @@ fn in_the_middle<'w>(world: &'w World, handler: &mut dyn FnMut(Frames<'w>)) -> u
     times
 }
 
-/// Checks that everything handed out since the start was counted, once, and given back.
+/// Checks that every page allocated since the start was counted once and freed.
 fn check_counters(world: &World, nr_pages: usize) {
     let stat = world.frames().vmstat();
     // 100 and 1, 100, 40: what was interrupted.

@@ -201,7 +201,7 @@ fn most_moved_at_once(frames: Frames<'_>, body: impl FnOnce()) -> u64 {
 #[test]
 fn locks_are_held_for_a_bounded_number_of_frames_whatever_the_request() {
     const NR: usize = if cfg!(miri) { 2_000 } else { 100_000 };
-    /// Pages that move before a CPU's lists are let go.
+    /// Pages that move before a CPU's lists are released.
     const PAGES_PER_HOLD: usize = 512;
     let world = world_of(200 * PAGEBLOCK_NR_PAGES as u64, 1);
     let frames = world.frames();
@@ -210,7 +210,7 @@ fn locks_are_held_for_a_bounded_number_of_frames_whatever_the_request() {
         let most = most_moved_at_once(frames, body);
         assert!(most <= 512, "{most} frames moved while a lock was held");
         let (pins, sections) = (nr_pins() - pins, irq_sections() - sections);
-        assert!(pins >= NR / PAGES_PER_HOLD, "the CPU was let go only {pins} times");
+        assert!(pins >= NR / PAGES_PER_HOLD, "the CPU was released only {pins} times");
         assert!(sections <= NR / 64, "{sections} trips to the zone");
     };
     let mut slots = holes(NR);

@@ -47,7 +47,7 @@ fn run_on(cpu: u32) {
     CPU.with(|current| current.set(cpu));
 }
 
-/// The bytes of the one frame that worlds with bytes have; nobody reads or writes them.
+/// The bytes of the one frame of worlds with bytes; no test reads or writes them.
 #[repr(align(4096))]
 struct Frame(#[expect(dead_code, reason = "it has an address")] [u8; PAGE_SIZE]);
 

@@ -304,7 +304,7 @@ fn a_page_in_the_reserve_of_a_mempool_is_charged_to_nobody() {
         charged.remove(0);
     }
     assert_eq!(frames.nr_free_pages(), 0, "all of it is in the reserve");
-    // What comes out of it is paid for by nobody, and so is what goes back to the allocator.
+    // Pages from the reserve are charged to no account, also when they are freed to the allocator.
     let mut again = holes(4);
     pool.alloc_bulk(Gfp::NOWAIT, &mut again, None).expect("the reserve has four again");
     frames.release_pages(&mut again);

@@ -43,7 +43,7 @@ fn take_all(frames: Frames<'_>) -> Vec<Page<Frames<'_>>> {
     core::iter::from_fn(|| frames.alloc_page(Gfp::KERNEL | Gfp::MEMALLOC)).collect()
 }
 
-/// A cache that does before each scan what it is told to.
+/// A cache that runs a given closure before each scan.
 struct Cache {
     pages: Mutex<Vec<Page<Frames<'static>>>>,
     asked: Count,
@@ -181,7 +181,7 @@ fn one_page_of_the_reserve_opens_it_to_nobody_else() {
         let reserved = frames.alloc_page(gfp).expect("it may use the reserve");
         assert_eq!(frames.vmstat().nr_free_pages, before - 1);
         assert!(frames.alloc_page(Gfp::NOWAIT).is_none());
-        // What was freed to a list is anybody's.
+        // Pages that were freed to a list are available to every request.
         drop(reserved);
         frames.drain_all_pages();
     }
@@ -279,7 +279,7 @@ fn pages_that_a_shrinker_reports_and_keeps_are_no_progress() {
     }
     let nr_scans = useless.0.load(Ordering::Relaxed);
     assert!(nr_scans <= 16, "asked {nr_scans} times");
-    // Nor what others take and free meanwhile.
+    // Pages that other threads allocate and free at the same time do not count either.
     let over = Flag::new(false);
     let mut taken = taken;
     taken.truncate(60);

@@ -1,4 +1,4 @@
-//! What a platform is told: each event where it belongs, in order, with its figures.
+//! Trace events that a platform receives: each at its place, in order, with its figures.
 
 extern crate alloc;
 
@@ -130,7 +130,7 @@ fn every_hold_ends_and_none_is_within_another_of_its_kind() {
             Event::ListsUnlocked => lists -= 1,
             Event::ZoneLocked { .. } => zones += 1,
             Event::ZoneUnlocked { .. } => zones -= 1,
-            _ => assert_eq!(zones, 0, "told under the zone lock: {event:?}"),
+            _ => assert_eq!(zones, 0, "reported under the zone lock: {event:?}"),
         }
         assert!((0..=1).contains(&lists) && (0..=1).contains(&zones), "{event:?}");
         holds += lists + zones;

@@ -93,7 +93,7 @@ fn every_way_to_free_a_page_wakes_a_waiter() {
             way(frames, &mut taken);
             waiter.join().unwrap_or_else(|_| panic!("{name}"));
         });
-        assert_eq!(frames.platform().nr_late(), 0, "{name} wakes nobody");
+        assert_eq!(frames.platform().nr_late(), 0, "{name} wakes no thread");
         check_woken(frames);
     }
 }
@@ -125,7 +125,7 @@ fn a_freed_block_or_charged_page_wakes_a_waiter() {
 }
 
 /// The first waiter wants a block that cannot be had, and leaves without freeing anything. There is
-/// enough for the second, which goes on only because the first has left.
+/// enough for the second, which continues only because the first has left.
 #[test]
 fn a_waiter_that_leaves_the_queue_wakes_the_next_one() {
     let world = patient(64);
@@ -208,7 +208,7 @@ fn pages_that_return_to_a_mempool_wake_its_waiters() {
     drop(taken);
 }
 
-/// Frees nothing, and returns from a scan only when its flag says so.
+/// Frees nothing, and returns from a scan only when its flag is set.
 struct Slow {
     nr_asked: Count,
     may_end: Count,

@@ -55,9 +55,9 @@ impl ReclaimThread {
             let frames = its_allocator.allocator();
             let host: &Host = frames.platform();
             // Relaxed: the flag only triggers a check; the signal orders.
-            let goes_on = || !its_shared.stop.load(Ordering::Relaxed);
-            while goes_on() {
-                host.wait_for_reclaim(PERIOD, goes_on);
+            let is_running = || !its_shared.stop.load(Ordering::Relaxed);
+            while is_running() {
+                host.wait_for_reclaim(PERIOD, is_running);
                 let round = AssertUnwindSafe(|| {
                     // The shortage may have ended in the meantime; between low and high nothing is due.
                     if frames.needs_balance() {
@@ -95,7 +95,7 @@ impl Drop for ReclaimThread {
             let _not_here = ManuallyDrop::new(thread);
             return;
         }
-        // Relaxed: as above.
+        // Relaxed: the flag only triggers a check; the signal below orders.
         self.shared.stop.store(true, Ordering::Relaxed);
         self.allocator.allocator().platform().call_reclaim();
         if thread.join().is_err() {

@@ -181,7 +181,7 @@ mod counter {
 
     /// Waits until all earlier instructions are complete.
     ///
-    /// On AMD that is so because Linux makes LFENCE serialising.
+    /// On AMD this holds because Linux makes LFENCE serialising.
     #[inline]
     fn fence() {
         // SAFETY:

@@ -43,7 +43,8 @@ pub fn enter_sandbox() -> core::result::Result<&'static Path, HostError> {
         }
         made => made.map_err(step("make namespaces"))?,
     }
-    // With shared mounts, as under systemd, ours would appear in the namespace that the thread left.
+    // With shared mounts, as under systemd, new mounts would also appear in the namespace that the
+    // thread left.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(step("keep mounts private"))?;
     let folder = FOLDERS.map(Path::new).into_iter().find(|folder| folder.is_dir());

@@ -14,8 +14,8 @@ use core::time::Duration;
 /// - While packets come at least every [`PER_PACKET`](Self::PER_PACKET) on average, in batches whose
 ///   distance is at most [`MAX`](Self::MAX), the thread never sleeps.
 /// - After the last packet it polls for at most [`MAX`](Self::MAX).
-/// - Over any run it polls in vain for at most [`PER_PACKET`](Self::PER_PACKET) for each packet, and
-///   two polls more for each time that packets stop coming.
+/// - Over any run, it spends at most [`PER_PACKET`](Self::PER_PACKET) per packet on polls that find
+///   no packet, plus two polls for each time that packets stop arriving.
 ///
 /// # Examples
 /// ```

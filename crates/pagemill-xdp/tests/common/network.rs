@@ -33,7 +33,7 @@ pub(crate) fn small() -> SocketConfig {
         rx_size: 256,
         tx_size: 256,
         completion_size: 256,
-        // On a busy machine, the kernel takes its time to let go of a queue.
+        // On a busy machine, the kernel may release a queue late.
         patience: Duration::from_secs(120),
         ..SocketConfig::new()
     }

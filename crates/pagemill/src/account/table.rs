@@ -458,7 +458,7 @@ impl Accounts {
             // AcqRel pairs with itself: the use that came with the first page was counted before the
             // last page, which ends it, is uncharged.
             let before = entry.current.fetch_sub(nr, Ordering::AcqRel);
-            assert!(before >= nr, "account {next:?} gives back {nr} pages and has {before}");
+            assert!(before >= nr, "account {next:?} returns {nr} pages and has {before}");
             if before == nr {
                 self.leave(next);
             }

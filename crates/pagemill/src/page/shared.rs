@@ -62,7 +62,7 @@ impl<S: PageSource> SharedPage<S> {
     /// Returns `self` if there are other owners.
     pub fn try_unshare(self) -> Result<Page<S>, Self> {
         // Acquire pairs with the Release decrement of the owner before this one. No owner can
-        // appear meanwhile: only owners make owners, and this is the only one.
+        // appear at the same time: only owners make owners, and this is the only one.
         if self.count().load(Ordering::Acquire) == 1 {
             let (raw, source) = self.into_parts();
             Ok(Page::new(source, raw))

@@ -279,7 +279,7 @@ impl Shrinkers {
     }
 }
 
-/// Pages that a shrinker is asked for at a time, which bounds how many are freed in vain.
+/// Number of pages per request to a shrinker, which bounds how many are freed unnecessarily.
 ///
 /// # Source
 /// `linux-6.12` `mm/shrinker.c` `SHRINK_BATCH`

@@ -534,7 +534,7 @@ mod tests {
         let mut first = ring.drain().unwrap();
         assert!(ring.drain().is_none());
         assert_eq!(first.next(), Some(0));
-        assert_eq!(ring.len(), 3, "told when it is done");
+        assert_eq!(ring.len(), 3, "reported when done");
         drop(first);
         assert_eq!((ring.len(), pop(&ring, 4)), (2, [1, 2].into()));
     }

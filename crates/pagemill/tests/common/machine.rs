@@ -159,12 +159,12 @@ impl Machine {
 
     /// Returns how many threads wait for memory at the moment.
     pub(crate) fn nr_asleep(&self) -> usize {
-        self.sleep.lock().expect("nobody panics with it").nr_asleep
+        self.sleep.lock().expect("no thread panics with it").nr_asleep
     }
 
     /// Returns how many waits lasted until their limit.
     pub(crate) fn nr_late(&self) -> usize {
-        self.sleep.lock().expect("nobody panics with it").nr_late
+        self.sleep.lock().expect("no thread panics with it").nr_late
     }
 
     /// Adds bytes for `nr_frames` frames from `start` on.
@@ -209,7 +209,7 @@ impl Platform for Machine {
     }
 
     fn relax(&self, spins: u32) {
-        assert!(spins < 10_000_000, "a lock is never given back");
+        assert!(spins < 10_000_000, "a lock is never released");
         std::thread::yield_now();
     }
 
@@ -235,21 +235,21 @@ impl Platform for Machine {
 
     fn wait(&self, still: &dyn Fn() -> bool) {
         NR_WAITS.set(NR_WAITS.get() + 1);
-        let mut sleep = self.sleep.lock().expect("nobody panics with it");
-        // Asked while nobody can wake, so no wake-up is lost between the two.
+        let mut sleep = self.sleep.lock().expect("no thread panics with it");
+        // Checked under the lock, which wakers take too, so no wake-up is lost after the check.
         if still() {
             sleep.nr_asleep += 1;
             let before = sleep.nr_wakes;
             let is_asleep = |sleep: &mut Sleep| sleep.nr_wakes == before;
             let woken = self.woken.wait_timeout_while(sleep, self.wait_at_most, is_asleep);
-            let (mut sleep, limit) = woken.expect("nobody panics with it");
+            let (mut sleep, limit) = woken.expect("no thread panics with it");
             sleep.nr_asleep -= 1;
             sleep.nr_late += usize::from(limit.timed_out());
         }
     }
 
     fn wake(&self) {
-        self.sleep.lock().expect("nobody panics with it").nr_wakes += 1;
+        self.sleep.lock().expect("no thread panics with it").nr_wakes += 1;
         self.woken.notify_all();
     }
 

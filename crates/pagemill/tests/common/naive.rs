@@ -149,7 +149,7 @@ impl Naive {
         }
     }
 
-    /// Yields the reserved frames that nobody has handed in yet.
+    /// Yields the reserved frames that were not passed to `from_pfn` yet.
     pub(crate) fn reserved(&self) -> impl Iterator<Item = u64> + '_ {
         self.reserved.iter().copied()
     }
@@ -267,7 +267,7 @@ impl Naive {
         }
     }
 
-    /// Notes that `pfns` were given back.
+    /// Records that `pfns` were freed.
     pub(crate) fn give(&mut self, pfns: impl IntoIterator<Item = u64>) {
         for pfn in pfns {
             assert!(self.zones[self.zone_of[&pfn]].free.insert(pfn), "the test freed {pfn} twice");

@@ -302,7 +302,7 @@ impl<'w> Player<'w> {
         self.payers.check();
         let mut nr_owned = 0;
         self.frames.for_each_owner(|pfn, site| {
-            assert!(self.pfns.contains_key(&pfn.value()), "{pfn} is owned, and held by nobody");
+            assert!(self.pfns.contains_key(&pfn.value()), "{pfn} is owned, and no handle has it");
             assert!(site.file().ends_with("player.rs"), "{pfn} was not allocated at {site}");
             nr_owned += 1;
         });

@@ -86,7 +86,7 @@ impl Shape {
         serve(&BulkRequest { gfp, order, effort, policy, account, stop })
     }
 
-    /// Tells whether pages may be taken and given back within the call.
+    /// Returns whether the call may allocate pages and free them again.
     pub(crate) fn may_give_back(&self) -> bool {
         self.effort == Effort::AllOrNothing
             || self.effort != Effort::Fast

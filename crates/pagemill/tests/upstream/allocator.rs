@@ -128,7 +128,7 @@ struct Cache(Mutex<Vec<RawPage>>, Frames<'static>);
 
 impl Shrinker for Cache {
     fn count(&self, _control: ShrinkControl) -> usize {
-        self.0.lock().expect("nobody panicked").len()
+        self.0.lock().expect("no test panicked").len()
     }
 
     fn scan(&self, nr: usize, _control: ShrinkControl) -> usize {
@@ -138,7 +138,7 @@ impl Shrinker for Cache {
 
 impl Cache {
     fn give(&self, nr: usize) -> usize {
-        let mut pages = self.0.lock().expect("nobody panicked");
+        let mut pages = self.0.lock().expect("no test panicked");
         let left = pages.len().saturating_sub(nr);
         // SAFETY: 1. returned by `into_raw`, and used once: `drain` takes it out.
         pages.drain(left..).map(|raw| drop(unsafe { Page::from_raw(self.1, raw) })).count()

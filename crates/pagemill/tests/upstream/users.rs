@@ -62,7 +62,7 @@ fn bug_12_locks_are_held_for_a_bounded_number_of_pages() {
     let mut pins = nr_pins();
     let mut let_go = || {
         let before = core::mem::replace(&mut pins, nr_pins());
-        assert!(pins - before >= NR / 512, "the CPU was hardly let go");
+        assert!(pins - before >= NR / 512, "the CPU was hardly released");
     };
     interrupted_by(&mut watch, || {
         assert_eq!(frames.bulk_fill(&BulkRequest::new(Gfp::KERNEL), &mut slots).new, NR);
@@ -153,8 +153,8 @@ fn bug_15_lists_in_use_are_neither_waited_for_nor_entered() {
     assert!(got.iter().all(|&nr| nr == 10), "Differs: the zone serves them all");
 }
 
-/// On a machine with one CPU the lock of the lists excluded nobody, so an interrupt in a drain
-/// spoiled them (`574907741599`, `038a102535eb`).
+/// On a machine with one CPU, the lock of the lists was a no-op, so an interrupt during a drain
+/// corrupted them (`574907741599`, `038a102535eb`).
 #[test]
 fn bug_16_an_interrupt_in_a_drain_of_the_only_cpu_does_no_harm() {
     let memory = [region(NORMAL, 2048, 0)];

@@ -191,7 +191,7 @@ fn a_closed_account_keeps_its_place_until_its_last_page_is_back() {
 }
 
 #[test]
-#[should_panic(expected = "gives back 2 pages and has 1")]
+#[should_panic(expected = "returns 2 pages and has 1")]
 fn giving_back_more_than_was_charged_is_refused() {
     let accounts = accounts(1);
     let account = accounts.open(AccountNumber::NONE, AccountLimits::NONE).unwrap();

@@ -105,7 +105,7 @@ impl Player<'_> {
         assert_eq!(hits, places);
         assert_eq!(now.numa_miss, now.numa_foreign);
         if !shape.may_give_back() {
-            assert_eq!(freed, 0, "nothing is taken and given back");
+            assert_eq!(freed, 0, "no page is allocated and freed");
             assert_eq!(hits, blocks.len() as u64, "one event for each block");
         }
     }

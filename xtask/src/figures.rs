@@ -1,53 +1,100 @@
-//! Figures in documents that come from the budgets of `ci/instructions.sh`.
+//! Figures in documents that come from a file: a budget of `ci/instructions.sh` or a recorded result.
 //!
-//! A document marks such a figure with a comment before it: `<!-- budget: array 64 -->12.4`. The key is the
-//! start of a row of the script's tables, and the figure must be the row's last number. A row of a
-//! document's table that says "at most" and names the script as its command needs a mark.
+//! A document marks such a figure with a comment before it:
+//! - `<!-- budget: array 64 -->12.4`: the key is the start of a row of the script's tables, and the figure
+//!   must be the row's last number.
+//! - `<!-- result: bulk.json rows[op=array,n=64].both_ns -->0.59`: the figure must be this value of
+//!   `docs/results/bulk.json`, rounded to as many decimals.
+//!
+//! Each row of a table with the columns `figure` (the second) and `commit` (the last) needs a mark, unless
+//! a test is its command or its commit is followed by "by hand".
 
 use std::collections::BTreeMap;
 
+use crate::results::value_at;
 use crate::tree::{Finding, Tree};
 
 const SCRIPT: &str = "ci/instructions.sh";
-const MARK: &str = "<!-- budget: ";
+const RESULTS: &str = "docs/results";
+/// What a mark starts with, and the kinds of marks.
+const MARK: &str = "<!-- ";
+const BUDGET: &str = "budget: ";
+const RESULT: &str = "result: ";
 
-/// Checks every marked figure against its budget.
+/// Checks every marked figure against its source, and every row of a table of figures for its mark.
 #[must_use]
 pub fn check(tree: &Tree) -> Vec<Finding> {
     let budgets = budgets(tree.text(SCRIPT).unwrap_or_default());
     let mut findings = Vec::new();
     for (path, text) in tree.texts("md") {
+        let mut is_figures = false;
         for (line, number) in text.lines().zip(1..) {
-            let mut rest = line;
             let mut is_marked = false;
-            while let Some((_, after)) = rest.split_once(MARK) {
-                is_marked = true;
-                let (key, after) = after.split_once(" -->").unwrap_or((after, ""));
-                let figure: String = after
-                    .chars()
-                    .take_while(|sign| sign.is_ascii_digit() || *sign == '.')
-                    .collect();
-                let rule = match budgets.get(key) {
-                    None => Some(format!("there is no budget `{key}` in {SCRIPT}")),
-                    Some(budget) if *budget != figure.trim_end_matches('.') => Some(format!(
-                        "`{figure}` is not the budget `{key}` of {SCRIPT}, which is {budget}"
-                    )),
-                    Some(_) => None,
+            for (mark, figure) in marks(line) {
+                let wrong = if let Some(key) = mark.strip_prefix(BUDGET) {
+                    against_budget(&budgets, key, figure)
+                } else if let Some(source) = mark.strip_prefix(RESULT) {
+                    against_result(tree, source, figure)
+                } else {
+                    continue;
                 };
-                findings.extend(rule.map(|rule| Finding::new(path, number, rule)));
-                rest = after;
+                is_marked = true;
+                findings.extend(wrong.map(|rule| Finding::new(path, number, rule)));
             }
-            if !is_marked
-                && line.starts_with("|")
-                && line.contains("| at most ")
-                && line.contains(&format!("| `{SCRIPT}` |"))
-            {
-                let rule = format!("a figure from {SCRIPT} without its mark `{MARK}.. -->`");
-                findings.push(Finding::new(path, number, rule));
+            let cells: Vec<_> = line.split('|').map(str::trim).collect();
+            match cells[..] {
+                ["", _, "figure", .., "commit", ""] => is_figures = true,
+                ["", first, ..] if is_figures && !is_marked && !first.starts_with("---") => {
+                    if !line.contains("by hand") && !line.contains("| test `") {
+                        let rule = "a figure without a mark `<!-- budget: .. -->` or \
+                                    `<!-- result: .. -->`, and not \"by hand\"";
+                        findings.push(Finding::new(path, number, rule.to_owned()));
+                    }
+                }
+                [""] | [_] => is_figures = false,
+                _ => {}
             }
         }
     }
     findings
+}
+
+/// Returns the marks of a line, each with the figure that follows it.
+fn marks(line: &str) -> impl Iterator<Item = (&str, &str)> {
+    line.split(MARK).skip(1).filter_map(|text| text.split_once(" -->")).map(|(mark, after)| {
+        let is_end = |sign: char| !sign.is_ascii_digit() && sign != '.';
+        let figure = &after[..after.find(is_end).unwrap_or(after.len())];
+        (mark, figure.trim_end_matches('.'))
+    })
+}
+
+/// Returns what is wrong with a figure that stands for a budget.
+fn against_budget(budgets: &BTreeMap<String, &str>, key: &str, figure: &str) -> Option<String> {
+    match budgets.get(key) {
+        None => Some(format!("there is no budget `{key}` in {SCRIPT}")),
+        Some(budget) if *budget != figure => {
+            Some(format!("`{figure}` is not the budget `{key}` of {SCRIPT}, which is {budget}"))
+        }
+        Some(_) => None,
+    }
+}
+
+/// Returns what is wrong with a figure that stands for a recorded result.
+fn against_result(tree: &Tree, source: &str, figure: &str) -> Option<String> {
+    let Some((name, selector)) = source.split_once(' ') else {
+        return Some(format!("`{source}` should be a file in {RESULTS}, a space and a selector"));
+    };
+    let Some(text) = tree.text(&format!("{RESULTS}/{name}")) else {
+        return Some(format!("there is no file `{name}` in {RESULTS}"));
+    };
+    let value = match value_at(text, selector) {
+        Ok(value) => value,
+        Err(error) => return Some(format!("{RESULTS}/{name}: {error}")),
+    };
+    let nr_decimals = figure.split_once('.').map_or(0, |(_, decimals)| decimals.len());
+    let rounded = format!("{value:.nr_decimals$}");
+    (rounded != figure)
+        .then(|| format!("`{figure}` is not `{selector}` of {RESULTS}/{name}, which is {rounded}"))
 }
 
 /// Returns the last number of each row between `<<'TABLE'` and `TABLE`, by the name and, where that is a
@@ -104,11 +151,52 @@ mod tests {
     #[test]
     fn a_key_without_a_row_and_a_row_without_a_mark_are_reported() {
         assert_eq!(
-            found("<!-- budget: list 8 -->1\n| at most 3 | `ci/instructions.sh` | any |\n"),
+            found("<!-- budget: list 8 -->1\n"),
+            ["a.md:1: there is no budget `list 8` in ci/instructions.sh"]
+        );
+        let table = "| claim | figure | command | commit |\n| --- | --- | --- | --- |\n\
+                     | a | 3 | `bench` | 12ab |\n| b | 4 | `bench` | 12ab, by hand |\n\
+                     | c | 5 | test `c` | every |\n\n| another | table |\n";
+        assert_eq!(
+            found(table),
+            ["a.md:3: a figure without a mark `<!-- budget: .. -->` or `<!-- result: .. -->`, \
+              and not \"by hand\""]
+        );
+    }
+
+    const RESULT: &str = r#"{"rows": [{"op": "list", "n": 64, "ns": 1.0},
+        {"op": "array", "n": 1, "ns": 2.0}, {"op": "array", "n": 64, "ns": 0.5949}]}"#;
+
+    fn found_with_result(document: &str) -> Vec<String> {
+        let tree = Tree::default().with("docs/results/bulk.json", RESULT).with("a.md", document);
+        lines(&check(&tree))
+    }
+
+    #[test]
+    fn figures_that_equal_recorded_results_pass() {
+        let mark = "<!-- result: bulk.json rows[op=array,n=64].ns -->";
+        assert_eq!(found_with_result(&format!("{mark}0.59, {mark}0.595 and {mark}1.")), [""; 0]);
+    }
+
+    #[test]
+    fn a_figure_that_differs_from_its_result_is_reported() {
+        assert_eq!(
+            found_with_result("\n<!-- result: bulk.json rows[op=array,n=64].ns -->0.6"),
+            [""; 0]
+        );
+        assert_eq!(
+            found_with_result("\n<!-- result: bulk.json rows[op=array,n=64].ns -->0.58"),
             [
-                "a.md:1: there is no budget `list 8` in ci/instructions.sh",
-                "a.md:2: a figure from ci/instructions.sh without its mark `<!-- budget: .. -->`",
+                "a.md:2: `0.58` is not `rows[op=array,n=64].ns` of docs/results/bulk.json, which is 0.59"
             ]
+        );
+        assert_eq!(
+            found_with_result("<!-- result: pool.json ns -->1"),
+            ["a.md:1: there is no file `pool.json` in docs/results"]
+        );
+        assert_eq!(
+            found_with_result("<!-- result: bulk.json rows[op=vec].ns -->1"),
+            ["a.md:1: docs/results/bulk.json: nothing is at `rows[op=vec]`"]
         );
     }
 }

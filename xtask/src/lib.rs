@@ -5,7 +5,7 @@
 //! unit tests beside each check run it over small trees that break the rule on purpose.
 //!
 //! The checks read Rust as a stream of words and signs ([`tokens`]), not as a syntax tree: enough
-//! to tell code from comments and a test module from the rest, and no dependency to keep.
+//! to tell code from comments and a test module from the rest. `serde_json` reads recorded results.
 #![forbid(unsafe_code)]
 #![expect(clippy::std_instead_of_alloc, reason = "only a host with std runs this")]
 
@@ -15,6 +15,7 @@ pub mod figures;
 pub mod layers;
 pub mod links;
 pub mod packages;
+mod results;
 pub mod scripts;
 pub mod size;
 pub mod sources;

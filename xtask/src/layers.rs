@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::fences::{Fence, fences};
 use crate::layers::imports::{GLOB, crate_imports, reexports, test_modules};
-use crate::packages::{Package, packages};
+use crate::packages::{Dependency, Package, packages};
 use crate::tokens::tokens;
 use crate::tree::{Finding, Tree};
 
@@ -30,15 +30,20 @@ pub fn check_crates(tree: &Tree) -> Vec<Finding> {
     let names = members.iter().map(|member| (member.name.as_str(), member.manifest())).collect();
     let mut findings = Vec::new();
     let layer_of = layers(&table, "crate", &names, &mut findings);
+    let in_builds = |name: &str| {
+        let mut all = members.iter().flat_map(|member| &member.dependencies);
+        all.any(|other| other.name == name && !other.dev)
+    };
     for member in &members {
         let Some(&own) = layer_of.get(member.name.as_str()) else {
             continue;
         };
-        for (line, dependency) in &member.dependencies {
+        for Dependency { line, name: dependency, dev } in &member.dependencies {
             let Some(&other) = layer_of.get(dependency.as_str()) else {
                 continue;
             };
-            if other >= own {
+            // A crate that only tests use may stand above what it is used to test.
+            if other >= own && !(*dev && !in_builds(dependency)) {
                 let rule = format!(
                     "crate `{}` (layer {own}) depends on `{dependency}` (layer {other}): \
                      a crate may depend only on crates of lower layers",

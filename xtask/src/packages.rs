@@ -11,8 +11,19 @@ pub struct Package {
     pub folder: String,
     /// Whether it belongs to the workspace, having no `[workspace]` table of its own.
     pub member: bool,
-    /// What it depends on in any build, with the line of the manifest that says so.
-    pub dependencies: Vec<(usize, String)>,
+    /// What it depends on in any build.
+    pub dependencies: Vec<Dependency>,
+}
+
+/// A line of a manifest that names a dependency.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dependency {
+    /// The line.
+    pub line: usize,
+    /// The name of the package.
+    pub name: String,
+    /// Whether only tests, examples and benchmarks use it.
+    pub dev: bool,
 }
 
 impl Package {
@@ -66,7 +77,7 @@ fn package(path: &str, manifest: &str) -> Option<Package> {
             if let Some((table, key)) = section.rsplit_once('.')
                 && is_dependency_table(table)
             {
-                dependencies.push((number, unquoted(key)));
+                dependencies.push(Dependency::new(number, unquoted(key), table));
             }
             continue;
         }
@@ -78,10 +89,17 @@ fn package(path: &str, manifest: &str) -> Option<Package> {
         if section == "package" && key == "name" {
             name = Some(unquoted(value));
         } else if is_dependency_table(section) && !key.starts_with('#') {
-            dependencies.push((number, renamed(value).unwrap_or(key)));
+            let name = renamed(value).unwrap_or(key);
+            dependencies.push(Dependency::new(number, name, section));
         }
     }
     Some(Package { name: name?, folder: folder.to_owned(), member, dependencies })
+}
+
+impl Dependency {
+    fn new(line: usize, name: String, table: &str) -> Self {
+        Self { line, name, dev: table.ends_with("dev-dependencies") }
+    }
 }
 
 /// Whether a section lists dependencies: of a build, of a test, of a build script, of a target.
@@ -112,8 +130,9 @@ mod tests {
             # c = \"1\"\nd = { package = \"e\", path = \"..\" }\n[dev-dependencies.f]\npath = \"g\"\n\
             [target.'cfg(loom)'.dependencies]\nh = \"1\"\n[lints]\nworkspace = true\n";
         let found = packages(&Tree::default().with("crates/a/Cargo.toml", manifest));
-        let names: Vec<_> = found[0].dependencies.iter().map(|(_, name)| name.as_str()).collect();
+        let names: Vec<_> = found[0].dependencies.iter().map(|other| other.name.as_str()).collect();
         assert_eq!(names, ["b", "e", "f", "h"]);
+        assert_eq!(found[0].dependencies.iter().filter(|other| other.dev).count(), 1);
         assert_eq!((found[0].name.as_str(), found[0].member), ("a", true));
     }
 

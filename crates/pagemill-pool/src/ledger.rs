@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn the_reserve_flag_changes_under_the_lock_of_the_ledger() {
-        let (ledger, machine) = (Ledger::default(), Machine::without_memory(1));
+        let (ledger, machine) = (Ledger::default(), Machine::new(1));
         let one = Pfn::new(1);
         let is_locked = || {
             assert!(ledger.0.try_lock().is_none(), "another could come between");
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_child_of_fork_waits_for_no_thread_that_it_does_not_have() {
-        let (ledger, machine) = (Ledger::default(), Machine::without_memory(1));
+        let (ledger, machine) = (Ledger::default(), Machine::new(1));
         let _held = ledger.0.lock();
         machine.abandon();
         let one = Pfn::new(1);
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn pages_that_came_back_have_no_holder_and_their_entries_go_in_the_end() {
-        let (ledger, machine) = (Ledger::default(), Machine::without_memory(1));
+        let (ledger, machine) = (Ledger::default(), Machine::new(1));
         let site = Location::caller();
         let nr = 4 * NR_BACK_MIN;
         for pfn in 0..nr as u64 {

@@ -11,13 +11,13 @@ mod common;
 use alloc::sync::Arc;
 use std::sync::Mutex;
 
-use common::{Frames, world};
+use common::world;
 use pagemill::{AllocPages, DirectMap, Folio, Gfp, NodeId, Order, Page};
 use pagemill_pool::{
     ArenaOffsets, DmaParams, FaultyMapper, MemoryProvider, NoDma, PagePool, PoolError, PoolOwner,
     PoolPage, PoolParams, Tracked,
 };
-use pagemill_testkit::{SharedWorld, World};
+use pagemill_testkit::{Frames, SharedWorld, World};
 
 fn pool(world: &World) -> PagePool<Page<Frames<'_>>> {
     PagePool::new(&PoolParams::new(), &**world, NoDma).expect("valid parameters")
@@ -484,7 +484,7 @@ type Packet<'p, 'w> = PoolPage<&'p PagePool<Page<Frames<'w>>, FaultyMapper<Arena
 
 #[test]
 fn threads_return_pages_while_the_owner_takes_them_and_none_is_lost() {
-    let world = World::new(16_384, 1);
+    let world = World::with_memory(16_384, 1);
     let params = PoolParams { pool_size: 256, ..PoolParams::new() };
     let pool = PagePool::new(&params, &*world, offsets()).unwrap();
     let mut owner = PoolOwner::claim(&pool).unwrap();

@@ -8,13 +8,13 @@ extern crate alloc;
 #[expect(dead_code, reason = "other tests use the rest")]
 mod common;
 
-use common::{Frames, world};
+use common::world;
 use pagemill::{AllocPages, Gfp, Page};
 use pagemill_pool::{
     ArenaOffsets, DmaParams, FaultyMapper, PagePool, PoolFrags, PoolOwner, PoolPage, PoolParams,
     PoolRef, Tracked,
 };
-use pagemill_testkit::World;
+use pagemill_testkit::{Frames, World};
 
 type Pool<'w> = PagePool<Page<Frames<'w>>, FaultyMapper<ArenaOffsets>>;
 

@@ -2,18 +2,12 @@
 #![cfg(not(loom))]
 #![forbid(unsafe_code)]
 
-extern crate alloc;
-
-#[expect(dead_code, reason = "other tests use the rest")]
-mod common;
-
-use common::Frames;
 use pagemill::{AllocPages, Gfp, NodeId, Page, Platform};
 use pagemill_pool::{
     ArenaOffsets, DmaParams, FaultyMapper, MemoryProvider, PagePool, PoolFrags, PoolOwner,
     PoolPage, PoolParams, PoolRef, Tracked,
 };
-use pagemill_testkit::World;
+use pagemill_testkit::{Frames, World};
 
 type Mapper = FaultyMapper<ArenaOffsets>;
 type Pool<'w> = PagePool<Page<Frames<'w>>, Mapper>;
@@ -79,7 +73,7 @@ where
 fn a_child_reaches_neither_the_device_nor_the_allocator() {
     for is_tracked in [false, true] {
         // Never dropped: it misses the pages that a child leaves alone.
-        let world: &'static World = Box::leak(Box::new(World::new(1024, 1)));
+        let world: &'static World = Box::leak(Box::new(World::with_memory(1024, 1)));
         let pool = pool(world);
         if is_tracked {
             try_everything(world, &pool, Tracked(&pool));
@@ -95,7 +89,7 @@ fn a_child_reaches_neither_the_device_nor_the_allocator() {
 #[test]
 #[cfg_attr(miri, ignore = "it leaks on purpose")]
 fn a_page_that_a_child_detaches_stays_mapped() {
-    let world: &'static World = Box::leak(Box::new(World::new(1024, 1)));
+    let world: &'static World = Box::leak(Box::new(World::with_memory(1024, 1)));
     let pool = pool(world);
     let page =
         PoolOwner::claim(&pool).and_then(|mut owner| owner.alloc()).expect("there is memory");
@@ -123,7 +117,7 @@ impl MemoryProvider<Page<Frames<'static>>> for Lender {
 #[test]
 #[cfg_attr(miri, ignore = "it leaks on purpose")]
 fn a_child_does_not_reach_the_provider() {
-    let world: &'static World = Box::leak(Box::new(World::new(1024, 1)));
+    let world: &'static World = Box::leak(Box::new(World::with_memory(1024, 1)));
     let mapper = FaultyMapper::new(ArenaOffsets::new(World::BASE));
     let provider = Box::new(Lender(world));
     let pool = PagePool::with_provider(&params(), &**world, mapper, provider).unwrap();

@@ -5,9 +5,6 @@
 
 extern crate alloc;
 
-#[expect(dead_code, reason = "other tests use the rest")]
-mod common;
-
 use alloc::collections::BTreeSet;
 use core::cell::{Cell, RefCell};
 use core::mem::ManuallyDrop;
@@ -15,13 +12,12 @@ use core::ops::Range;
 use core::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 
-use common::Frames;
 use pagemill::{AllocPages, Gfp, NodeId, Page, Pfn};
 use pagemill_pool::{
     DmaAddr, DmaBlock, DmaDirection, DmaMapper, DmaParams, PagePool, PoolFrags, PoolOwner,
     PoolPage, PoolParams, Returner,
 };
-use pagemill_testkit::World;
+use pagemill_testkit::{Frames, World};
 
 /// A call of the mapper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +141,7 @@ fn explode_each(
 ) -> (usize, usize, usize) {
     let has_call = |call, after| {
         // Where pages are leaked, it would miss them.
-        let world = ManuallyDrop::new(World::new(1024, 1));
+        let world = ManuallyDrop::new(World::with_memory(1024, 1));
         let has_panicked = explode(&world, call, after, &step);
         if !has_panicked {
             drop(ManuallyDrop::into_inner(world));
@@ -236,7 +232,7 @@ fn an_end_that_panics_frees_no_mapped_page_and_ends() {
 #[cfg_attr(miri, ignore = "it leaks on purpose, and takes every page of a world")]
 fn a_page_of_the_reserve_that_is_leaked_leaves_no_entry_in_the_ledger() {
     // Never dropped: it would miss the leaked pages.
-    let world: &'static World = Box::leak(Box::new(World::new(8192, 1)));
+    let world: &'static World = Box::leak(Box::new(World::with_memory(8192, 1)));
     let params = PoolParams { gfp: Gfp::ATOMIC | Gfp::MEMALLOC, refill: 1, ..params() };
     let pool = PagePool::new(&params, &**world, Bomb::default()).unwrap();
     let mut owner = PoolOwner::claim(&pool).unwrap();
@@ -253,7 +249,7 @@ fn a_page_of_the_reserve_that_is_leaked_leaves_no_entry_in_the_ledger() {
 
 #[test]
 fn pages_of_a_batch_return_if_the_iterator_that_yields_them_panics() {
-    let world = World::new(1024, 1);
+    let world = World::with_memory(1024, 1);
     let pool = PagePool::new(&params(), &*world, Bomb::default()).unwrap();
     let mut owner = PoolOwner::claim(&pool).unwrap();
     let returner = owner.returner();

@@ -11,10 +11,10 @@ mod common;
 use std::panic::catch_unwind;
 
 use common::player::{Op, Player};
-use common::{Rng, world};
+use common::world;
 use pagemill::NodeId;
 use pagemill_pool::{ArenaOffsets, FaultyMapper, PagePool, PoolParams};
-use pagemill_testkit::World;
+use pagemill_testkit::{Rng, World};
 
 const NR_SEEDS: u64 = 60;
 const NR_STEPS: usize = 2_000;
@@ -77,7 +77,7 @@ fn choose(rng: &mut Rng, weights: &[usize; 12], nr_out: usize) -> Option<Op> {
         Some(7) => Op::ReleaseBulk(some),
         Some(8) => Op::Share { at: at?, held: rng.below(2) == 0 },
         Some(9) => Op::SetRefill(1 + rng.below(64)),
-        Some(10) => Op::FailMaps(if rng.below(2) == 0 { 0 } else { rng.next() }),
+        Some(10) => Op::FailMaps(if rng.below(2) == 0 { 0 } else { rng.next_u64() }),
         Some(11) => Op::FailAllocs(rng.below(3) == 0),
         Some(_) => return None,
         None => Op::SetNode(u8::from(rng.below(2) == 0)),

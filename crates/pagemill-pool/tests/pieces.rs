@@ -11,13 +11,13 @@ use alloc::rc::Rc;
 use alloc::sync::Arc;
 use core::cell::RefCell;
 
-use common::{Frames, world};
+use common::world;
 use pagemill::{AllocPages, Gfp, NodeId, Page};
 use pagemill_pool::{
     ArenaOffsets, DmaParams, FaultyMapper, NoDma, PagePool, PoolFrag, PoolFrags, PoolOwner,
     PoolParams, PoolRef,
 };
-use pagemill_testkit::{World, set_cpu};
+use pagemill_testkit::{Frames, World, set_cpu};
 
 type Pool<'w> = PagePool<Page<Frames<'w>>>;
 

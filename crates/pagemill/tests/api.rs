@@ -1,19 +1,13 @@
 //! What the types promise to those who store and send them.
 
-extern crate alloc;
-
-#[expect(dead_code, reason = "other tests use the rest")]
-mod common;
-
 use core::error::Error;
 use core::fmt::Debug;
 
-use common::machine::Machine;
-use common::world::Frames;
 use pagemill::{
     ConfigError, Folio, FolioPages, OnceAllocator, OrderTooLarge, Page, PageAllocator, PageList,
     RawPage, SharedPage, Static, StaticAllocator, VmStat, ZoneInfo,
 };
+use pagemill_testkit::{Frames, Machine};
 
 static FRAMES: OnceAllocator<Machine> = OnceAllocator::new();
 

@@ -1,38 +1,20 @@
 //! Bulk requests where they meet something else: closed accounts, code of the caller that panics,
 //! others who wait, nodes that are full.
 
-extern crate alloc;
-
-#[expect(dead_code, reason = "other tests use the rest")]
-mod common;
-
 use core::cell::Cell;
 use core::panic::AssertUnwindSafe;
 use core::sync::atomic::Ordering;
 use std::panic::catch_unwind;
 use std::thread;
 
-use common::machine::set_account;
-use common::world::{Frames, NORMAL, Slots, World, holes, pages, region};
 use pagemill::{
     Account, AccountLimits, AllocPages, BulkOutcome, BulkRequest, Config, Effort, Gfp,
     InterleaveCursor, NodeId, NodeMask, Page, PageList, Policy, Shortage,
 };
+use pagemill_testkit::{Frames, NORMAL, Slots, World, holes, pages, region, set_account};
 
 #[expect(clippy::disallowed_types, reason = "a test's own: loom has no business here")]
 type Count = core::sync::atomic::AtomicUsize;
-
-/// One zone in which a list holds one page and nothing is kept back.
-fn bare(nr_frames: u64) -> World {
-    let memory = [region(NORMAL, nr_frames, 0)];
-    World::new(&Config {
-        pcp_high: Some(1),
-        min_free_bytes: Some(pages(0)),
-        watermark_scale_factor: 0,
-        nr_accounts: 4,
-        ..Config::new(&memory, 2)
-    })
-}
 
 fn limited(max: u64) -> AccountLimits {
     AccountLimits { max, high: max }
@@ -46,7 +28,7 @@ fn nothing(short: Shortage, outcome: BulkOutcome) {
 /// account above still had.
 #[test]
 fn a_closed_account_pays_for_nothing() {
-    let world = bare(64);
+    let world = World::bare(64);
     let frames = world.frames();
     let parent = Account::open(frames, limited(50)).expect("room");
     let child = parent.open_child(AccountLimits::NONE).expect("room");
@@ -71,7 +53,7 @@ fn a_closed_account_pays_for_nothing() {
 
 #[test]
 fn an_account_of_another_allocator_pays_for_nothing() {
-    let (one, other) = (bare(64), bare(64));
+    let (one, other) = (World::bare(64), World::bare(64));
     let account = Account::open(one.frames(), AccountLimits::NONE).expect("room");
     let _same_place = Account::open(other.frames(), AccountLimits::NONE).expect("room");
     let request = BulkRequest { account: Some(account.id()), ..BulkRequest::new(Gfp::KERNEL) };
@@ -116,7 +98,7 @@ fn patient(
 /// The place in the queue was never given up, and everybody after it waited for ever.
 #[test]
 fn a_stop_callback_that_panics_gives_its_place_up() {
-    let world = bare(64);
+    let world = World::bare(64);
     let frames = world.frames();
     let taken = take_all(frames);
     let asked = Cell::new(0);
@@ -210,7 +192,7 @@ fn a_node_that_there_is_not_is_refused_before_anything_is_taken() {
 /// It waited until it was stopped, and everybody behind it.
 #[test]
 fn what_can_never_be_had_is_not_waited_for() {
-    let world = bare(64);
+    let world = World::bare(64);
     for (gfp, nr) in
         [(Gfp::KERNEL, 65), (Gfp::KERNEL | Gfp::DMA, 2), (Gfp::KERNEL | Gfp::NOFAIL, 65)]
     {
@@ -225,7 +207,7 @@ fn what_can_never_be_had_is_not_waited_for() {
 /// Depending on when the request was stopped, it frees the pages that it had, and returns none.
 #[test]
 fn who_is_stopped_gets_what_is_there() {
-    let world = bare(64);
+    let world = World::bare(64);
     let frames = world.frames();
     let _held: Vec<_> = (0..4).map(|_| frames.alloc_page(Gfp::KERNEL)).collect();
     for patience in 0..8 {
@@ -239,7 +221,7 @@ fn who_is_stopped_gets_what_is_there() {
 
 #[test]
 fn nobody_pays_for_what_there_is_not_or_while_waiting() {
-    let world = bare(64);
+    let world = World::bare(64);
     let frames = world.frames();
     let account = Account::open(frames, AccountLimits::NONE).expect("room");
     let request = BulkRequest { account: Some(account.id()), ..BulkRequest::new(Gfp::KERNEL) };

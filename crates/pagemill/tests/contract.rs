@@ -2,24 +2,12 @@
 //!
 //! If Linux once violated a clause, the test names the commit that fixed it.
 
-extern crate alloc;
-
-#[expect(dead_code, reason = "other tests use the rest")]
-mod common;
-
-use common::machine::{Machine, irq_sections, set_cpu};
-use common::world::{Frames, NORMAL, Slots, World, holes, order, pages, region};
 use pagemill::{
     AllocPages, Config, Gfp, NodeId, Page, PageList, VmStat, ZoneKind, free_pages_bulk,
 };
-
-/// One zone in which a list holds one page, so that every frame's place is known.
-fn exact_world() -> World {
-    let memory = [region(NORMAL, 1024, 0)];
-    let pcp_high = Some(1);
-    let min_free_bytes = Some(pages(100));
-    World::new(&Config { pcp_high, min_free_bytes, ..Config::new(&memory, 2) })
-}
+use pagemill_testkit::{
+    Frames, Machine, NORMAL, Slots, World, holes, irq_sections, order, region, set_cpu,
+};
 
 fn roomy_world() -> World {
     let memory = [region(NORMAL, 4096, 0)];
@@ -120,7 +108,7 @@ fn holes_are_filled_in_one_call_and_what_was_there_stays() {
 /// Linux used flags that were never set to choose the watermark, in its first versions.
 #[test]
 fn bulk_needs_strictly_more_than_low_and_the_length_of_the_slice() {
-    let world = exact_world();
+    let world = World::exact();
     let low = world.zone(0, ZoneKind::Normal).watermarks.low;
     let lens: &[usize] = if cfg!(miri) { &[7] } else { &[2, 7, 64, 300] };
     for &nr in lens {
@@ -142,7 +130,7 @@ fn bulk_needs_strictly_more_than_low_and_the_length_of_the_slice() {
 
 #[test]
 fn the_claim_is_the_whole_slice_not_the_holes_in_it() {
-    let world = exact_world();
+    let world = World::exact();
     let low = world.zone(0, ZoneKind::Normal).watermarks.low;
     let mut slots = slots(world.frames(), "PPPPPP..");
     let taken = take_until(&world, ZoneKind::Normal, Gfp::KERNEL, low + 8);
@@ -179,7 +167,7 @@ fn low_memory_is_kept_from_requests_that_could_use_more() {
 
 #[test]
 fn one_page_fills_the_first_hole_and_the_result_counts_up_to_it() {
-    let world = exact_world();
+    let world = World::exact();
     let low = world.zone(0, ZoneKind::Normal).watermarks.low;
     for (before, after, result) in
         [("P.PP", "PPPP", 2), ("....", "P...", 1), ("PP...P", "PPP..P", 3), (".PP", "PPP", 1)]
@@ -212,7 +200,7 @@ fn who_gets_nothing_is_told_how_many_slots_he_has() {
 /// In Linux, the effort depended on slots that were full before (`!nr_account` since 2021).
 #[test]
 fn one_page_is_got_with_full_effort_also_if_other_slots_are_full() {
-    let world = exact_world();
+    let world = World::exact();
     let mut slots = slots(world.frames(), "PPP...");
     let mut taken = take_until(&world, ZoneKind::Normal, Gfp::KERNEL, 0);
     set_cpu(1);
@@ -232,7 +220,7 @@ fn one_page_is_got_with_full_effort_also_if_other_slots_are_full() {
 /// Linux counted one event for a whole batch once (`3e23060b2d0b`).
 #[test]
 fn bulk_and_its_single_page_are_counted_once_each() {
-    let world = exact_world();
+    let world = World::exact();
     let low = world.zone(0, ZoneKind::Normal).watermarks.low;
     let before = world.frames().vmstat();
     let mut many = holes(300);

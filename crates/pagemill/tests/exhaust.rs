@@ -11,8 +11,8 @@ mod common;
 
 use common::naive::Naive;
 use common::player::{LAST, Op, Player, Tally};
-use common::world::{World, order, pages, region};
 use pagemill::{Config, Gfp};
+use pagemill_testkit::{World, order, pages, region};
 
 /// Frames 0 to 7 of the worlds are the last ones below 4 GiB.
 const START: u64 = (1 << 20) - 8;

@@ -3,16 +3,12 @@
 
 extern crate alloc;
 
-#[expect(dead_code, reason = "other tests use the rest")]
-mod common;
-
 use alloc::rc::Rc;
 use core::cell::RefCell;
 use std::thread;
 
-use common::machine::Machine;
-use common::world::{Frames, NORMAL, World, order, region};
 use pagemill::{AllocPages, Carver, Config, Gfp, PAGE_SIZE, PageAllocator, PageSource};
+use pagemill_testkit::{Frames, Machine, NORMAL, World, order, region};
 
 /// A world with bytes, which checks at its end that all pages came back.
 fn world() -> World {

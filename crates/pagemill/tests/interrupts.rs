@@ -3,14 +3,8 @@
 //!
 //! The lists are taken then. The handler must neither wait nor fail, and no page may be lost.
 
-extern crate alloc;
-
-#[expect(dead_code, reason = "other tests use the rest")]
-mod common;
-
-use common::machine::interrupted_by;
-use common::world::{Frames, NORMAL, World, holes, order, region};
 use pagemill::{AllocPages, Config, Gfp, PageList, ZoneKind, free_pages_bulk};
+use pagemill_testkit::{Frames, NORMAL, World, holes, interrupted_by, order, region};
 
 fn world() -> World {
     let memory = [region(NORMAL, 4096, 0)];
@@ -86,7 +80,7 @@ fn a_handler_fills_holes_and_zeroes() {
         assert_eq!(filled, 70);
         nr_pages += frames.release_pages(&mut slots);
     });
-    assert!(!common::machine::take_zeroed().is_empty());
+    assert!(!pagemill_testkit::take_zeroed().is_empty());
     check_counters(&world, nr_pages);
 }
 

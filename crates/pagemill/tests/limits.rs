@@ -1,18 +1,15 @@
 //! Who may take the last pages, what misuse is answered with, and how long locks are held.
 
-extern crate alloc;
-
-#[expect(dead_code, reason = "other tests use the rest")]
-mod common;
-
 use core::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 
-use common::machine::{Machine, interrupted_by, irq_sections, nr_pins, set_cpu};
-use common::world::{Frames, NORMAL, World, holes, order, pages, region, reserved};
 use pagemill::{
     AllocPages, Config, Folio, Gfp, NodeId, PAGEBLOCK_NR_PAGES, Page, PageList, ZoneKind,
     free_pages_bulk,
+};
+use pagemill_testkit::{
+    Frames, Machine, NORMAL, World, holes, interrupted_by, irq_sections, nr_pins, order, pages,
+    region, reserved, set_cpu,
 };
 
 fn world_of(nr_frames: u64, nr_cpus: u32) -> World {

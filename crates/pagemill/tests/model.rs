@@ -15,9 +15,8 @@ use std::panic::catch_unwind;
 
 use common::naive::Naive;
 use common::player::{Op, Player, Tally};
-use common::rng::Rng;
-use common::world::{NORMAL, World, order, pages, region, reserved};
 use pagemill::{Config, Gfp, NodeId};
+use pagemill_testkit::{NORMAL, Rng, World, order, pages, region, reserved};
 
 const RUNS: u64 = if cfg!(miri) { 1 } else { 24 };
 const STEPS: usize = if cfg!(miri) { 12 } else { 2_000 };
@@ -95,7 +94,7 @@ impl Habits {
         match self.rng.below(4) {
             0 => 0,
             1 => u64::MAX,
-            2 => self.rng.next(),
+            2 => self.rng.next_u64(),
             _ => u64::MAX << self.rng.below(64),
         }
     }

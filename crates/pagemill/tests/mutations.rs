@@ -1,28 +1,18 @@
 //! Behaviour that a change to one line would lose without another test noticing: limits on the paths
 //! past the per-CPU lists, the frames of a block behind its first, cursors over many small requests.
 
-extern crate alloc;
-
-#[expect(dead_code, reason = "other tests use the rest")]
-mod common;
-
-use common::machine::{Machine, interrupted_by, set_account, take_zeroed};
-use common::world::{Frames, NORMAL, World, holes, order, pages, region};
 use pagemill::{
     Account, AccountLimits, AllocPages, BulkRequest, Config, DirectMap, Effort, Folio, Gfp,
     InterleaveCursor, Mempool, NodeId, NodeMask, PAGE_SIZE, Page, Policy, ZoneKind,
+};
+use pagemill_testkit::{
+    Frames, Machine, NORMAL, World, holes, interrupted_by, order, pages, region, set_account,
+    take_zeroed,
 };
 
 /// What the only zone of [`exact`] keeps above its min and its low watermark.
 const MIN: u64 = 100;
 const LOW: u64 = 125;
-
-/// One zone in which a list holds one page, so that every frame's place is known.
-fn exact() -> World {
-    let memory = [region(NORMAL, 1024, 0)];
-    let (pcp_high, min_free_bytes) = (Some(1), Some(pages(MIN)));
-    World::new(&Config { pcp_high, min_free_bytes, ..Config::new(&memory, 2) })
-}
 
 /// 1024 frames below 4 GiB, of which requests that could use the 512 above leave 128, and nothing
 /// else is kept back.
@@ -76,7 +66,7 @@ fn fast(gfp: Gfp) -> BulkRequest<'static> {
 #[test]
 fn past_the_lists_a_batch_stops_at_the_low_watermark() {
     for spare in [0, 1, 10, 63] {
-        let world = exact();
+        let world = World::exact();
         let taken = take_until(&world, ZoneKind::Normal, LOW + spare as u64);
         let mut slots = holes(64);
         with_lists_in_use(world.frames(), Gfp::KERNEL, |frames| {
@@ -95,7 +85,7 @@ fn past_the_lists_a_single_page_stops_at_the_watermark_of_its_request() {
         (Gfp::ATOMIC, MIN / 2),
         (Gfp::ATOMIC | Gfp::MEMALLOC | Gfp::NOMEMALLOC, MIN / 2),
     ] {
-        let world = exact();
+        let world = World::exact();
         let taken = take_until(&world, ZoneKind::Normal, LOW);
         let mut more = Vec::new();
         with_lists_in_use(world.frames(), Gfp::KERNEL | Gfp::MEMALLOC, |frames| {

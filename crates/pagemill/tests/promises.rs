@@ -1,16 +1,10 @@
 //! What requests promise, one test for each promise that was once broken.
 
-extern crate alloc;
-
-#[expect(dead_code, reason = "other tests use the rest")]
-mod common;
-
-use common::machine::set_account;
-use common::world::{Frames, NORMAL, World, pages, region, reserved};
 use pagemill::{
     Account, AccountLimits, AllocPages, BulkRequest, Config, Effort, Folio, Gfp, NodeId, NodeMask,
     Page, PageList, Pfn, Policy, Shortage,
 };
+use pagemill_testkit::{Frames, NORMAL, World, pages, region, reserved, set_account};
 
 /// The larger pieces were handed over before it was known that the rest could not be had.
 #[test]
@@ -60,7 +54,7 @@ fn an_account_can_be_asked_for_more_than_can_be_counted() {
     drop(list);
     for effort in [Effort::Fast, Effort::TryHard, Effort::AllOrNothing] {
         for account in [None, held.account] {
-            let order = common::world::order(3);
+            let order = pagemill_testkit::order(3);
             let huge = BulkRequest { order, effort, account, ..held };
             let outcome = frames.bulk_list(&huge, usize::MAX / 2, &mut folios);
             assert_eq!(outcome.new > 0, effort != Effort::AllOrNothing, "{effort:?}: {outcome:?}");

@@ -1,10 +1,5 @@
 //! Caches that give pages back, well and badly, and those who ask them.
 
-extern crate alloc;
-
-#[expect(dead_code, reason = "other tests use the rest")]
-mod common;
-
 use core::cell::Cell;
 use core::panic::AssertUnwindSafe;
 use core::sync::atomic::Ordering;
@@ -13,13 +8,13 @@ use std::panic::catch_unwind;
 use std::sync::Mutex;
 use std::thread;
 
-use common::machine::{
-    Machine, Traces, interrupts_are_off, nr_wakes, set_account, set_cpu, traced,
-};
-use common::world::{Frames, NORMAL, World, holes, order, pages, region};
 use pagemill::{
     Account, AccountLimits, AllocPages, BulkRequest, Config, Effort, Event, Gfp, Mempool, NodeId,
     Page, PageAllocator, PageSource, Shortage, ShrinkControl, Shrinker, ZoneKind,
+};
+use pagemill_testkit::{
+    Frames, Machine, NORMAL, Traces, World, holes, interrupts_are_off, nr_wakes, order, pages,
+    region, set_account, set_cpu, traced,
 };
 
 #[expect(clippy::disallowed_types, reason = "a test's own: loom has no business here")]
@@ -29,14 +24,7 @@ type Flag = core::sync::atomic::AtomicBool;
 
 /// One zone in which a list holds one page and nothing is kept back.
 fn bare(nr_frames: u64) -> &'static World {
-    let memory = [region(NORMAL, nr_frames, 0)];
-    Box::leak(Box::new(World::new(&Config {
-        pcp_high: Some(1),
-        min_free_bytes: Some(pages(0)),
-        watermark_scale_factor: 0,
-        nr_accounts: 1,
-        ..Config::new(&memory, 2)
-    })))
+    Box::leak(Box::new(World::bare(nr_frames)))
 }
 
 fn take_all(frames: Frames<'_>) -> Vec<Page<Frames<'_>>> {

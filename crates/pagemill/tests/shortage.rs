@@ -1,36 +1,19 @@
 //! When memory is short or misused: reserves, waiters, shrinkers, patterns in free pages.
 
-extern crate alloc;
-
-#[expect(dead_code, reason = "other tests use the rest")]
-mod common;
-
 use core::cell::Cell;
 use core::sync::atomic::Ordering;
 use std::thread;
 
-use common::machine::Machine;
-use common::world::{Frames, NORMAL, Slots, World, holes, pages, region};
 use pagemill::{
     Account, AccountLimits, AllocPages, BulkRequest, Config, DirectMap, Effort, Gfp,
     MAX_NR_SHRINKERS, Mempool, Order, Page, Shortage, ShrinkControl, Shrinker, TooManyShrinkers,
 };
+use pagemill_testkit::{Frames, Machine, NORMAL, Slots, World, holes, region};
 
 #[expect(clippy::disallowed_types, reason = "a test's own: loom has no business here")]
 type Count = core::sync::atomic::AtomicUsize;
 
 const ROUNDS: usize = if cfg!(miri) { 5 } else { 500 };
-
-/// One zone in which a list holds one page and nothing is kept back.
-fn bare(nr_frames: u64) -> World {
-    let memory = [region(NORMAL, nr_frames, 0)];
-    World::new(&Config {
-        pcp_high: Some(1),
-        min_free_bytes: Some(pages(0)),
-        watermark_scale_factor: 0,
-        ..Config::new(&memory, 2)
-    })
-}
 
 fn take_all(frames: Frames<'_>) -> Slots<'_> {
     let taken: Slots<'_> = core::iter::from_fn(|| Some(frames.alloc_page(Gfp::KERNEL)))
@@ -80,7 +63,7 @@ fn fast_requests_use_the_cpus_own_list_below_the_low_watermark() {
 
 #[test]
 fn a_mempool_that_cannot_be_filled_keeps_nothing() {
-    let world = bare(64);
+    let world = World::bare(64);
     let error = Mempool::new(world.frames(), 65, Gfp::KERNEL).err();
     assert_eq!(error, Some(Shortage::Memory));
     assert_eq!(world.frames().nr_free_pages(), 64);
@@ -88,7 +71,7 @@ fn a_mempool_that_cannot_be_filled_keeps_nothing() {
 
 #[test]
 fn a_mempool_serves_from_its_reserve_and_refills_that_first() {
-    let world = bare(64);
+    let world = World::bare(64);
     let pool = Mempool::new(world.frames(), 8, Gfp::KERNEL).expect("there is memory");
     let taken = take_all(world.frames());
     for _ in 0..3 {
@@ -113,14 +96,14 @@ fn a_mempool_serves_from_its_reserve_and_refills_that_first() {
 #[test]
 #[should_panic(expected = "a mempool of 4 pages cannot promise 5")]
 fn a_mempool_promises_no_more_than_it_has() {
-    let world = bare(64);
+    let world = World::bare(64);
     let pool = Mempool::new(world.frames(), 4, Gfp::KERNEL).expect("there is memory");
     let _outcome = pool.alloc_bulk(Gfp::KERNEL, &mut holes(5), None);
 }
 
 #[test]
 fn callers_of_a_mempool_that_need_more_than_half_of_it_take_turns() {
-    let world = bare(64);
+    let world = World::bare(64);
     let pool = Mempool::new(world.frames(), 8, Gfp::KERNEL).expect("there is memory");
     let taken = take_all(world.frames());
     thread::scope(|scope| {
@@ -142,7 +125,7 @@ fn callers_of_a_mempool_that_need_more_than_half_of_it_take_turns() {
 /// freed past the reserve did not end a wait.
 #[test]
 fn a_mempool_serves_in_the_order_of_arrival_and_from_wherever_pages_come() {
-    let world = bare(64);
+    let world = World::bare(64);
     let pool = Mempool::new(world.frames(), 8, Gfp::KERNEL).expect("there is memory");
     let mut taken = take_all(world.frames());
     let mut some = holes(5);
@@ -174,7 +157,7 @@ fn a_mempool_serves_in_the_order_of_arrival_and_from_wherever_pages_come() {
 
 #[test]
 fn two_callers_that_need_all_that_is_left_finish_in_turn() {
-    let world = bare(256);
+    let world = World::bare(256);
     let frames = world.frames();
     let mut taken = take_all(frames);
     taken.truncate(256 - 64);
@@ -224,7 +207,7 @@ fn asked(frames: Frames<'static>, gfp: Gfp) -> &'static Asked {
 
 #[test]
 fn shrinkers_are_asked_from_registration_to_removal() {
-    let frames = Box::leak(Box::new(bare(64))).frames();
+    let frames = Box::leak(Box::new(World::bare(64))).frames();
     let asked = asked(frames, Gfp::NOWAIT);
     let guards: Vec<_> = (0..MAX_NR_SHRINKERS)
         .map(|_| frames.register_shrinker(asked).expect("there is room"))
@@ -241,7 +224,7 @@ fn shrinkers_are_asked_from_registration_to_removal() {
 
 #[test]
 fn a_shrinker_that_allocates_is_not_asked_for_that() {
-    let frames = Box::leak(Box::new(bare(64))).frames();
+    let frames = Box::leak(Box::new(World::bare(64))).frames();
     let asked = asked(frames, Gfp::KERNEL);
     let guard = frames.register_shrinker(asked).expect("there is room");
     let taken = take_all(frames);
@@ -311,7 +294,7 @@ fn with_owners_a_second_free_is_found_at_once() {
 /// Linux marks a task that reclaims, so that its own allocations do not reclaim again.
 #[test]
 fn shrinkers_that_allocate_with_all_effort_do_not_ask_each_other() {
-    let frames = Box::leak(Box::new(bare(64))).frames();
+    let frames = Box::leak(Box::new(World::bare(64))).frames();
     let asked = asked(frames, Gfp::KERNEL);
     let guards: Vec<_> = (0..MAX_NR_SHRINKERS)
         .map(|_| frames.register_shrinker(asked).expect("there is room"))

@@ -1,17 +1,10 @@
 //! Threads that allocate, hand pages to each other and free what others allocated.
 
-extern crate alloc;
-
-#[expect(dead_code, reason = "other tests use the rest")]
-mod common;
-
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-use common::machine::set_cpu;
-use common::rng::Rng;
-use common::world::{Frames, NORMAL, Slots, World, order, region};
 use pagemill::{AllocPages, Config, Gfp, NodeId, Page, PageList, SharedPage, free_pages_bulk};
+use pagemill_testkit::{Frames, NORMAL, Rng, Slots, World, order, region, set_cpu};
 
 const NR_THREADS: u32 = 4;
 const STEPS: usize = if cfg!(miri) { 10 } else { 100_000 };

@@ -1,16 +1,10 @@
 //! Trace events that a platform receives: each at its place, in order, with its figures.
 
-extern crate alloc;
-
-#[expect(dead_code, reason = "other tests use the rest")]
-mod common;
-
-use common::machine::{Traces, traced};
-use common::world::{Frames, NORMAL, World, holes, pages, region};
 use pagemill::{
     Account, AccountLimits, AllocPages, BulkRequest, Config, Effort, Event, FaultConfig, Gfp,
     MAX_ORDER, Mempool, MigrateType, NodeId, Order, Page, Pfn, Shortage, ShrinkControl, Shrinker,
 };
+use pagemill_testkit::{Frames, NORMAL, Traces, World, holes, pages, region, traced};
 
 const NODE: NodeId = NodeId::new(0);
 

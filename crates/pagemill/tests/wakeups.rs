@@ -2,20 +2,14 @@
 //!
 //! The machine waits for a minute where no wake-up comes, and counts that.
 
-extern crate alloc;
-
-#[expect(dead_code, reason = "other tests use the rest")]
-mod common;
-
 use core::sync::atomic::Ordering;
 use std::thread;
 
-use common::machine::Machine;
-use common::world::{Frames, NORMAL, Slots, World, holes, order, pages, region};
 use pagemill::{
     Account, AccountLimits, AllocPages, BulkRequest, Config, Effort, Folio, Gfp, LocalPages,
     Mempool, Page, PageList, PageVec, ShrinkControl, Shrinker, free_pages_bulk,
 };
+use pagemill_testkit::{Frames, Machine, NORMAL, Slots, World, holes, order, pages, region};
 
 #[expect(clippy::disallowed_types, reason = "a test's own: loom has no business here")]
 type Count = core::sync::atomic::AtomicUsize;

@@ -178,6 +178,15 @@ fn a_missing_table_is_reported() {
 }
 
 #[test]
+fn tests_may_use_a_crate_that_no_build_uses() {
+    let tree = Tree::default()
+        .with(ARCHITECTURE, "```layers crates\na\nkit\n```\n")
+        .with("a/Cargo.toml", "[package]\nname = \"a\"\n[dev-dependencies]\nkit = \"1\"\n")
+        .with("kit/Cargo.toml", "[package]\nname = \"kit\"\n[dependencies]\na = \"1\"\n");
+    assert_eq!(lines(&check_crates(&tree)), [""; 0]);
+}
+
+#[test]
 fn a_dependency_on_a_higher_crate_is_reported() {
     let tree = Tree::default()
         .with(ARCHITECTURE, "```layers crates\na\nb c\nd\n```\n")

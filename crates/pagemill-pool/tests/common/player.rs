@@ -2,10 +2,10 @@
 
 use pagemill::{NodeId, Page, SharedPage};
 use pagemill_pool::{ArenaOffsets, FaultyMapper, PagePool, PoolOwner, PoolPage};
-use pagemill_testkit::World;
+use pagemill_testkit::{Frames, World};
 
-use super::Frames;
 use super::naive::{Known, Naive};
+
 pub(crate) type Pool<'w> = PagePool<Page<Frames<'w>>, FaultyMapper<ArenaOffsets>>;
 
 /// What can be done to a pool. Pages that are out are named by where they are in the list of them.

@@ -1,8 +1,4 @@
-//! What the tests share: a machine made of numbers, worlds that check that nothing leaks, and a
-//! naive model of the allocator with a player that compares the two.
+//! What the tests share: a naive model of the allocator, and a player that compares the two.
 
-pub(crate) mod machine;
 pub(crate) mod naive;
 pub(crate) mod player;
-pub(crate) mod rng;
-pub(crate) mod world;

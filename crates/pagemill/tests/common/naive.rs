@@ -10,8 +10,7 @@ use pagemill::{
     Config, Gfp, NR_PAGE_ORDERS, NR_ZONE_KINDS, NodeId, Order, PAGE_SHIFT, PAGEBLOCK_NR_PAGES,
     PageAllocator, VmStat, Watermarks, ZoneKind,
 };
-
-use super::machine::{Machine, check_balance};
+use pagemill_testkit::{Machine, check_balance};
 
 /// What is known of every frame, and what should have been counted so far.
 #[derive(Clone, Debug)]

@@ -6,10 +6,9 @@ use core::ops::{AddAssign, Range};
 use pagemill::{
     AllocPages, Folio, Gfp, NodeId, Order, Page, PageList, Pfn, SharedPage, free_pages_bulk,
 };
+use pagemill_testkit::{Frames, World, set_cpu, take_zeroed};
 
-use super::machine::{set_cpu, take_zeroed};
 use super::naive::{Naive, Seen, Want};
-use super::world::{Frames, World};
 
 /// The position of what was added last.
 pub(crate) const LAST: usize = usize::MAX;

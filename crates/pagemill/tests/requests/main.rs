@@ -8,9 +8,6 @@
 
 extern crate alloc;
 
-#[expect(dead_code, reason = "other tests use the rest")]
-#[path = "../common/mod.rs"]
-mod common;
 mod payers;
 mod player;
 mod shape;
@@ -19,18 +16,14 @@ mod tally;
 use core::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 
-use common::machine::Machine;
-use common::rng::Rng;
-use common::world::{World, order, pages, region};
 use pagemill::{Config, Effort, FaultConfig, Gfp, NodeId, Order};
+use pagemill_testkit::{Machine, NORMAL, Rng, World, order, pages, region};
 use player::Player;
 use shape::{Place, Shape, Sink};
 use tally::Tally;
 
 const RUNS: u64 = if cfg!(miri) { 1 } else { 12 };
 const STEPS: usize = if cfg!(miri) { 8 } else { 1_500 };
-/// First frame above 4 GiB.
-const NORMAL: u64 = 1 << 20;
 const NR_ACCOUNTS: u32 = 5;
 
 /// One step of a run.
@@ -91,7 +84,7 @@ impl Habits {
     }
 
     fn place(&mut self) -> Place {
-        let nodes = self.rng.next() & self.nodes;
+        let nodes = self.rng.next_u64() & self.nodes;
         let node = (0..8).filter(|node| self.nodes >> node & 1 != 0).collect::<Vec<u8>>();
         match self.rng.below(9) {
             0..3 => Place::Local,

@@ -1,8 +1,7 @@
 //! A naive model of accounts: who pays, under whom, and what fits.
 
 use pagemill::{Account, AccountError, AccountId, AccountLimits};
-
-use crate::common::world::Frames;
+use pagemill_testkit::Frames;
 
 /// Accounts that were opened, and those closed ones that still have pages or children.
 pub(crate) struct Payers<'w> {

@@ -9,9 +9,8 @@ use pagemill::{
     AllocPages, BulkItem, BulkOutcome, BulkRequest, FaultConfig, Folio, Gfp, Listable, Order,
     Owned, Page, PageList, VmStat, ZoneInfo, free_pages_bulk,
 };
+use pagemill_testkit::{Frames, World, check_balance, set_account, set_cpu, take_zeroed};
 
-use crate::common::machine::{check_balance, set_account, set_cpu, take_zeroed};
-use crate::common::world::{Frames, World};
 use crate::payers::Payers;
 use crate::shape::{Shape, Sink};
 use crate::tally::Tally;

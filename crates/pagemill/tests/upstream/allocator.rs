@@ -6,10 +6,9 @@ use pagemill::{
     Account, AccountLimits, AllocPages, BulkRequest, Config, FaultConfig, Gfp, Page, PageList,
     RawPage, Shortage, ShrinkControl, Shrinker,
 };
+use pagemill_testkit::{Frames, Machine, NORMAL, World, holes, irq_sections, region, set_account};
 
-use crate::common::machine::{Machine, irq_sections, set_account};
-use crate::common::world::{Frames, World, region};
-use crate::{LOW, NORMAL, exact, holes, picture, roomy, slots, take_until};
+use crate::{LOW, exact, picture, roomy, slots, take_until};
 
 /// The flags that choose the watermark were never set in the series; merged, they start at low.
 #[test]

@@ -11,31 +11,18 @@
 //! - 25 (the single-page path was un-inlined) and 26 (a warning's code at the head of the hot
 //!   path): speed, which `ci/instructions.sh` holds to a budget.
 
-extern crate alloc;
-
-#[expect(dead_code, reason = "other tests use the rest")]
-#[path = "../common/mod.rs"]
-mod common;
-
 mod allocator;
 mod users;
 
-use common::world::{Frames, World, pages, region};
-use pagemill::{AllocPages, Config, Gfp, Page};
+use pagemill::{AllocPages, Config, Gfp};
+use pagemill_testkit::{Frames, NORMAL, Slots, World, region};
 
-/// First frame above 4 GiB.
-const NORMAL: u64 = 1 << 20;
 /// Pages that the zone of [`exact`] keeps above its min and low watermarks.
 const LOW: u64 = 125;
-const NR_FRAMES: u64 = 1024;
-
-type Slots<'w> = Vec<Option<Page<Frames<'w>>>>;
 
 /// One zone in which a list holds one page, so that every frame's place is known.
 fn exact() -> World {
-    let memory = [region(NORMAL, NR_FRAMES, 0)];
-    let (pcp_high, min_free_bytes) = (Some(1), Some(pages(100)));
-    let world = World::new(&Config { pcp_high, min_free_bytes, ..Config::new(&memory, 2) });
+    let world = World::exact();
     let marks = world.frames().zone_info().next().expect("one zone").watermarks;
     assert_eq!((marks.min, marks.low), (100, LOW));
     world
@@ -70,8 +57,4 @@ fn slots<'w>(frames: Frames<'w>, picture: &str) -> Slots<'w> {
 
 fn picture(slots: &Slots<'_>) -> String {
     slots.iter().map(|slot| if slot.is_some() { 'P' } else { '.' }).collect()
-}
-
-fn holes<'w>(nr: usize) -> Slots<'w> {
-    (0..nr).map(|_| None).collect()
 }

@@ -7,10 +7,11 @@ use pagemill::{
     AllocPages, BulkRequest, Config, Effort, Gfp, InterleaveCursor, Mempool, NodeId, NodeMask,
     Page, Policy, Shortage,
 };
+use pagemill_testkit::{
+    Frames, NORMAL, Slots, World, holes, interrupted_by, nr_pins, nr_waits, region,
+};
 
-use crate::common::machine::{interrupted_by, nr_pins, nr_waits};
-use crate::common::world::{Frames, World, region};
-use crate::{LOW, NORMAL, Slots, exact, holes, picture, roomy, slots, take_until};
+use crate::{LOW, exact, picture, roomy, slots, take_until};
 
 /// Runs `handler` wherever `body` can be interrupted with its lists held, and checks that it was.
 fn in_the_middle<'w>(

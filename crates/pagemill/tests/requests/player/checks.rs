@@ -1,9 +1,9 @@
 //! What each outcome is compared with.
 
 use pagemill::{BulkOutcome, Effort, Gfp, Order, Shortage, ZoneInfo};
+use pagemill_testkit::take_zeroed;
 
 use super::{Before, Block, Player};
-use crate::common::machine::take_zeroed;
 use crate::shape::{Place, Shape, Sink, WEIGHTS};
 
 impl Player<'_> {

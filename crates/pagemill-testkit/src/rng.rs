@@ -1,20 +1,21 @@
-//! Random numbers that come again with their seed.
+//! Random number generator whose sequence depends only on the seed.
 
-/// A xorshift generator.
+/// A xorshift generator: our own, because a seed must always give the same numbers.
 #[derive(Debug)]
-pub(crate) struct Rng(u64);
+pub struct Rng(u64);
 
 impl Rng {
     /// Starts from `seed`; similar seeds do not give similar numbers.
-    pub(crate) fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         let mut rng = Self((seed ^ 0x9e37_79b9_7f4a_7c15).max(1));
         for _ in 0..8 {
-            rng.next();
+            rng.next_u64();
         }
         rng
     }
 
-    pub(crate) fn next(&mut self) -> u64 {
+    /// Returns any number.
+    pub fn next_u64(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -22,22 +23,32 @@ impl Rng {
     }
 
     /// Returns a number below `end`.
-    pub(crate) fn below(&mut self, end: usize) -> usize {
+    ///
+    /// # Panics
+    /// If `end` is zero.
+    pub fn below(&mut self, end: usize) -> usize {
         let end = u64::try_from(end).expect("a usize has at most 64 bits");
-        usize::try_from((self.next() >> 16) % end).expect("below a usize")
+        usize::try_from((self.next_u64() >> 16) % end).expect("below a usize")
     }
 
     /// Returns true in `percent` of all cases.
-    pub(crate) fn chance(&mut self, percent: usize) -> bool {
+    pub fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 
-    pub(crate) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+    /// Returns one of `choices`.
+    ///
+    /// # Panics
+    /// If there are none.
+    pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len())]
     }
 
-    /// Returns a position, each as likely as its weight says.
-    pub(crate) fn weighted(&mut self, weights: &[usize]) -> usize {
+    /// Returns a position, with a probability proportional to its weight.
+    ///
+    /// # Panics
+    /// If the sum of the weights is zero.
+    pub fn weighted(&mut self, weights: &[usize]) -> usize {
         let mut at = self.below(weights.iter().sum());
         for (position, &weight) in weights.iter().enumerate() {
             if at < weight {

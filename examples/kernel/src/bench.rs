@@ -3,12 +3,17 @@
 //! Under QEMU's `-icount shift=0` a tick is an instruction, and the table says so.
 
 mod measure;
+#[path = "../../../crates/pagemill-bench/src/bulk/workload.rs"]
+#[expect(unreachable_pub, reason = "the program `pagemill` measures the same loops")]
 mod workload;
 
+use alloc::vec::Vec;
+
 use measure::{Figures, Hundredths};
+use pagemill::PageList;
 use workload::{Arrays, Lists, Singles};
 
-use crate::frames::allocator;
+use crate::frames::{FRAMES, allocator};
 use crate::ticks::Clock;
 
 /// Pages in a batch, as the program `pagemill` measures them.
@@ -60,10 +65,12 @@ fn table(clock: Clock, nr_batches: impl Fn(usize) -> usize, shape: measure::Shap
     let mut limited = Figures::default();
     for n in SIZES {
         let nr = nr_batches(n);
+        let mut slots: Vec<_> = (0..n * nr).map(|_| None).collect();
+        let mut lists: Vec<_> = (0..nr).map(|_| PageList::new(FRAMES)).collect();
         let rows = [
-            measure::figures(clock, shape, &mut Singles::new(n, nr)),
-            measure::figures(clock, shape, &mut Lists::new(n, nr)),
-            measure::figures(clock, shape, &mut Arrays::new(n, nr)),
+            measure::figures(clock, shape, (n, nr), &mut Singles::new(FRAMES, &mut slots, n)),
+            measure::figures(clock, shape, (n, nr), &mut Lists::new(FRAMES, &mut lists, n)),
+            measure::figures(clock, shape, (n, nr), &mut Arrays::new(FRAMES, &mut slots, n)),
         ];
         print!("{n:>6}");
         for row in &rows {

@@ -19,6 +19,7 @@
 //! The cost of reading the clock is measured first and subtracted from each interval.
 
 pub mod bench_threads;
+pub mod copies;
 pub mod experiment;
 pub mod results;
 pub mod task;

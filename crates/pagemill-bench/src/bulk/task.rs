@@ -1,8 +1,9 @@
 //! Task: one measurement by one thread, for one cell in one run.
 
-use pagemill::AllocPages;
+use pagemill::{AllocPages, PageList};
 
-use super::workload::{Arrays, Copies, Lists, Singles, Workload};
+use super::copies::Copies;
+use super::workload::{Arrays, Lists, Singles, Workload};
 use crate::clock::Clock;
 
 /// Maximum number of pages in a group of batches whose halves are timed in the shape ping.
@@ -119,12 +120,18 @@ impl Task {
             Self::Copies { n, times } => copies(clock, n, times, rounds),
             Self::Pages { shape, operation, n, nr_batches } => {
                 let group = Group { shape, n, nr_batches, rounds };
+                let slots = || (0..n * nr_batches).map(|_| None).collect::<Vec<_>>();
+                let list = |_| PageList::new(source.clone());
+                let lists = || (0..nr_batches).map(list).collect::<Vec<_>>();
+                let source = source.clone();
                 match operation {
                     Operation::Single => {
-                        group.time(clock, &mut Singles::new(source, n, nr_batches))
+                        group.time(clock, &mut Singles::new(source, &mut slots(), n))
                     }
-                    Operation::List => group.time(clock, &mut Lists::new(source, n, nr_batches)),
-                    Operation::Array => group.time(clock, &mut Arrays::new(source, n, nr_batches)),
+                    Operation::List => group.time(clock, &mut Lists::new(source, &mut lists(), n)),
+                    Operation::Array => {
+                        group.time(clock, &mut Arrays::new(source, &mut slots(), n))
+                    }
                 }
             }
         }

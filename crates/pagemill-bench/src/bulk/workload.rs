@@ -1,6 +1,6 @@
 //! Workloads: the measured calls, in loops with as little other code as possible.
-
-use core::hint::black_box;
+//!
+//! `examples/kernel` compiles this file too, so it needs no heap: the caller has the slots and lists.
 
 use pagemill::{AllocPages, Gfp, Page, PageList, PageSource, free_pages_bulk};
 
@@ -24,30 +24,30 @@ pub trait Workload {
 
 /// One call per page.
 #[derive(Debug)]
-pub struct Singles<S: PageSource> {
+pub struct Singles<'a, S: PageSource> {
     source: S,
-    slots: Vec<Option<Page<S>>>,
+    slots: &'a mut [Option<Page<S>>],
     n: usize,
 }
 
-impl<S: PageSource> Singles<S> {
-    /// Makes `nr_batches` empty batches of `n` slots.
-    pub fn new(source: S, n: usize, nr_batches: usize) -> Self {
-        Self { source, slots: slots(n * nr_batches), n }
+impl<'a, S: PageSource> Singles<'a, S> {
+    /// Divides empty `slots` into batches of `n`.
+    pub fn new(source: S, slots: &'a mut [Option<Page<S>>], n: usize) -> Self {
+        Self { source, slots, n }
     }
 }
 
-impl<S: AllocPages> Workload for Singles<S> {
+impl<S: AllocPages> Workload for Singles<'_, S> {
     #[inline(never)]
     fn alloc_batches(&mut self) {
-        for slot in &mut self.slots {
+        for slot in &mut *self.slots {
             *slot = self.source.clone().alloc_page(GFP);
         }
     }
 
     #[inline(never)]
     fn free_batches(&mut self) {
-        for slot in &mut self.slots {
+        for slot in &mut *self.slots {
             *slot = None;
         }
     }
@@ -68,20 +68,20 @@ impl<S: AllocPages> Workload for Singles<S> {
 
 /// One call per array of slots.
 #[derive(Debug)]
-pub struct Arrays<S: PageSource> {
+pub struct Arrays<'a, S: PageSource> {
     source: S,
-    slots: Vec<Option<Page<S>>>,
+    slots: &'a mut [Option<Page<S>>],
     n: usize,
 }
 
-impl<S: PageSource> Arrays<S> {
-    /// Makes `nr_batches` empty batches of `n` slots.
-    pub fn new(source: S, n: usize, nr_batches: usize) -> Self {
-        Self { source, slots: slots(n * nr_batches), n }
+impl<'a, S: PageSource> Arrays<'a, S> {
+    /// Divides empty `slots` into batches of `n`.
+    pub fn new(source: S, slots: &'a mut [Option<Page<S>>], n: usize) -> Self {
+        Self { source, slots, n }
     }
 }
 
-impl<S: AllocPages> Workload for Arrays<S> {
+impl<S: AllocPages> Workload for Arrays<'_, S> {
     #[inline(never)]
     fn alloc_batches(&mut self) {
         for batch in self.slots.chunks_exact_mut(self.n) {
@@ -108,31 +108,30 @@ impl<S: AllocPages> Workload for Arrays<S> {
 
 /// One call per list.
 #[derive(Debug)]
-pub struct Lists<S: PageSource> {
+pub struct Lists<'a, S: PageSource> {
     source: S,
-    lists: Vec<PageList<Page<S>>>,
+    lists: &'a mut [PageList<Page<S>>],
     n: usize,
 }
 
-impl<S: PageSource> Lists<S> {
-    /// Makes `nr_batches` empty lists for `n` pages each.
-    pub fn new(source: S, n: usize, nr_batches: usize) -> Self {
-        let lists = (0..nr_batches).map(|_| PageList::new(source.clone())).collect();
+impl<'a, S: PageSource> Lists<'a, S> {
+    /// Takes empty `lists` for `n` pages each.
+    pub fn new(source: S, lists: &'a mut [PageList<Page<S>>], n: usize) -> Self {
         Self { source, lists, n }
     }
 }
 
-impl<S: AllocPages> Workload for Lists<S> {
+impl<S: AllocPages> Workload for Lists<'_, S> {
     #[inline(never)]
     fn alloc_batches(&mut self) {
-        for list in &mut self.lists {
+        for list in &mut *self.lists {
             self.source.clone().alloc_pages_bulk_list(GFP, self.n, list);
         }
     }
 
     #[inline(never)]
     fn free_batches(&mut self) {
-        for list in &mut self.lists {
+        for list in &mut *self.lists {
             free_pages_bulk(list);
         }
     }
@@ -145,56 +144,6 @@ impl<S: AllocPages> Workload for Lists<S> {
             free_pages_bulk(list);
         }
     }
-}
-
-/// Copies between two arrays of handles: a lower limit for any allocator that returns handles.
-#[derive(Debug)]
-pub struct Copies {
-    /// Both arrays, and the words before and between them.
-    words: Vec<u64>,
-    /// Index of the first array, at the start of a cache line.
-    start: usize,
-    /// Distance from the start of one array to that of the other.
-    distance: usize,
-    n: usize,
-}
-
-/// Handles in a cache line of 64 bytes.
-const LINE_WORDS: usize = 8;
-/// Handles in 4 KiB: a CPU may take a load at a multiple of this distance from a store for one of the
-/// same address, and delay it.
-const ALIASING_WORDS: usize = 512;
-
-impl Copies {
-    /// Makes two arrays of `n` handles, placed so that copying is as fast as possible.
-    pub fn new(n: usize) -> Self {
-        let distance = n.next_multiple_of(ALIASING_WORDS) + ALIASING_WORDS / 2 + LINE_WORDS;
-        let words: Vec<u64> = (0..).take(LINE_WORDS + distance + n).collect();
-        let past_line = words.as_ptr().addr() / size_of::<u64>() % LINE_WORDS;
-        Self { words, start: (LINE_WORDS - past_line) % LINE_WORDS, distance, n }
-    }
-
-    /// Copies all handles to the other array and back, `times` times.
-    #[inline(never)]
-    pub fn there_and_back(&mut self, times: usize) {
-        let (here, there) = self.arrays();
-        for _ in 0..times {
-            // The compiler must assume that each array is read, and written, after each copy.
-            there.copy_from_slice(here);
-            black_box(there.as_mut_ptr());
-            here.copy_from_slice(there);
-            black_box(here.as_mut_ptr());
-        }
-    }
-
-    fn arrays(&mut self) -> (&mut [u64], &mut [u64]) {
-        let (here, there) = self.words[self.start..].split_at_mut(self.distance);
-        (&mut here[..self.n], &mut there[..self.n])
-    }
-}
-
-fn slots<S: PageSource>(nr: usize) -> Vec<Option<Page<S>>> {
-    core::iter::repeat_with(|| None).take(nr).collect()
 }
 
 #[cfg(test)]
@@ -227,21 +176,11 @@ mod tests {
         let frames = frames();
         for (n, nr_batches) in [(1, 1), (1, 40), (3, 20), (64, 4), (512, 2)] {
             let nr = (n * nr_batches) as u64;
-            holds_all_and_returns_all(&frames, Singles::new(&frames, n, nr_batches), nr);
-            holds_all_and_returns_all(&frames, Arrays::new(&frames, n, nr_batches), nr);
-            holds_all_and_returns_all(&frames, Lists::new(&frames, n, nr_batches), nr);
-        }
-    }
-
-    #[test]
-    fn copies_arrive_and_return() {
-        for n in [1, 5, 512] {
-            let mut copies = Copies::new(n);
-            copies.there_and_back(2);
-            let (here, there) = copies.arrays();
-            assert_eq!(here.len(), n);
-            assert_eq!(here, there);
-            assert!(here.as_ptr().addr().is_multiple_of(64));
+            let mut slots: Vec<_> = (0..nr).map(|_| None).collect();
+            let mut lists: Vec<_> = (0..nr_batches).map(|_| PageList::new(&frames)).collect();
+            holds_all_and_returns_all(&frames, Singles::new(&frames, &mut slots, n), nr);
+            holds_all_and_returns_all(&frames, Arrays::new(&frames, &mut slots, n), nr);
+            holds_all_and_returns_all(&frames, Lists::new(&frames, &mut lists, n), nr);
         }
     }
 }

@@ -35,9 +35,13 @@ pub(super) struct Figures {
     pub(super) spread_percent: u64,
 }
 
-/// Measures a workload.
-pub(super) fn figures(clock: Clock, shape: Shape, work: &mut impl Workload) -> Figures {
-    let (n, nr_batches) = work.dimensions();
+/// Measures a workload of `nr_batches` batches of `n` pages.
+pub(super) fn figures(
+    clock: Clock,
+    shape: Shape,
+    (n, nr_batches): (usize, usize),
+    work: &mut impl Workload,
+) -> Figures {
     let nr_pages = (n * nr_batches) as u64;
     let per_page = |ticks: u64| Hundredths(ticks * 100 / nr_pages);
     let (mut alloc, mut free, mut both) = ([0; RUNS], [0; RUNS], [0; RUNS]);

@@ -2,8 +2,8 @@
 
 use pagemill_rpc::{Call, Frames, XdrWrite};
 
-use super::answer::{Answered, put_status, refuse};
-use crate::protocol::wire::{RawFh, put_post_op_attr};
+use super::answer::{Answered, answer_read};
+use crate::protocol::wire::RawFh;
 use crate::service::Service;
 use crate::vfs::ACCESS_ALL;
 
@@ -12,15 +12,11 @@ use crate::vfs::ACCESS_ALL;
 pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered {
     let fh = RawFh::read(&mut call.args)?;
     let wanted = call.args.u32()? & ACCESS_ALL;
-    let object = match nfs.resolve(call, &fh) {
-        Ok(object) => object,
-        Err(status) => return refuse(call.reply, status),
-    };
-    let granted = nfs.vfs.access(&object, wanted);
-    put_status(call.reply, &granted)?;
-    put_post_op_attr(call.reply, nfs.vfs.attr(&object).ok().as_ref())?;
-    if let Ok(granted) = granted {
-        call.reply.u32(granted)?;
-    }
-    Ok(granted.map(|_| ()))
+    answer_read(
+        nfs,
+        call,
+        &fh,
+        |object| nfs.vfs.access(object, wanted),
+        |reply, granted| reply.u32(granted),
+    )
 }

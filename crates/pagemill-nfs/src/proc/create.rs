@@ -2,7 +2,7 @@
 
 use pagemill_rpc::{Call, CallError, Frames, XdrError};
 
-use super::answer::{Answered, answer_created, refuse_change};
+use super::answer::{Answered, answer_created};
 use crate::protocol::wire::{read_dirop, read_sattr};
 use crate::service::Service;
 use crate::vfs::HowToCreate;
@@ -20,11 +20,5 @@ pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered
             return Err(CallError::GarbageArgs(XdrError::BadEnum { name, value, allowed }));
         }
     };
-    match nfs.resolve(call, &fh).and_then(|dir| Ok((dir, name?))) {
-        Ok((dir, name)) => {
-            let created = nfs.vfs.create(&dir, &name, &how);
-            answer_created(nfs, call.reply, &created)
-        }
-        Err(status) => refuse_change(call.reply, status),
-    }
+    answer_created(nfs, call, &fh, name, |dir, name| nfs.vfs.create(dir, &name, &how))
 }

@@ -2,8 +2,8 @@
 
 use pagemill_rpc::{Call, Frames, XdrWrite};
 
-use super::answer::{Answered, put_status, refuse};
-use crate::protocol::wire::{RawFh, put_post_op_attr};
+use super::answer::{Answered, answer_read};
+use crate::protocol::wire::RawFh;
 use crate::service::Service;
 
 /// Hard links, symbolic links, equal properties for all files, settable times.
@@ -15,26 +15,24 @@ const DIR_BYTES: u32 = 64 << 10;
 /// `rfc1813` section 3.3.19
 pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered {
     let fh = RawFh::read(&mut call.args)?;
-    let object = match nfs.resolve(call, &fh) {
-        Ok(object) => object,
-        Err(status) => return refuse(call.reply, status),
-    };
-    let info = nfs.vfs.fsinfo(&object);
-    put_status(call.reply, &info)?;
-    put_post_op_attr(call.reply, nfs.vfs.attr(&object).ok().as_ref())?;
-    if let Ok(info) = &info {
-        let payload = u32::try_from(nfs.max_payload_bytes(call)).unwrap_or(u32::MAX);
-        for _reading_and_writing in 0..2 {
-            call.reply.u32(payload)?;
-            call.reply.u32(payload)?;
-            call.reply.u32(info.block_bytes)?;
-        }
-        call.reply.u32(DIR_BYTES.min(payload))?;
-        call.reply.u64(info.max_file_bytes)?;
-        // Resolution of times: nanoseconds.
-        call.reply.u32(0)?;
-        call.reply.u32(1)?;
-        call.reply.u32(PROPERTIES)?;
-    }
-    Ok(info.map(|_| ()))
+    let payload = u32::try_from(nfs.max_payload_bytes(call)).unwrap_or(u32::MAX);
+    answer_read(
+        nfs,
+        call,
+        &fh,
+        |object| nfs.vfs.fsinfo(object),
+        |reply, info| {
+            for _reading_and_writing in 0..2 {
+                reply.u32(payload)?;
+                reply.u32(payload)?;
+                reply.u32(info.block_bytes)?;
+            }
+            reply.u32(DIR_BYTES.min(payload))?;
+            reply.u64(info.max_file_bytes)?;
+            // Resolution of times: nanoseconds.
+            reply.u32(0)?;
+            reply.u32(1)?;
+            reply.u32(PROPERTIES)
+        },
+    )
 }

@@ -2,7 +2,7 @@
 
 use pagemill_rpc::{Call, Frames};
 
-use super::answer::{Answered, answer_created, refuse_change};
+use super::answer::{Answered, answer_created};
 use crate::protocol::wire::{read_dirop, read_sattr};
 use crate::service::Service;
 
@@ -11,11 +11,5 @@ use crate::service::Service;
 pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered {
     let (fh, name) = read_dirop(&mut call.args)?;
     let sattr = read_sattr(&mut call.args)?;
-    match nfs.resolve(call, &fh).and_then(|dir| Ok((dir, name?))) {
-        Ok((dir, name)) => {
-            let created = nfs.vfs.mkdir(&dir, &name, &sattr);
-            answer_created(nfs, call.reply, &created)
-        }
-        Err(status) => refuse_change(call.reply, status),
-    }
+    answer_created(nfs, call, &fh, name, |dir, name| nfs.vfs.mkdir(dir, &name, &sattr))
 }

@@ -2,7 +2,7 @@
 
 use pagemill_rpc::{Call, CallError, Frames, XdrError, XdrReader};
 
-use super::answer::{Answered, answer_created, refuse_change};
+use super::answer::{Answered, answer_created};
 use crate::protocol::attr::{FileKind, Sattr};
 use crate::protocol::status::{NfsResult, NfsStatus};
 use crate::protocol::wire::{read_dirop, read_sattr};
@@ -14,13 +14,8 @@ use crate::vfs::Device;
 pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered {
     let (fh, name) = read_dirop(&mut call.args)?;
     let device = read_device(&mut call.args)?;
-    match nfs.resolve(call, &fh).and_then(|dir| Ok((dir, name?, device?))) {
-        Ok((dir, name, device)) => {
-            let created = nfs.vfs.mknod(&dir, &name, &device);
-            answer_created(nfs, call.reply, &created)
-        }
-        Err(status) => refuse_change(call.reply, status),
-    }
+    let args = name.and_then(|name| Ok((name, device?)));
+    answer_created(nfs, call, &fh, args, |dir, (name, device)| nfs.vfs.mknod(dir, &name, &device))
 }
 
 fn read_device(args: &mut XdrReader<'_>) -> Result<NfsResult<Device>, CallError> {

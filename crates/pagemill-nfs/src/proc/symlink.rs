@@ -2,7 +2,7 @@
 
 use pagemill_rpc::{Call, Frames};
 
-use super::answer::{Answered, answer_created, refuse_change};
+use super::answer::{Answered, answer_created};
 use crate::protocol::wire::{read_dirop, read_path, read_sattr};
 use crate::service::Service;
 
@@ -12,11 +12,8 @@ pub(crate) fn call<S: Frames>(nfs: &Service, call: &mut Call<'_, S>) -> Answered
     let (fh, name) = read_dirop(&mut call.args)?;
     let sattr = read_sattr(&mut call.args)?;
     let target = read_path(&mut call.args)?;
-    match nfs.resolve(call, &fh).and_then(|dir| Ok((dir, name?, target?))) {
-        Ok((dir, name, target)) => {
-            let created = nfs.vfs.symlink(&dir, &name, &sattr, &target);
-            answer_created(nfs, call.reply, &created)
-        }
-        Err(status) => refuse_change(call.reply, status),
-    }
+    let args = name.and_then(|name| Ok((name, target?)));
+    answer_created(nfs, call, &fh, args, |dir, (name, target)| {
+        nfs.vfs.symlink(dir, &name, &sattr, &target)
+    })
 }

@@ -2,7 +2,7 @@
 
 use core::mem::{self, ManuallyDrop, MaybeUninit};
 
-use super::engine::{Sink, Wanted};
+use super::engine::{Got, Sink, Wanted};
 use crate::base::gfp::Gfp;
 use crate::base::raw_page::{Difference, RawPage};
 use crate::base::units::NodeId;
@@ -41,11 +41,7 @@ fn alloc_several<S: PageSource>(
     let nr = slots.len();
     let wanted = Wanted { claim: nr, new: nr };
     let mut empty = Empty { slots, source };
-    match source.allocator().try_bulk(gfp, node, wanted, &mut empty, site) {
-        Ok(0) => fill_one(source, gfp, node, &mut slots[0], site),
-        Ok(filled) => filled,
-        Err(_) => 0,
-    }
+    source.allocator().alloc_at_least_one(gfp, node, wanted, &mut empty, site).new_pages()
 }
 
 /// Does what [`alloc()`] does where some slots may hold a page.
@@ -58,19 +54,19 @@ fn alloc_into_holes<S: PageSource>(
 ) -> usize {
     let nr = slots.len();
     let Some(first_hole) = slots.iter().position(Option::is_none) else { return nr };
-    if nr - first_hole > 1 {
-        let rest = &mut slots[first_hole..];
-        let new = rest.iter().filter(|slot| slot.is_none()).count();
-        let mut holes = Holes { slots: rest.iter_mut(), source };
-        let wanted = Wanted { claim: nr, new };
-        match source.allocator().try_bulk(gfp, node, wanted, &mut holes, site) {
-            Ok(0) => {}
-            Ok(filled) if filled == new => return nr,
-            Ok(_) => return slots.iter().position(Option::is_none).unwrap_or(nr),
-            Err(_) => return first_hole,
-        }
+    let rest = &mut slots[first_hole..];
+    if let [slot] = rest {
+        return first_hole + fill_one(source, gfp, node, slot, site);
     }
-    first_hole + fill_one(source, gfp, node, &mut slots[first_hole], site)
+    let new = rest.iter().filter(|slot| slot.is_none()).count();
+    let mut holes = Holes { slots: rest.iter_mut(), source };
+    let wanted = Wanted { claim: nr, new };
+    match source.allocator().alloc_at_least_one(gfp, node, wanted, &mut holes, site) {
+        Got::Bulk(filled) if filled == new => nr,
+        Got::Bulk(_) => slots.iter().position(Option::is_none).unwrap_or(nr),
+        Got::Single => first_hole + 1,
+        Got::Nothing => first_hole,
+    }
 }
 
 /// Fills one empty slot with the full effort of a single allocation; returns 1 if it holds a page.

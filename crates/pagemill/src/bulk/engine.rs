@@ -35,6 +35,28 @@ pub(crate) struct Wanted {
     pub(crate) new: usize,
 }
 
+/// What a bulk call with Linux's contract got.
+#[derive(Clone, Copy)]
+pub(crate) enum Got {
+    /// This many pages, at least one, from the bulk attempt.
+    Bulk(usize),
+    /// One page, from a single allocation.
+    Single,
+    Nothing,
+}
+
+impl Got {
+    /// Returns the number of new pages.
+    #[inline]
+    pub(crate) fn new_pages(self) -> usize {
+        match self {
+            Self::Bulk(nr) => nr,
+            Self::Single => 1,
+            Self::Nothing => 0,
+        }
+    }
+}
+
 impl<P: Platform> PageAllocator<P> {
     /// Moves up to `wanted.new` pages from this CPU's list to `sink`, and returns their number.
     ///
@@ -53,30 +75,18 @@ impl<P: Platform> PageAllocator<P> {
         &self,
         gfp: Gfp,
         node: Option<NodeId>,
-        nodes: NodeMask,
         wanted: Wanted,
         sink: &mut impl Sink,
     ) -> usize {
-        let mut pinned = self.pin();
-        if nodes == NodeMask::ALL && self.move_ready(&pinned, gfp, node, wanted, sink) {
+        let pinned = self.pin();
+        if self.move_ready(&pinned, gfp, node, wanted, sink) {
             return wanted.new;
         }
-        let context = self.context(&pinned, gfp, node).on(nodes);
-        let Some(zone) = self.bulk_zone(&context, wanted.claim) else { return 0 };
-        if sink.is_slow() {
-            drop(pinned);
-            return self.alloc_bulk_slowly(&context, zone, wanted.new, sink);
-        }
-        let mut done = 0;
-        loop {
-            let nr = (wanted.new - done).min(PAGES_PER_HOLD);
-            let moved = self.move_pages(&pinned, &context, zone, nr, sink);
-            done += moved;
-            if moved < nr || done == wanted.new {
-                return done;
-            }
-            drop(pinned);
-            pinned = self.pin();
+        let context = self.context(&pinned, gfp, node);
+        drop(pinned);
+        match self.bulk_zone(&context, wanted.claim) {
+            Some(zone) => self.alloc_from_zone(&context, zone, wanted.new, sink),
+            None => 0,
         }
     }
 
@@ -106,28 +116,49 @@ impl<P: Platform> PageAllocator<P> {
         true
     }
 
-    /// Does what [`alloc_bulk`](Self::alloc_bulk) does for a slow sink: no lock is held while it
-    /// accepts pages.
-    #[cold]
-    fn alloc_bulk_slowly(
+    /// Moves up to `nr` pages of one zone to `sink`, and returns their number.
+    ///
+    /// # Concurrency
+    /// See [`alloc_bulk`](Self::alloc_bulk). No lock is held while a slow sink accepts pages.
+    #[inline]
+    fn alloc_from_zone(
         &self,
         context: &AllocContext,
         zone: &'static Zone,
         nr: usize,
         sink: &mut impl Sink,
     ) -> usize {
+        let is_slow = sink.is_slow();
+        let step = if is_slow { Batch::CAPACITY } else { PAGES_PER_HOLD };
         let mut done = 0;
         while done < nr {
-            let wanted = (nr - done).min(Batch::CAPACITY);
-            let mut batch = Batch::new();
-            let moved = self.move_pages(&self.pin(), context, zone, wanted, &mut batch);
-            sink.accept(batch.as_slice());
+            let wanted = (nr - done).min(step);
+            let moved = if is_slow {
+                self.move_pages_by_batch(context, zone, wanted, sink)
+            } else {
+                self.move_pages(&self.pin(), context, zone, wanted, sink)
+            };
             done += moved;
             if moved < wanted {
                 break;
             }
         }
         done
+    }
+
+    /// Moves up to `nr` pages, at most a batch, to a slow sink.
+    #[cold]
+    fn move_pages_by_batch(
+        &self,
+        context: &AllocContext,
+        zone: &'static Zone,
+        nr: usize,
+        sink: &mut impl Sink,
+    ) -> usize {
+        let mut batch = Batch::new();
+        let moved = self.move_pages(&self.pin(), context, zone, nr, &mut batch);
+        sink.accept(batch.as_slice());
+        moved
     }
 
     /// Moves up to `nr` pages to `sink` from all zones that may serve the request, best first, as long
@@ -149,33 +180,8 @@ impl<P: Platform> PageAllocator<P> {
             if done == nr {
                 break;
             }
-            let left = nr - done;
             if zone.marks.bulk_ok(zone.nr_free(), 0, context.highest()) {
-                done += if sink.is_slow() {
-                    self.alloc_bulk_slowly(&context, zone, left, sink)
-                } else {
-                    self.alloc_bulk_at_once(&context, zone, left, sink)
-                };
-            }
-        }
-        done
-    }
-
-    /// Moves up to `nr` pages of one zone to a sink that accepts them while the lists are held.
-    fn alloc_bulk_at_once(
-        &self,
-        context: &AllocContext,
-        zone: &'static Zone,
-        nr: usize,
-        sink: &mut impl Sink,
-    ) -> usize {
-        let mut done = 0;
-        while done < nr {
-            let wanted = (nr - done).min(PAGES_PER_HOLD);
-            let moved = self.move_pages(&self.pin(), context, zone, wanted, sink);
-            done += moved;
-            if moved < wanted {
-                break;
+                done += self.alloc_from_zone(&context, zone, nr - done, sink);
             }
         }
         done
@@ -326,7 +332,7 @@ impl<P: Platform> PageAllocator<P> {
         let new = usize::try_from(charged).unwrap_or(wanted.new);
         let mut finish = Finish { allocator: self, sink, payer, gfp, site };
         let affordable = Wanted { new, ..wanted };
-        let done = self.alloc_bulk(gfp, node, NodeMask::ALL, affordable, &mut finish);
+        let done = self.alloc_bulk(gfp, node, affordable, &mut finish);
         told(done, if done < new { Shortage::Memory } else { Shortage::Account });
         Ok(done)
     }
@@ -335,7 +341,7 @@ impl<P: Platform> PageAllocator<P> {
     /// [`alloc_bulk`](Self::alloc_bulk) does, from any node, with the hooks that the request or the
     /// flags ask for.
     #[inline]
-    pub(crate) fn try_bulk(
+    fn try_bulk(
         &self,
         gfp: Gfp,
         node: Option<NodeId>,
@@ -346,11 +352,38 @@ impl<P: Platform> PageAllocator<P> {
         if gfp.intersects(Gfp::ZERO.union(Gfp::ACCOUNT)) || self.slow_path_flags.any() {
             return self.alloc_bulk_unusual(gfp, node, wanted, sink, site);
         }
-        let done = self.alloc_bulk(gfp, node, NodeMask::ALL, wanted, sink);
+        let done = self.alloc_bulk(gfp, node, wanted, sink);
         if done < wanted.new {
             self.trace_bulk(gfp, Order::ZERO, wanted.new, done, Some(Shortage::Memory));
         }
         Ok(done)
+    }
+
+    /// Makes a bulk call with Linux's contract: at least one page if a single allocation can get one.
+    ///
+    /// `wanted.new` is above zero. A call that wants only one page makes no bulk attempt.
+    ///
+    /// # Source
+    /// `linux-6.12` `mm/page_alloc.c` `alloc_pages_bulk_noprof`, the label `failed`
+    #[inline]
+    pub(crate) fn alloc_at_least_one(
+        &self,
+        gfp: Gfp,
+        node: Option<NodeId>,
+        wanted: Wanted,
+        sink: &mut impl Sink,
+        site: Site,
+    ) -> Got {
+        if wanted.claim > 1 {
+            match self.try_bulk(gfp, node, wanted, sink, site) {
+                Ok(0) => {}
+                Ok(new) => return Got::Bulk(new),
+                Err(_) => return Got::Nothing,
+            }
+        }
+        let Some(page) = self.alloc_single(gfp, node, site) else { return Got::Nothing };
+        sink.accept(&[page]);
+        Got::Single
     }
 
     /// Traces a bulk call that fell short for the reason `short`, or any bulk call while pages are

@@ -20,24 +20,11 @@ pub(crate) fn alloc<S: PageSource>(
     site: Site,
 ) -> usize {
     list.check_allocator(source);
-    if nr > 1 {
-        let wanted = Wanted { claim: nr, new: nr };
-        match source.allocator().try_bulk(gfp, node, wanted, list, site) {
-            Ok(0) => {}
-            Ok(new) => return new,
-            Err(_) => return 0,
-        }
-    }
     if nr == 0 {
         return 0;
     }
-    match source.allocator().alloc_single(gfp, node, site) {
-        Some(raw) => {
-            list.extend_raw(&[raw]);
-            1
-        }
-        None => 0,
-    }
+    let wanted = Wanted { claim: nr, new: nr };
+    source.allocator().alloc_at_least_one(gfp, node, wanted, list, site).new_pages()
 }
 
 impl<T: Listable> Sink for PageList<T> {

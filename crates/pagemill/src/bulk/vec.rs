@@ -21,22 +21,8 @@ pub(crate) fn alloc<S: PageSource, const N: usize>(
     if nr == 0 {
         return 0;
     }
-    let allocator = source.allocator();
-    if nr > 1 {
-        let wanted = Wanted { claim: nr, new: nr };
-        match allocator.try_bulk(gfp, None, wanted, vec, site) {
-            Ok(0) => {}
-            Ok(new) => return new,
-            Err(_) => return 0,
-        }
-    }
-    match allocator.alloc_single(gfp, None, site) {
-        Some(raw) => {
-            vec.push_one(raw);
-            1
-        }
-        None => 0,
-    }
+    let wanted = Wanted { claim: nr, new: nr };
+    source.allocator().alloc_at_least_one(gfp, None, wanted, vec, site).new_pages()
 }
 
 impl<S: PageSource, const N: usize> Sink for PageVec<S, N> {

@@ -11,7 +11,7 @@ use crate::page_alloc::slow_path_flags::TRACE;
 use crate::percpu::batch::Batch;
 use crate::platform::platform::Platform;
 use crate::platform::trace::Event;
-use crate::zone::pageblock::Runs;
+use crate::zone::frame_words::FrameWords;
 use crate::zone::watermark::Mark;
 use crate::zone::zone::Zone;
 
@@ -247,14 +247,17 @@ impl<P: Platform> PageAllocator<P> {
             let spare = marks.spare(zone.nr_free(), Mark::Low, context.highest());
             let spare = usize::try_from(spare).unwrap_or(usize::MAX);
             let wanted = (nr - done).min(Batch::CAPACITY).min(spare);
-            let mut runs = Runs::new();
+            let mut words = FrameWords::new();
             let (home, migratetype) = (context.home(), context.migratetype());
-            let taken = zone.rmqueue_bulk(self.platform(), home, migratetype, wanted, &mut runs);
+            let taken = zone.rmqueue_bulk(self.platform(), home, migratetype, wanted, &mut words);
             if taken == 0 {
                 break;
             }
             let mut batch = Batch::new();
-            runs.as_slice().iter().for_each(|&run| batch.push_run(class, run));
+            words
+                .as_slice()
+                .iter()
+                .for_each(|word| word.pages(class).for_each(|page| batch.push(page)));
             sink.accept(batch.as_slice());
             done += taken;
         }

@@ -28,7 +28,7 @@ use crate::percpu::hot_zone::HotZone;
 use crate::percpu::percpu::{Lists, PerCpu};
 use crate::platform::platform::Platform;
 use crate::wait::queue::WaitQueue;
-use crate::zone::pageblock::Runs;
+use crate::zone::frame_words::FrameWords;
 use crate::zone::span::Span;
 use crate::zone::watermark::{Mark, MarkPolicy};
 use crate::zone::zone::{ShardHint, Zone};
@@ -505,12 +505,12 @@ impl<P: Platform> PageAllocator<P> {
         let id = zone.list(migratetype);
         let home = lists.home();
         let mut list = lists.list(id.index());
-        let mut runs = Runs::new();
+        let mut words = FrameWords::new();
         let nr = list.next_refill().min(usize::try_from(max).unwrap_or(usize::MAX));
-        let taken = zone.rmqueue_bulk(&self.platform, home, migratetype, nr, &mut runs);
+        let taken = zone.rmqueue_bulk(&self.platform, home, migratetype, nr, &mut words);
         let class = Class::new(id, Order::ZERO);
-        for &run in runs.as_slice() {
-            list.push_run(class, run);
+        for &word in words.as_slice() {
+            list.push_word(class, word);
         }
         self.look_for_tracers();
         self.platform.trace(zone.gave(migratetype, Order::ZERO, taken, true));

@@ -2,9 +2,7 @@
 
 use core::mem::MaybeUninit;
 
-use crate::base::raw_page::{Class, RawPage};
-use crate::base::units::Pfn;
-use crate::zone::pageblock::WordRun;
+use crate::base::raw_page::RawPage;
 
 /// Up to 64 pages.
 ///
@@ -36,19 +34,6 @@ impl Batch {
     ) {
         write(&mut self.pages[self.len..][..nr]);
         self.len += nr;
-    }
-
-    /// Appends the pages of one word of a pageblock's bitmap.
-    ///
-    /// # Panics
-    /// If they do not fit.
-    pub(crate) fn push_run(&mut self, class: Class, run: WordRun) {
-        let mut rest = run.mask;
-        while rest != 0 {
-            let pfn = Pfn::new(run.base + u64::from(rest.trailing_zeros()));
-            self.push(class.at(pfn));
-            rest &= rest - 1;
-        }
     }
 
     /// Appends a page.

@@ -9,7 +9,8 @@ use core::mem::MaybeUninit;
 
 use crate::base::raw_page::{Class, RawPage};
 use crate::base::units::Pfn;
-use crate::zone::pageblock::{WORD_NR_PAGES, WordRun};
+use crate::zone::frame_words::FrameWord;
+use crate::zone::pageblock::WORD_NR_PAGES;
 
 /// Free pages of one zone and kind, most recently freed last.
 ///
@@ -181,9 +182,9 @@ impl PcpList {
 
     /// Adds the pages of one word of a pageblock's bitmap; the caller has checked that there is room.
     #[inline]
-    pub(crate) fn push_run(&mut self, class: Class, run: WordRun) {
-        if run.mask == u64::MAX {
-            let first = class.at(Pfn::new(run.base));
+    pub(crate) fn push_word(&mut self, class: Class, word: FrameWord) {
+        if word.mask == u64::MAX {
+            let first = class.at(Pfn::new(word.base));
             let fill = |room: &mut [MaybeUninit<RawPage>]| {
                 for (entry, position) in room.iter_mut().zip(0..) {
                     entry.write(first.with_low_bits(position));
@@ -192,11 +193,7 @@ impl PcpList {
             // SAFETY: 1. `fill` writes every entry.
             return unsafe { self.push_with(WORD_NR_PAGES, fill) };
         }
-        let mut rest = run.mask;
-        while rest != 0 {
-            self.push(class.at(Pfn::new(run.base + u64::from(rest.trailing_zeros()))));
-            rest &= rest - 1;
-        }
+        word.pages(class).for_each(|page| self.push(page));
     }
 
     /// Returns the `nr` pages that were freed last, oldest first.

@@ -14,8 +14,10 @@
 
 use crate::base::migratetype::{MigrateType, NR_MIGRATE_TYPES};
 use crate::base::units::{MAX_ORDER, Order, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER, Pfn};
-use crate::zone::freed_words::FreedWord;
-use crate::zone::pageblock::{Bitmap, Runs, WORD_NR_PAGES, WordRun, may_make_larger, nr_ones};
+use crate::zone::frame_words::{FrameWord, FrameWords};
+use crate::zone::pageblock::{
+    Bitmap, WORD_NR_PAGES, may_make_larger, nr_ones, ones, position_in_block, word_in_block,
+};
 use crate::zone::span::{Span, Spans, block_base};
 
 /// A pageblock's metadata besides its bitmap.
@@ -173,24 +175,24 @@ impl Buddy {
     /// times cheaper.
     ///
     /// # Cost
-    /// Per pageblock visited and per word of 64 frames, not per frame. Stops early when `runs` is full.
+    /// Per pageblock visited and per word of 64 frames, not per frame. Stops early when `words` is full.
     pub(crate) fn take_pages(
         &mut self,
         migratetype: MigrateType,
         fallback: bool,
         nr: usize,
-        runs: &mut Runs,
+        words: &mut FrameWords,
     ) -> usize {
         let enough = if nr < WORD_NR_PAGES { nr } else { nr.div_ceil(2) };
         let mut taken = 0;
-        while taken < nr && !runs.is_full() {
+        while taken < nr && !words.is_full() {
             if taken >= enough && nr - taken < WORD_NR_PAGES {
                 break;
             }
             let Some(block) = self.pick(migratetype, fallback, Order::ZERO) else {
                 break;
             };
-            taken += self.take_words(block, nr - taken, enough.saturating_sub(taken), runs);
+            taken += self.take_words(block, nr - taken, enough.saturating_sub(taken), words);
             self.file(block);
         }
         taken
@@ -220,20 +222,20 @@ impl Buddy {
     /// # Panics
     /// If one of them is already free or not in these pageblocks.
     #[inline]
-    pub(crate) fn put_all(&mut self, freed_words: impl Iterator<Item = FreedWord>) {
+    pub(crate) fn put_all(&mut self, words: impl Iterator<Item = FrameWord>) {
         let mut nr_pages = 0_u64;
         let mut twice = None;
-        for put in freed_words {
-            if self.put(put).is_err() {
-                twice = Some(put);
+        for word in words {
+            if self.put(word).is_err() {
+                twice = Some(word);
                 break;
             }
             // No overflow, as in all sums of frames here: no frame is free twice.
-            nr_pages = nr_pages.wrapping_add(u64::from(put.nr_pages()));
+            nr_pages = nr_pages.wrapping_add(u64::from(word.nr_pages()));
         }
         self.nr_free += nr_pages;
-        if let Some(put) = twice {
-            self.double_free(put);
+        if let Some(word) = twice {
+            self.double_free(word);
         }
     }
 
@@ -242,12 +244,12 @@ impl Buddy {
     /// # Errors
     /// If one of them is already free; nothing has changed then.
     #[inline]
-    fn put(&mut self, put: FreedWord) -> Result<(), ()> {
-        let number = self.own(put.block);
-        let (index, mask) = (put.word(), put.mask);
+    fn put(&mut self, freed: FrameWord) -> Result<(), ()> {
+        let number = self.own(freed.block);
+        let (index, mask) = (freed.index(), freed.mask);
         let (bitmap, block) = (&mut self.bitmaps[number], &mut self.blocks[number]);
         let word = bitmap.put_into_word(index, mask)?;
-        block.nr_free = block.nr_free.wrapping_add(put.nr_pages());
+        block.nr_free = block.nr_free.wrapping_add(freed.nr_pages());
         // Most frees create no larger block than the pageblock has, and cost this one test.
         match block.filed {
             Filed::Partial(largest) if !may_make_larger(word, mask, largest) => {}
@@ -258,11 +260,9 @@ impl Buddy {
 
     #[cold]
     #[inline(never)]
-    fn double_free(&self, put: FreedWord) -> ! {
-        let (number, index) = (self.own(put.block), put.word());
-        let first = self.first_pfn(number).offset((index * WORD_NR_PAGES) as u64);
-        let twice = self.bitmaps[number].word(index) & put.mask;
-        let frame = first.offset(u64::from(twice.trailing_zeros()));
+    fn double_free(&self, freed: FrameWord) -> ! {
+        let twice = self.bitmaps[self.own(freed.block)].word(freed.index()) & freed.mask;
+        let frame = Pfn::new(freed.base + u64::from(twice.trailing_zeros()));
         panic!("double free of frame {frame}: it is free in its zone already");
     }
 
@@ -332,11 +332,8 @@ impl Buddy {
     pub(crate) fn for_each_free(&self, block: usize, mut visit: impl FnMut(Pfn)) {
         let base = self.first_pfn(block);
         for index in Bitmap::word_indexes() {
-            let mut rest = self.bitmaps[block].word(index);
-            while rest != 0 {
-                let position = index * WORD_NR_PAGES + rest.trailing_zeros() as usize;
-                visit(base.offset(position as u64));
-                rest &= rest - 1;
+            for position in ones(self.bitmaps[block].word(index)) {
+                visit(base.offset((index * WORD_NR_PAGES + position) as u64));
             }
         }
     }
@@ -354,21 +351,28 @@ impl Buddy {
 
     /// Takes `nr` frames from an unfiled pageblock, word by word; after `enough` frames, whole words
     /// only.
-    fn take_words(&mut self, block: usize, nr: usize, enough: usize, runs: &mut Runs) -> usize {
-        let base = self.first_pfn(block).value();
+    fn take_words(
+        &mut self,
+        block: usize,
+        nr: usize,
+        enough: usize,
+        words: &mut FrameWords,
+    ) -> usize {
+        let (base, number) = (self.first_pfn(block).value(), self.first_block + as_number(block));
         let mut taken = 0;
         for index in Bitmap::word_indexes() {
             let left = nr - taken;
             // A closure, so that the bits are counted only where the result matters.
             let would_cut = || nr_ones(self.bitmaps[block].word(index)) as usize > left;
-            if left == 0 || runs.is_full() || taken >= enough && would_cut() {
+            if left == 0 || words.is_full() || taken >= enough && would_cut() {
                 break;
             }
             let wanted = u32::try_from(left).unwrap_or(u32::MAX);
             let mask = self.bitmaps[block].take_from_word(index, wanted);
             if mask != 0 {
-                taken += nr_ones(mask) as usize;
-                runs.push(WordRun { base: base + (index * WORD_NR_PAGES) as u64, mask });
+                let (pfn, nr) = (base + (index * WORD_NR_PAGES) as u64, nr_ones(mask) as usize);
+                taken += nr;
+                words.push(FrameWord::new(number, pfn, mask, nr)).expect("it is not full");
             }
         }
         self.count_taken(block, taken);
@@ -610,20 +614,8 @@ const fn partial_list(migratetype: MigrateType, order: usize) -> usize {
 }
 
 #[inline]
-const fn position_in_block(pfn: u64) -> usize {
-    #[expect(clippy::cast_possible_truncation, reason = "nine bits")]
-    let position = (pfn & (PAGEBLOCK_NR_PAGES as u64 - 1)) as usize;
-    position
-}
-
-#[inline]
 fn as_number(block: usize) -> u32 {
     u32::try_from(block).expect("pageblocks are numbered in 32 bits")
-}
-
-#[inline]
-pub(crate) const fn word_in_block(pfn: u64) -> usize {
-    position_in_block(pfn) / WORD_NR_PAGES
 }
 
 // Two of these and two bitmaps: 160 bytes for 1024 frames.

@@ -4,7 +4,6 @@
 //! bits are set. Splitting a block clears bits, and merging sets them.
 
 use crate::base::units::{Order, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER};
-use crate::recycle::stack::Stack;
 
 /// Number of frames in one word of a bitmap.
 pub(crate) const WORD_NR_PAGES: usize = u64::BITS as usize;
@@ -122,12 +121,8 @@ impl Bitmap {
             }
         };
         words.into_iter().enumerate().flat_map(move |(index, word)| {
-            let (mut alone, _) = maximal_runs(runs_of(word, exponent), exponent);
-            core::iter::from_fn(move || {
-                let bit = (alone != 0).then(|| alone.trailing_zeros() as usize)?;
-                alone &= alone - 1;
-                Some((index * WORD_NR_PAGES + bit) * unit)
-            })
+            let (alone, _) = maximal_runs(runs_of(word, exponent), exponent);
+            ones(alone).map(move |bit| (index * WORD_NR_PAGES + bit) * unit)
         })
     }
 
@@ -209,49 +204,6 @@ impl Bitmap {
     }
 }
 
-/// Free frames within one aligned group of 64.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct WordRun {
-    /// The group's first frame number; a multiple of 64.
-    pub(crate) base: u64,
-    /// The frames of the group that belong to the run.
-    pub(crate) mask: u64,
-}
-
-/// A bounded batch of frames on its way from a zone to a per-CPU list.
-///
-/// The capacity bounds how long a shard's lock is held.
-#[derive(Debug)]
-pub(crate) struct Runs(Stack<WordRun, { Self::CAPACITY }>);
-
-impl Runs {
-    pub(crate) const CAPACITY: usize = 64;
-
-    #[inline]
-    pub(crate) const fn new() -> Self {
-        Self(Stack::new())
-    }
-
-    #[inline]
-    pub(crate) fn is_full(&self) -> bool {
-        self.0.is_full()
-    }
-
-    /// Appends a run.
-    ///
-    /// # Panics
-    /// If the batch is full.
-    #[inline]
-    pub(crate) fn push(&mut self, run: WordRun) {
-        self.0.push(run).expect("a batch that is full");
-    }
-
-    #[inline]
-    pub(crate) fn as_slice(&self) -> &[WordRun] {
-        self.0.as_slice()
-    }
-}
-
 /// Returns whether the frames of `mask`, just freed in `word`, may have made a free block of an order
 /// above `exponent` where there was none. False means that they have not.
 ///
@@ -278,6 +230,31 @@ pub(crate) fn may_make_larger(word: u64, mask: u64, exponent: u8) -> bool {
         return word & block == block;
     }
     (0..=exponent).fold(word, pair_up) != 0
+}
+
+/// Yields the positions of the one bits of `mask`, in ascending order.
+#[inline]
+pub(crate) fn ones(mask: u64) -> impl Iterator<Item = usize> {
+    let mut rest = mask;
+    core::iter::from_fn(move || {
+        let position = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
+        rest &= rest - 1;
+        Some(position)
+    })
+}
+
+/// Returns a frame's position in its pageblock.
+#[inline]
+pub(crate) const fn position_in_block(pfn: u64) -> usize {
+    #[expect(clippy::cast_possible_truncation, reason = "nine bits")]
+    let position = (pfn & (PAGEBLOCK_NR_PAGES as u64 - 1)) as usize;
+    position
+}
+
+/// Returns the index of the word of a frame in its pageblock's bitmap.
+#[inline]
+pub(crate) const fn word_in_block(pfn: u64) -> usize {
+    position_in_block(pfn) / WORD_NR_PAGES
 }
 
 /// Returns the number of one bits of `mask`.

@@ -9,9 +9,9 @@ use crate::base::sync::Counter;
 use crate::base::units::{MAX_ORDER, NodeId, Order, PAGEBLOCK_ORDER, Pfn};
 use crate::platform::platform::Platform;
 use crate::platform::trace::Event;
-use crate::zone::buddy::{Stolen, word_in_block};
-use crate::zone::freed_words::{FreedWord, FreedWords};
-use crate::zone::pageblock::{Runs, WORD_NR_PAGES, nr_ones};
+use crate::zone::buddy::Stolen;
+use crate::zone::frame_words::{FrameWord, FrameWords, FreedWords};
+use crate::zone::pageblock::{WORD_NR_PAGES, nr_ones};
 use crate::zone::reserved::Reserved;
 use crate::zone::shard::Shard;
 use crate::zone::shard_map::ShardMap;
@@ -95,8 +95,8 @@ impl Zone {
     /// if it has nothing.
     ///
     /// # Concurrency
-    /// Locks one shard after the other, each once or twice, for at most [`Runs::CAPACITY`] words
-    /// together.
+    /// Locks one shard after the other, each once or twice, for at most
+    /// [`MAX_NR_WORDS`](crate::zone::frame_words::MAX_NR_WORDS) words together.
     #[inline]
     pub(crate) fn rmqueue_bulk(
         &self,
@@ -104,15 +104,15 @@ impl Zone {
         home: ShardHint,
         migratetype: MigrateType,
         nr: usize,
-        runs: &mut Runs,
+        words: &mut FrameWords,
     ) -> usize {
         let mut taken = 0;
         for (shard, fallback) in self.ways(home, Order::ZERO) {
-            if taken * 2 >= nr.max(1) || fallback && taken > 0 || runs.is_full() {
+            if taken * 2 >= nr.max(1) || fallback && taken > 0 || words.is_full() {
                 break;
             }
             let mut held = shard.hold(platform);
-            taken += held.buddy().take_pages(migratetype, fallback, nr - taken, runs);
+            taken += held.buddy().take_pages(migratetype, fallback, nr - taken, words);
             let stolen = held.buddy().take_stolen();
             drop(held);
             self.trace_stolen(platform, migratetype, stolen);
@@ -126,8 +126,8 @@ impl Zone {
     /// If a frame is already free or not in this zone.
     ///
     /// # Concurrency
-    /// Locks each shard that owns some of the pages, repeatedly, for at most [`Runs::CAPACITY`] words
-    /// each time.
+    /// Locks each shard that owns some of the pages, repeatedly, for at most
+    /// [`MAX_NR_WORDS`](crate::zone::frame_words::MAX_NR_WORDS) words each time.
     pub(crate) fn free_pages(&self, platform: &impl Platform, pages: &[RawPage]) {
         let mut rest = pages;
         while !rest.is_empty() {
@@ -165,7 +165,7 @@ impl Zone {
                     (1 << (pfn & IN_WORD), 1)
                 }
             };
-            Some((shard, FreedWord::new(block, word_in_block(pfn), mask, nr)))
+            Some((shard, FrameWord::new(block, pfn, mask, nr)))
         });
         rest
     }

@@ -189,20 +189,20 @@ impl Pair {
     }
 
     fn take_pages(&mut self, kind: MigrateType, nr: usize) {
-        let mut runs = Runs::new();
-        let taken = self.buddy.take_pages(kind, true, nr, &mut runs);
+        let mut words = FrameWords::new();
+        let taken = self.buddy.take_pages(kind, true, nr, &mut words);
         let mut left = nr;
-        let mut rest = runs.as_slice();
+        let mut rest = words.as_slice();
         while let Some(first) = rest.first() {
             let base = block_base(first.base);
             let candidates = self.naive.candidates(kind, 0);
             let chosen = candidates.iter().find(|(candidate, _)| *candidate == base);
             let &(_, kind) = chosen.expect("the right pageblock is taken from");
-            let same = rest.iter().take_while(|run| block_base(run.base) == base).count();
+            let same = rest.iter().take_while(|word| block_base(word.base) == base).count();
             let (here, others) = rest.split_at(same);
             let lowest: Vec<u64> = self.naive.lowest(base, nr, nr - left);
-            let pfns: Vec<u64> = here.iter().flat_map(|&run| pfns_of(run)).collect();
-            let all = others.is_empty() && runs.is_full();
+            let pfns: Vec<u64> = here.iter().flat_map(|&word| pfns_of(word)).collect();
+            let all = others.is_empty() && words.is_full();
             assert!(if all { lowest.starts_with(&pfns) } else { lowest == pfns });
             left -= pfns.len();
             for pfn in pfns {
@@ -214,7 +214,7 @@ impl Pair {
         }
         assert_eq!(taken, nr - left);
         let is_enough = taken >= nr.div_ceil(2) && left < WORD_NR_PAGES && nr >= WORD_NR_PAGES;
-        let is_all = runs.is_full() || self.naive.candidates(kind, 0).is_empty();
+        let is_all = words.is_full() || self.naive.candidates(kind, 0).is_empty();
         assert!(left == 0 || is_enough || is_all, "{taken} of {nr}");
     }
 
@@ -248,8 +248,8 @@ impl Pair {
     fn put(&mut self, which: usize) {
         let (pfn, order) = self.taken.swap_remove(which);
         if order == Order::ZERO && self.below(2) == 0 {
-            let put = FreedWord::new(self.block_of(pfn), word_in_block(pfn), 1 << (pfn % 64), 1);
-            self.buddy.put_all([put].into_iter());
+            let word = FrameWord::new(self.block_of(pfn), pfn, 1 << (pfn % 64), 1);
+            self.buddy.put_all([word].into_iter());
         } else {
             self.buddy.put_block(Pfn::new(pfn), self.block_of(pfn), order);
         }
@@ -303,8 +303,8 @@ impl Naive {
     }
 }
 
-fn pfns_of(run: WordRun) -> impl Iterator<Item = u64> {
-    (0..64).filter(move |at| run.mask >> at & 1 == 1).map(move |at| run.base + at)
+fn pfns_of(word: FrameWord) -> impl Iterator<Item = u64> {
+    (0..64).filter(move |at| word.mask >> at & 1 == 1).map(move |at| word.base + at)
 }
 
 /// Takes and puts at random, then puts everything and checks that it is as at the start.

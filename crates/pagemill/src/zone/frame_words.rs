@@ -18,6 +18,9 @@ pub(crate) struct FrameWord {
     nr_pages: u8,
 }
 
+/// The bits of a frame number that give its position in a word.
+const IN_WORD: u64 = WORD_NR_PAGES as u64 - 1;
+
 /// Maximum number of words that are taken or freed under one hold of a shard's lock.
 pub(crate) const MAX_NR_WORDS: usize = 64;
 
@@ -32,7 +35,7 @@ impl FrameWord {
     #[inline]
     pub(crate) fn new(block: u32, pfn: u64, mask: u64, nr_pages: usize) -> Self {
         debug_assert!(nr_ones(mask) as usize == nr_pages, "{nr_pages} frames in {mask:#x}");
-        let base = pfn & !(WORD_NR_PAGES as u64 - 1);
+        let base = pfn & !IN_WORD;
         #[expect(clippy::cast_possible_truncation, reason = "a word has 64 bits")]
         let nr_pages = nr_pages as u8;
         Self { base, mask, block, nr_pages }
@@ -102,3 +105,86 @@ impl FreedWords {
 }
 
 const _: () = assert!(MAX_NR_WORDS <= FreedWords::END as usize, "words are numbered in a byte");
+
+/// Splits off the leading pages that are in the same bitmap word as frame `pfn`, the first page's.
+/// Returns a mask of these pages, their number, and the other pages.
+///
+/// # Panics
+/// If one of them occurs twice: a double free.
+#[inline]
+pub(crate) fn split_word(pages: &[RawPage], pfn: u64) -> (u64, usize, &[RawPage]) {
+    match pages {
+        [_, second, ..] if second.pfn().value() ^ pfn <= IN_WORD => {
+            let (mask, nr) = of_word(pages, pfn);
+            (mask, nr, &pages[nr..])
+        }
+        [_, others @ ..] => (1 << (pfn & IN_WORD), 1, others),
+        [] => (0, 0, pages),
+    }
+}
+
+/// Returns a mask of the leading pages of `pages` that are in the same bitmap word as frame `pfn`, the
+/// first page's, and the number of these pages.
+///
+/// # Panics
+/// If one of them occurs twice: a double free.
+#[inline(never)]
+fn of_word(pages: &[RawPage], pfn: u64) -> (u64, usize) {
+    const AT_ONCE: usize = 8;
+    let base = pfn & !IN_WORD;
+    if let Some(word) = pages.first_chunk::<WORD_NR_PAGES>()
+        && pfn == base
+        && word[WORD_NR_PAGES - 1].pfn().value() == base | IN_WORD
+        && follow_each_other(word)
+    {
+        return (u64::MAX, WORD_NR_PAGES);
+    }
+    let position = |page: &RawPage| page.pfn().value() ^ base;
+    let (mut mask, mut nr) = (0_u64, 0);
+    for group in pages.as_chunks::<AT_ONCE>().0 {
+        let first = position(&group[0]);
+        if first <= (WORD_NR_PAGES - AT_ONCE) as u64 && follow_each_other(group) {
+            mask |= ((1 << AT_ONCE) - 1) << first;
+        } else if group.iter().fold(0, |all, page| all | position(page)) <= IN_WORD {
+            mask = group.iter().fold(mask, |mask, page| mask | 1 << (position(page) & IN_WORD));
+        } else {
+            break;
+        }
+        nr += AT_ONCE;
+    }
+    while let Some(page) = pages.get(nr)
+        && position(page) <= IN_WORD
+    {
+        mask |= 1 << position(page);
+        nr += 1;
+    }
+    if nr_ones(mask) as usize != nr {
+        freed_twice(&pages[..nr], base);
+    }
+    (mask, nr)
+}
+
+#[cold]
+#[inline(never)]
+fn freed_twice(pages: &[RawPage], base: u64) -> ! {
+    let mut mask = 0_u64;
+    for page in pages {
+        let bit = 1 << (page.pfn().value() ^ base);
+        assert!(mask & bit == 0, "double free of frame {}", page.pfn());
+        mask |= bit;
+    }
+    unreachable!("there are as many bits as pages");
+}
+
+/// Returns whether the pages are consecutive and ascending, as a refill leaves them.
+#[inline]
+fn follow_each_other<const N: usize>(pages: &[RawPage; N]) -> bool {
+    let first = pages[0].word();
+    let mut difference = 0;
+    #[expect(clippy::needless_range_loop, reason = "so it becomes one of vector instructions")]
+    for position in 0..N {
+        // Wrapping: an overflow would make another class, and no class is the last one.
+        difference |= pages[position].word() ^ first.wrapping_add(position as u64);
+    }
+    difference == 0
+}

@@ -10,8 +10,7 @@ use crate::base::units::{MAX_ORDER, NodeId, Order, PAGEBLOCK_ORDER, Pfn};
 use crate::platform::platform::Platform;
 use crate::platform::trace::Event;
 use crate::zone::buddy::Stolen;
-use crate::zone::frame_words::{FrameWord, FrameWords, FreedWords};
-use crate::zone::pageblock::{WORD_NR_PAGES, nr_ones};
+use crate::zone::frame_words::{FrameWord, FrameWords, FreedWords, split_word};
 use crate::zone::reserved::Reserved;
 use crate::zone::shard::Shard;
 use crate::zone::shard_map::ShardMap;
@@ -144,27 +143,16 @@ impl Zone {
     /// Groups pages into words of the frames' bitmap, by shard, and returns the pages that did not fit.
     ///
     /// # Panics
-    /// If a page is not in this zone, or for the reasons of [`of_word`].
+    /// If a page is not in this zone, or occurs twice.
     #[inline]
     fn gather<'a>(&self, pages: &'a [RawPage], freed_words: &mut FreedWords) -> &'a [RawPage] {
         let mut rest = pages;
         let mut last = &Span::EMPTY;
         freed_words.fill(|| {
-            let [first, others @ ..] = rest else { return None };
-            let pfn = first.pfn().value();
-            let is_near = |second: &RawPage| second.pfn().value() ^ pfn <= IN_WORD;
+            let pfn = rest.first()?.pfn().value();
             let (shard, block) = self.locate_near(&mut last, pfn);
-            let (mask, nr) = match others.first() {
-                Some(second) if is_near(second) => {
-                    let (mask, nr) = of_word(rest, pfn);
-                    rest = &rest[nr..];
-                    (mask, nr)
-                }
-                _ => {
-                    rest = others;
-                    (1 << (pfn & IN_WORD), 1)
-                }
-            };
+            let (mask, nr, others) = split_word(rest, pfn);
+            rest = others;
             Some((shard, FrameWord::new(block, pfn, mask, nr)))
         });
         rest
@@ -345,73 +333,4 @@ pub(crate) struct ZoneView {
 #[inline(never)]
 fn not_here(pfn: u64) -> ! {
     panic!("free of frame {pfn:#x}: it is not in this zone")
-}
-
-/// The bits of a frame number that give its position in a word.
-const IN_WORD: u64 = WORD_NR_PAGES as u64 - 1;
-
-/// Returns a mask of the leading pages of `pages` that are in the same bitmap word as frame `pfn`, the
-/// first page's, and the number of these pages.
-///
-/// # Panics
-/// If one of them occurs twice: a double free.
-#[inline(never)]
-fn of_word(pages: &[RawPage], pfn: u64) -> (u64, usize) {
-    const AT_ONCE: usize = 8;
-    let base = pfn & !IN_WORD;
-    if let Some(word) = pages.first_chunk::<WORD_NR_PAGES>()
-        && pfn == base
-        && word[WORD_NR_PAGES - 1].pfn().value() == base | IN_WORD
-        && follow_each_other(word)
-    {
-        return (u64::MAX, WORD_NR_PAGES);
-    }
-    let position = |page: &RawPage| page.pfn().value() ^ base;
-    let (mut mask, mut nr) = (0_u64, 0);
-    for group in pages.as_chunks::<AT_ONCE>().0 {
-        let first = position(&group[0]);
-        if first <= (WORD_NR_PAGES - AT_ONCE) as u64 && follow_each_other(group) {
-            mask |= ((1 << AT_ONCE) - 1) << first;
-        } else if group.iter().fold(0, |all, page| all | position(page)) <= IN_WORD {
-            mask = group.iter().fold(mask, |mask, page| mask | 1 << (position(page) & IN_WORD));
-        } else {
-            break;
-        }
-        nr += AT_ONCE;
-    }
-    while let Some(page) = pages.get(nr)
-        && position(page) <= IN_WORD
-    {
-        mask |= 1 << position(page);
-        nr += 1;
-    }
-    if nr_ones(mask) as usize != nr {
-        freed_twice(&pages[..nr], base);
-    }
-    (mask, nr)
-}
-
-#[cold]
-#[inline(never)]
-fn freed_twice(pages: &[RawPage], base: u64) -> ! {
-    let mut mask = 0_u64;
-    for page in pages {
-        let bit = 1 << (page.pfn().value() ^ base);
-        assert!(mask & bit == 0, "double free of frame {}", page.pfn());
-        mask |= bit;
-    }
-    unreachable!("there are as many bits as pages");
-}
-
-/// Returns whether the pages are consecutive and ascending, as a refill leaves them.
-#[inline]
-fn follow_each_other<const N: usize>(pages: &[RawPage; N]) -> bool {
-    let first = pages[0].word();
-    let mut difference = 0;
-    #[expect(clippy::needless_range_loop, reason = "so it becomes one of vector instructions")]
-    for position in 0..N {
-        // Wrapping: an overflow would make another class, and no class is the last one.
-        difference |= pages[position].word() ^ first.wrapping_add(position as u64);
-    }
-    difference == 0
 }

@@ -19,9 +19,25 @@ impl ListId {
         Self(zone * KINDS + migratetype as u16)
     }
 
+    /// Returns the number of lists that a CPU has for `nr_zones` zones.
+    pub(crate) const fn nr_lists(nr_zones: usize) -> usize {
+        nr_zones * NR_MIGRATE_TYPES
+    }
+
+    /// Yields the lists of `nr_zones` zones, in the order of their indexes.
+    pub(crate) fn all(nr_zones: usize) -> impl Iterator<Item = Self> {
+        (0..).map(Self).take(Self::nr_lists(nr_zones))
+    }
+
+    /// Returns the list's index among the lists of a CPU.
     #[inline]
     pub(crate) const fn index(self) -> usize {
         self.0 as usize
+    }
+
+    /// Returns the migrate type of the list's pages.
+    pub(crate) const fn migratetype(self) -> MigrateType {
+        MigrateType::ALL[self.0 as usize % NR_MIGRATE_TYPES]
     }
 
     /// Returns the zone's index among the zones of its allocator.
@@ -260,6 +276,8 @@ mod tests {
                 assert_eq!(page.order(), MAX_ORDER);
                 assert_eq!(page.list(), list);
                 assert_eq!(page.list().zone(), MAX_NR_ZONES - 1);
+                assert_eq!(list.migratetype(), migratetype);
+                assert_eq!(ListId::all(MAX_NR_ZONES).nth(list.index()), Some(list));
                 assert!(page.class().difference(Some(page)).is_none());
                 assert_eq!(RawPage::from_word(page.word()), Some(page));
             }

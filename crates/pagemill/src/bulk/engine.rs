@@ -202,10 +202,10 @@ impl<P: Platform> PageAllocator<P> {
         };
         let id = zone.list(context.migratetype());
         let mut left = nr;
-        let mut kept = lists.list(id.index()).leftover(nr);
+        let mut kept = lists.list(id).leftover(nr);
         loop {
             left -= {
-                let mut list = lists.list(id.index());
+                let mut list = lists.list(id);
                 let ready = left.min(list.count() - kept);
                 sink.accept(list.take_top(ready).pages());
                 ready

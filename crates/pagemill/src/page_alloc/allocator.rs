@@ -440,10 +440,10 @@ impl<P: Platform> PageAllocator<P> {
     ) -> Option<RawPage> {
         let mut lists = pinned.lists()?;
         let id = zone.list(context.migratetype);
-        let mut page = lists.list(id.index()).pop();
+        let mut page = lists.list(id).pop();
         if page.is_none() && spare > 0 {
             self.refill(&mut lists, zone, context.migratetype, spare);
-            page = lists.list(id.index()).pop();
+            page = lists.list(id).pop();
         }
         if page.is_some() {
             self.count_alloc(lists.zone_events(id.zone()), context, zone, 1, 1);
@@ -481,7 +481,7 @@ impl<P: Platform> PageAllocator<P> {
                 return None;
             }
             let id = zone.list(context.migratetype);
-            let page = lists.list(id.index()).pop()?;
+            let page = lists.list(id).pop()?;
             self.count_alloc(lists.zone_events(id.zone()), context, zone, 1, 1);
             Some(page)
         })
@@ -504,7 +504,7 @@ impl<P: Platform> PageAllocator<P> {
         }
         let id = zone.list(migratetype);
         let home = lists.home();
-        let mut list = lists.list(id.index());
+        let mut list = lists.list(id);
         let mut words = FrameWords::new();
         let nr = list.next_refill().min(usize::try_from(max).unwrap_or(usize::MAX));
         let taken = zone.rmqueue_bulk(&self.platform, home, migratetype, nr, &mut words);

@@ -2,7 +2,7 @@
 
 use core::mem::MaybeUninit;
 
-use crate::base::raw_page::{AccountNumber, Class, RawPage};
+use crate::base::raw_page::{AccountNumber, Class, ListId, RawPage};
 use crate::base::units::Order;
 use crate::page_alloc::allocator::{PAGES_PER_HOLD, PageAllocator};
 use crate::page_alloc::slow_path_flags::{TRACE, WAITERS};
@@ -54,14 +54,14 @@ impl<P: Platform> PageAllocator<P> {
     /// Frees one page that is not charged.
     fn free_to_list(&self, page: RawPage) {
         let pinned = self.pin();
-        let index = page.list().index();
+        let id = page.list();
         let Some(mut lists) = pinned.lists() else { return self.free_block(page) };
-        if lists.list(index).room() == 0 {
-            let nr = lists.list(index).next_drain();
-            self.drain_list(&mut lists, index, nr);
+        if lists.list(id).room() == 0 {
+            let nr = lists.list(id).next_drain();
+            self.drain_list(&mut lists, id, nr);
         }
-        lists.list(index).push(page);
-        lists.list(index).events.free.add(1);
+        lists.list(id).push(page);
+        lists.list(id).events.free.add(1);
     }
 
     /// Frees one block past the per-CPU lists.
@@ -264,11 +264,11 @@ impl<P: Platform> PageAllocator<P> {
                 unsafe { self.free_to_zone(class, held, &mut next) };
                 continue;
             };
-            lists.list(id.index()).events.free.add(held as u64);
+            lists.list(id).events.free.add(held as u64);
             let mut held_left = held;
             loop {
                 held_left -= {
-                    let mut list = lists.list(id.index());
+                    let mut list = lists.list(id);
                     let nr = list.room().min(held_left);
                     // SAFETY: 1. `next` initialises every entry: guaranteed by the caller.
                     unsafe { list.push_with(nr, &mut next) };
@@ -277,8 +277,8 @@ impl<P: Platform> PageAllocator<P> {
                 if held_left == 0 {
                     break;
                 }
-                let nr = lists.list(id.index()).next_drain();
-                self.drain_list(&mut lists, id.index(), nr);
+                let nr = lists.list(id).next_drain();
+                self.drain_list(&mut lists, id, nr);
             }
         }
     }
@@ -313,13 +313,13 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Moves the `nr` oldest pages of a list to their zone.
     #[cold]
-    fn drain_list(&self, lists: &mut Lists<'_, P>, index: usize, nr: usize) {
-        let mut list = lists.list(index);
+    fn drain_list(&self, lists: &mut Lists<'_, P>, id: ListId, nr: usize) {
+        let mut list = lists.list(id);
         let oldest = list.take_bottom(nr);
-        if let Some(page) = oldest.pages().first() {
-            let zone = self.zone(page.list().zone());
+        if nr > 0 {
+            let zone = self.zone(id.zone());
             zone.free_pages(self.platform(), oldest.pages());
-            self.platform().trace(zone.got_back(index, nr));
+            self.platform().trace(zone.got_back(id.migratetype(), nr));
         }
         self.look_for_tracers();
     }
@@ -329,18 +329,17 @@ impl<P: Platform> PageAllocator<P> {
     /// # Concurrency
     /// Releases the lists after every [`PAGES_PER_HOLD`] pages.
     pub(crate) fn drain(&self, cpu: &PerCpu) -> usize {
-        let nr_lists = cpu.nr_lists();
         let mut drained = 0;
-        for index in 0..nr_lists {
+        for id in cpu.list_ids() {
             // Bounded by the pages in the list now: a thread that keeps refilling it does not prolong
             // the drain.
             let mut left = usize::MAX;
             while left > 0 {
                 let Some(mut lists) = cpu.try_visit(self.platform()) else { return drained };
-                let count = lists.list(index).count().min(left);
+                let count = lists.list(id).count().min(left);
                 let nr = count.min(PAGES_PER_HOLD);
                 if nr > 0 {
-                    self.drain_list(&mut lists, index, nr);
+                    self.drain_list(&mut lists, id, nr);
                 }
                 drained += nr;
                 left = count - nr;

@@ -3,13 +3,13 @@
 use core::fmt;
 
 use crate::base::gfp::{Gfp, ZoneKind};
-use crate::base::migratetype::NR_MIGRATE_TYPES;
 use crate::base::policy::NodeMask;
 use crate::base::shortage::Shortage;
 use crate::base::units::{NodeId, Order};
 use crate::page_alloc::allocator::PageAllocator;
 use crate::page_alloc::shrinker::{MAX_NR_SHRINKERS, Meter, ShrinkControl, Shrinker, Whom};
 use crate::page_alloc::slow_path_flags::WAITERS;
+use crate::percpu::percpu::PerCpu;
 use crate::platform::platform::Platform;
 use crate::platform::trace::Event;
 use crate::zone::watermark::Watermarks;
@@ -222,8 +222,8 @@ impl<P: Platform> FreedPages<'_, P> {
         let zones = || self.allocator.zones().iter().filter(helps);
         let sum = |sum: u64, count: u64| sum.wrapping_add(count);
         let cpus = self.allocator.cpus().iter();
-        let lists = cpus.flat_map(|cpu| cpu.list_events().enumerate());
-        let lists = lists.filter(|&(list, _)| helps(&self.allocator.zone(list / NR_MIGRATE_TYPES)));
+        let lists = cpus.flat_map(PerCpu::list_events);
+        let lists = lists.filter(|&(list, _)| helps(&self.allocator.zone(list.zone())));
         let past_lists = zones().flat_map(Zone::events).map(|events| events.pgfree.get());
         Level {
             to_lists: lists.map(|(_, events)| events.free.get()).fold(0, sum),

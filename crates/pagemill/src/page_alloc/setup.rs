@@ -10,8 +10,7 @@ use core::ptr::NonNull;
 
 use crate::account::table::{self, Accounts};
 use crate::base::gfp::{NR_ZONE_KINDS, ZoneKind};
-use crate::base::migratetype::NR_MIGRATE_TYPES;
-use crate::base::raw_page::{MAX_NR_ZONES, RawPage};
+use crate::base::raw_page::{ListId, MAX_NR_ZONES, RawPage};
 use crate::base::stats::ZoneEvents;
 use crate::base::units::{CpuId, NodeId, PAGE_SHIFT};
 use crate::config::config::Config;
@@ -110,7 +109,7 @@ impl Counts {
                 spans += zone.spans;
                 blocks += zone.blocks;
                 frames += zone.frames;
-                pcp_pages += pcp_room(pcp_high(config, zone.frames)) * NR_MIGRATE_TYPES;
+                pcp_pages += pcp_room(pcp_high(config, zone.frames)) * ListId::nr_lists(1);
             }
         }
         if zones > MAX_NR_ZONES {
@@ -236,7 +235,7 @@ struct Raw {
 
 /// Takes the tables' memory in order; `None` if the carver only counts.
 fn carve(config: &Config<'_>, counts: &Counts, carver: &mut MetadataCarver) -> Option<Raw> {
-    let nr_lists = counts.cpus * counts.zones * NR_MIGRATE_TYPES;
+    let nr_lists = counts.cpus * ListId::nr_lists(counts.zones);
     let bitmaps = carver.take(counts.blocks);
     let blocks = carver.take(counts.blocks);
     let zones = carver.take(counts.zones);
@@ -307,12 +306,14 @@ impl Raw {
             let default = (high / 4).clamp(1, Config::PCP_BATCH_MAX as usize);
             config.pcp_batch.map_or(default, |batch| batch as usize).min(high)
         };
-        let nr_lists = zones.len() * NR_MIGRATE_TYPES;
         let cpus = write_all(self.cpus, |cpu| {
             let (node, home) = (config.cpu_node(cpu), home(config, cpu));
             let of_node = &zonelists[node.index() * NR_ZONE_KINDS..][..NR_ZONE_KINDS];
-            let slots: &'static [Slot] = write_all(slots.next(nr_lists), |list| {
-                let high = pcp_high(config, zones[list / NR_MIGRATE_TYPES].facts.present);
+            let mut lists = ListId::all(zones.len());
+            let slots = slots.next(ListId::nr_lists(zones.len()));
+            let slots: &'static [Slot] = write_all(slots, |_| {
+                let list = lists.next().expect("as many lists as slots");
+                let high = pcp_high(config, zones[list.zone()].facts.present);
                 let pages = pages.next(pcp_room(high));
                 Slot::new(PcpList::new(&mut pages[..high], batch(high)))
             });

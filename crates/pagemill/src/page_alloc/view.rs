@@ -88,19 +88,18 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Yields the lists of each CPU; lists in use are skipped.
     pub fn pcp_info(&self) -> impl Iterator<Item = PcpInfo> + '_ {
-        let positions = move |cpu: u32| {
-            self.zones().iter().flat_map(move |zone| {
-                MigrateType::ALL.into_iter().map(move |migratetype| (cpu, zone, migratetype))
-            })
-        };
-        (0..self.nr_cpus()).flat_map(positions).filter_map(|(cpu, zone, migratetype)| {
-            let mut lists = self.cpus()[cpu as usize].try_visit(self.platform())?;
-            let list = lists.list(zone.list(migratetype).index());
+        let of_cpus = (0..).zip(self.cpus());
+        let of_lists =
+            of_cpus.flat_map(|(number, cpu)| cpu.list_ids().map(move |id| (number, cpu, id)));
+        of_lists.filter_map(|(number, cpu, id)| {
+            let mut lists = cpu.try_visit(self.platform())?;
+            let list = lists.list(id);
+            let facts = &self.zone(id.zone()).facts;
             Some(PcpInfo {
-                cpu: CpuId::new(cpu),
-                node: zone.facts.node,
-                kind: zone.facts.kind,
-                migratetype,
+                cpu: CpuId::new(number),
+                node: facts.node,
+                kind: facts.kind,
+                migratetype: id.migratetype(),
                 count: list.count(),
                 high: list.high(),
                 batch: list.batch(),
@@ -142,8 +141,8 @@ impl<P: Platform> PageAllocator<P> {
             for (zone, events) in self.zones().iter().zip(cpu.zone_events()) {
                 sum.add(zone.facts.kind, events);
             }
-            for (list, events) in cpu.list_events().enumerate() {
-                sum.add_list(self.zone(list / NR_MIGRATE_TYPES).facts.kind, events);
+            for (list, events) in cpu.list_events() {
+                sum.add_list(self.zone(list.zone()).facts.kind, events);
             }
         }
         sum

@@ -4,7 +4,7 @@ use core::fmt;
 use core::hint::cold_path;
 
 use crate::base::gfp::Gfp;
-use crate::base::raw_page::{Class, RawPage};
+use crate::base::raw_page::{Class, ListId, RawPage};
 use crate::base::stats::{ListEvents, ZoneEvents};
 use crate::base::units::{CpuId, NodeId};
 use crate::percpu::hot_zone::{HotZone, HotZones};
@@ -146,14 +146,14 @@ impl PerCpu {
         class.difference(Some(page)).is_none().then_some(slot)
     }
 
-    /// Returns the number of lists.
-    pub(crate) fn nr_lists(&self) -> usize {
-        self.slots.len()
+    /// Yields the lists.
+    pub(crate) fn list_ids(&self) -> impl Iterator<Item = ListId> + use<> {
+        ListId::all(self.zone_events.len())
     }
 
     /// Yields the counters of each list, for reading.
-    pub(crate) fn list_events(&self) -> impl Iterator<Item = &'static ListEvents> {
-        self.slots.iter().map(|slot| &slot.events)
+    pub(crate) fn list_events(&self) -> impl Iterator<Item = (ListId, &'static ListEvents)> {
+        self.list_ids().zip(self.slots).map(|(list, slot)| (list, &slot.events))
     }
 
     /// Returns the counters by zone, for reading.
@@ -163,12 +163,11 @@ impl PerCpu {
 }
 
 impl<P: Platform> Lists<'_, P> {
-    /// Returns the list at position `index`.
+    /// Returns a list.
     #[inline]
-    pub(crate) fn list(&mut self, index: usize) -> ListMut<'_> {
-        // SAFETY: 1. claim held: by `self`. 2. one list at a time: the result borrows `self`
-        // uniquely.
-        unsafe { self.cpu.slots[index].hold() }
+    pub(crate) fn list(&mut self, id: ListId) -> ListMut<'_> {
+        // SAFETY: 1. held: the CPU's claim is. 2. one at a time: this is borrowed for as long.
+        unsafe { self.cpu.slots[id.index()].hold() }
     }
 
     /// Returns the list that pages of `class` return to.
@@ -177,7 +176,7 @@ impl<P: Platform> Lists<'_, P> {
         let &HotZone { class: usual, slot, .. } = &self.cpu.usual;
         if class != usual {
             cold_path();
-            return self.list(class.list().index());
+            return self.list(class.list());
         }
         // SAFETY: 1. this CPU's slot: it is the one of `self.cpu.usual`.
         unsafe { self.list_at(slot) }

@@ -245,10 +245,9 @@ impl Zone {
         Event::PageAllocZoneLocked { node, zone, migratetype, order, nr_pages, percpu_refill }
     }
 
-    /// Traces that the zone got pages back from list `list`.
-    pub(crate) fn got_back(&self, list: usize, nr_pages: usize) -> Event {
+    /// Traces that the zone got pages back from a list.
+    pub(crate) fn got_back(&self, migratetype: MigrateType, nr_pages: usize) -> Event {
         let ZoneFacts { node, index: zone, .. } = self.facts;
-        let migratetype = MigrateType::ALL[list % NR_MIGRATE_TYPES];
         Event::PagePcpuDrain { node, zone, migratetype, nr_pages }
     }
 

@@ -9,7 +9,7 @@ use std::panic::catch_unwind;
 use super::*;
 use crate::alloc_pages::AllocPages;
 use crate::base::gfp::Gfp;
-use crate::base::migratetype::MigrateType;
+use crate::base::migratetype::{MigrateType, NR_MIGRATE_TYPES};
 use crate::base::raw_page::Class;
 use crate::base::units::{MAX_ORDER, Order, Pfn, PhysAddr};
 use crate::config::config::{MemoryRegion, ReservedRange};

@@ -1,12 +1,12 @@
 //! Bulk calls on a slice of slots: fill the empty slots, and free the pages of all slots.
 
-use core::mem::{self, ManuallyDrop, MaybeUninit};
+use core::mem::{self, ManuallyDrop};
 
 use super::engine::{Got, Sink, Wanted};
 use crate::base::gfp::Gfp;
-use crate::base::raw_page::{Difference, RawPage};
+use crate::base::raw_page::RawPage;
 use crate::base::units::NodeId;
-use crate::page::page::Page;
+use crate::page::page::{FullSlots, Page};
 use crate::page::source::PageSource;
 use crate::page_alloc::allocator::Site;
 
@@ -111,70 +111,12 @@ const CHUNK: usize = 64;
 
 #[inline]
 fn release_chunk<S: PageSource>(source: &S, slots: &mut [Option<Page<S>>]) -> usize {
-    // SAFETY: 1. ownership: `release_words` clears each word that it passes to the allocator, and
-    // stores no page.
-    if let Some(words) = unsafe { Page::words(slots) } {
-        if release_words(source, words) {
-            return slots.len();
-        }
-        return release_one_by_one(slots);
-    }
-    let Some(Some(first)) = slots.first() else { return release_one_by_one(slots) };
-    let class = first.raw().class();
-    let difference = slots
-        .iter()
-        .fold(Difference::NONE, |sum, slot| sum.or(class.difference(slot.as_ref().map(Page::raw))));
-    let same = |slot: &Option<Page<S>>| slot.as_ref().is_none_or(|p| p.source().is_same(source));
-    if !difference.is_none() || !slots.iter().all(same) {
-        return release_one_by_one(slots);
-    }
     let nr = slots.len();
-    let mut rest = slots;
-    let next = |room: &mut [MaybeUninit<RawPage>]| {
-        let (now, later) = mem::take(&mut rest).split_at_mut(room.len());
-        for (entry, slot) in room.iter_mut().zip(now) {
-            // SAFETY: 1. the slot holds a page: an empty slot would differ from `class`, and none
-            // differs.
-            entry.write(unsafe { slot.take().unwrap_unchecked() }.into_raw());
-        }
-        rest = later;
+    let Some((class, mut full)) = FullSlots::check(source, slots) else {
+        return release_one_by_one(slots);
     };
-    // SAFETY: 1. `next` writes every entry. 2. of the class: no slot differs from `class`.
-    // 3. owned: `next` takes the pages out of the slots.
-    unsafe { source.allocator().free_class(class, nr, next) };
+    source.allocator().free_class(class, nr, |room| full.take_into(room));
     nr
-}
-
-/// Frees the pages of slots that are words, if every slot holds a page and all are of one class;
-/// returns whether it did.
-///
-/// # Cost
-/// Reads the words, copies them, and clears them. The compiler's code for copying and clearing words is
-/// the fastest that the machine has.
-#[inline]
-fn release_words<S: PageSource>(source: &S, words: &mut [Option<RawPage>]) -> bool {
-    let Some(Some(first)) = words.first() else { return false };
-    let class = first.class();
-    let difference =
-        words.iter().fold(Difference::NONE, |sum, &word| sum.or(class.difference(word)));
-    if !difference.is_none() {
-        return false;
-    }
-    let nr = words.len();
-    let mut rest = words;
-    let next = |room: &mut [MaybeUninit<RawPage>]| {
-        let (now, later) = mem::take(&mut rest).split_at_mut(room.len());
-        let from = now.as_ptr().cast::<MaybeUninit<RawPage>>();
-        // SAFETY: 1. in bounds: `now` is as long as `room`. 2. disjoint: `room` is not part of the
-        // slots. 3. each word is a page: an empty slot would differ from `class`, and none differs.
-        unsafe { from.copy_to_nonoverlapping(room.as_mut_ptr(), room.len()) };
-        now.fill(None);
-        rest = later;
-    };
-    // SAFETY: 1. `next` writes every entry. 2. of the class: no slot differs from `class`.
-    // 3. owned: `next` takes the pages out of the slots.
-    unsafe { source.allocator().free_class(class, nr, next) };
-    true
 }
 
 /// Frees pages of different lists, or with empty slots between them.

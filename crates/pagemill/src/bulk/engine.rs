@@ -8,7 +8,7 @@ use crate::base::shortage::Shortage;
 use crate::base::units::{NodeId, Order};
 use crate::page_alloc::allocator::{AllocContext, PAGES_PER_HOLD, PageAllocator, Pinned, Site};
 use crate::page_alloc::slow_path_flags::TRACE;
-use crate::percpu::batch::Batch;
+use crate::percpu::pcp::Batch;
 use crate::platform::platform::Platform;
 use crate::platform::trace::Event;
 use crate::zone::frame_words::FrameWords;
@@ -106,8 +106,7 @@ impl<P: Platform> PageAllocator<P> {
             return false;
         }
         let Some(mut lists) = pinned.lists() else { return false };
-        // SAFETY: 1. this CPU's slot: the lists and the hot zone come from the same `pinned`.
-        let mut list = unsafe { lists.list_at(hot_zone.slot) };
+        let mut list = lists.hot_list(gfp);
         if list.count() < nr {
             return false;
         }
@@ -254,10 +253,7 @@ impl<P: Platform> PageAllocator<P> {
                 break;
             }
             let mut batch = Batch::new();
-            words
-                .as_slice()
-                .iter()
-                .for_each(|word| word.pages(class).for_each(|page| batch.push(page)));
+            batch.push_all(words.as_slice().iter().flat_map(|word| word.pages(class)));
             sink.accept(batch.as_slice());
             done += taken;
         }
@@ -286,12 +282,13 @@ impl<P: Platform, K: Sink> Sink for Finish<'_, P, K> {
         let account = self.payer.account();
         for pages in pages.chunks(Batch::CAPACITY) {
             let mut batch = Batch::new();
-            for &page in pages {
-                batch.push(self.allocator.finish(page, account, self.gfp, self.site));
+            batch.push_all(pages.iter().map(|&page| {
+                let page = self.allocator.finish(page, account, self.gfp, self.site);
                 if !account.is_none() {
                     self.payer.hand_over(page.order().nr_pages() as u64);
                 }
-            }
+                page
+            }));
             self.sink.accept(batch.as_slice());
         }
     }
@@ -409,6 +406,6 @@ impl<P: Platform> PageAllocator<P> {
 
 impl Sink for Batch {
     fn accept(&mut self, pages: &[RawPage]) {
-        pages.iter().for_each(|&page| self.push(page));
+        self.push_all(pages.iter().copied());
     }
 }

@@ -15,7 +15,7 @@ use crate::page::page::{Folio, Page};
 use crate::page::source::PageSource;
 use crate::page_alloc::allocator::{PAGES_PER_HOLD, PageAllocator, Site};
 use crate::page_alloc::slow::{BlockRequest, COSTLY_ORDER};
-use crate::percpu::batch::Batch;
+use crate::percpu::pcp::Batch;
 use crate::platform::platform::Platform;
 use crate::zone::watermark::Mark;
 
@@ -631,11 +631,11 @@ impl<'a, S: PageSource> Gathered<'a, S> {
 
     /// Takes the first blocks, at least one if there is any.
     fn take_batch(&mut self) -> Batch {
-        let mut batch = core::mem::replace(&mut self.batch, Batch::new());
+        let mut batch = core::mem::take(&mut self.batch);
         while !batch.is_full()
             && let Some(raw) = self.list.pop_link()
         {
-            batch.push(raw);
+            batch.push_all([raw]);
         }
         self.nr_pages -= pages_of(batch.as_slice());
         batch
@@ -654,9 +654,9 @@ impl<S: PageSource> Sink for Gathered<'_, S> {
     #[inline]
     fn accept(&mut self, pages: &[RawPage]) {
         self.nr_pages += pages_of(pages);
-        let room = if self.list.is_empty() { self.batch.room() } else { 0 };
+        let room = if self.list.is_empty() { Batch::CAPACITY - self.batch.len() } else { 0 };
         let (first, others) = pages.split_at(pages.len().min(room));
-        first.iter().for_each(|&page| self.batch.push(page));
+        self.batch.push_all(first.iter().copied());
         self.list.extend_raw(others);
     }
 }

@@ -8,7 +8,7 @@ use crate::memmap::links::Link;
 use crate::page::page::{Folio, Page};
 use crate::page::shared::SharedPage;
 use crate::page::source::PageSource;
-use crate::percpu::batch::Batch;
+use crate::percpu::pcp::Batch;
 use crate::zone::span::LastSpan;
 
 /// What can be on a [`PageList`]: a [`Page`], a [`Folio`] or a [`SharedPage`].
@@ -190,7 +190,7 @@ impl<T: Listable> PageList<T> {
             for _ in 0..nr {
                 let Some(raw) = self.pop_raw(&mut last_span) else { break };
                 if T::is_last(&self.source, raw) {
-                    batch.push(raw);
+                    batch.push(raw).expect("room for `nr` pages");
                 } else {
                     self.link_chain(raw, raw, 1);
                 }

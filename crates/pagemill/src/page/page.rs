@@ -5,9 +5,10 @@ use core::mem::{self, ManuallyDrop, MaybeUninit};
 use core::panic::Location;
 use core::ptr;
 
-use crate::base::raw_page::{Class, RawPage};
+use crate::base::raw_page::{Class, Difference, RawPage};
 use crate::base::units::{NodeId, Order, PAGE_SIZE, Pfn, PhysAddr};
 use crate::page::source::PageSource;
+use crate::percpu::pcp::write_pages;
 use crate::platform::platform::DirectMap;
 
 /// One frame and the right to use it; dropping it frees the frame.
@@ -130,23 +131,6 @@ impl<S: PageSource> Page<S> {
             unsafe { (&raw const none).cast::<u64>().read_unaligned() == 0 }
         };
 
-    /// Returns the slots as words, if `page-word` holds.
-    ///
-    /// # Safety
-    /// The caller transfers ownership itself: replacing a word does not drop its page, a word that
-    /// is copied out must be cleared, and only a page that the caller owns may be stored.
-    #[inline]
-    pub(crate) unsafe fn words(slots: &mut [Option<Self>]) -> Option<&mut [Option<RawPage>]> {
-        if !const { Self::IS_WORD } {
-            return None;
-        }
-        let words = ptr::from_mut(slots) as *mut [Option<RawPage>];
-        // SAFETY: 1. valid, exclusive: `slots` is borrowed uniquely. 2. same layout: `page-word`;
-        // an `Option<RawPage>` is a word that is zero for `None`, as for every transparent type
-        // around a non-zero integer.
-        Some(unsafe { &mut *words })
-    }
-
     /// Returns the frame's number.
     #[inline]
     #[must_use]
@@ -172,6 +156,63 @@ impl<S: PageSource> Page<S> {
     #[inline]
     pub fn source(&self) -> &S {
         &self.source
+    }
+}
+
+/// Slots to be freed together.
+///
+/// `full-slots`: each of them holds a page of one class and one allocator.
+pub(crate) struct FullSlots<'a, S: PageSource>(&'a mut [Option<Page<S>>]);
+
+impl<'a, S: PageSource> FullSlots<'a, S> {
+    /// Returns the class of the pages, and the slots if all of them hold a page of that class and of
+    /// the allocator of `source`.
+    #[inline]
+    pub(crate) fn check(source: &S, slots: &'a mut [Option<Page<S>>]) -> Option<(Class, Self)> {
+        let class = slots.first()?.as_ref()?.raw.class();
+        let difference = |slot: &Option<Page<S>>| class.difference(slot.as_ref().map(Page::raw));
+        let differences = slots.iter().fold(Difference::NONE, |sum, slot| sum.or(difference(slot)));
+        let is_same =
+            |slot: &Option<Page<S>>| slot.as_ref().is_none_or(|p| p.source.is_same(source));
+        // Where a page is one word, its type names the allocator.
+        let is_one = differences.is_none() && (Page::<S>::IS_WORD || slots.iter().all(is_same));
+        is_one.then_some((class, Self(slots)))
+    }
+
+    /// Moves the next pages out of their slots into all of `room`, and returns it.
+    ///
+    /// # Panics
+    /// If there are too few.
+    ///
+    /// # Cost
+    /// Copies and clears words, if `page-word` holds. The compiler's code for that is the fastest that
+    /// the machine has.
+    #[inline]
+    pub(crate) fn take_into<'r>(
+        &mut self,
+        room: &'r mut [MaybeUninit<RawPage>],
+    ) -> &'r mut [RawPage] {
+        let (now, later) = mem::take(&mut self.0).split_at_mut(room.len());
+        self.0 = later;
+        if const { Page::<S>::IS_WORD } {
+            let words = ptr::from_mut(now) as *mut [Option<RawPage>];
+            // SAFETY: 1. valid, exclusive: the borrow of the slots. 2. of the same layout: `page-word`,
+            // and an `Option<RawPage>` is a word that is zero for `None`, as for all transparent types
+            // around a non-zero number. 3. pages are passed by hand: copied here and cleared below.
+            let words = unsafe { &mut *words };
+            let from = words.as_ptr().cast::<MaybeUninit<RawPage>>();
+            // SAFETY: 1. as long: split there. 2. apart: both are borrowed uniquely. 3. each word is a
+            // page: `full-slots`.
+            unsafe { from.copy_to_nonoverlapping(room.as_mut_ptr(), room.len()) };
+            words.fill(None);
+        } else {
+            for (entry, slot) in room.iter_mut().zip(now) {
+                // SAFETY: 1. the slot holds a page: `full-slots`.
+                entry.write(unsafe { slot.take().unwrap_unchecked() }.into_raw());
+            }
+        }
+        // SAFETY: 1. initialised: every entry was just written.
+        unsafe { room.assume_init_mut() }
     }
 }
 
@@ -361,16 +402,9 @@ impl<S: PageSource> ExactSizeIterator for FolioPages<S> {}
 
 impl<S: PageSource> Drop for FolioPages<S> {
     fn drop(&mut self) {
-        let (class, nr, pfns) = (self.class, self.len(), &mut self.pfns);
-        let next = |room: &mut [MaybeUninit<RawPage>]| {
-            for entry in room {
-                entry.write(class.at(Pfn::new(pfns.start)));
-                pfns.start += 1;
-            }
-        };
-        // SAFETY: 1. `next` writes every entry. 2. of the class: `class` made them. 3. owned:
-        // `self` owns the frames that were not taken out.
-        unsafe { self.source.allocator().free_class(class, nr, next) };
+        let (class, nr) = (self.class, self.len());
+        let mut pages = self.pfns.by_ref().map(|pfn| class.at(Pfn::new(pfn)));
+        self.source.allocator().free_class(class, nr, |room| write_pages(room, &mut pages));
     }
 }
 

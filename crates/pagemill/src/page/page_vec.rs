@@ -151,15 +151,7 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
             self.difference = Difference::NONE;
             allocator.free_pages(pages);
         } else if nr > 0 {
-            let mut rest = pages;
-            let next = |room: &mut [MaybeUninit<RawPage>]| {
-                let (now, later) = rest.split_at(room.len());
-                room.write_copy_of_slice(now);
-                rest = later;
-            };
-            // SAFETY: 1. `next` writes every entry. 2. of the class: `vec-class`. 3. owned: the
-            // vector owned the pages, and its length no longer includes them.
-            unsafe { allocator.free_class(self.class, nr, next) };
+            allocator.free_pages_of(self.class, pages);
         }
         nr
     }

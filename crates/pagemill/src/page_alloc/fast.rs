@@ -40,8 +40,7 @@ impl<P: Platform> PageAllocator<P> {
             return None;
         }
         let mut lists = pinned.lists()?;
-        // SAFETY: 1. this CPU's slot: the lists and the hot zone come from the same `pinned`.
-        let mut list = unsafe { lists.list_at(hot_zone.slot) };
+        let mut list = lists.hot_list(gfp);
         let page = list.pop()?;
         list.events.alloc.add(1);
         Some(page)

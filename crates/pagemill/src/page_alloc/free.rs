@@ -6,7 +6,7 @@ use crate::base::raw_page::{AccountNumber, Class, ListId, RawPage};
 use crate::base::units::Order;
 use crate::page_alloc::allocator::{PAGES_PER_HOLD, PageAllocator};
 use crate::page_alloc::slow_path_flags::{TRACE, WAITERS};
-use crate::percpu::batch::Batch;
+use crate::percpu::pcp::{Batch, write_pages};
 use crate::percpu::percpu::{Lists, PerCpu};
 use crate::platform::platform::Platform;
 use crate::platform::trace::Event;
@@ -20,17 +20,16 @@ impl<P: Platform> PageAllocator<P> {
         }
         let pinned = self.pin();
         // One comparison checks both: not charged, and of this CPU's usual list.
-        let Some(slot) = pinned.cpu().usual_slot(page) else {
+        if !pinned.cpu().is_usual(page) {
             drop(pinned);
             return self.free_other(page);
-        };
+        }
         let Some(mut lists) = pinned.lists_at_once() else {
             drop(pinned);
             return self.free_to_list(page);
         };
         let is_added = {
-            // SAFETY: 1. this CPU's slot: the lists and the slot come from the same `pinned`.
-            let mut list = unsafe { lists.list_at(slot) };
+            let mut list = lists.usual_list();
             let is_added = list.try_push(page);
             if is_added {
                 list.events.free.add(1);
@@ -132,59 +131,52 @@ impl<P: Platform> PageAllocator<P> {
             let class = first.class();
             let same = |page: &&RawPage| class.difference(Some(**page)).is_none();
             let nr = rest.iter().take_while(same).count();
-            let (mut pages, others) = rest.split_at(nr);
-            let next = |room: &mut [MaybeUninit<RawPage>]| {
-                let (now, later) = pages.split_at(room.len());
-                room.write_copy_of_slice(now);
-                pages = later;
-            };
-            // SAFETY: 1. `next` writes every entry. 2. of the class: `nr` counts pages of `class`.
-            // 3. owned: the caller frees pages that it owns.
-            unsafe { self.free_class(class, nr, next) };
+            let (pages, others) = rest.split_at(nr);
+            self.free_pages_of(class, pages);
             rest = others;
         }
     }
 
-    /// Frees `nr` single pages of one class. `next` writes them in order: it fills each slice that it
-    /// is given, until `nr` are written.
+    /// Frees single pages of one class.
+    #[inline]
+    pub(crate) fn free_pages_of(&self, class: Class, pages: &[RawPage]) {
+        let mut rest = pages;
+        self.free_class(class, pages.len(), |room| {
+            let (now, later) = rest.split_at(room.len());
+            rest = later;
+            room.write_copy_of_slice(now)
+        });
+    }
+
+    /// Frees `nr` single pages of one class. `next` writes them in order, as for
+    /// [`fill`](crate::recycle::stack::fill), until `nr` are written. They are all of `class`, and
+    /// owned by the caller, who gives them up.
     ///
     /// # Concurrency
     /// Releases the lists after every [`PAGES_PER_HOLD`] pages.
-    ///
-    /// # Safety
-    /// `next` initialises every entry of each slice, with pages of `class` that it owns and gives
-    /// up.
     #[inline]
-    pub(crate) unsafe fn free_class(
+    pub(crate) fn free_class(
         &self,
         class: Class,
         nr: usize,
-        mut next: impl FnMut(&mut [MaybeUninit<RawPage>]),
+        mut next: impl FnMut(&mut [MaybeUninit<RawPage>]) -> &mut [RawPage],
     ) {
         if !class.account().is_none() || self.slow_path_flags.any() {
-            // SAFETY: 1. `next` writes owned pages of `class` to every entry: guaranteed by the
-            // caller.
-            return unsafe { self.free_class_unusual(class, nr, next) };
+            return self.free_class_unusual(class, nr, next);
         }
-        // SAFETY: 1. `next` writes owned pages of `class` to every entry: guaranteed by the caller.
-        if unsafe { self.free_class_at_once(class, nr, &mut next) } {
-            return;
+        if !self.free_class_at_once(class, nr, &mut next) {
+            self.free_class_to_list(class, nr, &mut next);
         }
-        // SAFETY: 1. `next` writes owned pages of `class` to every entry: guaranteed by the caller.
-        unsafe { self.free_class_to_list(class, nr, &mut next) };
     }
 
     /// Frees pages of one class that is not charged, if this CPU's list has room for all of them, and
     /// returns whether it did. If not, the lists are released.
-    ///
-    /// # Safety
-    /// As for [`free_class`](Self::free_class).
     #[inline]
-    unsafe fn free_class_at_once(
+    fn free_class_at_once(
         &self,
         class: Class,
         nr: usize,
-        next: impl FnOnce(&mut [MaybeUninit<RawPage>]),
+        next: impl FnOnce(&mut [MaybeUninit<RawPage>]) -> &mut [RawPage],
     ) -> bool {
         if nr > PAGES_PER_HOLD {
             return false;
@@ -192,29 +184,24 @@ impl<P: Platform> PageAllocator<P> {
         let pinned = self.pin();
         let Some(mut lists) = pinned.lists() else { return false };
         let mut list = lists.list_for(class);
-        // SAFETY: 1. `next` initialises every entry: guaranteed by the caller.
-        if !unsafe { list.try_push_with(nr, next) } {
-            return false;
+        let is_added = list.try_push_with(nr, next);
+        if is_added {
+            list.events.free.add(nr as u64);
         }
-        list.events.free.add(nr as u64);
-        true
+        is_added
     }
 
     /// Frees as [`free_class`](Self::free_class) does, with the hooks of the slow-path flags: accounts
     /// are uncharged once per batch, the other hooks run once per page.
-    ///
-    /// # Safety
-    /// As for [`free_class`](Self::free_class).
     #[cold]
-    unsafe fn free_class_unusual(
+    fn free_class_unusual(
         &self,
         class: Class,
         nr: usize,
-        mut next: impl FnMut(&mut [MaybeUninit<RawPage>]),
+        mut next: impl FnMut(&mut [MaybeUninit<RawPage>]) -> &mut [RawPage],
     ) {
         if self.platform().is_abandoned() {
-            // SAFETY: 1. `next` initialises every entry: guaranteed by the caller.
-            return unsafe { self.free_to_zone(class, nr, &mut next) };
+            return self.free_to_zone(class, nr, &mut next);
         }
         let uncharged = class.charged_to(AccountNumber::NONE);
         let mut left = nr;
@@ -222,18 +209,10 @@ impl<P: Platform> PageAllocator<P> {
             let nr = left.min(Batch::CAPACITY);
             left -= nr;
             let mut batch = Batch::new();
-            // SAFETY: 1. `next` initialises every entry: guaranteed by the caller.
-            unsafe { batch.fill(nr, &mut next) };
+            batch.push_with(nr, &mut next);
             batch.as_slice().iter().for_each(|&page| self.note_freed(page));
             let mut pages = batch.as_slice().iter().map(|page| uncharged.at(page.pfn()));
-            let mut next = |room: &mut [MaybeUninit<RawPage>]| {
-                for (entry, page) in room.iter_mut().zip(pages.by_ref()) {
-                    entry.write(page);
-                }
-            };
-            // SAFETY: 1. `next` writes every entry: the batch has `nr` pages. 2. of the class:
-            // `uncharged` made them. 3. owned: the caller gave these frames up.
-            unsafe { self.free_class_to_list(uncharged, nr, &mut next) };
+            self.free_class_to_list(uncharged, nr, &mut |room| write_pages(room, &mut pages));
         }
         if self.slow_path_flags.has(TRACE) {
             self.platform().trace(Event::PageFreeBatched { nr_pages: nr });
@@ -243,15 +222,12 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Frees pages of one class that is not charged.
-    ///
-    /// # Safety
-    /// As for [`free_class`](Self::free_class).
     #[inline(never)]
-    unsafe fn free_class_to_list(
+    fn free_class_to_list(
         &self,
         class: Class,
         nr: usize,
-        mut next: &mut impl FnMut(&mut [MaybeUninit<RawPage>]),
+        mut next: &mut impl FnMut(&mut [MaybeUninit<RawPage>]) -> &mut [RawPage],
     ) {
         let id = class.list();
         let mut left = nr;
@@ -260,8 +236,7 @@ impl<P: Platform> PageAllocator<P> {
             left -= held;
             let pinned = self.pin();
             let Some(mut lists) = pinned.lists() else {
-                // SAFETY: 1. `next` initialises every entry: guaranteed by the caller.
-                unsafe { self.free_to_zone(class, held, &mut next) };
+                self.free_to_zone(class, held, &mut next);
                 continue;
             };
             lists.list(id).events.free.add(held as u64);
@@ -270,8 +245,7 @@ impl<P: Platform> PageAllocator<P> {
                 held_left -= {
                     let mut list = lists.list(id);
                     let nr = list.room().min(held_left);
-                    // SAFETY: 1. `next` initialises every entry: guaranteed by the caller.
-                    unsafe { list.push_with(nr, &mut next) };
+                    list.push_with(nr, &mut next);
                     nr
                 };
                 if held_left == 0 {
@@ -284,23 +258,19 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Frees `nr` single pages of one class past the lists, a batch at a time.
-    ///
-    /// # Safety
-    /// As for [`free_class`](Self::free_class).
     #[cold]
-    unsafe fn free_to_zone(
+    fn free_to_zone(
         &self,
         class: Class,
         nr: usize,
-        next: &mut impl FnMut(&mut [MaybeUninit<RawPage>]),
+        next: &mut impl FnMut(&mut [MaybeUninit<RawPage>]) -> &mut [RawPage],
     ) {
         let zone = self.zone(class.list().zone());
         let mut left = nr;
         while left > 0 {
             let mut batch = Batch::new();
             let nr = left.min(Batch::CAPACITY);
-            // SAFETY: 1. `next` initialises every entry: guaranteed by the caller.
-            unsafe { batch.fill(nr, &mut *next) };
+            batch.push_with(nr, &mut *next);
             left -= nr;
             if self.platform().is_abandoned() {
                 // The pages were copied out of the caller's memory; they are not dropped there.

@@ -1,11 +1,9 @@
 //! The allocator: fast path, slow path, free path, reclaim, setup and views.
 
-#[expect(unsafe_code, reason = "the caller's memory; contents of owned frames")]
+#[expect(unsafe_code, reason = "the metadata memory; frames that nobody owns")]
 pub(crate) mod allocator;
-#[expect(unsafe_code, reason = "the list of a pinned CPU")]
 pub(crate) mod fast;
 pub(crate) mod fault;
-#[expect(unsafe_code, reason = "the list of a pinned CPU; batches that closures fill")]
 pub(crate) mod free;
 pub(crate) mod reclaim;
 #[expect(unsafe_code, reason = "tables in the caller's memory")]

@@ -86,6 +86,12 @@ impl HotZones {
         }))
     }
 
+    /// Returns whether all lists are in `slots`.
+    pub(crate) fn are_within(&self, slots: &[Slot]) -> bool {
+        let slots = slots.as_ptr_range();
+        self.0.iter().all(|hot_zone| slots.contains(&core::ptr::from_ref(hot_zone.slot)))
+    }
+
     /// Copies the zones' current watermarks; the caller must be the only writer.
     pub(crate) fn renew(&self) {
         self.0.iter().for_each(HotZone::renew);

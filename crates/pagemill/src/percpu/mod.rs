@@ -1,7 +1,5 @@
 //! Per-CPU lists of free pages, in front of the zones.
 
-#[expect(unsafe_code, reason = "an array whose first entries are initialised")]
-pub(crate) mod batch;
 pub(crate) mod hot_zone;
 #[expect(unsafe_code, reason = "an array whose first entries are initialised")]
 pub(crate) mod pcp;

@@ -3,12 +3,16 @@
 //! A list is an array of page words, not a chain through the pages, so allocating or freeing a batch is
 //! one copy. A list knows its length and capacity but no zones:
 //! [`allocator`](crate::page_alloc::allocator) refills and drains it.
+//!
+//! Pages are written into a list in place. The closure that writes them returns the slice that it was
+//! given, now as pages, which proves to the list that all entries are initialised.
 
 use core::hint::assert_unchecked;
 use core::mem::MaybeUninit;
 
 use crate::base::raw_page::{Class, RawPage};
 use crate::base::units::Pfn;
+use crate::recycle::stack::{Stack, fill};
 use crate::zone::frame_words::FrameWord;
 use crate::zone::pageblock::WORD_NR_PAGES;
 
@@ -27,6 +31,9 @@ pub(crate) struct PcpList {
     refills_in_a_row: u32,
     drains_in_a_row: u32,
 }
+
+/// Up to 64 pages on the stack, for pages that bypass the per-CPU lists.
+pub(crate) type Batch = Stack<RawPage, 64>;
 
 /// How many times a batch may double.
 ///
@@ -144,40 +151,34 @@ impl PcpList {
         true
     }
 
-    /// Adds `nr` pages, which `fill` writes, if all of them fit, and returns whether it did.
-    ///
-    /// # Safety
-    /// `fill` initialises every entry of the slice.
+    /// Adds `nr` pages, which `write` writes as for [`fill`], if all of them fit, and returns whether
+    /// it did.
     #[inline]
-    pub(crate) unsafe fn try_push_with(
+    pub(crate) fn try_push_with(
         &mut self,
         nr: usize,
-        fill: impl FnOnce(&mut [MaybeUninit<RawPage>]),
+        write: impl FnOnce(&mut [MaybeUninit<RawPage>]) -> &mut [RawPage],
     ) -> bool {
         let count = self.count();
         if nr > self.high() - count {
             return false;
         }
-        fill(&mut self.pages[count..][..nr]);
+        fill(&mut self.pages[count..][..nr], write);
         self.count = count + nr;
         true
     }
 
-    /// Adds `nr` pages, which `fill` writes; the caller has checked that there is room.
+    /// Adds `nr` pages, which `write` writes as for [`fill`]; the caller has checked that there is room.
     ///
     /// # Panics
     /// If there is no room.
-    ///
-    /// # Safety
-    /// `fill` initialises every entry of the slice.
     #[inline]
-    pub(crate) unsafe fn push_with(
+    pub(crate) fn push_with(
         &mut self,
         nr: usize,
-        fill: impl FnOnce(&mut [MaybeUninit<RawPage>]),
+        write: impl FnOnce(&mut [MaybeUninit<RawPage>]) -> &mut [RawPage],
     ) {
-        // SAFETY: 1. `fill` initialises every entry: guaranteed by the caller.
-        assert!(unsafe { self.try_push_with(nr, fill) }, "{nr} more than fit");
+        assert!(self.try_push_with(nr, write), "{nr} more than fit");
     }
 
     /// Adds the pages of one word of a pageblock's bitmap; the caller has checked that there is room.
@@ -185,13 +186,8 @@ impl PcpList {
     pub(crate) fn push_word(&mut self, class: Class, word: FrameWord) {
         if word.mask == u64::MAX {
             let first = class.at(Pfn::new(word.base));
-            let fill = |room: &mut [MaybeUninit<RawPage>]| {
-                for (entry, position) in room.iter_mut().zip(0..) {
-                    entry.write(first.with_low_bits(position));
-                }
-            };
-            // SAFETY: 1. `fill` writes every entry.
-            return unsafe { self.push_with(WORD_NR_PAGES, fill) };
+            let pages = (0..WORD_NR_PAGES as u64).map(|position| first.with_low_bits(position));
+            return self.push_with(WORD_NR_PAGES, |room| write_pages(room, pages));
         }
         word.pages(class).for_each(|page| self.push(page));
     }
@@ -246,6 +242,25 @@ impl PcpList {
     fn scaled_batch(&self, doublings: u32) -> usize {
         (self.batch << doublings).min(self.high() / 2).max(self.batch)
     }
+}
+
+/// Writes pages into all of `room`, and returns it.
+///
+/// # Panics
+/// If there are too few pages.
+#[inline]
+pub(crate) fn write_pages(
+    room: &mut [MaybeUninit<RawPage>],
+    pages: impl Iterator<Item = RawPage>,
+) -> &mut [RawPage] {
+    let mut nr = 0;
+    for (entry, page) in room.iter_mut().zip(pages) {
+        entry.write(page);
+        nr += 1;
+    }
+    assert!(nr == room.len(), "{nr} of {} pages", room.len());
+    // SAFETY: 1. initialised: every entry was just written.
+    unsafe { room.assume_init_mut() }
 }
 
 /// Pages that leave their list when this is dropped.

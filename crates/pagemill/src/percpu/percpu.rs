@@ -61,6 +61,7 @@ impl PerCpu {
 
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { id, home, node, is_shared, hot_zones, slots, zone_events } = parts;
+        assert!(hot_zones.are_within(slots), "hot zones of another CPU");
         let claim = if is_shared { Claim::shared(id) } else { Claim::new(id) };
         let usual = hot_zones.of(Self::USUAL).clone();
         Self { claim, home, node, hot_zones, usual, slots, zone_events }
@@ -132,18 +133,16 @@ impl PerCpu {
 
     /// Returns the preferred list of a request for the CPU's own node.
     #[inline]
-    pub(crate) fn hot_zone(&'static self, gfp: Gfp) -> &'static HotZone {
+    pub(crate) fn hot_zone(&self, gfp: Gfp) -> &HotZone {
         // The flags are mostly constants, so the compiler evaluates this comparison.
         let is_usual = gfp.intersection(Gfp::HOT_ZONE) == Self::USUAL.intersection(Gfp::HOT_ZONE);
         if is_usual { &self.usual } else { self.hot_zones.of(gfp) }
     }
 
-    /// Returns the slot of the list that `page` returns to if that is this CPU's usual list and the
-    /// page is not charged.
+    /// Returns whether `page` returns to this CPU's usual list and is not charged.
     #[inline]
-    pub(crate) fn usual_slot(&self, page: RawPage) -> Option<&'static Slot> {
-        let &HotZone { class, slot, .. } = &self.usual;
-        class.difference(Some(page)).is_none().then_some(slot)
+    pub(crate) fn is_usual(&self, page: RawPage) -> bool {
+        self.usual.class.difference(Some(page)).is_none()
     }
 
     /// Yields the lists.
@@ -173,28 +172,26 @@ impl<P: Platform> Lists<'_, P> {
     /// Returns the list that pages of `class` return to.
     #[inline]
     pub(crate) fn list_for(&mut self, class: Class) -> ListMut<'_> {
-        let &HotZone { class: usual, slot, .. } = &self.cpu.usual;
-        if class != usual {
+        if class != self.cpu.usual.class {
             cold_path();
             return self.list(class.list());
         }
-        // SAFETY: 1. this CPU's slot: it is the one of `self.cpu.usual`.
-        unsafe { self.list_at(slot) }
+        self.usual_list()
     }
 
-    /// Returns the list in a slot.
-    ///
-    /// # Safety
-    /// The slot is one of this CPU's.
+    /// Returns the CPU's usual list.
     #[inline]
-    pub(crate) unsafe fn list_at(&mut self, slot: &'static Slot) -> ListMut<'_> {
-        debug_assert!(
-            self.cpu.slots.as_ptr_range().contains(&core::ptr::from_ref(slot)),
-            "a list of another CPU"
-        );
-        // SAFETY: 1. claim held: by `self`, and the slot is one of the same CPU (guaranteed by the
-        // caller). 2. one list at a time: the result borrows `self` uniquely.
-        unsafe { slot.hold() }
+    pub(crate) fn usual_list(&mut self) -> ListMut<'_> {
+        // SAFETY: 1. held: the CPU's claim is; `PerCpu::new` checked that the list is the CPU's. 2.
+        // one at a time: this is borrowed for as long.
+        unsafe { self.cpu.usual.slot.hold() }
+    }
+
+    /// Returns the list of the hot zone of a request.
+    #[inline]
+    pub(crate) fn hot_list(&mut self, gfp: Gfp) -> ListMut<'_> {
+        // SAFETY: 1. and 2. as in `usual_list`.
+        unsafe { self.cpu.hot_zone(gfp).slot.hold() }
     }
 
     /// Returns which shards of zones are the CPU's own.

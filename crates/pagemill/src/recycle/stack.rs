@@ -1,7 +1,8 @@
 //! Stack: up to N values in place, last in, first out.
 
 use core::fmt;
-use core::mem::MaybeUninit;
+use core::mem::{self, MaybeUninit};
+use core::ptr;
 
 /// Up to `N` values, without heap memory.
 ///
@@ -21,6 +22,8 @@ pub struct Stack<T, const N: usize> {
 }
 
 impl<T, const N: usize> Stack<T, N> {
+    pub(crate) const CAPACITY: usize = N;
+
     /// Makes an empty stack.
     #[must_use]
     pub const fn new() -> Self {
@@ -64,6 +67,30 @@ impl<T, const N: usize> Stack<T, N> {
         Ok(())
     }
 
+    /// Pushes values, the last one on top.
+    ///
+    /// # Panics
+    /// If there is no room for one of them.
+    #[inline]
+    pub(crate) fn push_all(&mut self, values: impl IntoIterator<Item = T>) {
+        for value in values {
+            assert!(self.push(value).is_ok(), "no room among {N} values");
+        }
+    }
+
+    /// Pushes `nr` values, which `write` writes, as for [`fill`].
+    ///
+    /// # Panics
+    /// If there is no room for them.
+    pub(crate) fn push_with(
+        &mut self,
+        nr: usize,
+        write: impl FnOnce(&mut [MaybeUninit<T>]) -> &mut [T],
+    ) {
+        fill(&mut self.values[self.len..][..nr], write);
+        self.len += nr;
+    }
+
     /// Removes and returns the top value.
     #[inline]
     pub fn pop(&mut self) -> Option<T> {
@@ -103,6 +130,20 @@ impl<T, const N: usize> Stack<T, N> {
     }
 }
 
+/// Initialises every entry of `room` by `write`, which returns the slice that it was given.
+///
+/// # Panics
+/// If it returns another one.
+#[inline]
+pub(crate) fn fill<T>(
+    room: &mut [MaybeUninit<T>],
+    write: impl FnOnce(&mut [MaybeUninit<T>]) -> &mut [T],
+) {
+    let expected = ptr::from_ref(room) as *const [T];
+    let written = write(room);
+    assert!(ptr::eq(expected, written), "other values were written than asked for");
+}
+
 impl<T, const N: usize> Iterator for Stack<T, N> {
     type Item = T;
 
@@ -124,7 +165,9 @@ impl<T, const N: usize> ExactSizeIterator for Stack<T, N> {
 
 impl<T, const N: usize> Drop for Stack<T, N> {
     fn drop(&mut self) {
-        self.for_each(drop);
+        if const { mem::needs_drop::<T>() } {
+            self.for_each(drop);
+        }
     }
 }
 
@@ -159,6 +202,13 @@ mod tests {
         assert_eq!(Rc::strong_count(&value), 3);
         drop(stack);
         assert_eq!(Rc::strong_count(&value), 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "other values were written")]
+    fn values_that_were_not_written_are_refused() {
+        let mut stack = Stack::<u32, 4>::new();
+        stack.push_with(2, |room| room[..1].write_copy_of_slice(&[7]));
     }
 
     #[test]

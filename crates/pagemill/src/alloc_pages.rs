@@ -10,7 +10,8 @@ use crate::bulk::{
     self,
     request::{BulkItem, BulkOutcome, BulkRequest},
 };
-use crate::page::list::{Listable, PageList};
+use crate::page::list::PageList;
+use crate::page::owned::Listable;
 use crate::page::page::{Folio, Page};
 use crate::page::page_vec::PageVec;
 use crate::page::source::PageSource;
@@ -315,7 +316,7 @@ pub trait AllocPages: PageSource {
     /// # Panics
     /// For the reasons of [`bulk_fill`](Self::bulk_fill), and if the list belongs to another allocator.
     #[track_caller]
-    fn bulk_list<T: BulkItem<Source = Self> + Listable<Source = Self>>(
+    fn bulk_list<T: BulkItem<Source = Self>>(
         self,
         request: &BulkRequest<'_>,
         nr: usize,

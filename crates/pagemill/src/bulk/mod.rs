@@ -4,6 +4,5 @@ mod engine;
 
 pub(crate) mod array;
 pub(crate) mod list;
-#[expect(unsafe_code, reason = "frames become owning handles")]
 pub(crate) mod request;
 pub(crate) mod vec;

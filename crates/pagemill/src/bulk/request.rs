@@ -10,7 +10,8 @@ use crate::base::policy::{NodeMask, Policy, Share};
 use crate::base::raw_page::RawPage;
 use crate::base::shortage::Shortage;
 use crate::base::units::{MAX_ORDER, Order};
-use crate::page::list::{Listable, PageList};
+use crate::page::list::PageList;
+use crate::page::owned::{Owned, Unowned};
 use crate::page::page::{Folio, Page};
 use crate::page::source::PageSource;
 use crate::page_alloc::allocator::{PAGES_PER_HOLD, PageAllocator, Site};
@@ -110,59 +111,25 @@ impl core::fmt::Debug for BulkRequest<'_> {
 }
 
 /// An item that a bulk request can hand out: a [`Page`] for order zero, a [`Folio`] for any order.
-pub trait BulkItem: Sized + sealed::Sealed {
-    /// How the item finds its allocator.
-    type Source: PageSource;
-
-    /// Makes the owner of a block that was just allocated.
-    ///
-    /// # Safety
-    /// The allocator of `source` has just allocated `raw`, and no other owner is made of it.
-    #[doc(hidden)]
-    unsafe fn from_block(source: &Self::Source, raw: RawPage) -> Self;
-
+pub trait BulkItem: Owned {
     /// Panics if blocks of `order` cannot be items of this kind.
     #[doc(hidden)]
     fn check_order(order: Order);
 }
 
-mod sealed {
-    /// Sealed: an item owns the block that it is made of, so no other crate may define one.
-    #[expect(unnameable_types, reason = "sealed")]
-    pub trait Sealed {}
-}
-
-impl<S: PageSource> sealed::Sealed for Page<S> {}
-
 impl<S: PageSource> BulkItem for Page<S> {
-    type Source = S;
-
-    #[inline]
-    unsafe fn from_block(source: &S, raw: RawPage) -> Self {
-        Self::new(source.clone(), raw)
-    }
-
     fn check_order(order: Order) {
         assert!(order == Order::ZERO, "a Page has order 0, not {order}: ask for Folios");
     }
 }
 
-impl<S: PageSource> sealed::Sealed for Folio<S> {}
-
 impl<S: PageSource> BulkItem for Folio<S> {
-    type Source = S;
-
-    #[inline]
-    unsafe fn from_block(source: &S, raw: RawPage) -> Self {
-        Self::new(source.clone(), raw)
-    }
-
     fn check_order(_order: Order) {}
 }
 
 /// Fills the empty slots of `slots[hint]`.
 pub(crate) fn fill<T: BulkItem>(
-    source: &<T as BulkItem>::Source,
+    source: &T::Source,
     request: &BulkRequest<'_>,
     slots: &mut [Option<T>],
     hint: Range<usize>,
@@ -179,8 +146,7 @@ pub(crate) fn fill<T: BulkItem>(
         Pieces::Blocks,
         empty,
         &mut Each(holes, |slot: &mut Option<T>, raw| {
-            // SAFETY: 1. just allocated, no other owner: a sink receives each block once.
-            *slot = Some(unsafe { T::from_block(source, raw) });
+            *slot = Some(T::from_unowned(source.clone(), Unowned(raw)));
         }),
         site,
     );
@@ -189,7 +155,7 @@ pub(crate) fn fill<T: BulkItem>(
 
 /// Writes blocks into uninitialised memory, from its start on.
 pub(crate) fn write<T: BulkItem>(
-    source: &<T as BulkItem>::Source,
+    source: &T::Source,
     request: &BulkRequest<'_>,
     room: &mut [MaybeUninit<T>],
     site: Site,
@@ -202,16 +168,15 @@ pub(crate) fn write<T: BulkItem>(
         Pieces::Blocks,
         nr,
         &mut Each(room.iter_mut(), |entry: &mut MaybeUninit<T>, raw| {
-            // SAFETY: 1. just allocated, no other owner: a sink receives each block once.
-            entry.write(unsafe { T::from_block(source, raw) });
+            entry.write(T::from_unowned(source.clone(), Unowned(raw)));
         }),
         site,
     )
 }
 
 /// Appends blocks to a list.
-pub(crate) fn append<T: BulkItem + Listable<Source = <T as BulkItem>::Source>>(
-    source: &<T as BulkItem>::Source,
+pub(crate) fn append<T: BulkItem>(
+    source: &T::Source,
     request: &BulkRequest<'_>,
     nr: usize,
     list: &mut PageList<T>,
@@ -223,7 +188,7 @@ pub(crate) fn append<T: BulkItem + Listable<Source = <T as BulkItem>::Source>>(
 
 /// Passes blocks to a callback, one by one.
 pub(crate) fn for_each<T: BulkItem>(
-    source: &<T as BulkItem>::Source,
+    source: &T::Source,
     request: &BulkRequest<'_>,
     nr: usize,
     mut take: impl FnMut(T),
@@ -237,10 +202,7 @@ pub(crate) fn for_each<T: BulkItem>(
         nr,
         &mut Hand {
             allocator: source.allocator(),
-            take: |raw| {
-                // SAFETY: 1. just allocated, no other owner: a sink receives each block once.
-                take(unsafe { T::from_block(source, raw) });
-            },
+            take: |raw| take(T::from_unowned(source.clone(), Unowned(raw))),
         },
         site,
     )
@@ -255,10 +217,7 @@ pub(crate) fn extents<S: PageSource>(
     site: Site,
 ) -> BulkOutcome {
     let allocator = source.allocator();
-    let take = |raw| {
-        // SAFETY: 1. just allocated, no other owner: a sink receives each block once.
-        take(unsafe { Folio::from_block(source, raw) });
-    };
+    let take = |raw| take(Folio::new(source.clone(), raw));
     let request = BulkRequest { order: Order::ZERO, ..*request };
     run(source, &request, Pieces::Largest, nr, &mut Hand { allocator, take }, site)
 }

@@ -13,58 +13,15 @@ use crate::base::raw_page::RawPage;
 use crate::base::sync::{Ordering, fence_acquire};
 use crate::base::units::{NodeId, PAGE_SIZE, Pfn};
 use crate::memmap::links::RefCount;
-use crate::page::page::{Folio, Page};
+use crate::page::owned::{Owned, Unowned};
 use crate::page::source::PageSource;
 use crate::platform::platform::DirectMap;
 
-/// A [`Page`] or [`Folio`] whose bytes are accessible, and which can be carved.
-pub trait OwnsBytes: Sized + sealed::Sealed {
-    /// How its allocator is reached.
-    type Source: PageSource<Platform: DirectMap>;
+/// A [`Page`](crate::Page) or [`Folio`](crate::Folio) whose bytes are accessible, and which can be
+/// carved.
+pub trait OwnsBytes: Owned<Source: PageSource<Platform: DirectMap>> {}
 
-    /// Gives up the ownership without freeing the frames.
-    #[doc(hidden)]
-    fn take_apart(self) -> (RawPage, Self::Source);
-
-    /// Restores the ownership that [`take_apart`](Self::take_apart) gave up.
-    ///
-    /// # Safety
-    /// `raw` was returned by [`take_apart`](Self::take_apart) together with a source of the same
-    /// allocator as `source`, and only one owner is made of it.
-    #[doc(hidden)]
-    unsafe fn put_together(raw: RawPage, source: Self::Source) -> Self;
-}
-
-mod sealed {
-    /// Sealed: after `take_apart`, the value must leave its frames to the holder of the word, which
-    /// only this crate can guarantee.
-    #[expect(unnameable_types, reason = "sealed")]
-    pub trait Sealed {}
-}
-
-/// Implements [`OwnsBytes`] for the two owning handles, which have the same fields.
-macro_rules! owns_bytes {
-    ($Owner:ident) => {
-        impl<S: PageSource<Platform: DirectMap>> sealed::Sealed for $Owner<S> {}
-
-        impl<S: PageSource<Platform: DirectMap>> OwnsBytes for $Owner<S> {
-            type Source = S;
-
-            #[inline]
-            fn take_apart(self) -> (RawPage, S) {
-                self.into_parts()
-            }
-
-            #[inline]
-            unsafe fn put_together(raw: RawPage, source: S) -> Self {
-                Self::new(source, raw)
-            }
-        }
-    };
-}
-
-owns_bytes!(Page);
-owns_bytes!(Folio);
+impl<T: Owned<Source: PageSource<Platform: DirectMap>>> OwnsBytes for T {}
 
 /// Share count that a carver starts with, so that carving a fragment needs no atomic operation. It
 /// exceeds the number of bytes in the largest block.
@@ -329,10 +286,8 @@ unsafe fn give_up<P: OwnsBytes>(raw: RawPage, source: P::Source, nr: u32) -> Opt
         return None;
     }
     fence_acquire();
-    // SAFETY: 1. same allocator: guaranteed by the caller; clones of a source reach the same
-    // allocator (`PageSource`). 2. one owner: only this call reduced the count to zero
-    // (`frag-count`).
-    Some(unsafe { P::put_together(raw, source) })
+    // Nobody else brings the count to zero (`frag-count`), so the page has no owner.
+    Some(P::from_unowned(source, Unowned(raw)))
 }
 
 /// Returns a frame's share count, which only the carver and the fragments use while the page is carved.

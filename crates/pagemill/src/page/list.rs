@@ -5,106 +5,21 @@ use core::fmt;
 use crate::base::raw_page::RawPage;
 use crate::base::sync::Ordering;
 use crate::memmap::links::Link;
-use crate::page::page::{Folio, Page};
+use crate::page::owned::sealed::Sealed;
+use crate::page::owned::{Listable, Owned, Unowned};
+use crate::page::page::Folio;
 use crate::page::shared::SharedPage;
 use crate::page::source::PageSource;
 use crate::percpu::pcp::Batch;
 use crate::zone::span::LastSpan;
 
-/// What can be on a [`PageList`]: a [`Page`], a [`Folio`] or a [`SharedPage`].
-pub trait Listable: Sized + sealed::Sealed {
-    /// How the page finds its allocator.
-    type Source: PageSource;
-
-    /// Makes the item of a raw page that a list held.
-    ///
-    /// # Safety
-    /// `raw` was just removed from the list, and no other item is made of it.
-    #[doc(hidden)]
-    unsafe fn from_link(source: &Self::Source, raw: RawPage) -> Self;
-
-    /// Returns whether the list's raw page is the only holder of its frame.
-    #[doc(hidden)]
-    fn is_last(source: &Self::Source, raw: RawPage) -> bool;
-}
-
-/// An item that is the only holder of its frames, and so can always be put on a list.
-pub trait Owned: Listable {
-    /// Returns how the item finds its allocator.
-    #[doc(hidden)]
-    fn its_source(&self) -> &Self::Source;
-
-    /// Turns the item into a raw page for a list.
-    #[doc(hidden)]
-    fn into_link(self) -> RawPage;
-}
-
-mod sealed {
-    /// Sealed: an item on a list must be the only user of its frame's link, which other types might not
-    /// be.
-    #[expect(unnameable_types, reason = "sealed")]
-    pub trait Sealed {}
-}
-
-impl<S: PageSource> sealed::Sealed for Page<S> {}
-
-impl<S: PageSource> Owned for Page<S> {
-    fn its_source(&self) -> &S {
-        self.source()
-    }
-
-    fn into_link(self) -> RawPage {
-        self.into_raw()
-    }
-}
-
-impl<S: PageSource> Listable for Page<S> {
-    type Source = S;
-
-    #[inline]
-    unsafe fn from_link(source: &S, raw: RawPage) -> Self {
-        Self::new(source.clone(), raw)
-    }
-
-    #[inline]
-    fn is_last(_source: &S, _raw: RawPage) -> bool {
-        true
-    }
-}
-
-impl<S: PageSource> sealed::Sealed for Folio<S> {}
-
-impl<S: PageSource> Owned for Folio<S> {
-    fn its_source(&self) -> &S {
-        self.source()
-    }
-
-    fn into_link(self) -> RawPage {
-        self.into_raw()
-    }
-}
-
-impl<S: PageSource> Listable for Folio<S> {
-    type Source = S;
-
-    #[inline]
-    unsafe fn from_link(source: &S, raw: RawPage) -> Self {
-        Self::new(source.clone(), raw)
-    }
-
-    #[inline]
-    fn is_last(_source: &S, _raw: RawPage) -> bool {
-        true
-    }
-}
-
-impl<S: PageSource> sealed::Sealed for SharedPage<S> {}
+impl<S: PageSource> Sealed for SharedPage<S> {}
 
 impl<S: PageSource> Listable for SharedPage<S> {
     type Source = S;
 
-    unsafe fn from_link(source: &S, raw: RawPage) -> Self {
-        Self::delist(source.clone(), raw)
+    fn from_unowned(source: S, Unowned(raw): Unowned) -> Self {
+        Self::delist(source, raw)
     }
 
     fn is_last(source: &S, raw: RawPage) -> bool {
@@ -149,8 +64,7 @@ impl<T: Listable> PageList<T> {
     #[inline]
     pub fn pop(&mut self) -> Option<T> {
         let raw = self.pop_raw(&mut LastSpan::new())?;
-        // SAFETY: 1. just removed from the list; no other item is made of it.
-        Some(unsafe { T::from_link(&self.source, raw) })
+        Some(T::from_unowned(self.source.clone(), Unowned(raw)))
     }
 
     /// Appends all pages of `other`.
@@ -270,7 +184,7 @@ impl<T: Owned> PageList<T> {
     /// If the item belongs to another allocator.
     pub fn push(&mut self, item: T) {
         self.check_allocator(item.its_source());
-        let raw = item.into_link();
+        let (raw, _) = item.take_apart();
         self.link_chain(raw, raw, 1);
     }
 }

@@ -1,15 +1,138 @@
 //! `Page` and `Folio`: a handle with one owner, which frees its frame or block on drop.
 
 use core::fmt;
+use core::marker::PhantomData;
 use core::mem::{self, ManuallyDrop, MaybeUninit};
 use core::panic::Location;
-use core::ptr;
+use core::ptr::{self, NonNull};
 
 use crate::base::raw_page::{Class, Difference, RawPage};
 use crate::base::units::{NodeId, Order, PAGE_SIZE, Pfn, PhysAddr};
 use crate::page::source::PageSource;
 use crate::percpu::pcp::write_pages;
 use crate::platform::platform::DirectMap;
+
+/// A block that is in use, and how its allocator is reached: what all owning handles are made of.
+///
+/// `raw` is the word of a frame or block that this handle owns, alone or with others (`handle-unique`,
+/// `shared-count`), and that is not freed before the handle is dropped. `K` says what the drop does.
+pub(crate) struct Handle<S: PageSource, K: Release> {
+    raw: RawPage,
+    source: S,
+    kind: PhantomData<K>,
+}
+
+/// What becomes of a block whose handle is dropped.
+pub(crate) trait Release {
+    fn release<S: PageSource>(source: &S, raw: RawPage);
+}
+
+/// Handles of this kind have no other owner beside them.
+trait Sole: Release {}
+
+/// Frees a single page.
+pub(crate) enum FreePage {}
+
+impl Sole for FreePage {}
+
+impl Release for FreePage {
+    #[inline]
+    fn release<S: PageSource>(source: &S, raw: RawPage) {
+        source.allocator().free_single(raw);
+    }
+}
+
+/// Frees a block of any order.
+pub(crate) enum FreeFolio {}
+
+impl Sole for FreeFolio {}
+
+impl Release for FreeFolio {
+    fn release<S: PageSource>(source: &S, raw: RawPage) {
+        source.allocator().free_pages(&[raw]);
+    }
+}
+
+impl<S: PageSource, K: Release> Handle<S, K> {
+    /// Makes the handle of a block that no other handle owns alone.
+    #[inline]
+    pub(crate) fn new(source: S, raw: RawPage) -> Self {
+        Self { raw, source, kind: PhantomData }
+    }
+
+    /// Gives up the block without releasing it.
+    #[inline]
+    pub(crate) fn into_parts(self) -> (RawPage, S) {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: 1. valid to read: a reference. 2. not dropped twice: `this` never is.
+        let source = unsafe { ptr::read(&raw const this.source) };
+        (this.raw, source)
+    }
+
+    #[inline]
+    pub(crate) fn raw(&self) -> RawPage {
+        self.raw
+    }
+
+    #[inline]
+    pub(crate) fn source(&self) -> &S {
+        &self.source
+    }
+
+    #[inline]
+    fn node(&self) -> NodeId {
+        self.source.allocator().node_of(self.raw)
+    }
+}
+
+impl<S: PageSource<Platform: DirectMap>, K: Release> Handle<S, K> {
+    /// Returns the bytes of the block.
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: 1. valid, aligned and contiguous: DirectMap; a block lies in one region. 2. not
+        // written meanwhile: its owners, of whom this one is borrowed, write only if they are alone.
+        unsafe { self.bytes_ptr().as_ref() }
+    }
+
+    /// Returns the bytes of the block, for writing, if this is its only owner for as long as it lives.
+    #[inline]
+    fn bytes_mut(&mut self) -> &mut [u8]
+    where
+        K: Sole,
+    {
+        // SAFETY: 1. valid, aligned and contiguous: as in `bytes`. 2. exclusive: `K` says that there is
+        // no other owner, and this one is borrowed uniquely.
+        unsafe { self.bytes_ptr().as_mut() }
+    }
+
+    /// Returns the bytes of the first page.
+    #[inline]
+    pub(crate) fn first_page(&self) -> &[u8; PAGE_SIZE] {
+        self.bytes().first_chunk().expect("a block has at least one page")
+    }
+
+    /// Returns the bytes of the first page, for writing.
+    #[inline]
+    fn first_page_mut(&mut self) -> &mut [u8; PAGE_SIZE]
+    where
+        K: Sole,
+    {
+        self.bytes_mut().first_chunk_mut().expect("a block has at least one page")
+    }
+
+    #[inline]
+    fn bytes_ptr(&self) -> NonNull<[u8]> {
+        let first = self.source.allocator().platform().frame_ptr(self.raw.pfn());
+        NonNull::slice_from_raw_parts(first, PAGE_SIZE << self.raw.order().value())
+    }
+}
+
+impl<S: PageSource, K: Release> Drop for Handle<S, K> {
+    #[inline]
+    fn drop(&mut self) {
+        K::release(&self.source, self.raw);
+    }
+}
 
 /// One frame and the right to use it; dropping it frees the frame.
 ///
@@ -24,7 +147,7 @@ use crate::platform::platform::DirectMap;
 /// # use pagemill::*;
 /// # fn example<S: PageSource>(page: Page<S>, source: S) {
 /// let raw = page.into_raw();
-/// let one = <Page<S> as Listable>::from_link(&source, raw);
+/// let one = <Page<S> as Listable>::from_unowned(source, raw);
 /// # }
 /// ```
 /// Nor pass for a page of another static:
@@ -54,10 +177,7 @@ use crate::platform::platform::DirectMap;
 /// drop(page);
 /// # }
 /// ```
-pub struct Page<S: PageSource> {
-    raw: RawPage,
-    source: S,
-}
+pub struct Page<S: PageSource>(Handle<S, FreePage>);
 
 impl<S: PageSource> Page<S> {
     /// Makes the owner of a page that [`into_raw`](Self::into_raw) gave up.
@@ -71,7 +191,7 @@ impl<S: PageSource> Page<S> {
     #[inline]
     pub unsafe fn from_raw(source: S, raw: RawPage) -> Self {
         assert!(raw.order() == Order::ZERO, "{raw:?} is not a single page: use Folio::from_raw");
-        Self { raw, source }
+        Self::new(source, raw)
     }
 
     /// Makes the owner of a frame of which only the number is known.
@@ -89,7 +209,7 @@ impl<S: PageSource> Page<S> {
         let raw = source.allocator().handle_of(pfn, Order::ZERO)?;
         source.allocator().hand_in(raw);
         source.allocator().adopt(raw, Location::caller());
-        Some(Self { raw, source })
+        Some(Self::new(source, raw))
     }
 
     /// Gives up the ownership without freeing the frame.
@@ -101,22 +221,18 @@ impl<S: PageSource> Page<S> {
 
     #[inline]
     pub(crate) fn into_parts(self) -> (RawPage, S) {
-        let this = ManuallyDrop::new(self);
-        // SAFETY: 1. valid to read: it is behind a reference. 2. not dropped twice: `this` is never
-        // dropped.
-        let source = unsafe { ptr::read(&raw const this.source) };
-        (this.raw, source)
+        self.0.into_parts()
     }
 
     /// Makes the owner of `raw`, which the allocator of `source` has just handed out.
     #[inline]
     pub(crate) fn new(source: S, raw: RawPage) -> Self {
-        Self { raw, source }
+        Self(Handle::new(source, raw))
     }
 
     #[inline]
     pub(crate) fn raw(&self) -> RawPage {
-        self.raw
+        self.0.raw
     }
 
     /// Whether a slot is exactly the word of its page, or zero: `page-word`.
@@ -124,7 +240,7 @@ impl<S: PageSource> Page<S> {
     /// Evaluated by the compiler, which guarantees no layout but exposes the one that it chose: the
     /// slot has the size of a word, the page's word at its beginning, and zero where there is no page.
     const IS_WORD: bool =
-        size_of::<Option<Self>>() == size_of::<u64>() && mem::offset_of!(Self, raw) == 0 && {
+        size_of::<Option<Self>>() == size_of::<u64>() && mem::offset_of!(Self, 0.raw) == 0 && {
             let none = ManuallyDrop::new(None::<Self>);
             // SAFETY: 1. valid to read: `none` has the size of a `u64`. 2. initialised: the slot is
             // one word without padding, so the bits of the word distinguish `None` from pages.
@@ -135,14 +251,14 @@ impl<S: PageSource> Page<S> {
     #[inline]
     #[must_use]
     pub fn pfn(&self) -> Pfn {
-        self.raw.pfn()
+        self.0.raw.pfn()
     }
 
     /// Returns the node that the frame is on.
     #[inline]
     #[must_use]
     pub fn node(&self) -> NodeId {
-        self.source.allocator().node_of(self.raw)
+        self.0.node()
     }
 
     /// Returns the address of the frame's first byte.
@@ -155,7 +271,7 @@ impl<S: PageSource> Page<S> {
     /// Returns how the allocator is reached.
     #[inline]
     pub fn source(&self) -> &S {
-        &self.source
+        self.0.source()
     }
 }
 
@@ -169,11 +285,11 @@ impl<'a, S: PageSource> FullSlots<'a, S> {
     /// the allocator of `source`.
     #[inline]
     pub(crate) fn check(source: &S, slots: &'a mut [Option<Page<S>>]) -> Option<(Class, Self)> {
-        let class = slots.first()?.as_ref()?.raw.class();
+        let class = slots.first()?.as_ref()?.raw().class();
         let difference = |slot: &Option<Page<S>>| class.difference(slot.as_ref().map(Page::raw));
         let differences = slots.iter().fold(Difference::NONE, |sum, slot| sum.or(difference(slot)));
         let is_same =
-            |slot: &Option<Page<S>>| slot.as_ref().is_none_or(|p| p.source.is_same(source));
+            |slot: &Option<Page<S>>| slot.as_ref().is_none_or(|p| p.source().is_same(source));
         // Where a page is one word, its type names the allocator.
         let is_one = differences.is_none() && (Page::<S>::IS_WORD || slots.iter().all(is_same));
         is_one.then_some((class, Self(slots)))
@@ -221,27 +337,14 @@ impl<S: PageSource<Platform: DirectMap>> Page<S> {
     #[inline]
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; PAGE_SIZE] {
-        let bytes = self.source.allocator().platform().frame_ptr(self.pfn()).cast();
-        // SAFETY: 1. valid and aligned: `DirectMap`. 2. no writer: `self` owns the page
-        // (`handle-unique`) and is borrowed.
-        unsafe { bytes.as_ref() }
+        self.0.first_page()
     }
 
     /// Returns the bytes of the frame, for writing.
     #[inline]
     #[must_use]
     pub fn as_bytes_mut(&mut self) -> &mut [u8; PAGE_SIZE] {
-        let mut bytes = self.source.allocator().platform().frame_ptr(self.pfn()).cast();
-        // SAFETY: 1. valid and aligned: `DirectMap`. 2. exclusive: `self` owns the page
-        // (`handle-unique`) and is borrowed uniquely.
-        unsafe { bytes.as_mut() }
-    }
-}
-
-impl<S: PageSource> Drop for Page<S> {
-    #[inline]
-    fn drop(&mut self) {
-        self.source.allocator().free_single(self.raw);
+        self.0.first_page_mut()
     }
 }
 
@@ -254,10 +357,7 @@ impl<S: PageSource> fmt::Debug for Page<S> {
 /// 2^order adjacent frames, aligned to their size, and the right to use them.
 ///
 /// Dropping it frees all of them at once.
-pub struct Folio<S: PageSource> {
-    raw: RawPage,
-    source: S,
-}
+pub struct Folio<S: PageSource>(Handle<S, FreeFolio>);
 
 impl<S: PageSource> Folio<S> {
     /// Makes the owner of a block that [`into_raw`](Self::into_raw) gave up.
@@ -267,7 +367,7 @@ impl<S: PageSource> Folio<S> {
     /// same allocator, and only one owner is made of it.
     #[inline]
     pub unsafe fn from_raw(source: S, raw: RawPage) -> Self {
-        Self { raw, source }
+        Self::new(source, raw)
     }
 
     /// Gives up the ownership without freeing the frames.
@@ -280,36 +380,32 @@ impl<S: PageSource> Folio<S> {
     /// Makes the owner of `raw`, which the allocator of `source` has just handed out.
     #[inline]
     pub(crate) fn new(source: S, raw: RawPage) -> Self {
-        Self { raw, source }
+        Self(Handle::new(source, raw))
     }
 
     /// Returns how the allocator is reached.
     #[inline]
     pub fn source(&self) -> &S {
-        &self.source
+        self.0.source()
     }
 
     #[inline]
     pub(crate) fn into_parts(self) -> (RawPage, S) {
-        let this = ManuallyDrop::new(self);
-        // SAFETY: 1. valid to read: it is behind a reference. 2. not dropped twice: `this` is never
-        // dropped.
-        let source = unsafe { ptr::read(&raw const this.source) };
-        (this.raw, source)
+        self.0.into_parts()
     }
 
     /// Returns the number of the first frame.
     #[inline]
     #[must_use]
     pub fn pfn(&self) -> Pfn {
-        self.raw.pfn()
+        self.0.raw.pfn()
     }
 
     /// Returns the node that the frames are on.
     #[inline]
     #[must_use]
     pub fn node(&self) -> NodeId {
-        self.source.allocator().node_of(self.raw)
+        self.0.node()
     }
 
     /// Returns the address of the first byte.
@@ -323,7 +419,7 @@ impl<S: PageSource> Folio<S> {
     #[inline]
     #[must_use]
     pub fn order(&self) -> Order {
-        self.raw.order()
+        self.0.raw.order()
     }
 
     /// Splits the block into its single pages, which are then freed one by one.
@@ -347,28 +443,14 @@ impl<S: PageSource<Platform: DirectMap>> Folio<S> {
     #[inline]
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        let first = self.source.allocator().platform().frame_ptr(self.pfn());
-        let len = PAGE_SIZE << self.order().value();
-        // SAFETY: 1. valid, aligned and contiguous: `DirectMap`. 2. no writer: `self` owns the
-        // block (`handle-unique`) and is borrowed.
-        unsafe { core::slice::from_raw_parts(first.as_ptr(), len) }
+        self.0.bytes()
     }
 
     /// Returns the bytes of the frames, for writing.
     #[inline]
     #[must_use]
     pub fn as_bytes_mut(&mut self) -> &mut [u8] {
-        let first = self.source.allocator().platform().frame_ptr(self.pfn());
-        let len = PAGE_SIZE << self.order().value();
-        // SAFETY: 1. valid, aligned and contiguous: `DirectMap`. 2. exclusive: `self` owns the
-        // block (`handle-unique`) and is borrowed uniquely.
-        unsafe { core::slice::from_raw_parts_mut(first.as_ptr(), len) }
-    }
-}
-
-impl<S: PageSource> Drop for Folio<S> {
-    fn drop(&mut self) {
-        self.source.allocator().free_pages(&[self.raw]);
+        self.0.bytes_mut()
     }
 }
 

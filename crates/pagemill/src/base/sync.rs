@@ -1,7 +1,8 @@
-//! Atomics, the spinlock, counters and a once-cell, in two builds: the real ones and loom's.
+//! Atomics, the spinlock, counters, references and a once-cell, in two builds: the real ones and loom's.
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};
+use core::ptr;
 use core::sync::atomic::Ordering as RealOrdering;
 
 #[cfg(not(loom))]
@@ -96,8 +97,9 @@ mod imp {
     }
 }
 
+use imp::AtomicPtr;
 use imp::test_and_set;
-pub(crate) use imp::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence_acquire};
+pub(crate) use imp::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence_acquire};
 pub(crate) use imp::{MutPtr, UnsafeCell, shared};
 
 /// A lock that is tried first; the caller decides how to wait.
@@ -219,6 +221,39 @@ impl Counter {
     pub(crate) fn get(&self) -> u64 {
         // Relaxed: readers use the value as a statistic and order nothing by it.
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A reference for ever, or none, that threads exchange.
+///
+/// `ref-static`: the pointer is null or was a `&'static T`.
+#[derive(Debug)]
+pub(crate) struct AtomicRef<T: 'static>(AtomicPtr<T>);
+
+impl<T: Sync> AtomicRef<T> {
+    /// Makes one without a reference.
+    pub(crate) fn new() -> Self {
+        Self(AtomicPtr::new(ptr::null_mut()))
+    }
+
+    pub(crate) fn set(&self, value: &'static T) {
+        // Release pairs with the Acquire in `get` and `take`: the value was made before.
+        self.0.store(ptr::from_ref(value).cast_mut(), Ordering::Release);
+    }
+
+    pub(crate) fn get(&self) -> Option<&'static T> {
+        // Acquire pairs with the Release in `set`.
+        let value = self.0.load(Ordering::Acquire);
+        // SAFETY: 1. null or a reference for ever: `ref-static`.
+        unsafe { value.as_ref() }
+    }
+
+    /// Takes the reference out.
+    pub(crate) fn take(&self) -> Option<&'static T> {
+        // Acquire: as in `get`.
+        let value = self.0.swap(ptr::null_mut(), Ordering::Acquire);
+        // SAFETY: 1. null or a reference for ever: `ref-static`.
+        unsafe { value.as_ref() }
     }
 }
 

@@ -4,8 +4,6 @@
 //! pages through slices touches neither. Nothing here is initialised at setup: a link is written when
 //! its page joins a list, and a count when its page is first shared.
 
-use core::mem::MaybeUninit;
-
 use crate::base::sync::{AtomicU32, AtomicU64};
 
 /// The next page of a list, as a page word.
@@ -21,25 +19,7 @@ pub(crate) struct FrameTables {
 }
 
 impl FrameTables {
-    /// Makes the tables from memory that holds arbitrary, but initialised, bytes.
-    pub(crate) fn new(
-        links: &'static mut [MaybeUninit<Link>],
-        refs: &'static mut [MaybeUninit<RefCount>],
-    ) -> Self {
-        // loom's atomics are objects, not words: in its build each must be made.
-        #[cfg(loom)]
-        {
-            for link in links.iter_mut() {
-                link.write(Link::new(0));
-            }
-            for count in refs.iter_mut() {
-                count.write(RefCount::new(0));
-            }
-        }
-        // SAFETY: 1. initialised: all metadata memory is, and any bytes are a valid atomic integer.
-        let links = unsafe { links.assume_init_mut() };
-        // SAFETY: 1. initialised: all metadata memory is, and any bytes are a valid atomic integer.
-        let refs = unsafe { refs.assume_init_mut() };
+    pub(crate) fn new(links: &'static [Link], refs: &'static [RefCount]) -> Self {
         Self { links, refs }
     }
 

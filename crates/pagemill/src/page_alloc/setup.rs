@@ -15,7 +15,7 @@ use crate::base::stats::ZoneEvents;
 use crate::base::units::{CpuId, NodeId, PAGE_SHIFT};
 use crate::config::config::Config;
 use crate::config::error::ConfigError;
-use crate::memmap::links::FrameTables;
+use crate::memmap::links::{FrameTables, Link, RefCount};
 use crate::memmap::page_owner::{self, Owners};
 use crate::percpu::hot_zone::HotZones;
 use crate::percpu::pcp::PcpList;
@@ -261,7 +261,7 @@ fn carve(config: &Config<'_>, counts: &Counts, carver: &mut MetadataCarver) -> O
         spans: spans?,
         blocks: blocks?,
         bitmaps: bitmaps?,
-        frames: FrameTables::new(links?, refs?),
+        frames: frame_tables(links?, refs?),
         cpus: cpus?,
         zone_events: zone_events?,
         slots: slots?,
@@ -273,6 +273,28 @@ fn carve(config: &Config<'_>, counts: &Counts, carver: &mut MetadataCarver) -> O
         owners: owners?,
         reserved: reserved?,
     })
+}
+
+/// Makes the per-frame tables without writing them: their entries hold arbitrary values.
+fn frame_tables(
+    links: &'static mut [MaybeUninit<Link>],
+    refs: &'static mut [MaybeUninit<RefCount>],
+) -> FrameTables {
+    // loom's atomics are objects, not words: in its build each must be made.
+    #[cfg(loom)]
+    {
+        for link in links.iter_mut() {
+            link.write(Link::new(0));
+        }
+        for count in refs.iter_mut() {
+            count.write(RefCount::new(0));
+        }
+    }
+    // SAFETY: 1. initialised: the metadata memory is, and any bytes are a valid atomic.
+    let links = unsafe { links.assume_init_mut() };
+    // SAFETY: 1. initialised: as above.
+    let refs = unsafe { refs.assume_init_mut() };
+    FrameTables::new(links, refs)
 }
 
 /// Returns how many zone numbers the zonelists of one node hold together.
@@ -331,8 +353,7 @@ impl Raw {
             })
         });
         let accounts = Accounts::new(write_all(self.accounts, |_| table::Entry::new()));
-        let nobody = |_| page_owner::Entry::new(core::ptr::null_mut());
-        let owners = Owners::new(write_all(self.owners, nobody));
+        let owners = Owners::new(write_all(self.owners, |_| page_owner::Entry::new()));
         Tables { frames: self.frames, zones, cpus, zonelists, accounts, owners }
     }
 }

@@ -148,12 +148,29 @@ impl<P: Platform> PageAllocator<P> {
             Self { tables, slow_path_flags, faults, shrinkers, queue, mark_policy, platform };
         if config.poison {
             for zone in allocator.zones() {
-                // SAFETY: 1. owned: the allocator owns its free frames, and has not handed out any.
-                let poison = |pfn| unsafe { allocator.platform.poison_pages(pfn, 1) };
-                zone.for_each_free(&allocator.platform, poison);
+                zone.for_each_free(&allocator.platform, |pfn| allocator.poison(pfn, Order::ZERO));
             }
         }
         Ok(allocator)
+    }
+
+    /// Fills a block with zeroes. As for `poison` and `find_unpoisoned`, nobody else owns it: it is free,
+    /// or on its way from or to its owner.
+    pub(crate) fn zero(&self, block: RawPage) {
+        // SAFETY: 1. owned: see above.
+        unsafe { self.platform.zero_pages(block.pfn(), block.order().nr_pages()) };
+    }
+
+    /// Poisons a block.
+    pub(crate) fn poison(&self, first: Pfn, order: Order) {
+        // SAFETY: 1. owned: as in `zero`.
+        unsafe { self.platform.poison_pages(first, order.nr_pages()) };
+    }
+
+    /// Returns the position of a byte of a block that was written since it was poisoned.
+    pub(crate) fn find_unpoisoned(&self, block: RawPage) -> Option<usize> {
+        // SAFETY: 1. owned: as in `zero`.
+        unsafe { self.platform.find_unpoisoned(block.pfn(), block.order().nr_pages()) }
     }
 
     /// Returns the platform that the allocator was built with.
@@ -560,13 +577,6 @@ impl<P: Platform> PageAllocator<P> {
             let limit = zone.marks.bulk_limit(context.highest);
             zone.has_more_than(limit.saturating_add(nr_pages as u64), context.home)
         })
-    }
-
-    /// Fills a page with zeroes.
-    pub(crate) fn zero(&self, page: RawPage) {
-        let nr_pages = page.order().nr_pages();
-        // SAFETY: 1. owned: the page was just allocated and has not been handed out yet.
-        unsafe { self.platform.zero_pages(page.pfn(), nr_pages) };
     }
 }
 

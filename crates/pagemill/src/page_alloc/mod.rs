@@ -5,11 +5,11 @@ pub(crate) mod allocator;
 pub(crate) mod fast;
 pub(crate) mod fault;
 pub(crate) mod free;
+pub(crate) mod hooks;
 pub(crate) mod reclaim;
 #[expect(unsafe_code, reason = "tables in the caller's memory")]
 pub(crate) mod setup;
 pub(crate) mod shrinker;
-#[expect(unsafe_code, reason = "contents of owned frames")]
 pub(crate) mod slow;
 pub(crate) mod slow_path_flags;
 pub(crate) mod view;

@@ -1,19 +1,15 @@
-//! Slow path: the retry loop of reclaim and waiting, and the hooks for poisoning, owners, charges,
-//! tracing.
+//! Slow path: requests for one block, and the retry loop of reclaim and waiting.
 
 use core::panic::Location;
 
-use crate::account::table::{AccountId, Payer};
 use crate::base::gfp::Gfp;
 use crate::base::policy::NodeMask;
-use crate::base::raw_page::{AccountNumber, RawPage};
+use crate::base::raw_page::RawPage;
 use crate::base::shortage::Shortage;
 use crate::base::units::{NodeId, Order};
 use crate::page_alloc::allocator::{PageAllocator, Site};
 use crate::page_alloc::shrinker::{ShrinkControl, Whom};
-use crate::page_alloc::slow_path_flags::{FAULTS, OWNERS, POISON, TRACE};
 use crate::platform::platform::Platform;
-use crate::platform::trace::Event;
 use crate::zone::watermark::Mark;
 
 /// A request for one block, with all its options.
@@ -89,112 +85,6 @@ impl<P: Platform> PageAllocator<P> {
     #[inline]
     pub(crate) fn check_usable(&self) -> Result<(), Shortage> {
         if self.platform().is_abandoned() { Err(Shortage::Abandoned) } else { Ok(()) }
-    }
-
-    /// Returns whether fault injection makes a request fail.
-    #[inline]
-    pub(crate) fn is_faulted(&self, gfp: Gfp, order: Order) -> bool {
-        let is_faulted = self.slow_path_flags.has(FAULTS) && self.faults.should_fail(gfp, order);
-        if is_faulted {
-            self.platform().trace(Event::FaultInjected { gfp, order });
-        }
-        is_faulted
-    }
-
-    /// Charges the payer as [`Payer::charge`] does, and traces a charge that a limit cut short.
-    pub(crate) fn charge(&self, payer: &mut Payer, nr: u64, min: u64, gfp: Gfp) -> u64 {
-        if payer.account().is_none() {
-            return payer.charge(nr, min, gfp, |_| {});
-        }
-        // With interrupts off: a handler that charges the same tree would wait for this CPU.
-        let irq_state = self.platform().irq_save();
-        let charged = payer.charge(nr, min, gfp, |spins| self.platform().relax(spins));
-        self.platform().irq_restore(irq_state);
-        if charged < nr
-            && let Some(account) = payer.id()
-        {
-            self.platform().trace(Event::AccountRefused { account, wanted: nr, charged });
-        }
-        charged
-    }
-
-    /// Returns the account that pays for a request: the one that it names, or the platform's current
-    /// one if its flags say so. Returns `None` if that account is closed and the request may fail.
-    pub(crate) fn payer(&self, account: Option<AccountId>, gfp: Gfp) -> Option<Payer> {
-        let current = || self.platform().current_account();
-        let id = account.or_else(|| if gfp.contains(Gfp::ACCOUNT) { current() } else { None });
-        let nobody = Payer::nobody(self.accounts());
-        match id {
-            None => Some(nobody),
-            Some(id) => {
-                self.accounts().pay_from(id).or(gfp.contains(Gfp::NOFAIL).then_some(nobody))
-            }
-        }
-    }
-
-    /// Prepares a new block for its owner: checks the poison, records the owner, zeroes and traces.
-    #[inline]
-    pub(crate) fn finish(
-        &self,
-        page: RawPage,
-        account: AccountNumber,
-        gfp: Gfp,
-        site: Site,
-    ) -> RawPage {
-        let nr_pages = page.order().nr_pages();
-        if self.slow_path_flags.has(POISON) {
-            // SAFETY: 1. owned: the block was just taken and has not been handed out yet.
-            let spoilt = unsafe { self.platform().find_unpoisoned(page.pfn(), nr_pages) };
-            if let Some(position) = spoilt {
-                used_after_free(page, position);
-            }
-        }
-        if self.slow_path_flags.has(OWNERS) {
-            let first = self.frame_of(page);
-            (first..first + nr_pages).for_each(|frame| self.owners().hold(frame, site));
-        }
-        if gfp.contains(Gfp::ZERO) {
-            self.zero(page);
-        }
-        if self.slow_path_flags.has(TRACE) {
-            let (pfn, order, migratetype) = (page.pfn(), page.order(), gfp.migratetype());
-            self.platform().trace(Event::PageAlloc { pfn, order, gfp, migratetype });
-            // The tracer may have detached.
-            self.look_for_tracers();
-        }
-        page.charged_to(account)
-    }
-
-    /// Records `site` as the owner of a page that was put on a per-CPU list and taken without an
-    /// allocation call, unless an owner is recorded.
-    pub(crate) fn adopt(&self, page: RawPage, site: Site) {
-        if self.slow_path_flags.has(OWNERS) && self.owners().holder(self.frame_of(page)).is_none() {
-            self.owners().hold(self.frame_of(page), site);
-        }
-    }
-
-    /// Runs the hooks of a block that is being freed: owner, poison, trace.
-    ///
-    /// # Panics
-    /// If owners are recorded and one of the frames has none.
-    pub(crate) fn note_freed(&self, page: RawPage) {
-        let nr_pages = page.order().nr_pages();
-        if self.slow_path_flags.has(TRACE) {
-            self.platform().trace(Event::PageFree { pfn: page.pfn(), order: page.order() });
-            self.look_for_tracers();
-        }
-        if self.slow_path_flags.has(OWNERS) {
-            let first = self.frame_of(page);
-            for frame in first..first + nr_pages {
-                if self.owners().release(frame).is_none() {
-                    freed_twice(page);
-                }
-            }
-        }
-        if self.slow_path_flags.has(POISON) {
-            // SAFETY: 1. owned: the block is being freed and is on no free list yet.
-            unsafe { self.platform().poison_pages(page.pfn(), nr_pages) };
-        }
     }
 
     /// Takes a block: first above the low watermark, then as far below as the request may go.
@@ -321,19 +211,4 @@ impl<P: Platform> PageAllocator<P> {
         let context = self.context(&pinned, request.gfp, request.node).on(request.nodes);
         self.take_from_own_lists(&pinned, &context)
     }
-}
-
-#[cold]
-fn used_after_free(page: RawPage, position: usize) -> ! {
-    panic!(
-        "use after free: byte {position} of the block of order {} at frame {} was written while it \
-         was free",
-        page.order(),
-        page.pfn()
-    )
-}
-
-#[cold]
-fn freed_twice(page: RawPage) -> ! {
-    panic!("double free of the block of order {} at frame {}", page.order(), page.pfn())
 }

@@ -8,8 +8,6 @@ use crate::base::migratetype::{MigrateType, NR_MIGRATE_TYPES};
 use crate::base::stats::VmStat;
 use crate::base::units::{CpuId, MAX_ORDER, NodeId, Pfn};
 use crate::page_alloc::allocator::PageAllocator;
-use crate::page_alloc::fault::FaultConfig;
-use crate::page_alloc::slow_path_flags::FAULTS;
 use crate::platform::platform::Platform;
 use crate::zone::watermark::Watermarks;
 use crate::zone::zone::Zone;
@@ -105,12 +103,6 @@ impl<P: Platform> PageAllocator<P> {
                 batch: list.batch(),
             })
         })
-    }
-
-    /// Sets which allocations fail from now on; [`FaultConfig::NEVER`] turns fault injection off.
-    pub fn inject_faults(&self, config: &FaultConfig) {
-        self.faults.configure(config);
-        self.slow_path_flags.set(FAULTS, config.interval != 0);
     }
 
     /// Calls `visit` with each frame in use and the call that allocated it.

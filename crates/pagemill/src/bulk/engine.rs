@@ -6,7 +6,8 @@ use crate::base::policy::NodeMask;
 use crate::base::raw_page::{Class, RawPage};
 use crate::base::shortage::Shortage;
 use crate::base::units::{NodeId, Order};
-use crate::page_alloc::allocator::{AllocContext, PAGES_PER_HOLD, PageAllocator, Pinned, Site};
+use crate::page_alloc::alloc_context::{AllocContext, Pinned};
+use crate::page_alloc::allocator::{PAGES_PER_HOLD, PageAllocator, Site};
 use crate::page_alloc::slow_path_flags::TRACE;
 use crate::percpu::pcp::Batch;
 use crate::platform::platform::Platform;
@@ -179,7 +180,7 @@ impl<P: Platform> PageAllocator<P> {
             if done == nr {
                 break;
             }
-            if zone.marks.bulk_ok(zone.nr_free(), 0, context.highest()) {
+            if zone.marks.bulk_ok(zone.nr_free(), 0, context.highest) {
                 done += self.alloc_from_zone(&context, zone, nr - done, sink);
             }
         }
@@ -199,7 +200,7 @@ impl<P: Platform> PageAllocator<P> {
         let Some(mut lists) = pinned.lists() else {
             return self.move_from_zone(context, zone, nr, sink);
         };
-        let id = zone.list(context.migratetype());
+        let id = zone.list(context.migratetype);
         let mut left = nr;
         let mut kept = lists.list(id).leftover(nr);
         loop {
@@ -213,8 +214,8 @@ impl<P: Platform> PageAllocator<P> {
                 break;
             }
             let marks = &zone.marks;
-            let spare = marks.spare(zone.nr_free(), Mark::Low, context.highest());
-            if self.refill(&mut lists, zone, context.migratetype(), spare) == 0 {
+            let spare = marks.spare(zone.nr_free(), Mark::Low, context.highest);
+            if self.refill(&mut lists, zone, context.migratetype, spare) == 0 {
                 if kept == 0 {
                     break;
                 }
@@ -238,16 +239,16 @@ impl<P: Platform> PageAllocator<P> {
         if self.platform().is_abandoned() {
             return 0;
         }
-        let class = Class::new(zone.list(context.migratetype()), Order::ZERO);
+        let class = Class::new(zone.list(context.migratetype), Order::ZERO);
         let mut done = 0;
         while done < nr {
             // Like a refill, it leaves what the request must leave.
             let marks = &zone.marks;
-            let spare = marks.spare(zone.nr_free(), Mark::Low, context.highest());
+            let spare = marks.spare(zone.nr_free(), Mark::Low, context.highest);
             let spare = usize::try_from(spare).unwrap_or(usize::MAX);
             let wanted = (nr - done).min(Batch::CAPACITY).min(spare);
             let mut words = FrameWords::new();
-            let (home, migratetype) = (context.home(), context.migratetype());
+            let (home, migratetype) = (context.home, context.migratetype);
             let taken = zone.rmqueue_bulk(self.platform(), home, migratetype, wanted, &mut words);
             if taken == 0 {
                 break;

@@ -1,5 +1,6 @@
 //! The allocator: fast path, slow path, free path, reclaim, setup and views.
 
+pub(crate) mod alloc_context;
 #[expect(unsafe_code, reason = "the metadata memory; frames that nobody owns")]
 pub(crate) mod allocator;
 pub(crate) mod fast;
@@ -13,3 +14,4 @@ pub(crate) mod shrinker;
 pub(crate) mod slow;
 pub(crate) mod slow_path_flags;
 pub(crate) mod view;
+pub(crate) mod zone_walk;

@@ -126,7 +126,7 @@ impl<P: Platform> PageAllocator<P> {
         let gfp = self.platform().gfp_context(request.gfp);
         self.wake_reclaim(request.order, gfp);
         self.look_for_tracers();
-        let nodes = self.context(&self.pin(), request.gfp, request.node).on(request.nodes).nodes();
+        let nodes = self.context(&self.pin(), request.gfp, request.node).on(request.nodes).nodes;
         let (mut rounds, mut rounds_in_all) = (0, 0);
         loop {
             if let Some(page) = self.try_last(request, gfp) {

@@ -30,12 +30,13 @@
 //!
 //! - `lock-excludes`, `once-filled` (`sync.rs`), `claim-excludes` (`claim.rs`): exclusive access
 //!   to a locked, once-written or claimed value.
-//! - `pcp-init`, `pcp-room` (`pcp.rs`), `batch-init` (`batch.rs`), `vec-init`, `vec-class`
-//!   (`page_vec.rs`), `stack-init` (`stack.rs`): which entries are initialised, and with what.
+//! - `pcp-init`, `pcp-room` (`pcp.rs`), `vec-init`, `vec-class` (`page_vec.rs`), `stack-init`
+//!   (`stack.rs`): which entries are initialised, and with what.
 //! - `block-filed` (`buddy.rs`): which list a pageblock with free frames is on.
-//! - `page-word` (`page.rs`): where a slot for a page is exactly one word.
+//! - `page-word`, `full-slots` (`page.rs`): where a slot for a page is exactly one word, and where
+//!   all slots hold pages of one class.
 //! - `account-alive` (`table.rs`): when the entry of an account may be reused.
-//! - `owner-static` (`page_owner.rs`): recorded call sites are null or static.
+//! - `ref-static` (`sync.rs`): references that threads exchange are null or static.
 //! - `carved-once` (`setup.rs`): each byte of the metadata memory belongs to one table.
 //! - `one-list`, `list-links` (`list.rs`): how the pages of a list are linked.
 //! - `shared-count` (`shared.rs`): how many owners a shared frame has.

@@ -72,8 +72,6 @@ pub struct Target {
     program: usize,
     version: usize,
     procedure: &'static Procedure,
-    /// Number of bytes of the message that are arguments.
-    args_len: usize,
 }
 
 /// What to send for a message.
@@ -189,10 +187,14 @@ impl<S: Frames> Dispatcher<S> {
         self.procedure(&header).is_ok_and(|(_, _, procedure)| procedure.data == Data::MayBeSpliced)
     }
 
-    /// Reads a message up to the arguments, and decides what to do with it.
+    /// Reads a message up to the arguments, whose place the request then knows, and decides what to do
+    /// with it.
     pub fn route(&self, rqst: &mut Rqst<S>, peer: &Peer) -> Route {
         let (mut reader, _) = rqst.parts();
-        let (header, cred) = match Message::read(&mut reader) {
+        let len = reader.remaining();
+        let message = Message::read(&mut reader);
+        let header_len = len - reader.remaining();
+        let (header, cred) = match message {
             Message::Call { header, cred, verf } => (header, Credential::check(&cred, &verf)),
             Message::Refused { xid, status } => return self.refuse(xid, status),
             Message::NotACall => {
@@ -205,6 +207,7 @@ impl<S: Frames> Dispatcher<S> {
                 return Route::Close;
             }
         };
+        rqst.set_header_len(header_len);
         self.stats.calls.bump();
         let cred = match cred {
             Ok(cred) => cred,
@@ -212,8 +215,7 @@ impl<S: Frames> Dispatcher<S> {
         };
         match self.find(&header, peer, &cred) {
             Ok((program, version, procedure)) => {
-                let args_len = reader.remaining();
-                Route::Run(Target { header, cred, program, version, procedure, args_len })
+                Route::Run(Target { header, cred, program, version, procedure })
             }
             Err(Some(status)) => self.refuse(header.xid, status),
             Err(None) => Route::Close,
@@ -311,11 +313,9 @@ impl<S: Frames> Dispatcher<S> {
     /// Runs the procedure. An error is a call without results, with or without a reply.
     fn invoke(&self, rqst: &mut Rqst<S>, peer: &Peer, target: &Target) -> Result<Outcome, Verdict> {
         let xid = target.header.xid;
-        let (mut args, behind, reply) = rqst.all_parts();
+        let (args, behind, reply) = rqst.args();
         let before = reply.mark();
-        if args.skip(args.remaining() - target.args_len).is_err()
-            || ReplyStatus::Success.write(xid, reply).is_err()
-        {
+        if ReplyStatus::Success.write(xid, reply).is_err() {
             return Err(Verdict::Silence);
         }
         if target.header.proc == 0 {
@@ -363,11 +363,7 @@ impl<S: Frames> Dispatcher<S> {
     fn key(&self, rqst: &mut Rqst<S>, peer: &Peer, target: &Target) -> CallKey {
         // The key does not depend on how the call was received.
         let behind_len = rqst.call_len() - rqst.parts().0.remaining();
-        let (mut args, _) = rqst.parts();
-        // Never skips past the end: the message was read up to its arguments before.
-        if args.skip(args.remaining() - target.args_len).is_err() {
-            args = crate::wire::xdr::XdrReader::new(&[]);
-        }
+        let (args, ..) = rqst.args();
         self.replies.key(peer.addr, target.header, args, behind_len)
     }
 

@@ -36,6 +36,8 @@ pub struct Rqst<S: PageSource> {
     args: PageArray<S>,
     /// Number of bytes of the call in the arguments' pages.
     args_len: usize,
+    /// Number of bytes of the call before its arguments.
+    header_len: usize,
     /// The part of the call that is not in the pages, if any.
     splice: Splice,
     reply: Reply<S>,
@@ -51,6 +53,7 @@ impl<S: Frames> Rqst<S> {
             source,
             args: PageArray::new(nr_pages),
             args_len: 0,
+            header_len: 0,
             splice: Splice::default(),
             reply,
         }
@@ -66,7 +69,7 @@ impl<S: Frames> Rqst<S> {
         stop: &dyn Fn() -> bool,
         stats: &RefillStats,
     ) -> bool {
-        self.args_len = 0;
+        (self.args_len, self.header_len) = (0, 0);
         self.splice.clear();
         self.reply.clear();
         self.args.fill(&self.source, refill, stop, stats)
@@ -118,12 +121,27 @@ impl<S: Frames> Rqst<S> {
 
     /// Returns the call, from its first byte to where a part of it was spliced, and the reply.
     pub fn parts(&mut self) -> (XdrReader<'_>, &mut Reply<S>) {
-        let (args, _, reply) = self.all_parts();
-        (args, reply)
+        let (call, _, reply) = self.all_parts();
+        (call, reply)
+    }
+
+    /// Records how many bytes of the call come before its arguments.
+    pub(crate) fn set_header_len(&mut self, len_bytes: usize) {
+        self.header_len = len_bytes;
+    }
+
+    /// Returns the arguments, the part of the call after the spliced data if there is any, and the
+    /// reply.
+    pub(crate) fn args(&mut self) -> (XdrReader<'_>, Option<Behind<'_>>, &mut Reply<S>) {
+        let header_len = self.header_len;
+        let (mut call, behind, reply) = self.all_parts();
+        // Never more than the call has: the header was read from it.
+        let _header = call.split(header_len);
+        (call, behind, reply)
     }
 
     /// Returns the call, its part after the spliced data if there is any, and the reply.
-    pub(crate) fn all_parts(&mut self) -> (XdrReader<'_>, Option<Behind<'_>>, &mut Reply<S>) {
+    fn all_parts(&mut self) -> (XdrReader<'_>, Option<Behind<'_>>, &mut Reply<S>) {
         if self.splice.len() == 0 {
             return (XdrReader::over(&self.args, self.args_len), None, &mut self.reply);
         }

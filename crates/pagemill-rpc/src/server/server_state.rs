@@ -22,7 +22,8 @@ use crate::server::worker_count::WorkerCount;
 use crate::transport::listener::{Accepted, Room, Socket, accept_batch};
 use crate::transport::poller::{Interest, Poller};
 use crate::transport::run_queue::RunQueue;
-use crate::transport::tcp::{Connection, Scheduler, Task};
+use crate::transport::scheduler::{Scheduler, Task};
+use crate::transport::tcp::Connection;
 use crate::wire::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 
 /// The token of the first socket; tokens of connections follow those of sockets.
@@ -49,7 +50,7 @@ pub(crate) enum Work<S: Frames> {
     /// this one arms it again.
     Socket(u64),
     /// A task of a connection.
-    Connection(Task<S>),
+    Connection(Task<Connection<S>>),
 }
 
 /// The state that the threads of a server share.
@@ -57,7 +58,7 @@ pub(crate) struct ServerState<S: Frames> {
     pub(crate) config: ServerConfig,
     pub(crate) source: S,
     pub(crate) dispatcher: Dispatcher<S>,
-    pub(crate) scheduler: Arc<Scheduler<S>>,
+    pub(crate) scheduler: Arc<Scheduler<Connection<S>>>,
     pub(crate) workers: WorkerCount,
     sockets: Vec<Socket>,
     /// Guards the table of connections.

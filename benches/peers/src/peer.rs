@@ -20,9 +20,6 @@ pub(crate) trait Peer: Sync + 'static {
     /// Makes the state of the calling thread.
     fn worker(&'static self) -> Self::Worker;
 
-    /// Makes an empty batch.
-    fn batch<const M: usize>(&'static self) -> Self::Batch<M>;
-
     /// Allocates up to `nr` pages into the empty `batch`, and returns how many.
     fn alloc<const M: usize>(
         &'static self,
@@ -52,6 +49,9 @@ pub(crate) trait Batch: Send {
     /// One page.
     type Page: Send;
 
+    /// Makes an empty batch.
+    fn new() -> Self;
+
     /// Removes and returns a page.
     fn pop(&mut self) -> Option<Self::Page>;
 
@@ -76,11 +76,6 @@ pub(crate) struct Slots<T, const M: usize> {
 pub(crate) struct Lines<T, const M: usize>(pub(crate) [T; M]);
 
 impl<T: Copy + Default, const M: usize> Slots<T, M> {
-    /// Makes an empty array.
-    pub(crate) fn new() -> Self {
-        Self { len: 0, pages: Lines([T::default(); M]) }
-    }
-
     /// Fills the array with up to `nr` values of `next`, until it returns `None`.
     #[inline]
     pub(crate) fn fill(&mut self, nr: usize, mut next: impl FnMut() -> Option<T>) -> usize {
@@ -112,6 +107,10 @@ impl<T: Copy + Default, const M: usize> Slots<T, M> {
 
 impl<T: Copy + Default + Send, const M: usize> Batch for Slots<T, M> {
     type Page = T;
+
+    fn new() -> Self {
+        Self { len: 0, pages: Lines([T::default(); M]) }
+    }
 
     fn pop(&mut self) -> Option<T> {
         self.len = self.len.checked_sub(1)?;

@@ -87,7 +87,7 @@ impl Entry {
     /// Makes the entry of `peer`, which lives until the process ends.
     pub(crate) fn new<P: Peer>(peer: P) -> Self {
         let peer: &'static P = Box::leak(Box::new(peer));
-        let (producer, consumer) = line(|| peer.batch());
+        let (producer, consumer) = line(P::Batch::new);
         let ends = Arc::new(Ends::<P> {
             producer: Mutex::new(producer),
             consumer: Mutex::new(consumer),
@@ -97,7 +97,7 @@ impl Entry {
             Box::new(PeerRunner {
                 peer,
                 worker: peer.worker(),
-                batch: Box::new(Aligned(peer.batch())),
+                batch: Box::new(Aligned(P::Batch::new())),
                 ends: Arc::clone(&ends),
                 batches: Vec::new(),
                 aged: Vec::new(),
@@ -172,9 +172,8 @@ impl<P: Peer> PeerRunner<P> {
     /// Makes batches for `nr_pages` if they are missing, and returns their number.
     fn make_batches(&mut self, nr_pages: usize) -> usize {
         let nr_batches = nr_pages / BATCH;
-        let peer = self.peer;
         if self.batches.len() < nr_batches {
-            self.batches.resize_with(nr_batches, || peer.batch());
+            self.batches.resize_with(nr_batches, P::Batch::new);
         }
         nr_batches
     }
@@ -194,7 +193,7 @@ impl<P: Peer> PeerRunner<P> {
 
     /// Frees the last `nr` pages that ageing holds.
     fn give_aged(&mut self, nr: usize) {
-        let mut batch = self.peer.batch::<BATCH>();
+        let mut batch = P::Batch::<BATCH>::new();
         let start = self.aged.len().saturating_sub(nr);
         let mut pages = self.aged.drain(start..).peekable();
         while pages.peek().is_some() {
@@ -205,7 +204,7 @@ impl<P: Peer> PeerRunner<P> {
 
     /// Allocates up to `nr` pages and holds them; `size` returns the number for each call.
     fn take_aged(&mut self, nr: usize, mut size: impl FnMut() -> usize) {
-        let mut batch = self.peer.batch::<BATCH>();
+        let mut batch = P::Batch::<BATCH>::new();
         let goal = self.aged.len() + nr;
         while self.aged.len() < goal {
             let wanted = size().min(goal - self.aged.len());

@@ -27,10 +27,6 @@ impl Peer for Buddy {
 
     fn worker(&'static self) {}
 
-    fn batch<const M: usize>(&'static self) -> Slots<usize, M> {
-        Slots::new()
-    }
-
     #[inline]
     fn alloc<const M: usize>(&self, (): &mut (), batch: &mut Slots<usize, M>, nr: usize) -> usize {
         let mut frames = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,10 +64,6 @@ impl Peer for Bitmap {
     const NOTE: &'static str = "bitmap-allocator in a std Mutex, a loop, locked once a batch";
 
     fn worker(&'static self) {}
-
-    fn batch<const M: usize>(&'static self) -> Slots<usize, M> {
-        Slots::new()
-    }
 
     #[inline]
     fn alloc<const M: usize>(&self, (): &mut (), batch: &mut Slots<usize, M>, nr: usize) -> usize {

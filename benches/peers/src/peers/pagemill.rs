@@ -28,6 +28,7 @@ impl StaticAllocator for Frames {
 
 type Source = Static<Frames>;
 type FramePage = Page<Source>;
+type Pages<const M: usize> = PageVec<Source, M>;
 
 /// Maps an arena and builds the allocator; later calls do nothing.
 ///
@@ -82,14 +83,12 @@ pub(crate) struct PageSlots<const M: usize> {
     slots: Lines<Option<FramePage>, M>,
 }
 
-impl<const M: usize> PageSlots<M> {
+impl<const M: usize> Batch for PageSlots<M> {
+    type Page = FramePage;
+
     fn new() -> Self {
         Self { len: 0, slots: Lines([const { None }; M]) }
     }
-}
-
-impl<const M: usize> Batch for PageSlots<M> {
-    type Page = FramePage;
 
     fn pop(&mut self) -> Option<FramePage> {
         self.len = self.len.checked_sub(1)?;
@@ -102,8 +101,12 @@ impl<const M: usize> Batch for PageSlots<M> {
     }
 }
 
-impl<const M: usize> Batch for PageVec<Source, M> {
+impl<const M: usize> Batch for Pages<M> {
     type Page = FramePage;
+
+    fn new() -> Self {
+        Self::new(Source::new())
+    }
 
     fn pop(&mut self) -> Option<FramePage> {
         Self::pop(self)
@@ -117,6 +120,10 @@ impl<const M: usize> Batch for PageVec<Source, M> {
 
 impl Batch for PageList<FramePage> {
     type Page = FramePage;
+
+    fn new() -> Self {
+        Self::new(Source::new())
+    }
 
     fn pop(&mut self) -> Option<FramePage> {
         Self::pop(self)
@@ -135,10 +142,6 @@ impl Peer for Single {
     const IS_STACK: bool = true;
 
     fn worker(&'static self) {}
-
-    fn batch<const M: usize>(&'static self) -> PageSlots<M> {
-        PageSlots::new()
-    }
 
     #[inline]
     fn alloc<const M: usize>(&self, (): &mut (), batch: &mut PageSlots<M>, nr: usize) -> usize {
@@ -175,10 +178,6 @@ impl Peer for Array {
 
     fn worker(&'static self) {}
 
-    fn batch<const M: usize>(&'static self) -> PageSlots<M> {
-        PageSlots::new()
-    }
-
     #[inline]
     fn alloc<const M: usize>(&self, (): &mut (), batch: &mut PageSlots<M>, nr: usize) -> usize {
         batch.len = Source::new().alloc_pages_bulk(GFP, &mut batch.slots.0[..nr]);
@@ -197,7 +196,7 @@ impl Peer for Array {
 }
 
 impl Peer for Vector {
-    type Batch<const M: usize> = PageVec<Source, M>;
+    type Batch<const M: usize> = Pages<M>;
     type Worker = ();
     const NAME: &'static str = "pagemill-vec";
     const NOTE: &'static str = "shared allocator, alloc_pages_bulk_vec and PageVec::clear";
@@ -205,22 +204,13 @@ impl Peer for Vector {
 
     fn worker(&'static self) {}
 
-    fn batch<const M: usize>(&'static self) -> PageVec<Source, M> {
-        PageVec::new(Source::new())
-    }
-
     #[inline]
-    fn alloc<const M: usize>(
-        &self,
-        (): &mut (),
-        batch: &mut PageVec<Source, M>,
-        nr: usize,
-    ) -> usize {
+    fn alloc<const M: usize>(&self, (): &mut (), batch: &mut Pages<M>, nr: usize) -> usize {
         Source::new().alloc_pages_bulk_vec(GFP, nr, batch)
     }
 
     #[inline]
-    fn free<const M: usize>(&self, (): &mut (), batch: &mut PageVec<Source, M>) {
+    fn free<const M: usize>(&self, (): &mut (), batch: &mut Pages<M>) {
         batch.clear();
     }
 
@@ -237,10 +227,6 @@ impl Peer for List {
     const IS_STACK: bool = true;
 
     fn worker(&'static self) {}
-
-    fn batch<const M: usize>(&'static self) -> PageList<FramePage> {
-        PageList::new(Source::new())
-    }
 
     #[inline]
     fn alloc<const M: usize>(
@@ -263,7 +249,7 @@ impl Peer for List {
 }
 
 impl Peer for Local {
-    type Batch<const M: usize> = PageVec<Source, M>;
+    type Batch<const M: usize> = Pages<M>;
     type Worker = LocalPages<Source, RESERVE>;
     const NAME: &'static str = "pagemill-local";
     const NOTE: &'static str = "owned handle of 512 pages: LocalPages::alloc_bulk and free_bulk";
@@ -273,22 +259,18 @@ impl Peer for Local {
         LocalPages::new(Source::new())
     }
 
-    fn batch<const M: usize>(&'static self) -> PageVec<Source, M> {
-        PageVec::new(Source::new())
-    }
-
     #[inline]
     fn alloc<const M: usize>(
         &self,
         worker: &mut Self::Worker,
-        batch: &mut PageVec<Source, M>,
+        batch: &mut Pages<M>,
         nr: usize,
     ) -> usize {
         worker.alloc_bulk(GFP, nr, batch)
     }
 
     #[inline]
-    fn free<const M: usize>(&self, worker: &mut Self::Worker, batch: &mut PageVec<Source, M>) {
+    fn free<const M: usize>(&self, worker: &mut Self::Worker, batch: &mut Pages<M>) {
         worker.free_bulk(batch);
     }
 

@@ -8,6 +8,7 @@ use crate::peer::{Peer, Slots};
 
 /// A page handle, of the same size as pagemill's.
 type Handle = u64;
+type Handles<const M: usize> = Slots<Handle, M>;
 
 /// Returns the handles of an arena's pages.
 ///
@@ -46,7 +47,7 @@ impl Limit {
 }
 
 impl Peer for Limit {
-    type Batch<const M: usize> = Slots<Handle, M>;
+    type Batch<const M: usize> = Handles<M>;
     type Worker = Stack;
     const NAME: &'static str = "limit";
     const NOTE: &'static str = "no allocator: handles copied between two resident stacks";
@@ -59,17 +60,8 @@ impl Peer for Limit {
         Stack { handles, bottom, top: end, end }
     }
 
-    fn batch<const M: usize>(&'static self) -> Slots<Handle, M> {
-        Slots::new()
-    }
-
     #[inline]
-    fn alloc<const M: usize>(
-        &self,
-        stack: &mut Stack,
-        batch: &mut Slots<Handle, M>,
-        nr: usize,
-    ) -> usize {
+    fn alloc<const M: usize>(&self, stack: &mut Stack, batch: &mut Handles<M>, nr: usize) -> usize {
         let nr = nr.min(stack.top - stack.bottom);
         stack.top -= nr;
         let top = &stack.handles[stack.top..][..nr];
@@ -80,7 +72,7 @@ impl Peer for Limit {
     }
 
     #[inline]
-    fn free<const M: usize>(&self, stack: &mut Stack, batch: &mut Slots<Handle, M>) {
+    fn free<const M: usize>(&self, stack: &mut Stack, batch: &mut Handles<M>) {
         let pages = batch.take();
         if stack.end - stack.top < pages.len() {
             // Happens only if another thread allocated the pages.
@@ -109,7 +101,7 @@ pub(crate) struct ThreadVec {
 }
 
 impl Peer for ThreadVec {
-    type Batch<const M: usize> = Slots<Handle, M>;
+    type Batch<const M: usize> = Handles<M>;
     type Worker = Vec<Handle>;
     const CROSSES: bool = false;
     const NAME: &'static str = "thread-vec";
@@ -121,22 +113,18 @@ impl Peer for ThreadVec {
         handles(self.nr_pages)
     }
 
-    fn batch<const M: usize>(&'static self) -> Slots<Handle, M> {
-        Slots::new()
-    }
-
     #[inline]
     fn alloc<const M: usize>(
         &self,
         vec: &mut Vec<Handle>,
-        batch: &mut Slots<Handle, M>,
+        batch: &mut Handles<M>,
         nr: usize,
     ) -> usize {
         batch.write(nr, |slots| pop_bulk(vec, slots))
     }
 
     #[inline]
-    fn free<const M: usize>(&self, vec: &mut Vec<Handle>, batch: &mut Slots<Handle, M>) {
+    fn free<const M: usize>(&self, vec: &mut Vec<Handle>, batch: &mut Handles<M>) {
         vec.extend_from_slice(batch.take());
     }
 }
@@ -153,7 +141,7 @@ impl LockedVec {
 }
 
 impl Peer for LockedVec {
-    type Batch<const M: usize> = Slots<Handle, M>;
+    type Batch<const M: usize> = Handles<M>;
     type Worker = ();
     const NAME: &'static str = "mutex-vec";
     const NOTE: &'static str = "Mutex<Vec> of pages, copied in bulk, locked once a batch";
@@ -161,18 +149,14 @@ impl Peer for LockedVec {
 
     fn worker(&'static self) {}
 
-    fn batch<const M: usize>(&'static self) -> Slots<Handle, M> {
-        Slots::new()
-    }
-
     #[inline]
-    fn alloc<const M: usize>(&self, (): &mut (), batch: &mut Slots<Handle, M>, nr: usize) -> usize {
+    fn alloc<const M: usize>(&self, (): &mut (), batch: &mut Handles<M>, nr: usize) -> usize {
         let mut vec = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         batch.write(nr, |slots| pop_bulk(&mut vec, slots))
     }
 
     #[inline]
-    fn free<const M: usize>(&self, (): &mut (), batch: &mut Slots<Handle, M>) {
+    fn free<const M: usize>(&self, (): &mut (), batch: &mut Handles<M>) {
         let mut vec = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         vec.extend_from_slice(batch.take());
     }
@@ -203,24 +187,20 @@ impl Queue {
 }
 
 impl Peer for Queue {
-    type Batch<const M: usize> = Slots<Handle, M>;
+    type Batch<const M: usize> = Handles<M>;
     type Worker = ();
     const NAME: &'static str = "array-queue";
     const NOTE: &'static str = "crossbeam_queue::ArrayQueue, a loop of pop and push";
 
     fn worker(&'static self) {}
 
-    fn batch<const M: usize>(&'static self) -> Slots<Handle, M> {
-        Slots::new()
-    }
-
     #[inline]
-    fn alloc<const M: usize>(&self, (): &mut (), batch: &mut Slots<Handle, M>, nr: usize) -> usize {
+    fn alloc<const M: usize>(&self, (): &mut (), batch: &mut Handles<M>, nr: usize) -> usize {
         batch.fill(nr, || self.0.pop())
     }
 
     #[inline]
-    fn free<const M: usize>(&self, (): &mut (), batch: &mut Slots<Handle, M>) {
+    fn free<const M: usize>(&self, (): &mut (), batch: &mut Handles<M>) {
         for &handle in batch.take() {
             self.0.push(handle).expect("at most all pages are free");
         }

@@ -138,10 +138,6 @@ impl<C: Calls> Peer for Dpdk<C> {
         Pool::join();
     }
 
-    fn batch<const M: usize>(&'static self) -> Slots<Object, M> {
-        Slots::new()
-    }
-
     #[inline]
     fn alloc<const M: usize>(&self, (): &mut (), batch: &mut Slots<Object, M>, nr: usize) -> usize {
         batch.write(nr, |slots| {

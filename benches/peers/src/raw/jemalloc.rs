@@ -53,10 +53,6 @@ impl Peer for BatchAlloc {
 
     fn worker(&'static self) {}
 
-    fn batch<const M: usize>(&'static self) -> Slots<Block, M> {
-        Slots::new()
-    }
-
     #[inline]
     fn alloc<const M: usize>(&self, (): &mut (), batch: &mut Slots<Block, M>, nr: usize) -> usize {
         batch.write(nr, |slots| {

@@ -60,10 +60,6 @@ impl<A: Named> Peer for Malloc<A> {
 
     fn worker(&'static self) {}
 
-    fn batch<const M: usize>(&'static self) -> Slots<Block, M> {
-        Slots::new()
-    }
-
     #[inline]
     fn alloc<const M: usize>(&self, (): &mut (), batch: &mut Slots<Block, M>, nr: usize) -> usize {
         batch.fill(nr, || {
@@ -116,10 +112,6 @@ impl Peer for LockedTalc {
         "in a std Mutex, 4096 bytes aligned to 4096, a loop, locked once a batch";
 
     fn worker(&'static self) {}
-
-    fn batch<const M: usize>(&'static self) -> Slots<Block, M> {
-        Slots::new()
-    }
 
     #[inline]
     fn alloc<const M: usize>(&self, (): &mut (), batch: &mut Slots<Block, M>, nr: usize) -> usize {

@@ -41,14 +41,9 @@ fn fail(args: &[&str], code: i32) -> String {
 }
 
 /// Gives the test a network, or says that it is skipped.
-fn private_network() -> bool {
-    match enter_private_network() {
-        Ok(()) => true,
-        Err(error) => {
-            eprintln!("SKIPPED: {:?}: {error}", std::thread::current().name());
-            false
-        }
-    }
+fn private_network() -> Option<()> {
+    let skip = |error: &_| eprintln!("SKIPPED: {:?}: {error}", std::thread::current().name());
+    enter_private_network().inspect_err(skip).ok()
 }
 
 fn name(text: &str) -> Name {
@@ -136,9 +131,7 @@ fn what_cannot_be_meant_is_told_in_one_line() {
 
 #[test]
 fn what_is_wrong_with_an_interface_is_told_in_one_line() {
-    if !private_network() {
-        return;
-    }
+    let Some(()) = private_network() else { return };
     let pair = VethPair::new(name("a0"), name("a1"), 1).unwrap();
     let drop = |more: &[&str]| fail(&[&["drop", "--arena", "16M"], more].concat(), 1);
     assert!(drop(&["--in", "nosuch"]).contains("no interface nosuch"));
@@ -167,9 +160,7 @@ fn what_is_wrong_with_an_interface_is_told_in_one_line() {
 
 #[test]
 fn packets_are_redirected_until_ctrl_c_and_the_program_is_detached() {
-    if !private_network() {
-        return;
-    }
+    let Some(()) = private_network() else { return };
     let (a, b) = (
         VethPair::new(name("a0"), name("a1"), 1).unwrap(),
         VethPair::new(name("b0"), name("b1"), 1).unwrap(),
@@ -214,9 +205,7 @@ fn packets_are_redirected_until_ctrl_c_and_the_program_is_detached() {
 
 #[test]
 fn packets_are_dropped_and_kept_for_a_time_that_ends() {
-    if !private_network() {
-        return;
-    }
+    let Some(()) = private_network() else { return };
     let pair = VethPair::new(name("a0"), name("a1"), 1).unwrap();
     for (command, alloc, pool) in [
         ("drop", "single", "page"),
@@ -263,9 +252,7 @@ fn packets_are_dropped_and_kept_for_a_time_that_ends() {
 
 #[test]
 fn the_benchmark_makes_its_own_network_and_traffic() {
-    if !private_network() {
-        return;
-    }
+    let Some(()) = private_network() else { return };
     let tiny = ["bench", "--pairs", "10", "--slice", "5", "--ring", "1024", "--arena", "64M"];
     for more in [
         ["--json", "-"].as_slice(),
@@ -328,9 +315,7 @@ fn missing_capabilities_are_named() {
 
 #[test]
 fn an_interface_that_is_removed_ends_the_command() {
-    if !private_network() {
-        return;
-    }
+    let Some(()) = private_network() else { return };
     for (command, more) in [("drop", None), ("drop", Some("--busy")), ("stack", None)] {
         let pair = VethPair::new(name("a0"), name("a1"), 1).unwrap();
         let path = scratch(&format!("gone-{command}.json"));
@@ -369,9 +354,7 @@ fn an_interface_that_is_removed_ends_the_command() {
 
 #[test]
 fn a_report_is_written_after_the_reader_of_the_lines_is_gone() {
-    if !private_network() {
-        return;
-    }
+    let Some(()) = private_network() else { return };
     let _pair = VethPair::new(name("a0"), name("a1"), 1).unwrap();
     let path = scratch("unread.json");
     let args = ["drop", "--in", "a1", "--arena", "32M", "--json", path.to_str().unwrap()];
@@ -383,9 +366,7 @@ fn a_report_is_written_after_the_reader_of_the_lines_is_gone() {
 
 #[test]
 fn a_program_under_nohup_outlives_its_terminal() {
-    if !private_network() {
-        return;
-    }
+    let Some(()) = private_network() else { return };
     let _pair = VethPair::new(name("a0"), name("a1"), 1).unwrap();
     let program = env!("CARGO_BIN_EXE_pagemill");
     let shell = "trap '' HUP; exec \"$0\" xdp drop --in a1 --arena 32M";
@@ -421,9 +402,7 @@ fn nr_waits(child: &Child, thread: &str) -> u64 {
 
 #[test]
 fn the_thread_that_moves_packets_waits_for_nothing_else() {
-    if !private_network() {
-        return;
-    }
+    let Some(()) = private_network() else { return };
     let pair = VethPair::new(name("a0"), name("a1"), 1).unwrap();
     let (mut child, lines) =
         start(&["drop", "--in", "a1", "--arena", "32M", "--busy"], Stdio::null());
@@ -447,9 +426,7 @@ fn the_thread_that_moves_packets_waits_for_nothing_else() {
 
 #[test]
 fn frames_that_another_thread_keeps_are_out_of_the_pool() {
-    if !private_network() {
-        return;
-    }
+    let Some(()) = private_network() else { return };
     for pool in ["page", "none"] {
         let pair = VethPair::new(name("a0"), name("a1"), 1).unwrap();
         let args = ["stack", "--in", "a1", "--arena", "16M", "--hold", "60000", "--pool", pool];
@@ -478,9 +455,7 @@ fn frames_that_another_thread_keeps_are_out_of_the_pool() {
 
 #[test]
 fn queues_that_are_not_served_and_missing_checksums_are_told_at_the_start() {
-    if !private_network() {
-        return;
-    }
+    let Some(()) = private_network() else { return };
     for (nr_queues, leaves) in [(1, false), (2, false), (1, true)] {
         let pair = VethPair::new(name("a0"), name("a1"), nr_queues).unwrap();
         pair.set_checksum_offload(0, leaves).unwrap();
@@ -505,9 +480,7 @@ fn in_shell(shell: &str) -> (Option<i32>, String) {
 
 #[test]
 fn memory_that_may_not_be_pinned_is_told_with_the_limit() {
-    if !private_network() {
-        return;
-    }
+    let Some(()) = private_network() else { return };
     if in_shell("setpriv --version").0 != Some(0) {
         eprintln!("SKIPPED: {:?}: no setpriv", std::thread::current().name());
         return;
@@ -525,9 +498,7 @@ fn memory_that_may_not_be_pinned_is_told_with_the_limit() {
 
 #[test]
 fn capabilities_of_another_user_namespace_are_not_enough() {
-    if !private_network() {
-        return;
-    }
+    let Some(()) = private_network() else { return };
     if in_shell("unshare --user --map-root-user --net true").0 != Some(0) {
         eprintln!("SKIPPED: {:?}: no user namespace", std::thread::current().name());
         return;

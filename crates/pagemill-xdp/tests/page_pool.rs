@@ -331,9 +331,7 @@ fn a_page_that_is_kept_is_told_at_the_end() {
 
 #[test]
 fn packets_of_the_kernel_are_kept_by_another_thread_and_none_is_lost() {
-    if !private_network() {
-        return;
-    }
+    let Some(()) = private_network() else { return };
     const NR: u64 = 20_000;
     let frames = frames(8);
     let pool = pool(&frames, Refill::Bulk);

@@ -69,9 +69,7 @@ fn send_all(sender: &PacketSender, packets: &[Vec<u8>]) {
 
 #[test]
 fn packets_arrive_as_they_were_sent_in_driver_and_in_stack() {
-    if !private_network() {
-        return;
-    }
+    let Some(()) = private_network() else { return };
     let frames = frames(8);
     let pair = veth("a0", "a1");
     for mode in [AttachMode::Native, AttachMode::Generic] {
@@ -166,9 +164,7 @@ const NR_FRAMES: u64 = 2048;
 
 #[test]
 fn each_of_100_000_packets_is_redirected_once_and_unchanged() {
-    if !private_network() {
-        return;
-    }
+    let Some(()) = private_network() else { return };
     let frames = frames(8);
     let (a, b) = (veth("a0", "a1"), veth("b0", "b1"));
     for (refill, nr) in [(Refill::Bulk, 100_000), (Refill::Single, 10_000)] {
@@ -183,9 +179,7 @@ fn each_of_100_000_packets_is_redirected_once_and_unchanged() {
 
 #[test]
 fn redirection_goes_on_after_the_interfaces_were_down() {
-    if !private_network() {
-        return;
-    }
+    let Some(()) = private_network() else { return };
     let frames = frames(8);
     let (a, b) = (veth("a0", "a1"), veth("b0", "b1"));
     let mut chain = Chain::new(&a, &b, &frames, Refill::Bulk);
@@ -204,9 +198,7 @@ fn redirection_goes_on_after_the_interfaces_were_down() {
 
 #[test]
 fn what_is_sent_while_the_interface_is_down_leaves_when_it_is_up() {
-    if !private_network() {
-        return;
-    }
+    let Some(()) = private_network() else { return };
     let frames = frames(8);
     let pair = veth("b0", "b1");
     let interface = Interface::to_send(pair.name(0), InterfaceConfig::default()).unwrap();
@@ -233,9 +225,7 @@ fn what_is_sent_while_the_interface_is_down_leaves_when_it_is_up() {
 
 #[test]
 fn sockets_closed_in_any_order_give_all_frames_back() {
-    if !private_network() {
-        return;
-    }
+    let Some(()) = private_network() else { return };
     let frames = frames(16);
     let pairs = [veth("a0", "a1"), veth("b0", "b1")];
     let nr_frames = frames.nr_free_pages();
@@ -291,9 +281,7 @@ fn sockets_closed_in_any_order_give_all_frames_back() {
 
 #[test]
 fn a_queue_can_be_had_again_at_once_and_by_one_socket_only() {
-    if !private_network() {
-        return;
-    }
+    let Some(()) = private_network() else { return };
     let frames = frames(8);
     let pair = veth("a0", "a1");
     let interface = attach(pair.name(1), AttachMode::Native);
@@ -308,9 +296,7 @@ fn a_queue_can_be_had_again_at_once_and_by_one_socket_only() {
 
 #[test]
 fn packets_are_good_after_their_socket_on_another_thread() {
-    if !private_network() {
-        return;
-    }
+    let Some(()) = private_network() else { return };
     let frames = frames(8);
     let pair = veth("a0", "a1");
     let mut socket = open(&attach(pair.name(1), AttachMode::Native), &frames);
@@ -340,9 +326,7 @@ fn packets_are_good_after_their_socket_on_another_thread() {
 
 #[test]
 fn packets_without_a_frame_for_them_are_counted() {
-    if !private_network() {
-        return;
-    }
+    let Some(()) = private_network() else { return };
     let frames = frames(8);
     let pair = veth("a0", "a1");
     let mut socket = open(&attach(pair.name(1), AttachMode::Native), &frames);
@@ -360,9 +344,7 @@ fn packets_without_a_frame_for_them_are_counted() {
 
 #[test]
 fn jumbo_packets_come_in_several_frames() {
-    if !private_network() {
-        return;
-    }
+    let Some(()) = private_network() else { return };
     let frames = frames(8);
     let pair = veth("a0", "a1");
     pair.set_mtu(9000).unwrap();
@@ -415,9 +397,7 @@ fn jumbo_packets_come_in_several_frames() {
 
 #[test]
 fn millions_of_packets_of_the_kernel_come_in() {
-    if !private_network() {
-        return;
-    }
+    let Some(()) = private_network() else { return };
     let frames = frames(32);
     let pair = veth("a0", "a1");
     let interface = attach(pair.name(1), AttachMode::Native);
@@ -446,9 +426,7 @@ fn millions_of_packets_of_the_kernel_come_in() {
 
 #[test]
 fn nothing_stays_attached_even_after_a_panic() {
-    if !private_network() {
-        return;
-    }
+    let Some(()) = private_network() else { return };
     let frames = frames(8);
     let pair = veth("a0", "a1");
     for mode in [AttachMode::Native, AttachMode::Generic] {
@@ -474,9 +452,7 @@ fn nothing_stays_attached_even_after_a_panic() {
 
 #[test]
 fn a_socket_keeps_its_program_when_the_port_is_gone() {
-    if !private_network() {
-        return;
-    }
+    let Some(()) = private_network() else { return };
     let frames = frames(8);
     let pair = veth("a0", "a1");
     let interface = attach(pair.name(1), AttachMode::Native);
@@ -490,9 +466,7 @@ fn a_socket_keeps_its_program_when_the_port_is_gone() {
 
 #[test]
 fn what_cannot_be_opened_is_told_and_leaves_nothing_behind() {
-    if !private_network() {
-        return;
-    }
+    let Some(()) = private_network() else { return };
     let frames = frames(8);
     let pair = veth("a0", "a1");
     let missing = Interface::attach(name("nosuch"), InterfaceConfig::default()).unwrap_err();
@@ -542,9 +516,7 @@ fn what_cannot_be_opened_is_told_and_leaves_nothing_behind() {
 
 #[test]
 fn several_queues_feed_several_sockets_on_one_arena() {
-    if !private_network() {
-        return;
-    }
+    let Some(()) = private_network() else { return };
     let frames = frames(8);
     let pair = VethPair::new(name("a0"), name("a1"), 2).unwrap();
     let interface = attach(pair.name(1), AttachMode::Native);
@@ -569,9 +541,7 @@ fn several_queues_feed_several_sockets_on_one_arena() {
 
 #[test]
 fn an_interface_that_is_removed_is_told_and_the_frames_come_back() {
-    if !private_network() {
-        return;
-    }
+    let Some(()) = private_network() else { return };
     let frames = frames(8);
     let pair = veth("a0", "a1");
     let mut input = open(&attach(pair.name(1), AttachMode::Native), &frames);

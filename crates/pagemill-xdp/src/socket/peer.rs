@@ -103,12 +103,9 @@ mod tests {
     }
 
     #[expect(clippy::print_stderr, reason = "skipped tests are reported")]
-    fn private_network() -> bool {
-        let entered = enter_private_network();
-        if let Err(error) = &entered {
-            eprintln!("SKIPPED: {:?}: {error}", thread::current().name());
-        }
-        entered.is_ok()
+    fn private_network() -> Option<()> {
+        let skip = |error: &_| eprintln!("SKIPPED: {:?}: {error}", thread::current().name());
+        enter_private_network().inspect_err(skip).ok()
     }
 
     fn of(interface: &str) -> PeerChecksums {
@@ -117,9 +114,7 @@ mod tests {
 
     #[test]
     fn a_peer_in_the_same_namespace_is_asked() {
-        if !private_network() {
-            return;
-        }
+        let Some(()) = private_network() else { return };
         let pair = VethPair::new(name("a0"), name("a1"), 1).unwrap();
         assert_eq!(of("a1"), PeerChecksums::LeftOut(Some(name("a0"))));
         pair.set_checksum_offload(0, false).unwrap();
@@ -130,9 +125,7 @@ mod tests {
 
     #[test]
     fn a_peer_in_the_namespace_of_another_process_is_asked() {
-        if !private_network() {
-            return;
-        }
+        let Some(()) = private_network() else { return };
         // A process in a namespace of its own, until its input ends.
         let mut cat = thread::spawn(|| {
             enter_private_network().unwrap();

@@ -3,19 +3,24 @@
 //! Each message states what was requested, with its value, the error of the system, and a remedy. The
 //! error of the system is kept as the source.
 
-use core::error::Error;
 use core::fmt;
 use std::io;
 
 use pagemill::{ConfigError, CpuId, Pfn};
+use thiserror::Error;
 
 /// A request that this machine, or its settings, cannot fulfil.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum HostError {
     /// The allocator does not accept the configuration.
-    Config(ConfigError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// An arena's length is zero or not a multiple of its page size.
+    #[error(
+        "an arena cannot be {} long: allowed are multiples of {}, not zero",
+        Bytes(*.len_bytes), Bytes(*.multiple_of)
+    )]
     ArenaLength {
         /// The requested length.
         len_bytes: u64,
@@ -23,43 +28,76 @@ pub enum HostError {
         multiple_of: u64,
     },
     /// Anonymous memory could not be mapped.
+    #[error(
+        "cannot map an arena of {} of anonymous memory: {os}; \
+         ask for less, or raise vm.overcommit_memory",
+        Bytes(*.len_bytes)
+    )]
     Anonymous {
         /// The requested length.
         len_bytes: u64,
         /// The error of the system.
+        #[source]
         os: OsError,
     },
     /// A memfd could not be made, sized or mapped.
+    #[error(
+        "cannot map an arena of {} in a memfd: {os}; ask for less, or use anonymous memory",
+        Bytes(*.len_bytes)
+    )]
     Memfd {
         /// The requested length.
         len_bytes: u64,
         /// The error of the system.
+        #[source]
         os: OsError,
     },
     /// Pages of 2 MiB were requested explicitly and are not available.
+    #[error(
+        "cannot map an arena of {} of hugetlb pages: {os}; \
+         have {} pages of 2 MiB free by raising /proc/sys/vm/nr_hugepages, \
+         or use transparent huge pages",
+        Bytes(*.len_bytes), .len_bytes / HUGE_PAGE_BYTES
+    )]
     HugeTlb {
         /// The requested length.
         len_bytes: u64,
         /// The error of the system.
+        #[source]
         os: OsError,
     },
     /// Memory was mapped, but not all of its pages could be allocated.
+    #[error(
+        "cannot prefault an arena of {}: {os}; ask for less, or do not prefault",
+        Bytes(*.len_bytes)
+    )]
     Prefault {
         /// The requested length.
         len_bytes: u64,
         /// The error of the system.
+        #[source]
         os: OsError,
     },
     /// Memory was mapped, but cannot be locked.
+    #[error(
+        "cannot lock an arena of {}: {os}; raise RLIMIT_MEMLOCK (ulimit -l), \
+         which is {}, or do not lock",
+        Bytes(*.len_bytes), Limit(*.limit_bytes)
+    )]
     Lock {
         /// The requested length.
         len_bytes: u64,
         /// The limit `RLIMIT_MEMLOCK`; `None` if there is none.
         limit_bytes: Option<u64>,
         /// The error of the system.
+        #[source]
         os: OsError,
     },
     /// An arena cannot be divided into that many nodes.
+    #[error(
+        "the arena cannot be divided into {nr_nodes} nodes: allowed are 1 to {max}, \
+         each with a block of 4 MiB at least"
+    )]
     NrNodes {
         /// The requested number.
         nr_nodes: u8,
@@ -67,6 +105,7 @@ pub enum HostError {
         max: u8,
     },
     /// An arena's first frame would not be aligned to the largest block.
+    #[error("an arena cannot begin at frame {base_pfn}: allowed are multiples of {multiple_of:#x}")]
     BasePfn {
         /// The requested frame.
         base_pfn: Pfn,
@@ -74,6 +113,11 @@ pub enum HostError {
         multiple_of: u64,
     },
     /// An arena's last frame would have a number that no page handle can carry.
+    #[error(
+        "an arena of {nr_pages:#x} frames cannot begin at frame {base_pfn}: \
+         its last frame may be at most {}",
+        Pfn::MAX
+    )]
     PfnRange {
         /// The requested first frame.
         base_pfn: Pfn,
@@ -81,131 +125,50 @@ pub enum HostError {
         nr_pages: u64,
     },
     /// The calling thread could not be bound to a CPU.
+    #[error(
+        "cannot bind this thread to CPU {cpu}: {os}; \
+         choose one that is online and in the thread's affinity mask (taskset -p)"
+    )]
     PinTo {
         /// The requested CPU.
         cpu: CpuId,
         /// The error of the system.
+        #[source]
         os: OsError,
     },
     /// The CPUs that the calling thread may use could not be read.
+    #[error("cannot read this thread's affinity mask: {os}")]
     AllowedCpus {
         /// The error of the system.
+        #[source]
         os: OsError,
     },
     /// The calling thread could not get its own network and files.
+    #[error(
+        "cannot {step} for a private network and private files: {os}; \
+         this needs CAP_SYS_ADMIN or user namespaces"
+    )]
     Sandbox {
         /// The step that failed, as a verb phrase.
         step: &'static str,
         /// The error of the system.
+        #[source]
         os: OsError,
     },
-}
-
-impl fmt::Display for HostError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Config(error) => error.fmt(f),
-            Self::ArenaLength { len_bytes, multiple_of } => write!(
-                f,
-                "an arena cannot be {} long: allowed are multiples of {}, not zero",
-                Bytes(len_bytes),
-                Bytes(multiple_of)
-            ),
-            Self::Anonymous { len_bytes, os } => write!(
-                f,
-                "cannot map an arena of {} of anonymous memory: {os}; \
-                 ask for less, or raise vm.overcommit_memory",
-                Bytes(len_bytes)
-            ),
-            Self::Memfd { len_bytes, os } => write!(
-                f,
-                "cannot map an arena of {} in a memfd: {os}; \
-                 ask for less, or use anonymous memory",
-                Bytes(len_bytes)
-            ),
-            Self::HugeTlb { len_bytes, os } => write!(
-                f,
-                "cannot map an arena of {} of hugetlb pages: {os}; \
-                 have {} pages of 2 MiB free by raising /proc/sys/vm/nr_hugepages, \
-                 or use transparent huge pages",
-                Bytes(len_bytes),
-                len_bytes / HUGE_PAGE_BYTES
-            ),
-            Self::Prefault { len_bytes, os } => write!(
-                f,
-                "cannot prefault an arena of {}: {os}; ask for less, or do not prefault",
-                Bytes(len_bytes)
-            ),
-            Self::Lock { len_bytes, limit_bytes, os } => write!(
-                f,
-                "cannot lock an arena of {}: {os}; raise RLIMIT_MEMLOCK (ulimit -l), \
-                 which is {}, or do not lock",
-                Bytes(len_bytes),
-                Limit(limit_bytes)
-            ),
-            Self::NrNodes { nr_nodes, max } => write!(
-                f,
-                "the arena cannot be divided into {nr_nodes} nodes: allowed are 1 to {max}, \
-                 each with a block of 4 MiB at least"
-            ),
-            Self::BasePfn { base_pfn, multiple_of } => write!(
-                f,
-                "an arena cannot begin at frame {base_pfn}: allowed are multiples of {multiple_of:#x}"
-            ),
-            Self::PfnRange { base_pfn, nr_pages } => write!(
-                f,
-                "an arena of {nr_pages:#x} frames cannot begin at frame {base_pfn}: \
-                 its last frame may be at most {}",
-                Pfn::MAX
-            ),
-            Self::PinTo { cpu, os } => write!(
-                f,
-                "cannot bind this thread to CPU {cpu}: {os}; \
-                 choose one that is online and in the thread's affinity mask (taskset -p)"
-            ),
-            Self::AllowedCpus { os } => {
-                write!(f, "cannot read this thread's affinity mask: {os}")
-            }
-            Self::Sandbox { step, os } => write!(
-                f,
-                "cannot {step} for a private network and private files: {os}; \
-                 this needs CAP_SYS_ADMIN or user namespaces"
-            ),
-        }
-    }
-}
-
-impl Error for HostError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Anonymous { os, .. }
-            | Self::Memfd { os, .. }
-            | Self::HugeTlb { os, .. }
-            | Self::Prefault { os, .. }
-            | Self::Lock { os, .. }
-            | Self::PinTo { os, .. }
-            | Self::AllowedCpus { os }
-            | Self::Sandbox { os, .. } => Some(os),
-            Self::Config(error) => error.source(),
-            Self::ArenaLength { .. }
-            | Self::NrNodes { .. }
-            | Self::BasePfn { .. }
-            | Self::PfnRange { .. } => None,
-        }
-    }
-}
-
-impl From<ConfigError> for HostError {
-    fn from(error: ConfigError) -> Self {
-        Self::Config(error)
-    }
 }
 
 /// The operating system's error for a call that it refused.
 ///
 /// Corresponds to [`io::Error`], but can be copied and compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{0}")]
 pub struct OsError(rustix::io::Errno);
+
+impl From<rustix::io::Errno> for OsError {
+    fn from(errno: rustix::io::Errno) -> Self {
+        Self(errno)
+    }
+}
 
 impl OsError {
     /// Makes the error with this number, as in `errno`.
@@ -218,20 +181,6 @@ impl OsError {
     #[must_use]
     pub fn raw(self) -> i32 {
         self.0.raw_os_error()
-    }
-}
-
-impl fmt::Display for OsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl Error for OsError {}
-
-impl From<rustix::io::Errno> for OsError {
-    fn from(errno: rustix::io::Errno) -> Self {
-        Self(errno)
     }
 }
 
@@ -278,6 +227,8 @@ pub(crate) const HUGE_PAGE_BYTES: u64 = 2 << 20;
 
 #[cfg(test)]
 mod tests {
+    use core::error::Error as _;
+
     use rustix::io::Errno;
 
     use super::*;

@@ -1,30 +1,32 @@
 //! `XdpError`: why a device cannot be opened or used, with the values and the remedy.
 
-use core::error::Error;
-use core::fmt;
 use std::io;
 
 use pagemill_host::OsError;
+use thiserror::Error;
 
 use crate::capability::{self, Capabilities};
 use crate::name::Name;
 use crate::operation::Operation;
 
 /// Why a device cannot be opened, or stopped working.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum XdpError {
     /// There is no such interface in this network namespace.
+    #[error("there is no interface {name} in this network namespace")]
     NoInterface {
         /// The name.
         name: Name,
     },
     /// The interface is down, so no packet can arrive or leave.
+    #[error("interface {name} is down: take it up first")]
     InterfaceDown {
         /// Its name.
         name: Name,
     },
     /// The interface has fewer queues than requested.
+    #[error("interface {name} has no queue {queue}: it has {nr_queues}, counted from 0")]
     NoQueue {
         /// Its name.
         name: Name,
@@ -34,6 +36,10 @@ pub enum XdpError {
         nr_queues: u32,
     },
     /// A packet of this interface may exceed a frame, and packets of several frames are not enabled.
+    #[error(
+        "interface {name} has an MTU of {mtu}, and packets above {mtu_max} do not fit \
+         one frame: lower the MTU, or ask for packets of several frames"
+    )]
     Mtu {
         /// The interface's name.
         name: Name,
@@ -43,6 +49,9 @@ pub enum XdpError {
         mtu_max: u32,
     },
     /// A ring's size is not a power of two, or too large.
+    #[error(
+        "the {ring} ring cannot have {size} entries: a power of two up to {size_max} is allowed"
+    )]
     RingSize {
         /// The ring: fill, completion, rx or tx.
         ring: &'static str,
@@ -52,6 +61,7 @@ pub enum XdpError {
         size_max: u32,
     },
     /// The headroom exceeds the space that a frame has besides the kernel's headroom and a packet.
+    #[error("a headroom of {headroom} bytes is too large: {headroom_max} at most")]
     Headroom {
         /// The requested headroom, in bytes.
         headroom: u16,
@@ -59,6 +69,10 @@ pub enum XdpError {
         headroom_max: u16,
     },
     /// The arena has fewer frames than the rings hold.
+    #[error(
+        "an arena of {nr_frames} frames is too small for rings that take {nr_needed}: \
+         use a larger arena or smaller rings"
+    )]
     ArenaTooSmall {
         /// Frames in the arena.
         nr_frames: usize,
@@ -66,6 +80,7 @@ pub enum XdpError {
         nr_needed: usize,
     },
     /// Another XDP program is attached to the interface.
+    #[error("interface {name} has {} already: detach it first", attached(*.program))]
     ProgramAttached {
         /// The interface's name.
         name: Name,
@@ -73,16 +88,23 @@ pub enum XdpError {
         program: u32,
     },
     /// The process lacks capabilities.
+    #[error("this needs {missing}, which is missing")]
     Capability {
         /// The missing capabilities.
         missing: Capabilities,
     },
     /// The process is in a user namespace, and the kernel requires these capabilities in the first one.
+    #[error("this needs {missing} in the first user namespace, and the process is in another")]
     UserNamespace {
         /// The capabilities that are missing there.
         missing: Capabilities,
     },
     /// The arena is larger than the memory that the process may pin.
+    #[error(
+        "an arena of {} KiB cannot be pinned for each socket where {} KiB may be locked: \
+         raise the limit (ulimit -l), use a smaller arena, or add CAP_IPC_LOCK",
+        .len_bytes >> 10, .limit_bytes >> 10
+    )]
     LockedMemory {
         /// Bytes in the arena.
         len_bytes: usize,
@@ -90,11 +112,16 @@ pub enum XdpError {
         limit_bytes: u64,
     },
     /// The interface was removed, or moved to another network namespace.
+    #[error("interface {name} is gone: it was removed, or moved elsewhere")]
     InterfaceGone {
         /// Its name.
         name: Name,
     },
     /// The driver does not support XDP, and no other mode was allowed.
+    #[error(
+        "interface {name} cannot have the program in its driver{} use the generic mode",
+        refusal(*.os)
+    )]
     NoNativeMode {
         /// The interface's name.
         name: Name,
@@ -102,6 +129,7 @@ pub enum XdpError {
         os: OsError,
     },
     /// Zero-copy was requested, and the device does not support it.
+    #[error("queue {queue} of interface {name} has no zero-copy: {os}; use the copy mode")]
     NoZeroCopy {
         /// The interface's name.
         name: Name,
@@ -111,6 +139,10 @@ pub enum XdpError {
         os: OsError,
     },
     /// Another socket uses the queue.
+    #[error(
+        "queue {queue} of interface {name} belongs to another AF_XDP socket: \
+         end the program that opened it, or use another queue"
+    )]
     QueueBusy {
         /// The interface's name.
         name: Name,
@@ -118,13 +150,16 @@ pub enum XdpError {
         queue: u32,
     },
     /// The producer and consumer words of a ring contradict each other.
+    #[error("the kernel's side of a ring shows more entries than the ring has")]
     RingBroken,
     /// Frames of a socket that could not be reclaimed, because its device may still use them.
+    #[error("the device did not release its queue: it keeps {nr_frames} frames")]
     FramesStuck {
         /// Number of frames that were left to the device.
         nr_frames: usize,
     },
     /// Another system call failed.
+    #[error("cannot {operation}{}: {} ({os})", on(*.name), operation.reason(.os.raw()))]
     System {
         /// The operation.
         operation: Operation,
@@ -163,126 +198,31 @@ impl XdpError {
     }
 }
 
-impl XdpError {
-    /// Writes which right the process lacks.
-    fn fmt_right(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Capability { missing } => write!(f, "this needs {missing}, which is missing"),
-            Self::UserNamespace { missing } => write!(
-                f,
-                "this needs {missing} in the first user namespace, and the process is in another"
-            ),
-            Self::LockedMemory { len_bytes, limit_bytes } => write!(
-                f,
-                "an arena of {} KiB cannot be pinned for each socket where {} KiB may be locked: \
-                 raise the limit (ulimit -l), use a smaller arena, or add CAP_IPC_LOCK",
-                len_bytes >> 10,
-                limit_bytes >> 10
-            ),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl XdpError {
-    /// Writes which size is invalid.
-    fn fmt_size(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Mtu { name, mtu, mtu_max } => write!(
-                f,
-                "interface {name} has an MTU of {mtu}, and packets above {mtu_max} do not fit \
-                 one frame: lower the MTU, or ask for packets of several frames"
-            ),
-            Self::RingSize { ring, size, size_max } => write!(
-                f,
-                "the {ring} ring cannot have {size} entries: \
-                 a power of two up to {size_max} is allowed"
-            ),
-            Self::Headroom { headroom, headroom_max } => {
-                write!(f, "a headroom of {headroom} bytes is too large: {headroom_max} at most")
-            }
-            Self::ArenaTooSmall { nr_frames, nr_needed } => write!(
-                f,
-                "an arena of {nr_frames} frames is too small for rings that take {nr_needed}: \
-                 use a larger arena or smaller rings"
-            ),
-            _ => Ok(()),
-        }
-    }
-}
-
 /// Returns the error number in `error` as the host crate's type.
 pub(crate) fn os_error(error: &io::Error) -> OsError {
     OsError::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
-impl fmt::Display for XdpError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::NoInterface { name } => {
-                write!(f, "there is no interface {name} in this network namespace")
-            }
-            Self::InterfaceDown { name } => {
-                write!(f, "interface {name} is down: take it up first")
-            }
-            Self::NoQueue { name, queue, nr_queues } => write!(
-                f,
-                "interface {name} has no queue {queue}: it has {nr_queues}, counted from 0"
-            ),
-            Self::Mtu { .. }
-            | Self::RingSize { .. }
-            | Self::Headroom { .. }
-            | Self::ArenaTooSmall { .. } => self.fmt_size(f),
-            Self::ProgramAttached { name, program: 0 } => {
-                write!(f, "interface {name} has an XDP program already: detach it first")
-            }
-            Self::ProgramAttached { name, program } => write!(
-                f,
-                "interface {name} has XDP program {program} attached already: detach it first"
-            ),
-            Self::Capability { .. } | Self::UserNamespace { .. } | Self::LockedMemory { .. } => {
-                self.fmt_right(f)
-            }
-            Self::InterfaceGone { name } => {
-                write!(f, "interface {name} is gone: it was removed, or moved elsewhere")
-            }
-            Self::NoNativeMode { name, os } if os.raw() == libc::ERANGE => write!(
-                f,
-                "interface {name} cannot have the program in its driver, because its MTU is too \
-                 large for that: lower it, or use the generic mode"
-            ),
-            Self::NoNativeMode { name, os } => write!(
-                f,
-                "interface {name} cannot have the program in its driver: {os}; \
-                 use the generic mode"
-            ),
-            Self::NoZeroCopy { name, queue, os } => write!(
-                f,
-                "queue {queue} of interface {name} has no zero-copy: {os}; use the copy mode"
-            ),
-            Self::QueueBusy { name, queue } => write!(
-                f,
-                "queue {queue} of interface {name} belongs to another AF_XDP socket: \
-                 end the program that opened it, or use another queue"
-            ),
-            Self::RingBroken => {
-                f.write_str("the kernel's side of a ring shows more entries than the ring has")
-            }
-            Self::FramesStuck { nr_frames } => {
-                write!(f, "the device did not release its queue: it keeps {nr_frames} frames")
-            }
-            Self::System { operation, name, os } => {
-                write!(f, "cannot {operation}")?;
-                if let Some(name) = name {
-                    write!(f, " (interface {name})")?;
-                }
-                write!(f, ": {} ({os})", operation.reason(os.raw()))
-            }
-        }
+/// Names the program that is attached to an interface; the number is zero if it is not known.
+fn attached(program: u32) -> String {
+    match program {
+        0 => "an XDP program".to_owned(),
+        number => format!("XDP program {number} attached"),
     }
 }
 
-impl Error for XdpError {}
+/// Returns why a driver refuses a program, and the first half of a remedy if there are two.
+fn refusal(os: OsError) -> String {
+    match os.raw() {
+        libc::ERANGE => ", because its MTU is too large for that: lower it, or".to_owned(),
+        _ => format!(": {os};"),
+    }
+}
+
+/// Returns the interface in parentheses.
+fn on(name: Option<Name>) -> String {
+    name.map_or_else(String::new, |name| format!(" (interface {name})"))
+}
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,6 @@
 //! Opened exports: the exported directories, their descriptors, and the table of them.
 
 use alloc::sync::Arc;
-use core::error::Error;
-use core::fmt;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -10,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
+use thiserror::Error;
 
 use crate::exports::ExportRule;
 use crate::protocol::fh::{ExportId, Fh, FhKey, FhParts, ObjectId, Stamp};
@@ -21,77 +20,53 @@ use crate::vfs::stats::ExportStats;
 use crate::vfs::turns::FileSystem;
 
 /// Why trees cannot be served.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum VfsError {
     /// The folder of the process's descriptors cannot be opened.
-    NoProc(Errno),
+    #[error("cannot open /proc/self/fd: {0}; mount /proc")]
+    NoProc(#[source] Errno),
     /// A directory cannot be exported.
+    #[error(
+        "cannot export {}: {errno}; it must be a directory that this user can read",
+        .path.display()
+    )]
     Root {
         /// Its path.
         path: PathBuf,
         /// The error of the system.
+        #[source]
         errno: Errno,
     },
     /// A directory that is already exported cannot be opened again.
+    #[error(
+        "cannot open {} again: {errno}; the directory that was opened before stays exported",
+        .path.display()
+    )]
     Kept {
         /// Its path.
         path: PathBuf,
         /// The error of the system.
+        #[source]
         errno: Errno,
     },
     /// A directory occurs twice.
+    #[error("{} is exported twice: name it once, with all clients", .path.display())]
     Twice {
         /// Its path.
         path: PathBuf,
     },
     /// Two paths have the same number, by a chance of one in 2^32.
+    #[error(
+        "{} and {} would have the same number in handles: export one of them by another path",
+        .path.display(), .other.display()
+    )]
     SameId {
         /// One path.
         path: PathBuf,
         /// The other path.
         other: PathBuf,
     },
-}
-
-impl fmt::Display for VfsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoProc(errno) => write!(f, "cannot open /proc/self/fd: {errno}; mount /proc"),
-            Self::Root { path, errno } => write!(
-                f,
-                "cannot export {}: {errno}; it must be a directory that this user can read",
-                path.display()
-            ),
-            Self::Kept { path, errno } => write!(
-                f,
-                "cannot open {} again: {errno}; the directory that was opened before stays \
-                 exported",
-                path.display()
-            ),
-            Self::Twice { path } => {
-                write!(f, "{} is exported twice: name it once, with all clients", path.display())
-            }
-            Self::SameId { path, other } => write!(
-                f,
-                "{} and {} would have the same number in handles: export one of them by another \
-                 path",
-                path.display(),
-                other.display()
-            ),
-        }
-    }
-}
-
-impl Error for VfsError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::NoProc(errno) | Self::Root { errno, .. } | Self::Kept { errno, .. } => {
-                Some(errno)
-            }
-            Self::Twice { .. } | Self::SameId { .. } => None,
-        }
-    }
 }
 
 /// An exported directory.

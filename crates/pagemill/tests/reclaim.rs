@@ -72,6 +72,7 @@ impl Shrinker for Cache {
 
 /// A request that came while another thread asked the shrinkers found no memory, and failed.
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn a_request_waits_while_a_cache_is_being_emptied() {
     let frames = bare(1024).frames();
     let slow = |_| thread::sleep(Duration::from_millis(2));
@@ -179,6 +180,7 @@ fn one_page_of_the_reserve_opens_it_to_nobody_else() {
 /// A handler took pages from the reserve and freed them. A request that can reclaim must not use them up:
 /// the next handler would get none.
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn reclaim_returns_pages_in_lists_to_a_reserve_that_lacks_them() {
     const NR: usize = 10;
     let memory = [region(NORMAL, 1024, 0)];
@@ -335,6 +337,7 @@ impl Shrinker for Elsewhere {
 
 /// Such shrinkers were measured as useless, and passed over while requests failed.
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn pages_that_a_shrinker_frees_on_another_cpu_count() {
     let memory = [region(NORMAL, 2048, 0)];
     let config = Config { pcp_high: Some(512), ..Config::new(&memory, 2) };
@@ -374,7 +377,8 @@ fn no_request_fails_because_a_shrinker_is_passed_over() {
     let guard = frames.register_shrinker(late).expect("there is room");
     for gfp in [Gfp::KERNEL, Gfp::KERNEL | Gfp::NORETRY] {
         late.1.store(true, Ordering::Relaxed);
-        assert!((0..20).all(|_| frames.alloc_page(gfp).is_none()));
+        let nr_tries = if cfg!(miri) { 3 } else { 20 };
+        assert!((0..nr_tries).all(|_| frames.alloc_page(gfp).is_none()));
         late.1.store(false, Ordering::Relaxed);
         assert!(frames.alloc_page(gfp).is_some());
         cache.pages.lock().expect("not poisoned").extend(take_all(frames));
@@ -385,6 +389,7 @@ fn no_request_fails_because_a_shrinker_is_passed_over() {
 
 /// A cache that does not look at what nodes it is asked for.
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn a_cache_of_another_node_is_not_emptied_in_vain() {
     let memory = [region(NORMAL, 4096, 0), region(NORMAL + 4096, 4096, 1)];
     let config = Config { pcp_high: Some(16), ..Config::new(&memory, 1) };
@@ -432,6 +437,7 @@ impl Shrinker for Awaited {
 /// Two threads reclaim: the first for one node, the second, which waits for the first, for that node or
 /// for another one.
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn progress_of_another_thread_counts_only_if_it_helps() {
     let memory = [region(NORMAL, 1024, 0), region(NORMAL + 1024, 1024, 1)];
     let config = Config { pcp_high: Some(16), ..Config::new(&memory, 2) };

@@ -42,6 +42,7 @@ fn who_may_not_fail_is_charged_past_the_limit() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn fast_requests_use_the_cpus_own_list_below_the_low_watermark() {
     let memory = [region(NORMAL, 4096, 0)];
     let world = World::new(&Config::new(&memory, 1));

@@ -5,6 +5,7 @@ use core::fmt::{self, Display};
 use pagemill::{NR_PAGE_ORDERS, Order, PAGEBLOCK_ORDER};
 use serde::Serialize;
 
+use super::json;
 use crate::FragExperiment;
 use crate::frag::{BATCH, CHURNED_ONE_IN, KEPT_ONE_IN, Kinds, Life, Look, Step};
 use crate::size::Size;
@@ -45,9 +46,7 @@ impl FragReport {
             seed: self.experiment.seed,
             lives: self.lives.iter().map(JsonLife::of).collect(),
         };
-        let mut text = serde_json::to_string_pretty(&document)?;
-        text.push('\n');
-        Ok(text)
+        json::text(&document)
     }
 
     fn life(&self, kinds: Kinds) -> Option<&Life> {
@@ -92,17 +91,13 @@ impl Display for FragReport {
             "churn    {rounds} rounds: 1 page in {CHURNED_ONE_IN} freed at random and allocated \
              again, one at a"
         )?;
-        writeln!(f, "         time and then {BATCH} at a time; seed {seed}")?;
-        writeln!(f)?;
         writeln!(
             f,
-            "Pages in use and free; blocks of 2 MiB: at best, if the free pages lay together,"
+            "         time and then {BATCH} at a time; seed {seed}\n\n\
+             Pages in use and free; blocks of 2 MiB: at best, if the free pages lay together,\n\
+             whole by the books, and allocated all at once; of 64 KiB: at best, and whole.\n\
+             Shown are the rounds 1, 2, 4 and so on, and the last."
         )?;
-        writeln!(
-            f,
-            "whole by the books, and allocated all at once; of 64 KiB: at best, and whole."
-        )?;
-        writeln!(f, "Shown are the rounds 1, 2, 4 and so on, and the last.")?;
         for life in &self.lives {
             writeln!(f)?;
             match life.kinds {
@@ -111,10 +106,7 @@ impl Display for FragReport {
             }
             table(f, life)?;
         }
-        match self.sentence() {
-            Some(sentence) => writeln!(f, "\n{sentence}"),
-            None => Ok(()),
-        }
+        self.sentence().map_or(Ok(()), |sentence| writeln!(f, "\n{sentence}"))
     }
 }
 

@@ -30,10 +30,15 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// # Errors
 /// None known: all numbers and texts can be written.
 pub fn bulk(context: &Context, results: &Results) -> anyhow::Result<String> {
-    let document = Document::of(context, results);
-    let mut text = serde_json::to_string_pretty(&document)?;
-    text.push('\n');
-    Ok(text)
+    text(&Document::of(context, results))
+}
+
+/// Returns a document as indented JSON.
+///
+/// # Errors
+/// None known: all numbers and texts can be written.
+pub fn text(document: &impl Serialize) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(document)? + "\n")
 }
 
 #[derive(Debug, Serialize)]

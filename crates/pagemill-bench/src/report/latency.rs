@@ -5,7 +5,7 @@ use core::fmt::{self, Display};
 use serde::Serialize;
 
 use super::context::Context;
-use super::json::JsonHead;
+use super::json::{self, JsonHead};
 use crate::document::rounded;
 use crate::latency::calls::{Company, HoldRow, LatencyRow};
 use crate::latency::holds::Held;
@@ -45,9 +45,7 @@ impl LatencyReport {
             rows: self.rows.iter().zip(&self.holds).map(|pair| self.json_row(pair)).collect(),
             quiet_gap_ns: rounded(self.gap_ns()),
         };
-        let mut text = serde_json::to_string_pretty(&document)?;
-        text.push('\n');
-        Ok(text)
+        json::text(&document)
     }
 
     fn json_row(&self, (row, HoldRow { holds, .. }): (&LatencyRow, &HoldRow)) -> JsonRow {
@@ -102,18 +100,13 @@ impl Display for LatencyReport {
             Some(cpu) => writeln!(f, "on CPU {cpu} and then {probe_cpu}")?,
             None => writeln!(f, "on CPU {probe_cpu}: there is no other")?,
         }
-        writeln!(f)?;
-        writeln!(f, "ns per call, within 1 %.")?;
         writeln!(
             f,
-            "single: the allocation of a page; locked: that of a block of two pages, or its"
+            "\nns per call, within 1 %.\n\
+             single: the allocation of a page; locked: that of a block of two pages, or its\n\
+             release, which take the zone lock each time.\n\
+             calm: the longest of these in rounds in which the probe was not switched out.\n"
         )?;
-        writeln!(f, "release, which take the zone lock each time.")?;
-        writeln!(
-            f,
-            "calm: the longest of these in rounds in which the probe was not switched out."
-        )?;
-        writeln!(f)?;
         write!(f, "{:19}", "")?;
         for kind in ["single", "locked"] {
             write!(f, " | {kind:^44}")?;
@@ -126,10 +119,7 @@ impl Display for LatencyReport {
         writeln!(f, " {:>9} | {:>7} {:>8} |", "calm", "calls", "ms each")?;
         self.rows.iter().try_for_each(|row| self.line(f, row))?;
         self.hold_table(f)?;
-        match self.sentence() {
-            Some(sentence) => writeln!(f, "\n{sentence}"),
-            None => Ok(()),
-        }
+        self.sentence().map_or(Ok(()), |sentence| writeln!(f, "\n{sentence}"))
     }
 }
 
@@ -141,15 +131,11 @@ impl LatencyReport {
 
     /// Writes the hold times of locks.
     fn hold_table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f)?;
-        writeln!(f, "ns per hold, by probe and hog together, in turns of their own.")?;
         writeln!(
             f,
-            "out: holds during which the holder was switched out; calm: the longest other."
-        )?;
-        writeln!(
-            f,
-            "A hold of the lists contains the wait for the zone, whose holder may be out."
+            "\nns per hold, by probe and hog together, in turns of their own.\n\
+             out: holds during which the holder was switched out; calm: the longest other.\n\
+             A hold of the lists contains the wait for the zone, whose holder may be out."
         )?;
         writeln!(
             f,

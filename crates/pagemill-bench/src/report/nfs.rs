@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use pagemill_host::Machine;
 use serde::Serialize;
 
-use super::json::JsonSpread;
+use super::json::{self, JsonSpread};
 use crate::document::{JsonMachine, rounded};
 use crate::nfs::NfsRow;
 use crate::{NfsExperiment, Spread};
@@ -43,9 +43,7 @@ impl NfsReport {
             verified: self.experiment.verify,
             rows: self.rows.iter().map(JsonRow::of).collect(),
         };
-        let mut text = serde_json::to_string_pretty(&document)?;
-        text.push('\n');
-        Ok(text)
+        json::text(&document)
     }
 
     fn line(f: &mut fmt::Formatter<'_>, width: usize, row: &NfsRow) -> fmt::Result {

@@ -5,7 +5,7 @@ use core::fmt::{self, Display};
 use serde::Serialize;
 
 use super::context::Context;
-use super::json::{JsonHead, JsonSpread};
+use super::json::{self, JsonHead, JsonSpread};
 use crate::document::rounded;
 use crate::pool::paths::{Path, PathRow};
 use crate::pool::{Case, Found, PoolFindings, PoolRow, Way, cost_at_gain};
@@ -45,9 +45,7 @@ impl PoolReport {
             packet_ns_at_5_percent: at_small_gain.map(|(ns, _)| rounded(ns)),
             paths: self.findings.paths.iter().map(JsonPath::of).collect(),
         };
-        let mut text = serde_json::to_string_pretty(&document)?;
-        text.push('\n');
-        Ok(text)
+        json::text(&document)
     }
 
     /// Summarises the result.
@@ -80,18 +78,11 @@ impl Display for PoolReport {
         let same = if stack_cpu == driver_cpu { "the same " } else { "" };
         writeln!(
             f,
-            "stack    frees what it held on {same}CPU {stack_cpu}, while the driver waits"
+            "stack    frees what it held on {same}CPU {stack_cpu}, while the driver waits\n\n\
+             ns per packet, millions of packets per second, and the share that refilling the\n\
+             ring takes; medians of {runs} runs. The gain is of packets per second, within a\n\
+             run: median and spread."
         )?;
-        writeln!(f)?;
-        writeln!(
-            f,
-            "ns per packet, millions of packets per second, and the share that refilling the"
-        )?;
-        writeln!(
-            f,
-            "ring takes; medians of {runs} runs. The gain is of packets per second, within a"
-        )?;
-        writeln!(f, "run: median and spread.")?;
         writeln!(
             f,
             "{:<8} {:>4} | {:^20} | {:^20} | {:^20} | {:^23}",
@@ -107,15 +98,11 @@ impl Display for PoolReport {
             let [median, min, max] = [median, min, max].map(|gain| 100.0 * gain);
             writeln!(f, " | {median:>6.1} % [{min:>5.1}..{max:<5.1}]")?;
         }
-        writeln!(f)?;
-        writeln!(f, "A page by itself, allocation plus return: ns, median and spread.")?;
+        writeln!(f, "\nA page by itself, allocation plus return: ns, median and spread.")?;
         for PathRow { path, ns } in &self.findings.paths {
             writeln!(f, "{:<22} {:>7.2} [{:.2}..{:.2}]", path.name(), ns.median, ns.min, ns.max)?;
         }
-        match self.sentence() {
-            Some(sentence) => writeln!(f, "\n{sentence}"),
-            None => Ok(()),
-        }
+        self.sentence().map_or(Ok(()), |sentence| writeln!(f, "\n{sentence}"))
     }
 }
 

@@ -5,8 +5,7 @@ use core::fmt::{self, Display};
 use serde::Serialize;
 
 use super::context::Context;
-use super::json::JsonHead;
-use crate::document::rounded;
+use super::json::{self, JsonHead, JsonSpread};
 use crate::refill::{RefillRow, WAYS};
 use crate::{RefillExperiment, Spread};
 
@@ -39,9 +38,7 @@ impl RefillReport {
             nr_slots: experiment.nr_slots,
             rows: self.rows.iter().flat_map(json_rows).collect(),
         };
-        let mut text = serde_json::to_string_pretty(&document)?;
-        text.push('\n');
-        Ok(text)
+        json::text(&document)
     }
 
     /// Summarises the result in one sentence.
@@ -69,13 +66,11 @@ impl Display for RefillReport {
         let RefillExperiment { nr_slots, runs, rounds, .. } = &self.context.experiment;
         self.context.circumstances(f)?;
         writeln!(f, "request  {nr_slots} pages: {} bytes of data", self.payload_bytes)?;
-        writeln!(f)?;
         writeln!(
             f,
-            "us per refill: the median of {rounds}, of which {runs} runs give median and spread."
+            "\nus per refill: the median of {rounds}, of which {runs} runs give median and spread.\n\
+             single and bulk look at all slots; bulk with the hint, at those emptied.\n"
         )?;
-        writeln!(f, "single and bulk look at all slots; bulk with the hint, at those emptied.")?;
-        writeln!(f)?;
         write!(f, "{:>8}", "used up")?;
         WAYS.iter().try_for_each(|(name, _)| write!(f, " | {name:^25}"))?;
         writeln!(f, " | saved")?;
@@ -90,10 +85,7 @@ impl Display for RefillReport {
             let [single, _, hinted] = row.us.map(|us| us.median);
             writeln!(f, " | {:>4.0} %", 100.0 * (1.0 - hinted / single))?;
         }
-        match self.sentence() {
-            Some(sentence) => writeln!(f, "\n{sentence}"),
-            None => Ok(()),
-        }
+        self.sentence().map_or(Ok(()), |sentence| writeln!(f, "\n{sentence}"))
     }
 }
 
@@ -117,13 +109,6 @@ struct JsonRow {
     us: JsonSpread,
 }
 
-#[derive(Debug, Serialize)]
-struct JsonSpread {
-    median: f64,
-    min: f64,
-    max: f64,
-}
-
 fn json_rows(row: &RefillRow) -> impl Iterator<Item = JsonRow> {
     let (consumed, all) = (row.consumed, row.us);
     WAYS.into_iter().zip(all).map(move |((_, refill), us)| JsonRow {
@@ -133,6 +118,6 @@ fn json_rows(row: &RefillRow) -> impl Iterator<Item = JsonRow> {
             pagemill_rpc::RefillCalls::Bulk => "bulk",
         },
         hint: refill.scan == pagemill_rpc::RefillScan::Emptied,
-        us: JsonSpread { median: rounded(us.median), min: rounded(us.min), max: rounded(us.max) },
+        us: JsonSpread::of(us),
     })
 }

@@ -58,6 +58,11 @@ fn until(what: &str, mut step: impl FnMut() -> bool) {
     }
 }
 
+/// Gives the test a network with the pair `a0` and `a1`, and an arena of so many MiB.
+fn network(mib: u64) -> Option<(Frames, VethPair)> {
+    private_network().map(|()| (frames(mib), veth("a0", "a1")))
+}
+
 /// Sends all of `packets`.
 fn send_all(sender: &PacketSender, packets: &[Vec<u8>]) {
     let mut nr = 0;
@@ -69,9 +74,7 @@ fn send_all(sender: &PacketSender, packets: &[Vec<u8>]) {
 
 #[test]
 fn packets_arrive_as_they_were_sent_in_driver_and_in_stack() {
-    let Some(()) = private_network() else { return };
-    let frames = frames(8);
-    let pair = veth("a0", "a1");
+    let Some((frames, pair)) = network(8) else { return };
     for mode in [AttachMode::Native, AttachMode::Generic] {
         let interface = attach(pair.name(1), mode);
         assert_eq!(interface.is_native(), Some(mode == AttachMode::Native));
@@ -281,9 +284,7 @@ fn sockets_closed_in_any_order_give_all_frames_back() {
 
 #[test]
 fn a_queue_can_be_had_again_at_once_and_by_one_socket_only() {
-    let Some(()) = private_network() else { return };
-    let frames = frames(8);
-    let pair = veth("a0", "a1");
+    let Some((frames, pair)) = network(8) else { return };
     let interface = attach(pair.name(1), AttachMode::Native);
     for _ in 0..4 {
         let socket = open(&interface, &frames);
@@ -296,9 +297,7 @@ fn a_queue_can_be_had_again_at_once_and_by_one_socket_only() {
 
 #[test]
 fn packets_are_good_after_their_socket_on_another_thread() {
-    let Some(()) = private_network() else { return };
-    let frames = frames(8);
-    let pair = veth("a0", "a1");
+    let Some((frames, pair)) = network(8) else { return };
     let mut socket = open(&attach(pair.name(1), AttachMode::Native), &frames);
     supply(&mut socket, &frames);
     let numbers: Vec<u64> = (0..100).collect();
@@ -326,9 +325,7 @@ fn packets_are_good_after_their_socket_on_another_thread() {
 
 #[test]
 fn packets_without_a_frame_for_them_are_counted() {
-    let Some(()) = private_network() else { return };
-    let frames = frames(8);
-    let pair = veth("a0", "a1");
+    let Some((frames, pair)) = network(8) else { return };
     let mut socket = open(&attach(pair.name(1), AttachMode::Native), &frames);
     let mut empty: Vec<F<'_>> = (0..8).map_while(|_| frames.alloc_page(Gfp::KERNEL)).collect();
     socket.supply(&mut empty).unwrap();
@@ -344,9 +341,7 @@ fn packets_without_a_frame_for_them_are_counted() {
 
 #[test]
 fn jumbo_packets_come_in_several_frames() {
-    let Some(()) = private_network() else { return };
-    let frames = frames(8);
-    let pair = veth("a0", "a1");
+    let Some((frames, pair)) = network(8) else { return };
     pair.set_mtu(9000).unwrap();
     let error = Interface::attach(pair.name(1), InterfaceConfig::default())
         .and_then(|interface| Socket::<F<'_>>::open(&interface, 0, &frames, &small()).map(drop))
@@ -397,9 +392,7 @@ fn jumbo_packets_come_in_several_frames() {
 
 #[test]
 fn millions_of_packets_of_the_kernel_come_in() {
-    let Some(()) = private_network() else { return };
-    let frames = frames(32);
-    let pair = veth("a0", "a1");
+    let Some((frames, pair)) = network(32) else { return };
     let interface = attach(pair.name(1), AttachMode::Native);
     let socket = Socket::open(&interface, 0, &frames, &SocketConfig::new()).unwrap();
     let pool = AllocatorPool::new(&frames, Refill::Bulk);
@@ -426,9 +419,7 @@ fn millions_of_packets_of_the_kernel_come_in() {
 
 #[test]
 fn nothing_stays_attached_even_after_a_panic() {
-    let Some(()) = private_network() else { return };
-    let frames = frames(8);
-    let pair = veth("a0", "a1");
+    let Some((frames, pair)) = network(8) else { return };
     for mode in [AttachMode::Native, AttachMode::Generic] {
         let outcome = std::thread::scope(|scope| {
             let victim = scope.spawn(|| -> Result<(), XdpError> {
@@ -452,9 +443,7 @@ fn nothing_stays_attached_even_after_a_panic() {
 
 #[test]
 fn a_socket_keeps_its_program_when_the_port_is_gone() {
-    let Some(()) = private_network() else { return };
-    let frames = frames(8);
-    let pair = veth("a0", "a1");
+    let Some((frames, pair)) = network(8) else { return };
     let interface = attach(pair.name(1), AttachMode::Native);
     let mut socket = open(&interface, &frames);
     drop(interface);
@@ -466,9 +455,7 @@ fn a_socket_keeps_its_program_when_the_port_is_gone() {
 
 #[test]
 fn what_cannot_be_opened_is_told_and_leaves_nothing_behind() {
-    let Some(()) = private_network() else { return };
-    let frames = frames(8);
-    let pair = veth("a0", "a1");
+    let Some((frames, pair)) = network(8) else { return };
     let missing = Interface::attach(name("nosuch"), InterfaceConfig::default()).unwrap_err();
     assert_eq!(missing, XdpError::NoInterface { name: name("nosuch") });
     let down = Interface::attach(name("lo"), InterfaceConfig::default()).unwrap_err();
@@ -541,9 +528,7 @@ fn several_queues_feed_several_sockets_on_one_arena() {
 
 #[test]
 fn an_interface_that_is_removed_is_told_and_the_frames_come_back() {
-    let Some(()) = private_network() else { return };
-    let frames = frames(8);
-    let pair = veth("a0", "a1");
+    let Some((frames, pair)) = network(8) else { return };
     let mut input = open(&attach(pair.name(1), AttachMode::Native), &frames);
     let interface = Interface::to_send(pair.name(0), InterfaceConfig::default()).unwrap();
     let mut output = open(&interface, &frames);

@@ -135,7 +135,7 @@ unsafe impl PageSource for Frames {
 }
 
 /// Runs `body` in every order, and checks that there was more than one.
-fn model(body: impl Fn() + Send + Sync + 'static) {
+fn explore(body: impl Fn() + Send + Sync + 'static) {
     let nr_orders = Arc::new(Mutex::new(0));
     let counter = Arc::clone(&nr_orders);
     let mut builder = Builder::new();
@@ -148,8 +148,31 @@ fn model(body: impl Fn() + Send + Sync + 'static) {
     assert!(nr_orders > 3, "only {nr_orders} orders were tried");
 }
 
-fn empty(nr: usize) -> Vec<Option<Page<Frames>>> {
-    (0..nr).map(|_| None).collect()
+/// Runs `body` in every order, each time in a new world of `nr_frames` with lists of up to `high` pages.
+fn model(nr_frames: u64, high: u32, body: impl Fn(Frames) + Send + Sync + 'static) {
+    explore(move || body(World::new(nr_frames, high)));
+}
+
+/// Runs `theirs` in another thread, on `cpu`, beside `ours` in this one. Returns what both return.
+fn beside<T: 'static, O>(
+    cpu: u32,
+    theirs: impl FnOnce() -> T + 'static,
+    ours: impl FnOnce() -> O,
+) -> (T, O) {
+    let thread = thread::spawn(move || {
+        run_on(cpu);
+        theirs()
+    });
+    let ours = ours();
+    (thread.join().expect("it does not panic"), ours)
+}
+
+/// Allocates up to `nr` pages in bulk, and returns their slots and how many were filled.
+fn bulk(frames: &Frames, nr: usize) -> (Vec<Option<Page<Frames>>>, usize) {
+    let mut slots: Vec<_> = (0..nr).map(|_| None).collect();
+    let filled = frames.clone().alloc_pages_bulk(Gfp::NOWAIT, &mut slots);
+    assert_eq!(slots.iter().flatten().count(), filled);
+    (slots, filled)
 }
 
 /// Checks that no two of `pages` are one frame.
@@ -163,20 +186,18 @@ fn check_distinct<'a>(pages: impl IntoIterator<Item = &'a Page<Frames>>) {
 
 #[test]
 fn a_page_is_taken_while_the_lists_are_drained() {
-    model(|| {
-        let frames = World::new(2, 2);
+    model(2, 2, |frames| {
         drop(frames.clone().alloc_page(Gfp::NOWAIT));
         let other = frames.clone();
-        let drainer = thread::spawn(move || {
-            run_on(1);
-            other.allocator().drain_all_pages();
+        let drain = move || other.allocator().drain_all_pages();
+        let (_drained, (_one, two)) = beside(1, drain, || {
+            let one = frames.clone().alloc_page(Gfp::NOWAIT);
+            // This one may be on its way from the list to the zone, and then is nowhere to be found.
+            let two = frames.clone().alloc_page(Gfp::NOWAIT);
+            assert!(one.is_some(), "there is a frame in the zone");
+            check_distinct(one.iter().chain(&two));
+            (one, two)
         });
-        let one = frames.clone().alloc_page(Gfp::NOWAIT);
-        // This one may be on its way from the list to the zone, and then is nowhere to be found.
-        let two = frames.clone().alloc_page(Gfp::NOWAIT);
-        assert!(one.is_some(), "there is a frame in the zone");
-        check_distinct(one.iter().chain(&two));
-        drainer.join().expect("it does not panic");
         let two = two.or_else(|| frames.clone().alloc_page(Gfp::NOWAIT));
         assert!(two.is_some(), "there is a second frame");
     });
@@ -184,19 +205,11 @@ fn a_page_is_taken_while_the_lists_are_drained() {
 
 #[test]
 fn two_threads_on_one_cpu_allocate_and_free_in_bulk() {
-    model(|| {
-        let frames = World::new(6, 2);
+    model(6, 2, |frames| {
         let other = frames.clone();
-        let thread = thread::spawn(move || {
-            let mut slots = empty(2);
-            let filled = other.clone().alloc_pages_bulk(Gfp::NOWAIT, &mut slots);
-            assert!(filled >= 1);
-            slots
-        });
-        let mut slots = empty(2);
-        let filled = frames.clone().alloc_pages_bulk(Gfp::NOWAIT, &mut slots);
-        assert!(filled >= 1);
-        let mut others = thread.join().expect("it does not panic");
+        let ((mut others, theirs), (mut slots, ours)) =
+            beside(0, move || bulk(&other, 2), || bulk(&frames, 2));
+        assert!(theirs >= 1 && ours >= 1);
         check_distinct(slots.iter().chain(&others).flatten());
         frames.clone().release_pages(&mut slots);
         frames.release_pages(&mut others);
@@ -205,20 +218,17 @@ fn two_threads_on_one_cpu_allocate_and_free_in_bulk() {
 
 /// Allocates in bulk on this CPU while another thread, on `cpu`, frees what it had.
 fn bulk_meets_bulk_free(cpu: u32) {
-    model(move || {
-        let frames = World::new(5, 2);
-        let mut theirs = empty(3);
-        assert_eq!(frames.clone().alloc_pages_bulk(Gfp::NOWAIT, &mut theirs), 3);
+    model(5, 2, move |frames| {
+        let (mut theirs, filled) = bulk(&frames, 3);
+        assert_eq!(filled, 3);
         let other = frames.clone();
-        let thread = thread::spawn(move || {
-            run_on(cpu);
-            assert_eq!(other.release_pages(&mut theirs), 3);
+        let free = move || assert_eq!(other.release_pages(&mut theirs), 3);
+        let ((), mut ours) = beside(cpu, free, || {
+            let (ours, filled) = bulk(&frames, 2);
+            assert!(filled >= 1, "one page is free in any case");
+            check_distinct(ours.iter().flatten());
+            ours
         });
-        let mut ours = empty(2);
-        let filled = frames.clone().alloc_pages_bulk(Gfp::NOWAIT, &mut ours);
-        assert!(filled >= 1, "one page is free in any case");
-        check_distinct(ours.iter().flatten());
-        thread.join().expect("it does not panic");
         frames.release_pages(&mut ours);
     });
 }
@@ -235,45 +245,48 @@ fn bulk_meets_bulk_free_on_two_cpus() {
 
 #[test]
 fn lists_are_freed_from_two_threads() {
-    model(|| {
-        let frames = World::new(4, 1);
+    model(4, 1, |frames| {
         let mut one = PageList::new(frames.clone());
         let mut two = PageList::new(frames.clone());
         assert_eq!(frames.clone().alloc_pages_bulk_list(Gfp::NOWAIT, 2, &mut one), 2);
         assert_eq!(frames.clone().alloc_pages_bulk_list(Gfp::NOWAIT, 1, &mut two), 1);
-        let thread = thread::spawn(move || assert_eq!(free_pages_bulk(&mut one), 2));
-        assert_eq!(free_pages_bulk(&mut two), 1);
-        thread.join().expect("it does not panic");
+        let theirs = move || assert_eq!(free_pages_bulk(&mut one), 2);
+        beside(0, theirs, || assert_eq!(free_pages_bulk(&mut two), 1));
     });
 }
 
-fn shared_page(frames: &Frames) -> SharedPage<Frames> {
-    frames.clone().alloc_page(Gfp::NOWAIT).expect("a frame is free").share()
+fn page(frames: &Frames) -> Page<Frames> {
+    frames.clone().alloc_page(Gfp::NOWAIT).expect("a frame is free")
+}
+
+/// Returns both owners of a shared page.
+fn owners(frames: &Frames) -> (SharedPage<Frames>, SharedPage<Frames>) {
+    let one = page(frames).share();
+    (one.clone(), one)
 }
 
 #[test]
 fn two_owners_let_go_and_the_frame_is_freed_once() {
-    model(|| {
-        let frames = World::new(1, 1);
-        let one = shared_page(&frames);
-        let two = one.clone();
-        let thread = thread::spawn(move || drop(one));
-        drop(two);
-        thread.join().expect("it does not panic");
+    model(1, 1, |frames| {
+        let (one, two) = owners(&frames);
+        beside(0, move || drop(one), || drop(two));
     });
 }
 
 #[test]
 fn an_owner_is_added_while_another_lets_go() {
-    model(|| {
-        let frames = World::new(1, 1);
-        let one = shared_page(&frames);
-        let two = one.clone();
-        let thread = thread::spawn(move || drop(one));
-        let three = two.clone();
-        drop(two);
-        assert!(three.nr_owners() >= 1);
-        thread.join().expect("it does not panic");
+    model(1, 1, |frames| {
+        let (one, two) = owners(&frames);
+        let ((), three) = beside(
+            0,
+            move || drop(one),
+            || {
+                let three = two.clone();
+                drop(two);
+                assert!(three.nr_owners() >= 1);
+                three
+            },
+        );
         assert_eq!(three.nr_owners(), 1);
         assert!(three.try_unshare().is_ok(), "the only owner");
     });
@@ -281,79 +294,75 @@ fn an_owner_is_added_while_another_lets_go() {
 
 #[test]
 fn a_page_becomes_owned_again_while_another_owner_lets_go() {
-    model(|| {
-        let frames = World::new(1, 1);
-        let one = shared_page(&frames);
-        let two = one.clone();
-        let thread = thread::spawn(move || drop(one));
-        match two.try_unshare() {
-            Ok(page) => drop(page),
-            Err(shared) => drop(shared),
-        }
-        thread.join().expect("it does not panic");
+    model(1, 1, |frames| {
+        let (one, two) = owners(&frames);
+        beside(0, move || drop(one), || drop(two.try_unshare()));
     });
 }
 
 #[test]
 fn a_list_frees_a_shared_page_while_another_owner_lets_go() {
-    model(|| {
-        let frames = World::new(1, 1);
-        let one = shared_page(&frames);
-        let two = one.clone();
+    model(1, 1, |frames| {
+        let (one, two) = owners(&frames);
         let mut list = PageList::new(frames);
         list.try_push(one).expect("it is on no list");
-        let thread = thread::spawn(move || drop(two));
-        let freed = free_pages_bulk(&mut list);
-        assert_eq!(freed + list.len(), 1, "freed, or still on the list");
-        thread.join().expect("it does not panic");
+        let ((), freed) = beside(
+            0,
+            move || drop(two),
+            || {
+                let freed = free_pages_bulk(&mut list);
+                assert_eq!(freed + list.len(), 1, "freed, or still on the list");
+                freed
+            },
+        );
         assert_eq!(free_pages_bulk(&mut list), 1 - freed);
     });
 }
 
 #[test]
 fn two_lists_compete_for_a_shared_page() {
-    model(|| {
-        let frames = World::new(1, 1);
-        let one = shared_page(&frames);
-        let two = one.clone();
+    model(1, 1, |frames| {
+        let (one, two) = owners(&frames);
         let mut list = PageList::new(frames.clone());
         list.try_push(one).expect("it is on no list");
         let source = frames.clone();
-        let thread = thread::spawn(move || {
+        let theirs = move || {
             let mut other = PageList::new(source);
             let _refused = other.try_push(two);
             free_pages_bulk(&mut other);
+        };
+        beside(0, theirs, || {
+            free_pages_bulk(&mut list);
+            drop(list);
         });
-        free_pages_bulk(&mut list);
-        drop(list);
-        thread.join().expect("it does not panic");
     });
 }
 
 #[test]
 fn a_drain_meets_bulk_and_bulk_free() {
-    model(|| {
-        let frames = World::new(5, 2);
-        let mut theirs = empty(2);
-        assert_eq!(frames.clone().alloc_pages_bulk(Gfp::NOWAIT, &mut theirs), 2);
+    model(5, 2, |frames| {
+        let (mut theirs, filled) = bulk(&frames, 2);
+        assert_eq!(filled, 2);
         let (one, two) = (frames.clone(), frames.clone());
-        let freeing = thread::spawn(move || assert_eq!(one.release_pages(&mut theirs), 2));
-        let draining = thread::spawn(move || {
-            run_on(1);
-            two.allocator().drain_all_pages();
+        let free = move || assert_eq!(one.release_pages(&mut theirs), 2);
+        let drain = move || two.allocator().drain_all_pages();
+        let ((), (_drained, mut ours)) = beside(0, free, || {
+            beside(1, drain, || {
+                let (ours, _filled) = bulk(&frames, 2);
+                check_distinct(ours.iter().flatten());
+                ours
+            })
         });
-        let mut ours = empty(2);
-        let filled = frames.clone().alloc_pages_bulk(Gfp::NOWAIT, &mut ours);
-        check_distinct(ours.iter().flatten());
-        assert_eq!(ours.iter().flatten().count(), filled);
-        freeing.join().expect("it does not panic");
-        draining.join().expect("it does not panic");
         frames.release_pages(&mut ours);
     });
 }
 
 /// Stands for the bytes of the one frame of a world; loom sees who reads and writes them when.
 type Bytes = Arc<UnsafeCell<u32>>;
+
+fn bytes(value: u32) -> Bytes {
+    Arc::new(UnsafeCell::new(value))
+}
 
 fn write(bytes: &Bytes) {
     // SAFETY: 1. exclusive: the caller owns the frame, which loom checks.
@@ -365,146 +374,133 @@ fn read(bytes: &Bytes) -> u32 {
     bytes.with(|bytes| unsafe { *bytes })
 }
 
-#[test]
-fn what_an_owner_did_with_a_frame_is_over_when_the_next_one_gets_it() {
-    for cpu in [0, 1] {
-        model(move || {
-            let frames = World::new(1, 1);
-            let bytes = Bytes::new(UnsafeCell::new(0));
-            let page = frames.clone().alloc_page(Gfp::NOWAIT).expect("a frame is free");
-            let theirs = Arc::clone(&bytes);
-            let thread = thread::spawn(move || {
-                run_on(cpu);
-                write(&theirs);
-                drop(page);
-            });
-            if let Some(page) = frames.clone().alloc_page(Gfp::KERNEL) {
-                assert_eq!(read(&bytes), 1);
-                write(&bytes);
-                drop(page);
-            }
-            thread.join().expect("it does not panic");
-        });
+/// Writes to the frame if it is free.
+fn write_if_free(frames: &Frames, bytes: &Bytes) {
+    if let Some(page) = frames.clone().alloc_page(Gfp::KERNEL) {
+        write(bytes);
+        drop(page);
     }
 }
 
 #[test]
-fn what_all_owners_read_is_read_before_the_frame_is_used_again() {
-    model(|| {
-        let frames = World::new(1, 1);
-        let bytes = Bytes::new(UnsafeCell::new(7));
-        let one = shared_page(&frames);
-        let two = one.clone();
-        let theirs = Arc::clone(&bytes);
-        let thread = thread::spawn(move || {
-            assert_eq!(read(&theirs), 7);
-            drop(one);
+fn what_an_owner_did_with_a_frame_is_over_when_the_next_one_gets_it() {
+    for cpu in [0, 1] {
+        model(1, 1, move |frames| {
+            let bytes = bytes(0);
+            let page = page(&frames);
+            let other = Arc::clone(&bytes);
+            let theirs = move || {
+                write(&other);
+                drop(page);
+            };
+            beside(cpu, theirs, || {
+                if let Some(page) = frames.clone().alloc_page(Gfp::KERNEL) {
+                    assert_eq!(read(&bytes), 1);
+                    write(&bytes);
+                    drop(page);
+                }
+            });
         });
-        assert_eq!(read(&bytes), 7);
-        drop(two);
-        if let Some(page) = frames.clone().alloc_page(Gfp::KERNEL) {
-            write(&bytes);
-            drop(page);
-        }
-        thread.join().expect("it does not panic");
+    }
+}
+
+/// Runs `ours` with one owner of a shared page, beside a thread that reads it and drops the other.
+fn beside_a_reader(ours: impl Fn(&Frames, &Bytes, SharedPage<Frames>) + Send + Sync + 'static) {
+    model(1, 1, move |frames| {
+        let bytes = bytes(7);
+        let (one, two) = owners(&frames);
+        let other = Arc::clone(&bytes);
+        let theirs = move || {
+            assert_eq!(read(&other), 7);
+            drop(one);
+        };
+        beside(0, theirs, || ours(&frames, &bytes, two));
     });
 }
 
-fn carver(frames: &Frames) -> Carver<Page<Frames>> {
-    Carver::new(frames.clone().alloc_page(Gfp::NOWAIT).expect("a frame is free"))
+#[test]
+fn what_all_owners_read_is_read_before_the_frame_is_used_again() {
+    beside_a_reader(|frames, bytes, page| {
+        assert_eq!(read(bytes), 7);
+        drop(page);
+        write_if_free(frames, bytes);
+    });
+}
+
+#[test]
+fn who_is_left_alone_may_write() {
+    beside_a_reader(|_, bytes, page| {
+        if let Ok(page) = page.try_unshare() {
+            write(bytes);
+            drop(page);
+        }
+    });
 }
 
 #[test]
 fn the_last_of_the_fragments_frees_the_page_once() {
-    model(|| {
-        let frames = World::new(1, 1);
-        let mut carver = carver(&frames);
+    model(1, 1, |frames| {
+        let mut carver = Carver::new(page(&frames));
         let (one, two) = (carver.carve(64, 64).expect("room"), carver.carve(64, 64).expect("room"));
-        let threads = [one, two].map(|fragment| thread::spawn(move || drop(fragment)));
-        drop(carver);
-        threads.into_iter().for_each(|thread| thread.join().expect("it does not panic"));
+        beside(0, move || drop(one), || beside(0, move || drop(two), || drop(carver)));
     });
 }
 
 #[test]
 fn one_of_the_last_two_fragments_has_the_page() {
-    model(|| {
-        let frames = World::new(1, 1);
-        let mut carver = carver(&frames);
+    model(1, 1, |frames| {
+        let mut carver = Carver::new(page(&frames));
         let (one, two) = (carver.carve(64, 64).expect("room"), carver.carve(64, 64).expect("room"));
         drop(carver);
-        let thread = thread::spawn(move || one.into_owner());
-        let ours = two.into_owner();
-        let theirs = thread.join().expect("it does not panic");
+        let (theirs, ours) = beside(0, move || one.into_owner(), || two.into_owner());
         assert_eq!(u8::from(ours.is_some()) + u8::from(theirs.is_some()), 1);
     });
 }
 
 #[test]
 fn what_fragments_did_is_over_when_the_page_is_begun_anew_or_freed() {
-    model(|| {
-        let frames = World::new(1, 1);
-        let bytes = Bytes::new(UnsafeCell::new(0));
-        let mut carver = carver(&frames);
+    model(1, 1, |frames| {
+        let bytes = bytes(0);
+        let mut carver = Carver::new(page(&frames));
         let fragment = carver.carve(64, 64).expect("room");
-        let theirs = Arc::clone(&bytes);
-        let thread = thread::spawn(move || {
-            write(&theirs);
+        let other = Arc::clone(&bytes);
+        let theirs = move || {
+            write(&other);
             drop(fragment);
+        };
+        beside(0, theirs, || {
+            if carver.reset() {
+                assert_eq!(read(&bytes), 1);
+                write(&bytes);
+            }
+            drop(carver);
+            write_if_free(&frames, &bytes);
         });
-        if carver.reset() {
-            assert_eq!(read(&bytes), 1);
-            write(&bytes);
-        }
-        drop(carver);
-        if let Some(page) = frames.clone().alloc_page(Gfp::KERNEL) {
-            write(&bytes);
-            drop(page);
-        }
-        thread.join().expect("it does not panic");
-    });
-}
-
-#[test]
-fn who_is_left_alone_may_write() {
-    model(|| {
-        let frames = World::new(1, 1);
-        let bytes = Bytes::new(UnsafeCell::new(7));
-        let one = shared_page(&frames);
-        let two = one.clone();
-        let theirs = Arc::clone(&bytes);
-        let thread = thread::spawn(move || {
-            assert_eq!(read(&theirs), 7);
-            drop(one);
-        });
-        if let Ok(page) = two.try_unshare() {
-            write(&bytes);
-            drop(page);
-        }
-        thread.join().expect("it does not panic");
     });
 }
 
 #[test]
 fn a_charge_meets_an_uncharge_and_the_closing_of_the_account() {
-    model(|| {
-        let frames = World::new(3, 1);
+    model(3, 1, |frames| {
         let limits = AccountLimits { max: 2, high: 1 };
         let account = Account::open(frames.clone(), limits).expect("there is room");
-        let request = |account| BulkRequest { account, ..BulkRequest::new(Gfp::NOWAIT) };
-        let mut held = empty(1);
-        frames.clone().bulk_fill(&request(Some(account.id())), &mut held);
+        let fill = |account: &Account<Frames>, nr: usize| {
+            let account = Some(account.id());
+            let request = BulkRequest { account, ..BulkRequest::new(Gfp::NOWAIT) };
+            let mut slots: Vec<_> = (0..nr).map(|_| None).collect();
+            let new = frames.clone().bulk_fill(&request, &mut slots).new;
+            (slots, new)
+        };
+        let (mut held, _one) = fill(&account, 1);
         assert_eq!(account.usage().current, 1);
         let other = frames.clone();
-        let thread = thread::spawn(move || {
-            run_on(1);
-            other.release_pages(&mut held);
+        let theirs = move || other.release_pages(&mut held);
+        let (_nr, mut more) = beside(1, theirs, || {
+            let (more, new) = fill(&account, 2);
+            assert!((1..=2).contains(&new) && account.usage().current >= new as u64);
+            drop(account);
+            more
         });
-        let mut more = empty(2);
-        let new = frames.clone().bulk_fill(&request(Some(account.id())), &mut more).new;
-        assert!((1..=2).contains(&new) && account.usage().current >= new as u64);
-        drop(account);
-        thread.join().expect("no thread panics");
         let full = Account::open(frames.clone(), limits);
         assert!(full.is_err(), "it is closed, and has pages");
         frames.clone().release_pages(&mut more);
@@ -521,15 +517,8 @@ mod ring {
 
     use super::*;
 
-    /// Values whose bytes loom watches: a value seen before it was written, or twice, is found.
-    type Watched = Arc<UnsafeCell<u32>>;
-
-    fn watched(value: u32) -> Watched {
-        Arc::new(UnsafeCell::new(value))
-    }
-
-    fn take(ring: &Ring<Watched>, seen: &mut Vec<u32>) {
-        let mut stack = Stack::<Watched, 4>::new();
+    fn take(ring: &Ring<Bytes>, seen: &mut Vec<u32>) {
+        let mut stack = Stack::<Bytes, 4>::new();
         ring.drain().expect("there is one consumer").pop_into(4, &mut stack);
         let values: Vec<_> = stack.map(|value| read(&value)).collect();
         seen.extend(values.into_iter().rev());
@@ -537,20 +526,17 @@ mod ring {
 
     #[test]
     fn two_producers_meet_and_nothing_is_lost_or_seen_twice() {
-        model(|| {
+        explore(|| {
             let ring = Arc::new(Ring::new(4));
-            let threads = [1, 3].map(|first| {
+            let push = |first| {
                 let ring = Arc::clone(&ring);
-                thread::spawn(move || {
-                    let mut values = [first, first + 1].map(watched).into_iter();
+                move || {
+                    let mut values = [first, first + 1].map(bytes).into_iter();
                     assert_eq!(ring.push_bulk(2, &mut values), 2);
-                })
-            });
+                }
+            };
             let mut seen = Vec::new();
-            take(&ring, &mut seen);
-            for thread in threads {
-                thread.join().expect("it does not panic");
-            }
+            beside(0, push(1), || beside(0, push(3), || take(&ring, &mut seen)));
             take(&ring, &mut seen);
             for first in [1, 3] {
                 let position = |value| seen.iter().position(|&other| other == value);
@@ -563,15 +549,16 @@ mod ring {
 
     #[test]
     fn a_slot_is_filled_again_only_after_it_was_read() {
-        model(|| {
+        explore(|| {
             let ring = Arc::new(Ring::new(1));
-            ring.push(watched(1)).expect("there is room");
+            ring.push(bytes(1)).expect("there is room");
             let producer = Arc::clone(&ring);
-            let thread = thread::spawn(move || producer.push(watched(2)).is_ok());
             let mut seen = Vec::new();
-            take(&ring, &mut seen);
-            assert_eq!(seen.first(), Some(&1));
-            let pushed = thread.join().expect("it does not panic");
+            let push = move || producer.push(bytes(2)).is_ok();
+            let (pushed, ()) = beside(0, push, || {
+                take(&ring, &mut seen);
+                assert_eq!(seen.first(), Some(&1));
+            });
             take(&ring, &mut seen);
             assert_eq!(seen, if pushed { vec![1, 2] } else { vec![1] });
         });
@@ -579,16 +566,15 @@ mod ring {
 
     #[test]
     fn two_who_take_do_not_take_the_same() {
-        model(|| {
+        explore(|| {
             let ring = Arc::new(Ring::new(2));
-            assert_eq!(ring.push_bulk(2, &mut [1, 2].map(watched).into_iter()), 2);
+            assert_eq!(ring.push_bulk(2, &mut [1, 2].map(bytes).into_iter()), 2);
             let other = Arc::clone(&ring);
-            let all = |ring: &Ring<Watched>| -> Vec<u32> {
+            let all = |ring: &Ring<Bytes>| -> Vec<u32> {
                 ring.drain().into_iter().flatten().map(|value| read(&value)).collect()
             };
-            let thread = thread::spawn(move || all(&other));
-            let mut seen = all(&ring);
-            seen.extend(thread.join().expect("it does not panic"));
+            let (theirs, mut seen) = beside(0, move || all(&other), || all(&ring));
+            seen.extend(theirs);
             seen.extend(all(&ring));
             seen.sort_unstable();
             assert_eq!(seen, [1, 2]);

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 #[cfg(feature = "bench")]
 use rustix::fs::{FileType, fstat};
+use serde::Serialize;
 
 use crate::usage::UsageError;
 
@@ -123,6 +124,14 @@ impl From<io::Error> for StdoutError {
     fn from(error: io::Error) -> Self {
         Self(error)
     }
+}
+
+/// Returns a document as indented JSON.
+///
+/// # Errors
+/// None known: all numbers and texts can be written.
+pub(crate) fn json(document: &impl Serialize) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(document)? + "\n")
 }
 
 /// Writes `text` to the standard output.

@@ -11,7 +11,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Lines};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::time::Instant;
 
 use pagemill_xdp::{
@@ -50,6 +50,15 @@ fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
+fn pair() -> VethPair {
+    VethPair::new(name("a0"), name("a1"), 1).unwrap()
+}
+
+/// Gives the test a network with the pair `a0` and `a1`.
+fn private_pair() -> Option<VethPair> {
+    private_network().map(|()| pair())
+}
+
 /// Returns a path at which there is no file, as an earlier run may have left one.
 fn scratch(name: &str) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -86,6 +95,15 @@ fn start(args: &[&str], stderr: Stdio) -> (Child, Lines<BufReader<ChildStdout>>)
 fn signal(child: &Child, signal: &str) {
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+}
+
+/// Ends the program by a signal, and reads what it still prints.
+fn end(mut child: Child, lines: impl Iterator + Send + 'static, name: &str) -> ExitStatus {
+    signal(&child, name);
+    let rest = std::thread::spawn(move || lines.count());
+    let status = child.wait().unwrap();
+    rest.join().unwrap();
+    status
 }
 
 /// Sends all of `packets`.
@@ -131,8 +149,7 @@ fn what_cannot_be_meant_is_told_in_one_line() {
 
 #[test]
 fn what_is_wrong_with_an_interface_is_told_in_one_line() {
-    let Some(()) = private_network() else { return };
-    let pair = VethPair::new(name("a0"), name("a1"), 1).unwrap();
+    let Some(pair) = private_pair() else { return };
     let drop = |more: &[&str]| fail(&[&["drop", "--arena", "16M"], more].concat(), 1);
     assert!(drop(&["--in", "nosuch"]).contains("no interface nosuch"));
     assert!(drop(&["--in", "lo"]).contains("lo is down"));
@@ -161,15 +178,12 @@ fn what_is_wrong_with_an_interface_is_told_in_one_line() {
 #[test]
 fn packets_are_redirected_until_ctrl_c_and_the_program_is_detached() {
     let Some(()) = private_network() else { return };
-    let (a, b) = (
-        VethPair::new(name("a0"), name("a1"), 1).unwrap(),
-        VethPair::new(name("b0"), name("b1"), 1).unwrap(),
-    );
+    let (a, b) = (pair(), VethPair::new(name("b0"), name("b1"), 1).unwrap());
     for name in ["INT", "TERM", "HUP", "KILL"] {
         let path = scratch(&format!("redirect-{name}.json"));
         let path_text = path.to_str().unwrap();
         let args = ["redirect", "--in", "a1", "--out", "b0", "--arena", "32M", "--json", path_text];
-        let (mut child, mut lines) = start(&args, Stdio::null());
+        let (child, mut lines) = start(&args, Stdio::null());
         let sender = PacketSender::to(a.index(0)).unwrap();
         let packets = vec![Datagram::example().packet(&[7; 22]); 50];
         let before = nr_received("b1");
@@ -179,10 +193,7 @@ fn packets_are_redirected_until_ctrl_c_and_the_program_is_detached() {
             until("redirecting", || nr_received("b1") >= before + 50 * nth);
         }
         assert!(lines.next().unwrap().unwrap().split_whitespace().count() >= 9);
-        signal(&child, name);
-        let rest = std::thread::spawn(move || lines.count());
-        let status = child.wait().unwrap();
-        rest.join().unwrap();
+        let status = end(child, lines, name);
         if name != "KILL" {
             assert!(status.success(), "{name}: {status}");
             let document = json(&fs::read(&path).unwrap());
@@ -205,8 +216,7 @@ fn packets_are_redirected_until_ctrl_c_and_the_program_is_detached() {
 
 #[test]
 fn packets_are_dropped_and_kept_for_a_time_that_ends() {
-    let Some(()) = private_network() else { return };
-    let pair = VethPair::new(name("a0"), name("a1"), 1).unwrap();
+    let Some(pair) = private_pair() else { return };
     for (command, alloc, pool) in [
         ("drop", "single", "page"),
         ("drop", "bulk", "page"),
@@ -317,7 +327,7 @@ fn missing_capabilities_are_named() {
 fn an_interface_that_is_removed_ends_the_command() {
     let Some(()) = private_network() else { return };
     for (command, more) in [("drop", None), ("drop", Some("--busy")), ("stack", None)] {
-        let pair = VethPair::new(name("a0"), name("a1"), 1).unwrap();
+        let pair = pair();
         let path = scratch(&format!("gone-{command}.json"));
         let path_text = path.to_str().unwrap();
         let args = [command, "--in", "a1", "--arena", "32M", "--json", path_text];
@@ -354,8 +364,7 @@ fn an_interface_that_is_removed_ends_the_command() {
 
 #[test]
 fn a_report_is_written_after_the_reader_of_the_lines_is_gone() {
-    let Some(()) = private_network() else { return };
-    let _pair = VethPair::new(name("a0"), name("a1"), 1).unwrap();
+    let Some(_pair) = private_pair() else { return };
     let path = scratch("unread.json");
     let args = ["drop", "--in", "a1", "--arena", "32M", "--json", path.to_str().unwrap()];
     let (mut child, lines) = start(&args, Stdio::null());
@@ -366,8 +375,7 @@ fn a_report_is_written_after_the_reader_of_the_lines_is_gone() {
 
 #[test]
 fn a_program_under_nohup_outlives_its_terminal() {
-    let Some(()) = private_network() else { return };
-    let _pair = VethPair::new(name("a0"), name("a1"), 1).unwrap();
+    let Some(_pair) = private_pair() else { return };
     let program = env!("CARGO_BIN_EXE_pagemill");
     let shell = "trap '' HUP; exec \"$0\" xdp drop --in a1 --arena 32M";
     let mut child = Command::new("sh")
@@ -383,10 +391,7 @@ fn a_program_under_nohup_outlives_its_terminal() {
     assert!(lines.next().unwrap().unwrap().split_whitespace().count() >= 9);
     assert!(lines.next().unwrap().unwrap().contains("pool"));
     assert!(child.try_wait().unwrap().is_none());
-    signal(&child, "TERM");
-    let rest = std::thread::spawn(move || lines.count());
-    assert!(child.wait().unwrap().success());
-    rest.join().unwrap();
+    assert!(end(child, lines, "TERM").success());
 }
 
 /// Returns how often a thread of this name gave up its CPU to wait for something.
@@ -402,10 +407,8 @@ fn nr_waits(child: &Child, thread: &str) -> u64 {
 
 #[test]
 fn the_thread_that_moves_packets_waits_for_nothing_else() {
-    let Some(()) = private_network() else { return };
-    let pair = VethPair::new(name("a0"), name("a1"), 1).unwrap();
-    let (mut child, lines) =
-        start(&["drop", "--in", "a1", "--arena", "32M", "--busy"], Stdio::null());
+    let Some(pair) = private_pair() else { return };
+    let (child, lines) = start(&["drop", "--in", "a1", "--arena", "32M", "--busy"], Stdio::null());
     let sender = PacketSender::to(pair.index(0)).unwrap();
     send_all(&sender, &vec![Datagram::example().packet(&[7; 22]); 10]);
     // Two lines for each sample: the thread's figures, and the pool's.
@@ -418,19 +421,16 @@ fn the_thread_that_moves_packets_waits_for_nothing_else() {
     // One in four may be the kernel's, for a page of the program that is on disk.
     let nr = nr_waits(&child, "packets") - before;
     assert!(nr < 4, "{nr} waits in 4 samples");
-    signal(&child, "TERM");
-    let rest = std::thread::spawn(move || samples.count());
-    assert!(child.wait().unwrap().success());
-    rest.join().unwrap();
+    assert!(end(child, samples, "TERM").success());
 }
 
 #[test]
 fn frames_that_another_thread_keeps_are_out_of_the_pool() {
     let Some(()) = private_network() else { return };
     for pool in ["page", "none"] {
-        let pair = VethPair::new(name("a0"), name("a1"), 1).unwrap();
+        let pair = pair();
         let args = ["stack", "--in", "a1", "--arena", "16M", "--hold", "60000", "--pool", pool];
-        let (mut child, mut lines) = start(&args, Stdio::null());
+        let (child, mut lines) = start(&args, Stdio::null());
         let sender = PacketSender::to(pair.index(0)).unwrap();
         let packets = vec![Datagram::example().packet(&[7; 22]); 64];
         // More than there are pages, until almost all of them are kept.
@@ -446,10 +446,7 @@ fn frames_that_another_thread_keeps_are_out_of_the_pool() {
                 nr_out = fields[7].parse().unwrap();
             }
         }
-        signal(&child, "TERM");
-        let rest = std::thread::spawn(move || lines.count());
-        assert!(child.wait().unwrap().success());
-        rest.join().unwrap();
+        assert!(end(child, lines, "TERM").success());
     }
 }
 

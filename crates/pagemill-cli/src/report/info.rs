@@ -7,6 +7,7 @@ use pagemill::{PcpInfo, ZoneInfo};
 use pagemill_host::Host;
 use serde::{Serialize, Serializer};
 
+use crate::output::json;
 use pagemill_bench::Size;
 use pagemill_bench::document::JsonArena;
 
@@ -88,9 +89,7 @@ impl Info {
     /// # Errors
     /// None that is known of: numbers and texts can all be written.
     pub(crate) fn to_json(&self) -> anyhow::Result<String> {
-        let mut text = serde_json::to_string_pretty(self)?;
-        text.push('\n');
-        Ok(text)
+        json(self)
     }
 }
 

@@ -8,7 +8,7 @@ use pagemill_pool::PoolStats;
 use pagemill_xdp::{Malformed, Refill};
 use serde::Serialize;
 
-use crate::output::one_line;
+use crate::output::{json, one_line};
 use crate::plan::xdp::TrialConfig;
 use crate::xdp::drive::Totals;
 use crate::xdp::trial::{Pair, Slice, TrialResults};
@@ -161,9 +161,7 @@ impl RunReport {
             error: self.error.as_deref(),
             samples: &self.samples,
         };
-        let mut text = serde_json::to_string_pretty(&document)?;
-        text.push('\n');
-        Ok(text)
+        json(&document)
     }
 }
 
@@ -363,9 +361,7 @@ impl TrialReport {
             worker_ns_saved: self.quartiles(|pair| pair.single.worker_ns - pair.bulk.worker_ns),
             alloc_ns_saved: self.alloc_ns_saved(),
         };
-        let mut text = serde_json::to_string_pretty(&document)?;
-        text.push('\n');
-        Ok(text)
+        json(&document)
     }
 
     fn rows(&self) -> [TrialRow; 2] {

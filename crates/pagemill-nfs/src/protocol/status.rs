@@ -5,21 +5,35 @@ use core::fmt;
 
 use rustix::io::Errno;
 
-/// An error status of NFS and MOUNT, which share numbers; success is not included.
-///
-/// # Source
-/// `rfc1813` sections 2.6 and 5.1.2
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u32)]
-#[non_exhaustive]
-pub enum NfsStatus {
+/// Declares the statuses and the list of all of them.
+macro_rules! statuses {
+    ($($(#[$doc:meta])* $name:ident = $code:literal,)*) => {
+        /// An error status of NFS and MOUNT, which share numbers; success is not included.
+        ///
+        /// # Source
+        /// `rfc1813` sections 2.6 and 5.1.2
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u32)]
+        #[non_exhaustive]
+        pub enum NfsStatus {
+            $($(#[$doc])* $name = $code,)*
+        }
+
+        impl NfsStatus {
+            /// Every error status, in the order of their numbers.
+            pub const ALL: [Self; [$($code),*].len()] = [$(Self::$name),*];
+        }
+    };
+}
+
+statuses! {
     /// `NFS3ERR_PERM`: only the owner or a privileged user may do this.
     Perm = 1,
     /// `NFS3ERR_NOENT`: there is no such name.
     Noent = 2,
-    /// `NFS3ERR_NOTDIR`: not a directory.
+    /// `NFS3ERR_IO`: the device failed, or the error has no status of its own.
     Io = 5,
-    /// `NFS3ERR_ISDIR`: a directory, where none is allowed.
+    /// `NFS3ERR_NXIO`: there is no such device.
     Nxio = 6,
     /// `NFS3ERR_ACCES`: the caller lacks the permission.
     Acces = 13,
@@ -74,37 +88,6 @@ pub enum NfsStatus {
 pub type NfsResult<T> = Result<T, NfsStatus>;
 
 impl NfsStatus {
-    /// Every error status, in the order of their numbers.
-    pub const ALL: [Self; 27] = [
-        Self::Perm,
-        Self::Noent,
-        Self::Io,
-        Self::Nxio,
-        Self::Acces,
-        Self::Exist,
-        Self::Xdev,
-        Self::Nodev,
-        Self::Notdir,
-        Self::Isdir,
-        Self::Inval,
-        Self::Fbig,
-        Self::Nospc,
-        Self::Rofs,
-        Self::Mlink,
-        Self::Nametoolong,
-        Self::Notempty,
-        Self::Dquot,
-        Self::Stale,
-        Self::Badhandle,
-        Self::NotSync,
-        Self::BadCookie,
-        Self::Notsupp,
-        Self::Toosmall,
-        Self::Serverfault,
-        Self::Badtype,
-        Self::Jukebox,
-    ];
-
     /// Returns the status with this number, if there is one.
     #[must_use]
     pub fn from_code(code: u32) -> Option<Self> {

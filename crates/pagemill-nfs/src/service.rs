@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use pagemill_rpc::{Call, Credential, Frames, Transport};
 use rustix::fs::{Mode, OFlags, open, sendfile};
-use rustix::io::Errno;
+use rustix::io::retry_on_intr;
 
 use crate::protocol::status::NfsResult;
 use crate::protocol::wire::RawFh;
@@ -89,12 +89,8 @@ impl Service {
     fn fetch(&self, range: &DataRange) -> bool {
         let Some(sink) = &self.sink else { return false };
         let mut offset = range.offset;
-        loop {
-            match sendfile(sink, &*range.file, Some(&mut offset), range.len) {
-                Err(Errno::INTR) => {}
-                fetched => return fetched == Ok(range.len),
-            }
-        }
+        retry_on_intr(|| sendfile(sink, &*range.file, Some(&mut offset), range.len))
+            == Ok(range.len)
     }
 
     /// Resolves the first handle of a call to a file.

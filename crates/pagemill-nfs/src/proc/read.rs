@@ -4,7 +4,7 @@ use std::io::{self, IoSliceMut};
 use std::os::fd::OwnedFd;
 
 use pagemill_rpc::{Call, FileRange, Frames, Mark, Reply, XdrError, XdrWrite};
-use rustix::io::{Errno, preadv};
+use rustix::io::{Errno, preadv, retry_on_intr};
 
 use super::answer::{Answered, put_status, refuse};
 use crate::protocol::status::NfsStatus;
@@ -113,15 +113,12 @@ fn fill(file: &OwnedFd, offset: u64, slices: &mut [IoSliceMut<'_>]) -> io::Resul
     let mut rest = slices;
     let mut len = 0;
     while rest.iter().any(|slice| !slice.is_empty()) {
-        match preadv(file, rest, offset.saturating_add(len as u64)) {
-            Ok(0) => break,
-            Ok(more) => {
-                len += more;
-                IoSliceMut::advance_slices(&mut rest, more);
-            }
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
+        let more = retry_on_intr(|| preadv(file, rest, offset.saturating_add(len as u64)))?;
+        if more == 0 {
+            break;
         }
+        len += more;
+        IoSliceMut::advance_slices(&mut rest, more);
     }
     Ok(len)
 }

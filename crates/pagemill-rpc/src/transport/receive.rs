@@ -6,7 +6,7 @@ use std::io::IoSliceMut;
 use std::os::fd::AsFd;
 
 use pagemill::PAGE_SIZE;
-use rustix::io::{Errno, ioctl_fionread};
+use rustix::io::{Errno, ioctl_fionread, retry_on_intr};
 
 use crate::limits::memory_budget::Request;
 use crate::rqst::pages::Frames;
@@ -100,7 +100,7 @@ impl<S: Frames> Connection<S> {
                 rqst.set_args_len(input.record.len() - nr_spliced);
                 input.has_waited = false;
                 input.record.restart();
-                self.give_back(input);
+                self.hold_less(mem::take(&mut input.reserved));
                 self.times.record.store(0, Ordering::Relaxed);
             }
             Received::Partly | Received::Parked => {
@@ -300,7 +300,7 @@ impl<S: Frames> Connection<S> {
         ahead.at = 0;
         ahead.bytes.resize(AHEAD_BYTES, 0);
         let at = input.record.len() - rqst.splice().len();
-        let result = retry(|| {
+        let result = retry_on_intr(|| {
             if direct == 0 {
                 return rustix::io::read(&self.stream, &mut ahead.bytes[..]);
             }
@@ -317,11 +317,6 @@ impl<S: Frames> Connection<S> {
         result
     }
 
-    fn give_back(&self, input: &mut Input<S>) {
-        let reserved = mem::take(&mut input.reserved);
-        self.hold_less(reserved);
-    }
-
     /// Puts a received call of `len` bytes back, which is not to be carried out yet. The connection
     /// becomes ready when the budget allows it; returns false if the budget allows it now.
     pub(crate) fn postpone(self: &Arc<Self>, rqst: &mut Rqst<S>, len: usize) -> bool {
@@ -334,14 +329,5 @@ impl<S: Frames> Connection<S> {
         // With the input locked: the next thread that receives from the connection clears it.
         self.ticket.store(ticket.unwrap_or(0), Ordering::Relaxed);
         ticket.is_some()
-    }
-}
-
-fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
-    loop {
-        match call() {
-            Err(Errno::INTR) => {}
-            result => return result,
-        }
     }
 }

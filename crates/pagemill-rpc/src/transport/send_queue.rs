@@ -7,7 +7,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 
 use pagemill::{PAGE_SIZE, Page};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 use crate::rqst::pages::Frames;
@@ -299,25 +299,19 @@ fn send_pieces(
     flags: SendFlags,
 ) -> io::Result<usize> {
     let flags = flags | SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    loop {
-        match rustix::net::sendmsg(socket, pieces, &mut SendAncillaryBuffer::default(), flags) {
-            Ok(sent) => return Ok(sent),
-            Err(Errno::AGAIN) => return Ok(0),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+    let mut ancillary = SendAncillaryBuffer::default();
+    match retry_on_intr(|| rustix::net::sendmsg(socket, pieces, &mut ancillary, flags)) {
+        Err(Errno::AGAIN) => Ok(0),
+        sent => Ok(sent?),
     }
 }
 
 /// Sends from a file; `None` if the socket is full, zero if the file ends early.
 fn send_file(socket: BorrowedFd<'_>, range: &FileRange) -> io::Result<Option<usize>> {
     let mut offset = range.offset;
-    loop {
-        match rustix::fs::sendfile(socket, &*range.file, Some(&mut offset), range.len) {
-            Ok(sent) => return Ok(Some(sent)),
-            Err(Errno::AGAIN) => return Ok(None),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+    let send = || rustix::fs::sendfile(socket, &*range.file, Some(&mut offset), range.len);
+    match retry_on_intr(send) {
+        Err(Errno::AGAIN) => Ok(None),
+        sent => Ok(Some(sent?)),
     }
 }

@@ -7,6 +7,7 @@ use crate::base::policy::NodeMask;
 use crate::base::raw_page::RawPage;
 use crate::base::shortage::Shortage;
 use crate::base::units::{NodeId, Order};
+use crate::page_alloc::alloc_context::{AllocContext, Pinned};
 use crate::page_alloc::allocator::{PageAllocator, Site};
 use crate::page_alloc::shrinker::{ShrinkControl, Whom};
 use crate::platform::platform::Platform;
@@ -87,10 +88,16 @@ impl<P: Platform> PageAllocator<P> {
         if self.platform().is_abandoned() { Err(Shortage::Abandoned) } else { Ok(()) }
     }
 
-    /// Takes a block: first above the low watermark, then as far below as the request may go.
-    pub(crate) fn take_block(&self, request: &BlockRequest<'_>) -> Result<RawPage, Shortage> {
+    /// Pins the CPU, and prepares the request by it.
+    fn pin_for(&self, request: &BlockRequest<'_>) -> (Pinned<'_, P>, AllocContext) {
         let pinned = self.pin();
         let context = self.context(&pinned, request.gfp, request.node).on(request.nodes);
+        (pinned, context)
+    }
+
+    /// Takes a block: first above the low watermark, then as far below as the request may go.
+    pub(crate) fn take_block(&self, request: &BlockRequest<'_>) -> Result<RawPage, Shortage> {
+        let (pinned, context) = self.pin_for(request);
         if let Some(page) = self.take_from_zones(&pinned, &context, request.order, Mark::Low) {
             return Ok(page);
         }
@@ -103,8 +110,7 @@ impl<P: Platform> PageAllocator<P> {
     /// Below the low watermark, a page in a list still serves any request: taking it does not change the
     /// number of free pages of the zone.
     pub(crate) fn take_fast(&self, request: &BlockRequest<'_>) -> Result<RawPage, Shortage> {
-        let pinned = self.pin();
-        let context = self.context(&pinned, request.gfp, request.node).on(request.nodes);
+        let (pinned, context) = self.pin_for(request);
         let page = self.take_from_zones(&pinned, &context, request.order, Mark::Low);
         drop(pinned);
         page.or_else(|| {
@@ -126,7 +132,7 @@ impl<P: Platform> PageAllocator<P> {
         let gfp = self.platform().gfp_context(request.gfp);
         self.wake_reclaim(request.order, gfp);
         self.look_for_tracers();
-        let nodes = self.context(&self.pin(), request.gfp, request.node).on(request.nodes).nodes;
+        let nodes = self.pin_for(request).1.nodes;
         let (mut rounds, mut rounds_in_all) = (0, 0);
         loop {
             if let Some(page) = self.try_last(request, gfp) {
@@ -160,7 +166,7 @@ impl<P: Platform> PageAllocator<P> {
             }
             // A request that may not fail gets a part of the reserve, but never all of it.
             let last = if gfp.contains(Gfp::NOFAIL) { gfp | Gfp::HIGH } else { gfp };
-            let context = self.context(&self.pin(), request.gfp, request.node).on(request.nodes);
+            let context = self.pin_for(request).1;
             let is_possible = self.most(&context, request.order, Mark::last(last)) > 0;
             if !gfp.contains(Gfp::NOFAIL) || !is_possible {
                 return self.take_own(request).ok_or(Shortage::Memory);
@@ -190,15 +196,12 @@ impl<P: Platform> PageAllocator<P> {
         if request.order <= COSTLY_ORDER {
             return NodeMask::NONE;
         }
-        let pinned = self.pin();
-        let context = self.context(&pinned, request.gfp, request.node).on(request.nodes);
-        self.nodes_of(&context)
+        self.nodes_of(&self.pin_for(request).1)
     }
 
     /// Makes one attempt, down to the lowest watermark that the request may use.
     fn try_last(&self, request: &BlockRequest<'_>, gfp: Gfp) -> Option<RawPage> {
-        let pinned = self.pin();
-        let context = self.context(&pinned, request.gfp, request.node).on(request.nodes);
+        let (pinned, context) = self.pin_for(request);
         self.take_from_zones(&pinned, &context, request.order, Mark::last(gfp))
     }
 
@@ -207,8 +210,7 @@ impl<P: Platform> PageAllocator<P> {
         if request.order != Order::ZERO {
             return None;
         }
-        let pinned = self.pin();
-        let context = self.context(&pinned, request.gfp, request.node).on(request.nodes);
+        let (pinned, context) = self.pin_for(request);
         self.take_from_own_lists(&pinned, &context)
     }
 }

@@ -140,16 +140,10 @@ pub(crate) fn fill<T: BulkItem>(
     let empty = slots.iter().filter(|slot| slot.is_none()).count();
     let full = slots.len() - empty;
     let holes = slots.iter_mut().filter(|slot| slot.is_none());
-    let outcome = run(
-        source,
-        request,
-        Pieces::Blocks,
-        empty,
-        &mut Each(holes, |slot: &mut Option<T>, raw| {
-            *slot = Some(T::from_unowned(source.clone(), Unowned(raw)));
-        }),
-        site,
-    );
+    let mut sink = Each(holes, |slot: &mut Option<T>, raw| {
+        *slot = Some(T::from_unowned(source.clone(), Unowned(raw)));
+    });
+    let outcome = run(source, request, Pieces::Blocks, empty, &mut sink, site);
     BulkOutcome { populated: full + outcome.new, ..outcome }
 }
 
@@ -162,16 +156,10 @@ pub(crate) fn write<T: BulkItem>(
 ) -> BulkOutcome {
     T::check_order(request.order);
     let nr = room.len();
-    run(
-        source,
-        request,
-        Pieces::Blocks,
-        nr,
-        &mut Each(room.iter_mut(), |entry: &mut MaybeUninit<T>, raw| {
-            entry.write(T::from_unowned(source.clone(), Unowned(raw)));
-        }),
-        site,
-    )
+    let mut sink = Each(room.iter_mut(), |entry: &mut MaybeUninit<T>, raw| {
+        entry.write(T::from_unowned(source.clone(), Unowned(raw)));
+    });
+    run(source, request, Pieces::Blocks, nr, &mut sink, site)
 }
 
 /// Appends blocks to a list.
@@ -195,17 +183,9 @@ pub(crate) fn for_each<T: BulkItem>(
     site: Site,
 ) -> BulkOutcome {
     T::check_order(request.order);
-    run(
-        source,
-        request,
-        Pieces::Blocks,
-        nr,
-        &mut Hand {
-            allocator: source.allocator(),
-            take: |raw| take(T::from_unowned(source.clone(), Unowned(raw))),
-        },
-        site,
-    )
+    let allocator = source.allocator();
+    let take = |raw| take(T::from_unowned(source.clone(), Unowned(raw)));
+    run(source, request, Pieces::Blocks, nr, &mut Hand { allocator, take }, site)
 }
 
 /// Passes `nr` frames to a callback, in as few blocks as possible.

@@ -131,12 +131,12 @@ fn who_waits_for_another_node_is_not_waited_for() {
     thread::scope(|scope| {
         let first = scope.spawn(|| {
             let stop = || {
-                asked.fetch_add(1, Ordering::Relaxed);
+                asked.fetch_add(1, Ordering::Release);
                 over.load(Ordering::Relaxed) > 0
             };
             patient(frames, on(0), 8, &stop)
         });
-        while asked.load(Ordering::Relaxed) < 3 {
+        while asked.load(Ordering::Acquire) < 3 {
             thread::yield_now();
         }
         let second = patient(frames, on(1), 8, &frees_late(far));

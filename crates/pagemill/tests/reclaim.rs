@@ -425,7 +425,7 @@ impl Shrinker for Awaited {
     }
 
     fn scan(&self, nr: usize, control: ShrinkControl) -> usize {
-        if !self.1.swap(true, Ordering::Relaxed) {
+        if !self.1.swap(true, Ordering::AcqRel) {
             while self.0.frames.platform().nr_asleep() == 0 {
                 thread::yield_now();
             }
@@ -455,7 +455,7 @@ fn progress_of_another_thread_counts_only_if_it_helps() {
             scope.spawn(|| assert!(one(there).is_some()));
             scope.spawn(|| {
                 set_cpu(1);
-                while !awaited.1.load(Ordering::Relaxed) {
+                while !awaited.1.load(Ordering::Acquire) {
                     thread::yield_now();
                 }
                 let events = traced(Traces::Events, || assert_eq!(one(node).is_some(), helps));

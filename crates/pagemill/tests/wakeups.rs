@@ -214,7 +214,8 @@ impl Shrinker for Slow {
     }
 
     fn scan(&self, _nr: usize, _control: ShrinkControl) -> usize {
-        self.nr_asked.fetch_add(1, Ordering::Relaxed);
+        // Release: who sees the scan sees that its turn has begun.
+        self.nr_asked.fetch_add(1, Ordering::Release);
         // Acquire: what made a thread wait is seen by the thread that then has to wake it.
         while self.may_end.load(Ordering::Acquire) == 0 {
             thread::yield_now();
@@ -233,7 +234,7 @@ fn the_end_of_a_shrinkers_turn_wakes_a_waiter() {
     let gfp = Gfp::KERNEL | Gfp::NORETRY;
     thread::scope(|scope| {
         scope.spawn(move || assert!(frames.alloc_page(gfp).is_none()));
-        while slow.nr_asked.load(Ordering::Relaxed) == 0 {
+        while slow.nr_asked.load(Ordering::Acquire) == 0 {
             thread::yield_now();
         }
         scope.spawn(move || assert!(frames.alloc_page(gfp).is_none()));

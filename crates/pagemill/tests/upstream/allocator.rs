@@ -107,6 +107,7 @@ fn bug_07_noting_owners_neither_allocates_nor_shortens_a_batch() {
 
 /// A batch was counted as one event (`3e23060b2d0b`).
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn bug_08_each_page_of_a_batch_is_counted_once() {
     let world = exact();
     let (mut many, mut few) = (holes(300), holes(2));

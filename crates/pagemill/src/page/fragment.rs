@@ -278,7 +278,7 @@ impl<P: OwnsBytes> Drop for Fragment<P> {
 ///
 /// # Safety
 /// `nr` is the caller's part of the share count, and the caller gives it up. `raw` was returned by
-/// [`OwnsBytes::take_apart`], and `source` reaches its allocator.
+/// [`Owned::take_apart`], and `source` reaches its allocator.
 #[inline]
 unsafe fn give_up<P: OwnsBytes>(raw: RawPage, source: P::Source, nr: u32) -> Option<P> {
     // Release pairs with the fence of the last one, and with the load in `Carver::is_whole`.

@@ -8,6 +8,7 @@ use crate::base::policy::Policy;
 use crate::base::units::{NodeId, Order};
 use crate::bulk::{
     self,
+    complete::BulkError,
     request::{BulkItem, BulkOutcome, BulkRequest},
 };
 use crate::page::list::PageList;
@@ -87,12 +88,66 @@ pub trait AllocPages: PageSource {
         Some(Folio::new(self, raw))
     }
 
+    /// Fills all empty slots of `slots` with single pages, in order.
+    ///
+    /// Makes the effort of [`Effort::TryHard`](crate::Effort): continues below the low watermark, and
+    /// reclaims where `gfp` allows it. Slots that hold a page are left alone.
+    ///
+    /// # Errors
+    /// The number of pages that the call allocated, and why there are not more. These pages stay in
+    /// `slots`.
+    ///
+    /// # Concurrency
+    /// Holds the CPU's lists and a zone lock for bounded times, as
+    /// [`alloc_pages_bulk`](Self::alloc_pages_bulk) does. Waits for other threads to free memory only
+    /// with [`Gfp::NOFAIL`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use pagemill::*;
+    /// # fn example<S: AllocPages>(frames: S) -> Result<(), BulkError> {
+    /// let mut slots: [Option<Page<S>>; 64] = [const { None }; 64];
+    /// frames.clone().fill(Gfp::KERNEL, &mut slots)?;
+    /// frames.release_pages(&mut slots);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    fn fill(self, gfp: Gfp, slots: &mut [Option<Page<Self>>]) -> Result<(), BulkError> {
+        bulk::complete::fill(&self, gfp, slots, Location::caller())
+    }
+
+    /// Allocates exactly `nr` single pages, with the effort of [`fill`](Self::fill).
+    ///
+    /// # Errors
+    /// Why the call could not allocate all of them; none is allocated then.
+    ///
+    /// # Cost
+    /// One link written per page: the list has no memory of its own, so `nr` has no limit.
+    ///
+    /// # Examples
+    /// ```
+    /// # use pagemill::*;
+    /// # fn example<S: AllocPages>(frames: S) -> Result<(), BulkError> {
+    /// let pages = frames.alloc_exactly(Gfp::KERNEL, 259)?;
+    /// assert_eq!(pages.len(), 259);
+    /// for page in pages {
+    ///     println!("{}", page.pfn());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    fn alloc_exactly(self, gfp: Gfp, nr: usize) -> Result<PageList<Page<Self>>, BulkError> {
+        bulk::complete::exactly(&self, gfp, nr, Location::caller())
+    }
+
     /// Fills the empty slots of `slots` with single pages, and returns the length of the filled prefix
     /// that it has seen.
     ///
     /// Allocates at least one page if a single allocation would succeed; more only while the zone stays
-    /// above its low watermark plus the length of `slots`. So a caller that needs all slots filled
-    /// repeats the call as long as the result grows.
+    /// above its low watermark plus the length of `slots`. A caller that needs all slots filled calls
+    /// [`fill`](Self::fill), or repeats this call as long as the result grows.
     ///
     /// # Shape
     /// Slots that hold a page are left alone, and holes are filled in order. Every slot below the
@@ -108,7 +163,7 @@ pub trait AllocPages: PageSource {
     /// [`alloc_page`](Self::alloc_page).
     ///
     /// # Examples
-    /// The loop of a caller that needs every slot filled:
+    /// The loop that Linux's callers use to fill every slot:
     /// ```
     /// # use pagemill::*;
     /// # fn example<S: AllocPages>(frames: S) {
@@ -239,12 +294,16 @@ pub trait AllocPages: PageSource {
     /// assert!(got.populated == 16 || got.short.is_some());
     /// # }
     /// ```
-    /// All or nothing:
+    /// All or nothing, with a policy; without one, call [`alloc_exactly`](Self::alloc_exactly):
     /// ```
     /// # use pagemill::*;
     /// # fn example<S: AllocPages>(frames: S) -> Result<PageList<Page<S>>, Shortage> {
     /// let mut pages = PageList::new(frames.clone());
-    /// let all = BulkRequest { effort: Effort::AllOrNothing, ..BulkRequest::new(Gfp::KERNEL) };
+    /// let all = BulkRequest {
+    ///     effort: Effort::AllOrNothing,
+    ///     policy: Policy::Preferred(NodeId::new(1)),
+    ///     ..BulkRequest::new(Gfp::KERNEL)
+    /// };
     /// match frames.bulk_list(&all, 259, &mut pages).short {
     ///     Some(shortage) => Err(shortage),
     ///     None => Ok(pages),

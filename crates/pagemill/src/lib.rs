@@ -82,6 +82,7 @@ pub use base::units::{
     CpuId, MAX_NR_NODES, MAX_ORDER, NodeId, Order, OrderTooLarge, PAGE_SHIFT, PAGE_SIZE,
     PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER, PFN_BITS, Pfn, PhysAddr,
 };
+pub use bulk::complete::BulkError;
 pub use bulk::request::{BulkItem, BulkOutcome, BulkRequest, Effort};
 pub use config::config::{Config, MemoryRegion, ReservedRange};
 pub use config::error::ConfigError;

@@ -3,6 +3,7 @@
 mod engine;
 
 pub(crate) mod array;
+pub(crate) mod complete;
 pub(crate) mod list;
 pub(crate) mod request;
 pub(crate) mod vec;

@@ -97,8 +97,9 @@ impl Habits {
     }
 
     fn shape(&mut self, player: &Player<'_>) -> Shape {
-        use Sink::{Each, Extents, Fill, List, Range, Write};
-        let sink = self.rng.pick(&[Fill, Fill, Range, Write, List, Each, Extents]);
+        use Sink::{Complete, Each, Exactly, Extents, Fill, List, Range, Write};
+        let sinks = [Fill, Fill, Range, Write, List, Each, Extents, Complete, Exactly];
+        let sink = self.rng.pick(&sinks);
         let folios = self.rng.chance(40);
         let order = match self.rng.below(11) {
             _ if !folios => Order::ZERO,
@@ -112,7 +113,7 @@ impl Habits {
             self.rng.chance(30).then(|| u32::try_from(self.rng.below(6)).expect("small"));
         // Without the means to stop it, a single thread would wait for itself.
         let nofail = patience.is_some() && self.rng.chance(20);
-        Shape {
+        let shape = Shape {
             sink,
             folios,
             gfp: gfp
@@ -126,7 +127,8 @@ impl Habits {
             patience,
             nr,
             full: self.rng.pick(&[0, 1, 7]),
-        }
+        };
+        shape.as_sink_allows()
     }
 
     fn op(&mut self, player: &Player<'_>) -> Op {

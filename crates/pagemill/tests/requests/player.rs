@@ -6,13 +6,13 @@ use alloc::collections::BTreeMap;
 use core::mem::MaybeUninit;
 
 use pagemill::{
-    AllocPages, BulkItem, BulkOutcome, BulkRequest, FaultConfig, Folio, Gfp, Listable, Order,
-    Owned, Page, PageList, VmStat, ZoneInfo, free_pages_bulk,
+    AllocPages, BulkError, BulkItem, BulkRequest, FaultConfig, Folio, Gfp, Listable, Order, Owned,
+    Page, PageList, VmStat, ZoneInfo, free_pages_bulk,
 };
 use pagemill_testkit::{Frames, World, check_balance, set_account, set_cpu, take_zeroed};
 
 use crate::payers::Payers;
-use crate::shape::{Shape, Sink};
+use crate::shape::{Outcome, Shape, Sink};
 use crate::tally::Tally;
 
 /// What a request handed out.
@@ -49,7 +49,14 @@ pub(crate) struct Player<'w> {
     pub(crate) tally: Tally,
 }
 
-impl Block<'_> {
+impl<'w> Block<'w> {
+    fn into_page(self) -> Result<Page<Frames<'w>>, Self> {
+        match self {
+            Self::Page(page) => Ok(page),
+            folio @ Self::Folio(_) => Err(folio),
+        }
+    }
+
     fn pfn(&self) -> u64 {
         match self {
             Self::Page(page) => page.pfn().value(),
@@ -133,18 +140,14 @@ impl<'w> Player<'w> {
             None => u64::MAX,
         };
         set_account(if shape.by_flag { account } else { None });
-        let (outcome, blocks, full) = shape.with_request(account, |request| {
-            if shape.folios {
-                self.serve(shape, request, Block::Folio, |block| match block {
-                    Block::Folio(folio) => Ok(folio),
-                    page @ Block::Page(_) => Err(page),
-                })
-            } else {
-                self.serve(shape, request, Block::Page, |block| match block {
-                    Block::Page(page) => Ok(page),
-                    folio @ Block::Folio(_) => Err(folio),
-                })
-            }
+        let (outcome, blocks, full) = shape.with_request(account, |request| match shape.sink {
+            Sink::Complete => self.complete(shape),
+            Sink::Exactly => self.exactly(shape),
+            _ if shape.folios => self.serve(shape, request, Block::Folio, |block| match block {
+                Block::Folio(folio) => Ok(folio),
+                page @ Block::Page(_) => Err(page),
+            }),
+            _ => self.serve(shape, request, Block::Page, Block::into_page),
         });
         set_account(None);
         self.check_outcome(shape, &before, outcome, &blocks, full, fit);
@@ -168,7 +171,7 @@ impl<'w> Player<'w> {
         request: &BulkRequest<'_>,
         wrap: fn(T) -> Block<'w>,
         unwrap: fn(Block<'w>) -> Result<T, Block<'w>>,
-    ) -> (BulkOutcome, Vec<Block<'w>>, usize) {
+    ) -> (Outcome, Vec<Block<'w>>, usize) {
         let (frames, nr) = (self.frames, shape.nr);
         let mut new = Vec::new();
         let takes = matches!(shape.sink, Sink::Fill | Sink::Range | Sink::List);
@@ -177,8 +180,13 @@ impl<'w> Player<'w> {
         let (mut kept, mut extents, mut in_range) = (Vec::new(), Vec::new(), 0);
         let outcome = match shape.sink {
             Sink::Fill | Sink::Range => {
+                let hint = if shape.sink == Sink::Range { nr / 3 } else { 0 };
+                let serve = |slots: &mut [Option<T>]| match shape.sink {
+                    Sink::Range => frames.bulk_fill_range(request, slots, hint..slots.len()),
+                    _ => frames.bulk_fill(request, slots),
+                };
                 let outcome;
-                (outcome, in_range) = fill(frames, shape, request, full, &mut kept, &mut new);
+                (outcome, in_range) = fill(nr, hint, full, &mut kept, &mut new, serve);
                 outcome
             }
             Sink::Write => {
@@ -201,15 +209,48 @@ impl<'w> Player<'w> {
             }
             Sink::Each => frames.bulk_each(request, nr, |item| new.push(item)),
             Sink::Extents => frames.bulk_extents(request, nr, |folio| extents.push(folio)),
+            Sink::Complete | Sink::Exactly => unreachable!("calls without a request"),
         };
-        assert_eq!(kept.len(), nr_full, "what was there stays");
         let new = new.into_iter().map(wrap).chain(extents.into_iter().map(Block::Folio)).collect();
-        for (item, (payer, pfn)) in kept.into_iter().zip(notes) {
-            let block = wrap(item);
+        assert_eq!(kept.len(), nr_full, "what was there stays");
+        self.hold_again(kept.into_iter().map(wrap), notes);
+        (outcome.into(), new, in_range)
+    }
+
+    /// Calls `fill`, and returns what `serve` does.
+    fn complete(&mut self, shape: &Shape) -> (Outcome, Vec<Block<'w>>, usize) {
+        let (frames, nr) = (self.frames, shape.nr);
+        let (full, notes) = self.take_held(shape.full, Block::into_page);
+        let nr_full = full.len();
+        let (mut kept, mut new) = (Vec::new(), Vec::new());
+        let serve = |slots: &mut [Option<Page<_>>]| frames.fill(shape.gfp, slots);
+        let (result, _) = fill(nr, 0, full, &mut kept, &mut new, serve);
+        assert_eq!(kept.len(), nr_full, "what was there stays");
+        self.hold_again(kept.into_iter().map(Block::Page), notes);
+        let new: Vec<_> = new.into_iter().map(Block::Page).collect();
+        let outcome = outcome_of(result, nr);
+        (Outcome { populated: nr_full + outcome.new, ..outcome }, new, nr_full)
+    }
+
+    /// Calls `alloc_exactly`, and returns what `serve` does.
+    fn exactly(&mut self, shape: &Shape) -> (Outcome, Vec<Block<'w>>, usize) {
+        let (result, pages) = match self.frames.alloc_exactly(shape.gfp, shape.nr) {
+            Ok(pages) => (Ok(()), pages.map(Block::Page).collect()),
+            Err(error) => (Err(error), Vec::new()),
+        };
+        (outcome_of(result, shape.nr), pages, 0)
+    }
+
+    /// Puts back what [`take_held`](Self::take_held) took.
+    fn hold_again(
+        &mut self,
+        blocks: impl Iterator<Item = Block<'w>>,
+        notes: Vec<(Option<usize>, u64)>,
+    ) {
+        for (block, (payer, pfn)) in blocks.zip(notes) {
             assert_eq!(block.pfn(), pfn, "what was there stays in its place");
             self.held.push(Held { block, payer });
         }
-        (outcome, new, in_range)
     }
 
     /// Takes up to `nr` of the blocks held that are of one kind, with who paid and where they are.
@@ -316,35 +357,40 @@ impl<'w> Player<'w> {
     }
 }
 
-/// Fills slots of which some are full, sorts what they hold into `kept` and `new`, and returns the
-/// outcome and how many full slots were looked at.
-fn fill<'w, T: BulkItem<Source = Frames<'w>>>(
-    frames: Frames<'w>,
-    shape: &Shape,
-    request: &BulkRequest<'_>,
+/// Fills `nr` slots and some full ones among them, sorts what they hold into `kept` and `new`, and
+/// returns the result and how many full slots are from number `hint` on.
+fn fill<T, R>(
+    nr: usize,
+    hint: usize,
     full: Vec<T>,
     kept: &mut Vec<T>,
     new: &mut Vec<T>,
-) -> (BulkOutcome, usize) {
-    let nr = shape.nr;
+    serve: impl FnOnce(&mut [Option<T>]) -> R,
+) -> (R, usize) {
     let mut slots: Vec<Option<T>> = (0..nr).map(|_| None).collect();
     slots.splice(nr / 2..nr / 2, full.into_iter().map(Some));
     let was_full: Vec<bool> = slots.iter().map(Option::is_some).collect();
-    let hint = if shape.sink == Sink::Range { nr / 3..slots.len() } else { 0..slots.len() };
-    let outcome = if shape.sink == Sink::Range {
-        frames.bulk_fill_range(request, &mut slots, hint.clone())
-    } else {
-        frames.bulk_fill(request, &mut slots)
-    };
+    let result = serve(&mut slots);
     for (index, (slot, was_full)) in slots.into_iter().zip(&was_full).enumerate() {
         match slot {
             Some(item) if *was_full => kept.push(item),
             Some(item) => {
-                assert!(hint.contains(&index), "a slot outside of the hint was filled");
+                assert!(index >= hint, "a slot outside of the hint was filled");
                 new.push(item);
             }
             None => assert!(!was_full, "a slot was emptied"),
         }
     }
-    (outcome, was_full[hint].iter().filter(|&&full| full).count())
+    (result, was_full[hint..].iter().filter(|&&full| full).count())
+}
+
+/// Returns the outcome of a call for `nr` pages that is complete or an error.
+fn outcome_of(result: Result<(), BulkError>, nr: usize) -> Outcome {
+    match result {
+        Ok(()) => Outcome { new: nr, populated: nr, short: None },
+        Err(error) => {
+            assert_eq!(error.wanted, nr);
+            Outcome { new: error.new, populated: error.new, short: Some(error.short) }
+        }
+    }
 }

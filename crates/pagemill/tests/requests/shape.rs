@@ -3,8 +3,8 @@
 use core::cell::Cell;
 
 use pagemill::{
-    AccountId, BulkRequest, Effort, Gfp, InterleaveCursor, NodeId, NodeMask, Order, Policy,
-    ZoneInfo,
+    AccountId, BulkOutcome, BulkRequest, Effort, Gfp, InterleaveCursor, NodeId, NodeMask, Order,
+    Policy, Shortage, ZoneInfo,
 };
 
 /// Where the blocks go.
@@ -16,6 +16,10 @@ pub(crate) enum Sink {
     List,
     Each,
     Extents,
+    /// `fill`, which takes no request.
+    Complete,
+    /// `alloc_exactly`, which takes no request.
+    Exactly,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +61,43 @@ fn mask(bits: u64) -> NodeMask {
     NodeMask::of(&nodes)
 }
 
+/// The result of a request, whichever call served it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outcome {
+    pub(crate) new: usize,
+    pub(crate) populated: usize,
+    pub(crate) short: Option<Shortage>,
+}
+
+impl From<BulkOutcome> for Outcome {
+    fn from(outcome: BulkOutcome) -> Self {
+        let BulkOutcome { new, populated, short, .. } = outcome;
+        Self { new, populated, short }
+    }
+}
+
 impl Shape {
+    /// Returns the shape with what a call without a request cannot say left out.
+    pub(crate) fn as_sink_allows(self) -> Self {
+        let effort = match self.sink {
+            Sink::Complete => Effort::TryHard,
+            Sink::Exactly => Effort::AllOrNothing,
+            _ => return self,
+        };
+        let by_flag = self.payer.is_some();
+        let flag = if by_flag { Gfp::ACCOUNT } else { Gfp::empty() };
+        Self {
+            folios: false,
+            gfp: self.gfp.difference(Gfp::NOFAIL) | flag,
+            order: Order::ZERO,
+            effort,
+            place: Place::Local,
+            by_flag,
+            patience: None,
+            ..self
+        }
+    }
+
     /// Calls `serve` with the request.
     pub(crate) fn with_request<R>(
         &self,

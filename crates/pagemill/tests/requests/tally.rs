@@ -1,6 +1,8 @@
 //! What was seen in a run.
 
-use pagemill::{BulkOutcome, Shortage};
+use pagemill::Shortage;
+
+use crate::shape::Outcome;
 
 /// How often each outcome was seen: a run that never fails a request proves little.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,7 +19,7 @@ pub(crate) struct Tally {
 
 impl Tally {
     /// Counts the outcome of a request for `wanted` blocks, of which it may want all.
-    pub(crate) fn count(&mut self, outcome: BulkOutcome, wanted: usize, all: bool) {
+    pub(crate) fn count(&mut self, outcome: Outcome, wanted: usize, all: bool) {
         self.whole += usize::from(outcome.short.is_none() && wanted > 0);
         self.partial += usize::from(outcome.short.is_some() && outcome.new > 0);
         self.nothing_of_all += usize::from(outcome.short.is_some() && all);

@@ -1,10 +1,10 @@
 //! What each outcome is compared with.
 
-use pagemill::{BulkOutcome, Effort, Gfp, Order, Shortage, ZoneInfo};
+use pagemill::{Effort, Gfp, Order, Shortage, ZoneInfo};
 use pagemill_testkit::take_zeroed;
 
 use super::{Before, Block, Player};
-use crate::shape::{Place, Shape, Sink, WEIGHTS};
+use crate::shape::{Outcome, Place, Shape, Sink, WEIGHTS};
 
 impl Player<'_> {
     /// Compares what came with what was promised.
@@ -12,7 +12,7 @@ impl Player<'_> {
         &mut self,
         shape: &Shape,
         before: &Before,
-        outcome: BulkOutcome,
+        outcome: Outcome,
         blocks: &[Block<'_>],
         full: usize,
         fit: u64,
@@ -127,7 +127,7 @@ impl Player<'_> {
         &self,
         shape: &Shape,
         before: &Before,
-        outcome: BulkOutcome,
+        outcome: Outcome,
         order: Order,
         affordable: usize,
     ) {

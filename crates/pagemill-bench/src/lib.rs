@@ -5,6 +5,18 @@
 //! turns their results into tables, JSON and plots. The benchmarks allocate from a static allocator
 //! ([`frames`]), so a handle of a page is one word. The crate has no unsafe code.
 //!
+//! ```
+//! use pagemill_bench::{Clock, Size};
+//!
+//! # fn main() -> Result<(), String> {
+//! let memory: Size = "64M".parse()?;
+//! let clock = Clock::detect();
+//! let ticks = clock.interval(|| drop(vec![0_u8; 4096]));
+//! println!("{:.0} ns for one of {} pages", clock.net_ns(ticks, 1), memory.nr_pages());
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Features
 //! `benchmarks`, which is on by default, enables all of these. `plot` enables only [`plot`]. Without
 //! either, the crate has a clock, random numbers, sizes and common parts of JSON documents, which the

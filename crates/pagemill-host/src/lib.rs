@@ -1,5 +1,22 @@
 //! pagemill in a Linux process: memory, CPU numbers, clocks.
 //!
+//! ```
+//! use pagemill::{AllocPages, Gfp};
+//! use pagemill_host::HostAllocator;
+//!
+//! # fn main() -> Result<(), Box<dyn core::error::Error>> {
+//! let frames = HostAllocator::new(64 << 20)?;
+//! let mut slots = [const { None }; 64];
+//! frames.fill(Gfp::KERNEL, &mut slots)?;
+//! slots[0].as_mut().expect("filled").as_bytes_mut().fill(0x5a);
+//! assert_eq!(frames.release_pages(&mut slots), 64);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`AllocatorConfig`] sets nodes, lists, accounts and the kind of memory;
+//! [`HostAllocator::with_config`] takes one.
+//!
 //! The core crate works on frames and lists, and uses a [`Platform`](pagemill::Platform) for everything
 //! else. [`Host`] is that platform in a process: its frames are an [`Arena`] of mapped memory, its CPU
 //! numbers come from [`Cpus`]. For measurements, there are clocks ([`monotonic_ns`], [`Tsc`]) and a
@@ -61,7 +78,7 @@ mod owners;
 mod signal;
 mod trace;
 
-pub use allocator::allocator::{AllocatorConfig, SharedAllocator, allocator};
+pub use allocator::allocator::{AllocatorConfig, HostAllocator, SharedAllocator, allocator};
 pub use allocator::platform::{DEFAULT_BASE_PFN, Host};
 pub use allocator::reclaim::ReclaimThread;
 pub use allocator::scope::AllocScope;

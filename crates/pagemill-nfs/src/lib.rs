@@ -11,6 +11,39 @@
 //! 3. Start a `pagemill_rpc::Server` with the two programs.
 //! 4. Call [`Vfs::sweep`] approximately once per second.
 //!
+//! ```
+//! extern crate alloc;
+//!
+//! use alloc::sync::Arc;
+//! use core::time::Duration;
+//! use std::net::TcpListener;
+//!
+//! use pagemill_host::{HostAllocator, SharedAllocator};
+//! use pagemill_nfs::{
+//!     Actors, ExportOptions, FhKey, MountProgram, NfsConfig, NfsProgram, Vfs, VfsConfig, parse_exports,
+//! };
+//! use pagemill_rpc::{Listener, Program, Server, ServerConfig};
+//!
+//! # fn main() -> Result<(), Box<dyn core::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().display();
+//! let rules = parse_exports(&format!("{path} *(ro)\n"), ExportOptions::default())?;
+//! let (key, actors) = (FhKey::random()?, Actors::detect());
+//! let vfs = Arc::new(Vfs::new(VfsConfig { key, actors, max_nr_files: 256, nr_threads: 4 })?);
+//! vfs.set_exports(rules)?;
+//! let programs: Vec<Arc<dyn Program<SharedAllocator>>> = vec![
+//!     Arc::new(NfsProgram::new(Arc::clone(&vfs), NfsConfig::default())),
+//!     Arc::new(MountProgram::new(vfs)),
+//! ];
+//! let frames = SharedAllocator::new(HostAllocator::new(256 << 20)?);
+//! let listeners = vec![Listener::Tcp(TcpListener::bind("127.0.0.1:0")?)];
+//! let server = Server::start(ServerConfig::default(), frames, programs, listeners)?;
+//! println!("serving on {}", server.addrs()[0]);
+//! server.stop(Duration::from_secs(1)); // a program that serves waits for a signal first
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! The program `pagemill nfsd` does this; its guide, `docs/nfsd.md`, describes the service for clients.
 //!
 //! # Invariants

@@ -16,11 +16,11 @@
 //! Small packets share pages as [`PoolFrag`]s.
 //!
 //! ```
-//! use pagemill_host::{AllocatorConfig, ArenaConfig, allocator};
+//! use pagemill_host::HostAllocator;
 //! use pagemill_pool::{NoDma, PagePool, PoolOwner, PoolParams, Returner};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let frames = allocator(&AllocatorConfig::new(ArenaConfig::new(64 << 20)))?;
+//! let frames = HostAllocator::new(64 << 20)?;
 //! let pool = PagePool::new(&PoolParams::new(), &frames, NoDma)?;
 //! let mut owner = PoolOwner::claim(&pool).expect("the pool has no owner yet");
 //!

@@ -46,11 +46,11 @@ use crate::stats::{AllocStats, PoolStats};
 ///
 /// # Examples
 /// ```
-/// use pagemill_host::{AllocatorConfig, ArenaConfig, allocator};
+/// use pagemill_host::HostAllocator;
 /// use pagemill_pool::{NoDma, PagePool, PoolOwner, PoolParams};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let frames = allocator(&AllocatorConfig::new(ArenaConfig::new(64 << 20)))?;
+/// let frames = HostAllocator::new(64 << 20)?;
 /// let pool = PagePool::new(&PoolParams::new(), &frames, NoDma)?;
 /// let mut owner = PoolOwner::claim(&pool).expect("the pool has no owner yet");
 /// let mut page = owner.alloc().expect("there is memory");

@@ -42,13 +42,14 @@
 //! `RPCSEC_GSS`, RPC over TLS and RDMA, and calls from the server to its clients.
 //!
 //! # Examples
-//! ```no_run
+//! ```
 //! extern crate alloc;
 //!
 //! use alloc::sync::Arc;
+//! use core::time::Duration;
 //! use std::net::{TcpListener, UdpSocket};
 //!
-//! use pagemill_host::{AllocatorConfig, ArenaConfig, SharedAllocator, allocator};
+//! use pagemill_host::{HostAllocator, SharedAllocator};
 //! use pagemill_rpc::{
 //!     Call, CallError, Data, Frames, Listener, Blocking, Procedure, Program, Replies, Server, ServerConfig,
 //!     Version, XdrWrite,
@@ -83,18 +84,14 @@
 //! }
 //!
 //! fn main() -> Result<(), Box<dyn core::error::Error>> {
-//!     let arena = ArenaConfig::new(256 << 20);
-//!     let frames = SharedAllocator::new(allocator(&AllocatorConfig::new(arena))?);
+//!     let frames = SharedAllocator::new(HostAllocator::new(256 << 20)?);
 //!     let tcp = TcpListener::bind("127.0.0.1:0")?;
 //!     let udp = UdpSocket::bind(tcp.local_addr()?)?;
 //!     let listeners = vec![Listener::Tcp(tcp), Listener::Udp(udp)];
 //!     let server = Server::start(ServerConfig::default(), frames, vec![Arc::new(Echo)], listeners)?;
 //!     let port = server.addrs()[0].port();
-//!     #[expect(clippy::print_stdout, reason = "an example talks to whoever runs it")]
-//!     {
-//!         println!("rpcinfo -a 127.0.0.1.{}.{} -T tcp 536870912 1", port >> 8, port & 0xff);
-//!     }
-//!     std::thread::park();
+//!     println!("rpcinfo -a 127.0.0.1.{}.{} -T tcp 536870912 1", port >> 8, port & 0xff);
+//!     server.stop(Duration::from_secs(1)); // a program that serves waits for a signal first
 //!     Ok(())
 //! }
 //! ```

@@ -4,6 +4,17 @@
 //! ([`set_cpu`]), so tests do not depend on the scheduler. [`interrupted_by`] runs a handler where an
 //! interrupt could come. Tests that need system calls, such as those of `mmap`, belong to
 //! `pagemill-host`.
+//!
+//! ```
+//! use pagemill::{AllocPages, Gfp};
+//! use pagemill_testkit::{World, set_cpu};
+//!
+//! let world = World::with_memory(1024, 1);
+//! set_cpu(1);
+//! let page = world.alloc_page(Gfp::KERNEL).expect("1024 frames are free");
+//! assert_eq!(world.nr_out(), 1);
+//! drop(page); // dropping the world checks that all pages came back
+//! ```
 
 extern crate alloc;
 

@@ -14,11 +14,11 @@
 //!
 //! # Getting started
 //! ```
-//! use pagemill_host::{AllocatorConfig, ArenaConfig, allocator};
+//! use pagemill_host::HostAllocator;
 //! use pagemill_xdp::*;
 //!
 //! # fn main() -> Result<(), Box<dyn core::error::Error>> {
-//! let frames = allocator(&AllocatorConfig::new(ArenaConfig::new(16 << 20)))?;
+//! let frames = HostAllocator::new(16 << 20)?;
 //! // With root's rights, `Socket::open(&Interface::attach(name, ..)?, queue, &frames, ..)?` instead.
 //! let input = Loopback::new(&frames, 256)?;
 //! let output = Loopback::new(&frames, 256)?;

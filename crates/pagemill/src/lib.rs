@@ -7,8 +7,9 @@
 //! [`alloc_pages_bulk_list`](AllocPages::alloc_pages_bulk_list)), and one call frees them
 //! ([`release_pages`](AllocPages::release_pages), [`free_pages_bulk`]).
 //!
-//! These calls keep the contract of Linux's bulk allocator. [`BulkRequest`] adds what users of that
-//! contract miss: all or nothing, blocks of any order, extents, a node [`Policy`], an [`Account`] to
+//! These calls keep the contract of Linux's bulk allocator. [`fill`](AllocPages::fill) and
+//! [`alloc_exactly`](AllocPages::alloc_exactly) are the short calls of a caller that needs all pages.
+//! [`BulkRequest`] adds what users of that contract miss: all or nothing, blocks of any order, extents, a node [`Policy`], an [`Account`] to
 //! charge, and waiting that can be stopped. [`Shrinker`]s return memory under pressure; a [`Mempool`]
 //! serves requests that must not fail.
 //!
@@ -23,7 +24,52 @@
 //! 3. Reach it through a reference, or through a [`Static`], which makes a page handle one word.
 //! 4. `use pagemill::AllocPages` to call the allocation functions.
 //!
-//! In a Linux process, the crate `pagemill-host` does the first three steps.
+//! ```
+//! extern crate alloc;
+//!
+//! use alloc::alloc::alloc_zeroed;
+//! use core::ptr::NonNull;
+//!
+//! use pagemill::{
+//!     AllocPages, Config, CpuId, Gfp, MemoryRegion, NodeId, PageAllocator, Pfn, PhysAddr, Platform,
+//! };
+//!
+//! /// A machine with one CPU, no interrupts and no memory behind its frames.
+//! struct Machine;
+//!
+//! impl Platform for Machine {
+//!     fn nr_cpus(&self) -> u32 {
+//!         1
+//!     }
+//!
+//!     fn pin(&self) -> CpuId {
+//!         CpuId::new(0)
+//!     }
+//!
+//!     unsafe fn zero_pages(&self, _first: Pfn, _nr_pages: usize) {}
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn core::error::Error>> {
+//! let start = PhysAddr::new(4 << 30);
+//! let memory = [MemoryRegion { start, len_bytes: 64 << 20, node: NodeId::new(0) }];
+//! let config = Config::new(&memory, 1);
+//! let layout = PageAllocator::<Machine>::metadata_layout(&config)?;
+//! // SAFETY: 1. not empty: an allocator needs metadata.
+//! let metadata = NonNull::new(unsafe { alloc_zeroed(layout) }).expect("out of memory");
+//! let metadata = NonNull::slice_from_raw_parts(metadata, layout.size());
+//! // SAFETY: 1. the metadata is initialised, never freed, and used by nobody else. 2. so are the
+//! // frames: there is no memory behind them.
+//! let frames = unsafe { PageAllocator::new(&config, metadata, Machine) }?;
+//! let mut slots = [const { None }; 64];
+//! frames.fill(Gfp::KERNEL, &mut slots)?;
+//! assert_eq!(frames.nr_free_pages(), (64 << 20 >> 12) - 64);
+//! frames.release_pages(&mut slots);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! In a Linux process, the crate `pagemill-host` does the first three steps:
+//! `HostAllocator::new(64 << 20)?`.
 //!
 //! # Invariants
 //! SAFETY comments cite these invariants by name. Each is stated in full in the file named.

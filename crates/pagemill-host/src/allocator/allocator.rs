@@ -1,6 +1,7 @@
 //! Hosted allocator: a page allocator over an arena of this process, and its configuration.
 
 use alloc::sync::Arc;
+use core::ops::Deref;
 use core::ptr::NonNull;
 
 use pagemill::{
@@ -69,23 +70,110 @@ impl AllocatorConfig {
     }
 }
 
+/// A page allocator over memory that this process maps for it; both are unmapped when it is dropped.
+///
+/// Pages borrow it, so it outlives them all. It dereferences to its [`PageAllocator`].
+///
+/// # Examples
+/// ```
+/// use pagemill::{AllocPages, Gfp};
+/// use pagemill_host::HostAllocator;
+///
+/// # fn main() -> Result<(), Box<dyn core::error::Error>> {
+/// let frames = HostAllocator::new(64 << 20)?;
+/// let mut slots = [const { None }; 64];
+/// frames.fill(Gfp::KERNEL, &mut slots)?;
+/// slots[0].as_mut().expect("filled").as_bytes_mut().fill(0x5a);
+/// assert_eq!(frames.release_pages(&mut slots), 64);
+/// # Ok(())
+/// # }
+/// ```
+/// A page cannot outlive it:
+/// ```compile_fail,E0505
+/// # use pagemill::{AllocPages, Gfp};
+/// # use pagemill_host::HostAllocator;
+/// let frames = HostAllocator::new(64 << 20).unwrap();
+/// let page = frames.alloc_page(Gfp::KERNEL);
+/// drop(frames);
+/// drop(page);
+/// ```
+#[derive(Debug)]
+pub struct HostAllocator(PageAllocator<Host>);
+
+impl HostAllocator {
+    /// Maps `len_bytes` of anonymous memory, in huge pages if available, and makes one zone Normal of
+    /// it, with Linux's policies.
+    ///
+    /// # Errors
+    /// If `len_bytes` is zero or not a multiple of [`PAGE_SIZE`], or the error of a system call.
+    /// Nothing stays mapped then.
+    pub fn new(len_bytes: u64) -> Result<Self, HostError> {
+        Self::with_config(&AllocatorConfig::new(ArenaConfig::new(len_bytes)))
+    }
+
+    /// Maps memory and builds an allocator as `config` says.
+    ///
+    /// # Errors
+    /// The invalid field of the configuration, or the error of a system call. Nothing stays mapped
+    /// then.
+    pub fn with_config(config: &AllocatorConfig) -> Result<Self, HostError> {
+        allocator(config).map(Self)
+    }
+
+    /// Returns the allocator itself, for instance for a static.
+    #[must_use]
+    pub fn into_inner(self) -> PageAllocator<Host> {
+        self.0
+    }
+}
+
+impl Deref for HostAllocator {
+    type Target = PageAllocator<Host>;
+
+    #[inline]
+    fn deref(&self) -> &PageAllocator<Host> {
+        &self.0
+    }
+}
+
+impl From<HostAllocator> for PageAllocator<Host> {
+    fn from(allocator: HostAllocator) -> Self {
+        allocator.0
+    }
+}
+
+impl From<PageAllocator<Host>> for HostAllocator {
+    fn from(allocator: PageAllocator<Host>) -> Self {
+        Self(allocator)
+    }
+}
+
+// SAFETY:
+// 1. The same allocator each time: a shared reference does not change.
+unsafe impl PageSource for &HostAllocator {
+    type Platform = Host;
+
+    #[inline]
+    fn allocator(&self) -> &PageAllocator<Host> {
+        &self.0
+    }
+}
+
 /// Builds an allocator that owns its arena and its metadata; both are unmapped when it is dropped.
 ///
-/// The pages borrow the allocator (or hold a [`SharedAllocator`]), so it outlives them all.
+/// [`HostAllocator`] is the same as a type of this crate, with a shorter constructor. The pages borrow
+/// the allocator (or hold a [`SharedAllocator`]), so it outlives them all.
 ///
 /// # Errors
 /// The invalid field of the configuration, or the error of a system call. Nothing stays mapped then.
 ///
 /// # Examples
 /// ```
-/// use pagemill::{AllocPages, Gfp};
 /// use pagemill_host::{AllocatorConfig, ArenaConfig, allocator};
 ///
-/// let frames = allocator(&AllocatorConfig::new(ArenaConfig::new(64 << 20)))?;
-/// let mut slots = [const { None }; 64];
-/// assert_eq!(frames.alloc_pages_bulk(Gfp::KERNEL, &mut slots), 64);
-/// slots[0].as_mut().expect("filled").as_bytes_mut().fill(0x5a);
-/// assert_eq!(frames.release_pages(&mut slots), 64);
+/// let config = AllocatorConfig { nr_nodes: 2, ..AllocatorConfig::new(ArenaConfig::new(64 << 20)) };
+/// let frames = allocator(&config)?;
+/// assert_eq!(frames.nr_nodes(), 2);
 /// # Ok::<(), pagemill_host::HostError>(())
 /// ```
 pub fn allocator(config: &AllocatorConfig) -> Result<PageAllocator<Host>, HostError> {
@@ -191,10 +279,10 @@ fn regions(config: &AllocatorConfig) -> Vec<MemoryRegion> {
 pub struct SharedAllocator(Arc<PageAllocator<Host>>);
 
 impl SharedAllocator {
-    /// Takes ownership of an allocator.
+    /// Takes ownership of an allocator: a [`HostAllocator`], or what [`allocator`] returned.
     #[must_use]
-    pub fn new(allocator: PageAllocator<Host>) -> Self {
-        Self(Arc::new(allocator))
+    pub fn new(allocator: impl Into<PageAllocator<Host>>) -> Self {
+        Self(Arc::new(allocator.into()))
     }
 }
 
@@ -257,6 +345,24 @@ mod tests {
         let zeroed = frames.alloc_pages_bulk(Gfp::KERNEL | Gfp::ZERO, &mut slots);
         assert_eq!(zeroed, 300);
         assert!(slots.iter().flatten().all(|page| page.as_bytes().iter().all(|&byte| byte == 0)));
+    }
+
+    #[test]
+    fn the_short_constructor_makes_the_default_allocator() {
+        let short = HostAllocator::new(16 * MIB).unwrap();
+        let long = allocator(&small()).unwrap();
+        let marks = |frames: &PageAllocator<Host>| {
+            frames.zone_info().map(|zone| (zone.kind, zone.managed, zone.watermarks)).collect()
+        };
+        let of_short: Vec<_> = marks(&short);
+        assert_eq!(of_short, marks(&long));
+        // Its pages are of one type, whether a method finds the source or a function is given it.
+        let mut slots: Vec<Option<Page<&HostAllocator>>> = (0..100).map(|_| None).collect();
+        short.fill(Gfp::KERNEL, &mut slots).unwrap();
+        assert_eq!(short.release_pages(&mut slots), 100);
+        assert_eq!(short.nr_free_pages(), long.nr_free_pages());
+        let error = HostAllocator::new(16 * MIB + 1).unwrap_err();
+        assert!(matches!(error, HostError::ArenaLength { .. }), "{error}");
     }
 
     #[test]

@@ -342,6 +342,7 @@ fn check_end(scene: Scene, at_start: &[u64], counts: [u64; 5]) {
     drop(pool);
     let allocator = frames.allocator();
     allocator.for_each_owner(|pfn, site| panic!("{pfn} is held since {site}: {counts:?}"));
+    assert_eq!(allocator.validate(), Ok(()), "{counts:?}");
     allocator.drain_all_pages();
     let stat = allocator.vmstat();
     assert_eq!(stat.pgalloc.iter().sum::<u64>(), stat.pgfree, "{counts:?}");

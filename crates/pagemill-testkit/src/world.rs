@@ -163,7 +163,9 @@ impl World {
 
     fn check(&self) {
         check_balance();
+        assert_eq!(self.allocator.validate(), Ok(()));
         assert_eq!(self.nr_out(), 0, "frames were lost");
+        assert_eq!(self.allocator.validate(), Ok(()));
         if self.nr_handed_in() == 0 {
             for (start, end) in self.at_start.iter().zip(self.allocator.zone_info()) {
                 assert_eq!(start.buddyinfo(), end.buddyinfo(), "blocks did not merge again");

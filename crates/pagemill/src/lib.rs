@@ -116,6 +116,11 @@ mod reserve;
 mod wait;
 mod zone;
 
+/// The values that [`PageAllocator::validate`] compares, and its error.
+pub mod validate {
+    pub use crate::base::book::{Book, BookError, Place};
+}
+
 pub use account::table::{AccountError, AccountId, AccountLimits, AccountUsage};
 pub use alloc_pages::{AllocPages, free_pages_bulk};
 pub use base::gfp::{Gfp, NR_ZONE_KINDS, ZoneKind};

@@ -5,6 +5,7 @@
 
 use core::fmt;
 
+use crate::base::book::{Book, BookError, Place};
 use crate::base::gfp::Gfp;
 use crate::base::raw_page::AccountNumber;
 use crate::base::sync::{AtomicU32, AtomicU64, Lock, Ordering, StaticCounter};
@@ -429,6 +430,39 @@ impl Accounts {
             nr_high: read(&entry.nr_high),
             nr_max: read(&entry.nr_max),
         }
+    }
+
+    /// Checks the entries in use against each other; no charge and no request may be in progress.
+    ///
+    /// # Cost
+    /// Quadratic in the number of entries, of which there are at most 1023.
+    pub(crate) fn check(&self) -> Result<(), BookError> {
+        // Relaxed, all of them: snapshots.
+        let users = |entry: &Entry| users(entry.state.load(Ordering::Relaxed));
+        let pages = |entry: &Entry| entry.current.load(Ordering::Relaxed);
+        let parent = |entry: &Entry| entry.parent.load(Ordering::Relaxed) as usize;
+        for (index, entry) in self.entries.iter().enumerate().skip(1) {
+            let (place, nr_users) = (Place::Account(index), users(entry));
+            let children = self.entries.iter().skip(1);
+            let children = children.filter(|child| users(child) > 0 && parent(child) == index);
+            let (nr_children, in_children) =
+                children.fold((0, 0_u64), |(nr, sum), child| (nr + 1, sum + pages(child)));
+            let least = nr_children + u64::from(pages(entry) > 0);
+            place.at_least(Book::AccountUsers, nr_users, least)?;
+            place.at_most(Book::AccountUsers, nr_users, least + 1)?;
+            if nr_users == 0 {
+                continue;
+            }
+            place.at_least(Book::AccountPages, pages(entry), in_children)?;
+            // Relaxed: a snapshot.
+            let peak = entry.peak.load(Ordering::Relaxed);
+            place.at_least(Book::AccountPeak, peak, pages(entry))?;
+            // No more steps than entries: parents could lead in a circle.
+            let up = |at: usize| self.entries.get(at).map_or(at, parent);
+            let top = self.entries.iter().fold(index, |at, _| if at == 0 { 0 } else { up(at) });
+            place.expect(Book::AccountParent, top as u64, 0)?;
+        }
+        Ok(())
     }
 
     /// Charges exactly `nr` pages to an account and its ancestors, or nothing; returns whether it did.

@@ -1,5 +1,6 @@
 //! Types and primitives that all other modules use: units, flags, locks, the page word.
 
+pub(crate) mod book;
 pub(crate) mod gfp;
 pub(crate) mod migratetype;
 pub(crate) mod policy;

@@ -272,14 +272,22 @@ impl<P: Platform> PageAllocator<P> {
         if !zone.reserved.take(self.span_of(page), page.pfn().value()) {
             return;
         }
+        self.with_mark_policy(|policy| {
+            zone.managed.add(1);
+            if setup::set_watermarks(policy, self.zones()) {
+                self.cpus().iter().for_each(PerCpu::renew_hot_zones);
+            }
+        });
+    }
+
+    /// Calls `f` while no other thread writes watermarks.
+    pub(crate) fn with_mark_policy<R>(&self, f: impl FnOnce(&MarkPolicy) -> R) -> R {
         let irq_state = self.platform.irq_save();
         let policy = self.mark_policy.lock(|spins| self.platform.relax(spins));
-        zone.managed.add(1);
-        if setup::set_watermarks(&policy, self.zones()) {
-            self.cpus().iter().for_each(PerCpu::renew_hot_zones);
-        }
+        let result = f(&policy);
         drop(policy);
         self.platform.irq_restore(irq_state);
+        result
     }
 
     /// Returns one more than the largest node of the memory map and the CPUs.

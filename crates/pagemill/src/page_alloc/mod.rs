@@ -13,5 +13,6 @@ pub(crate) mod setup;
 pub(crate) mod shrinker;
 pub(crate) mod slow;
 pub(crate) mod slow_path_flags;
+pub(crate) mod validate;
 pub(crate) mod view;
 pub(crate) mod zone_walk;

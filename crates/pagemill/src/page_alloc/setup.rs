@@ -443,9 +443,19 @@ pub(crate) fn mark_policy(config: &Config<'_>) -> MarkPolicy {
 /// Zone Movable lends none of its pages to the kernel, but keeps a share like the others, since its
 /// pages are freed and taken in the same way.
 pub(crate) fn set_watermarks(policy: &MarkPolicy, zones: &[Zone]) -> bool {
+    let mut is_new = false;
+    for_each_watermarks(policy, zones, |zone, marks| is_new |= zone.marks.set(marks));
+    is_new
+}
+
+/// Calls `visit` with each zone and the watermarks that its managed frames give.
+pub(crate) fn for_each_watermarks(
+    policy: &MarkPolicy,
+    zones: &[Zone],
+    mut visit: impl FnMut(&Zone, &Watermarks),
+) {
     let total: u64 = zones.iter().map(|zone| zone.managed.get()).sum();
     let min_free = policy.min_free.unwrap_or_else(|| default_min_free_pages(total));
-    let mut is_new = false;
     // Zones are sorted by node.
     for of_node in zones.chunk_by(|one, next| one.facts.node == next.facts.node) {
         let mut managed_by_kind = [0; NR_ZONE_KINDS];
@@ -460,10 +470,9 @@ pub(crate) fn set_watermarks(policy: &MarkPolicy, zones: &[Zone]) -> bool {
             let mut marks = Watermarks::new(min, managed, policy.scale_factor);
             marks.lowmem_reserve =
                 lowmem_reserve(kind, &managed_by_kind, &policy.lowmem_reserve_ratio);
-            is_new |= zone.marks.set(&marks);
+            visit(zone, &marks);
         }
     }
-    is_new
 }
 
 fn fill_zonelists(
@@ -534,4 +543,4 @@ impl MetadataCarver {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

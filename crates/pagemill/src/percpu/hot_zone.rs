@@ -97,6 +97,11 @@ impl HotZones {
         self.0.iter().for_each(HotZone::renew);
     }
 
+    /// Yields the copied limit of each hot zone, and the limit that it is a copy of.
+    pub(crate) fn limits(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.0.iter().map(HotZone::limits)
+    }
+
     /// Returns the hot zone of a request.
     #[inline]
     pub(crate) fn of(&self, gfp: Gfp) -> &HotZone {
@@ -107,8 +112,16 @@ impl HotZones {
 impl HotZone {
     /// Copies its zone's current watermark; the caller must be the only writer.
     pub(crate) fn renew(&self) {
-        let limit = if self.is_open { self.zone.marks.bulk_limit(self.highest) } else { CLOSED };
-        self.limit.0.set(limit);
+        self.limit.0.set(self.current_limit());
+    }
+
+    /// Returns the limit that requests are tested against, and the one that it is a copy of.
+    pub(crate) fn limits(&self) -> (u64, u64) {
+        (self.limit.0.get(), self.current_limit())
+    }
+
+    fn current_limit(&self) -> u64 {
+        if self.is_open { self.zone.marks.bulk_limit(self.highest) } else { CLOSED }
     }
 
     /// Returns whether the zone can give `nr_pages` and stay above its low watermark.

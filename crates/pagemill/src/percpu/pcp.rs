@@ -218,6 +218,14 @@ impl PcpList {
         unsafe { self.pages[..self.count()].assume_init_ref() }
     }
 
+    /// Returns all pages, oldest first; if the count is above the capacity, both of these.
+    pub(crate) fn checked_pages(&self) -> Result<&[RawPage], (usize, usize)> {
+        if self.count > self.pages.len() {
+            return Err((self.count, self.pages.len()));
+        }
+        Ok(self.pages())
+    }
+
     /// Takes the `nr` pages that were freed last. They leave the list when the result is dropped, also
     /// if their receiver panics.
     ///
@@ -386,6 +394,15 @@ mod tests {
         small.next_refill_at(0);
         pages(0..2).into_iter().for_each(|page| small.push(page));
         assert_eq!(small.leftover_at(8, 0), 0, "no room for a refill besides");
+    }
+
+    #[test]
+    fn a_count_above_the_capacity_is_found() {
+        let mut list = list(2, 1);
+        pages(0..2).into_iter().for_each(|page| list.push(page));
+        assert_eq!(list.checked_pages(), Ok(&pages(0..2)[..]));
+        list.count = 3;
+        assert_eq!(list.checked_pages(), Err((3, 2)));
     }
 
     #[test]

@@ -73,6 +73,11 @@ impl PerCpu {
         self.hot_zones.renew();
     }
 
+    /// Yields the copied limit of each hot zone, and the limit that it is a copy of.
+    pub(crate) fn limits(&self) -> impl Iterator<Item = (u64, u64)> {
+        core::iter::once(self.usual.limits()).chain(self.hot_zones.limits())
+    }
+
     /// Closes the lists for good.
     pub(crate) fn seize(&self) {
         self.claim.seize();

@@ -50,8 +50,10 @@ enum Filed {
 
 const NONE: u32 = u32::MAX;
 const NR_PARTIAL: usize = PAGEBLOCK_ORDER.value() as usize;
-const WHOLE: usize = NR_PARTIAL * NR_MIGRATE_TYPES;
-const PAIRS: usize = WHOLE + 1;
+pub(crate) const WHOLE: usize = NR_PARTIAL * NR_MIGRATE_TYPES;
+pub(crate) const PAIRS: usize = WHOLE + 1;
+/// Stands for no list, where lists are numbered.
+pub(crate) const NO_LIST: usize = PAIRS + 1;
 
 /// The free frames of adjacent pageblocks of a zone.
 ///
@@ -84,6 +86,34 @@ pub(crate) struct Stolen {
     pub(crate) from: MigrateType,
     /// Whether the pageblock changed its migrate type.
     pub(crate) is_whole: bool,
+}
+
+/// What is recorded about a pageblock, for checks.
+pub(crate) struct BlockRecord<'a> {
+    pub(crate) bitmap: &'a Bitmap,
+    pub(crate) first: Pfn,
+    pub(crate) base: u32,
+    /// Index, within the zone, of the pageblock.
+    pub(crate) number: u32,
+    pub(crate) nr_free: u64,
+    pub(crate) migratetype: MigrateType,
+    /// The number of its list, or [`NO_LIST`].
+    pub(crate) list: usize,
+    /// Local indexes of its neighbours on the list.
+    pub(crate) prev: Option<usize>,
+    pub(crate) next: Option<usize>,
+}
+
+impl BlockRecord<'_> {
+    /// Returns whether the pageblock is the lower half of a block of the largest order.
+    pub(crate) fn is_lower(&self) -> bool {
+        self.base.is_multiple_of(2)
+    }
+
+    /// Returns whether its neighbours are on its list: the upper pageblock of a pair is on none.
+    pub(crate) fn is_linked(&self) -> bool {
+        self.list < PAIRS || self.list == PAIRS && self.is_lower()
+    }
 }
 
 impl Block {
@@ -342,6 +372,44 @@ impl Buddy {
     #[inline]
     pub(crate) fn take_stolen(&mut self) -> Option<Stolen> {
         self.stolen.take()
+    }
+
+    /// Returns what is recorded about a pageblock, by its local index.
+    pub(crate) fn record(&self, index: usize) -> Option<BlockRecord<'_>> {
+        let Block { next, prev, base, nr_free, filed, migratetype } = *self.blocks.get(index)?;
+        let list = match filed {
+            Filed::Nowhere => NO_LIST,
+            Filed::Partial(order) => partial_list(migratetype, usize::from(order)),
+            Filed::Whole => WHOLE,
+            Filed::Pair => PAIRS,
+        };
+        Some(BlockRecord {
+            bitmap: &self.bitmaps[index],
+            first: self.first_pfn(index),
+            base,
+            number: self.first_block + as_number(index),
+            nr_free: u64::from(nr_free),
+            migratetype,
+            list,
+            prev: local(prev),
+            next: local(next),
+        })
+    }
+
+    /// Returns the local index of the first pageblock of a list.
+    pub(crate) fn head(&self, list: usize) -> Option<usize> {
+        local(self.heads[list])
+    }
+
+    /// Returns the orders of a migrate type's lists that are not empty, as bits.
+    pub(crate) fn order_mask(&self, migratetype: MigrateType) -> u16 {
+        self.order_mask[migratetype.index()]
+    }
+
+    /// Returns whether a frame of the zone's pageblock `block` is free.
+    pub(crate) fn is_free(&self, block: u32, pfn: u64) -> bool {
+        let word = self.bitmaps[self.own(block)].word(word_in_block(pfn));
+        word >> (pfn % u64::from(u64::BITS)) & 1 != 0
     }
 
     /// Returns the number of pageblocks, partial ones included.
@@ -609,8 +677,13 @@ impl Buddy {
 }
 
 #[inline]
-const fn partial_list(migratetype: MigrateType, order: usize) -> usize {
+pub(crate) const fn partial_list(migratetype: MigrateType, order: usize) -> usize {
     migratetype.index() * NR_PARTIAL + order
+}
+
+/// Returns the local index in a link; `None` at the end of a list.
+fn local(link: u32) -> Option<usize> {
+    (link != NONE).then_some(link as usize)
 }
 
 #[inline]

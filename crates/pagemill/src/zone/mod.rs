@@ -1,6 +1,7 @@
 //! Zones: free frames as bitmaps, in shards with a lock each; watermarks.
 
 pub(crate) mod buddy;
+pub(crate) mod check;
 pub(crate) mod frame_words;
 pub(crate) mod pageblock;
 pub(crate) mod reserved;

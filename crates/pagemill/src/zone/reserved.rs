@@ -58,14 +58,39 @@ impl Reserved {
         Self(table)
     }
 
+    /// Returns the reserved frames of word `index` of the zone's pageblock `block`, as bits.
+    pub(crate) fn word(&self, block: u32, index: usize) -> u64 {
+        // Relaxed: a snapshot.
+        self.0[block as usize].0[index].load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of reserved frames.
+    pub(crate) fn count(&self) -> u64 {
+        let words = self.0.iter().flat_map(|ReservedBlock(words)| words);
+        // Relaxed: a snapshot.
+        words.map(|word| u64::from(word.load(Ordering::Relaxed).count_ones())).sum()
+    }
+
     /// Removes a frame of `span`, and returns whether it was reserved.
     pub(crate) fn take(&self, span: &Span, pfn: u64) -> bool {
+        let (word, bit) = self.bit(span, pfn);
+        // Relaxed: the caller owns the frame, so no other thread accesses its bit.
+        word.fetch_and(!bit, Ordering::Relaxed) & bit != 0
+    }
+
+    /// Returns whether a frame of `span` is reserved.
+    pub(crate) fn holds(&self, span: &Span, pfn: u64) -> bool {
+        let (word, bit) = self.bit(span, pfn);
+        // Relaxed: a snapshot.
+        word.load(Ordering::Relaxed) & bit != 0
+    }
+
+    /// Returns the word that a frame of `span` is in, and its bit there.
+    fn bit(&self, span: &Span, pfn: u64) -> (&'static AtomicU64, u64) {
         let ReservedBlock(words) = &self.0[span.block(pfn) as usize];
         let within = pfn % PAGEBLOCK_NR_PAGES as u64;
         let position = usize::try_from(within).expect("less than a pageblock");
-        let bit = 1_u64 << (position % WORD_NR_PAGES);
-        // Relaxed: the caller owns the frame, so no other thread accesses its bit.
-        words[position / WORD_NR_PAGES].fetch_and(!bit, Ordering::Relaxed) & bit != 0
+        (&words[position / WORD_NR_PAGES], 1 << (position % WORD_NR_PAGES))
     }
 }
 

@@ -1,11 +1,15 @@
 //! Shard: adjacent pageblocks of a zone, and the lock that guards their free frames.
 
+use crate::base::book::{Book, BookError, Place};
 use crate::base::stats::ZoneEvents;
 use crate::base::sync::{Counter, Lock, LockGuard};
 use crate::base::units::NodeId;
 use crate::platform::platform::Platform;
 use crate::platform::trace::Event;
 use crate::zone::buddy::Buddy;
+use crate::zone::check::{Sums, Walk};
+use crate::zone::reserved::Reserved;
+use crate::zone::span::Spans;
 
 /// A part of a zone's pageblocks with its own lock.
 ///
@@ -59,6 +63,34 @@ impl Shard {
         &self.events
     }
 
+    /// Checks the shard's books, a few pageblocks at a time.
+    pub(crate) fn check(
+        &self,
+        platform: &impl Platform,
+        spans: Spans,
+        reserved: &Reserved,
+    ) -> Result<(), BookError> {
+        const STEP: usize = 16;
+        let place = Place::Shard { zone: self.place.zone.into(), shard: self.place.shard.into() };
+        // Read first: whoever holds the lock writes it anew.
+        let counter = self.nr_free();
+        let (nr_free, nr_pageblocks) = {
+            let mut held = self.hold(platform);
+            (held.buddy().nr_free(), held.buddy().nr_pageblocks())
+        };
+        place.expect(Book::ShardCounter, counter, nr_free)?;
+        let mut sums = Sums::new();
+        for start in (0..nr_pageblocks).step_by(STEP) {
+            let range = start..nr_pageblocks.min(start + STEP);
+            sums.add(self.hold(platform).buddy(), range, spans, reserved)?;
+        }
+        for mut walk in Walk::all() {
+            while walk.step(self.hold(platform).buddy(), &sums) {}
+            walk.check(&sums, place)?;
+        }
+        sums.check(self.hold(platform).buddy(), place)
+    }
+
     /// Waits for the lock.
     #[inline]
     pub(crate) fn hold<'a, P: Platform>(&'a self, platform: &'a P) -> ShardGuard<'a, P> {
@@ -91,5 +123,37 @@ impl<P: Platform> Drop for ShardGuard<'_, P> {
             self.platform.trace(Event::ZoneUnlocked { node, zone, shard });
         }
         self.platform.irq_restore(self.irq_state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::boxed::Box;
+    use alloc::vec;
+
+    use super::*;
+    use crate::page_alloc::setup::tests::Machine;
+    use crate::zone::buddy::Block;
+    use crate::zone::pageblock::Bitmap;
+    use crate::zone::reserved::ReservedBlock;
+    use crate::zone::span::Span;
+
+    #[test]
+    fn a_counter_that_is_wrong_is_found() {
+        let span = Span { start: 0, end: 512, first_block: 0, first_frame: 0 };
+        let spans = Spans::new(Box::leak(Box::new([span])));
+        let (blocks, bitmaps) = ([Block::new()], [Bitmap::EMPTY]);
+        let (blocks, bitmaps) = (Box::leak(Box::new(blocks)), Box::leak(Box::new(bitmaps)));
+        let mut buddy = Buddy::new(blocks, bitmaps, spans, 0);
+        buddy.free_all_except(core::iter::empty());
+        let table = Box::leak(vec![ReservedBlock::new()].into_boxed_slice());
+        let reserved = Reserved::new(table, spans, core::iter::empty());
+        let shard = Shard::new(ShardId { node: NodeId::new(0), zone: 3, shard: 1 }, buddy);
+        let machine = Machine::default();
+        assert_eq!(shard.check(&machine, spans, &reserved), Ok(()));
+        shard.nr_free.set(511);
+        let error = shard.check(&machine, spans, &reserved).unwrap_err();
+        assert_eq!((error.book, error.found, error.expected), (Book::ShardCounter, 511, 512));
+        assert_eq!(error.place, Place::Shard { zone: 3, shard: 1 });
     }
 }

@@ -1,6 +1,7 @@
 //! One zone: allocates from and frees to its shards in batches of bitmap words; watermarks and
 //! counters.
 
+use crate::base::book::{Book, BookError, Place};
 use crate::base::gfp::ZoneKind;
 use crate::base::migratetype::{MigrateType, NR_MIGRATE_TYPES};
 use crate::base::raw_page::{Class, ListId, RawPage};
@@ -220,6 +221,26 @@ impl Zone {
             }
         }
         view
+    }
+
+    /// Checks the zone's books.
+    pub(crate) fn check(&self, platform: &impl Platform) -> Result<(), BookError> {
+        for shard in self.shards {
+            shard.check(platform, self.facts.spans, &self.reserved)?;
+        }
+        let expected = self.facts.present.saturating_sub(self.reserved.count());
+        self.place().expect(Book::ZoneManaged, self.managed.get(), expected)
+    }
+
+    /// Returns the zone as the place of a wrong value.
+    pub(crate) fn place(&self) -> Place {
+        Place::Zone(self.facts.index.into())
+    }
+
+    /// Returns whether a frame of the zone is free in it.
+    pub(crate) fn is_free(&self, platform: &impl Platform, pfn: Pfn) -> bool {
+        let (shard, block) = self.locate(pfn.value());
+        self.shards[usize::from(shard)].hold(platform).buddy().is_free(block, pfn.value())
     }
 
     /// Calls `visit` for each free frame, a few pageblocks at a time.

@@ -193,6 +193,7 @@ impl<'w> Player<'w> {
 
     /// Gives everything back and compares once more, with the lists empty.
     pub(crate) fn finish(mut self) -> Tally {
+        assert_eq!(self.world.frames().validate(), Ok(()), "with pages in use");
         self.step(Op::Release { len: usize::MAX, full: u64::MAX });
         while !self.blocks.is_empty() {
             self.step(Op::FreeBlock(0));

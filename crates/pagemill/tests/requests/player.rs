@@ -351,6 +351,7 @@ impl<'w> Player<'w> {
 
     /// Gives everything back; the world checks the rest.
     pub(crate) fn finish(mut self) -> Tally {
+        assert_eq!(self.frames.validate(), Ok(()), "with pages in use");
         self.inject(&FaultConfig::NEVER);
         self.free(0, usize::MAX, 0);
         self.tally

@@ -25,8 +25,12 @@ impl Baseline {
         Self { nr_free: frames.nr_free_pages(), blocks }
     }
 
-    /// Checks that every page is back, and in one piece with those that it was in one with.
+    /// Checks that the allocator's books agree, and that every page is back, and in one piece with those
+    /// that it was in one with.
     pub(super) fn assert_back(&self, check: &str) {
+        if let Err(error) = allocator().validate() {
+            panic!("after {check}: {error}");
+        }
         let now = Self::take();
         assert!(*self == now, "after {check}: {now:?}, before: {self:?}");
     }

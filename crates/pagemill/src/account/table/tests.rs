@@ -277,3 +277,32 @@ fn a_name_is_good_until_the_account_is_closed() {
     assert_eq!(next, account);
     assert!(accounts.pay_from(id).is_none() && accounts.id(next) != id);
 }
+
+#[test]
+fn each_book_that_is_wrong_is_found() {
+    // Relaxed, all of them: one thread.
+    let set = |count: &AtomicU64, value| count.store(value, Ordering::Relaxed);
+    let spoils: [(Book, &dyn Fn(&Accounts)); 7] = [
+        (Book::AccountUsers, &|accounts| set(&accounts.entries[1].state, 1)),
+        (Book::AccountUsers, &|accounts| set(&accounts.entries[2].state, 3)),
+        (Book::AccountUsers, &|accounts| set(&accounts.entries[3].state, 2)),
+        (Book::AccountUsers, &|accounts| set(&accounts.entries[3].current, 1)),
+        (Book::AccountPages, &|accounts| set(&accounts.entries[1].current, 6)),
+        (Book::AccountPeak, &|accounts| set(&accounts.entries[2].peak, 6)),
+        (Book::AccountParent, &|accounts| {
+            // Each is the other's parent; the counts of users agree.
+            accounts.entries[1].parent.store(2, Ordering::Relaxed);
+            set(&accounts.entries[2].state, 3);
+        }),
+    ];
+    for (number, (book, spoil)) in spoils.into_iter().enumerate() {
+        let accounts = accounts(3);
+        let parent = accounts.open(AccountNumber::NONE, AccountLimits::NONE).unwrap();
+        let child = accounts.open(parent, AccountLimits::NONE).unwrap();
+        assert_eq!(charge(accounts, child, 7, 7), 7);
+        assert_eq!(accounts.check(), Ok(()));
+        spoil(&accounts);
+        let error = accounts.check().unwrap_err();
+        assert_eq!(error.book, book, "number {number}: {error}");
+    }
+}

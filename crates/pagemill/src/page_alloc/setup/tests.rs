@@ -28,7 +28,7 @@ fn region(start: u64, len_bytes: u64, node: u8) -> MemoryRegion {
 
 /// A machine that counts how often the zone lock is taken.
 #[derive(Default)]
-struct Machine {
+pub(crate) struct Machine {
     zone_locks: Cell<usize>,
 }
 
@@ -109,6 +109,15 @@ fn new_allocator(
     // SAFETY: 1. initialised, valid, not used otherwise: a part of a `Memory` that outlives the
     // allocator. 2. frames not used otherwise: they have no memory.
     unsafe { PageAllocator::new(config, metadata, Machine::default()) }
+}
+
+/// Builds an allocator that lives as long as the tests.
+#[cfg(not(loom))]
+pub(crate) fn leaked(config: &Config<'_>) -> &'static PageAllocator<Machine> {
+    use alloc::boxed::Box;
+
+    let memory = Box::leak(Box::new(Memory::lazy(metadata_layout(config).unwrap())));
+    Box::leak(Box::new(new_allocator(config, memory.aligned()).unwrap()))
 }
 
 /// Returns the bytes that the lists of all CPUs take for pages.

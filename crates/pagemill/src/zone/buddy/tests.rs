@@ -5,6 +5,9 @@ use core::ops::Range;
 use core::slice::from_ref;
 
 use super::*;
+use crate::base::book::{Book, BookError, Place};
+use crate::zone::check::{Sums, Walk};
+use crate::zone::reserved::{Reserved, ReservedBlock};
 
 const NR_ORDERS: usize = MAX_ORDER.value() as usize + 1;
 type Counts = [[u64; NR_ORDERS]; NR_MIGRATE_TYPES];
@@ -140,6 +143,7 @@ impl Naive {
 
 struct Pair {
     buddy: Buddy,
+    reserved: Reserved,
     naive: Naive,
     seed: u64,
     /// What was taken, by first frame.
@@ -168,6 +172,9 @@ impl Pair {
             0,
         );
         buddy.free_all_except(reserved.iter().cloned());
+        let table: Vec<_> = bases.iter().map(|_| ReservedBlock::new()).collect();
+        let table = Box::leak(table.into_boxed_slice());
+        let reserved_frames = Reserved::new(table, buddy.spans, reserved.iter().cloned());
         let is_free = |pfn| {
             regions.iter().any(|region| region.contains(&pfn))
                 && !reserved.iter().any(|range| range.contains(&pfn))
@@ -178,7 +185,7 @@ impl Pair {
             kind: MigrateType::Movable,
         };
         let naive = Naive { blocks: bases.into_iter().map(block).collect() };
-        Self { buddy, naive, seed, taken: Vec::new() }
+        Self { buddy, reserved: reserved_frames, naive, seed, taken: Vec::new() }
     }
 
     fn below(&mut self, end: usize) -> usize {
@@ -269,6 +276,19 @@ impl Pair {
         }
         let nr_free: usize = self.naive.blocks.iter().map(NaiveBlock::nr_free).sum();
         assert_eq!(self.buddy.nr_free(), nr_free as u64);
+        assert_eq!(self.check_books(), Ok(()));
+    }
+
+    /// Checks the books as a shard does.
+    fn check_books(&self) -> Result<(), BookError> {
+        let buddy = &self.buddy;
+        let mut sums = Sums::new();
+        sums.add(buddy, 0..buddy.nr_pageblocks(), buddy.spans, &self.reserved)?;
+        for mut walk in Walk::all() {
+            while walk.step(buddy, &sums) {}
+            walk.check(&sums, Place::Zone(0))?;
+        }
+        sums.check(buddy, Place::Zone(0))
     }
 
     fn totals(&self) -> [u64; NR_ORDERS] {
@@ -405,4 +425,44 @@ fn a_misaligned_block_is_refused() {
     let mut pair = Pair::new(from_ref(&(0..512)), &[], 1);
     pair.take_pages(MigrateType::Movable, 512);
     pair.buddy.put_block(Pfn::new(2), 0, Order::new(2).unwrap());
+}
+
+#[test]
+fn each_book_that_is_wrong_is_found() {
+    // A whole pair, and two pageblocks on the list of order 6: pageblock 2 is its head, 3 its end.
+    const LIST: usize = partial_list(MigrateType::Movable, 6);
+    let spoils: [(Book, fn(&mut Buddy)); 14] = [
+        (Book::BlockFree, |buddy| buddy.blocks[0].nr_free -= 1),
+        (Book::BlockFree, |buddy| buddy.bitmaps[3].change_word(1, |word| word & !1)),
+        (Book::FrameOutside, |buddy| {
+            buddy.bitmaps[3].change_word(7, |word| word | 1 << 63);
+            buddy.blocks[3].nr_free += 1;
+        }),
+        (Book::FrameReserved, |buddy| {
+            buddy.bitmaps[2].change_word(0, |word| word | 1 << 2);
+            buddy.blocks[2].nr_free += 1;
+        }),
+        (Book::BlockList, |buddy| buddy.blocks[2].filed = Filed::Partial(5)),
+        (Book::BlockList, |buddy| buddy.blocks[1].filed = Filed::Whole),
+        (Book::BlockList, |buddy| buddy.blocks[3].filed = Filed::Nowhere),
+        (Book::BlockLink, |buddy| buddy.blocks[2].next = 0),
+        (Book::BlockLink, |buddy| buddy.blocks[3].prev = NONE),
+        (Book::BlockLink, |buddy| buddy.heads[LIST] = NONE),
+        (Book::ListLength, |buddy| {
+            // A circle that does not begin at the head.
+            buddy.heads[LIST] = NONE;
+            (buddy.blocks[2].prev, buddy.blocks[3].next) = (3, 2);
+        }),
+        (Book::ListLength, |buddy| buddy.heads[PAIRS - 1] = 2),
+        (Book::OrderMask, |buddy| buddy.order_mask[MigrateType::Movable.index()] ^= 1),
+        (Book::ShardFree, |buddy| buddy.nr_free += 1),
+    ];
+    let regions = [0..1024, 2048..2248, 3072..3272];
+    for (number, (book, spoil)) in spoils.into_iter().enumerate() {
+        let mut pair = Pair::new(&regions, &[2050..2051, 3074..3075], 1);
+        pair.check();
+        spoil(&mut pair.buddy);
+        let error = pair.check_books().unwrap_err();
+        assert_eq!(error.book, book, "number {number}: {error}");
+    }
 }

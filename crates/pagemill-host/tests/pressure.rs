@@ -203,7 +203,10 @@ impl Worker {
         let mut blocks: Vec<Folio<_>> = Vec::new();
         let outcome = scene.frames.clone().bulk_each(&request, 4, |block| blocks.push(block));
         note(scene, outcome.short);
-        scene.frames.clone().bulk_extents(&request, self.below(100), |piece| blocks.push(piece));
+        let _outcome = scene
+            .frames
+            .clone()
+            .bulk_extents(&request, self.below(100), |piece| blocks.push(piece));
     }
 
     fn charged(&mut self, scene: &Scene, account: &Account<SharedAllocator>) {

@@ -224,7 +224,7 @@ fn a_subscriber_hears_of_shortages_and_waits() {
     };
     let mut slots = holes(5);
     let told = lines(Level::DEBUG, || {
-        frames.bulk_fill(&request, &mut slots);
+        let _outcome = frames.bulk_fill(&request, &mut slots);
     });
     let refused =
         format!("DEBUG pagemill::shortage account_refused account={number} wanted=5 charged=3");
@@ -233,7 +233,7 @@ fn a_subscriber_hears_of_shortages_and_waits() {
 
     frames.inject_faults(&FaultConfig::nth(1));
     let told = lines(Level::DEBUG, || {
-        frames.bulk_fill(&request, &mut slots);
+        let _outcome = frames.bulk_fill(&request, &mut slots);
     });
     let fault = format!("DEBUG pagemill::shortage fault_injected gfp={bits} order=0");
     assert_eq!(told, [fault, short(5, 0, "a fault was injected")]);
@@ -244,7 +244,7 @@ fn a_subscriber_hears_of_shortages_and_waits() {
     let later = || asked.replace(asked.get() + 1) > 4;
     let request = BulkRequest { stop: Some(&later), ..BulkRequest::new(Gfp::KERNEL) };
     let told = lines(Level::DEBUG, || {
-        frames.bulk_fill(&request, &mut holes(2));
+        let _outcome = frames.bulk_fill(&request, &mut holes(2));
     });
     let waits: Vec<_> = told.iter().filter(|line| line.contains("pagemill::wait")).collect();
     let expected =

@@ -111,6 +111,7 @@ impl<R: PoolRef<Block: OwnsBytes>> PoolFrags<R> {
     /// `None` if there is no memory, and for more bytes than a block of the pool has.
     #[inline]
     #[track_caller]
+    #[must_use = "a fragment that is dropped returns to the pool"]
     pub fn alloc(&mut self, owner: &mut PoolOwner<R>, len: usize) -> Option<PoolFrag<R>> {
         if let Some(at_hand) = &mut self.0
             && at_hand.home().pool.is_same(owner.pool())

@@ -63,6 +63,7 @@ use crate::stats::{AllocStats, PoolStats};
 /// assert!(owner.shutdown().is_complete());
 /// # Ok(()) }
 /// ```
+#[must_use = "dropping this gives the pool up"]
 pub struct PoolOwner<R: PoolRef> {
     cache: Stack<Item<R::Block, R::Mapper>, PP_ALLOC_CACHE_SIZE>,
     /// Whether returned pages must be checked, because some pages in use came from the reserve or may
@@ -133,6 +134,7 @@ impl<R: PoolRef> PoolOwner<R> {
     /// `linux-6.12` `net/core/page_pool.c` `page_pool_alloc_netmem`
     #[inline]
     #[track_caller]
+    #[must_use = "a page that is dropped returns to the pool"]
     pub fn alloc(&mut self) -> Option<PoolPage<R>> {
         let item = match self.cache.pop() {
             Some(item) => item,

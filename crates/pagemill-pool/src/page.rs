@@ -61,6 +61,7 @@ impl<R: PoolRef> PoolPage<R> {
     ///
     /// # Panics
     /// If the page has no such bytes.
+    #[track_caller]
     pub fn sync_for_cpu(&self, bytes: Range<usize>) {
         self.pool().pool().sync_for_cpu(&self.0, bytes);
     }
@@ -71,6 +72,7 @@ impl<R: PoolRef> PoolPage<R> {
     ///
     /// # Source
     /// `linux-6.12` `net/core/page_pool.c` `page_pool_release_page` of earlier versions
+    #[must_use = "a page that is dropped is freed"]
     pub fn detach(self) -> R::Block {
         let (item, ToPool(pool)) = self.0.into_parts();
         pool.pool().detach(item)

@@ -230,6 +230,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
     }
 
     /// Syncs some bytes of a page for the CPU.
+    #[track_caller]
     pub(crate) fn sync_for_cpu(&self, item: &Item<B, M>, bytes: Range<usize>) {
         let Range { start, end } = bytes;
         let (block, offset) = (item.0.dma_block(), self.params.dma.offset);

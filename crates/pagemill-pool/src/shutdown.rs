@@ -11,6 +11,7 @@ use crate::pool_ref::PoolRef;
 /// Dropping it ends the waiting. Pages still in use are then freed to the page allocator when they
 /// return; each keeps its reference to the pool.
 #[derive(Debug)]
+#[must_use = "pages may still be in flight"]
 pub struct Draining<R: PoolRef> {
     pool: R,
 }
@@ -35,6 +36,7 @@ impl<R: PoolRef> Draining<R> {
     }
 
     /// Releases the pages that have returned by now, and reports those that are still in use.
+    #[must_use = "pages may still be in flight"]
     pub fn poll(&mut self) -> Option<Outstanding> {
         let pool = self.pool.pool();
         // Finds pages only if a mapper panicked while the ring was emptied.
@@ -46,6 +48,7 @@ impl<R: PoolRef> Draining<R> {
     }
 
     /// Returns whether all pages have been returned.
+    #[must_use = "pages may still be in flight"]
     pub fn is_complete(&mut self) -> bool {
         self.poll().is_none()
     }

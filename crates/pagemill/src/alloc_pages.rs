@@ -36,6 +36,7 @@ pub trait AllocPages: PageSource {
     /// `linux-6.12` `include/linux/gfp.h` `alloc_page`
     #[inline]
     #[track_caller]
+    #[must_use = "a page that is dropped is freed"]
     fn alloc_page(self, gfp: Gfp) -> Option<Page<Self>> {
         let raw = self.allocator().alloc_single(gfp, None, Location::caller())?;
         Some(Page::new(self, raw))
@@ -47,7 +48,9 @@ pub trait AllocPages: PageSource {
     /// See [`alloc_page`](Self::alloc_page).
     #[inline]
     #[track_caller]
+    #[must_use = "a page that is dropped is freed"]
     fn alloc_page_node(self, node: NodeId, gfp: Gfp) -> Option<Page<Self>> {
+        self.allocator().check_node(node);
         let raw = self.allocator().alloc_single(gfp, Some(node), Location::caller())?;
         Some(Page::new(self, raw))
     }
@@ -66,6 +69,7 @@ pub trait AllocPages: PageSource {
     /// per-CPU lists.
     #[inline]
     #[track_caller]
+    #[must_use = "a page that is dropped is freed"]
     fn alloc_pages(self, gfp: Gfp, order: Order) -> Option<Folio<Self>> {
         let raw = self
             .allocator()
@@ -80,7 +84,9 @@ pub trait AllocPages: PageSource {
     /// See [`alloc_pages`](Self::alloc_pages).
     #[inline]
     #[track_caller]
+    #[must_use = "a page that is dropped is freed"]
     fn alloc_pages_node(self, node: NodeId, gfp: Gfp, order: Order) -> Option<Folio<Self>> {
+        self.allocator().check_node(node);
         let raw = self
             .allocator()
             .alloc_block(&BlockRequest::new(gfp, Some(node), order, Location::caller()))
@@ -197,6 +203,7 @@ pub trait AllocPages: PageSource {
         gfp: Gfp,
         slots: &mut [Option<Page<Self>>],
     ) -> usize {
+        self.allocator().check_node(node);
         bulk::array::alloc(&self, gfp, Some(node), slots, Location::caller())
     }
 
@@ -229,6 +236,7 @@ pub trait AllocPages: PageSource {
         nr: usize,
         list: &mut PageList<Page<Self>>,
     ) -> usize {
+        self.allocator().check_node(node);
         bulk::list::alloc(&self, gfp, Some(node), nr, list, Location::caller())
     }
 
@@ -270,7 +278,7 @@ pub trait AllocPages: PageSource {
         slots: &mut [Option<Page<Self>>],
     ) -> usize {
         let (request, all) = (BulkRequest { policy, ..BulkRequest::new(gfp) }, 0..slots.len());
-        bulk::request::fill(&self, &request, slots, all, Location::caller());
+        let _outcome = bulk::request::fill(&self, &request, slots, all, Location::caller());
         slots.iter().position(Option::is_none).unwrap_or(slots.len())
     }
 

@@ -226,7 +226,7 @@ fn nobody_pays_for_what_there_is_not_or_while_waiting() {
     let account = Account::open(frames, AccountLimits::NONE).expect("room");
     let request = BulkRequest { account: Some(account.id()), ..BulkRequest::new(Gfp::KERNEL) };
     let mut list = PageList::<Page<_>>::new(frames);
-    frames.bulk_list(&request, 100_000, &mut list);
+    let _outcome = frames.bulk_list(&request, 100_000, &mut list);
     assert_eq!((list.len(), account.usage().peak), (64, 64));
     drop(list);
     let _taken = take_all(frames);
@@ -236,7 +236,7 @@ fn nobody_pays_for_what_there_is_not_or_while_waiting() {
         free_of_charge.set(free_of_charge.get() || account.usage().current == 0);
         asked.replace(asked.get() + 1) > 20
     };
-    frames.bulk_fill(&BulkRequest { stop: Some(&stop), ..request }, &mut holes(64));
+    let _outcome = frames.bulk_fill(&BulkRequest { stop: Some(&stop), ..request }, &mut holes(64));
     assert!(free_of_charge.get(), "charged all the time");
 }
 

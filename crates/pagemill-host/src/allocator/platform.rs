@@ -171,6 +171,7 @@ impl Host {
 
     /// Returns the address of `nr_pages` frames from `pfn` on (`frame-in-arena`).
     #[inline]
+    #[track_caller]
     fn frames(&self, pfn: Pfn, nr_pages: u64) -> NonNull<u8> {
         // Wraps for a frame below the base, to an index that no arena has.
         let index = pfn.value().wrapping_sub(self.base_pfn.value());
@@ -192,6 +193,7 @@ impl Host {
 
     #[cold]
     #[inline(never)]
+    #[track_caller]
     fn outside(&self, pfn: Pfn, nr_pages: u64) -> ! {
         panic!(
             "{nr_pages} frames from {pfn} on are outside the arena: it has {} frames from {} on",
@@ -356,6 +358,7 @@ impl Platform for Host {
 // 5. Disjoint and consecutive: the offset is PAGE_SIZE times the frame's index.
 unsafe impl DirectMap for Host {
     #[inline]
+    #[track_caller]
     fn frame_ptr(&self, pfn: Pfn) -> NonNull<u8> {
         self.frames(pfn, 1)
     }

@@ -22,6 +22,7 @@ use crate::allocator::platform::Host;
 ///
 /// A shrinker that panics ends the round of reclaim that asked it, not the thread: the panic hook
 /// reports it, [`nr_panics`](Self::nr_panics) counts it, and the next round begins as usual.
+#[must_use = "dropping this ends the thread"]
 pub struct ReclaimThread {
     shared: Arc<Shared>,
     allocator: SharedAllocator,

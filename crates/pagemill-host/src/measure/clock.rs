@@ -78,6 +78,7 @@ impl Tsc {
     /// # Panics
     /// If the result needs more than 64 bits, which corresponds to approximately 584 years.
     #[must_use]
+    #[track_caller]
     pub fn to_ns(self, ticks: u64) -> u64 {
         let ns = u128::from(ticks) * u128::from(NS_PER_SECOND) / u128::from(self.hz);
         u64::try_from(ns).expect("an interval is shorter than 584 years")

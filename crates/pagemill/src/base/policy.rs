@@ -19,6 +19,7 @@ impl NodeMask {
     /// # Panics
     /// If a node is not below [`MAX_NR_NODES`].
     #[must_use]
+    #[track_caller]
     pub const fn of(nodes: &[NodeId]) -> Self {
         let mut mask = 0;
         let mut index = 0;

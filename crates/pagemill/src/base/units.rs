@@ -36,6 +36,7 @@ impl Pfn {
     /// If `pfn` needs more than [`PFN_BITS`] bits.
     #[inline]
     #[must_use]
+    #[track_caller]
     pub const fn new(pfn: u64) -> Self {
         assert!(pfn <= Self::MAX.0, "pfn does not fit in 40 bits");
         Self(pfn)
@@ -61,6 +62,7 @@ impl Pfn {
     /// If the sum needs more than [`PFN_BITS`] bits.
     #[inline]
     #[must_use]
+    #[track_caller]
     pub const fn offset(self, count: u64) -> Self {
         Self::new(self.0 + count)
     }
@@ -104,6 +106,7 @@ impl PhysAddr {
     /// If the address is 2^52 or above.
     #[inline]
     #[must_use]
+    #[track_caller]
     pub const fn pfn(self) -> Pfn {
         Pfn::new(self.0 >> PAGE_SHIFT)
     }

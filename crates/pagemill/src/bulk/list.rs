@@ -12,6 +12,7 @@ use crate::page_alloc::allocator::Site;
 
 /// Appends up to `nr` pages; see [`AllocPages::alloc_pages_bulk_list`](crate::AllocPages).
 #[inline]
+#[track_caller]
 pub(crate) fn alloc<S: PageSource>(
     source: &S,
     gfp: Gfp,

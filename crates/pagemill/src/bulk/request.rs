@@ -67,6 +67,7 @@ pub struct BulkRequest<'a> {
 /// The result of a bulk request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "the request may have fallen short"]
 pub struct BulkOutcome {
     /// Blocks that this call allocated and handed over.
     pub new: usize,
@@ -114,10 +115,12 @@ impl core::fmt::Debug for BulkRequest<'_> {
 pub trait BulkItem: Owned {
     /// Panics if blocks of `order` cannot be items of this kind.
     #[doc(hidden)]
+    #[track_caller]
     fn check_order(order: Order);
 }
 
 impl<S: PageSource> BulkItem for Page<S> {
+    #[track_caller]
     fn check_order(order: Order) {
         assert!(order == Order::ZERO, "a Page has order 0, not {order}: ask for Folios");
     }
@@ -128,6 +131,7 @@ impl<S: PageSource> BulkItem for Folio<S> {
 }
 
 /// Fills the empty slots of `slots[hint]`.
+#[track_caller]
 pub(crate) fn fill<T: BulkItem>(
     source: &T::Source,
     request: &BulkRequest<'_>,
@@ -148,6 +152,7 @@ pub(crate) fn fill<T: BulkItem>(
 }
 
 /// Writes blocks into uninitialised memory, from its start on.
+#[track_caller]
 pub(crate) fn write<T: BulkItem>(
     source: &T::Source,
     request: &BulkRequest<'_>,
@@ -163,6 +168,7 @@ pub(crate) fn write<T: BulkItem>(
 }
 
 /// Appends blocks to a list.
+#[track_caller]
 pub(crate) fn append<T: BulkItem>(
     source: &T::Source,
     request: &BulkRequest<'_>,
@@ -175,6 +181,7 @@ pub(crate) fn append<T: BulkItem>(
 }
 
 /// Passes blocks to a callback, one by one.
+#[track_caller]
 pub(crate) fn for_each<T: BulkItem>(
     source: &T::Source,
     request: &BulkRequest<'_>,
@@ -189,6 +196,7 @@ pub(crate) fn for_each<T: BulkItem>(
 }
 
 /// Passes `nr` frames to a callback, in as few blocks as possible.
+#[track_caller]
 pub(crate) fn extents<S: PageSource>(
     source: &S,
     request: &BulkRequest<'_>,
@@ -258,6 +266,7 @@ enum Pieces {
 }
 
 /// Serves a request for `nr` blocks.
+#[track_caller]
 fn run<S: PageSource>(
     source: &S,
     request: &BulkRequest<'_>,

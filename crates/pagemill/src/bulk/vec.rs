@@ -9,6 +9,7 @@ use crate::page_alloc::allocator::Site;
 
 /// Appends up to `nr` pages; see [`AllocPages::alloc_pages_bulk_vec`](crate::AllocPages).
 #[inline]
+#[track_caller]
 pub(crate) fn alloc<S: PageSource, const N: usize>(
     source: &S,
     gfp: Gfp,

@@ -122,6 +122,8 @@ impl<P: OwnsBytes> Carver<P> {
     /// # Panics
     /// If `align` is not a power of two.
     #[inline]
+    #[track_caller]
+    #[must_use = "a fragment that is dropped is given back"]
     pub fn carve(&mut self, len: usize, align: usize) -> Option<Fragment<P>> {
         let (offset, len) = (self.used.next_multiple_of(pow2(align)), len.max(1));
         let end = offset.checked_add(len)?;
@@ -152,6 +154,7 @@ impl<P: OwnsBytes> Carver<P> {
     }
 
     /// Starts again from the first byte if no fragment exists, and returns whether it did.
+    #[must_use = "the carver may still have fragments"]
     pub fn reset(&mut self) -> bool {
         let is_whole = self.is_whole();
         if is_whole {
@@ -302,6 +305,7 @@ fn len_bytes(raw: RawPage) -> usize {
     PAGE_SIZE << raw.order().value()
 }
 
+#[track_caller]
 fn pow2(align: usize) -> usize {
     assert!(align.is_power_of_two(), "an alignment is a power of two, and {align} is none");
     align

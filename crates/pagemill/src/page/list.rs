@@ -74,6 +74,7 @@ impl<T: Listable> PageList<T> {
     ///
     /// # Cost
     /// Constant.
+    #[track_caller]
     pub fn append(&mut self, other: &mut Self) {
         self.check_allocator(&other.source);
         if let Some((first, last)) = other.ends.take() {
@@ -147,6 +148,7 @@ impl<T: Listable> PageList<T> {
         Some(first)
     }
 
+    #[track_caller]
     pub(crate) fn check_allocator(&self, source: &T::Source) {
         assert!(
             self.source.is_same(source),
@@ -182,6 +184,7 @@ impl<T: Owned> PageList<T> {
     ///
     /// # Panics
     /// If the item belongs to another allocator.
+    #[track_caller]
     pub fn push(&mut self, item: T) {
         self.check_allocator(item.its_source());
         let (raw, _) = item.take_apart();
@@ -197,6 +200,7 @@ impl<S: PageSource> PageList<SharedPage<S>> {
     ///
     /// # Panics
     /// If the page belongs to another allocator.
+    #[track_caller]
     pub fn try_push(&mut self, page: SharedPage<S>) -> Result<(), SharedPage<S>> {
         self.check_allocator(page.source());
         let raw = page.enlist()?;

@@ -189,6 +189,7 @@ impl<S: PageSource> Page<S> {
     /// `raw` was returned by [`into_raw`](Self::into_raw) of a page of the same allocator, and only
     /// one owner is made of it.
     #[inline]
+    #[track_caller]
     pub unsafe fn from_raw(source: S, raw: RawPage) -> Self {
         assert!(raw.order() == Order::ZERO, "{raw:?} is not a single page: use Folio::from_raw");
         Self::new(source, raw)
@@ -461,6 +462,7 @@ impl<S: PageSource> fmt::Debug for Folio<S> {
 }
 
 /// Iterator over the single pages of a [`Folio`]; dropping it frees those not taken.
+#[must_use = "dropping this frees the pages that were not taken"]
 pub struct FolioPages<S: PageSource> {
     class: Class,
     pfns: core::ops::Range<u64>,

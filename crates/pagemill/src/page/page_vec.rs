@@ -94,6 +94,7 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
     /// # Panics
     /// If the page belongs to another allocator.
     #[inline]
+    #[track_caller]
     pub fn push(&mut self, page: Page<S>) -> Result<(), Page<S>> {
         if self.is_full() {
             return Err(page);
@@ -120,6 +121,7 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
     /// # Cost
     /// One copy.
     #[inline]
+    #[track_caller]
     pub fn append<const M: usize>(&mut self, other: &mut PageVec<S, M>, nr: usize) -> usize {
         self.check_allocator(&other.source);
         let end = other.len();
@@ -180,6 +182,7 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
     }
 
     #[inline]
+    #[track_caller]
     pub(crate) fn check_allocator(&self, source: &S) {
         assert!(
             self.source.is_same(source),

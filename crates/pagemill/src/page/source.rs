@@ -134,6 +134,7 @@ unsafe impl<T: StaticAllocator> PageSource for Static<T> {
     type Platform = T::Platform;
 
     #[inline]
+    #[track_caller]
     fn allocator(&self) -> &PageAllocator<T::Platform> {
         match T::ALLOCATOR.get() {
             Some(allocator) => allocator,
@@ -149,6 +150,7 @@ unsafe impl<T: StaticAllocator> PageSource for Static<T> {
 
 #[cfg(not(loom))]
 #[cold]
+#[track_caller]
 fn no_allocator() -> ! {
     panic!("the static has no allocator yet: call OnceAllocator::set before allocating")
 }

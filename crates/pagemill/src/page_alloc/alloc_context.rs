@@ -104,18 +104,31 @@ impl<P: Platform> PageAllocator<P> {
         self.eligible(context).map(|zone| spare(zone) >> order.value()).sum()
     }
 
+    /// Checks a node that the caller of a public function names.
+    ///
+    /// # Panics
+    /// If it is neither a node of the map nor of a CPU.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn check_node(&self, node: NodeId) {
+        if node.index() >= self.nr_nodes() {
+            unknown_node(node, self.nr_nodes());
+        }
+    }
+
     /// Checks the nodes that a policy interleaves over or binds to.
     ///
     /// # Panics
     /// If one of them is neither a node of the map nor of a CPU.
+    #[track_caller]
     pub(crate) fn check_nodes(&self, policy: &Policy<'_>) {
         let last = match *policy {
             Policy::Preferred(node) => Some(node),
             Policy::Interleave(nodes, _) | Policy::WeightedInterleave(nodes, ..) => nodes.last(),
             _ => None,
         };
-        if let Some(node) = last.filter(|node| node.index() >= self.nr_nodes()) {
-            unknown_node(node, self.nr_nodes());
+        if let Some(node) = last {
+            self.check_node(node);
         }
     }
 
@@ -183,6 +196,7 @@ fn wrapped(cpus: &'static [PerCpu], number: usize) -> &'static PerCpu {
 }
 
 #[cold]
+#[track_caller]
 fn unknown_node(node: NodeId, nr_nodes: usize) -> ! {
     panic!("unknown node {node}: this allocator has nodes 0 to {}", nr_nodes - 1)
 }

@@ -154,6 +154,7 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Returns the number of CPUs that have lists.
+    #[must_use]
     pub fn nr_cpus(&self) -> u32 {
         #[expect(clippy::cast_possible_truncation, reason = "there are as many as Config says")]
         let nr_cpus = self.tables.cpus.len() as u32;
@@ -183,6 +184,7 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `drain_pages`
+    #[track_caller]
     pub fn drain_pages(&self, cpu: CpuId) -> usize {
         match self.tables.cpus.get(cpu.value() as usize) {
             Some(cpu) => self.drain(cpu),
@@ -291,6 +293,7 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Returns one more than the largest node of the memory map and the CPUs.
+    #[must_use]
     pub fn nr_nodes(&self) -> usize {
         self.tables.zonelists.len() / crate::base::gfp::NR_ZONE_KINDS
     }

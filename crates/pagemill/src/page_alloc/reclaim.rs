@@ -103,6 +103,7 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Returns whether some request would find every zone that it may use on a node at its low
     /// watermark, so that background reclaim is due.
+    #[must_use]
     pub fn needs_balance(&self) -> bool {
         node_kinds().any(|(node, kind)| self.missing(node, kind, |marks| marks.low) > 0)
     }
@@ -113,6 +114,7 @@ impl<P: Platform> PageAllocator<P> {
     /// A wake-up can be missed if a page is freed just as a wait begins. A number that keeps growing
     /// means that wake-ups are lost. Waits for a [`Mempool`](crate::Mempool) are
     /// counted by [`Mempool::nr_polled_waits`](crate::Mempool::nr_polled_waits).
+    #[must_use]
     pub fn nr_polled_waits(&self) -> u32 {
         self.queue.nr_polled()
     }

@@ -41,6 +41,7 @@ const SEIZED: u32 = NOBODY + 3;
 /// The right to use one CPU's lists, until dropped.
 ///
 /// Borrows the one [`Claim`] that it was made from.
+#[must_use = "dropping this releases the claim"]
 pub struct Claimed<'a> {
     held: &'a AtomicU32,
 }

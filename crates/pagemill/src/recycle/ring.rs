@@ -72,6 +72,7 @@ impl<T> Ring<T> {
     /// # Panics
     /// If `capacity` is zero, or above 2^30.
     #[must_use]
+    #[track_caller]
     pub fn new(capacity: usize) -> Self {
         assert!(
             (1..=1 << 30).contains(&capacity),

@@ -57,6 +57,7 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
     /// `None` if the reserve is empty and the allocator has no page for `gfp`.
     #[inline]
     #[track_caller]
+    #[must_use = "a page that is dropped is freed"]
     pub fn alloc(&mut self, gfp: Gfp) -> Option<Page<S>> {
         if self.reserve.is_empty() {
             self.refill(gfp, 1);
@@ -97,6 +98,7 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
     /// # Panics
     /// If `pages` belongs to another allocator.
     #[inline]
+    #[track_caller]
     pub fn free_bulk<const M: usize>(&mut self, pages: &mut PageVec<S, M>) -> usize {
         let nr = pages.len();
         self.reserve.append(pages, nr);

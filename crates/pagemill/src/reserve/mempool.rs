@@ -154,7 +154,7 @@ impl<S: AllocPages> Mempool<S> {
         may_use_reserve: bool,
         pages: &mut PageList<Page<S>>,
     ) -> bool {
-        self.source.clone().bulk_list(request, nr, pages);
+        let _outcome = self.source.clone().bulk_list(request, nr, pages);
         let rest = nr - pages.len();
         if rest == 0 || may_use_reserve && self.take(rest, request.gfp, pages) {
             return true;
@@ -207,7 +207,7 @@ impl<S: AllocPages> Mempool<S> {
         let lacking = usize::try_from(self.nr_lacking.get()).unwrap_or(usize::MAX);
         if lacking > 0 {
             let mut pages = PageList::new(self.source.clone());
-            self.source.clone().bulk_list(&easy(self.gfp), lacking, &mut pages);
+            let _outcome = self.source.clone().bulk_list(&easy(self.gfp), lacking, &mut pages);
             self.put(&mut pages);
         }
     }

@@ -256,7 +256,7 @@ fn pages_are_handed_to_the_callers_code_with_no_list_held() {
     let frames = world.frames();
     let nr_lists = frames.pcp_info().count();
     let mut seen = 0;
-    frames.bulk_each(&BulkRequest::new(Gfp::KERNEL), 100, |_page: Page<_>| {
+    let _outcome = frames.bulk_each(&BulkRequest::new(Gfp::KERNEL), 100, |_page: Page<_>| {
         seen += 1;
         assert_eq!(frames.pcp_info().count(), nr_lists, "lists in use are passed over");
     });

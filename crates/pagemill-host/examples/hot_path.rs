@@ -10,20 +10,12 @@
 use std::env;
 use std::process::ExitCode;
 
-use pagemill::{
-    AllocPages, Gfp, LocalPages, OnceAllocator, Page, PageList, PageVec, Static, StaticAllocator,
-    free_pages_bulk,
-};
+use pagemill::{AllocPages, Gfp, LocalPages, Page, PageList, PageVec, free_pages_bulk};
 use pagemill_host::{AllocatorConfig, ArenaConfig, Host, allocator};
 
-static ALLOCATOR: OnceAllocator<Host> = OnceAllocator::new();
-
-/// Names the static.
-enum Frames {}
-
-impl StaticAllocator for Frames {
-    type Platform = Host;
-    const ALLOCATOR: &'static OnceAllocator<Host> = &ALLOCATOR;
+pagemill::static_allocator! {
+    static FRAMES: Host;
+    type Frames;
 }
 
 /// Slots that a burst has room for, used or not: making them must cost the same for all rounds.
@@ -33,7 +25,7 @@ const BURST: usize = 1 << 17;
 /// prime, so that each page comes once.
 const STRIDE: usize = 257;
 
-type Slot = Option<Page<Static<Frames>>>;
+type Slot = Option<Page<Frames>>;
 
 fn main() -> ExitCode {
     let mut args = env::args().skip(1);
@@ -41,7 +33,7 @@ fn main() -> ExitCode {
     let mut number = || args.next().and_then(|arg| arg.parse::<usize>().ok());
     let (Some(n), Some(rounds)) = (number(), number()) else { return ExitCode::from(2) };
     let arena = AllocatorConfig::new(ArenaConfig::new(1 << 30));
-    let stored = allocator(&arena).is_ok_and(|allocator| ALLOCATOR.set(allocator).is_ok());
+    let stored = allocator(&arena).is_ok_and(|allocator| FRAMES.set(allocator).is_ok());
     if !stored {
         return ExitCode::FAILURE;
     }
@@ -64,32 +56,32 @@ fn slots(n: usize) -> Vec<Slot> {
 
 fn array(slots: &mut [Slot], rounds: usize) {
     for _ in 0..rounds {
-        assert_eq!(Static::<Frames>::new().alloc_pages_bulk(Gfp::KERNEL, slots), slots.len());
-        Static::<Frames>::new().release_pages(slots);
+        assert_eq!(Frames::new().alloc_pages_bulk(Gfp::KERNEL, slots), slots.len());
+        Frames::new().release_pages(slots);
     }
 }
 
 fn list(n: usize, rounds: usize) {
-    let mut list = PageList::new(Static::<Frames>::new());
+    let mut list = PageList::new(Frames::new());
     for _ in 0..rounds {
-        let taken = Static::<Frames>::new().alloc_pages_bulk_list(Gfp::KERNEL, n, &mut list);
+        let taken = Frames::new().alloc_pages_bulk_list(Gfp::KERNEL, n, &mut list);
         assert_eq!(taken, n);
         free_pages_bulk(&mut list);
     }
 }
 
 fn vec(n: usize, rounds: usize) {
-    let mut pages = PageVec::<Static<Frames>, 64>::new(Static::new());
+    let mut pages = PageVec::<Frames, 64>::new(Frames::new());
     for _ in 0..rounds {
-        let taken = Static::<Frames>::new().alloc_pages_bulk_vec(Gfp::KERNEL, n, &mut pages);
+        let taken = Frames::new().alloc_pages_bulk_vec(Gfp::KERNEL, n, &mut pages);
         assert_eq!(taken, n);
         pages.clear();
     }
 }
 
 fn local(n: usize, rounds: usize) {
-    let mut local = LocalPages::<Static<Frames>, 256>::new(Static::new());
-    let mut pages = PageVec::<Static<Frames>, 64>::new(Static::new());
+    let mut local = LocalPages::<Frames, 256>::new(Frames::new());
+    let mut pages = PageVec::<Frames, 64>::new(Frames::new());
     for _ in 0..rounds {
         assert_eq!(local.alloc_bulk(Gfp::KERNEL, n, &mut pages), n);
         local.free_bulk(&mut pages);
@@ -99,7 +91,7 @@ fn local(n: usize, rounds: usize) {
 fn single(slots: &mut [Slot], rounds: usize) {
     for _ in 0..rounds {
         for slot in &mut *slots {
-            *slot = Static::<Frames>::new().alloc_page(Gfp::KERNEL);
+            *slot = Frames::new().alloc_page(Gfp::KERNEL);
         }
         for slot in &mut *slots {
             *slot = None;
@@ -109,7 +101,7 @@ fn single(slots: &mut [Slot], rounds: usize) {
 
 fn burst(slots: &mut [Slot], n: usize, stride: usize) {
     for batch in slots.chunks_mut(n) {
-        assert_eq!(Static::<Frames>::new().alloc_pages_bulk(Gfp::KERNEL, batch), n);
+        assert_eq!(Frames::new().alloc_pages_bulk(Gfp::KERNEL, batch), n);
     }
     if stride > 1 {
         let mut others: Vec<Slot> = slots.iter_mut().map(Option::take).collect();
@@ -124,6 +116,6 @@ fn burst(slots: &mut [Slot], n: usize, stride: usize) {
         }
     }
     for batch in slots.chunks_mut(n) {
-        Static::<Frames>::new().release_pages(batch);
+        Frames::new().release_pages(batch);
     }
 }

@@ -24,40 +24,25 @@ use alloc::vec::Drain;
 use core::hint::black_box;
 use std::env;
 use std::process::ExitCode;
-use std::sync::OnceLock;
 
-use pagemill::{OnceAllocator, Page, Static, StaticAllocator};
+use pagemill::Page;
 use pagemill_host::{AllocatorConfig, ArenaConfig, Host, allocator};
 use pagemill_pool::{
-    Named, NamedPool, NoDma, PagePool, PoolFrag, PoolFrags, PoolOwner, PoolPage, PoolParams,
-    Returner,
+    NoDma, PagePool, PoolFrag, PoolFrags, PoolOwner, PoolPage, PoolParams, Returner,
 };
 
-static ALLOCATOR: OnceAllocator<Host> = OnceAllocator::new();
-static POOL: OnceLock<PagePool<Page<Static<Frames>>>> = OnceLock::new();
-
-/// Names the allocator's static.
-enum Frames {}
-
-impl StaticAllocator for Frames {
-    type Platform = Host;
-    const ALLOCATOR: &'static OnceAllocator<Host> = &ALLOCATOR;
+pagemill::static_allocator! {
+    static FRAMES: Host;
+    type Frames;
 }
 
-/// Names the pool's static.
-enum Rx {}
-
-impl NamedPool for Rx {
-    type Block = Page<Static<Frames>>;
-    type Mapper = NoDma;
-
-    fn pool() -> &'static PagePool<Page<Static<Frames>>> {
-        POOL.get().expect("main makes it first")
-    }
+pagemill_pool::static_pool! {
+    static POOL: Page<Frames>;
+    type Rx;
 }
 
-type Owner = PoolOwner<Named<Rx>>;
-type Packet = PoolPage<Named<Rx>>;
+type Owner = PoolOwner<Rx>;
+type Packet = PoolPage<Rx>;
 
 /// Pages that are out together where they return in batches: a poll's budget.
 const BUDGET: usize = 64;
@@ -69,13 +54,13 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let arena = AllocatorConfig::new(ArenaConfig::new(64 << 20));
-    let stored = allocator(&arena).is_ok_and(|allocator| ALLOCATOR.set(allocator).is_ok());
-    let made = PagePool::new(&PoolParams::new(), Static::new(), NoDma);
+    let stored = allocator(&arena).is_ok_and(|allocator| FRAMES.set(allocator).is_ok());
+    let made = PagePool::new(&PoolParams::new(), Frames::new(), NoDma);
     if !stored || made.is_err() || made.is_ok_and(|pool| POOL.set(pool).is_err()) {
         return ExitCode::FAILURE;
     }
-    let Some(mut owner) = PoolOwner::claim(Named::<Rx>::new()) else { return ExitCode::FAILURE };
-    let returner = Returner::new(Named::new());
+    let Some(mut owner) = PoolOwner::claim(Rx::new()) else { return ExitCode::FAILURE };
+    let returner = Returner::new(Rx::new());
     match path.as_str() {
         "none" => none(rounds, take(&mut owner)),
         "none-bulk" => none_bulk(rounds, &mut owner),
@@ -131,11 +116,7 @@ fn in_batches(rounds: usize, owner: &mut Owner, mut put: impl FnMut(Drain<'_, Pa
 }
 
 #[inline]
-fn in_pieces(
-    rounds: usize,
-    owner: &mut Owner,
-    mut put: impl FnMut(&mut Owner, PoolFrag<Named<Rx>>),
-) {
+fn in_pieces(rounds: usize, owner: &mut Owner, mut put: impl FnMut(&mut Owner, PoolFrag<Rx>)) {
     let mut frags = PoolFrags::new();
     for _ in 0..rounds * BUDGET / 2 {
         let [one, two] =

@@ -102,6 +102,8 @@ pub use owner::PoolOwner;
 pub use page::{PoolPage, SharedPoolPage};
 pub use params::{DmaParams, PP_ALLOC_CACHE_REFILL, PP_ALLOC_CACHE_SIZE, PoolError, PoolParams};
 pub use pool::PagePool;
+#[cfg(not(loom))]
+pub use pool_ref::OncePool;
 pub use pool_ref::{Named, NamedPool, PoolRef, Tracked};
 pub use provider::MemoryProvider;
 pub use returner::Returner;

@@ -5,9 +5,13 @@ use core::fmt;
 use core::marker::PhantomData;
 
 use pagemill::TakeBack;
+#[cfg(not(loom))]
+use pagemill::sync::OnceCell;
 
 use crate::block::Block;
 use crate::dma::DmaMapper;
+#[cfg(not(loom))]
+use crate::dma::NoDma;
 use crate::pool::{Item, PagePool};
 
 /// How pages reach their pool: a reference, an [`Arc`], or the [`Named`] of a static.
@@ -77,42 +81,161 @@ impl<B: Block, M: DmaMapper> PoolRef for Arc<PagePool<B, M>> {
     }
 }
 
-/// Names a static that holds a pool, as the parameter of [`Named`].
+/// A static that receives its pool once, at run time; see [`static_pool`](crate::static_pool).
+#[cfg(not(loom))]
+pub struct OncePool<B: Block, M: DmaMapper = NoDma>(OnceCell<PagePool<B, M>>);
+
+#[cfg(not(loom))]
+impl<B: Block, M: DmaMapper> OncePool<B, M> {
+    /// Makes a static without a pool.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(OnceCell::new())
+    }
+
+    /// Stores the pool.
+    ///
+    /// # Errors
+    /// Returns `pool` if there is one already, or if another thread is storing one.
+    #[expect(clippy::result_large_err, reason = "called once; the caller keeps what it owns")]
+    pub fn set(&self, pool: PagePool<B, M>) -> Result<(), PagePool<B, M>> {
+        self.0.set(pool)
+    }
+
+    /// Returns the pool, if it has been stored.
+    #[inline]
+    pub fn get(&self) -> Option<&PagePool<B, M>> {
+        self.0.get()
+    }
+
+    /// Returns the pool.
+    ///
+    /// # Panics
+    /// If none has been stored.
+    #[inline]
+    pub fn get_stored(&self) -> &PagePool<B, M> {
+        self.get().expect("the static has no pool yet: call OncePool::set before claiming it")
+    }
+}
+
+#[cfg(not(loom))]
+impl<B: Block, M: DmaMapper> Default for OncePool<B, M> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(not(loom))]
+impl<B: Block, M: DmaMapper> fmt::Debug for OncePool<B, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OncePool").field("is_stored", &self.get().is_some()).finish()
+    }
+}
+
+/// Declares a static that receives a pool at run time, and how pages reach it.
+///
+/// The first line declares a static of type [`OncePool`] for a pool of the blocks named there, with a
+/// mapper if one follows, else with [`NoDma`]. The second one declares the name of a [`Named`], which
+/// has no size, so that a page is one word.
 ///
 /// # Examples
 /// ```
-/// use std::sync::OnceLock;
-/// use pagemill::{OnceAllocator, Page, Static, StaticAllocator};
-/// use pagemill_host::{AllocatorConfig, ArenaConfig, Host, allocator};
-/// use pagemill_pool::{Named, NamedPool, NoDma, PagePool, PoolOwner, PoolPage, PoolParams};
+/// use pagemill::Page;
+/// use pagemill_host::{Host, HostAllocator};
+/// use pagemill_pool::{NoDma, PagePool, PoolOwner, PoolPage, PoolParams};
 ///
-/// static ALLOCATOR: OnceAllocator<Host> = OnceAllocator::new();
-/// enum Frames {}
-/// impl StaticAllocator for Frames {
-///     type Platform = Host;
-///     const ALLOCATOR: &'static OnceAllocator<Host> = &ALLOCATOR;
+/// pagemill::static_allocator! {
+///     static FRAMES: Host;
+///     type Frames;
 /// }
 ///
-/// static POOL: OnceLock<PagePool<Page<Static<Frames>>>> = OnceLock::new();
-/// enum Rx {}
-/// impl NamedPool for Rx {
-///     type Block = Page<Static<Frames>>;
-///     type Mapper = NoDma;
-///     fn pool() -> &'static PagePool<Page<Static<Frames>>> {
-///         POOL.get().expect("made before the first page")
-///     }
+/// pagemill_pool::static_pool! {
+///     /// The pages of the receive queue.
+///     static RX: Page<Frames>;
+///     type Rx;
 /// }
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let frames = allocator(&AllocatorConfig::new(ArenaConfig::new(64 << 20)))?;
-/// ALLOCATOR.set(frames).expect("set once");
-/// let pool = PagePool::new(&PoolParams::new(), Static::new(), NoDma)?;
-/// POOL.set(pool).expect("set once");
-/// let mut owner = PoolOwner::claim(Named::<Rx>::new()).expect("the pool has no owner yet");
-/// let page: PoolPage<_> = owner.alloc().expect("there is memory");
+/// FRAMES.set(HostAllocator::new(64 << 20)?.into_inner()).expect("set once");
+/// RX.set(PagePool::new(&PoolParams::new(), Frames::new(), NoDma)?).expect("set once");
+/// let mut owner = PoolOwner::claim(Rx::new()).expect("the pool has no owner yet");
+/// let page: PoolPage<Rx> = owner.alloc().expect("there is memory");
 /// assert_eq!(size_of_val(&Some(page)), 8);
-/// # Ok(()) }
+/// # Ok(())
+/// # }
 /// ```
+/// A page of one pool does not return to another:
+/// ```compile_fail,E0308
+/// # use pagemill::Page;
+/// # use pagemill_host::Host;
+/// # use pagemill_pool::{PoolOwner, PoolPage};
+/// # pagemill::static_allocator! { static FRAMES: Host; type Frames; }
+/// pagemill_pool::static_pool! { static RX: Page<Frames>; type Rx; }
+/// pagemill_pool::static_pool! { static OTHER: Page<Frames>; type Other; }
+/// fn example(owner: &mut PoolOwner<Rx>, page: PoolPage<Other>) {
+///     owner.put(page);
+/// }
+/// ```
+/// The static takes no pool with another mapper:
+/// ```compile_fail,E0308
+/// # use pagemill::{Page, Pfn};
+/// # use pagemill_host::Host;
+/// # use pagemill_pool::{ArenaOffsets, PagePool, PoolParams};
+/// # pagemill::static_allocator! { static FRAMES: Host; type Frames; }
+/// pagemill_pool::static_pool! { static RX: Page<Frames>; type Rx; }
+/// let mapper = ArenaOffsets::new(Pfn::new(1 << 20));
+/// let pool = PagePool::new(&PoolParams::new(), Frames::new(), mapper).unwrap();
+/// let _stored = RX.set(pool);
+/// ```
+#[cfg(not(loom))]
+#[macro_export]
+macro_rules! static_pool {
+    (
+        $(#[$static_attr:meta])* $static_vis:vis static $NAME:ident: $Block:ty;
+        $($rest:tt)*
+    ) => {
+        $crate::static_pool! {
+            $(#[$static_attr])* $static_vis static $NAME: $Block, $crate::NoDma;
+            $($rest)*
+        }
+    };
+    (
+        $(#[$static_attr:meta])* $static_vis:vis static $NAME:ident: $Block:ty, $Mapper:ty;
+        $(#[$type_attr:meta])* $type_vis:vis type $Name:ident;
+    ) => {
+        $(#[$static_attr])*
+        $static_vis static $NAME: $crate::OncePool<$Block, $Mapper> = $crate::OncePool::new();
+
+        // In the namespace of types, where it names the static of the same name.
+        #[doc(hidden)]
+        #[allow(
+            non_camel_case_types,
+            clippy::exhaustive_enums,
+            clippy::upper_case_acronyms,
+            reason = "as the static is called"
+        )]
+        #[derive(Debug)]
+        $type_vis enum $NAME {}
+
+        impl $crate::NamedPool for $NAME {
+            type Block = $Block;
+            type Mapper = $Mapper;
+
+            #[inline]
+            fn pool() -> &'static $crate::PagePool<$Block, $Mapper> {
+                $NAME.get_stored()
+            }
+        }
+
+        $(#[$type_attr])*
+        $type_vis type $Name = $crate::Named<$NAME>;
+    };
+}
+
+/// Names a static that holds a pool, as the parameter of [`Named`].
+///
+/// [`static_pool`](crate::static_pool) implements it. Implement it by hand where the static is part of
+/// something else.
 pub trait NamedPool: 'static {
     /// The kind of block that the pool recycles.
     type Block: Block;

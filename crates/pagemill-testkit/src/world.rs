@@ -3,6 +3,7 @@
 use alloc::alloc::{alloc, dealloc};
 use alloc::sync::Arc;
 use core::alloc::Layout;
+use core::mem::ManuallyDrop;
 use core::ops::Deref;
 use core::ptr::NonNull;
 use std::sync::Mutex;
@@ -115,6 +116,20 @@ impl World {
         let allocator = allocator.expect("a valid world");
         let at_start = allocator.zone_info().collect();
         Self { allocator, _metadata: metadata, at_start, handed_in: Mutex::new(0) }
+    }
+
+    /// Builds an allocator for a static: its metadata is leaked, and nothing checks it at its end.
+    ///
+    /// # Panics
+    /// If there cannot be such an allocator.
+    pub fn leaked(config: &Config<'_>) -> PageAllocator<Machine> {
+        let layout = PageAllocator::<Machine>::metadata_layout(config).expect("a valid world");
+        let metadata = ManuallyDrop::new(Metadata::new(layout));
+        let machine = Machine::new(config.nr_cpus);
+        // SAFETY: 1. initialised, valid, not used otherwise: `Metadata` wrote it, and is never dropped.
+        // 2. frames not used otherwise: only this machine has them.
+        let allocator = unsafe { PageAllocator::new(config, metadata.as_slice(), machine) };
+        allocator.expect("a valid world")
     }
 
     /// Returns the allocator.

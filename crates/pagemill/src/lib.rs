@@ -21,7 +21,8 @@
 //!    frame. Where frames can be reached through pointers, implement [`DirectMap`] too.
 //! 2. Describe the memory in a [`Config`], call [`PageAllocator::metadata_layout`] for the size of the
 //!    metadata, and build the allocator with [`PageAllocator::new`].
-//! 3. Reach it through a reference, or through a [`Static`], which makes a page handle one word.
+//! 3. Reach it through a reference, or through a static that [`static_allocator`] declares, which makes a
+//!    page handle one word.
 //! 4. `use pagemill::AllocPages` to call the allocation functions.
 //!
 //! ```
@@ -115,6 +116,12 @@ mod recycle;
 mod reserve;
 mod wait;
 mod zone;
+
+/// What `no_std` code needs to keep values in statics.
+#[cfg(not(loom))]
+pub mod sync {
+    pub use crate::base::sync::OnceCell;
+}
 
 /// The values that [`PageAllocator::validate`] compares, and its error.
 pub mod validate {

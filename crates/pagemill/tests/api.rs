@@ -4,10 +4,10 @@ use core::error::Error;
 use core::fmt::Debug;
 
 use pagemill::{
-    ConfigError, Folio, FolioPages, OnceAllocator, OrderTooLarge, Page, PageAllocator, PageList,
-    RawPage, SharedPage, Static, StaticAllocator, VmStat, ZoneInfo,
+    AllocPages, Config, ConfigError, Folio, FolioPages, Gfp, OnceAllocator, OrderTooLarge, Page,
+    PageAllocator, PageList, RawPage, SharedPage, Static, StaticAllocator, VmStat, ZoneInfo,
 };
-use pagemill_testkit::{Frames, Machine};
+use pagemill_testkit::{Frames, Machine, NORMAL, World, region};
 
 static FRAMES: OnceAllocator<Machine> = OnceAllocator::new();
 
@@ -19,6 +19,11 @@ impl StaticAllocator for Global {
     const ALLOCATOR: &'static OnceAllocator<Machine> = &FRAMES;
 }
 
+pagemill::static_allocator! {
+    static LOCAL: Machine;
+    type Local;
+}
+
 type Of<'w> = Frames<'w>;
 
 #[test]
@@ -28,6 +33,7 @@ fn a_page_of_a_static_is_one_word_and_others_are_two() {
     assert_eq!(size_of::<Option<Page<Static<Global>>>>(), 8);
     assert_eq!(size_of::<Option<Folio<Static<Global>>>>(), 8);
     assert_eq!(size_of::<Option<SharedPage<Static<Global>>>>(), 8);
+    assert_eq!(size_of::<Option<Page<Local>>>(), 8);
     assert_eq!(size_of::<Page<Of<'_>>>(), 16);
     assert_eq!(size_of::<Option<Page<Of<'_>>>>(), 16);
 }
@@ -44,6 +50,7 @@ fn everything_can_be_sent_and_shared() {
     check::<PageList<Page<Of<'_>>>>();
     check::<PageList<SharedPage<Of<'_>>>>();
     check::<Page<Static<Global>>>();
+    check::<(Page<Local>, Local)>();
     check::<RawPage>();
     check::<(VmStat, ZoneInfo)>();
 }
@@ -62,8 +69,24 @@ fn a_list_of_no_source_is_made_in_a_constant() {
 }
 
 #[test]
+fn a_declared_static_is_filled_once_and_serves_pages() {
+    let memory = [region(NORMAL, 512, 0)];
+    let config = Config::new(&memory, 1);
+    assert!(LOCAL.get().is_none());
+    assert!(LOCAL.set(World::leaked(&config)).is_ok());
+    // Miri would report the metadata of one that is dropped.
+    if !cfg!(miri) {
+        assert!(LOCAL.set(World::leaked(&config)).is_err(), "the static has one");
+    }
+    let page = Local::new().alloc_page(Gfp::KERNEL).expect("512 frames");
+    let allocator = LOCAL.get().expect("just stored");
+    assert_eq!(allocator.nr_free_pages(), 511);
+    drop(page);
+    assert_eq!(allocator.validate(), Ok(()));
+}
+
+#[test]
 #[should_panic(expected = "the static has no allocator yet")]
 fn a_static_that_was_given_no_allocator_says_so() {
-    use pagemill::{AllocPages, Gfp};
     let _page = Static::<Global>::new().alloc_page(Gfp::KERNEL);
 }

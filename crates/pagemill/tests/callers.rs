@@ -6,7 +6,7 @@ use std::panic::{catch_unwind, set_hook, take_hook};
 
 use pagemill::{
     AllocPages, BulkRequest, Carver, Config, CpuId, Gfp, LocalPages, NodeId, NodeMask, Page,
-    PageList, PageVec, Pfn, PhysAddr, Policy, Static, StaticAllocator,
+    PageList, PageVec, Pfn, PhysAddr, Policy,
 };
 use pagemill_testkit::{Frames, Machine, NORMAL, World, holes, order, region};
 
@@ -15,14 +15,10 @@ thread_local! {
     static PANICKED_AT: Cell<Option<(String, u32)>> = const { Cell::new(None) };
 }
 
-/// A static that nobody fills.
-enum Unset {}
-
-static UNSET: pagemill::OnceAllocator<Machine> = pagemill::OnceAllocator::new();
-
-impl StaticAllocator for Unset {
-    type Platform = Machine;
-    const ALLOCATOR: &'static pagemill::OnceAllocator<Machine> = &UNSET;
+pagemill::static_allocator! {
+    /// A static that no thread fills.
+    static UNSET: Machine;
+    type Unset;
 }
 
 /// Checks that `misuse` panics on `line` of this file.
@@ -102,5 +98,5 @@ fn check_handles(one: Frames<'_>, other: Frames<'_>) {
     check!(PageVec::<_, 4>::new(one).append(&mut vec, 1));
     check!(local.free_bulk(&mut PageVec::<_, 4>::new(one)));
     check!(Carver::new(page()).carve(1, 3));
-    check!(Static::<Unset>::new().alloc_page(Gfp::KERNEL));
+    check!(Unset::new().alloc_page(Gfp::KERNEL));
 }

@@ -2,31 +2,23 @@
 
 use core::ptr::NonNull;
 
-use pagemill::{OnceAllocator, Page, PageAllocator, Static, StaticAllocator};
+use pagemill::{Page, PageAllocator};
 
 use crate::direct_map;
 use crate::memory::Map;
 use crate::platform::Machine;
 
-/// The kernel's frames.
-static ALLOCATOR: OnceAllocator<Machine> = OnceAllocator::new();
-
-/// Names the static, so that a page is one word.
-#[derive(Debug)]
-pub(crate) enum Names {}
-
-impl StaticAllocator for Names {
-    type Platform = Machine;
-    const ALLOCATOR: &'static OnceAllocator<Machine> = &ALLOCATOR;
+pagemill::static_allocator! {
+    /// The kernel's frames.
+    static ALLOCATOR: Machine;
+    /// Where pages come from; it has no size, so that a page is one word.
+    pub(crate) type Source;
 }
-
-/// Where pages come from.
-pub(crate) type Source = Static<Names>;
 /// A frame of the kernel's.
 pub(crate) type Frame = Page<Source>;
 
 /// The source itself.
-pub(crate) const FRAMES: Source = Static::new();
+pub(crate) const FRAMES: Source = Source::new();
 
 /// Builds the allocator of all memory that `map` does not reserve, including its own metadata.
 pub(crate) fn build(map: &mut Map, nr_cpus: u32) {

@@ -18,7 +18,7 @@ pub(crate) struct Import<'a> {
 /// Returns what `tokens`, the file of the module at `module`, names from the rest of its crate.
 ///
 /// Paths that begin with `crate` or `super` count, whether they stand in a `use` or in an
-/// expression.
+/// expression. A call of an exported macro does not: `$crate::name!` has no module.
 pub(crate) fn crate_imports<'a>(tokens: &[Token<'a>], module: &[&'a str]) -> Vec<Import<'a>> {
     let mut imports = Vec::new();
     // The depths in braces at which inline modules opened: `super` climbs out of them first.
@@ -40,7 +40,8 @@ pub(crate) fn crate_imports<'a>(tokens: &[Token<'a>], module: &[&'a str]) -> Vec
             _ => {}
         }
         let continues = at > 0 && text(at - 1) == "::";
-        if token.in_test || continues || text(at + 1) != "::" {
+        let is_macro = at > 0 && text(at - 1) == "$" && text(at + 3) == "!";
+        if token.in_test || continues || is_macro || text(at + 1) != "::" {
             continue;
         }
         let (from, leaves) = match token.text {

@@ -76,6 +76,7 @@ fn what_is_no_import_is_left_alone() {
         "#[cfg(test)]\nmod tests { use crate::zone::Zone; }",
         "mod inner { use super::zone; }",
         "pub(in crate::error) fn a() {}",
+        "macro_rules! m { () => { $crate::n! {} } }",
     ] {
         assert_eq!(findings_with("error.rs", text), [""; 0], "{text}");
     }

@@ -3,8 +3,8 @@
 //! All calls use one allocator in a static, so a page is a handle of 8 bytes.
 
 use pagemill::{
-    AllocPages, Gfp, LocalPages, OnceAllocator, PAGEBLOCK_ORDER, Page, PageList, PageVec, Static,
-    StaticAllocator, ZoneInfo, free_pages_bulk,
+    AllocPages, Gfp, LocalPages, PAGEBLOCK_ORDER, Page, PageList, PageVec, ZoneInfo,
+    free_pages_bulk,
 };
 use pagemill_host::{AllocatorConfig, ArenaConfig, Host, allocator};
 
@@ -15,18 +15,10 @@ const GFP: Gfp = Gfp::KERNEL;
 /// Capacity of the owned reserve, in pages: that of a per-CPU cache of DPDK.
 const RESERVE: usize = 512;
 
-static FRAMES: OnceAllocator<Host> = OnceAllocator::new();
-
-/// The name of the static.
-#[derive(Debug)]
-pub(crate) enum Frames {}
-
-impl StaticAllocator for Frames {
-    type Platform = Host;
-    const ALLOCATOR: &'static OnceAllocator<Host> = &FRAMES;
+pagemill::static_allocator! {
+    static FRAMES: Host;
+    type Source;
 }
-
-type Source = Static<Frames>;
 type FramePage = Page<Source>;
 type Pages<const M: usize> = PageVec<Source, M>;
 

@@ -1,10 +1,8 @@
 //! What is measured of a pool, in which ways, and the pool itself.
 
-use std::sync::OnceLock;
-
 use anyhow::Context as _;
-use pagemill::{Page, Static};
-use pagemill_pool::{Named, NamedPool, NoDma, PagePool, PoolOwner, PoolParams};
+use pagemill::Page;
+use pagemill_pool::{NoDma, PagePool, PoolOwner, PoolParams};
 
 use crate::frames::Frames;
 
@@ -63,30 +61,21 @@ impl Way {
     }
 }
 
-static POOL: OnceLock<PagePool<Page<Static<Frames>>>> = OnceLock::new();
-
-/// The name of the pool in its static.
-#[derive(Debug)]
-pub enum Rx {}
-
-impl NamedPool for Rx {
-    type Block = Page<Static<Frames>>;
-    type Mapper = NoDma;
-
-    fn pool() -> &'static PagePool<Page<Static<Frames>>> {
-        POOL.get().expect("made before its owner")
-    }
+pagemill_pool::static_pool! {
+    static POOL: Page<Frames>;
+    /// How pages reach the static.
+    pub type Rx;
 }
 
 /// The owner of the pool that is measured.
-pub type Owner = PoolOwner<Named<Rx>>;
+pub type Owner = PoolOwner<Rx>;
 
 /// Makes the pool over `source`, and becomes its owner.
 ///
 /// # Errors
 /// None that is known of: a process measures once, with parameters that are valid.
-pub fn install(source: Static<Frames>) -> anyhow::Result<Owner> {
+pub fn install(source: Frames) -> anyhow::Result<Owner> {
     let pool = PagePool::new(&PoolParams::new(), source, NoDma)?;
     anyhow::ensure!(POOL.set(pool).is_ok(), "a process measures once");
-    PoolOwner::claim(Named::new()).context("a process measures once")
+    PoolOwner::claim(Rx::new()).context("a process measures once")
 }

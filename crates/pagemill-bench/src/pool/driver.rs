@@ -3,8 +3,8 @@
 use core::hint::black_box;
 use core::time::Duration;
 
-use pagemill::{Page, Static};
-use pagemill_pool::{Named, PP_ALLOC_CACHE_REFILL, PoolPage, PoolRef};
+use pagemill::Page;
+use pagemill_pool::{PP_ALLOC_CACHE_REFILL, PoolPage, PoolRef};
 
 use super::case::{Case, Owner, Rx, Way};
 use super::stack::Stack;
@@ -198,8 +198,8 @@ struct Pooled<'a> {
 }
 
 impl Buffers for Pooled<'_> {
-    type Buffer = PoolPage<Named<Rx>>;
-    type Held = Page<Static<Frames>>;
+    type Buffer = PoolPage<Rx>;
+    type Held = Page<Frames>;
 
     #[inline]
     fn take(&mut self) -> Option<Self::Buffer> {

@@ -6,7 +6,7 @@
 use core::hint::black_box;
 use core::time::Duration;
 
-use pagemill_pool::{Named, PP_ALLOC_CACHE_REFILL, PoolPage};
+use pagemill_pool::{PP_ALLOC_CACHE_REFILL, PoolPage};
 
 use super::case::{Owner, Rx};
 use crate::{Clock, Spread};
@@ -101,7 +101,7 @@ fn measure(path: Path, owner: &mut Owner, clock: Clock, slice: Duration) -> anyh
     Ok(clock.net_ns(ticks[ticks.len() / 2], 1) / NR as f64)
 }
 
-type Packet = PoolPage<Named<Rx>>;
+type Packet = PoolPage<Rx>;
 
 /// Moves [`NR`] pages along a path.
 fn go(path: Path, owner: &mut Owner, pages: &mut Vec<Packet>) {

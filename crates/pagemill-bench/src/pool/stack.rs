@@ -4,12 +4,12 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use anyhow::Context as _;
-use pagemill::{CpuId, Page, Static};
+use pagemill::{CpuId, Page};
 use pagemill_host::Cpus;
 
 use crate::frames::Frames;
 
-type Held = Vec<Page<Static<Frames>>>;
+type Held = Vec<Page<Frames>>;
 
 /// A thread that frees pages one by one, like the last user of a packet, and returns the empty vector.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use anyhow::Context as _;
-use pagemill::{OnceAllocator, PageAllocator, Static, StaticAllocator};
+use pagemill::PageAllocator;
 use pagemill_host::Host;
 use pagemill_nfs::{FhKey, MOUNT_PROGRAM, MountProgram, NFS_PROGRAM, NfsProgram, Vfs, VfsConfig};
 use pagemill_rpc::{Listener, Mapping, Program, RPCBIND, Registration, Server, ServerConfig};
@@ -15,19 +15,12 @@ use rustix::process::umask;
 use crate::nfsd::exports::Exports;
 use crate::plan::nfsd::{MAX_NR_MOUNT_CONNECTIONS, NfsdPlan};
 
-static FRAMES: OnceAllocator<Host> = OnceAllocator::new();
-
-/// The name of the allocator that requests get their pages from.
-#[derive(Debug)]
-pub(crate) enum Frames {}
-
-impl StaticAllocator for Frames {
-    type Platform = Host;
-    const ALLOCATOR: &'static OnceAllocator<Host> = &FRAMES;
+pagemill::static_allocator! {
+    /// The frames that requests get their pages from.
+    static FRAMES: Host;
+    /// How pages reach the static.
+    pub(crate) type Source;
 }
-
-/// Where pages come from.
-pub(crate) type Source = Static<Frames>;
 
 /// A running server.
 #[derive(Debug)]

@@ -1,18 +1,14 @@
 //! Where frames come from: a page pool, or the page allocator itself.
 
-use std::sync::OnceLock;
-
 use anyhow::anyhow;
-use pagemill::{Page, PageSource as _, Static};
-use pagemill_pool::{
-    Named, NamedPool, NoDma, Outstanding, PagePool, PoolOwner, PoolParams, PoolStats, Returner,
-};
+use pagemill::{Page, PageSource as _};
+use pagemill_pool::{NoDma, Outstanding, PagePool, PoolOwner, PoolParams, PoolStats, Returner};
 use pagemill_xdp::{AllocatorPool, Frame, FramePool, Refill};
 
 use pagemill_bench::frames::Frames;
 
 /// The allocator that all pages come from.
-pub(crate) type Source = Static<Frames>;
+pub(crate) type Source = Frames;
 
 /// A supply of frames whose way to the page allocator can be changed, and which can tell what it
 /// did.
@@ -48,20 +44,10 @@ pub(crate) trait TakeBack<F>: Send {
     fn set_refill(&mut self, refill: Refill);
 }
 
-static POOL: OnceLock<PagePool<Page<Source>>> = OnceLock::new();
-
-/// The name of the static that holds the page pool, so that a frame is a handle of 8 bytes.
-#[derive(Debug)]
-pub(crate) enum Rx {}
-
-impl NamedPool for Rx {
-    type Block = Page<Source>;
-    type Mapper = NoDma;
-
-    #[inline]
-    fn pool() -> &'static PagePool<Page<Source>> {
-        POOL.get().expect("pages come from a pool that is there")
-    }
+pagemill_pool::static_pool! {
+    static POOL: Page<Source>;
+    /// How frames reach the static, so that a frame is a handle of 8 bytes.
+    pub(crate) type Rx;
 }
 
 /// Makes the page pool, with a ring of `ring_size`, and becomes its owner.
@@ -72,16 +58,16 @@ pub(crate) fn page_pool(
     source: Source,
     refill: Refill,
     ring_size: u32,
-) -> anyhow::Result<PoolOwner<Named<Rx>>> {
+) -> anyhow::Result<PoolOwner<Rx>> {
     let (pool_size, refill) = (ring_size as usize, refill.nr_pages());
     let params = PoolParams { pool_size, refill, ..PoolParams::new() };
     let pool = PagePool::new(&params, source, NoDma)?;
     POOL.set(pool).map_err(|_second| anyhow!("a process has one page pool"))?;
-    PoolOwner::claim(Named::new()).ok_or_else(|| anyhow!("the page pool has an owner already"))
+    PoolOwner::claim(Rx::new()).ok_or_else(|| anyhow!("the page pool has an owner already"))
 }
 
-impl Supply for PoolOwner<Named<Rx>> {
-    type Back = Returner<Named<Rx>>;
+impl Supply for PoolOwner<Rx> {
+    type Back = Returner<Rx>;
 
     fn back(&self) -> Self::Back {
         self.returner()
@@ -105,8 +91,8 @@ impl Supply for PoolOwner<Named<Rx>> {
     }
 }
 
-impl TakeBack<<PoolOwner<Named<Rx>> as FramePool>::Frame> for Returner<Named<Rx>> {
-    fn take_back(&mut self, frames: &mut Vec<<PoolOwner<Named<Rx>> as FramePool>::Frame>) {
+impl TakeBack<<PoolOwner<Rx> as FramePool>::Frame> for Returner<Rx> {
+    fn take_back(&mut self, frames: &mut Vec<<PoolOwner<Rx> as FramePool>::Frame>) {
         self.put_bulk(frames.drain(..));
     }
 

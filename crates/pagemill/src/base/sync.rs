@@ -274,13 +274,16 @@ impl StaticCounter {
     }
 }
 
-/// A cell that is filled once and is empty before.
+/// A value of a static that is stored once, at run time, and only read afterwards.
+///
+/// Like `std::sync::OnceLock`, but without a standard library, and no thread waits for another: while
+/// one thread stores a value, the cell is empty for all others.
 ///
 /// `once-filled`: `state` changes to FULL once, after the value was written, and never changes
 /// again. The value is not written after that.
 #[cfg(not(loom))]
 #[derive(Debug)]
-pub(crate) struct OnceCell<T> {
+pub struct OnceCell<T> {
     state: AtomicU32,
     value: UnsafeCell<core::mem::MaybeUninit<T>>,
 }
@@ -291,18 +294,25 @@ unsafe impl<T: Send + Sync> Sync for OnceCell<T> {}
 
 #[cfg(not(loom))]
 impl<T> OnceCell<T> {
-    const EMPTY: u32 = 0;
-    const FILLING: u32 = 1;
-    const FULL: u32 = 2;
+    /// Zero, because each access compares with it, and a comparison with zero is the shortest.
+    const FULL: u32 = 0;
+    const EMPTY: u32 = 1;
+    const FILLING: u32 = 2;
 
-    pub(crate) const fn new() -> Self {
+    /// Makes an empty cell.
+    #[must_use]
+    pub const fn new() -> Self {
         Self {
             state: AtomicU32::new(Self::EMPTY),
             value: UnsafeCell::new(core::mem::MaybeUninit::uninit()),
         }
     }
 
-    pub(crate) fn set(&self, value: T) -> Result<(), T> {
+    /// Stores the value.
+    ///
+    /// # Errors
+    /// Returns `value` if there is one already, or if another thread is storing one.
+    pub fn set(&self, value: T) -> Result<(), T> {
         // Relaxed: nothing is read that another thread wrote.
         let claimed = self.state.compare_exchange(
             Self::EMPTY,
@@ -322,8 +332,9 @@ impl<T> OnceCell<T> {
         Ok(())
     }
 
+    /// Returns the value, if it has been stored.
     #[inline]
-    pub(crate) fn get(&self) -> Option<&T> {
+    pub fn get(&self) -> Option<&T> {
         // Acquire pairs with the Release store in `set`.
         if self.state.load(Ordering::Acquire) != Self::FULL {
             return None;
@@ -333,6 +344,13 @@ impl<T> OnceCell<T> {
         let value = unsafe { &*place };
         // SAFETY: 1. initialised: `once-filled`.
         Some(unsafe { value.assume_init_ref() })
+    }
+}
+
+#[cfg(not(loom))]
+impl<T> Default for OnceCell<T> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

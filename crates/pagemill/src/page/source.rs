@@ -44,22 +44,24 @@ unsafe impl<P: Platform> PageSource for &PageAllocator<P> {
 
 /// Names a static that holds an allocator, as the parameter of [`Static`].
 ///
+/// [`static_allocator`](crate::static_allocator) implements it. Implement it by hand where the static
+/// is part of something else:
 /// ```
-/// use pagemill::{OnceAllocator, Page, Platform, Pfn, CpuId, Static, StaticAllocator};
+/// use pagemill::{OnceAllocator, Page, Platform, Static, StaticAllocator};
+/// # use pagemill::{CpuId, Pfn};
+/// # struct Machine;
+/// # impl Platform for Machine {
+/// #     fn nr_cpus(&self) -> u32 { 1 }
+/// #     fn pin(&self) -> CpuId { CpuId::new(0) }
+/// #     unsafe fn zero_pages(&self, _: Pfn, _: usize) {}
+/// # }
 ///
-/// struct Machine;
-/// impl Platform for Machine {
-///     fn nr_cpus(&self) -> u32 { 1 }
-///     fn pin(&self) -> CpuId { CpuId::new(0) }
-///     unsafe fn zero_pages(&self, _: Pfn, _: usize) {}
-/// }
-///
-/// static FRAMES: OnceAllocator<Machine> = OnceAllocator::new();
+/// static FRAMES: (OnceAllocator<Machine>, &str) = (OnceAllocator::new(), "frames");
 ///
 /// enum Frames {}
 /// impl StaticAllocator for Frames {
 ///     type Platform = Machine;
-///     const ALLOCATOR: &'static OnceAllocator<Machine> = &FRAMES;
+///     const ALLOCATOR: &'static OnceAllocator<Machine> = &FRAMES.0;
 /// }
 ///
 /// assert_eq!(size_of::<Option<Page<Static<Frames>>>>(), 8);
@@ -73,7 +75,113 @@ pub trait StaticAllocator: 'static {
     const ALLOCATOR: &'static OnceAllocator<Self::Platform>;
 }
 
-/// A static that receives its allocator once, at run time.
+/// Declares a static that receives an allocator at run time, and the source of its pages.
+///
+/// The first line declares a static of type [`OnceAllocator`] for an allocator on the platform named
+/// there. The second one declares the name of its source: a [`Static`], which has no size, so that a
+/// page is one word.
+///
+/// # Examples
+/// ```
+/// use pagemill::{AllocPages, Gfp, Page, PageAllocator, Platform};
+/// # use pagemill::{CpuId, Pfn};
+/// # pub struct Machine;
+/// # impl Platform for Machine {
+/// #     fn nr_cpus(&self) -> u32 { 1 }
+/// #     fn pin(&self) -> CpuId { CpuId::new(0) }
+/// #     unsafe fn zero_pages(&self, _: Pfn, _: usize) {}
+/// # }
+///
+/// pagemill::static_allocator! {
+///     /// The frames of this machine.
+///     pub static FRAMES: Machine;
+///     /// How pages reach them.
+///     pub type Frames;
+/// }
+///
+/// fn start(allocator: PageAllocator<Machine>) {
+///     assert!(FRAMES.set(allocator).is_ok(), "there is one allocator");
+/// }
+///
+/// fn one_page() -> Option<Page<Frames>> {
+///     Frames::new().alloc_page(Gfp::KERNEL)
+/// }
+///
+/// assert_eq!(size_of::<Option<Page<Frames>>>(), 8);
+/// ```
+/// A page of one static does not pass for another's:
+/// ```compile_fail,E0308
+/// # use pagemill::{CpuId, Page, Pfn, Platform};
+/// # struct Machine;
+/// # impl Platform for Machine {
+/// #     fn nr_cpus(&self) -> u32 { 1 }
+/// #     fn pin(&self) -> CpuId { CpuId::new(0) }
+/// #     unsafe fn zero_pages(&self, _: Pfn, _: usize) {}
+/// # }
+/// pagemill::static_allocator! { static ONE: Machine; type One; }
+/// pagemill::static_allocator! { static OTHER: Machine; type Other; }
+/// fn example(page: Page<One>) -> Page<Other> {
+///     page
+/// }
+/// ```
+/// The static takes no allocator of another platform:
+/// ```compile_fail,E0308
+/// # use pagemill::{CpuId, PageAllocator, Pfn, Platform};
+/// # struct Machine;
+/// # impl Platform for Machine {
+/// #     fn nr_cpus(&self) -> u32 { 1 }
+/// #     fn pin(&self) -> CpuId { CpuId::new(0) }
+/// #     unsafe fn zero_pages(&self, _: Pfn, _: usize) {}
+/// # }
+/// pagemill::static_allocator! { static FRAMES: Machine; type Frames; }
+/// fn example<P: Platform>(allocator: PageAllocator<P>) {
+///     let _stored = FRAMES.set(allocator);
+/// }
+/// ```
+/// Its platform must be one that all threads may use:
+/// ```compile_fail,E0277
+/// # use pagemill::{CpuId, Pfn, Platform};
+/// struct Machine(core::cell::Cell<u32>);
+/// # impl Platform for Machine {
+/// #     fn nr_cpus(&self) -> u32 { 1 }
+/// #     fn pin(&self) -> CpuId { CpuId::new(self.0.get()) }
+/// #     unsafe fn zero_pages(&self, _: Pfn, _: usize) {}
+/// # }
+/// pagemill::static_allocator! { static FRAMES: Machine; type Frames; }
+/// ```
+#[cfg(not(loom))]
+#[macro_export]
+macro_rules! static_allocator {
+    (
+        $(#[$static_attr:meta])* $static_vis:vis static $NAME:ident: $Platform:ty;
+        $(#[$type_attr:meta])* $type_vis:vis type $Name:ident;
+    ) => {
+        $(#[$static_attr])*
+        $static_vis static $NAME: $crate::OnceAllocator<$Platform> = $crate::OnceAllocator::new();
+
+        // In the namespace of types, where it names the static of the same name.
+        #[doc(hidden)]
+        #[allow(
+            non_camel_case_types,
+            clippy::exhaustive_enums,
+            clippy::upper_case_acronyms,
+            reason = "as the static is called"
+        )]
+        #[derive(Debug)]
+        $type_vis enum $NAME {}
+
+        impl $crate::StaticAllocator for $NAME {
+            type Platform = $Platform;
+            const ALLOCATOR: &'static $crate::OnceAllocator<$Platform> = &$NAME;
+        }
+
+        $(#[$type_attr])*
+        $type_vis type $Name = $crate::Static<$NAME>;
+    };
+}
+
+/// A static that receives its allocator once, at run time; see
+/// [`static_allocator`](crate::static_allocator).
 #[cfg(not(loom))]
 #[derive(Debug)]
 pub struct OnceAllocator<P: Platform>(OnceCell<PageAllocator<P>>);

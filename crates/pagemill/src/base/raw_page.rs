@@ -12,11 +12,12 @@ use crate::base::units::{Order, PFN_BITS, Pfn};
 pub(crate) struct ListId(u16);
 
 impl ListId {
+    #[expect(clippy::cast_possible_truncation, reason = "there are three kinds")]
+    const KINDS: u16 = NR_MIGRATE_TYPES as u16;
+
     #[inline]
     pub(crate) const fn new(zone: u16, migratetype: MigrateType) -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "there are three kinds")]
-        const KINDS: u16 = NR_MIGRATE_TYPES as u16;
-        Self(zone * KINDS + migratetype as u16)
+        Self(zone * Self::KINDS + migratetype as u16)
     }
 
     /// Returns the number of lists that a CPU has for `nr_zones` zones.
@@ -135,6 +136,13 @@ impl Class {
     #[inline]
     pub(crate) const fn account(self) -> AccountNumber {
         AccountNumber(((self.0 & ACCOUNT_MASK) >> ACCOUNT_SHIFT) as u16)
+    }
+
+    /// Returns whether pages of this class are unmovable and charged to no account, so that any request
+    /// may get them.
+    #[inline]
+    pub(crate) const fn is_plain(self) -> bool {
+        self.0 & ACCOUNT_MASK == 0 && self.list().0 % ListId::KINDS == MigrateType::Unmovable as u16
     }
 
     /// Makes the word of the block of this class that begins at `pfn`.

@@ -181,6 +181,12 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
         self.len = len + 1;
     }
 
+    /// Returns whether all pages are known to be unmovable and charged to no account.
+    #[inline]
+    pub(crate) fn are_plain(&self) -> bool {
+        self.difference.is_none() && self.class.is_plain()
+    }
+
     #[inline]
     #[track_caller]
     pub(crate) fn check_allocator(&self, source: &S) {
@@ -217,7 +223,7 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
     }
 
     #[inline]
-    fn as_raw(&self) -> &[RawPage] {
+    pub(crate) fn as_raw(&self) -> &[RawPage] {
         // SAFETY: 1. initialised: `vec-init`.
         unsafe { self.pages.0[..self.len()].assume_init_ref() }
     }

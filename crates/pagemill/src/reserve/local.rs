@@ -6,11 +6,22 @@ use crate::base::gfp::Gfp;
 use crate::page::page::Page;
 use crate::page::page_vec::PageVec;
 
+/// Flags that choose the zone, migrate type, node or account of a page.
+const CHOOSES: Gfp = Gfp::HOT_ZONE.union(Gfp::THISNODE).union(Gfp::ACCOUNT);
+
+/// Flags that the reserve cannot serve by moving pages alone.
+const SPECIAL: Gfp = CHOOSES.union(Gfp::ZERO);
+
 /// Up to `N` pages for one owner, who needs neither a lock nor a CPU number to take one.
 ///
 /// For one worker thread, or one receive queue of a device. An empty reserve is refilled to half from
 /// the allocator, and a full one returns half of its pages; in between, pages move by copies alone. The
 /// allocator and its counters treat the pages as in use. Dropping the reserve frees them.
+///
+/// The reserve holds only pages that any plain request may get: unmovable and charged to no account. A
+/// request for pages of a certain zone, migrate type, node or account goes to the allocator, and such
+/// pages are freed to it at once. [`Gfp::ZERO`] zeroes pages on their way out. The other flags matter
+/// only when the reserve is refilled.
 ///
 /// It cannot be shared: every method takes `&mut self`.
 ///
@@ -51,21 +62,27 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
         self.reserve.is_empty()
     }
 
-    /// Takes one page.
+    /// Takes one page: from the allocator if `gfp` chooses the zone, migrate type, node or account
+    /// (`DMA`, `DMA32`, `HIGHMEM`, `MOVABLE`, `RECLAIMABLE`, `THISNODE`, `ACCOUNT`), else from the
+    /// reserve.
     ///
     /// # Errors
-    /// `None` if the reserve is empty and the allocator has no page for `gfp`.
+    /// `None` if the allocator has no page for `gfp` and the reserve is empty or may not serve it.
     #[inline]
     #[track_caller]
     #[must_use = "a page that is dropped is freed"]
     pub fn alloc(&mut self, gfp: Gfp) -> Option<Page<S>> {
+        if gfp.intersects(SPECIAL) {
+            return self.alloc_special(gfp);
+        }
         if self.reserve.is_empty() {
             self.refill(gfp, 1);
         }
         self.reserve.pop()
     }
 
-    /// Appends up to `nr` pages to `pages`, and returns their number.
+    /// Appends up to `nr` pages to `pages`, and returns their number. They come from the reserve or the
+    /// allocator, as for [`alloc`](Self::alloc).
     ///
     /// At least one page is added if a single allocation would succeed and there is room.
     ///
@@ -79,13 +96,23 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
         nr: usize,
         pages: &mut PageVec<S, M>,
     ) -> usize {
+        if gfp.intersects(SPECIAL) {
+            return self.alloc_bulk_special(gfp, nr, pages);
+        }
         let got = pages.append(&mut self.reserve, nr);
         if got == nr { got } else { self.alloc_rest(gfp, nr, got, pages) }
     }
 
-    /// Puts one page into the reserve.
+    /// Puts one page into the reserve, or frees it to the allocator if it is movable, reclaimable or
+    /// charged.
+    ///
+    /// # Panics
+    /// If the page belongs to another allocator.
     #[inline]
     pub fn free(&mut self, page: Page<S>) {
+        if !page.raw().class().is_plain() {
+            return drop(page);
+        }
         if self.reserve.is_full() {
             self.spill(N / 2);
         }
@@ -93,7 +120,8 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
         drop(self.reserve.push(page));
     }
 
-    /// Puts all of `pages` into the reserve, and returns their number.
+    /// Puts all of `pages` into the reserve, and returns their number. Frees those to the allocator that
+    /// are movable, reclaimable or charged.
     ///
     /// # Panics
     /// If `pages` belongs to another allocator.
@@ -101,6 +129,9 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
     #[track_caller]
     pub fn free_bulk<const M: usize>(&mut self, pages: &mut PageVec<S, M>) -> usize {
         let nr = pages.len();
+        if !pages.are_plain() {
+            return self.free_special(pages);
+        }
         self.reserve.append(pages, nr);
         if !pages.is_empty() {
             self.free_rest(pages);
@@ -139,6 +170,47 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
         let wanted = nr.max(N / 2).min(N);
         let source = self.reserve.source().clone();
         source.alloc_pages_bulk_vec(gfp, wanted, &mut self.reserve);
+    }
+
+    /// Takes one page for a request with flags of [`SPECIAL`].
+    #[cold]
+    #[track_caller]
+    fn alloc_special(&mut self, gfp: Gfp) -> Option<Page<S>> {
+        if gfp.intersects(CHOOSES) {
+            return self.reserve.source().clone().alloc_page(gfp);
+        }
+        let page = self.alloc(gfp.difference(Gfp::ZERO))?;
+        page.source().allocator().zero(page.raw());
+        Some(page)
+    }
+
+    /// Takes pages for a request with flags of [`SPECIAL`].
+    #[cold]
+    #[track_caller]
+    fn alloc_bulk_special<const M: usize>(
+        &mut self,
+        gfp: Gfp,
+        nr: usize,
+        pages: &mut PageVec<S, M>,
+    ) -> usize {
+        let source = self.reserve.source().clone();
+        pages.check_allocator(&source);
+        let before = pages.len();
+        if gfp.intersects(CHOOSES) {
+            source.alloc_pages_bulk_vec(gfp, nr, pages);
+        } else {
+            self.alloc_bulk(gfp.difference(Gfp::ZERO), nr, pages);
+            pages.as_raw()[before..].iter().for_each(|&page| source.allocator().zero(page));
+        }
+        pages.len() - before
+    }
+
+    /// Frees pages of which some must not enter the reserve.
+    #[cold]
+    fn free_special<const M: usize>(&mut self, pages: &mut PageVec<S, M>) -> usize {
+        let nr = pages.len();
+        core::iter::from_fn(|| pages.pop()).for_each(|page| self.free(page));
+        nr
     }
 
     #[cold]

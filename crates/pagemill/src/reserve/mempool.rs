@@ -86,8 +86,8 @@ impl<S: AllocPages> Mempool<S> {
     /// Fills every empty slot: from the allocator if it has pages to spare, else from the reserve; with
     /// reclaim, and waiting for other threads to free, if `gfp` lets the caller wait.
     ///
-    /// The reserve's pages come from the zones that [`new`](Self::new) was given, whatever zone `gfp`
-    /// names.
+    /// The reserve's pages come from the zones that [`new`](Self::new) was given, whatever zone or node
+    /// `gfp` names.
     ///
     /// # Errors
     /// [`Shortage::Memory`] if `gfp` lacks [`Gfp::DIRECT_RECLAIM`] and the reserve has too few pages;
@@ -138,7 +138,7 @@ impl<S: AllocPages> Mempool<S> {
     }
 
     /// Empties the slots: their pages fill the reserve first, and the remaining ones go to the
-    /// allocator.
+    /// allocator, as do pages of zones that the flags of [`new`](Self::new) exclude.
     pub fn free_bulk(&self, slots: &mut [Option<Page<S>>]) {
         let mut pages = PageList::new(self.source.clone());
         pages.extend(slots.iter_mut().filter_map(Option::take));
@@ -182,7 +182,7 @@ impl<S: AllocPages> Mempool<S> {
         is_enough
     }
 
-    /// Moves pages into the reserve until it is full, and frees the others.
+    /// Moves pages that suit the reserve into it until it is full, and frees the others.
     fn put(&self, pages: &mut PageList<Page<S>>) {
         if self.source.allocator().check_usable().is_err() {
             crate::alloc_pages::free_pages_bulk(pages);
@@ -190,7 +190,7 @@ impl<S: AllocPages> Mempool<S> {
         }
         let room = usize::try_from(self.nr_lacking.get()).unwrap_or(usize::MAX).min(pages.len());
         let mut kept = PageList::new(self.source.clone());
-        for page in pages.take(room) {
+        for page in pages.by_ref().filter(|page| self.suits(page)).take(room) {
             kept.push(self.uncharge(page));
         }
         self.with_reserve(|reserve| {
@@ -221,6 +221,12 @@ impl<S: AllocPages> Mempool<S> {
         self.nr_lacking.set((self.min_nr - reserve.len()) as u64);
         drop(reserve);
         platform.irq_restore(irq_state);
+    }
+
+    /// Returns whether a page is in a zone that the reserve's pages may come from.
+    fn suits(&self, page: &Page<S>) -> bool {
+        let zone = self.source.allocator().zone(page.raw().list().zone());
+        zone.facts.kind <= self.gfp.highest_zone()
     }
 
     /// Makes a page that is charged to no account.

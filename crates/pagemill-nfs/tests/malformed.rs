@@ -67,8 +67,7 @@ fn peak_kib() -> u64 {
 
 #[test]
 fn handles_with_any_byte_flipped_or_of_any_other_length_are_refused() {
-    let world = World::new();
-    let (root, mut raw) = (world.root(), Raw::new(&world));
+    let (world, root, mut raw) = World::with_raw();
     for at in 0..root.data.len() {
         for bit in 0..8 {
             let mut forged = root.data.to_vec();
@@ -89,8 +88,7 @@ fn handles_with_any_byte_flipped_or_of_any_other_length_are_refused() {
 
 #[test]
 fn names_are_never_paths() {
-    let world = World::new();
-    let (root, mut raw) = (world.root(), Raw::new(&world));
+    let (world, root, mut raw) = World::with_raw();
     fs::write(world.dir.path().join("secret"), "secret").unwrap();
     fs::create_dir(world.path().join("d")).unwrap();
     fs::write(world.path().join("d/f"), "").unwrap();
@@ -109,8 +107,7 @@ fn names_are_never_paths() {
 
 #[test]
 fn links_that_clients_make_lead_nowhere_here() {
-    let world = World::new();
-    let (root, mut raw) = (world.root(), Raw::new(&world));
+    let (world, root, mut raw) = World::with_raw();
     symlink("/etc", world.path().join("etc")).unwrap();
     symlink("/etc/hostname", world.path().join("hostname")).unwrap();
     let etc = found(&mut raw, &root, b"etc");
@@ -135,8 +132,7 @@ fn links_that_clients_make_lead_nowhere_here() {
 
 #[test]
 fn counts_that_disagree_with_the_data_are_garbage() {
-    let world = World::new();
-    let (root, mut raw) = (world.root(), Raw::new(&world));
+    let (world, root, mut raw) = World::with_raw();
     fs::write(world.path().join("f"), "content").unwrap();
     let file = found(&mut raw, &root, b"f");
     let head = |count| Args::fh(&file).u64(0).u32(count).u32(0);
@@ -155,8 +151,7 @@ fn counts_that_disagree_with_the_data_are_garbage() {
 
 #[test]
 fn every_procedure_cut_short_anywhere_is_garbage() {
-    let world = World::new();
-    let (root, mut raw) = (world.root(), Raw::new(&world));
+    let (world, root, mut raw) = World::with_raw();
     fs::write(world.path().join("f"), "content").unwrap();
     let dirop = || Args::fh(&root).opaque(b"name");
     let calls = [
@@ -198,8 +193,7 @@ fn every_procedure_cut_short_anywhere_is_garbage() {
 
 #[test]
 fn every_length_word_at_its_limits_is_refused_at_once() {
-    let world = World::new();
-    let (root, mut raw) = (world.root(), Raw::new(&world));
+    let (_world, root, mut raw) = World::with_raw();
     drop(root);
     let before = peak_kib();
     let since = Instant::now();
@@ -216,8 +210,7 @@ fn every_length_word_at_its_limits_is_refused_at_once() {
 
 #[test]
 fn a_call_padded_to_the_maximum_takes_nothing_from_its_reply() {
-    let world = World::new();
-    let (root, mut raw) = (world.root(), Raw::new(&world));
+    let (world, root, mut raw) = World::with_raw();
     let content: Vec<u8> = (0..1 << 20).map(|at: u32| (at / 3) as u8).collect();
     fs::write(world.path().join("f"), &content).unwrap();
     let file = found(&mut raw, &root, b"f");
@@ -240,8 +233,7 @@ fn a_call_padded_to_the_maximum_takes_nothing_from_its_reply() {
 
 #[test]
 fn offsets_and_sizes_beyond_63_bits_are_refused() {
-    let world = World::new();
-    let (root, mut raw) = (world.root(), Raw::new(&world));
+    let (world, root, mut raw) = World::with_raw();
     fs::write(world.path().join("f"), "content").unwrap();
     let file = found(&mut raw, &root, b"f");
     for offset in [i64::MAX.unsigned_abs(), 1 << 63, u64::MAX] {
@@ -265,8 +257,7 @@ fn offsets_and_sizes_beyond_63_bits_are_refused() {
 
 #[test]
 fn truth_values_and_choices_that_are_none_are_garbage() {
-    let world = World::new();
-    let (root, mut raw) = (world.root(), Raw::new(&world));
+    let (world, root, mut raw) = World::with_raw();
     let dirop = || Args::fh(&root).opaque(b"new");
     assert_eq!(raw.nfs(CREATE, &dirop().u32(3).no_sattr().0), garbage());
     assert_eq!(raw.nfs(CREATE, &dirop().u32(0).u32(2).no_sattr().0), garbage());
@@ -351,8 +342,7 @@ fn records_that_are_none_cost_their_connection_and_no_memory() {
 
 #[test]
 fn a_call_sent_twice_is_answered_twice_and_carried_out_once() {
-    let world = World::new();
-    let (root, mut raw) = (world.root(), Raw::new(&world));
+    let (_world, root, mut raw) = World::with_raw();
     let create = Args::fh(&root).opaque(b"f").u32(1).no_sattr();
     let first = raw.nfs(CREATE, &create.0);
     raw.xid -= 1;

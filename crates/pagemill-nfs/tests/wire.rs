@@ -83,8 +83,7 @@ fn lookup(client: &mut Client, dir: &nfs_fh3, name: &str) -> Result<nfs_fh3, nfs
 
 #[test]
 fn null_and_fs_procedures_tell_the_truth() {
-    let world = World::new();
-    let (mut client, root) = (world.nfs(), world.root());
+    let (world, mut client, root) = World::with_client();
     wait(client.null()).unwrap();
     let info = wait(client.fsinfo(&FSINFO3args { fsroot: root.clone() })).unwrap().unwrap();
     assert_eq!((info.rtmax, info.wtmax), (1 << 20, 1 << 20));
@@ -143,8 +142,7 @@ impl TapLen for Vec<u8> {
 
 #[test]
 fn attributes_are_set_and_guarded() {
-    let world = World::new();
-    let (mut client, root) = (world.nfs(), world.root());
+    let (_world, mut client, root) = World::with_client();
     let file = create(&mut client, &root, "f");
     let before = getattr(&mut client, &file);
     let time = nfstime3 { seconds: 1_000_000_000, nseconds: 5 };
@@ -168,8 +166,7 @@ fn attributes_are_set_and_guarded() {
 
 #[test]
 fn directories_links_and_names_come_and_go() {
-    let world = World::new();
-    let (mut client, root) = (world.nfs(), world.root());
+    let (_world, mut client, root) = World::with_client();
     let args = MKDIR3args { where_: at(&root, "d"), attributes: sattr3::default() };
     let dir = wait(client.mkdir(&args)).unwrap().unwrap().obj.unwrap();
     let file = create(&mut client, &dir, "f");
@@ -205,8 +202,7 @@ fn directories_links_and_names_come_and_go() {
 
 #[test]
 fn an_exclusive_create_is_the_same_when_repeated() {
-    let world = World::new();
-    let (mut client, root) = (world.nfs(), world.root());
+    let (_world, mut client, root) = World::with_client();
     let mut exclusive = |verifier: &[u8; 8]| {
         let how = createhow3::EXCLUSIVE(createverf3(*verifier));
         match wait(client.create(&CREATE3args { where_: at(&root, "f"), how })).unwrap() {
@@ -221,8 +217,7 @@ fn an_exclusive_create_is_the_same_when_repeated() {
 
 #[test]
 fn access_is_what_the_mode_says() {
-    let world = World::new();
-    let (mut client, root) = (world.nfs(), world.root());
+    let (world, mut client, root) = World::with_client();
     let file = create(&mut client, &root, "f");
     let args = ACCESS3args { object: file, access: 0x3f };
     assert_eq!(wait(client.access(&args)).unwrap().unwrap().access, 0x0d, "root executes nothing");
@@ -271,8 +266,7 @@ fn list(client: &mut Client, dir: &nfs_fh3, count: u32, plus: bool) -> Vec<Strin
 
 #[test]
 fn directories_are_listed_in_pieces_of_any_size() {
-    let world = World::new();
-    let (mut client, root) = (world.nfs(), world.root());
+    let (world, mut client, root) = World::with_client();
     let mut expected = BTreeSet::from([".".to_owned(), "..".to_owned()]);
     for at in 0..200 {
         let name = format!("{at:0width$}", width = 1 + at);
@@ -293,8 +287,7 @@ fn directories_are_listed_in_pieces_of_any_size() {
 
 #[test]
 fn a_list_begun_with_another_verifier_is_refused() {
-    let world = World::new();
-    let (mut client, dir) = (world.nfs(), world.root());
+    let (_world, mut client, dir) = World::with_client();
     let args = READDIR3args { dir, cookie: 1, cookieverf: cookieverf3([1; 8]), count: 4096 };
     let refused = wait(client.readdir(&args)).unwrap();
     assert!(matches!(refused, Nfs3Result::Err((nfsstat3::NFS3ERR_BAD_COOKIE, _))));

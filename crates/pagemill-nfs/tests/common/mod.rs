@@ -53,6 +53,20 @@ impl World {
         Self::with(NfsConfig::default(), open_options())
     }
 
+    /// Returns a server with a client and the handle of the root.
+    pub(crate) fn with_client() -> (Self, Nfs3Client<Io>, nfs_fh3) {
+        let world = Self::new();
+        let (client, root) = (world.nfs(), world.root());
+        (world, client, root)
+    }
+
+    /// Returns a server with the handle of the root and a connection.
+    pub(crate) fn with_raw() -> (Self, nfs_fh3, Raw) {
+        let world = Self::new();
+        let (root, raw) = (world.root(), Raw::new(&world));
+        (world, root, raw)
+    }
+
     /// A server whose READs go through pages, whatever their size.
     pub(crate) fn through_pages() -> Self {
         let config = NfsConfig { read_path: ReadPath::Pages, ..NfsConfig::default() };

@@ -20,6 +20,7 @@ extern crate alloc;
 
 mod machine;
 mod rng;
+mod seeds;
 mod world;
 
 pub use machine::{
@@ -27,4 +28,5 @@ pub use machine::{
     nr_waits, nr_wakes, set_account, set_cpu, take_zeroed, traced,
 };
 pub use rng::Rng;
+pub use seeds::play_seeds;
 pub use world::{Frames, NORMAL, SharedWorld, Slots, World, holes, order, pages, region, reserved};

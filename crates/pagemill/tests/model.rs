@@ -10,13 +10,10 @@ extern crate alloc;
 #[expect(dead_code, reason = "other tests use the rest")]
 mod common;
 
-use core::panic::AssertUnwindSafe;
-use std::panic::catch_unwind;
-
 use common::naive::Naive;
 use common::player::{Op, Player, Tally};
 use pagemill::{Config, Gfp, NodeId};
-use pagemill_testkit::{NORMAL, Rng, World, order, pages, region, reserved};
+use pagemill_testkit::{NORMAL, Rng, World, order, pages, play_seeds, region, reserved};
 
 const RUNS: u64 = if cfg!(miri) { 1 } else { 24 };
 const STEPS: usize = if cfg!(miri) { 12 } else { 2_000 };
@@ -135,35 +132,24 @@ impl Habits {
 
 /// Plays random runs in the world of `config`.
 fn play(name: &str, config: &Config<'_>) {
-    let wanted = std::env::var("PAGEMILL_SEED")
-        .ok()
-        .map(|seed| seed.parse::<u64>().expect("PAGEMILL_SEED is a decimal number"));
-    let seeds = (0..RUNS).map(|run| run * 1_000_003 + name.len() as u64);
-    let mut tally = Tally::default();
-    for seed in wanted.map_or_else(|| seeds.collect(), |seed| vec![seed]) {
-        let mut last_ops = Vec::new();
-        let run = AssertUnwindSafe(|| {
-            let nr_zone_shards = config.nr_zone_shards.or(Some(1 << (seed % 3)));
-            let config = &Config { nr_zone_shards, ..*config };
-            let world = World::new(config);
-            let naive = Naive::new(config, world.frames());
-            let mut habits = Habits::new(Rng::new(seed), config, &naive);
-            let mut player = Player::new(&world, naive);
-            for _ in 0..STEPS {
-                let op = habits.op();
-                last_ops.push(op);
-                player.step(op);
-            }
-            tally += player.finish();
-        });
-        if catch_unwind(run).is_err() {
-            let step = last_ops.len();
-            let last = last_ops.split_off(step.saturating_sub(5));
-            panic!("{name}: PAGEMILL_SEED={seed} fails at step {step}, the last of {last:#?}");
+    let tallies = play_seeds(name, RUNS, |seed, ops| {
+        let nr_zone_shards = config.nr_zone_shards.or(Some(1 << (seed % 3)));
+        let config = &Config { nr_zone_shards, ..*config };
+        let world = World::new(config);
+        let naive = Naive::new(config, world.frames());
+        let mut habits = Habits::new(Rng::new(seed), config, &naive);
+        let mut player = Player::new(&world, naive);
+        for _ in 0..STEPS {
+            let op = habits.op();
+            ops.push(op);
+            player.step(op);
         }
-    }
-    if wanted.is_none() && !cfg!(miri) {
-        check_coverage(tally);
+        player.finish()
+    });
+    if tallies.len() as u64 == RUNS && !cfg!(miri) {
+        let mut sum = Tally::default();
+        tallies.into_iter().for_each(|tally| sum += tally);
+        check_coverage(sum);
     }
 }
 

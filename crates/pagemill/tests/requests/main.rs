@@ -13,11 +13,8 @@ mod player;
 mod shape;
 mod tally;
 
-use core::panic::AssertUnwindSafe;
-use std::panic::catch_unwind;
-
 use pagemill::{Config, Effort, FaultConfig, Gfp, NodeId, Order};
-use pagemill_testkit::{Machine, NORMAL, Rng, World, order, pages, region};
+use pagemill_testkit::{Machine, NORMAL, Rng, World, order, pages, play_seeds, region};
 use player::Player;
 use shape::{Place, Shape, Sink};
 use tally::Tally;
@@ -211,26 +208,10 @@ fn run(seed: u64, config: &Config<'_>, ops: &mut Vec<Op>) -> Tally {
 /// Plays random runs in the world of `config`.
 fn play(name: &str, config: &Config<'_>) {
     let config = Config { nr_accounts: NR_ACCOUNTS, ..*config };
-    let wanted = std::env::var("PAGEMILL_SEED")
-        .ok()
-        .map(|seed| seed.parse::<u64>().expect("PAGEMILL_SEED is a decimal number"));
-    let seeds: Vec<u64> = match wanted {
-        Some(seed) => vec![seed],
-        None => (0..RUNS).map(|run| run * 1_000_003 + name.len() as u64).collect(),
-    };
-    let mut sum = Tally::default();
-    for seed in seeds {
-        let mut ops = Vec::new();
-        match catch_unwind(AssertUnwindSafe(|| run(seed, &config, &mut ops))) {
-            Ok(tally) => sum.add(tally),
-            Err(_) => {
-                let step = ops.len();
-                let last = ops.split_off(step.saturating_sub(2));
-                panic!("{name}: PAGEMILL_SEED={seed} fails at step {step}, the last of {last:#?}");
-            }
-        }
-    }
-    if wanted.is_none() && !cfg!(miri) {
+    let tallies = play_seeds(name, RUNS, |seed, ops| run(seed, &config, ops));
+    if tallies.len() as u64 == RUNS && !cfg!(miri) {
+        let mut sum = Tally::default();
+        tallies.into_iter().for_each(|tally| sum.add(tally));
         sum.check_coverage();
     }
 }

@@ -43,7 +43,7 @@ pub fn check_crates(tree: &Tree) -> Vec<Finding> {
                 continue;
             };
             // A crate that only tests use may stand above what it is used to test.
-            if other >= own && !(*dev && !in_builds(dependency)) {
+            if other >= own && (!dev || in_builds(dependency)) {
                 let rule = format!(
                     "crate `{}` (layer {own}) depends on `{dependency}` (layer {other}): \
                      a crate may depend only on crates of lower layers",

@@ -16,8 +16,8 @@ const GFP: Gfp = Gfp::KERNEL;
 const RESERVE: usize = 512;
 
 pagemill::static_allocator! {
-    static FRAMES: Host;
-    type Source;
+    pub(crate) static FRAMES: Host;
+    pub(crate) type Source;
 }
 type FramePage = Page<Source>;
 type Pages<const M: usize> = PageVec<Source, M>;

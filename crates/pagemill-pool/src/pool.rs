@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 use core::fmt;
-use core::mem::ManuallyDrop;
+use core::mem::{self, ManuallyDrop};
 use core::ops::Range;
 use core::panic::Location;
 
@@ -184,17 +184,17 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
     /// Takes blocks from the provider or the page allocator and puts them into the slots.
     pub(crate) fn obtain(&self, request: &Request<'_, B>, slots: &mut [Option<B>]) -> usize {
         let Some(provider) = &self.provider else { return B::alloc_bulk(request, slots) };
-        let (nr, mut filled) = (slots.len(), 0);
-        let mut slots = slots.iter_mut();
-        provider.alloc(nr, &mut |block| match slots.next() {
+        let nr = slots.len();
+        let mut lent = Lent { pool: self, slots, filled: 0 };
+        provider.alloc(nr, &mut |block| match lent.slots.get_mut(lent.filled) {
             Some(slot) => {
                 *slot = Some(block);
-                filled += 1;
+                lent.filled += 1;
             }
             // The provider passed more than it was asked for: released at once.
             None => drop(provider.release(block)),
         });
-        filled
+        lent.keep()
     }
 
     /// Maps a block that is counted as in flight; releases it and returns `None` if the mapper refuses.
@@ -456,6 +456,11 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
     /// Frees a block, and counts it as released also if the provider panics.
     pub(crate) fn free(&self, block: B) {
         let _released = Released { pool: self, nr: 1 };
+        self.take_back(block);
+    }
+
+    /// Returns a block to where it came from.
+    fn take_back(&self, block: B) {
         match &self.provider {
             None => drop(block),
             Some(provider) => drop(provider.release(block)),
@@ -478,6 +483,29 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         }
         let _rest = Rest(self);
         self.ring.scrub(|batch: Batch<B, M>| self.release_all(batch));
+    }
+}
+
+/// Blocks that a provider has passed so far. Dropped only if it panics: the blocks then return to it,
+/// and are not counted as in flight.
+struct Lent<'a, B: Block, M: DmaMapper> {
+    pool: &'a PagePool<B, M>,
+    slots: &'a mut [Option<B>],
+    /// Number of slots at the front that hold a block.
+    filled: usize,
+}
+
+impl<B: Block, M: DmaMapper> Lent<'_, B, M> {
+    /// Leaves the blocks in the slots, and returns their number.
+    fn keep(mut self) -> usize {
+        mem::take(&mut self.filled)
+    }
+}
+
+impl<B: Block, M: DmaMapper> Drop for Lent<'_, B, M> {
+    fn drop(&mut self) {
+        let lent = self.slots[..self.filled].iter_mut().filter_map(Option::take);
+        lent.for_each(|block| self.pool.take_back(block));
     }
 }
 

@@ -9,6 +9,9 @@ use crate::block::Block;
 /// call hands out a batch.
 pub trait MemoryProvider<B: Block> {
     /// Passes up to `nr` blocks to `take`; none if the provider has none.
+    ///
+    /// If it panics, the pool returns the blocks that it has passed to [`release`](Self::release), and
+    /// the call for which the pool needed them panics.
     fn alloc(&self, nr: usize, take: &mut dyn FnMut(B));
 
     /// Takes back a block that leaves the pool; a block that it returns is freed to the page allocator.

@@ -9,6 +9,7 @@ extern crate alloc;
 mod common;
 
 use alloc::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
 use common::world;
@@ -465,6 +466,41 @@ fn memory_can_come_from_elsewhere() {
     let provider = Box::new(lender);
     let refused = PagePool::with_provider(&PoolParams::new(), frames, mapper(), provider);
     assert_eq!(refused.unwrap_err(), PoolError::ProviderWithoutDma);
+}
+
+/// Lends two pages, and panics.
+struct Failing(Lender);
+
+impl MemoryProvider<Page<SharedWorld>> for Failing {
+    fn alloc(&self, _nr: usize, take: &mut dyn FnMut(Page<SharedWorld>)) {
+        self.0.alloc(2, take);
+        panic!("the provider fails");
+    }
+
+    fn release(&self, page: Page<SharedWorld>) -> Option<Page<SharedWorld>> {
+        self.0.release(page)
+    }
+}
+
+#[test]
+fn pages_of_a_provider_that_panics_return_to_it() {
+    let frames = SharedWorld::new(world());
+    let mapper = FaultyMapper::new(ArenaOffsets::new(World::BASE));
+    let dma = DmaParams { sync_for_device: true, max_len: 4096, ..Default::default() };
+    let params = PoolParams { dma, ..PoolParams::new() };
+    let pages = (0..10).map(|_| frames.clone().alloc_page(Gfp::KERNEL).unwrap()).collect();
+    let lender = Lender { pages: Arc::new(Mutex::new(pages)), keeps: true };
+    let nr_lent = || 10 - lender.pages.lock().unwrap().len();
+    let provider = Box::new(Failing(lender.clone()));
+    let pool = PagePool::with_provider(&params, frames, mapper, provider).unwrap();
+    let mut owner = PoolOwner::claim(&pool).unwrap();
+    for _ in 0..2 {
+        let result = catch_unwind(AssertUnwindSafe(|| owner.alloc().is_some()));
+        assert!(result.is_err());
+        assert_eq!((nr_lent(), pool.inflight()), (0, 0));
+    }
+    drop(owner);
+    assert_eq!(nr_lent(), 0);
 }
 
 #[test]

@@ -287,6 +287,7 @@ fn watermarks_divide_the_reserve_by_size() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn watermarks_follow_memory_that_is_handed_in() {
     let memory = [region(0, 4096, 0), region(GIB, 8 * MIB, 0), region(4 * GIB, 8 * MIB, 0)];
     let all = Config { zone_dma: true, pcp_high: Some(64), ..Config::new(&memory, 2) };

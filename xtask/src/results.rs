@@ -32,9 +32,10 @@ pub(crate) fn value_at(text: &str, selector: &str) -> Result<f64, String> {
 /// Returns whether a row has the value of each condition.
 fn holds(row: &Value, conditions: &str) -> bool {
     conditions.split(',').filter_map(|condition| condition.split_once('=')).all(|(name, wanted)| {
-        row.get(name).is_some_and(|value| match value {
-            Value::String(text) => text == wanted,
-            value => value.to_string() == wanted,
-        })
+        let text = row.get(name).map(|value| match value.as_str() {
+            Some(text) => text.to_owned(),
+            None => value.to_string(),
+        });
+        text.as_deref() == Some(wanted)
     })
 }

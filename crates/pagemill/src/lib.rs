@@ -55,11 +55,11 @@
 //! let memory = [MemoryRegion { start, len_bytes: 64 << 20, node: NodeId::new(0) }];
 //! let config = Config::new(&memory, 1);
 //! let layout = PageAllocator::<Machine>::metadata_layout(&config)?;
-//! // SAFETY: 1. not empty: an allocator needs metadata.
+//! // An allocator always needs metadata, so the layout is not empty.
 //! let metadata = NonNull::new(unsafe { alloc_zeroed(layout) }).expect("out of memory");
 //! let metadata = NonNull::slice_from_raw_parts(metadata, layout.size());
-//! // SAFETY: 1. the metadata is initialised, never freed, and used by nobody else. 2. so are the
-//! // frames: there is no memory behind them.
+//! // The metadata is initialised, never freed, and used by nothing else; so are the frames, which have
+//! // no memory behind them.
 //! let frames = unsafe { PageAllocator::new(&config, metadata, Machine) }?;
 //! let mut slots = [const { None }; 64];
 //! frames.fill(Gfp::KERNEL, &mut slots)?;

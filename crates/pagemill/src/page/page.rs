@@ -427,7 +427,6 @@ impl<S: PageSource> Folio<S> {
     ///
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `split_page`
-    #[must_use]
     pub fn split(self) -> FolioPages<S> {
         let (raw, source) = self.into_parts();
         let start = raw.pfn().value();

@@ -280,9 +280,11 @@ fn a_name_is_good_until_the_account_is_closed() {
 
 #[test]
 fn each_book_that_is_wrong_is_found() {
+    type Spoil<'a> = &'a dyn Fn(&Accounts);
+
     // Relaxed, all of them: one thread.
     let set = |count: &AtomicU64, value| count.store(value, Ordering::Relaxed);
-    let spoils: [(Book, &dyn Fn(&Accounts)); 7] = [
+    let spoils: [(Book, Spoil<'_>); 7] = [
         (Book::AccountUsers, &|accounts| set(&accounts.entries[1].state, 1)),
         (Book::AccountUsers, &|accounts| set(&accounts.entries[2].state, 3)),
         (Book::AccountUsers, &|accounts| set(&accounts.entries[3].state, 2)),

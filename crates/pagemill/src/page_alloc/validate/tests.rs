@@ -28,7 +28,8 @@ type Frames = &'static PageAllocator<Machine>;
 
 /// Puts pages on a per-CPU list.
 fn push(frames: Frames, cpu: usize, list: ListId, pages: &[RawPage]) {
-    let mut lists = frames.cpus()[cpu].try_visit(frames.platform()).unwrap();
+    let lists = frames.cpus()[cpu].try_visit(frames.platform());
+    let mut lists = lists.expect("no thread uses them");
     pages.iter().for_each(|&page| lists.list(list).push(page));
 }
 

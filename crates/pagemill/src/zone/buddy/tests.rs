@@ -427,11 +427,14 @@ fn a_misaligned_block_is_refused() {
     pair.buddy.put_block(Pfn::new(2), 0, Order::new(2).unwrap());
 }
 
+/// Makes one book wrong.
+type Spoil = fn(&mut Buddy);
+
 #[test]
 fn each_book_that_is_wrong_is_found() {
     // A whole pair, and two pageblocks on the list of order 6: pageblock 2 is its head, 3 its end.
     const LIST: usize = partial_list(MigrateType::Movable, 6);
-    let spoils: [(Book, fn(&mut Buddy)); 14] = [
+    let spoils: [(Book, Spoil); 14] = [
         (Book::BlockFree, |buddy| buddy.blocks[0].nr_free -= 1),
         (Book::BlockFree, |buddy| buddy.bitmaps[3].change_word(1, |word| word & !1)),
         (Book::FrameOutside, |buddy| {

@@ -153,10 +153,30 @@ pub enum XdpError {
     #[error("the kernel's side of a ring shows more entries than the ring has")]
     RingBroken,
     /// Frames of a socket that could not be reclaimed, because its device may still use them.
-    #[error("the device did not release its queue: it keeps {nr_frames} frames")]
+    #[error(
+        "the queue of a closed socket is still in use, so its {nr_frames} frames are not reused: \
+         the driver did not release it, or another program opened it at once; if so, start that \
+         program later"
+    )]
     FramesStuck {
         /// Number of frames that were left to the device.
         nr_frames: usize,
+    },
+    /// Frames of a socket that could not be reclaimed, because the kernel did not report whether its
+    /// queue is free.
+    #[error(
+        "cannot {} {queue} (interface {name}), so its {nr_frames} frames are not reused: {} ({os})",
+        Operation::AskReleased, Operation::AskReleased.reason(.os.raw())
+    )]
+    ReleaseUnknown {
+        /// The interface's name.
+        name: Name,
+        /// The queue.
+        queue: u32,
+        /// Number of frames that were left to the device.
+        nr_frames: usize,
+        /// The error of the system.
+        os: OsError,
     },
     /// Another system call failed.
     #[error("cannot {operation}{}: {} ({os})", on(*.name), operation.reason(.os.raw()))]
@@ -238,6 +258,14 @@ mod tests {
             "cannot bind a socket to its queue (interface eth0): the driver cannot do what was \
              asked for: use the copy mode, and packets of one frame (Operation not supported (os \
              error 95))"
+        );
+        let os = os_error(&answer(libc::EINVAL));
+        let error = XdpError::ReleaseUnknown { name, queue: 3, nr_frames: 64, os };
+        assert_eq!(
+            error.to_string(),
+            "cannot find out whether the kernel has released queue 3 (interface eth0), so its 64 \
+             frames are not reused: the interface has fewer queues than when the socket was \
+             opened: close sockets before you remove their queues (Invalid argument (os error 22))"
         );
         let error = XdpError::system(Operation::OpenSocket, &answer(libc::EMFILE));
         assert_eq!(

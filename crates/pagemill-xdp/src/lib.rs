@@ -47,12 +47,11 @@
 //! registration ties all sockets to the modes and the lifetime of the first.
 //!
 //! # Child processes
-//! Closing a socket ends the kernel's use of its frames because no other process has the socket: rings
-//! are kept out of children, and the descriptor is closed on exec. Between fork and exec, however, a
-//! child does have it. So a socket must not be closed while another thread of the process starts a
-//! child, and a child that never calls exec must close the descriptors that it inherited; otherwise
-//! frames that are free again may still be written to. This is the one mistake that safe code can make
-//! here, and it is not checked.
+//! Rings are kept out of children, and the descriptor of a socket is closed on exec. Between fork and
+//! exec, however, a child has the socket, and the kernel uses its frames. So closing a socket also waits
+//! until no process has it, and the kernel has released its queue. A child that never calls exec must
+//! close the descriptors that it inherited: otherwise closing fails after ten seconds with
+//! [`XdpError::FramesStuck`], and the frames are leaked.
 //!
 //! # Invariants
 //! SAFETY comments cite these invariants by name; all unsafe code is in `sys` and `xsk`.
@@ -61,7 +60,7 @@
 //!   through this crate until it is taken out.
 //! - `in-flight-first` (`xsk/queue.rs`): an address is put on a ring only after its frame was put
 //!   into the table of frames in flight. The frame is taken out when the ring returns it, or after
-//!   the socket was closed.
+//!   the kernel has released the queue of the closed socket.
 //! - `ring-slots` (`xsk/rings.rs`): a slot of a ring is read or written only while it belongs to
 //!   this side by the ring's protocol.
 //! - `ring-mapped` (`xsk/mapping.rs`): while the memory of a ring lives, it is mapped.

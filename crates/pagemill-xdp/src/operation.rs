@@ -28,6 +28,8 @@ pub enum Operation {
     Bind,
     /// To ask a socket whether it copies.
     AskCopies,
+    /// To find out whether the kernel has released the queue of a closed socket.
+    AskReleased,
     /// To make the program pass packets to a socket.
     Route,
     /// To wait for packets.
@@ -68,6 +70,7 @@ impl fmt::Display for Operation {
             Self::MapRings => "map the rings of a socket",
             Self::Bind => "bind a socket to its queue",
             Self::AskCopies => "ask a socket for its options",
+            Self::AskReleased => "find out whether the kernel has released queue",
             Self::Route => "route packets to a socket",
             Self::Wait => "wait for packets",
             Self::Wake => "wake the kernel",
@@ -194,6 +197,12 @@ const REASONS: &[(Operation, i32, &str)] = &[
         "the driver cannot do what was asked for: use the copy mode, and packets of one frame",
     ),
     (Operation::Bind, libc::EPROTONOSUPPORT, "the driver has no AF_XDP: use the copy mode"),
+    (
+        Operation::AskReleased,
+        libc::EINVAL,
+        "the interface has fewer queues than when the socket was opened: close sockets before you \
+         remove their queues",
+    ),
     (
         Operation::Route,
         libc::E2BIG,

@@ -82,7 +82,9 @@ pub trait Device {
     /// Closes the device and appends all frames that it had.
     ///
     /// # Errors
-    /// [`XdpError::FramesStuck`] if some may still be in use by hardware.
+    /// [`XdpError::FramesStuck`] if some may still be in use by hardware, and
+    /// [`XdpError::ReleaseUnknown`] if the kernel does not report whether they are. They are leaked
+    /// then.
     fn close(self, frames: &mut Vec<Self::Frame>) -> Result<(), XdpError>;
 }
 

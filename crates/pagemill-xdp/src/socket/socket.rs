@@ -18,7 +18,7 @@ use crate::ring::ring::Broken;
 use crate::ring::tx::NR_FRAMES_MAX;
 use crate::socket::interface::{Interface, Notice};
 use crate::xsk::queue::Queue;
-use crate::xsk::rings::{self, Region, RingSizes};
+use crate::xsk::rings::{QueueProbe, Region, RingSizes};
 
 /// Whether the device or the kernel moves the bytes to and from our frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,6 +119,8 @@ impl Default for SocketConfig {
 #[derive(Debug)]
 pub struct Socket<F: Frame> {
     queue: Queue<F>,
+    /// `None` once the socket is closed.
+    probe: Option<QueueProbe>,
     counters: DeviceCounters,
     notice: Option<Notice>,
     need_wakeup: bool,
@@ -167,6 +169,8 @@ impl<F: Frame> Socket<F> {
         let nr_frames_max = if interface.config().multi_buffer { NR_FRAMES_MAX } else { 1 };
         let queue = Queue::open(&region, sizes, nr_frames_max)
             .map_err(|(operation, error)| refused(region.len_bytes, operation, &error))?;
+        let probe = QueueProbe::open()
+            .map_err(|(operation, error)| refused(region.len_bytes, operation, &error))?;
         bind(&queue, interface, number, config)?;
         let zero_copy = queue
             .is_zero_copy()
@@ -177,6 +181,7 @@ impl<F: Frame> Socket<F> {
         let copies = config.copy == CopyMode::Auto && !zero_copy;
         Ok(Self {
             queue,
+            probe: Some(probe),
             counters: DeviceCounters::default(),
             notice: copies.then_some(Notice::Copies { name, queue: number }),
             need_wakeup: config.need_wakeup,
@@ -202,10 +207,14 @@ impl<F: Frame> Socket<F> {
     }
 
     /// Closes the socket, and waits until the kernel no longer uses its frames.
+    ///
+    /// Waits also if the kernel copies: a child process that another thread has just started has the
+    /// socket until it calls exec, and the kernel writes to the frames until then.
+    ///
+    /// # Errors
+    /// [`XdpError::FramesStuck`], [`XdpError::ReleaseUnknown`]; the frames are leaked then.
     fn shut(&mut self) -> Result<(), XdpError> {
-        if self.is_closed {
-            return Ok(());
-        }
+        let Some(probe) = self.probe.take() else { return Ok(()) };
         if !self.zero_copy {
             self.queue.settle(SEND_PATIENCE);
         }
@@ -213,18 +222,21 @@ impl<F: Frame> Socket<F> {
         self.counters = self.counters();
         self.is_closed = true;
         self.queue.close();
-        if !self.zero_copy {
-            return Ok(());
-        }
-        // A zero-copy device may use our frames until it has released the queue.
+        let (name, queue) = (self.interface.name(), self.number);
         let start = Instant::now();
-        while !rings::is_queue_free(self.interface.index(), self.number).unwrap_or(false) {
-            if start.elapsed() > RELEASE_PATIENCE {
-                return Err(XdpError::FramesStuck { nr_frames: self.queue.abandon() });
+        loop {
+            match probe.try_bind(self.interface.index(), queue) {
+                Ok(true) => return Ok(()),
+                Ok(false) if start.elapsed() < RELEASE_PATIENCE => thread::sleep(RETRY),
+                Ok(false) => {
+                    return Err(XdpError::FramesStuck { nr_frames: self.queue.abandon() });
+                }
+                Err(error) => {
+                    let (nr_frames, os) = (self.queue.abandon(), os_error(&error));
+                    return Err(XdpError::ReleaseUnknown { name, queue, nr_frames, os });
+                }
             }
-            thread::sleep(RETRY);
         }
-        Ok(())
     }
 }
 
@@ -431,7 +443,7 @@ const RETRY: Duration = Duration::from_millis(2);
 /// longer are reclaimed nevertheless; what is then sent of them is arbitrary.
 const SEND_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long a device may take to release its queue.
+/// How long kernel and device may take to release a queue.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -456,15 +468,31 @@ mod tests {
         let pair = VethPair::new(name("a0"), name("a1"), 1).unwrap();
         let interface = Interface::to_send(pair.name(1), InterfaceConfig::default()).unwrap();
         let config = SocketConfig { fill_size: 64, tx_size: 64, ..SocketConfig::new() };
-        let socket: Socket<Page<&PageAllocator<Host>>> =
-            Socket::open(&interface, 0, &frames, &config).unwrap();
-        // This is how a device is waited for that uses our frames itself.
-        assert!(!rings::is_queue_free(pair.index(1), 0).unwrap());
-        drop(socket);
+        let open = || -> Socket<Page<&PageAllocator<Host>>> {
+            Socket::open(&interface, 0, &frames, &config).unwrap()
+        };
+        let probe = QueueProbe::open().unwrap();
+        let socket = open();
+        assert!(!probe.try_bind(pair.index(1), 0).unwrap());
+        // A child that has not called exec yet holds the socket in the same way.
+        let child = socket.queue.fd().try_clone_to_owned().unwrap();
         let start = Instant::now();
-        while !rings::is_queue_free(pair.index(1), 0).unwrap() {
-            assert!(start.elapsed() < RELEASE_PATIENCE, "the queue is never free");
-            thread::yield_now();
-        }
+        thread::scope(|scope| {
+            let closing = scope.spawn(|| drop(socket));
+            thread::sleep(Duration::from_millis(100));
+            assert!(!closing.is_finished(), "closed while another process has the socket");
+            drop(child);
+        });
+        assert!(start.elapsed() < RELEASE_PATIENCE, "the queue was never free");
+        // Another thread sees other interfaces, and may close the socket nevertheless.
+        let socket = open();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                enter_private_network().unwrap();
+                let elsewhere = socket.probe.as_ref().unwrap();
+                assert!(!elsewhere.try_bind(pair.index(1), 0).unwrap());
+                socket.close(&mut Vec::new()).unwrap();
+            });
+        });
     }
 }

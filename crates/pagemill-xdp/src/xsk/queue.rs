@@ -20,7 +20,7 @@ use crate::ring::tx::Tx;
 ///
 /// Upholds `in-flight-first`: an address is put on a ring only after its frame was put in flight
 /// (`frame-in-flight`). The frame is taken out when the ring returns it, or by `drain` after the
-/// socket was closed.
+/// kernel has released the queue of the closed socket.
 #[derive(Debug)]
 pub(crate) struct Queue<F: Frame> {
     /// `None` once the socket is closed.
@@ -74,7 +74,7 @@ impl<F: Frame> Queue<F> {
         };
         // SAFETY:
         // 1. The frame is in flight before `next` returns its address (`in-flight-first`), and
-        //    stays in flight until the kernel returns it or the socket is closed.
+        //    stays in flight until the kernel returns it or has released the queue.
         // 2. `fill_room` has just returned `room`.
         unsafe { socket.fill(room, next) };
         Ok(room)
@@ -108,7 +108,7 @@ impl<F: Frame> Queue<F> {
         let next = || *next.next().expect("as many as were counted");
         // SAFETY:
         // 1. The frames are in flight (`in-flight-first`), and stay in flight until the kernel
-        //    returns them or the socket is closed.
+        //    returns them or has released the queue.
         // 2. `tx.post` returned at most `room` descriptors, which `send_room` has just returned.
         unsafe { socket.send(nr, next) };
         Ok(nr_packets)
@@ -159,15 +159,15 @@ impl<F: Frame> Queue<F> {
         }
     }
 
-    /// Closes the socket. When this returns, and the socket copied, the kernel no longer writes to any
-    /// frame; it may read some that were being sent unless it was [settled](Self::settle).
+    /// Closes the socket. The kernel may use the frames until it has released the queue, for which the
+    /// caller waits before it calls [`drain`](Self::drain). Afterwards it writes to none; if it copies,
+    /// it may read some that were being sent unless the socket was [settled](Self::settle).
     pub(crate) fn close(&mut self) {
-        // Unmaps the rings and closes the descriptor, the last reference to both: the kernel unbinds
-        // the socket and waits for its users before the call returns.
+        // Unmaps the rings and closes the descriptor, the last reference to both in this process.
         self.socket = None;
     }
 
-    /// Removes all frames that are in flight.
+    /// Removes all frames that are in flight, after the kernel has released the queue.
     ///
     /// # Panics
     /// If the socket is still open.

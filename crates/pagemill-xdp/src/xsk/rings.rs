@@ -189,7 +189,7 @@ impl XskRings {
     ///
     /// # Safety
     /// 1. `next` returns addresses of frames in the region that nothing in the process reads or
-    ///    writes until the kernel returns them or the socket is closed.
+    ///    writes until the kernel returns them or has released the queue of the closed socket.
     /// 2. `nr` is at most what the last [`fill_room`](Self::fill_room) returned.
     #[inline]
     pub(crate) unsafe fn fill(&mut self, nr: u32, mut next: impl FnMut() -> u64) {
@@ -235,7 +235,7 @@ impl XskRings {
     ///
     /// # Safety
     /// 1. `next` returns descriptors of frames in the region that nothing in the process writes to
-    ///    until the kernel returns them or the socket is closed.
+    ///    until the kernel returns them or has released the queue of the closed socket.
     /// 2. `nr` is at most what the last [`send_room`](Self::send_room) returned.
     #[inline]
     pub(crate) unsafe fn send(&mut self, nr: u32, mut next: impl FnMut() -> RawDescriptor) {
@@ -315,23 +315,54 @@ impl XskRings {
     }
 }
 
-/// Returns whether a queue is free, by binding to it for a moment.
+/// A second socket that finds out whether a queue is free again after the first was closed.
 ///
-/// A zero-copy device may access frames for some time after the socket was closed; it has stopped when
-/// the queue is free again.
+/// The kernel and a zero-copy device may access frames for some time after the descriptor was closed;
+/// they have stopped when another socket can be bound to the queue. The probe is opened together with
+/// the first socket. So it belongs to the network namespace in which that socket was bound, whichever
+/// namespace the closing thread is in, and closing requires no capability, descriptor or memory.
+#[derive(Debug)]
+pub(crate) struct QueueProbe {
+    socket: XskRings,
+}
+
+impl QueueProbe {
+    /// Opens a socket with the smallest rings over memory that no other code uses.
+    ///
+    /// # Errors
+    /// The errors of [`XskRings::open`].
+    pub(crate) fn open() -> Result<Self, (Operation, io::Error)> {
+        // The kernel pins the page when it is registered; the mapping is not needed afterwards.
+        let page = ScratchPage::map().map_err(|error| (Operation::RegisterArena, error))?;
+        let region =
+            Region { base: page.0, len_bytes: ScratchPage::LEN, chunk_bytes: 4096, headroom: 0 };
+        let sizes = RingSizes { fill: 1, completion: 1, rx: 1, tx: 1 };
+        Ok(Self { socket: XskRings::open(&region, &sizes)? })
+    }
+
+    /// Returns whether no socket uses the queue. Afterwards the probe itself has it, until dropped.
+    ///
+    /// # Errors
+    /// The error of the system, if it says nothing about the queue.
+    pub(crate) fn try_bind(&self, interface: u32, queue: u32) -> io::Result<bool> {
+        is_released(self.socket.bind(interface, queue, libc::XDP_COPY))
+    }
+}
+
+/// Returns what the result of binding a probe says about its queue: whether it is released.
 ///
-/// # Errors
-/// The errors of the system for all steps except the last.
-pub(crate) fn is_queue_free(interface: u32, queue: u32) -> io::Result<bool> {
-    let page = ScratchPage::map()?;
-    let region =
-        Region { base: page.0, len_bytes: ScratchPage::LEN, chunk_bytes: 4096, headroom: 0 };
-    let sizes = RingSizes { fill: 1, completion: 1, rx: 1, tx: 1 };
-    let socket = XskRings::open(&region, &sizes).map_err(|(_, error)| error)?;
-    match socket.bind(interface, queue, libc::XDP_COPY) {
-        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(false),
-        // Bound, or refused for a reason that does not concern the queue.
-        Ok(()) | Err(_) => Ok(true),
+/// Only success means that it is free. `ENODEV` means that the interface has left the namespace of the
+/// probe, in which the first socket was bound: the kernel had stopped the device and unbound all its
+/// sockets before it released the lock under which the probe looks for the interface.
+///
+/// # Source
+/// `linux-6.12` `net/xdp/xsk.c` `xsk_bind`, `xsk_notifier`; `net/core/dev.c`
+/// `unregister_netdevice_many_notify`, `__dev_change_net_namespace`
+fn is_released(bound: io::Result<()>) -> io::Result<bool> {
+    match bound.as_ref().map_err(io::Error::raw_os_error) {
+        Ok(()) | Err(Some(libc::ENODEV)) => Ok(true),
+        Err(Some(libc::EBUSY)) => Ok(false),
+        Err(_) => bound.map(|()| true),
     }
 }
 
@@ -376,5 +407,21 @@ fn offsets([producer, consumer, entries, flags]: [u64; 4]) -> Offsets {
         consumer: offset(consumer),
         entries: offset(entries),
         flags: offset(flags),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_bound_probe_or_a_removed_interface_means_that_a_queue_is_released() {
+        let refused = |errno| is_released(Err(io::Error::from_raw_os_error(errno)));
+        assert!(is_released(Ok(())).unwrap());
+        assert!(refused(libc::ENODEV).unwrap());
+        assert!(!refused(libc::EBUSY).unwrap());
+        for errno in [libc::EPERM, libc::EINVAL, libc::ENOMEM, libc::ENETDOWN, libc::ENXIO] {
+            assert_eq!(refused(errno).unwrap_err().raw_os_error(), Some(errno));
+        }
     }
 }

@@ -24,8 +24,8 @@ mod seeds;
 mod world;
 
 pub use machine::{
-    Machine, Traces, check_balance, interrupted_by, interrupts_are_off, irq_sections, nr_pins,
-    nr_waits, nr_wakes, set_account, set_cpu, take_zeroed, traced,
+    Call, Machine, Traces, check_balance, hooked, interrupted_by, interrupts_are_off, irq_sections,
+    nr_pins, nr_waits, nr_wakes, set_account, set_cpu, take_zeroed, traced,
 };
 pub use rng::Rng;
 pub use seeds::play_seeds;

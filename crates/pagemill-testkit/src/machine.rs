@@ -6,9 +6,11 @@ use alloc::alloc::{alloc_zeroed, dealloc};
 use core::alloc::Layout;
 use core::cell::{Cell, RefCell};
 use core::mem;
+use core::panic::AssertUnwindSafe;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
+use std::panic::catch_unwind;
 use std::sync::{Condvar, Mutex};
 
 use pagemill::{AccountId, CpuId, DirectMap, Event, Gfp, PAGE_SIZE, Pfn, Platform};
@@ -33,6 +35,45 @@ thread_local! {
     static ACCOUNT: Cell<Option<AccountId>> = const { Cell::new(None) };
     static EVENTS: RefCell<Vec<Event>> = const { RefCell::new(Vec::new()) };
     static TRACES: Cell<Traces> = const { Cell::new(Traces::Nothing) };
+    static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
+}
+
+/// A function that decides which calls of the machine panic.
+type Hook = Box<dyn FnMut(Call) -> bool>;
+
+/// A call of the machine by the allocator.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Call {
+    /// [`Platform::trace`], with its event.
+    Trace(Event),
+    /// [`Platform::wait`].
+    Wait,
+    /// [`Platform::wake`].
+    Wake,
+    /// [`Platform::zero_pages`].
+    Zero,
+}
+
+/// Runs `body`, and calls `hook` before each call that this thread makes of a machine meanwhile. The
+/// first call for which it returns true panics; it is not called again then.
+///
+/// # Errors
+/// The panic of `body`.
+pub fn hooked<R>(
+    hook: impl FnMut(Call) -> bool + 'static,
+    body: impl FnOnce() -> R,
+) -> std::thread::Result<R> {
+    HOOK.set(Some(Box::new(hook)));
+    let result = catch_unwind(AssertUnwindSafe(body));
+    HOOK.take();
+    result
+}
+
+fn note(call: Call) {
+    let Some(mut hook) = HOOK.take() else { return };
+    assert!(!hook(call), "the machine fails in {call:?}");
+    HOOK.set(Some(hook));
 }
 
 /// The events that a thread records.
@@ -277,6 +318,7 @@ impl Platform for Machine {
     }
 
     fn wait(&self, still: &dyn Fn() -> bool) {
+        note(Call::Wait);
         NR_WAITS.set(NR_WAITS.get() + 1);
         let mut sleep = self.sleep.lock().expect("no thread panics with it");
         // Checked under the lock, which wakers take too, so no wake-up is lost after the check.
@@ -292,11 +334,13 @@ impl Platform for Machine {
     }
 
     fn wake(&self) {
+        note(Call::Wake);
         self.sleep.lock().expect("no thread panics with it").nr_wakes += 1;
         self.woken.notify_all();
     }
 
     fn trace(&self, event: Event) {
+        note(Call::Trace(event));
         if TRACES.get() != Traces::Nothing {
             EVENTS.with_borrow_mut(|events| events.push(event));
         }
@@ -322,6 +366,7 @@ impl Platform for Machine {
     }
 
     unsafe fn zero_pages(&self, pfn: Pfn, nr_pages: usize) {
+        note(Call::Zero);
         assert_eq!(IRQ_DEPTH.get(), 0, "frames are zeroed with interrupts on");
         ZEROED.with_borrow_mut(|zeroed| zeroed.extend((pfn.value()..).take(nr_pages)));
         if let Some(memory) = &self.memory {

@@ -52,7 +52,8 @@ impl Context {
             Kind::Account(number) => self.accounts.borrow_mut().retain(|&(its, _)| its != number),
             Kind::Noio | Kind::Nofs | Kind::Memalloc => {
                 if let Some(count) = self.count(kind) {
-                    count.set(count.get() - 1);
+                    // `Platform::leave_reclaim` can be called without `enter_reclaim`.
+                    count.set(count.get().saturating_sub(1));
                 }
             }
         }
@@ -209,6 +210,16 @@ mod tests {
         assert_eq!(current_account(), Some(accounts[1].id()));
         drop(second);
         assert_eq!(current_account(), None);
+    }
+
+    #[test]
+    fn leaving_without_entering_does_nothing() {
+        leave_reclaim();
+        assert_eq!(gfp_context(Gfp::KERNEL), Gfp::KERNEL);
+        enter_reclaim();
+        assert_eq!(gfp_context(Gfp::KERNEL), Gfp::KERNEL | Gfp::MEMALLOC);
+        leave_reclaim();
+        assert_eq!(gfp_context(Gfp::KERNEL), Gfp::KERNEL);
     }
 
     #[test]

@@ -169,6 +169,7 @@ extern "C" fn in_child() {
             // SAFETY:
             // 1. The allocator and its host are alive: their entry is removed before they are
             //    dropped.
+            // 2. No other thread uses it: a child of fork has one thread.
             unsafe { lists.close() };
         }
         place = here.next();

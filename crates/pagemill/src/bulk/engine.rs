@@ -283,13 +283,14 @@ impl<P: Platform, K: Sink> Sink for Finish<'_, P, K> {
         let account = self.payer.account();
         for pages in pages.chunks(Batch::CAPACITY) {
             let mut batch = Batch::new();
-            batch.push_all(pages.iter().map(|&page| {
-                let page = self.allocator.finish(page, account, self.gfp, self.site);
-                if !account.is_none() {
-                    self.payer.hand_over(page.order().nr_pages() as u64);
-                }
-                page
-            }));
+            let finish = |&page| self.allocator.finish(page, account, self.gfp, self.site);
+            batch.push_all(pages.iter().map(finish));
+            if !account.is_none() {
+                // Only once all of them are finished: if a hook panics, these pages are leaked, and
+                // their charge must end with the payer.
+                let nr_pages = |page: &RawPage| page.order().nr_pages() as u64;
+                self.payer.hand_over(batch.as_slice().iter().map(nr_pages).sum());
+            }
             self.sink.accept(batch.as_slice());
         }
     }

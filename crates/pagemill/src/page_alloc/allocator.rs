@@ -22,7 +22,7 @@ use crate::page_alloc::setup::{self, Tables};
 use crate::page_alloc::shrinker::Shrinkers;
 use crate::page_alloc::slow_path_flags::{OWNERS, POISON, SlowPathFlags, TRACE};
 use crate::percpu::percpu::PerCpu;
-use crate::platform::platform::Platform;
+use crate::platform::platform::{IrqOff, Platform};
 use crate::wait::queue::WaitQueue;
 use crate::zone::span::Span;
 use crate::zone::watermark::MarkPolicy;
@@ -61,7 +61,8 @@ impl ListCloser {
     ///
     /// # Safety
     /// - The allocator is alive.
-    /// - No other thread uses it, and the caller is not inside one of its methods.
+    /// - No other thread uses it. The caller may be inside one of its methods, as after a fork in a
+    ///   tracer: that method keeps the lists that it has until it returns.
     pub unsafe fn close(&self) {
         self.0.iter().for_each(PerCpu::seize);
     }
@@ -284,12 +285,10 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Calls `f` while no other thread writes watermarks.
     pub(crate) fn with_mark_policy<R>(&self, f: impl FnOnce(&MarkPolicy) -> R) -> R {
-        let irq_state = self.platform.irq_save();
+        // Dropped in the reverse order: unlocked before interrupts are restored.
+        let _irq = IrqOff::new(&self.platform);
         let policy = self.mark_policy.lock(|spins| self.platform.relax(spins));
-        let result = f(&policy);
-        drop(policy);
-        self.platform.irq_restore(irq_state);
-        result
+        f(&policy)
     }
 
     /// Returns one more than the largest node of the memory map and the CPUs.

@@ -7,7 +7,7 @@ use crate::base::units::Order;
 use crate::page_alloc::allocator::{PageAllocator, Site};
 use crate::page_alloc::fault::FaultConfig;
 use crate::page_alloc::slow_path_flags::{FAULTS, OWNERS, POISON, TRACE};
-use crate::platform::platform::Platform;
+use crate::platform::platform::{IrqOff, Platform};
 use crate::platform::trace::Event;
 
 impl<P: Platform> PageAllocator<P> {
@@ -33,9 +33,10 @@ impl<P: Platform> PageAllocator<P> {
             return payer.charge(nr, min, gfp, |_| {});
         }
         // With interrupts off: a handler that charges the same tree would wait for this CPU.
-        let irq_state = self.platform().irq_save();
-        let charged = payer.charge(nr, min, gfp, |spins| self.platform().relax(spins));
-        self.platform().irq_restore(irq_state);
+        let charged = {
+            let _irq = IrqOff::new(self.platform());
+            payer.charge(nr, min, gfp, |spins| self.platform().relax(spins))
+        };
         if charged < nr
             && let Some(account) = payer.id()
         {

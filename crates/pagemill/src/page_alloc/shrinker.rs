@@ -154,6 +154,24 @@ impl<P: Platform> Drop for Turn<'_, P> {
     }
 }
 
+/// Counts as one thread that waits for the end of a turn, until dropped.
+struct Waiter<'a>(&'a AtomicU32);
+
+impl<'a> Waiter<'a> {
+    fn new(nr_waiting: &'a AtomicU32) -> Self {
+        // Relaxed: a hint for the thread that has the turn; waits are short and end by themselves.
+        nr_waiting.fetch_add(1, Ordering::Relaxed);
+        Self(nr_waiting)
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        // Relaxed: as in `new`.
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Shrinkers {
     pub(crate) fn new() -> Self {
         Self {
@@ -220,10 +238,9 @@ impl Shrinkers {
             drop(turn);
         } else {
             meter.start(control);
-            // Relaxed: a hint for the thread that has the turn; waits are short and end by themselves.
-            self.nr_waiting.fetch_add(1, Ordering::Relaxed);
+            let waiter = Waiter::new(&self.nr_waiting);
             platform.wait(&|| self.turn.is_taken());
-            self.nr_waiting.fetch_sub(1, Ordering::Relaxed);
+            drop(waiter);
             return self.nr_freed.get().wrapping_sub(before).min(meter.nr_freed());
         }
         self.nr_freed.get().wrapping_sub(before)

@@ -118,7 +118,10 @@ impl Claim {
 
     /// Closes the claim for good.
     ///
-    /// Does not wait for a thread that holds the lists; they stay closed when that thread releases them.
+    /// Does not wait for a thread that holds the lists, which does not exist in this process. If the
+    /// calling thread itself holds them, dropping its [`Claimed`] allows [`try_take`](Self::try_take)
+    /// again, but no sequence and no visitor: a process that forks inside a hook of the platform must
+    /// call exec, not return from the hook.
     pub(crate) fn seize(&self) {
         // Relaxed, both: for a process whose other threads are gone.
         self.owner.store(SEIZED, Ordering::Relaxed);

@@ -187,3 +187,28 @@ pub unsafe trait DirectMap: Platform {
     /// Returns the address of the bytes of frame `pfn`.
     fn frame_ptr(&self, pfn: Pfn) -> NonNull<u8>;
 }
+
+/// Interrupts are disabled on this CPU, until dropped; also if a hook of the platform panics.
+pub(crate) struct IrqOff<'a, P: Platform> {
+    platform: &'a P,
+    state: usize,
+}
+
+impl<'a, P: Platform> IrqOff<'a, P> {
+    #[inline]
+    pub(crate) fn new(platform: &'a P) -> Self {
+        Self { platform, state: platform.irq_save() }
+    }
+
+    #[inline]
+    pub(crate) fn platform(&self) -> &'a P {
+        self.platform
+    }
+}
+
+impl<P: Platform> Drop for IrqOff<'_, P> {
+    #[inline]
+    fn drop(&mut self) {
+        self.platform.irq_restore(self.state);
+    }
+}

@@ -15,7 +15,7 @@ use crate::page::list::PageList;
 use crate::page::page::Page;
 use crate::page_alloc::allocator::Site;
 use crate::page_alloc::slow_path_flags::OWNERS;
-use crate::platform::platform::Platform;
+use crate::platform::platform::{IrqOff, Platform};
 use crate::platform::trace::Event;
 use crate::wait::queue::WaitQueue;
 
@@ -215,12 +215,11 @@ impl<S: AllocPages> Mempool<S> {
     /// Runs `body` on the reserve with interrupts off; `body` must only move pages.
     fn with_reserve(&self, body: impl FnOnce(&mut PageList<Page<S>>)) {
         let platform = self.source.allocator().platform();
-        let irq_state = platform.irq_save();
+        // Dropped in the reverse order: unlocked before interrupts are restored.
+        let _irq = IrqOff::new(platform);
         let mut reserve = self.reserve.lock(|spins| platform.relax(spins));
         body(&mut reserve);
         self.nr_lacking.set((self.min_nr - reserve.len()) as u64);
-        drop(reserve);
-        platform.irq_restore(irq_state);
     }
 
     /// Returns whether a page is in a zone that the reserve's pages may come from.

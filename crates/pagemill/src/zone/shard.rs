@@ -4,7 +4,7 @@ use crate::base::book::{Book, BookError, Place};
 use crate::base::stats::ZoneEvents;
 use crate::base::sync::{Counter, Lock, LockGuard};
 use crate::base::units::NodeId;
-use crate::platform::platform::Platform;
+use crate::platform::platform::{IrqOff, Platform};
 use crate::platform::trace::Event;
 use crate::zone::buddy::Buddy;
 use crate::zone::check::{Sums, Walk};
@@ -39,10 +39,9 @@ pub(crate) struct ShardId {
 /// The lock of a shard; interrupts are off while it is held.
 pub(crate) struct ShardGuard<'a, P: Platform> {
     shard: &'a Shard,
-    /// Taken out only by `drop`, which must unlock before it restores interrupts.
-    buddy: Option<LockGuard<'a, Buddy>>,
-    platform: &'a P,
-    irq_state: usize,
+    buddy: LockGuard<'a, Buddy>,
+    /// Behind the lock, which must be released before interrupts are restored.
+    irq: IrqOff<'a, P>,
 }
 
 impl Shard {
@@ -94,18 +93,19 @@ impl Shard {
     /// Waits for the lock.
     #[inline]
     pub(crate) fn hold<'a, P: Platform>(&'a self, platform: &'a P) -> ShardGuard<'a, P> {
-        let irq_state = platform.irq_save();
+        // If a hook of the platform panics, both are dropped in the reverse order.
+        let irq = IrqOff::new(platform);
         let buddy = self.buddy.lock(|spins| platform.relax(spins));
         let ShardId { node, zone, shard } = self.place;
         platform.trace(Event::ZoneLocked { node, zone, shard });
-        ShardGuard { shard: self, buddy: Some(buddy), platform, irq_state }
+        ShardGuard { shard: self, buddy, irq }
     }
 }
 
 impl<P: Platform> ShardGuard<'_, P> {
     #[inline]
     pub(crate) fn buddy(&mut self) -> &mut Buddy {
-        self.buddy.as_mut().expect("taken out only by drop")
+        &mut self.buddy
     }
 
     /// Returns the counters, for writing.
@@ -115,14 +115,12 @@ impl<P: Platform> ShardGuard<'_, P> {
 }
 
 impl<P: Platform> Drop for ShardGuard<'_, P> {
+    /// The lock is released and interrupts are restored afterwards, also if the trace panics.
     #[inline]
     fn drop(&mut self) {
-        if let Some(buddy) = self.buddy.take() {
-            self.shard.nr_free.set(buddy.nr_free());
-            let ShardId { node, zone, shard } = self.shard.place;
-            self.platform.trace(Event::ZoneUnlocked { node, zone, shard });
-        }
-        self.platform.irq_restore(self.irq_state);
+        self.shard.nr_free.set(self.buddy.nr_free());
+        let ShardId { node, zone, shard } = self.shard.place;
+        self.irq.platform().trace(Event::ZoneUnlocked { node, zone, shard });
     }
 }
 

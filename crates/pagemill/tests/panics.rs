@@ -1,0 +1,108 @@
+//! Calls of the platform that panic: locks are released, interrupts restored, and nothing is counted
+//! that is not there.
+
+use core::cell::Cell;
+use core::sync::atomic::Ordering;
+use std::rc::Rc;
+use std::thread;
+
+use pagemill::{
+    Account, AccountLimits, AllocPages, Config, Event, Gfp, Page, ShrinkControl, Shrinker,
+};
+use pagemill_testkit::{
+    Call, Frames, NORMAL, World, holes, hooked, interrupts_are_off, pages, region, set_account,
+};
+
+#[expect(clippy::disallowed_types, reason = "a test's own: loom has no business here")]
+type Flag = core::sync::atomic::AtomicBool;
+
+/// One zone that keeps nothing back, and an account. Not checked for lost pages: a panic may leak some.
+fn leaked(nr_frames: u64) -> Frames<'static> {
+    let memory = [region(NORMAL, nr_frames, 0)];
+    let config = Config {
+        min_free_bytes: Some(pages(0)),
+        watermark_scale_factor: 0,
+        nr_accounts: 1,
+        ..Config::new(&memory, 1)
+    };
+    Box::leak(Box::new(World::new(&config))).frames()
+}
+
+#[test]
+fn interrupts_are_restored_where_a_tracer_panics() {
+    let is_lock: [fn(Event) -> bool; 2] = [
+        |event| matches!(event, Event::ZoneLocked { .. }),
+        |event| matches!(event, Event::ZoneUnlocked { .. }),
+    ];
+    for is_fatal in is_lock {
+        let frames = leaked(256);
+        let fails = move |call| matches!(call, Call::Trace(event) if is_fatal(event));
+        let result = hooked(fails, || frames.alloc_page(Gfp::KERNEL).is_some());
+        assert!(result.is_err());
+        assert!(!interrupts_are_off());
+        assert!(frames.alloc_page(Gfp::KERNEL).is_some(), "the lock was released");
+    }
+}
+
+#[test]
+fn pages_that_no_caller_got_are_not_charged() {
+    let frames = leaked(256);
+    let account = Account::open(frames, AccountLimits::NONE).unwrap();
+    set_account(Some(account.id()));
+    let mut slots = holes(8);
+    let left = Cell::new(2_u32);
+    let third =
+        move |call| matches!(call, Call::Zero) && left.replace(left.get().saturating_sub(1)) == 0;
+    let gfp = Gfp::KERNEL_ACCOUNT | Gfp::ZERO;
+    let result = hooked(third, || frames.alloc_pages_bulk(gfp, &mut slots));
+    assert!(result.is_err() && slots.iter().all(Option::is_none));
+    assert_eq!(account.usage().current, 0);
+}
+
+#[test]
+fn a_waiter_that_panics_is_not_woken_later() {
+    static ENTERED: Flag = Flag::new(false);
+    static OPEN: Flag = Flag::new(false);
+
+    /// A cache without pages, whose first scan takes until [`OPEN`] is set.
+    struct Gate;
+
+    impl Shrinker for Gate {
+        fn count(&self, _control: ShrinkControl) -> usize {
+            1
+        }
+
+        fn scan(&self, _nr: usize, _control: ShrinkControl) -> usize {
+            // Relaxed, all: flags that carry no data.
+            ENTERED.store(true, Ordering::Relaxed);
+            while !OPEN.load(Ordering::Relaxed) {
+                thread::yield_now();
+            }
+            0
+        }
+    }
+
+    let frames = leaked(64);
+    let all: Vec<Page<_>> = core::iter::from_fn(|| frames.alloc_page(Gfp::KERNEL)).collect();
+    let guard = frames.register_shrinker(&Gate).expect("there is room");
+    let alloc = || frames.alloc_page(Gfp::KERNEL).is_some();
+    thread::scope(|scope| {
+        let other = scope.spawn(alloc);
+        while !ENTERED.load(Ordering::Relaxed) {
+            thread::yield_now();
+        }
+        let result = hooked(|call| matches!(call, Call::Wait), alloc);
+        OPEN.store(true, Ordering::Relaxed);
+        assert!(result.is_err());
+        assert!(!other.join().unwrap());
+    });
+    let nr_wakes = Rc::new(Cell::new(0));
+    let count = Rc::clone(&nr_wakes);
+    let counts = move |call| {
+        count.set(count.get() + u32::from(matches!(call, Call::Wake)));
+        false
+    };
+    assert!(!hooked(counts, alloc).unwrap());
+    assert_eq!(nr_wakes.get(), 0);
+    drop((guard, all));
+}

@@ -65,6 +65,29 @@ fn a_file_that_ends_early_is_filled_up_with_zeroes() {
     assert!(got[5008..].iter().all(|&byte| byte == 0));
 }
 
+/// One system call sends at most 1024 pieces, and a page is a piece.
+#[test]
+fn a_reply_may_have_more_pages_than_a_system_call_sends() {
+    let max = 4 << 20;
+    let config = ServerConfig { max_payload_bytes: max, parked_bytes: 32 << 20, ..small_config() };
+    let world = World::with(config, TestProgram::default());
+    let mut client = world.client();
+    for len in [1020 << 12, 1021 << 12, 1022 << 12, (1022 << 12) + 1, 1023 << 12, max] {
+        for proc in [READ_PAGES, READ_OWN] {
+            assert_read(&client.call(proc, &read_args(3, len as u32)).unwrap(), 3, len);
+        }
+    }
+    // Replies that wait for the one before them are sent from the queue.
+    for xid in 900..904 {
+        client.send(&record(&message(xid, READ_PAGES, &read_args(u64::from(xid), max as u32))));
+    }
+    for _ in 900..904 {
+        let reply = client.receive().unwrap();
+        let xid = u32::from_be_bytes(reply[..4].try_into().unwrap());
+        assert_read(&results(&reply, xid).unwrap(), u64::from(xid), max);
+    }
+}
+
 #[test]
 fn a_head_may_fill_the_reply_and_no_more() {
     let world = World::new();

@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{
     Access as Rights, AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW,
-    UTIME_OMIT, Uid, chmodat, chownat, fstat, fsync, ftruncate, linkat, makedev, mkdirat, mknodat,
-    openat, renameat, statat, symlinkat, syncfs, unlinkat, utimensat,
+    UTIME_OMIT, Uid, chmodat, chownat, fstat, ftruncate, linkat, makedev, mkdirat, mknodat, openat,
+    renameat, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -15,6 +15,7 @@ use crate::protocol::attr::{FileKind, MODE_BITS, NfsTime, Sattr, SetTime, Wcc};
 use crate::protocol::name::Name;
 use crate::protocol::status::{NfsResult, NfsStatus};
 use crate::vfs::data::check_writable;
+use crate::vfs::durability::Extent;
 use crate::vfs::node::{Need, Node};
 use crate::vfs::vfs::{Object, Vfs};
 
@@ -476,9 +477,11 @@ impl Vfs {
             false => Err(Errno::ACCESS),
         };
         match opened {
-            Ok(file) => Ok(fsync(file)?),
+            Ok(file) => Ok(self.durability.sync(file, Extent::File)?),
             // If the file cannot be opened, its whole file system is synced.
-            Err(Errno::ACCESS) => Ok(syncfs(served.export.root())?),
+            Err(Errno::ACCESS) => {
+                Ok(self.durability.sync(served.export.root(), Extent::FileSystem)?)
+            }
             Err(errno) => Err(errno.into()),
         }
     }

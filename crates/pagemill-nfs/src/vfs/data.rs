@@ -3,18 +3,15 @@
 use alloc::sync::Arc;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{
-    Access as Rights, Mode, OFlags, SeekFrom, fdatasync, fstat, fsync, ftruncate, openat, seek,
-};
+use rustix::fs::{Access as Rights, Mode, OFlags, SeekFrom, fstat, ftruncate, openat, seek};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use crate::exports::Access;
 use crate::protocol::attr::{Fattr, FileKind, Wcc};
 use crate::protocol::status::{NfsResult, NfsStatus};
-use crate::sync::Ordering;
+use crate::vfs::durability::Extent;
 use crate::vfs::node::Need;
-use crate::vfs::verifier::fresh_verifier;
 use crate::vfs::vfs::{Object, Vfs};
 
 /// The largest offset and size that the system supports.
@@ -127,8 +124,10 @@ impl Vfs {
             wcc.after = self.attr(object).ok();
             written?
         };
-        if stability != Stability::Unstable {
-            self.make_safe(&file, stability)?;
+        match stability {
+            Stability::Unstable => {}
+            Stability::DataSync => self.durability.sync(&file, Extent::Data)?,
+            Stability::FileSync => self.durability.sync(&file, Extent::File)?,
         }
         // Data that exists only in memory cannot become more durable.
         let stability = if object.export.is_volatile() { Stability::FileSync } else { stability };
@@ -145,21 +144,9 @@ impl Vfs {
             // Any caller that may write may commit; as with fsync, so may one that can only read.
             let file =
                 self.open(object, Need::Write).or_else(|_refused| self.open(object, Need::Read))?;
-            self.make_safe(&file, Stability::FileSync)
+            Ok(self.durability.sync(&file, Extent::File)?)
         });
         (result, Wcc { before, after: self.attr(object).ok() })
-    }
-
-    fn make_safe(&self, file: &OwnedFd, stability: Stability) -> NfsResult<()> {
-        let safe = match stability {
-            Stability::DataSync => fdatasync(file),
-            _ => fsync(file),
-        };
-        safe.map_err(|errno| {
-            // It is unknown which unstable writes have been lost. Relaxed: see `write_verifier`.
-            self.verifier.store(fresh_verifier(), Ordering::Relaxed);
-            errno.into()
-        })
     }
 
     /// Sets a regular file's size.

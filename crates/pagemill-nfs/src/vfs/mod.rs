@@ -8,6 +8,7 @@
 mod change;
 mod closer;
 mod data;
+mod durability;
 mod export;
 mod finder;
 mod list;

@@ -18,10 +18,10 @@ use crate::exports::{ExportOptions, ExportRule, Ports};
 use crate::protocol::attr::Fattr;
 use crate::protocol::fh::{BuildSpreadAlready, Fh, FhKey};
 use crate::protocol::status::{NfsResult, NfsStatus};
+use crate::vfs::durability::Durability;
 use crate::vfs::export::{Export, ExportTable, VfsError};
 use crate::vfs::node::Node;
 use crate::vfs::turns::{Turn, Turns};
-use crate::vfs::verifier::fresh_verifier;
 
 /// The user as whom files are accessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,8 +77,7 @@ pub struct Vfs {
     pub(super) nodes: Cache<Fh, Arc<Node>, quick_cache::UnitWeighter, BuildSpreadAlready, KeepUsed>,
     /// Number of threads that work on each file system.
     pub(super) turns: Turns,
-    /// Tells clients, by changing, that unstable writes may have been lost.
-    pub(super) verifier: AtomicU64,
+    pub(super) durability: Durability,
     /// Number of calls of [`sweep`](Self::sweep).
     pub(super) nr_sweeps: AtomicU64,
 }
@@ -157,7 +156,7 @@ impl Vfs {
                 KeepUsed::default(),
             ),
             turns: Turns::new(config.nr_threads),
-            verifier: AtomicU64::new(fresh_verifier()),
+            durability: Durability::new(),
             nr_sweeps: AtomicU64::new(0),
         })
     }
@@ -285,8 +284,7 @@ impl Vfs {
     /// Returns the write verifier, which changes if unstable writes may have been lost.
     #[must_use]
     pub fn write_verifier(&self) -> [u8; 8] {
-        // Relaxed: a client compares two values from replies, each of which is valid alone.
-        self.verifier.load(Ordering::Relaxed).to_be_bytes()
+        self.durability.verifier().to_be_bytes()
     }
 
     /// Closes descriptors that have not been used for a while, and files that are gone.

@@ -11,9 +11,11 @@ use super::*;
 use crate::exports::{Access, ClientMatch, ClientRule, Squash, SquashWho};
 use crate::protocol::attr::{FileKind, NfsTime, Sattr, SetTime};
 use crate::protocol::name::Name;
+use crate::vfs::durability::Extent;
 use crate::vfs::node::Need;
 use crate::vfs::{ACCESS_ALL, Changed, Device, HowToCreate, Stability};
 
+mod durability;
 mod model;
 mod setattr;
 
@@ -648,7 +650,9 @@ fn a_write_has_the_verifier_of_before_it() {
             std::thread::yield_now();
         }
         // As when another call finds that what was written is lost.
-        world.vfs.verifier.store(fresh_verifier(), Ordering::Relaxed);
+        let lost = (Extent::FileSystem, rustix::io::Errno::IO);
+        world.vfs.durability.faults.lock().unwrap().errors.push(lost);
+        world.vfs.durability.sync(file.export.root(), Extent::FileSystem).unwrap_err();
         drop(changes);
         write.join().unwrap()
     });

@@ -15,7 +15,7 @@ use crate::protocol::attr::{FileKind, MODE_BITS, NfsTime, Sattr, SetTime, Wcc};
 use crate::protocol::name::Name;
 use crate::protocol::status::{NfsResult, NfsStatus};
 use crate::vfs::data::check_writable;
-use crate::vfs::durability::Extent;
+use crate::vfs::durability::{DataFile, Extent};
 use crate::vfs::node::{Need, Node};
 use crate::vfs::vfs::{Object, Vfs};
 
@@ -127,7 +127,7 @@ impl Vfs {
         let fh = dir.export.fh_of(&self.key, &object);
         let created = dir.sibling(self.keep(Node::new(fh, object, path)?));
         // The creator of a file may write to it once, whatever its mode; the descriptor grants that.
-        let file = Arc::new(file);
+        let file = self.durability.watch(*created.fh(), file);
         created.node.keep_open(dir.who, Need::Read, Arc::clone(&file), &dir.export.closer);
         created.node.keep_open(dir.who, Need::Write, file, &dir.export.closer);
         self.apply_to_new(&created, &Sattr { mode: None, ..*sattr })?;
@@ -420,7 +420,7 @@ impl Vfs {
             self.set_times(object, &change.times)?;
         }
         if let Some((file, size)) = &change.size {
-            ftruncate(&**file, *size)?;
+            ftruncate(file, *size)?;
             // The new size has cleared bits of the mode and set a time.
             if let Some(mode) = change.mode.filter(|mode| mode & SET_IDS != 0) {
                 self.set_mode(object, mode)?;
@@ -507,7 +507,7 @@ struct Change {
     gid: Option<u32>,
     mode: Option<u32>,
     /// The file, open for writing, and its new size.
-    size: Option<(Arc<OwnedFd>, u64)>,
+    size: Option<(Arc<DataFile>, u64)>,
     times: Times,
 }
 

@@ -1,15 +1,16 @@
 //! Closer thread: closes the data descriptors of one export.
 //!
-//! Closing flushes a file on some file systems (FUSE, NFS), and blocks while the server of that file
-//! system hangs. Each export has its own thread for this, so that neither the sweep, nor a reload, nor
+//! A file that was written to is synced first. Closing flushes a file on some file systems (FUSE, NFS).
+//! Both block while the file system hangs. Each export has its own thread for this, so that neither the sweep, nor a reload, nor
 //! another export waits.
 
 use alloc::sync::Arc;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
+
+use crate::vfs::durability::DataFile;
 
 /// Passes descriptors to a closer thread, which starts with the first of them.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ pub(crate) struct Closer {
     path: PathBuf,
     closings: Arc<Closings>,
     /// `None` if the thread could not be started.
-    thread: OnceLock<Option<Sender<Arc<OwnedFd>>>>,
+    thread: OnceLock<Option<Sender<Arc<DataFile>>>>,
 }
 
 impl Closer {
@@ -26,8 +27,8 @@ impl Closer {
         Self { path, closings, thread: OnceLock::new() }
     }
 
-    /// Closes a descriptor, once no call uses it.
-    pub(crate) fn close(&self, file: Arc<OwnedFd>) {
+    /// Closes a descriptor; if a call uses it, that call closes it at its end.
+    pub(crate) fn close(&self, file: Arc<DataFile>) {
         match self.thread.get_or_init(|| self.start()) {
             // If the thread is gone, the descriptor comes back and is closed here.
             Some(thread) => drop(thread.send(file)),
@@ -35,8 +36,8 @@ impl Closer {
         }
     }
 
-    fn start(&self) -> Option<Sender<Arc<OwnedFd>>> {
-        let (sender, files) = channel::<Arc<OwnedFd>>();
+    fn start(&self) -> Option<Sender<Arc<DataFile>>> {
+        let (sender, files) = channel::<Arc<DataFile>>();
         let (path, closings) = (self.path.clone(), Arc::clone(&self.closings));
         let started = thread::Builder::new().name("closer".into()).spawn(move || {
             for file in files {

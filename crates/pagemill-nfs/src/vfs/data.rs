@@ -10,7 +10,7 @@ use rustix::process::{Resource, getrlimit};
 use crate::exports::Access;
 use crate::protocol::attr::{Fattr, FileKind, Wcc};
 use crate::protocol::status::{NfsResult, NfsStatus};
-use crate::vfs::durability::Extent;
+use crate::vfs::durability::{DataFile, Extent};
 use crate::vfs::node::Need;
 use crate::vfs::vfs::{Object, Vfs};
 
@@ -75,7 +75,7 @@ impl Vfs {
         let attr = self.attr(object)?;
         let left = attr.size.saturating_sub(offset);
         let len = usize::try_from(left).unwrap_or(usize::MAX).min(max);
-        Ok((DataRange { file, offset, len, eof: len as u64 == left }, attr))
+        Ok((DataRange { file: file.shared(), offset, len, eof: len as u64 == left }, attr))
     }
 
     /// Writes `len` bytes to a file from `offset` on, using `write`, which returns how many it wrote.
@@ -118,16 +118,20 @@ impl Vfs {
             // On the caller's write, the kernel clears the set-user-id and set-group-id bits.
             let written = opened.and_then(|file| {
                 self.act_for(object)?;
-                let nr_bytes = if len == 0 { 0 } else { write(file.as_fd())? };
-                Ok((file, nr_bytes))
+                let written = if len == 0 { Ok(0) } else { write(file.as_fd()) };
+                // After an error too: a part may have been written. Volatile data has no disk to fail.
+                if stability == Stability::Unstable && !object.export.is_volatile() {
+                    file.mark_written();
+                }
+                Ok((file, written?))
             });
             wcc.after = self.attr(object).ok();
             written?
         };
         match stability {
             Stability::Unstable => {}
-            Stability::DataSync => self.durability.sync(&file, Extent::Data)?,
-            Stability::FileSync => self.durability.sync(&file, Extent::File)?,
+            Stability::DataSync => file.sync(Extent::Data)?,
+            Stability::FileSync => file.sync(Extent::File)?,
         }
         // Data that exists only in memory cannot become more durable.
         let stability = if object.export.is_volatile() { Stability::FileSync } else { stability };
@@ -144,7 +148,7 @@ impl Vfs {
             // Any caller that may write may commit; as with fsync, so may one that can only read.
             let file =
                 self.open(object, Need::Write).or_else(|_refused| self.open(object, Need::Read))?;
-            Ok(self.durability.sync(&file, Extent::File)?)
+            Ok(self.durability.commit(&file)?)
         });
         (result, Wcc { before, after: self.attr(object).ok() })
     }
@@ -153,18 +157,18 @@ impl Vfs {
     pub(crate) fn resize(&self, object: &Object, size: u64) -> NfsResult<()> {
         let file = self.open_to_resize(object, size)?;
         self.act_for(object)?;
-        Ok(ftruncate(&*file, size)?)
+        Ok(ftruncate(&file, size)?)
     }
 
     /// Checks that a regular file can have a size and that the caller may set it. Returns the
     /// descriptor with which to set it.
-    pub(crate) fn open_to_resize(&self, object: &Object, size: u64) -> NfsResult<Arc<OwnedFd>> {
+    pub(crate) fn open_to_resize(&self, object: &Object, size: u64) -> NfsResult<Arc<DataFile>> {
         check_regular(object)?;
         if size > MAX_OFFSET {
             return Err(NfsStatus::Fbig);
         }
         let file = self.open(object, Need::Write)?;
-        if size > u64::try_from(fstat(&*file)?.st_size).unwrap_or(0) {
+        if size > u64::try_from(fstat(&file)?.st_size).unwrap_or(0) {
             check_growth(&file, size)?;
         }
         Ok(file)
@@ -178,7 +182,7 @@ impl Vfs {
     ///
     /// # Source
     /// `rfc1813` section 4.4
-    pub(crate) fn open(&self, object: &Object, need: Need) -> NfsResult<Arc<OwnedFd>> {
+    pub(crate) fn open(&self, object: &Object, need: Need) -> NfsResult<Arc<DataFile>> {
         check_regular(object)?;
         // If all callers act as the server, a file that it could open once may be used from then on.
         let lasts = !self.can_override();
@@ -193,9 +197,8 @@ impl Vfs {
             }
             opened => opened,
         };
-        let file = Arc::new(opened?);
-        object.node.keep_open(object.who, need, Arc::clone(&file), &object.export.closer);
-        Ok(file)
+        let file = self.durability.watch(*object.fh(), opened?);
+        Ok(object.node.keep_open(object.who, need, file, &object.export.closer))
     }
 
     fn open_again(&self, object: &Object, need: Need) -> rustix::io::Result<OwnedFd> {
@@ -214,7 +217,7 @@ impl Vfs {
 }
 
 /// Checks that neither the file system nor this process's limit prevents a file of size `size`.
-fn check_growth(file: &OwnedFd, size: u64) -> NfsResult<()> {
+fn check_growth(file: &DataFile, size: u64) -> NfsResult<()> {
     if getrlimit(Resource::Fsize).current.is_some_and(|limit| size > limit) {
         return Err(NfsStatus::Fbig);
     }

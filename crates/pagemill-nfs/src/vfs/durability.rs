@@ -4,15 +4,20 @@
 //! descriptor that is opened later. So every error must change the verifier, whichever operation
 //! receives it: no later call may learn of it. `clippy.toml` keeps other modules from the system calls
 //! that receive such errors.
+//!
+//! For the same reason, a descriptor that was written to is synced before it is closed, and until then
+//! a COMMIT syncs it too. Another descriptor may not learn of its errors, because a process on this
+//! machine can be told of them first.
 
-use std::os::fd::AsFd;
+use alloc::sync::Arc;
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-#[cfg(test)]
-use std::sync::Mutex;
+use rustix::io::{Errno, retry_on_intr};
 
-use rustix::io::retry_on_intr;
-
-use crate::sync::{AtomicU64, Ordering};
+use crate::protocol::fh::Fh;
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::vfs::verifier::fresh_verifier;
 
 /// Makes files durable, and knows the write verifier.
@@ -20,6 +25,11 @@ use crate::vfs::verifier::fresh_verifier;
 pub(crate) struct Durability {
     /// Tells clients, by changing, that unstable writes may have been lost.
     verifier: AtomicU64,
+    /// Descriptors that were written to and not synced since, by the handles of their files. Not held
+    /// over any system call.
+    unsynced: Mutex<HashMap<Fh, Vec<Arc<Descriptor>>>>,
+    /// Set when no client can see the verifier any more.
+    has_ended: AtomicBool,
     #[cfg(test)]
     pub(crate) faults: Mutex<Faults>,
 }
@@ -39,6 +49,8 @@ impl Durability {
     pub(crate) fn new() -> Self {
         Self {
             verifier: AtomicU64::new(fresh_verifier()),
+            unsynced: Mutex::default(),
+            has_ended: AtomicBool::new(false),
             #[cfg(test)]
             faults: Mutex::default(),
         }
@@ -75,6 +87,177 @@ impl Durability {
             Extent::FileSystem => rustix::fs::syncfs(file),
         }
     }
+
+    /// Takes a descriptor of the file that `fh` names.
+    pub(crate) fn watch(self: &Arc<Self>, fh: Fh, file: OwnedFd) -> Arc<DataFile> {
+        let (syncs, ended) = (Mutex::default(), Condvar::new());
+        let descriptor = Arc::new(Descriptor { fh, file: Arc::new(file), syncs, ended });
+        Arc::new(DataFile { descriptor, durability: Arc::clone(self) })
+    }
+
+    /// Syncs a file through `file` and through each descriptor that has unsynced writes of it, those
+    /// that are about to be closed included.
+    ///
+    /// # Errors
+    /// Those of [`sync`](Self::sync).
+    pub(crate) fn commit(&self, file: &DataFile) -> rustix::io::Result<()> {
+        let own = &file.descriptor;
+        let unsynced = self.lock_unsynced().get(&own.fh).cloned().unwrap_or_default();
+        let mut committed = file.sync(Extent::File);
+        for other in unsynced.iter().filter(|other| !Arc::ptr_eq(other, own)) {
+            committed = committed.and(other.sync(self, Extent::File));
+        }
+        committed
+    }
+
+    /// Stops syncing descriptors that are closed: whoever serves the files next has another verifier.
+    pub(crate) fn end(&self) {
+        // Relaxed: a descriptor that is synced nevertheless costs time only.
+        self.has_ended.store(true, Ordering::Relaxed);
+    }
+
+    fn lock_unsynced(&self) -> MutexGuard<'_, HashMap<Fh, Vec<Arc<Descriptor>>>> {
+        self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A descriptor for a file's data. It is synced before it is closed, if it was written to since it was
+/// last synced.
+#[derive(Debug)]
+pub(crate) struct DataFile {
+    descriptor: Arc<Descriptor>,
+    durability: Arc<Durability>,
+}
+
+impl DataFile {
+    /// Returns the descriptor, for uses other than writing.
+    pub(crate) fn shared(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.descriptor.file)
+    }
+
+    /// Records that data was written, of which only a sync of this descriptor tells whether it is
+    /// durable.
+    pub(crate) fn mark_written(&self) {
+        let descriptor = &self.descriptor;
+        let mut syncs = descriptor.lock();
+        syncs.nr_writes += 1;
+        if !syncs.is_listed {
+            syncs.is_listed = true;
+            let mut unsynced = self.durability.lock_unsynced();
+            unsynced.entry(descriptor.fh).or_default().push(Arc::clone(descriptor));
+        }
+    }
+
+    /// Returns whether data was written since the last sync.
+    pub(crate) fn is_unsynced(&self) -> bool {
+        self.descriptor.lock().is_listed
+    }
+
+    /// Makes the file durable. Calls that come during a sync of the descriptor share the next one, and
+    /// its error.
+    ///
+    /// # Errors
+    /// Those of [`Durability::sync`].
+    pub(crate) fn sync(&self, extent: Extent) -> rustix::io::Result<()> {
+        self.descriptor.sync(&self.durability, extent)
+    }
+}
+
+impl AsFd for DataFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.file.as_fd()
+    }
+}
+
+impl Drop for DataFile {
+    fn drop(&mut self) {
+        // Relaxed: see `Durability::end`.
+        if self.is_unsynced() && !self.durability.has_ended.load(Ordering::Relaxed) {
+            // An error changes the verifier, by which clients learn of it.
+            if let Err(error) = self.sync(Extent::File) {
+                tracing::warn!(%error, "cannot make a file durable before it is closed");
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Descriptor {
+    fh: Fh,
+    file: Arc<OwnedFd>,
+    /// Not held over any system call. Locked before `Durability::unsynced`.
+    syncs: Mutex<Syncs>,
+    /// Notified when a sync ends.
+    ended: Condvar,
+}
+
+/// The syncs of a descriptor, one at a time.
+///
+/// Of two at once, one would receive an error, and the other could reply with the old verifier before
+/// the first has changed it.
+#[derive(Debug, Default)]
+struct Syncs {
+    nr_writes: u64,
+    /// Whether the descriptor is in `Durability::unsynced`.
+    is_listed: bool,
+    is_busy: bool,
+    /// Whether a call that waits for the next sync needs more than [`Extent::Data`].
+    wants_file: bool,
+    nr_begun: u64,
+    /// The last sync that failed, and its error.
+    failed: Option<(u64, Errno)>,
+}
+
+impl Descriptor {
+    fn lock(&self) -> MutexGuard<'_, Syncs> {
+        self.syncs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sync(self: &Arc<Self>, durability: &Durability, extent: Extent) -> rustix::io::Result<()> {
+        let mut syncs = self.lock();
+        // A sync that has begun may have missed the caller's data.
+        let number = syncs.nr_begun + 1;
+        syncs.wants_file |= extent == Extent::File;
+        while syncs.is_busy && syncs.nr_begun <= number {
+            syncs = self.ended.wait(syncs).unwrap_or_else(PoisonError::into_inner);
+        }
+        if syncs.nr_begun < number {
+            self.sync_next(syncs, durability);
+            syncs = self.lock();
+        }
+        match syncs.failed {
+            Some((failed, errno)) if failed >= number => Err(errno),
+            _ => Ok(()),
+        }
+    }
+
+    fn sync_next(self: &Arc<Self>, mut syncs: MutexGuard<'_, Syncs>, durability: &Durability) {
+        syncs.is_busy = true;
+        syncs.nr_begun += 1;
+        let (number, nr_writes) = (syncs.nr_begun, syncs.nr_writes);
+        let wants_file = core::mem::take(&mut syncs.wants_file);
+        drop(syncs);
+        let extent = if wants_file { Extent::File } else { Extent::Data };
+        let synced = durability.sync(&self.file, extent);
+        let mut syncs = self.lock();
+        syncs.is_busy = false;
+        if let Err(errno) = synced {
+            syncs.failed = Some((number, errno));
+        }
+        // After an error too: the changed verifier makes clients write again.
+        if syncs.is_listed && syncs.nr_writes == nr_writes {
+            syncs.is_listed = false;
+            let mut unsynced = durability.lock_unsynced();
+            if let Some(descriptors) = unsynced.get_mut(&self.fh) {
+                descriptors.retain(|descriptor| !Arc::ptr_eq(descriptor, self));
+                if descriptors.is_empty() {
+                    unsynced.remove(&self.fh);
+                }
+            }
+        }
+        drop(syncs);
+        self.ended.notify_all();
+    }
 }
 
 /// The system calls so far, and errors for those to come.
@@ -83,19 +266,30 @@ impl Durability {
 pub(crate) struct Faults {
     /// What was made durable, with its inode.
     pub(crate) synced: Vec<(Extent, u64)>,
-    /// Errors that a system call for one of these extents gets in place of its own result, once each.
-    pub(crate) errors: Vec<(Extent, rustix::io::Errno)>,
+    /// Errors that a system call gets in place of its own result, once each.
+    pub(crate) errors: Vec<Fault>,
+}
+
+/// An error that a system call gets.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fault {
+    pub(crate) extent: Extent,
+    /// The descriptor; none for any.
+    pub(crate) fd: Option<std::os::fd::RawFd>,
+    pub(crate) errno: Errno,
 }
 
 #[cfg(test)]
 impl Faults {
-    fn meet(
-        &mut self,
-        file: std::os::fd::BorrowedFd<'_>,
-        extent: Extent,
-    ) -> rustix::io::Result<()> {
+    fn meet(&mut self, file: BorrowedFd<'_>, extent: Extent) -> rustix::io::Result<()> {
+        use std::os::fd::AsRawFd;
+
         self.synced.push((extent, rustix::fs::fstat(file)?.st_ino));
-        let error = self.errors.iter().position(|(of, _)| *of == extent);
-        error.map_or(Ok(()), |index| Err(self.errors.remove(index).1))
+        let is_met = |fault: &Fault| {
+            fault.extent == extent && fault.fd.is_none_or(|fd| fd == file.as_raw_fd())
+        };
+        let error = self.errors.iter().position(is_met);
+        error.map_or(Ok(()), |index| Err(self.errors.remove(index).errno))
     }
 }

@@ -77,7 +77,7 @@ pub struct Vfs {
     pub(super) nodes: Cache<Fh, Arc<Node>, quick_cache::UnitWeighter, BuildSpreadAlready, KeepUsed>,
     /// Number of threads that work on each file system.
     pub(super) turns: Turns,
-    pub(super) durability: Durability,
+    pub(super) durability: Arc<Durability>,
     /// Number of calls of [`sweep`](Self::sweep).
     pub(super) nr_sweeps: AtomicU64,
 }
@@ -156,7 +156,7 @@ impl Vfs {
                 KeepUsed::default(),
             ),
             turns: Turns::new(config.nr_threads),
-            durability: Durability::new(),
+            durability: Arc::new(Durability::new()),
             nr_sweeps: AtomicU64::new(0),
         })
     }
@@ -398,6 +398,12 @@ impl Vfs {
                 Err(status)
             }
         }
+    }
+}
+
+impl Drop for Vfs {
+    fn drop(&mut self) {
+        self.durability.end();
     }
 }
 

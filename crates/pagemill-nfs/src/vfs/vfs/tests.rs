@@ -11,7 +11,7 @@ use super::*;
 use crate::exports::{Access, ClientMatch, ClientRule, Squash, SquashWho};
 use crate::protocol::attr::{FileKind, NfsTime, Sattr, SetTime};
 use crate::protocol::name::Name;
-use crate::vfs::durability::Extent;
+use crate::vfs::durability::{Extent, Fault};
 use crate::vfs::node::Need;
 use crate::vfs::{ACCESS_ALL, Changed, Device, HowToCreate, Stability};
 
@@ -297,7 +297,7 @@ fn a_descriptor_whose_closing_hangs_delays_no_caller() {
         set_socket_linger(&stream, Some(LINGER)).unwrap();
         stream.set_nonblocking(true).unwrap();
         while stream.write(&[0; 4096]).is_ok() {}
-        Arc::new(OwnedFd::from(stream))
+        OwnedFd::from(stream)
     };
     let since = Instant::now();
     let forgets: [fn(&World, &Object); 2] = [
@@ -311,7 +311,8 @@ fn a_descriptor_whose_closing_hangs_delays_no_caller() {
         let file =
             world.vfs.create(&world.root(), &name("f"), &HowToCreate::Unchecked(Sattr::default()));
         let file = file.result.unwrap();
-        file.node.keep_open(file.who, Need::Read, hung(), &file.export.closer);
+        let hung = world.vfs.durability.watch(*file.fh(), hung());
+        file.node.keep_open(file.who, Need::Read, hung, &file.export.closer);
         forget(&world, &file);
     }
     assert!(since.elapsed() < LINGER / 2, "no caller waited");
@@ -650,7 +651,7 @@ fn a_write_has_the_verifier_of_before_it() {
             std::thread::yield_now();
         }
         // As when another call finds that what was written is lost.
-        let lost = (Extent::FileSystem, rustix::io::Errno::IO);
+        let lost = Fault { extent: Extent::FileSystem, fd: None, errno: rustix::io::Errno::IO };
         world.vfs.durability.faults.lock().unwrap().errors.push(lost);
         world.vfs.durability.sync(file.export.root(), Extent::FileSystem).unwrap_err();
         drop(changes);

@@ -1,8 +1,11 @@
 //! Errors of write-back: no reply hides one from a client whose data may be lost.
 
+use std::os::fd::AsRawFd;
+
 use rustix::io::Errno;
 
 use super::*;
+use crate::vfs::durability::DataFile;
 
 /// A world on a disk, with a file that has bytes which are not durable.
 fn world_on_disk() -> Option<(World, Object)> {
@@ -18,7 +21,7 @@ fn world_on_disk() -> Option<(World, Object)> {
 }
 
 fn fail(durability: &Durability, extent: Extent, errno: Errno) {
-    durability.faults.lock().unwrap().errors.push((extent, errno));
+    durability.faults.lock().unwrap().errors.push(Fault { extent, fd: None, errno });
 }
 
 #[test]
@@ -56,4 +59,99 @@ fn every_call_that_meets_a_lost_write_changes_the_verifier() {
         data(Stability::FileSync).unwrap();
         assert_eq!(vfs.write_verifier(), before, "after {what}");
     }
+}
+
+/// Lets the next sync of the descriptor fail through which the file's data was written.
+fn lose(world: &World, file: &Object) -> Arc<DataFile> {
+    let written = world.vfs.open(file, Need::Write).unwrap();
+    assert!(written.is_unsynced());
+    let fault =
+        Fault { extent: Extent::File, fd: Some(written.as_fd().as_raw_fd()), errno: Errno::NOSPC };
+    world.vfs.durability.faults.lock().unwrap().errors.push(fault);
+    written
+}
+
+/// Another process can learn of an error first, which the kernel then does not report to descriptors
+/// that are opened later.
+#[test]
+fn no_error_is_lost_with_a_descriptor_that_is_closed() {
+    let closings: [(&str, fn(&World, &Object)); 4] = [
+        ("its permission may have changed", |_, file| file.node.forget_opens()),
+        ("other users take its place", |world, file| {
+            for uid in 1..=8 {
+                let other = fs::File::open(world.root_path().join("f")).unwrap();
+                let other = world.vfs.durability.watch(*file.fh(), other.into());
+                let who = FsIdentity::new(uid, uid, &[]).unwrap();
+                file.node.keep_open(who, Need::Read, other, &file.export.closer);
+            }
+        }),
+        ("the file is forgotten", |world, _| world.vfs.forget_all()),
+        ("the export is withdrawn", |world, _| world.vfs.set_exports(Vec::new()).unwrap()),
+    ];
+    for (why, close) in closings {
+        let Some((world, file)) = world_on_disk() else { return };
+        let before = world.vfs.write_verifier();
+        drop(lose(&world, &file));
+        close(&world, &file);
+        drop(file);
+        let since = Instant::now();
+        while world.vfs.write_verifier() == before {
+            assert!(since.elapsed() < Duration::from_mins(2), "the error is lost: {why}");
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_commit_learns_of_errors_of_descriptors_that_are_about_to_be_closed() {
+    let Some((world, file)) = world_on_disk() else { return };
+    let before = world.vfs.write_verifier();
+    // Kept here, it is not closed yet.
+    let written = lose(&world, &file);
+    file.node.forget_opens();
+    assert_eq!(world.vfs.commit(&file).0, Err(NfsStatus::Nospc));
+    assert_ne!(world.vfs.write_verifier(), before);
+    assert!(!written.is_unsynced());
+    assert_eq!(world.vfs.commit(&file).0, Ok(()));
+}
+
+#[test]
+fn a_descriptor_is_synced_before_it_is_closed_only_if_it_must_be() {
+    let Some((world, file)) = world_on_disk() else { return };
+    let (vfs, inode) = (&world.vfs, rustix::fs::fstat(file.node.fd()).unwrap().st_ino);
+    let syncs = || {
+        let faults = vfs.durability.faults.lock().unwrap();
+        faults.synced.iter().filter(|synced| **synced == (Extent::File, inode)).count()
+    };
+    let close = || {
+        let open = file.node.opened(&file.who, Need::Write, false);
+        let gone = open.map(|file| Arc::downgrade(&file));
+        file.node.forget_opens();
+        while gone.as_ref().is_some_and(|gone| gone.strong_count() > 0) {
+            std::thread::yield_now();
+        }
+    };
+    vfs.commit(&file).0.unwrap();
+    let before = syncs();
+    close();
+    assert_eq!(syncs(), before, "it was committed");
+    let write = |file: BorrowedFd<'_>| rustix::io::pwrite(file, b"x", 0);
+    vfs.write(&file, 0, 1, Stability::FileSync, write).0.unwrap();
+    let before = syncs();
+    close();
+    assert_eq!(syncs(), before, "the write was durable");
+}
+
+#[test]
+fn a_descriptor_with_unsynced_writes_is_not_replaced() {
+    let Some((world, file)) = world_on_disk() else { return };
+    let written = world.vfs.open(&file, Need::Write).unwrap();
+    let again = || {
+        let other = fs::File::options().write(true).open(world.root_path().join("f")).unwrap();
+        let other = world.vfs.durability.watch(*file.fh(), other.into());
+        file.node.keep_open(file.who, Need::Write, other, &file.export.closer)
+    };
+    assert!(Arc::ptr_eq(&again(), &written));
+    world.vfs.commit(&file).0.unwrap();
+    assert!(!Arc::ptr_eq(&again(), &written));
 }

@@ -62,6 +62,13 @@ pub struct Device {
     pub sattr: Sattr,
 }
 
+/// A file that a call made or found.
+struct Made {
+    object: Object,
+    /// Whether something was changed that a sync of the directory does not make durable.
+    is_changed: bool,
+}
+
 impl Vfs {
     /// Changes attributes, if `guard` is absent or equals the time of the last change.
     pub fn setattr(&self, object: &Object, sattr: &Sattr, guard: Option<NfsTime>) -> Changed<()> {
@@ -82,7 +89,7 @@ impl Vfs {
 
     /// Creates a regular file.
     pub fn create(&self, dir: &Object, name: &Name, how: &HowToCreate) -> Created {
-        self.change(dir, || {
+        self.make(dir, || {
             refuse_dots(name, NfsStatus::Exist)?;
             let sattr = match how {
                 HowToCreate::Unchecked(sattr) | HowToCreate::Guarded(sattr) => *sattr,
@@ -95,7 +102,7 @@ impl Vfs {
         })
     }
 
-    fn create_new(&self, dir: &Object, name: &Name, sattr: &Sattr) -> NfsResult<Object> {
+    fn create_new(&self, dir: &Object, name: &Name, sattr: &Sattr) -> NfsResult<Made> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let mode = mode_of(sattr, DEFAULT_FILE_MODE);
@@ -109,13 +116,7 @@ impl Vfs {
     }
 
     /// Sets up a file that was just created.
-    fn take_new(
-        &self,
-        dir: &Object,
-        name: &Name,
-        sattr: &Sattr,
-        file: OwnedFd,
-    ) -> NfsResult<Object> {
+    fn take_new(&self, dir: &Object, name: &Name, sattr: &Sattr, file: OwnedFd) -> NfsResult<Made> {
         let object = dir.export.finder.name_of(file.as_fd(), c"")?;
         dir.export.finder.seen(&object, dir.node.object(), name);
         let path = openat(
@@ -130,12 +131,12 @@ impl Vfs {
         let file = self.durability.watch(*created.fh(), file);
         created.node.keep_open(dir.who, Need::Read, Arc::clone(&file), &dir.export.closer);
         created.node.keep_open(dir.who, Need::Write, file, &dir.export.closer);
-        self.apply_to_new(&created, &Sattr { mode: None, ..*sattr })?;
-        Ok(created)
+        let is_changed = self.apply_to_new(&created, &Sattr { mode: None, ..*sattr })?;
+        Ok(Made { object: created, is_changed })
     }
 
     /// Replies to a CREATE whose name exists.
-    fn create_over(&self, dir: &Object, name: &Name, how: &HowToCreate) -> NfsResult<Object> {
+    fn create_over(&self, dir: &Object, name: &Name, how: &HowToCreate) -> NfsResult<Made> {
         let found = || self.child(&dir.node, &dir.export, name).map(|node| dir.sibling(node));
         match how {
             HowToCreate::Guarded(_) => Err(NfsStatus::Exist),
@@ -147,7 +148,7 @@ impl Vfs {
                 if let Some(size) = sattr.size {
                     self.resize(&found, size)?;
                 }
-                Ok(found)
+                Ok(Made { object: found, is_changed: sattr.size.is_some() })
             }
             HowToCreate::Exclusive(verifier) => {
                 let found = found()?;
@@ -155,6 +156,8 @@ impl Vfs {
                 let ours = found.node.kind() == FileKind::Regular
                     && stat.st_size == 0
                     && verifier_of(&stat) == masked(verifier);
+                // The call that made it may not have ended yet.
+                let found = Made { object: found, is_changed: true };
                 if ours { Ok(found) } else { Err(NfsStatus::Exist) }
             }
         }
@@ -162,7 +165,7 @@ impl Vfs {
 
     /// Creates a directory.
     pub fn mkdir(&self, dir: &Object, name: &Name, sattr: &Sattr) -> Created {
-        self.change(dir, || {
+        self.make(dir, || {
             refuse_dots(name, NfsStatus::Exist)?;
             mkdirat(dir.node.fd(), name.as_c_str(), mode_of(sattr, DEFAULT_DIR_MODE))?;
             self.made(dir, name, &Sattr { mode: None, ..*sattr }, AtFlags::REMOVEDIR)
@@ -171,7 +174,7 @@ impl Vfs {
 
     /// Creates a symbolic link; the target is not checked.
     pub fn symlink(&self, dir: &Object, name: &Name, sattr: &Sattr, target: &[u8]) -> Created {
-        self.change(dir, || {
+        self.make(dir, || {
             refuse_dots(name, NfsStatus::Exist)?;
             symlinkat(target, dir.node.fd(), name.as_c_str())?;
             self.made(dir, name, &Sattr { mode: None, ..*sattr }, AtFlags::empty())
@@ -180,7 +183,7 @@ impl Vfs {
 
     /// Creates a device, a socket or a pipe, if the caller may.
     pub fn mknod(&self, dir: &Object, name: &Name, device: &Device) -> Created {
-        self.change(dir, || {
+        self.make(dir, || {
             refuse_dots(name, NfsStatus::Exist)?;
             let kind = match device.kind {
                 FileKind::Character => FileType::CharacterDevice,
@@ -291,8 +294,29 @@ impl Vfs {
         })
     }
 
-    /// Runs `does` on a directory for the caller, with the steps that every such change needs.
+    /// Runs `does`, which makes an entry of a directory.
+    fn make(&self, dir: &Object, does: impl FnOnce() -> NfsResult<Made>) -> Created {
+        let Changed { result, wcc } = self.change_and(dir, does, |made| match made.is_changed {
+            true => self.make_safe_if(&made.object, dir),
+            false => Ok(()),
+        });
+        Changed { result: result.map(|made| made.object), wcc }
+    }
+
+    /// Runs `does`, which changes a directory.
     fn change<T>(&self, dir: &Object, does: impl FnOnce() -> NfsResult<T>) -> Changed<T> {
+        self.change_and(dir, does, |_| Ok(()))
+    }
+
+    /// Runs `does` on a directory for the caller, with the steps that every such change needs. Then runs
+    /// `make_safe`, and makes the directory durable after that: a name that is durable leads to a file
+    /// that is.
+    fn change_and<T>(
+        &self,
+        dir: &Object,
+        does: impl FnOnce() -> NfsResult<T>,
+        make_safe: impl FnOnce(&T) -> NfsResult<()>,
+    ) -> Changed<T> {
         let changes = dir.node.lock_changes();
         let before = self.attr(dir).ok().map(|attr| attr.wcc());
         let result = check_writable(dir).and_then(|()| {
@@ -303,6 +327,7 @@ impl Vfs {
         let after = self.attr(dir).ok();
         drop(changes);
         let result = result.and_then(|value| {
+            make_safe(&value)?;
             self.make_safe_if(dir, dir)?;
             Ok(value)
         });
@@ -311,12 +336,12 @@ impl Vfs {
 
     /// Opens a file that was just created, and sets its remaining attributes; removes it if either
     /// fails.
-    fn made(&self, dir: &Object, name: &Name, sattr: &Sattr, flags: AtFlags) -> NfsResult<Object> {
+    fn made(&self, dir: &Object, name: &Name, sattr: &Sattr, flags: AtFlags) -> NfsResult<Made> {
         let made = Self::stat_entry(dir, name)?;
         let found = self.child(&dir.node, &dir.export, name).and_then(|node| {
             let object = dir.sibling(node);
-            self.apply_to_new(&object, sattr)?;
-            Ok(object)
+            let is_changed = self.apply_to_new(&object, sattr)?;
+            Ok(Made { object, is_changed })
         });
         if found.is_err() {
             self.unmake(dir, name, &made, flags);
@@ -344,8 +369,9 @@ impl Vfs {
         Ok(statat(dir.node.fd(), name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    /// Sets the attributes of a new file. Its owner is the caller, unless the caller is root.
-    fn apply_to_new(&self, object: &Object, sattr: &Sattr) -> NfsResult<()> {
+    /// Sets the attributes of a new file. Its owner is the caller, unless the caller is root. Returns
+    /// whether there were any to set.
+    fn apply_to_new(&self, object: &Object, sattr: &Sattr) -> NfsResult<bool> {
         let is_root = self.can_override() && object.who.uid() == 0;
         let mut sattr = *sattr;
         if !is_root {
@@ -354,7 +380,11 @@ impl Vfs {
         if sattr.size == Some(0) || object.node.kind() != FileKind::Regular {
             sattr.size = None;
         }
-        if sattr.is_empty() { Ok(()) } else { self.apply(object, &sattr) }
+        if sattr.is_empty() {
+            return Ok(false);
+        }
+        self.apply(object, &sattr)?;
+        Ok(true)
     }
 
     /// Sets attributes for the caller.

@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd;
 use rustix::io::Errno;
 
 use super::*;
+use crate::vfs::Created;
 use crate::vfs::durability::DataFile;
 
 /// A world on a disk, with a file that has bytes which are not durable.
@@ -154,4 +155,36 @@ fn a_descriptor_with_unsynced_writes_is_not_replaced() {
     assert!(Arc::ptr_eq(&again(), &written));
     world.vfs.commit(&file).0.unwrap();
     assert!(!Arc::ptr_eq(&again(), &written));
+}
+
+/// On XFS and btrfs, the sync of a directory makes no attributes of its files durable.
+#[test]
+fn what_a_create_changes_in_a_file_is_made_durable_before_its_name() {
+    let Some((world, _file)) = world_on_disk() else { return };
+    let (vfs, root) = (&world.vfs, world.root());
+    let inode = |object: &Object| object.node.stat().unwrap().st_ino;
+    let synced_by = |call: &dyn Fn() -> Created| {
+        vfs.durability.faults.lock().unwrap().synced.clear();
+        let object = call().result.unwrap();
+        (vfs.durability.faults.lock().unwrap().synced.clone(), inode(&object))
+    };
+    let timed = Sattr { mtime: SetTime::To(NfsTime { secs: 5, nsecs: 6 }), ..Sattr::default() };
+    let sized = Sattr { size: Some(0), ..Sattr::default() };
+    let create = |text, how| vfs.create(&root, &name(text), &how);
+    let calls: [(&str, &dyn Fn() -> Created); 5] = [
+        ("truncation", &|| create("f", HowToCreate::Unchecked(sized))),
+        ("times", &|| create("g", HowToCreate::Guarded(timed))),
+        ("a verifier", &|| create("h", HowToCreate::Exclusive(*b"verifier"))),
+        ("a verifier, again", &|| create("h", HowToCreate::Exclusive(*b"verifier"))),
+        ("a directory", &|| vfs.mkdir(&root, &name("d"), &timed)),
+    ];
+    for (what, call) in calls {
+        let (synced, made) = synced_by(call);
+        assert_eq!(synced, [made, inode(&root)].map(|inode| (Extent::File, inode)), "{what}");
+    }
+    let mode = Sattr { mode: Some(0o640), ..Sattr::default() };
+    for how in [HowToCreate::Guarded(mode), HowToCreate::Unchecked(mode)] {
+        let (synced, _) = synced_by(&|| create("i", how));
+        assert_eq!(synced, [(Extent::File, inode(&root))], "its directory alone");
+    }
 }

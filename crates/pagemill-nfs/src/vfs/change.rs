@@ -510,7 +510,10 @@ impl Vfs {
             Ok(file) => Ok(self.durability.sync(file, Extent::File)?),
             // If the file cannot be opened, its whole file system is synced.
             Err(Errno::ACCESS) => {
-                Ok(self.durability.sync(served.export.root(), Extent::FileSystem)?)
+                let sync = || self.durability.sync(served.export.root(), Extent::FileSystem);
+                // The first error may be that of another file's data, which the changed verifier tells
+                // its clients. A second sync fails only for what is not durable now.
+                Ok(sync().or_else(|_of_any_file| sync())?)
             }
             Err(errno) => Err(errno.into()),
         }

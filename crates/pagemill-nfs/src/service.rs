@@ -122,7 +122,7 @@ impl Service {
         // A copy, to look ahead.
         let mut args = call.args;
         match RawFh::read(&mut args) {
-            Ok(fh) => self.vfs.enter(fh.as_bytes()),
+            Ok(fh) => self.vfs.enter(fh.as_bytes(), call.peer.addr.ip()),
             Err(_garbage) => Ok(None),
         }
     }

@@ -16,6 +16,7 @@ use crate::vfs::export::Export;
 use crate::vfs::mounted::Location;
 use crate::vfs::naming::open_path;
 use crate::vfs::node::Node;
+use crate::vfs::turns::Client;
 use crate::vfs::vfs::{Caller, Object, Vfs, options_for};
 
 /// The bits of ACCESS.
@@ -98,7 +99,8 @@ impl Vfs {
         }
         let (export, below) = table.at_path(path).ok_or(NfsStatus::Noent)?;
         let options = options_for(export, caller)?;
-        let _turn = self.turns.enter(export.file_system(), &export.rule().path)?;
+        let client = Client::of(caller.addr.ip());
+        let _turn = self.turns.enter(export.file_system(), client, &export.rule().path)?;
         self.act_as_server()?;
         let root = openat(export.root(), c".", PATH_DIRECTORY, Mode::empty())?;
         let root = self.keep(Node::new(*export.root_fh(), export.root_object, root)?);

@@ -2,12 +2,21 @@
 //! So a slow or hanging file system does not block others.
 //!
 //! The exports of one file system may have three quarters of the threads that no other file system has,
-//! and at least one. A call whose file system is at this limit waits for another call of it to end. It
-//! gets `NFS3ERR_JUKEBOX`, after which clients repeat the call, once it has waited for [`GRACE`] and
-//! no more calls have ended in that time than the file system may have threads: then the file system is
-//! slow. Calls of a slow file system do not wait: those beyond the limit get `NFS3ERR_JUKEBOX` at once,
-//! so that the remaining threads stay free for other exports.
+//! and at least one. A call whose file system is at this limit waits for another call of it to end, on
+//! its thread. It gets `NFS3ERR_JUKEBOX`, after which clients repeat the call, once it has waited for
+//! [`GRACE`] and no more calls have ended in that time than the file system may have threads: then the
+//! file system is slow. Calls of a slow file system do not wait: those beyond the limit get
+//! `NFS3ERR_JUKEBOX` at once, so that the remaining threads stay free for other exports.
+//!
+//! So a file system is slow if its calls take [`GRACE`] or longer while its threads are all busy. Calls
+//! of a faster one may wait on all threads, because each wait is short. They are not counted against the
+//! limit: the limit is reached often on a fast file system too, and a Linux client repeats a refused
+//! call only after 5 s.
+//!
+//! Clients that call a slow file system share its threads: none may have more than an equal part, or
+//! the client that repeats its calls fastest would have them all.
 
+use core::net::{IpAddr, Ipv6Addr};
 use core::time::Duration;
 use std::collections::HashMap;
 use std::path::Path;
@@ -18,7 +27,19 @@ use crate::protocol::status::{NfsResult, NfsStatus};
 
 /// Longest wait for a turn before the file system may count as slow. Calls of other file systems may
 /// have to wait as long for a thread, once.
-const GRACE: Duration = Duration::from_millis(400);
+///
+/// Longer than a sync of a hard disk usually takes. It bounds what a file system that is not slow costs
+/// others: of 8 threads, 250 connections can keep a call of another file system waiting for up to
+/// 250 / 6 × 100 ms = 4 s.
+const GRACE: Duration = Duration::from_millis(100);
+/// How long a client without a call counts among the clients of a slow file system: longer than clients
+/// wait before they retry.
+///
+/// # Source
+/// `linux-7.0` `fs/nfs/nfs3proc.c` `NFS_JUKEBOX_RETRY_TIME`: 5 s.
+const CLIENT_LASTS: Duration = Duration::from_secs(15);
+/// Maximum number of clients that are counted. With as many, none may have more than one thread.
+const MAX_NR_CLIENTS: usize = 64;
 /// Shortest time between two warnings about one file system.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
@@ -57,6 +78,28 @@ struct AtWork {
     nr_ended: u64,
     /// Set while the file system is slow: the start of the current measurement, and `nr_ended` then.
     slow: Option<Span>,
+    clients: HashMap<Client, Calls>,
+}
+
+/// A client: an IPv4 address, or an IPv6 network of 64 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Client(IpAddr);
+
+impl Client {
+    pub(crate) fn of(addr: IpAddr) -> Self {
+        Self(match addr.to_canonical() {
+            IpAddr::V6(addr) => Ipv6Addr::from_bits(addr.to_bits() & !u128::from(u64::MAX)).into(),
+            addr => addr,
+        })
+    }
+}
+
+/// The calls of one client on one file system.
+#[derive(Clone, Copy, Debug)]
+struct Calls {
+    nr_threads: usize,
+    /// Time of the last call, refused calls included.
+    last: Instant,
 }
 
 /// The start of a time span in which ended calls are counted.
@@ -71,6 +114,7 @@ struct Span {
 pub(crate) struct Turn<'a> {
     turns: &'a Turns,
     fs: FileSystem,
+    client: Client,
 }
 
 /// The state that a call finds.
@@ -79,7 +123,7 @@ enum Found {
     Turn,
     /// The file system is at its limit.
     Full,
-    /// The file system is at its limit, and slow.
+    /// The file system is slow, and the file system or the client is at its limit.
     Slow,
 }
 
@@ -88,16 +132,17 @@ impl Turns {
         Self { nr_threads, busy: Mutex::default(), ended: Condvar::new() }
     }
 
-    /// Admits this thread to the file system of the export at `path`, which is for the log.
+    /// Admits this thread, for a call of `client`, to the file system of the export at `path`, which is
+    /// for the log.
     ///
     /// # Errors
-    /// [`Jukebox`](NfsStatus::Jukebox) if the file system is slow and at its limit.
-    pub(crate) fn enter(&self, fs: FileSystem, path: &Path) -> NfsResult<Turn<'_>> {
+    /// [`Jukebox`](NfsStatus::Jukebox) if the file system is slow, and it or the client is at its limit.
+    pub(crate) fn enter(&self, fs: FileSystem, client: Client, path: &Path) -> NfsResult<Turn<'_>> {
         let mut busy = self.lock();
         let mut waiting: Option<Span> = None;
         loop {
-            match busy.try_enter(fs, self.nr_threads) {
-                Found::Turn => return Ok(Turn { turns: self, fs }),
+            match busy.try_enter(fs, client, self.nr_threads) {
+                Found::Turn => return Ok(Turn { turns: self, fs, client }),
                 Found::Slow => return Err(NfsStatus::Jukebox),
                 Found::Full => {}
             }
@@ -136,15 +181,20 @@ impl Turns {
 }
 
 impl Busy {
-    fn try_enter(&mut self, fs: FileSystem, nr_threads: usize) -> Found {
+    fn try_enter(&mut self, fs: FileSystem, client: Client, nr_threads: usize) -> Found {
         let limit = self.limit(fs, nr_threads);
         let at_work = self.file_systems.entry(fs).or_default();
-        if at_work.nr_threads < limit {
+        let is_slow = at_work.slow.is_some();
+        let may = at_work.may_have(client, limit, is_slow);
+        if may && at_work.nr_threads < limit {
             at_work.nr_threads += 1;
             self.nr_threads += 1;
+            if let Some(calls) = at_work.clients.get_mut(&client) {
+                calls.nr_threads += 1;
+            }
             return Found::Turn;
         }
-        if at_work.slow.is_some() { Found::Slow } else { Found::Full }
+        if is_slow { Found::Slow } else { Found::Full }
     }
 
     /// Returns how many threads a file system may have now.
@@ -181,12 +231,15 @@ impl Busy {
         is_news
     }
 
-    fn leave(&mut self, fs: FileSystem, nr_threads: usize) {
+    fn leave(&mut self, fs: FileSystem, client: Client, nr_threads: usize) {
         let limit = self.limit(fs, nr_threads) as u64;
         self.nr_threads -= 1;
         let Some(at_work) = self.file_systems.get_mut(&fs) else { return };
         at_work.nr_threads -= 1;
         at_work.nr_ended += 1;
+        if let Some(calls) = at_work.clients.get_mut(&client) {
+            calls.nr_threads = calls.nr_threads.saturating_sub(1);
+        }
         if at_work.nr_threads == 0 {
             self.file_systems.remove(&fs);
             return;
@@ -200,9 +253,36 @@ impl Busy {
     }
 }
 
+impl AtWork {
+    /// Records a call of a client. Returns whether the client may have one more of the `limit` threads.
+    fn may_have(&mut self, client: Client, limit: usize, is_slow: bool) -> bool {
+        let now = Instant::now();
+        if !self.clients.contains_key(&client) && self.clients.len() >= MAX_NR_CLIENTS {
+            self.clients.retain(|_, calls| calls.is_recent(now));
+            if self.clients.len() >= MAX_NR_CLIENTS {
+                return true;
+            }
+        }
+        let calls = self.clients.entry(client).or_insert(Calls { nr_threads: 0, last: now });
+        calls.last = now;
+        let own = calls.nr_threads;
+        if !is_slow || own == 0 {
+            return true;
+        }
+        let nr_clients = self.clients.values().filter(|calls| calls.is_recent(now)).count();
+        own < limit.div_ceil(nr_clients.max(1))
+    }
+}
+
+impl Calls {
+    fn is_recent(&self, now: Instant) -> bool {
+        self.nr_threads > 0 || now.duration_since(self.last) < CLIENT_LASTS
+    }
+}
+
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.turns.lock().leave(self.fs, self.turns.nr_threads);
+        self.turns.lock().leave(self.fs, self.client, self.turns.nr_threads);
         self.turns.ended.notify_all();
     }
 }
@@ -217,6 +297,7 @@ fn limit(nr_threads: usize, nr_of_others: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
     use std::thread;
 
     use super::*;
@@ -226,7 +307,11 @@ mod tests {
 
     impl Turns {
         fn take(&self, fs: FileSystem) -> NfsResult<Turn<'_>> {
-            self.enter(fs, Path::new("/export"))
+            self.take_for(fs, 1)
+        }
+
+        fn take_for(&self, fs: FileSystem, client: u8) -> NfsResult<Turn<'_>> {
+            self.enter(fs, Client::of([10, 0, 0, client].into()), Path::new("/export"))
         }
     }
 
@@ -262,15 +347,30 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_file_system_is_never_refused() {
+    fn a_file_system_is_slow_if_no_more_calls_end_than_it_may_have_threads() {
+        let turns = Turns::new(8);
+        let _busy = turns.take(HUNG).unwrap();
+        let span = turns.lock().span(HUNG);
+        for _ in 0..6 {
+            assert!(turns.lock().is_slow_since(HUNG, &span, 8));
+            drop(turns.take(HUNG).unwrap());
+        }
+        assert!(turns.lock().is_slow_since(HUNG, &span, 8));
+        drop(turns.take(HUNG).unwrap());
+        assert!(!turns.lock().is_slow_since(HUNG, &span, 8));
+    }
+
+    #[test]
+    fn every_turn_comes_back() {
         let turns = Turns::new(8);
         thread::scope(|scope| {
-            // As many as a server has threads, each call as long as a disk may take.
-            for _ in 0..8 {
-                scope.spawn(|| {
+            for client in 0..8 {
+                let turns = &turns;
+                scope.spawn(move || {
                     for _ in 0..10 {
-                        let turn = turns.take(HUNG).unwrap();
-                        thread::sleep(GRACE / 20);
+                        // Refused where the machine is too busy for this test.
+                        let turn = turns.take_for(HUNG, client % 3);
+                        thread::sleep(GRACE / 50);
                         drop(turn);
                     }
                 });
@@ -278,6 +378,119 @@ mod tests {
         });
         assert_eq!(turns.lock().nr_threads, 0);
         assert!(turns.lock().file_systems.is_empty());
+    }
+
+    #[test]
+    fn a_client_that_repeats_its_calls_faster_does_not_have_every_turn() {
+        let turns = Turns::new(8);
+        let mut fast = hang(&turns, HUNG, 6);
+        assert_eq!(turns.take_for(HUNG, 2).unwrap_err(), NfsStatus::Jukebox);
+        // The second client repeats its call later.
+        let mut second = Vec::new();
+        for _ in 0..3 {
+            fast.pop();
+            assert_eq!(turns.take_for(HUNG, 1).unwrap_err(), NfsStatus::Jukebox);
+            second.push(turns.take_for(HUNG, 2).unwrap());
+        }
+        fast.pop();
+        assert_eq!(turns.take_for(HUNG, 2).unwrap_err(), NfsStatus::Jukebox, "it has its half");
+        drop(turns.take_for(HUNG, 1).unwrap());
+    }
+
+    #[test]
+    fn addresses_of_one_network_are_one_client() {
+        let of = |addr: &str| Client::of(addr.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::2:3"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
+        assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
+    }
+
+    /// Threads of a server, and a queue of connections, each with one call at a time.
+    struct Crew {
+        turns: Turns,
+        queue: Mutex<VecDeque<FileSystem>>,
+        /// How many calls of the slow file system have ended, were refused, and how many calls of the
+        /// other have ended.
+        counts: Mutex<[u64; 3]>,
+        counted: Condvar,
+    }
+
+    impl Crew {
+        fn work(&self, service: Duration) {
+            loop {
+                let Some(fs) = self.queue.lock().unwrap().pop_front() else {
+                    thread::yield_now();
+                    continue;
+                };
+                let count = match (fs, self.turns.take(fs)) {
+                    (HUNG, Ok(turn)) => {
+                        thread::sleep(service);
+                        drop(turn);
+                        0
+                    }
+                    (HUNG, Err(_)) => 1,
+                    (OTHER, turn) => {
+                        drop(turn.unwrap());
+                        2
+                    }
+                    _ => return,
+                };
+                if fs == HUNG {
+                    self.queue.lock().unwrap().push_back(fs);
+                }
+                self.counts.lock().unwrap()[count] += 1;
+                self.counted.notify_all();
+            }
+        }
+
+        fn wait(&self, done: impl Fn(&[u64; 3]) -> bool) -> [u64; 3] {
+            let counts = self.counts.lock().unwrap();
+            *self.counted.wait_while(counts, |counts| !done(counts)).unwrap()
+        }
+    }
+
+    /// The calls of another file system that come while `nr_connections` sync files for 150 ms each:
+    /// how long each takes, and how many syncs end meanwhile.
+    fn calls_beside(nr_connections: usize) -> Vec<(Duration, u64)> {
+        const NR_THREADS: usize = 8;
+        const STOP: FileSystem = FileSystem(3);
+        let crew = Crew {
+            turns: Turns::new(NR_THREADS),
+            queue: Mutex::new(vec![HUNG; nr_connections].into()),
+            counts: Mutex::default(),
+            counted: Condvar::new(),
+        };
+        thread::scope(|scope| {
+            for _ in 0..NR_THREADS {
+                scope.spawn(|| crew.work(Duration::from_millis(150)));
+            }
+            // Until the file system counts as slow, or a few rounds have passed.
+            crew.wait(|[ended, refused, _]| *refused > 0 || *ended > 18);
+            let calls = (1..=5).map(|nr| {
+                let before = crew.counts.lock().unwrap()[0];
+                let since = Instant::now();
+                crew.queue.lock().unwrap().push_back(OTHER);
+                let after = crew.wait(|[_, _, others]| *others == nr);
+                (since.elapsed(), after[0] - before)
+            });
+            let calls = calls.collect();
+            crew.queue.lock().unwrap().extend([STOP; NR_THREADS]);
+            calls
+        })
+    }
+
+    #[test]
+    #[expect(clippy::print_stderr, reason = "the figures are in the log")]
+    fn a_call_of_another_file_system_does_not_wait_for_those_of_a_slow_one() {
+        for nr_connections in [1, 16, 250] {
+            let mut calls = calls_beside(nr_connections);
+            calls.sort();
+            eprintln!("{nr_connections} connections: {calls:?}");
+            // In the time of one sync, each of six threads ends at most two.
+            let nr_waited = calls.iter().map(|(_, ended)| ended).max();
+            assert!(nr_waited <= Some(&12), "{nr_connections} connections: {calls:?}");
+        }
     }
 
     /// Calls longer than `GRACE`, of which one ends every now and then: none of those that come

@@ -21,7 +21,7 @@ use crate::protocol::status::{NfsResult, NfsStatus};
 use crate::vfs::durability::Durability;
 use crate::vfs::export::{Export, ExportTable, VfsError};
 use crate::vfs::node::Node;
-use crate::vfs::turns::{Turn, Turns};
+use crate::vfs::turns::{Client, Turn, Turns};
 
 /// The user as whom files are accessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,15 +227,16 @@ impl Vfs {
         self.exports().iter().any(|export| export.rule().options_for(addr).is_some())
     }
 
-    /// Admits this thread to the file system of the export in an unchecked handle; `None` if it names
-    /// none.
+    /// Admits this thread, for a call from `addr`, to the file system of the export in an unchecked
+    /// handle; `None` if it names none.
     ///
     /// # Errors
     /// [`Jukebox`](NfsStatus::Jukebox) if the export's file system does not respond.
-    pub(crate) fn enter(&self, fh: &[u8]) -> NfsResult<Option<Turn<'_>>> {
+    pub(crate) fn enter(&self, fh: &[u8], addr: IpAddr) -> NfsResult<Option<Turn<'_>>> {
         let export = Fh::alleged(fh).and_then(|(export, _)| self.exports().by_id(export));
         let Some(export) = export else { return Ok(None) };
-        self.turns.enter(export.file_system(), &export.rule().path).map(Some)
+        let (fs, path) = (export.file_system(), &export.rule().path);
+        self.turns.enter(fs, Client::of(addr), path).map(Some)
     }
 
     /// Resolves the second handle `fh` of a call.

@@ -44,9 +44,12 @@ impl WorkerCount {
         self.alive.load(Ordering::Relaxed) > self.target.load(Ordering::Relaxed)
     }
 
-    /// Returns whether one connection may occupy `nr` threads: all but one, which is kept for others.
+    /// Returns whether one connection may occupy `nr` threads: three quarters of them, and at least one.
+    ///
+    /// A program may limit what its calls wait for in the same way. Further calls of a single connection
+    /// then stay in the socket, without a thread.
     pub(crate) fn may_have(&self, nr: usize) -> bool {
-        nr < self.target.load(Ordering::Relaxed)
+        nr <= (self.target.load(Ordering::Relaxed) * 3 / 4).max(1)
     }
 
     fn change(&self, next: impl Fn(usize, usize) -> Option<usize>) -> bool {
@@ -60,6 +63,15 @@ impl WorkerCount {
 #[cfg(not(loom))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_leaves_threads_to_others() {
+        let workers = WorkerCount::new();
+        for (target, most) in [(1, 1), (2, 1), (3, 2), (4, 3), (8, 6), (64, 48)] {
+            workers.set_target(target);
+            assert!(workers.may_have(most) && !workers.may_have(most + 1), "of {target}");
+        }
+    }
 
     #[test]
     fn threads_start_and_stop_until_the_target_is_met() {

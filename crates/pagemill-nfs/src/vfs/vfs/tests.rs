@@ -881,7 +881,8 @@ fn exports_of_one_file_system_share_its_threads() {
     let all = [&paths[0], &paths[1], &other].map(|path| rule(path.clone(), rw()));
     vfs.set_exports(all.into()).unwrap();
     let fhs: Vec<_> = vfs.exports().iter().map(|export| *export.root_fh()).collect();
-    let enter = |index: usize| vfs.enter(fhs[index].as_bytes()).map(Option::unwrap);
+    let addr = caller(None).addr.ip();
+    let enter = |index: usize| vfs.enter(fhs[index].as_bytes(), addr).map(Option::unwrap);
     let hung: Vec<_> = (0..6).map(|_| enter(0).unwrap()).collect();
     assert_eq!(enter(1).unwrap_err(), NfsStatus::Jukebox, "the file system is at its limit");
     assert!(vfs.mount(&paths[1], &caller(None)).is_err(), "MOUNT counts too");

@@ -9,7 +9,8 @@ extern crate alloc;
 mod common;
 
 use alloc::sync::Arc;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use core::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 use std::sync::Mutex;
 
 use common::world;

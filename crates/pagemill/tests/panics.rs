@@ -1,9 +1,11 @@
 //! Calls of the platform that panic: locks are released, interrupts restored, and nothing is counted
 //! that is not there.
 
+extern crate alloc;
+
+use alloc::rc::Rc;
 use core::cell::Cell;
 use core::sync::atomic::Ordering;
-use std::rc::Rc;
 use std::thread;
 
 use pagemill::{

@@ -21,7 +21,7 @@ fn is_low(page: &Page<Frames<'_>>) -> bool {
 /// Makes a local reserve that holds eight pages of the zone Normal.
 fn filled(frames: Frames<'_>) -> LocalPages<Frames<'_>, 16> {
     let mut local = LocalPages::new(frames);
-    let pages = [(); 8].map(|()| frames.alloc_page(Gfp::KERNEL).unwrap());
+    let pages = [(); 8].map(|()| frames.alloc_page(Gfp::KERNEL).expect("there are free pages"));
     for page in pages {
         assert!(!is_low(&page));
         local.free(page);

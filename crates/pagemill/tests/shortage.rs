@@ -158,6 +158,7 @@ fn a_mempool_serves_in_the_order_of_arrival_and_from_wherever_pages_come() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn two_callers_that_need_all_that_is_left_finish_in_turn() {
     let world = World::bare(256);
     let frames = world.frames();
@@ -253,7 +254,7 @@ fn free_pages_carry_a_pattern_and_new_ones_may_be_zero() {
     let world = poisoned(true);
     let frames = world.frames();
     for gfp in [Gfp::KERNEL, Gfp::KERNEL | Gfp::ZERO] {
-        for round in 0..3 {
+        for round in 0..if cfg!(miri) { 1 } else { 3 } {
             let mut slots = holes(20);
             assert_eq!(frames.bulk_fill(&BulkRequest::new(gfp), &mut slots).new, 20);
             for page in slots.iter_mut().flatten() {

@@ -181,8 +181,15 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
         self.len = len + 1;
     }
 
-    /// Returns whether all pages are known to be unmovable and charged to no account.
+    /// Returns whether all pages are known to be of the class that the first page of `other` had, or
+    /// its last first page if it is empty.
     #[inline]
+    pub(crate) fn are_of_class_of<const M: usize>(&self, other: &PageVec<S, M>) -> bool {
+        self.difference.is_none() && self.class == other.class
+    }
+
+    /// Returns whether all pages are known to be unmovable and charged to no account.
+    #[cold]
     pub(crate) fn are_plain(&self) -> bool {
         self.difference.is_none() && self.class.is_plain()
     }

@@ -129,7 +129,8 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
     #[track_caller]
     pub fn free_bulk<const M: usize>(&mut self, pages: &mut PageVec<S, M>) -> usize {
         let nr = pages.len();
-        if !pages.are_plain() {
+        // The reserve's own class is plain; comparing with it is cheaper than taking one apart.
+        if !pages.are_of_class_of(&self.reserve) && !pages.are_plain() {
             return self.free_special(pages);
         }
         self.reserve.append(pages, nr);

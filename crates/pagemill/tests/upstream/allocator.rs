@@ -12,6 +12,7 @@ use crate::{LOW, exact, picture, roomy, slots, take_until};
 
 /// The flags that choose the watermark were never set in the series; merged, they start at low.
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn bug_01_bulk_needs_strictly_more_than_low_and_the_whole_request() {
     let world = exact();
     for (nr_free, expected) in [(LOW + 64, 1), (LOW + 65, 64)] {
@@ -148,6 +149,7 @@ impl Cache {
 /// The effort for the first new page was made only if no slot held a page before (mended after
 /// September 2021).
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn bug_09_pages_that_were_there_do_not_lessen_the_effort() {
     let world: &'static World = Box::leak(Box::new(exact()));
     let frames = world.frames();

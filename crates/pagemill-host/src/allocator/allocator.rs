@@ -191,6 +191,8 @@ pub(crate) unsafe fn allocator_on<P: Platform>(
     config: &AllocatorConfig,
     platform: impl FnOnce(Host) -> P,
 ) -> Result<PageAllocator<P>, HostError> {
+    // Before the regions, whose errors name addresses that the caller did not choose.
+    config.arena.checked_len()?;
     check_nr_nodes(config)?;
     let memory = regions(config);
     let max = Cpus::detect().nr_possible();

@@ -51,7 +51,10 @@ impl ArenaConfig {
     }
 
     /// Returns the length if it is valid for an arena.
-    fn checked_len(&self) -> Result<usize, HostError> {
+    ///
+    /// # Errors
+    /// [`HostError::ArenaLength`] for zero, or not a multiple of the page size.
+    pub(crate) fn checked_len(&self) -> Result<usize, HostError> {
         let multiple_of = match self.huge {
             HugePages::HugeTlb => HUGE_PAGE_BYTES,
             HugePages::Never | HugePages::Auto | HugePages::Transparent => PAGE_SIZE as u64,

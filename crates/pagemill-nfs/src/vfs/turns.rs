@@ -297,7 +297,7 @@ fn limit(nr_threads: usize, nr_of_others: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
+    use alloc::collections::VecDeque;
     use std::thread;
 
     use super::*;

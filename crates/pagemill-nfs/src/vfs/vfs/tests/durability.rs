@@ -9,6 +9,7 @@ use crate::vfs::Created;
 use crate::vfs::durability::DataFile;
 
 /// A world on a disk, with a file that has bytes which are not durable.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn world_on_disk() -> Option<(World, Object)> {
     let world = World::server();
     let root = world.root();
@@ -35,7 +36,8 @@ fn every_call_that_meets_a_lost_write_changes_the_verifier() {
         let write = |file: BorrowedFd<'_>| rustix::io::pwrite(file, b"x", 0);
         vfs.write(&file, 0, 1, stability, write).0.map(drop)
     };
-    let calls: [(Extent, &str, &dyn Fn() -> NfsResult<()>); 7] = [
+    type Calls<'a> = [(Extent, &'static str, &'a dyn Fn() -> NfsResult<()>); 7];
+    let calls: Calls<'_> = [
         (Extent::File, "COMMIT", &|| vfs.commit(&file).0),
         (Extent::File, "WRITE of FILE_SYNC", &|| data(Stability::FileSync)),
         (Extent::Data, "WRITE of DATA_SYNC", &|| data(Stability::DataSync)),
@@ -79,7 +81,8 @@ fn lose(world: &World, file: &Object) -> Arc<DataFile> {
 /// that are opened later.
 #[test]
 fn no_error_is_lost_with_a_descriptor_that_is_closed() {
-    let closings: [(&str, fn(&World, &Object)); 4] = [
+    type Closings = [(&'static str, fn(&World, &Object)); 4];
+    let closings: Closings = [
         ("its permission may have changed", |_, file| file.node.forget_opens()),
         ("other users take its place", |world, file| {
             for uid in 1..=8 {

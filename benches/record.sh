@@ -8,6 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cargo build --release
+mkdir -p docs/results
 program=${CARGO_TARGET_DIR:-target}/release/pagemill
 
 record() {

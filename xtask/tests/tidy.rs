@@ -6,12 +6,17 @@ use xtask::{
     Finding, Tree, docs, figures, layers, links, scripts, size, sources, unsafe_modules, words,
 };
 
-/// Reads the tree and fails with all that `check` finds in it.
-fn assert_tidy(check: impl Fn(&Tree) -> Vec<Finding>) {
+/// Reads the tree that this package stands in.
+fn tree() -> Tree {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let tree = Tree::read(&root).expect("the tree can be read");
     assert!(tree.exists("xtask/tests/tidy.rs"), "the tree is the one with this file in it");
-    let findings = check(&tree);
+    tree
+}
+
+/// Fails with all that `check` finds in the tree.
+fn assert_tidy(check: impl Fn(&Tree) -> Vec<Finding>) {
+    let findings = check(&tree());
     let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
     assert!(lines.is_empty(), "not tidy:\n{}", lines.join("\n"));
 }
@@ -64,4 +69,16 @@ fn every_script_is_called() {
 #[test]
 fn figures_equal_their_sources() {
     assert_tidy(figures::check);
+}
+
+/// README's first command is `cargo run --release -- bench`, which needs one program to choose.
+#[test]
+fn cargo_run_finds_one_program() {
+    let tree = tree();
+    let is_program = |path: &&str| {
+        let is_member = path.starts_with("crates/") || path.starts_with("xtask/");
+        is_member && (path.ends_with("/src/main.rs") || path.contains("/src/bin/"))
+    };
+    let programs: Vec<_> = tree.iter().map(|(path, _)| path).filter(is_program).collect();
+    assert_eq!(programs, ["crates/pagemill-cli/src/main.rs"]);
 }

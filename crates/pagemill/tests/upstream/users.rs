@@ -114,6 +114,7 @@ fn bug_13_a_policy_over_slots_that_are_full_already_counts_each_once() {
 
 /// vmalloc had to take NOFAIL away from bulk calls, which did not honour it.
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn bug_14_a_bulk_request_that_may_not_fail_waits_for_all_its_pages() {
     let world = exact();
     let frames = world.frames();

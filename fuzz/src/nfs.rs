@@ -10,15 +10,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 
 use pagemill_host::{AllocatorConfig, ArenaConfig, SharedAllocator, allocator};
-use pagemill_nfs::{
-    Access, Actors, Caller, ClientMatch, ClientRule, ExportOptions, ExportRule, FhKey,
-    MOUNT_PROGRAM, MountProgram, NFS_PROGRAM, NfsConfig, NfsProgram, Ports, ReadPath, Vfs,
-    VfsConfig, parse_export_arg, parse_exports,
+use pagemill_nfs::exports::{
+    Access, ClientMatch, ClientRule, ExportOptions, ExportRule, Ports, parse_export_arg,
+    parse_exports,
 };
-use pagemill_rpc::{
-    Dispatcher, Peer, Refill, RefillStats, ReplyCacheLimits, Rqst, Transport, Verdict, XdrReader,
-    XdrWrite,
-};
+use pagemill_nfs::fh::FhKey;
+use pagemill_nfs::vfs::{Actors, Caller, Vfs, VfsConfig};
+use pagemill_nfs::{MOUNT_PROGRAM, MountProgram, NFS_PROGRAM, NfsConfig, NfsProgram, ReadPath};
+use pagemill_rpc::buffer::{Refill, Rqst};
+use pagemill_rpc::program::{Dispatcher, Peer, Transport, Verdict};
+use pagemill_rpc::reply_cache::ReplyCacheLimits;
+use pagemill_rpc::stats::RefillStats;
+use pagemill_rpc::xdr::{XdrReader, XdrWrite};
 use tempfile::TempDir;
 
 /// A tree, and what serves it without a network.

@@ -7,11 +7,15 @@ use core::cell::RefCell;
 use core::net::SocketAddr;
 
 use pagemill_host::{AllocatorConfig, ArenaConfig, SharedAllocator, allocator};
-use pagemill_rpc::{
-    Blocking, Call, CallError, Chunks, Data, Dispatcher, Expect, Frames, Peer, Procedure, Program,
-    RecordReader, Refill, RefillStats, Replies, ReplyCacheLimits, Rqst, Transport, Verdict,
-    Version, XdrError, XdrReader, XdrWrite,
+use pagemill_rpc::buffer::{Frames, Refill, Rqst};
+use pagemill_rpc::program::{
+    Blocking, Data, Dispatcher, Peer, Procedure, Replies, Transport, Verdict, Version,
 };
+use pagemill_rpc::record::{Expect, RecordReader};
+use pagemill_rpc::reply_cache::ReplyCacheLimits;
+use pagemill_rpc::stats::RefillStats;
+use pagemill_rpc::xdr::{Chunks, XdrError, XdrReader, XdrWrite};
+use pagemill_rpc::{Call, CallError, Program};
 
 struct Pieces<'a>(&'a [u8], usize);
 

@@ -5,7 +5,9 @@ use std::sync::OnceLock;
 
 use pagemill::{AllocPages, Gfp, Page, PageAllocator};
 use pagemill_host::{AllocatorConfig, ArenaConfig, Host, allocator};
-use pagemill_xdp::{Datagram, Device, Headers, Loopback, Malformed, Network, Packet, parse};
+use pagemill_xdp::devices::Loopback;
+use pagemill_xdp::headers::{Datagram, Headers, Malformed, Network, parse};
+use pagemill_xdp::{Device, Packet};
 
 /// Judges a packet. The first byte says what it begins with: nothing, an Ethernet header, tags, IP
 /// and UDP that hold together, so that not each of them must be guessed; the next two say how many

@@ -118,8 +118,8 @@ struct Module<'a> {
 /// The modules of a crate, and what their heads re-export.
 struct Crate<'a> {
     modules: Vec<Module<'a>>,
-    /// By the path of the head: each name with the path that it stands for.
-    reexports: BTreeMap<Vec<&'a str>, BTreeMap<&'a str, Vec<&'a str>>>,
+    /// By the path of the head: each name, or path in inline modules, with the path that it stands for.
+    reexports: BTreeMap<Vec<&'a str>, BTreeMap<Vec<&'a str>, Vec<&'a str>>>,
 }
 
 impl<'a> Crate<'a> {
@@ -171,11 +171,15 @@ impl<'a> Crate<'a> {
             if self.is_module(&path[..=end]) {
                 break;
             }
-            let Some(origin) = self.reexports[&path[..end]].get(path[end]) else { break };
+            let names = &self.reexports[&path[..end]];
+            let longest = (end + 1..=path.len())
+                .rev()
+                .find_map(|name_end| Some((name_end, names.get(&path[end..name_end])?)));
+            let Some((name_end, origin)) = longest else { break };
             if path.starts_with(origin) {
                 break;
             }
-            path = origin.iter().copied().chain(path[end + 1..].iter().copied()).collect();
+            path = origin.iter().copied().chain(path[name_end..].iter().copied()).collect();
         }
         path
     }

@@ -16,6 +16,7 @@ pub mod layers;
 pub mod links;
 pub mod packages;
 mod results;
+pub mod roots;
 pub mod scripts;
 pub mod size;
 pub mod sources;

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use xtask::{
-    Finding, Tree, docs, figures, layers, links, scripts, size, sources, unsafe_modules, words,
+    Finding, Tree, docs, figures, layers, links, roots, scripts, size, sources, unsafe_modules,
+    words,
 };
 
 /// Reads the tree that this package stands in.
@@ -44,6 +45,11 @@ fn no_file_is_too_long() {
 #[test]
 fn unsafe_code_stays_in_its_modules() {
     assert_tidy(unsafe_modules::check);
+}
+
+#[test]
+fn crate_roots_show_the_listed_names() {
+    assert_tidy(roots::check);
 }
 
 #[test]

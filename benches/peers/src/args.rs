@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::ensure;
 use clap::Parser;
-use pagemill::CpuId;
-use pagemill_host::Cpus;
+use pagemill::units::CpuId;
+use pagemill_host::machine::Cpus;
 
 use crate::peers;
 use crate::runner::{BATCH, N_MAX};

@@ -4,8 +4,9 @@ use alloc::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-use pagemill::CpuId;
-use pagemill_host::{Cpus, HostError};
+use pagemill::units::CpuId;
+use pagemill_host::HostError;
+use pagemill_host::machine::Cpus;
 
 use crate::runner::{Entry, Runner};
 

@@ -4,8 +4,8 @@ pub(crate) mod json;
 pub(crate) mod svg;
 pub(crate) mod table;
 
-use pagemill::CpuId;
-use pagemill_host::Machine;
+use pagemill::units::CpuId;
+use pagemill_host::machine::Machine;
 use serde::Serialize;
 
 use crate::runner::Entry;

@@ -14,7 +14,7 @@ pub use pagemill;
 static USE: fn(u64) -> u64 = start_of;
 
 fn start_of(pfn: u64) -> u64 {
-    pagemill::Pfn::new(pfn).start().value()
+    pagemill::units::Pfn::new(pfn).start().value()
 }
 
 #[panic_handler]

@@ -1,6 +1,6 @@
 //! Clock for intervals, and the cost of reading it.
 
-use pagemill_host::{Tsc, monotonic_ns};
+use pagemill_host::machine::{Tsc, monotonic_ns};
 
 /// The time stamp counter if it is usable as a clock, else the system's monotonic clock.
 #[derive(Clone, Copy, Debug)]

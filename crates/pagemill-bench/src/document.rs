@@ -1,6 +1,7 @@
 //! Parts that the JSON documents of all commands share.
 
-use pagemill_host::{ArenaKind, ArenaPages, Backing, Machine};
+use pagemill_host::arena::{ArenaKind, ArenaPages, Backing};
+use pagemill_host::machine::Machine;
 use serde::Serialize;
 
 /// The machine, under the names of [`Machine`].

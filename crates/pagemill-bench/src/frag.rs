@@ -12,10 +12,9 @@
 //! `llfree` the evaluation of fragmentation. Differs: pages are freed and allocated in bulk, too.
 
 use anyhow::ensure;
-use pagemill::{
-    AllocPages, Gfp, NR_PAGE_ORDERS, Order, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER, Page,
-    PageAllocator,
-};
+use pagemill::stats::NR_PAGE_ORDERS;
+use pagemill::units::{PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER};
+use pagemill::{AllocPages, Gfp, Order, Page, PageAllocator};
 use pagemill_host::Host;
 
 use crate::rng::Rng;

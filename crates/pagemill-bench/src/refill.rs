@@ -5,8 +5,9 @@
 //! taken and freed, as a transport or a reply does. *Fresh* arrays had no pages before: they get their
 //! pages from the zone, many arrays after each other, and are emptied together.
 
-use pagemill::PageSource;
-use pagemill_rpc::{PageArray, Refill, RefillCalls, RefillScan, RefillStats};
+use pagemill::source::PageSource;
+use pagemill_rpc::buffer::{PageArray, Refill, RefillCalls, RefillScan};
+use pagemill_rpc::stats::RefillStats;
 
 use crate::{Clock, Spread};
 

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::str::FromStr;
 
-use pagemill::PAGE_SIZE;
+use pagemill::units::PAGE_SIZE;
 
 /// A number of bytes that is a multiple of the page size, and not zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,10 +14,10 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::time::Instant;
 
-use pagemill_xdp::{
-    Capabilities, Datagram, Interface, InterfaceConfig, Name, PacketSender, VethPair,
-    enter_private_network,
-};
+use pagemill_xdp::attach::{Capabilities, Name};
+use pagemill_xdp::headers::Datagram;
+use pagemill_xdp::testing::{PacketSender, VethPair, enter_private_network};
+use pagemill_xdp::{Interface, InterfaceConfig};
 use serde_json::Value;
 
 fn pagemill(args: &[&str]) -> Command {

@@ -10,7 +10,9 @@
 use std::env;
 use std::process::ExitCode;
 
-use pagemill::{AllocPages, Gfp, LocalPages, Page, PageList, PageVec, free_pages_bulk};
+use pagemill::handles::free_pages_bulk;
+use pagemill::reserves::LocalPages;
+use pagemill::{AllocPages, Gfp, Page, PageList, PageVec};
 use pagemill_host::{AllocatorConfig, ArenaConfig, Host, allocator};
 
 pagemill::static_allocator! {

@@ -6,7 +6,8 @@
 use core::fmt;
 use std::io;
 
-use pagemill::{ConfigError, CpuId, Pfn};
+use pagemill::setup::ConfigError;
+use pagemill::units::{CpuId, Pfn};
 use thiserror::Error;
 
 /// A request that this machine, or its settings, cannot fulfil.

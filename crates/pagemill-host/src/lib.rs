@@ -49,7 +49,7 @@
 //!   kernel provides it. When a page is allocated again, its bytes are those that its last owner
 //!   left.
 //! - `arena-outlives-pages`: a [`Host`] owns its arenas and never releases them, so what
-//!   [`DirectMap::frame_ptr`](pagemill::DirectMap::frame_ptr) returns is valid while the host lives.
+//!   [`DirectMap::frame_ptr`](pagemill::machine::DirectMap::frame_ptr) returns is valid while the host lives.
 //! - `arena-resident`: no mapped part of an arena is returned to the system, cut out of its file or
 //!   mapped anew. So an arena may be registered with a device: the device keeps the pages that it
 //!   found at registration, and would not notice if the process had other pages at these addresses.
@@ -63,6 +63,14 @@
 //!   refused.
 //! - `rseq-registered`: the offset of the restartable-sequence area is stored only if the C library
 //!   states that each thread has such an area.
+//!
+//! [`Arena`]: arena::Arena
+//! [`Cpus`]: machine::Cpus
+//! [`FileHandle`]: os::FileHandle
+//! [`FsIdentity`]: os::FsIdentity
+//! [`Machine`]: machine::Machine
+//! [`Tsc`]: machine::Tsc
+//! [`monotonic_ns`]: machine::monotonic_ns
 #![deny(unsafe_code)]
 
 extern crate alloc;
@@ -78,22 +86,41 @@ mod owners;
 mod signal;
 mod trace;
 
+/// Memory that frames lie in.
+pub mod arena {
+    pub use crate::allocator::platform::DEFAULT_BASE_PFN;
+    pub use crate::memory::arena::{Arena, ArenaKind, ArenaPages, Backing, HugePages};
+}
+
+/// Traced allocators, and who holds which page.
+pub mod debug {
+    pub use crate::observe::traced::{Traced, Tracer, traced_allocator};
+    pub use crate::owners::{PageOwner, PageOwners};
+}
+
+/// CPUs, clocks and a description of the machine.
+pub mod machine {
+    pub use crate::cpu::cpu::Cpus;
+    pub use crate::measure::clock::{Tsc, monotonic_ns};
+    pub use crate::measure::machine::Machine;
+    pub use crate::measure::switches::context_switches;
+}
+
+/// System calls that the crates above need, and their errors.
+pub mod os {
+    pub use crate::error::OsError;
+    pub use crate::fs::credentials::{FsIdentity, MAX_NR_GROUPS};
+    pub use crate::fs::file_handle::{FileHandle, MAX_FILE_HANDLE_BYTES};
+    pub use crate::fs::socket::set_receive_low_water;
+    pub use crate::measure::sandbox::enter_sandbox;
+}
+
 pub use allocator::allocator::{AllocatorConfig, HostAllocator, SharedAllocator, allocator};
-pub use allocator::platform::{DEFAULT_BASE_PFN, Host};
+pub use allocator::platform::Host;
 pub use allocator::reclaim::ReclaimThread;
 pub use allocator::scope::AllocScope;
-pub use cpu::cpu::Cpus;
-pub use error::{HostError, OsError};
-pub use fs::credentials::{FsIdentity, MAX_NR_GROUPS};
-pub use fs::file_handle::{FileHandle, MAX_FILE_HANDLE_BYTES};
-pub use fs::socket::set_receive_low_water;
-pub use measure::clock::{Tsc, monotonic_ns};
-pub use measure::machine::Machine;
-pub use measure::sandbox::enter_sandbox;
-pub use measure::switches::context_switches;
-pub use memory::arena::{Arena, ArenaConfig, ArenaKind, ArenaPages, Backing, HugePages};
-pub use observe::traced::{Traced, Tracer, traced_allocator};
-pub use owners::{PageOwner, PageOwners};
+pub use error::HostError;
+pub use memory::arena::ArenaConfig;
 
 // Lengths come as u64 and are mapped as usize; both are the same number.
 const _: () = assert!(usize::BITS == u64::BITS, "the host needs a 64-bit target");

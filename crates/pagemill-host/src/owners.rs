@@ -6,7 +6,8 @@ use core::cmp::Reverse;
 use core::fmt;
 use core::panic::Location;
 
-use pagemill::{PAGE_SIZE, PageAllocator};
+use pagemill::PageAllocator;
+use pagemill::units::PAGE_SIZE;
 
 use crate::allocator::platform::Host;
 
@@ -15,7 +16,8 @@ use crate::allocator::platform::Host;
 /// # Examples
 /// ```
 /// use pagemill::{AllocPages, Gfp};
-/// use pagemill_host::{AllocatorConfig, ArenaConfig, PageOwners, allocator};
+/// use pagemill_host::debug::PageOwners;
+/// use pagemill_host::{AllocatorConfig, ArenaConfig, allocator};
 ///
 /// let arena = ArenaConfig::new(16 << 20);
 /// let frames = allocator(&AllocatorConfig { page_owner: true, ..AllocatorConfig::new(arena) })?;

@@ -2,12 +2,13 @@
 //! ones.
 //!
 //! A probe without a tracer costs one load of its semaphore. A `tracing` event without a subscriber
-//! costs one load of the maximum level. Neither is on a hot path: only a [`Tracer`](crate::Tracer)
+//! costs one load of the maximum level. Neither is on a hot path: only a [`Tracer`](crate::debug::Tracer)
 //! receives how long a CPU's lists are held.
 //!
 //! The probes and their arguments are listed in `docs/tracepoints.md`.
 
-use pagemill::{Event, Shortage};
+use pagemill::Shortage;
+use pagemill::debug::Event;
 use probe::probe_lazy;
 use tracing::{debug, trace};
 

@@ -7,7 +7,8 @@ use std::thread;
 use std::time::Instant;
 
 use pagemill::{AllocPages, Gfp, Page, PageAllocator, PageVec};
-use pagemill_host::{AllocatorConfig, ArenaConfig, Cpus, Host, allocator};
+use pagemill_host::machine::Cpus;
+use pagemill_host::{AllocatorConfig, ArenaConfig, Host, allocator};
 
 #[expect(clippy::disallowed_types, reason = "a test's own: loom has no business here")]
 type Flag = core::sync::atomic::AtomicBool;

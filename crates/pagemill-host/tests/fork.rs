@@ -8,9 +8,12 @@ use core::sync::atomic::Ordering;
 use std::sync::Barrier;
 use std::thread;
 
-use pagemill::{AllocPages, BulkRequest, Effort, Gfp, Mempool, Page, PageAllocator, Shortage};
+use pagemill::request::Effort;
+use pagemill::reserves::Mempool;
+use pagemill::{AllocPages, BulkRequest, Gfp, Page, PageAllocator, Shortage};
+use pagemill_host::arena::{Arena, Backing};
 use pagemill_host::{
-    AllocatorConfig, Arena, ArenaConfig, Backing, Host, ReclaimThread, SharedAllocator, allocator,
+    AllocatorConfig, ArenaConfig, Host, ReclaimThread, SharedAllocator, allocator,
 };
 
 #[expect(clippy::disallowed_types, reason = "a test's own: loom has no business here")]

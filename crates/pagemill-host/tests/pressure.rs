@@ -14,10 +14,13 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Instant;
 
-use pagemill::{
-    Account, AccountLimits, AllocPages, BulkRequest, Effort, FaultConfig, Folio, Gfp, Mempool,
-    Order, Page, PageSource, Shortage, ShrinkControl, Shrinker,
-};
+use pagemill::accounts::{Account, AccountLimits};
+use pagemill::debug::FaultConfig;
+use pagemill::reclaim::{ShrinkControl, Shrinker};
+use pagemill::request::Effort;
+use pagemill::reserves::Mempool;
+use pagemill::source::PageSource;
+use pagemill::{AllocPages, BulkRequest, Folio, Gfp, Order, Page, Shortage};
 use pagemill_host::{
     AllocScope, AllocatorConfig, ArenaConfig, ReclaimThread, SharedAllocator, allocator,
 };

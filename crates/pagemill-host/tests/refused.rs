@@ -7,8 +7,10 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use pagemill::{AllocPages, CpuId, Gfp, Page, PageAllocator};
-use pagemill_host::{AllocatorConfig, ArenaConfig, Cpus, Host, allocator};
+use pagemill::units::CpuId;
+use pagemill::{AllocPages, Gfp, Page, PageAllocator};
+use pagemill_host::machine::Cpus;
+use pagemill_host::{AllocatorConfig, ArenaConfig, Host, allocator};
 
 #[expect(clippy::disallowed_types, reason = "a test's own: loom has no business here")]
 type Flag = core::sync::atomic::AtomicBool;

@@ -10,11 +10,12 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 
-use pagemill::{
-    Account, AccountLimits, AllocPages, BulkRequest, FaultConfig, Gfp, Order, Page, PageAllocator,
-    ShrinkControl, Shrinker,
-};
-use pagemill_host::{AllocatorConfig, ArenaConfig, Cpus, Host, allocator};
+use pagemill::accounts::{Account, AccountLimits};
+use pagemill::debug::FaultConfig;
+use pagemill::reclaim::{ShrinkControl, Shrinker};
+use pagemill::{AllocPages, BulkRequest, Gfp, Order, Page, PageAllocator};
+use pagemill_host::machine::Cpus;
+use pagemill_host::{AllocatorConfig, ArenaConfig, Host, allocator};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};

@@ -19,9 +19,10 @@
 //! use std::net::TcpListener;
 //!
 //! use pagemill_host::{HostAllocator, SharedAllocator};
-//! use pagemill_nfs::{
-//!     Actors, ExportOptions, FhKey, MountProgram, NfsConfig, NfsProgram, Vfs, VfsConfig, parse_exports,
-//! };
+//! use pagemill_nfs::exports::{ExportOptions, parse_exports};
+//! use pagemill_nfs::fh::FhKey;
+//! use pagemill_nfs::vfs::{Actors, Vfs, VfsConfig};
+//! use pagemill_nfs::{MountProgram, NfsConfig, NfsProgram};
 //! use pagemill_rpc::{Listener, Program, Server, ServerConfig};
 //!
 //! # fn main() -> Result<(), Box<dyn core::error::Error>> {
@@ -58,34 +59,43 @@
 //! - `alive`: a file whose last name is gone is stale, even while a descriptor keeps it open.
 //! - `nothing-kept`: apart from files, there is no state between calls that a client may rely on;
 //!   cached state (descriptors, replies, mounts) can be lost at any time.
+//!
+//! [`Actors::detect`]: vfs::Actors::detect
+//! [`ExportRule`]: exports::ExportRule
+//! [`FhKey::load_or_create`]: fh::FhKey::load_or_create
+//! [`Name`]: types::Name
+//! [`Vfs`]: vfs::Vfs
+//! [`Vfs::set_exports`]: vfs::Vfs::set_exports
+//! [`Vfs::sweep`]: vfs::Vfs::sweep
+//! [`parse_exports`]: exports::parse_exports
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
-mod exports;
+pub mod exports;
 mod proc;
 mod protocol;
 mod server;
 mod service;
 mod sync;
-mod vfs;
+pub mod vfs;
 
-pub use exports::{
-    ANONYMOUS, Access, ClientMatch, ClientRule, Commit, ExportOptions, ExportRule, ExportsError,
-    Ports, Squash, SquashWho, parse_export_arg, parse_exports, parse_good_exports,
-};
-pub use protocol::attr::{Fattr, FileKind, MODE_BITS, NfsTime, Sattr, SetTime, Wcc, WccAttr};
-pub use protocol::fh::{
-    ExportId, Fh, FhKey, FhParts, MAX_FH_BYTES, MAX_OBJECT_BYTES, ObjectId, Stamp,
-};
-pub use protocol::name::{MAX_NAME_BYTES, Name};
-pub use protocol::status::{NfsResult, NfsStatus};
+/// File handles.
+pub mod fh {
+    pub use crate::protocol::fh::{
+        ExportId, Fh, FhKey, FhParts, MAX_FH_BYTES, MAX_OBJECT_BYTES, ObjectId, Stamp,
+    };
+}
+
+/// Attributes, names and status codes of the protocol.
+pub mod types {
+    pub use crate::protocol::attr::{
+        Fattr, FileKind, MODE_BITS, NfsTime, Sattr, SetTime, Wcc, WccAttr,
+    };
+    pub use crate::protocol::name::{MAX_NAME_BYTES, Name};
+    pub use crate::protocol::status::{NfsResult, NfsStatus};
+}
+
 pub use server::mount::{MOUNT_PROGRAM, MountProgram};
 pub use server::nfs3::{NFS_PROGRAM, NR_PROCEDURES, NfsProgram};
 pub use service::{NfsConfig, ReadPath};
-pub use vfs::{
-    ACCESS_ALL, Actors, Caller, Changed, Committed, Created, DataRange, Device, Export,
-    ExportStats, ExportTable, FsInfo, FsStat, HandleLife, HowToCreate, Listed,
-    MAX_DESCRIPTORS_PER_FILE, MAX_LIST_BYTES, MountRefusal, Object, PathConf, Stability, Vfs,
-    VfsConfig, VfsError,
-};

@@ -3,7 +3,10 @@
 use alloc::sync::Arc;
 use std::os::fd::OwnedFd;
 
-use pagemill_rpc::{Call, Credential, Frames, Transport};
+use pagemill_rpc::Call;
+use pagemill_rpc::auth::Credential;
+use pagemill_rpc::buffer::Frames;
+use pagemill_rpc::program::Transport;
 use rustix::fs::{Mode, OFlags, open, sendfile};
 use rustix::io::retry_on_intr;
 
@@ -114,7 +117,7 @@ impl Service {
     /// handle. Returns `None` for a call without an export.
     ///
     /// # Errors
-    /// [`Jukebox`](crate::NfsStatus::Jukebox) if the export's file system does not respond.
+    /// [`Jukebox`](crate::types::NfsStatus::Jukebox) if the export's file system does not respond.
     pub(crate) fn enter<S: Frames>(&self, call: &Call<'_, S>) -> NfsResult<Option<Turn<'_>>> {
         if call.header.proc == 0 {
             return Ok(None);

@@ -15,7 +15,8 @@ use std::time::Instant;
 use common::{World, wait};
 use nfs3_types::nfs3::*;
 use nfs3_types::xdr_codec::Opaque;
-use pagemill::{FaultConfig, PageSource};
+use pagemill::debug::FaultConfig;
+use pagemill::source::PageSource;
 
 #[test]
 fn every_call_is_answered_rightly_while_pages_are_short() {

@@ -20,7 +20,7 @@ use common::{Answer, Args, Raw, World, open_options, wait, words};
 use nfs3_types::mount::dirpath;
 use nfs3_types::nfs3::nfs_fh3;
 use nfs3_types::xdr_codec::Opaque;
-use pagemill_nfs::{ClientMatch, ClientRule, ExportRule};
+use pagemill_nfs::exports::{ClientMatch, ClientRule, ExportRule};
 
 const GETATTR: u32 = 1;
 const SETATTR: u32 = 2;

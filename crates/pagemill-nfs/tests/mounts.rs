@@ -13,10 +13,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::namespace::{sh, with_mounts};
-use pagemill_nfs::{
-    Access, Actors, Caller, ClientMatch, ClientRule, ExportOptions, ExportRule, Fh, FhKey,
-    HandleLife, HowToCreate, Name, NfsResult, NfsStatus, Object, Ports, Sattr, Squash, SquashWho,
-    Stability, Vfs, VfsConfig,
+use pagemill_nfs::exports::{
+    Access, ClientMatch, ClientRule, ExportOptions, ExportRule, Ports, Squash, SquashWho,
+};
+use pagemill_nfs::fh::{Fh, FhKey};
+use pagemill_nfs::types::{Name, NfsResult, NfsStatus, Sattr};
+use pagemill_nfs::vfs::{
+    Actors, Caller, HandleLife, HowToCreate, Object, Stability, Vfs, VfsConfig,
 };
 use rustix::io::pwrite;
 

@@ -17,7 +17,8 @@ use common::{World, open_options, wait};
 use nfs3_types::mount::dirpath;
 use nfs3_types::nfs3::*;
 use nfs3_types::xdr_codec::Opaque;
-use pagemill_nfs::{ClientMatch, ClientRule, ExportRule, NfsConfig, ReadPath};
+use pagemill_nfs::exports::{ClientMatch, ClientRule, ExportRule};
+use pagemill_nfs::{NfsConfig, ReadPath};
 
 const LOOPBACK: &str = "/sys/devices/virtual/net/lo";
 

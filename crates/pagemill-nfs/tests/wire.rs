@@ -221,7 +221,7 @@ fn access_is_what_the_mode_says() {
     let file = create(&mut client, &root, "f");
     let args = ACCESS3args { object: file, access: 0x3f };
     assert_eq!(wait(client.access(&args)).unwrap().unwrap().access, 0x0d, "root executes nothing");
-    if pagemill_nfs::Actors::detect() == pagemill_nfs::Actors::Callers {
+    if pagemill_nfs::vfs::Actors::detect() == pagemill_nfs::vfs::Actors::Callers {
         let other = wait(world.nfs_as(1234).access(&args)).unwrap().unwrap();
         assert_eq!(other.access, 0x01);
     }

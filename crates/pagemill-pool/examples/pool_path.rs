@@ -27,9 +27,8 @@ use std::process::ExitCode;
 
 use pagemill::Page;
 use pagemill_host::{AllocatorConfig, ArenaConfig, Host, allocator};
-use pagemill_pool::{
-    NoDma, PagePool, PoolFrag, PoolFrags, PoolOwner, PoolPage, PoolParams, Returner,
-};
+use pagemill_pool::dma::NoDma;
+use pagemill_pool::{PagePool, PoolFrag, PoolFrags, PoolOwner, PoolPage, PoolParams, Returner};
 
 pagemill::static_allocator! {
     static FRAMES: Host;

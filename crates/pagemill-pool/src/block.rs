@@ -1,8 +1,9 @@
 //! Blocks: what a pool recycles, single pages or folios of a higher order.
 
-use pagemill::{
-    AllocPages, DirectMap, Folio, Gfp, NodeId, Order, PAGE_SIZE, Page, PageSource, Pfn,
-};
+use pagemill::machine::DirectMap;
+use pagemill::source::PageSource;
+use pagemill::units::{NodeId, PAGE_SIZE, Pfn};
+use pagemill::{AllocPages, Folio, Gfp, Order, Page};
 
 use crate::dma::DmaBlock;
 

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::ops::Range;
 
-use pagemill::{PAGE_SHIFT, Pfn};
+use pagemill::units::{PAGE_SHIFT, Pfn};
 
 use crate::sync::{AtomicU64, Ordering};
 

@@ -3,7 +3,9 @@
 use core::fmt;
 use core::mem::ManuallyDrop;
 
-use pagemill::{Carver, Fragment, NodeId, OwnsBytes, PAGE_SIZE, Pfn, Returning, TakeBack};
+use pagemill::fragment::{Carver, Fragment, OwnsBytes};
+use pagemill::recycling::{Returning, TakeBack};
+use pagemill::units::{NodeId, PAGE_SIZE, Pfn};
 
 use crate::dma::{DmaAddr, DmaBlock, DmaMapper};
 use crate::owner::PoolOwner;
@@ -21,7 +23,8 @@ pub const FRAG_ALIGN: usize = 64;
 /// # Examples
 /// ```
 /// # use pagemill_host::HostAllocator;
-/// # use pagemill_pool::*;
+/// # use pagemill_pool::dma::NoDma;
+/// # use pagemill_pool::{PagePool, PoolFrags, PoolOwner, PoolParams};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let frames = HostAllocator::new(64 << 20)?;
 /// # let pool = PagePool::new(&PoolParams::new(), &frames, NoDma)?;
@@ -35,8 +38,10 @@ pub const FRAG_ALIGN: usize = 64;
 /// ```
 /// A fragment gives no access to its page, whose bytes also belong to other fragments:
 /// ```compile_fail,E0599
-/// # use pagemill::*;
-/// # use pagemill_pool::*;
+/// # use pagemill::machine::DirectMap;
+/// # use pagemill::source::PageSource;
+/// # use pagemill::{Page, Platform};
+/// # use pagemill_pool::{PagePool, PoolFrag};
 /// # fn example<S: PageSource<Platform: DirectMap>>(piece: PoolFrag<&PagePool<Page<S>>>) {
 /// let page = piece.block().as_bytes();
 /// # }

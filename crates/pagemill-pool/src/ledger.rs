@@ -7,7 +7,8 @@ use core::fmt;
 use core::panic::Location;
 
 use arrayvec::ArrayVec;
-use pagemill::{Pfn, Platform};
+use pagemill::Platform;
+use pagemill::units::Pfn;
 use spin::Mutex;
 
 /// Records about pages in use, by the number of their first frame.

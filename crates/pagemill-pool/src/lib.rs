@@ -17,7 +17,8 @@
 //!
 //! ```
 //! use pagemill_host::HostAllocator;
-//! use pagemill_pool::{NoDma, PagePool, PoolOwner, PoolParams, Returner};
+//! use pagemill_pool::dma::NoDma;
+//! use pagemill_pool::{PagePool, PoolOwner, PoolParams, Returner};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let frames = HostAllocator::new(64 << 20)?;
@@ -70,6 +71,12 @@
 //! - `mapped-not-freed` (`pool.rs`): a page is unmapped before it is freed to the page allocator. If the
 //!   mapper panics, the page is leaked, and stays in flight.
 //! - `ledger-irq` (`ledger.rs`): the lock of the ledger is held with interrupts off.
+//!
+//! [`ArenaOffsets`]: dma::ArenaOffsets
+//! [`DmaMapper`]: dma::DmaMapper
+//! [`MemoryProvider`]: providers::MemoryProvider
+//! [`NoDma`]: dma::NoDma
+//! [`Tracked`]: sources::Tracked
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -79,7 +86,7 @@ extern crate alloc;
 extern crate std;
 
 mod block;
-mod dma;
+pub mod dma;
 mod frag;
 mod ledger;
 mod owner;
@@ -90,22 +97,34 @@ mod pool_ref;
 mod provider;
 mod recycle_ring;
 mod returner;
-mod shutdown;
-mod stats;
+pub mod shutdown;
+pub mod stats;
 mod sync;
 
-pub use block::{Block, BlockBytes};
-pub use dma::{ArenaOffsets, DmaAddr, DmaBlock, DmaDirection, DmaMapper, FaultyMapper, NoDma};
-pub use frag::{FRAG_ALIGN, PoolFrag, PoolFrags};
-pub use ledger::Holder;
+/// Parts and limits of [`PoolParams`].
+pub mod config {
+    pub use crate::frag::FRAG_ALIGN;
+    pub use crate::params::{DmaParams, PP_ALLOC_CACHE_REFILL, PP_ALLOC_CACHE_SIZE};
+}
+
+/// Providers: where a pool takes its blocks from, instead of the page allocator.
+pub mod providers {
+    pub use crate::block::{Block, BlockBytes};
+    pub use crate::provider::MemoryProvider;
+}
+
+/// How a page reaches its pool: by reference, by count or through a static.
+pub mod sources {
+    pub use crate::ledger::Holder;
+    #[cfg(not(loom))]
+    pub use crate::pool_ref::OncePool;
+    pub use crate::pool_ref::{Named, NamedPool, Tracked};
+}
+
+pub use frag::{PoolFrag, PoolFrags};
 pub use owner::PoolOwner;
 pub use page::{PoolPage, SharedPoolPage};
-pub use params::{DmaParams, PP_ALLOC_CACHE_REFILL, PP_ALLOC_CACHE_SIZE, PoolError, PoolParams};
+pub use params::{PoolError, PoolParams};
 pub use pool::PagePool;
-#[cfg(not(loom))]
-pub use pool_ref::OncePool;
-pub use pool_ref::{Named, NamedPool, PoolRef, Tracked};
-pub use provider::MemoryProvider;
+pub use pool_ref::PoolRef;
 pub use returner::Returner;
-pub use shutdown::{Draining, Outstanding};
-pub use stats::{AllocStats, PoolStats, RecycleStats};

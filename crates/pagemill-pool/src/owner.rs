@@ -6,7 +6,10 @@ use core::marker::PhantomData;
 use core::panic::Location;
 use core::slice;
 
-use pagemill::{Gfp, NodeId, Order, PageSource, Stack};
+use pagemill::recycling::Stack;
+use pagemill::source::PageSource;
+use pagemill::units::NodeId;
+use pagemill::{Gfp, Order};
 
 use crate::block::{Block, Request};
 use crate::dma::{DmaBlock, DmaMapper};
@@ -24,8 +27,8 @@ use crate::stats::{AllocStats, PoolStats};
 /// The cache belongs to the owner alone, so allocation and direct recycling take no lock and no atomic
 /// operation. The owner can be sent to another thread, but not shared:
 /// ```compile_fail,E0277
-/// # use pagemill::*;
-/// # use pagemill_pool::*;
+/// # use pagemill::{Page, PageAllocator};
+/// # use pagemill_pool::{PagePool, PoolOwner};
 /// type Pool = PagePool<Page<&'static PageAllocator<pagemill_host::Host>>>;
 /// fn sent<T: Send>() {}
 /// fn shared<T: Sync>() {}
@@ -42,12 +45,13 @@ use crate::stats::{AllocStats, PoolStats};
 /// A child may drop or return everything that it has copies of: owners, pages, fragments, pools. That
 /// frees nothing, and calls neither the mapper nor the provider, whose devices are the parent's. Once
 /// the cache is empty, [`alloc`](Self::alloc) returns `None`, [`PagePool::holders`] returns an empty
-/// list, and [`Draining::wait`](crate::Draining::wait) returns an error.
+/// list, and [`Draining::wait`](crate::shutdown::Draining::wait) returns an error.
 ///
 /// # Examples
 /// ```
 /// use pagemill_host::HostAllocator;
-/// use pagemill_pool::{NoDma, PagePool, PoolOwner, PoolParams};
+/// use pagemill_pool::dma::NoDma;
+/// use pagemill_pool::{PagePool, PoolOwner, PoolParams};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let frames = HostAllocator::new(64 << 20)?;

@@ -4,7 +4,10 @@ use core::fmt;
 use core::mem::ManuallyDrop;
 use core::ops::{Deref, Range};
 
-use pagemill::{Page, PageSource, Returning, SharedPage, TakeBack};
+use pagemill::Page;
+use pagemill::handles::SharedPage;
+use pagemill::recycling::{Returning, TakeBack};
+use pagemill::source::PageSource;
 
 use crate::block::{Block, BlockBytes};
 use crate::dma::{DmaAddr, DmaMapper};
@@ -17,8 +20,8 @@ use crate::pool_ref::{PoolRef, ToPool};
 /// through the pool's ring; the owner can take it back directly with
 /// [`PoolOwner::put`](crate::PoolOwner::put), which is faster.
 ///
-/// It dereferences to the page or folio. With a [`Named`](crate::Named) pool over a
-/// [`Static`](pagemill::Static) allocator it is 8 bytes, and so is `Option<PoolPage>`.
+/// It dereferences to the page or folio. With a [`Named`](crate::sources::Named) pool over a
+/// [`Static`](pagemill::source::Static) allocator it is 8 bytes, and so is `Option<PoolPage>`.
 pub struct PoolPage<R: PoolRef>(Owned<R>);
 
 /// The value and home of a pool page's handle.

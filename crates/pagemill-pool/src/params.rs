@@ -2,7 +2,8 @@
 
 use core::fmt;
 
-use pagemill::{Gfp, NodeId, Order, PAGE_SIZE};
+use pagemill::units::{NodeId, PAGE_SIZE};
+use pagemill::{Gfp, Order};
 
 use crate::block::Block;
 use crate::dma::{DmaDirection, DmaMapper};

@@ -7,7 +7,9 @@ use core::ops::Range;
 use core::panic::Location;
 
 use arrayvec::ArrayVec;
-use pagemill::{Folio, NodeId, PAGE_SIZE, Page, PageSource, Pfn, Platform};
+use pagemill::source::PageSource;
+use pagemill::units::{NodeId, PAGE_SIZE, Pfn};
+use pagemill::{Folio, Page, Platform};
 
 use crate::block::{Block, Request};
 use crate::dma::{DmaBlock, DmaMapper, NoDma};
@@ -128,7 +130,7 @@ impl<B: Block, M: DmaMapper> PagePool<B, M> {
         PoolStats { recycle, ..PoolStats::default() }
     }
 
-    /// Returns the holders of pages, if the pool is [`Tracked`](crate::Tracked).
+    /// Returns the holders of pages, if the pool is [`Tracked`](crate::sources::Tracked).
     pub fn holders(&self) -> alloc::vec::Vec<Holder> {
         self.ledger.holders(self.platform())
     }

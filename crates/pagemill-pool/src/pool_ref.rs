@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::marker::PhantomData;
 
-use pagemill::TakeBack;
+use pagemill::recycling::TakeBack;
 #[cfg(not(loom))]
 use pagemill::sync::OnceCell;
 
@@ -142,7 +142,8 @@ impl<B: Block, M: DmaMapper> fmt::Debug for OncePool<B, M> {
 /// ```
 /// use pagemill::Page;
 /// use pagemill_host::{Host, HostAllocator};
-/// use pagemill_pool::{NoDma, PagePool, PoolOwner, PoolPage, PoolParams};
+/// use pagemill_pool::dma::NoDma;
+/// use pagemill_pool::{PagePool, PoolOwner, PoolPage, PoolParams};
 ///
 /// pagemill::static_allocator! {
 ///     static FRAMES: Host;
@@ -178,9 +179,11 @@ impl<B: Block, M: DmaMapper> fmt::Debug for OncePool<B, M> {
 /// ```
 /// The static takes no pool with another mapper:
 /// ```compile_fail,E0308
-/// # use pagemill::{Page, Pfn};
+/// # use pagemill::units::Pfn;
+/// # use pagemill::Page;
 /// # use pagemill_host::Host;
-/// # use pagemill_pool::{ArenaOffsets, PagePool, PoolParams};
+/// # use pagemill_pool::dma::ArenaOffsets;
+/// # use pagemill_pool::{PagePool, PoolParams};
 /// # pagemill::static_allocator! { static FRAMES: Host; type Frames; }
 /// pagemill_pool::static_pool! { static RX: Page<Frames>; type Rx; }
 /// let mapper = ArenaOffsets::new(Pfn::new(1 << 20));
@@ -195,7 +198,7 @@ macro_rules! static_pool {
         $($rest:tt)*
     ) => {
         $crate::static_pool! {
-            $(#[$static_attr])* $static_vis static $NAME: $Block, $crate::NoDma;
+            $(#[$static_attr])* $static_vis static $NAME: $Block, $crate::dma::NoDma;
             $($rest)*
         }
     };
@@ -204,7 +207,7 @@ macro_rules! static_pool {
         $(#[$type_attr:meta])* $type_vis:vis type $Name:ident;
     ) => {
         $(#[$static_attr])*
-        $static_vis static $NAME: $crate::OncePool<$Block, $Mapper> = $crate::OncePool::new();
+        $static_vis static $NAME: $crate::sources::OncePool<$Block, $Mapper> = $crate::sources::OncePool::new();
 
         // In the namespace of types, where it names the static of the same name.
         #[doc(hidden)]
@@ -217,7 +220,7 @@ macro_rules! static_pool {
         #[derive(Debug)]
         $type_vis enum $NAME {}
 
-        impl $crate::NamedPool for $NAME {
+        impl $crate::sources::NamedPool for $NAME {
             type Block = $Block;
             type Mapper = $Mapper;
 
@@ -228,7 +231,7 @@ macro_rules! static_pool {
         }
 
         $(#[$type_attr])*
-        $type_vis type $Name = $crate::Named<$NAME>;
+        $type_vis type $Name = $crate::sources::Named<$NAME>;
     };
 }
 

@@ -1,7 +1,7 @@
 //! Recycle ring: where all threads return pages to a pool; counts pages in flight and handles overflow.
 
 use arrayvec::ArrayVec;
-use pagemill::{Ring, RingDrain};
+use pagemill::recycling::{Ring, RingDrain};
 
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 

@@ -26,7 +26,7 @@ pub struct Outstanding {
     /// Number of pages; negative if more pages were released than taken.
     pub inflight: i32,
     /// Their holders, those with the most pages first; empty unless the pool is
-    /// [`Tracked`](crate::Tracked).
+    /// [`Tracked`](crate::sources::Tracked).
     pub holders: Vec<Holder>,
 }
 

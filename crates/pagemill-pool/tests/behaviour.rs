@@ -14,11 +14,14 @@ use std::panic::catch_unwind;
 use std::sync::Mutex;
 
 use common::world;
-use pagemill::{AllocPages, DirectMap, Folio, Gfp, NodeId, Order, Page};
-use pagemill_pool::{
-    ArenaOffsets, DmaParams, FaultyMapper, MemoryProvider, NoDma, PagePool, PoolError, PoolOwner,
-    PoolPage, PoolParams, Tracked,
-};
+use pagemill::machine::DirectMap;
+use pagemill::units::NodeId;
+use pagemill::{AllocPages, Folio, Gfp, Order, Page};
+use pagemill_pool::config::DmaParams;
+use pagemill_pool::dma::{ArenaOffsets, FaultyMapper, NoDma};
+use pagemill_pool::providers::MemoryProvider;
+use pagemill_pool::sources::Tracked;
+use pagemill_pool::{PagePool, PoolError, PoolOwner, PoolPage, PoolParams};
 use pagemill_testkit::{Frames, SharedWorld, World};
 
 fn pool(world: &World) -> PagePool<Page<Frames<'_>>> {
@@ -366,7 +369,7 @@ fn a_shutdown_waits_for_pages_on_other_threads() {
             assert!(pages.is_empty());
         });
         let mut last = 101;
-        let pause = |out: &pagemill_pool::Outstanding| {
+        let pause = |out: &pagemill_pool::shutdown::Outstanding| {
             assert!(out.inflight <= last);
             if out.inflight < last {
                 last = out.inflight;

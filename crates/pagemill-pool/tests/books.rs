@@ -10,10 +10,10 @@ mod common;
 
 use common::world;
 use pagemill::{AllocPages, Gfp, Page};
-use pagemill_pool::{
-    ArenaOffsets, DmaParams, FaultyMapper, PagePool, PoolFrags, PoolOwner, PoolPage, PoolParams,
-    PoolRef, Tracked,
-};
+use pagemill_pool::config::DmaParams;
+use pagemill_pool::dma::{ArenaOffsets, FaultyMapper};
+use pagemill_pool::sources::Tracked;
+use pagemill_pool::{PagePool, PoolFrags, PoolOwner, PoolPage, PoolParams, PoolRef};
 use pagemill_testkit::{Frames, World};
 
 type Pool<'w> = PagePool<Page<Frames<'w>>, FaultyMapper<ArenaOffsets>>;

@@ -8,8 +8,9 @@ extern crate alloc;
 mod common;
 
 use common::player::{Op, Player};
-use pagemill::NodeId;
-use pagemill_pool::{ArenaOffsets, FaultyMapper, PagePool, PoolParams};
+use pagemill::units::NodeId;
+use pagemill_pool::dma::{ArenaOffsets, FaultyMapper};
+use pagemill_pool::{PagePool, PoolParams};
 use pagemill_testkit::World;
 
 /// Operations in a sequence.

@@ -2,11 +2,13 @@
 #![cfg(not(loom))]
 #![forbid(unsafe_code)]
 
-use pagemill::{AllocPages, Gfp, NodeId, Page, Platform};
-use pagemill_pool::{
-    ArenaOffsets, DmaParams, FaultyMapper, MemoryProvider, PagePool, PoolFrags, PoolOwner,
-    PoolPage, PoolParams, PoolRef, Tracked,
-};
+use pagemill::units::NodeId;
+use pagemill::{AllocPages, Gfp, Page, Platform};
+use pagemill_pool::config::DmaParams;
+use pagemill_pool::dma::{ArenaOffsets, FaultyMapper};
+use pagemill_pool::providers::MemoryProvider;
+use pagemill_pool::sources::Tracked;
+use pagemill_pool::{PagePool, PoolFrags, PoolOwner, PoolPage, PoolParams, PoolRef};
 use pagemill_testkit::{Frames, World};
 
 type Mapper = FaultyMapper<ArenaOffsets>;

@@ -12,11 +12,11 @@ use core::ops::Range;
 use core::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 
-use pagemill::{AllocPages, Gfp, NodeId, Page, Pfn};
-use pagemill_pool::{
-    DmaAddr, DmaBlock, DmaDirection, DmaMapper, DmaParams, PagePool, PoolFrags, PoolOwner,
-    PoolPage, PoolParams, Returner,
-};
+use pagemill::units::{NodeId, Pfn};
+use pagemill::{AllocPages, Gfp, Page};
+use pagemill_pool::config::DmaParams;
+use pagemill_pool::dma::{DmaAddr, DmaBlock, DmaDirection, DmaMapper};
+use pagemill_pool::{PagePool, PoolFrags, PoolOwner, PoolPage, PoolParams, Returner};
 use pagemill_testkit::{Frames, World};
 
 /// A call of the mapper.

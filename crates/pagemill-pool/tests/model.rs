@@ -12,8 +12,9 @@ use std::panic::catch_unwind;
 
 use common::player::{Op, Player};
 use common::world;
-use pagemill::NodeId;
-use pagemill_pool::{ArenaOffsets, FaultyMapper, PagePool, PoolParams};
+use pagemill::units::NodeId;
+use pagemill_pool::dma::{ArenaOffsets, FaultyMapper};
+use pagemill_pool::{PagePool, PoolParams};
 use pagemill_testkit::{Rng, World};
 
 const NR_SEEDS: u64 = 60;

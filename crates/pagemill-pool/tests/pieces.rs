@@ -12,11 +12,11 @@ use alloc::sync::Arc;
 use core::cell::RefCell;
 
 use common::world;
-use pagemill::{AllocPages, Gfp, NodeId, Page};
-use pagemill_pool::{
-    ArenaOffsets, DmaParams, FaultyMapper, NoDma, PagePool, PoolFrag, PoolFrags, PoolOwner,
-    PoolParams, PoolRef,
-};
+use pagemill::units::NodeId;
+use pagemill::{AllocPages, Gfp, Page};
+use pagemill_pool::config::DmaParams;
+use pagemill_pool::dma::{ArenaOffsets, FaultyMapper, NoDma};
+use pagemill_pool::{PagePool, PoolFrag, PoolFrags, PoolOwner, PoolParams, PoolRef};
 use pagemill_testkit::{Frames, World, set_cpu};
 
 type Pool<'w> = PagePool<Page<Frames<'w>>>;

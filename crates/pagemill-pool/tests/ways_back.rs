@@ -13,7 +13,9 @@ use core::sync::atomic::Ordering;
 
 use common::world;
 use pagemill::{AllocPages, Gfp};
-use pagemill_pool::{NoDma, PagePool, PoolOwner, PoolPage, PoolParams, Returner, Tracked};
+use pagemill_pool::dma::NoDma;
+use pagemill_pool::sources::Tracked;
+use pagemill_pool::{PagePool, PoolOwner, PoolPage, PoolParams, Returner};
 use pagemill_testkit::interrupted_by;
 
 /// The pool stays alive, as one in a static does, and is not used after it was ended.

@@ -7,10 +7,10 @@ use alloc::sync::Arc;
 use std::net::{TcpListener, UdpSocket};
 
 use pagemill_host::{AllocatorConfig, ArenaConfig, SharedAllocator, allocator};
-use pagemill_rpc::{
-    Blocking, Call, CallError, Data, Frames, Listener, Procedure, Program, Replies, Server,
-    ServerConfig, Version, XdrWrite,
-};
+use pagemill_rpc::buffer::Frames;
+use pagemill_rpc::program::{Blocking, Data, Procedure, Replies, Version};
+use pagemill_rpc::xdr::XdrWrite;
+use pagemill_rpc::{Call, CallError, Listener, Program, Server, ServerConfig};
 
 struct Echo;
 

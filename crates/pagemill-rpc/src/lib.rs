@@ -50,10 +50,10 @@
 //! use std::net::{TcpListener, UdpSocket};
 //!
 //! use pagemill_host::{HostAllocator, SharedAllocator};
-//! use pagemill_rpc::{
-//!     Call, CallError, Data, Frames, Listener, Blocking, Procedure, Program, Replies, Server, ServerConfig,
-//!     Version, XdrWrite,
-//! };
+//! use pagemill_rpc::buffer::Frames;
+//! use pagemill_rpc::program::{Blocking, Data, Procedure, Replies, Version};
+//! use pagemill_rpc::xdr::XdrWrite;
+//! use pagemill_rpc::{Call, CallError, Listener, Program, Server, ServerConfig};
 //!
 //! struct Echo;
 //!
@@ -95,6 +95,17 @@
 //!     Ok(())
 //! }
 //! ```
+//!
+//! [`Blocking::No`]: program::Blocking::No
+//! [`Blocking::Yes`]: program::Blocking::Yes
+//! [`Bytes`]: xdr::Bytes
+//! [`Dispatcher`]: program::Dispatcher
+//! [`Message`]: msg::Message
+//! [`RecordReader`]: record::RecordReader
+//! [`ReplyCache`]: reply_cache::ReplyCache
+//! [`Rqst`]: buffer::Rqst
+//! [`Stats::panicked`]: stats::Stats::panicked
+//! [`XdrReader`]: xdr::XdrReader
 
 #![forbid(unsafe_code)]
 
@@ -103,35 +114,73 @@ extern crate alloc;
 mod dispatch;
 mod limits;
 mod panics;
-mod rpcbind;
+pub mod rpcbind;
 mod rqst;
 mod server;
-mod stats;
+pub mod stats;
 mod transport;
 mod wire;
 
-pub use dispatch::dispatch::{Dispatcher, Route, Target, Verdict};
-pub use dispatch::program::{
-    Blocking, Call, Data, Peer, Procedure, Program, Replies, Transport, Version,
-};
-pub use dispatch::reply_cache::{CallKey, REPLY_LIFETIME, ReplyCache, ReplyCacheLimits, Seen};
-pub use rpcbind::{Mapping, RPCBIND, Registration, RpcbindError, port_of};
-pub use rqst::pages::{Frames, PageArray, Refill, RefillCalls, RefillScan};
+/// Credentials of a call.
+pub mod auth {
+    pub use crate::wire::auth::{
+        AUTH_NONE, AUTH_SYS, Credential, MAX_AUTH_BYTES, MAX_GIDS, MAX_MACHINENAME_BYTES,
+        OpaqueAuth, SysCredential,
+    };
+    pub use crate::wire::error::AuthStat;
+}
+
+/// Pages of a request: arguments, reply and their refill.
+pub mod buffer {
+    pub use crate::rqst::pages::{Frames, PageArray, Refill, RefillCalls, RefillScan};
+    pub use crate::rqst::reply::{FileRange, MAX_TAIL_BYTES, Mark};
+    pub use crate::rqst::rqst::{MAX_PAYLOAD_BYTES, OVERHEAD_BYTES, Rqst, nr_request_pages};
+}
+
+/// Limits of a [`ServerConfig`], and its error.
+pub mod config {
+    pub use crate::server::config::MAX_THREADS;
+    pub use crate::wire::error::ConfigError;
+}
+
+/// Headers of calls and replies.
+pub mod msg {
+    pub use crate::wire::msg::{CallHeader, Message, RPC_VERSION, ReplyStatus};
+}
+
+/// What a [`Program`] consists of, and how a call finds its procedure.
+pub mod program {
+    pub use crate::dispatch::dispatch::{Dispatcher, Route, Target, Verdict};
+    pub use crate::dispatch::program::{
+        Blocking, Data, Peer, Procedure, Replies, Transport, Version,
+    };
+}
+
+/// Record marking: messages in a byte stream (RFC 5531, section 11).
+pub mod record {
+    pub use crate::wire::record::{
+        Expect, MARK_BYTES, MAX_FRAGMENT_BYTES, MAX_NR_EMPTY_FRAGMENTS, MAX_NR_FRAGMENTS,
+        RecordError, RecordReader, mark_of,
+    };
+}
+
+/// Replies kept for calls that a client repeats.
+pub mod reply_cache {
+    pub use crate::dispatch::reply_cache::{
+        CallKey, REPLY_LIFETIME, ReplyCache, ReplyCacheLimits, Seen,
+    };
+}
+
+/// XDR, the encoding of arguments and results (RFC 4506).
+pub mod xdr {
+    pub use crate::wire::error::XdrError;
+    pub use crate::wire::xdr::{Bytes, Chunks, SliceWriter, XdrReader, XdrWrite, padding};
+}
+
+pub use dispatch::program::{Call, Program};
 pub use rqst::payload::Payload;
-pub use rqst::reply::{FileRange, MAX_TAIL_BYTES, Mark, Reply};
-pub use rqst::rqst::{MAX_PAYLOAD_BYTES, OVERHEAD_BYTES, Rqst, nr_request_pages};
-pub use server::config::{MAX_THREADS, ServerConfig};
+pub use rqst::reply::Reply;
+pub use server::config::ServerConfig;
 pub use server::server::{Server, StartError};
-pub use stats::{Counter, NR_LATENCY_CLASSES, ProcedureStats, RefillStats, Stats};
 pub use transport::listener::Listener;
-pub use wire::auth::{
-    AUTH_NONE, AUTH_SYS, Credential, MAX_AUTH_BYTES, MAX_GIDS, MAX_MACHINENAME_BYTES, OpaqueAuth,
-    SysCredential,
-};
-pub use wire::error::{AuthStat, CallError, ConfigError, XdrError};
-pub use wire::msg::{CallHeader, Message, RPC_VERSION, ReplyStatus};
-pub use wire::record::{
-    Expect, MARK_BYTES, MAX_FRAGMENT_BYTES, MAX_NR_EMPTY_FRAGMENTS, MAX_NR_FRAGMENTS, RecordError,
-    RecordReader, mark_of,
-};
-pub use wire::xdr::{Bytes, Chunks, SliceWriter, XdrReader, XdrWrite, padding};
+pub use wire::error::CallError;

@@ -16,7 +16,8 @@ use common::{
     ECHO, PROG, READ_FILE, READ_PAGES, SUM, TestProgram, VERS, World, assert_read, message, opaque,
     read_args, record, results, small_config, words,
 };
-use pagemill::{FaultConfig, PageSource};
+use pagemill::debug::FaultConfig;
+use pagemill::source::PageSource;
 use pagemill_rpc::ServerConfig;
 
 fn raw(bytes: &[u8]) -> Vec<u8> {

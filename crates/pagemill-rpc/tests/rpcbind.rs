@@ -15,10 +15,11 @@ use std::sync::Mutex;
 
 use common::{PROG, VERS, World, small_config};
 use pagemill_host::{AllocatorConfig, ArenaConfig, SharedAllocator, allocator};
-use pagemill_rpc::{
-    Blocking, Call, CallError, Data, Frames, Listener, Mapping, Procedure, Program, Registration,
-    Replies, RpcbindError, Server, Transport, Version, XdrWrite, port_of,
-};
+use pagemill_rpc::buffer::Frames;
+use pagemill_rpc::program::{Blocking, Data, Procedure, Replies, Transport, Version};
+use pagemill_rpc::rpcbind::{Mapping, Registration, RpcbindError, port_of};
+use pagemill_rpc::xdr::XdrWrite;
+use pagemill_rpc::{Call, CallError, Listener, Program, Server};
 
 /// What rpcbind keeps.
 #[derive(Default)]

@@ -13,7 +13,11 @@ use core::time::Duration;
 use std::panic::catch_unwind;
 use std::sync::{Condvar, Mutex};
 
-use pagemill::{AccountId, CpuId, DirectMap, Event, Gfp, PAGE_SIZE, Pfn, Platform};
+use pagemill::accounts::AccountId;
+use pagemill::debug::Event;
+use pagemill::machine::DirectMap;
+use pagemill::units::{CpuId, PAGE_SIZE, Pfn};
+use pagemill::{Gfp, Platform};
 
 #[expect(clippy::disallowed_types, reason = "not part of the core: loom has no business here")]
 type Flag = core::sync::atomic::AtomicBool;

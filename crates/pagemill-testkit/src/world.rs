@@ -8,10 +8,13 @@ use core::ops::Deref;
 use core::ptr::NonNull;
 use std::sync::Mutex;
 
-use pagemill::{
-    Config, FaultConfig, MemoryRegion, NodeId, Order, PAGE_SHIFT, Page, PageAllocator, PageSource,
-    Pfn, PhysAddr, ReservedRange, ZoneInfo, ZoneKind,
-};
+use pagemill::debug::FaultConfig;
+use pagemill::gfp::ZoneKind;
+use pagemill::setup::{MemoryRegion, ReservedRange};
+use pagemill::source::PageSource;
+use pagemill::stats::ZoneInfo;
+use pagemill::units::{NodeId, PAGE_SHIFT, Pfn, PhysAddr};
+use pagemill::{Config, Order, Page, PageAllocator};
 
 use crate::machine::{Machine, check_balance, set_cpu, take_zeroed};
 

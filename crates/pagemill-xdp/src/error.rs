@@ -2,7 +2,7 @@
 
 use std::io;
 
-use pagemill_host::OsError;
+use pagemill_host::os::OsError;
 use thiserror::Error;
 
 use crate::capability::{self, Capabilities};

@@ -15,7 +15,11 @@
 //! # Getting started
 //! ```
 //! use pagemill_host::HostAllocator;
-//! use pagemill_xdp::*;
+//! use pagemill_xdp::devices::Loopback;
+//! use pagemill_xdp::frames::{AllocatorPool, Refill};
+//! use pagemill_xdp::headers::Datagram;
+//! use pagemill_xdp::sinks::Forward;
+//! use pagemill_xdp::{Interface, Socket, Worker};
 //!
 //! # fn main() -> Result<(), Box<dyn core::error::Error>> {
 //! let frames = HostAllocator::new(16 << 20)?;
@@ -64,6 +68,13 @@
 //! - `ring-slots` (`xsk/rings.rs`): a slot of a ring is read or written only while it belongs to
 //!   this side by the ring's protocol.
 //! - `ring-mapped` (`xsk/mapping.rs`): while the memory of a ring lives, it is mapped.
+//!
+//! [`Discard`]: sinks::Discard
+//! [`Fault`]: devices::Fault
+//! [`Forward`]: sinks::Forward
+//! [`Loopback`]: devices::Loopback
+//! [`handover`]: sinks::handover
+//! [`parse`]: headers::parse
 #![deny(unsafe_code)]
 
 extern crate alloc;
@@ -82,24 +93,59 @@ mod testbed;
 mod worker;
 mod xsk;
 
-pub use capability::Capabilities;
-pub use device::device::{Device, DeviceCounters};
-pub use device::fault::{Fault, FaultConfig};
-pub use device::loopback::Loopback;
+/// Attaching to an interface: its name, modes, capabilities, and errors of the system.
+pub mod attach {
+    pub use crate::capability::Capabilities;
+    pub use crate::name::{InvalidName, Name};
+    pub use crate::operation::Operation;
+    pub use crate::socket::interface::{AttachMode, Notice};
+    pub use crate::socket::socket::CopyMode;
+}
+
+/// Devices without hardware, and the counters of all.
+pub mod devices {
+    pub use crate::device::device::DeviceCounters;
+    pub use crate::device::fault::{Fault, FaultConfig};
+    pub use crate::device::loopback::Loopback;
+}
+
+/// Frames under packets, and where a pool of them takes its pages from.
+pub mod frames {
+    pub use crate::packet::frame::Frame;
+    pub use crate::packet::packet::{DEFAULT_HEADROOM, NoRoom};
+    pub use crate::worker::frame_pool::{AllocatorPool, Refill};
+}
+
+/// Headers of a packet: parsed, and written for a datagram.
+pub mod headers {
+    pub use crate::packet::datagram::{DATAGRAM_HEADERS_LEN, Datagram};
+    pub use crate::packet::headers::{
+        Headers, Malformed, MalformedCounters, NR_VLAN_TAGS_MAX, Network, Transport, parse,
+    };
+}
+
+/// Where a [`Worker`] passes its packets on.
+pub mod sinks {
+    pub use crate::worker::sink::{Discard, Forward, Handover, Inbox, NoBatch, handover};
+}
+
+/// Interfaces and traffic for tests and benchmarks.
+pub mod testing {
+    pub use crate::testbed::traffic::{LiveFrames, PacketSender, ThreadClock};
+    pub use crate::testbed::veth::{VethPair, enter_private_network};
+}
+
+/// Limits and counters of a [`Worker`].
+pub mod workers {
+    pub use crate::worker::spin::SpinBudget;
+    pub use crate::worker::worker::{BUDGET, WorkerCounters};
+}
+
+pub use device::device::Device;
 pub use error::XdpError;
-pub use name::{InvalidName, Name};
-pub use operation::Operation;
-pub use packet::datagram::{DATAGRAM_HEADERS_LEN, Datagram};
-pub use packet::frame::Frame;
-pub use packet::headers::{
-    Headers, Malformed, MalformedCounters, NR_VLAN_TAGS_MAX, Network, Transport, parse,
-};
-pub use packet::packet::{DEFAULT_HEADROOM, NoRoom, Packet};
-pub use socket::interface::{AttachMode, Interface, InterfaceConfig, Notice};
-pub use socket::socket::{CopyMode, Socket, SocketConfig};
-pub use testbed::traffic::{LiveFrames, PacketSender, ThreadClock};
-pub use testbed::veth::{VethPair, enter_private_network};
-pub use worker::frame_pool::{AllocatorPool, FramePool, Refill};
-pub use worker::sink::{Discard, Forward, Handover, Inbox, NoBatch, Sink, handover};
-pub use worker::spin::SpinBudget;
-pub use worker::worker::{BUDGET, Worker, WorkerCounters};
+pub use packet::packet::Packet;
+pub use socket::interface::{Interface, InterfaceConfig};
+pub use socket::socket::{Socket, SocketConfig};
+pub use worker::frame_pool::FramePool;
+pub use worker::sink::Sink;
+pub use worker::worker::Worker;

@@ -15,10 +15,11 @@ use core::time::Duration;
 
 use common::{Frames, Random, frames, number_of, numbered, packet_of};
 use pagemill::{AllocPages, Gfp, Page};
-use pagemill_xdp::{
-    AllocatorPool, Datagram, Device, DeviceCounters, Discard, Fault, FaultConfig, Forward,
-    Loopback, Malformed, Packet, Refill, Worker, XdpError, handover,
-};
+use pagemill_xdp::devices::{DeviceCounters, Fault, FaultConfig, Loopback};
+use pagemill_xdp::frames::{AllocatorPool, Refill};
+use pagemill_xdp::headers::{Datagram, Malformed};
+use pagemill_xdp::sinks::{Discard, Forward, handover};
+use pagemill_xdp::{Device, Packet, Worker, XdpError};
 
 type F<'a> = Page<&'a Frames>;
 

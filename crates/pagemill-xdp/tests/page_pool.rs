@@ -21,14 +21,15 @@ use std::time::Instant;
 use common::{Frames, Random, frames, number_of, packet_of};
 use network::{name, private_network, small, veth};
 use pagemill::Page;
-use pagemill_pool::{
-    NoDma, PP_ALLOC_CACHE_REFILL, PP_ALLOC_CACHE_SIZE, PagePool, PoolOwner, PoolPage, PoolParams,
-    PoolStats, Returner,
-};
-use pagemill_xdp::{
-    Device, Discard, Forward, FramePool, Interface, InterfaceConfig, Loopback, Packet,
-    PacketSender, Refill, Socket, Worker, handover,
-};
+use pagemill_pool::config::{PP_ALLOC_CACHE_REFILL, PP_ALLOC_CACHE_SIZE};
+use pagemill_pool::dma::NoDma;
+use pagemill_pool::stats::PoolStats;
+use pagemill_pool::{PagePool, PoolOwner, PoolPage, PoolParams, Returner};
+use pagemill_xdp::devices::Loopback;
+use pagemill_xdp::frames::Refill;
+use pagemill_xdp::sinks::{Discard, Forward, handover};
+use pagemill_xdp::testing::PacketSender;
+use pagemill_xdp::{Device, FramePool, Interface, InterfaceConfig, Packet, Socket, Worker};
 
 type Pool<'a> = PagePool<Page<&'a Frames>>;
 type F<'p, 'f> = PoolPage<&'p Pool<'f>>;

@@ -23,11 +23,12 @@ use std::time::Instant;
 use common::{Frames, Random, frames, number_of, packet_of};
 use network::{name, private_network, small, veth};
 use pagemill::{AllocPages, Gfp, Page};
-use pagemill_xdp::{
-    AllocatorPool, AttachMode, CopyMode, Datagram, Device, Discard, Forward, Interface,
-    InterfaceConfig, LiveFrames, Name, PacketSender, Refill, Socket, SocketConfig, VethPair,
-    Worker, XdpError,
-};
+use pagemill_xdp::attach::{AttachMode, CopyMode, Name};
+use pagemill_xdp::frames::{AllocatorPool, Refill};
+use pagemill_xdp::headers::Datagram;
+use pagemill_xdp::sinks::{Discard, Forward};
+use pagemill_xdp::testing::{LiveFrames, PacketSender, VethPair};
+use pagemill_xdp::{Device, Interface, InterfaceConfig, Socket, SocketConfig, Worker, XdpError};
 
 type F<'a> = Page<&'a Frames>;
 

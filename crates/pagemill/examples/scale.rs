@@ -22,10 +22,10 @@ use core::cmp::Reverse;
 use core::ptr::NonNull;
 use std::collections::HashMap;
 
-use pagemill::{
-    AllocPages, Config, CpuId, Event, Gfp, MemoryRegion, NodeId, Page, PageAllocator, Pfn,
-    PhysAddr, Platform,
-};
+use pagemill::debug::Event;
+use pagemill::setup::MemoryRegion;
+use pagemill::units::{CpuId, NodeId, Pfn, PhysAddr};
+use pagemill::{AllocPages, Config, Gfp, Page, PageAllocator, Platform};
 
 /// Pages of one call.
 const BATCH: usize = 64;

@@ -20,8 +20,10 @@ use crate::page_alloc::slow::BlockRequest;
 
 /// Allocation and bulk free, for every type that reaches an allocator.
 ///
-/// Implemented for every [`PageSource`]: `&PageAllocator`, [`Static`](crate::Static). The source
-/// is taken by value because each page keeps a copy of it.
+/// Implemented for every [`PageSource`]: `&PageAllocator`, [`Static`](crate::source::Static). The source
+/// is taken by value because each page keeps a copy of it. Both of these are `Copy`, so generic code
+/// for `S: AllocPages + Copy` calls these methods any number of times. Without `Copy`, which lets in
+/// sources that count their pages, each call needs a clone.
 ///
 /// # Panics
 /// Every `_node` call panics if the allocator does not have the node; the message gives the number and
@@ -96,7 +98,7 @@ pub trait AllocPages: PageSource {
 
     /// Fills all empty slots of `slots` with single pages, in order.
     ///
-    /// Makes the effort of [`Effort::TryHard`](crate::Effort): continues below the low watermark, and
+    /// Makes the effort of [`Effort::TryHard`](crate::request::Effort): continues below the low watermark, and
     /// reclaims where `gfp` allows it. Slots that hold a page are left alone.
     ///
     /// # Errors
@@ -110,10 +112,11 @@ pub trait AllocPages: PageSource {
     ///
     /// # Examples
     /// ```
-    /// # use pagemill::*;
-    /// # fn example<S: AllocPages>(frames: S) -> Result<(), BulkError> {
+    /// # use pagemill::request::BulkError;
+    /// # use pagemill::{AllocPages, Gfp, Page};
+    /// # fn example<S: AllocPages + Copy>(frames: S) -> Result<(), BulkError> {
     /// let mut slots: [Option<Page<S>>; 64] = [const { None }; 64];
-    /// frames.clone().fill(Gfp::KERNEL, &mut slots)?;
+    /// frames.fill(Gfp::KERNEL, &mut slots)?;
     /// frames.release_pages(&mut slots);
     /// # Ok(())
     /// # }
@@ -133,8 +136,9 @@ pub trait AllocPages: PageSource {
     ///
     /// # Examples
     /// ```
-    /// # use pagemill::*;
-    /// # fn example<S: AllocPages>(frames: S) -> Result<(), BulkError> {
+    /// # use pagemill::request::BulkError;
+    /// # use pagemill::{AllocPages, Gfp};
+    /// # fn example<S: AllocPages + Copy>(frames: S) -> Result<(), BulkError> {
     /// let pages = frames.alloc_exactly(Gfp::KERNEL, 259)?;
     /// assert_eq!(pages.len(), 259);
     /// for page in pages {
@@ -171,12 +175,12 @@ pub trait AllocPages: PageSource {
     /// # Examples
     /// The loop that Linux's callers use to fill every slot:
     /// ```
-    /// # use pagemill::*;
-    /// # fn example<S: AllocPages>(frames: S) {
+    /// # use pagemill::{AllocPages, Gfp, Page};
+    /// # fn example<S: AllocPages + Copy>(frames: S) {
     /// let mut slots: [Option<Page<S>>; 16] = [const { None }; 16];
     /// let mut filled = 0;
     /// while filled < slots.len() {
-    ///     let now = frames.clone().alloc_pages_bulk(Gfp::KERNEL, &mut slots);
+    ///     let now = frames.alloc_pages_bulk(Gfp::KERNEL, &mut slots);
     ///     if now == filled {
     ///         break; // no progress: free some memory, or give up
     ///     }
@@ -295,8 +299,8 @@ pub trait AllocPages: PageSource {
     /// Users of a bulk allocator have four common needs. As many pages as possible, with full effort,
     /// as in most loops around `alloc_pages_bulk`:
     /// ```
-    /// # use pagemill::*;
-    /// # fn example<S: AllocPages>(frames: S) {
+    /// # use pagemill::{AllocPages, BulkRequest, Gfp, Page};
+    /// # fn example<S: AllocPages + Copy>(frames: S) {
     /// let mut slots: [Option<Page<S>>; 16] = [const { None }; 16];
     /// let got = frames.bulk_fill(&BulkRequest::new(Gfp::KERNEL), &mut slots);
     /// assert!(got.populated == 16 || got.short.is_some());
@@ -304,9 +308,12 @@ pub trait AllocPages: PageSource {
     /// ```
     /// All or nothing, with a policy; without one, call [`alloc_exactly`](Self::alloc_exactly):
     /// ```
-    /// # use pagemill::*;
-    /// # fn example<S: AllocPages>(frames: S) -> Result<PageList<Page<S>>, Shortage> {
-    /// let mut pages = PageList::new(frames.clone());
+    /// # use pagemill::policy::Policy;
+    /// # use pagemill::request::Effort;
+    /// # use pagemill::units::NodeId;
+    /// # use pagemill::{AllocPages, BulkRequest, Gfp, Page, PageList, Shortage};
+    /// # fn example<S: AllocPages + Copy>(frames: S) -> Result<PageList<Page<S>>, Shortage> {
+    /// let mut pages = PageList::new(frames);
     /// let all = BulkRequest {
     ///     effort: Effort::AllOrNothing,
     ///     policy: Policy::Preferred(NodeId::new(1)),
@@ -320,9 +327,10 @@ pub trait AllocPages: PageSource {
     /// ```
     /// What is easily available, and the missing pages from another source:
     /// ```
-    /// # use pagemill::*;
+    /// # use pagemill::request::Effort;
+    /// # use pagemill::{AllocPages, BulkRequest, Gfp, Page, PageList};
     /// # fn example<S: AllocPages>(frames: S, spare: &mut PageList<Page<S>>) {
-    /// let mut pages = PageList::new(frames.clone());
+    /// let mut pages = PageList::new(frames);
     /// let easy = BulkRequest { effort: Effort::Fast, ..BulkRequest::new(Gfp::NOWAIT) };
     /// let got = frames.bulk_list(&easy, 64, &mut pages);
     /// pages.extend(spare.take(64 - got.new));
@@ -330,7 +338,7 @@ pub trait AllocPages: PageSource {
     /// ```
     /// Waiting for all pages, until a callback stops the request:
     /// ```
-    /// # use pagemill::*;
+    /// # use pagemill::{AllocPages, BulkRequest, Gfp, Page, Shortage};
     /// # fn example<S: AllocPages>(frames: S, stop: &dyn Fn() -> bool) -> bool {
     /// let mut slots: [Option<Page<S>>; 16] = [const { None }; 16];
     /// let patient = BulkRequest { stop: Some(stop), ..BulkRequest::new(Gfp::KERNEL) };

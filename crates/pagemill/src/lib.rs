@@ -9,9 +9,9 @@
 //!
 //! These calls keep the contract of Linux's bulk allocator. [`fill`](AllocPages::fill) and
 //! [`alloc_exactly`](AllocPages::alloc_exactly) are the short calls of a caller that needs all pages.
-//! [`BulkRequest`] adds what users of that contract miss: all or nothing, blocks of any order, extents, a node [`Policy`], an [`Account`] to
-//! charge, and waiting that can be stopped. [`Shrinker`]s return memory under pressure; a [`Mempool`]
-//! serves requests that must not fail.
+//! [`BulkRequest`] adds what users of that contract miss: all or nothing, blocks of any order,
+//! extents, a node [`Policy`], an [`Account`] to charge, and waiting that can be stopped.
+//! [`Shrinker`]s return memory under pressure; a [`Mempool`] serves requests that must not fail.
 //!
 //! Names, flags and contracts are Linux's. Where the behaviour departs from Linux, the documentation
 //! says "Differs:" and why.
@@ -31,9 +31,9 @@
 //! use alloc::alloc::alloc_zeroed;
 //! use core::ptr::NonNull;
 //!
-//! use pagemill::{
-//!     AllocPages, Config, CpuId, Gfp, MemoryRegion, NodeId, PageAllocator, Pfn, PhysAddr, Platform,
-//! };
+//! use pagemill::setup::MemoryRegion;
+//! use pagemill::units::{CpuId, NodeId, Pfn, PhysAddr};
+//! use pagemill::{AllocPages, Config, Gfp, PageAllocator, Platform};
 //!
 //! /// A machine with one CPU, no interrupts and no memory behind its frames.
 //! struct Machine;
@@ -93,6 +93,15 @@
 //!   code that took it out of one. Frames in per-CPU lists and zones have none outside the
 //!   allocator. Safe calls preserve this; [`Page::from_raw`] and the other unsafe constructors rely
 //!   on their callers.
+//!
+//! [`Account`]: accounts::Account
+//! [`DirectMap`]: machine::DirectMap
+//! [`Mempool`]: reserves::Mempool
+//! [`Policy`]: policy::Policy
+//! [`RawPage`]: handles::RawPage
+//! [`SharedPage`]: handles::SharedPage
+//! [`Shrinker`]: reclaim::Shrinker
+//! [`free_pages_bulk`]: handles::free_pages_bulk
 
 #![no_std]
 #![deny(unsafe_code)]
@@ -128,44 +137,113 @@ pub mod validate {
     pub use crate::base::book::{Book, BookError, Place};
 }
 
-pub use account::table::{AccountError, AccountId, AccountLimits, AccountUsage};
-pub use alloc_pages::{AllocPages, free_pages_bulk};
-pub use base::gfp::{Gfp, NR_ZONE_KINDS, ZoneKind};
-pub use base::migratetype::{MigrateType, NR_MIGRATE_TYPES};
-pub use base::policy::{InterleaveCursor, NodeMask, Policy};
-pub use base::raw_page::RawPage;
+/// Accounts: limits on the pages that a user may hold, and the charges against them.
+pub mod accounts {
+    pub use crate::account::table::{AccountError, AccountId, AccountLimits, AccountUsage};
+    pub use crate::page::account::Account;
+}
+
+/// Trace events and injected faults.
+pub mod debug {
+    pub use crate::page_alloc::fault::FaultConfig;
+    pub use crate::platform::trace::Event;
+}
+
+/// Pages in pieces, each with an owner of its own.
+pub mod fragment {
+    pub use crate::page::fragment::{Carver, Fragment, OwnsBytes};
+}
+
+/// Zone kinds and migrate types, which [`Gfp`] selects.
+pub mod gfp {
+    pub use crate::base::gfp::{NR_ZONE_KINDS, ZoneKind};
+    pub use crate::base::migratetype::{MigrateType, NR_MIGRATE_TYPES};
+}
+
+/// Less common handles of frames, and what all handles share.
+pub mod handles {
+    pub use crate::alloc_pages::free_pages_bulk;
+    pub use crate::base::raw_page::RawPage;
+    pub use crate::page::owned::{Listable, Owned};
+    pub use crate::page::page::FolioPages;
+    pub use crate::page::shared::SharedPage;
+}
+
+/// What a [`Platform`] can offer beyond its required methods.
+pub mod machine {
+    pub use crate::page_alloc::allocator::ListCloser;
+    pub use crate::platform::claim::{Claim, Claimed};
+    pub use crate::platform::platform::DirectMap;
+}
+
+/// Policies: the nodes that serve a request, and in which order.
+pub mod policy {
+    pub use crate::base::policy::{InterleaveCursor, NodeMask, Policy};
+}
+
+/// Shrinkers: caches that return memory under pressure.
+pub mod reclaim {
+    pub use crate::page_alloc::reclaim::{ShrinkerGuard, TooManyShrinkers};
+    pub use crate::page_alloc::shrinker::{MAX_NR_SHRINKERS, ShrinkControl, Shrinker};
+}
+
+/// Building blocks of page pools: handles that return to a pool on drop, and the ring they return
+/// through.
+pub mod recycling {
+    pub use crate::recycle::returning::{Returning, TakeBack};
+    #[cfg(feature = "alloc")]
+    pub use crate::recycle::ring::{Ring, RingDrain};
+    pub use crate::recycle::stack::Stack;
+}
+
+/// Parts of a [`BulkRequest`], its outcome and the error of the short calls.
+pub mod request {
+    pub use crate::bulk::complete::BulkError;
+    pub use crate::bulk::request::{BulkItem, BulkOutcome, Effort};
+}
+
+/// Pages set aside for one user: a local reserve without a lock, and a mempool.
+pub mod reserves {
+    pub use crate::reserve::local::LocalPages;
+    pub use crate::reserve::mempool::Mempool;
+}
+
+/// Parts of a [`Config`], and its error.
+pub mod setup {
+    pub use crate::config::config::{MemoryRegion, ReservedRange};
+    pub use crate::config::error::ConfigError;
+}
+
+/// How a handle reaches its allocator: by reference or through a static.
+pub mod source {
+    pub use crate::page::source::PageSource;
+    #[cfg(not(loom))]
+    pub use crate::page::source::{OnceAllocator, Static, StaticAllocator};
+}
+
+/// Counters and watermarks of zones and lists.
+pub mod stats {
+    pub use crate::base::stats::VmStat;
+    pub use crate::page_alloc::view::{NR_PAGE_ORDERS, PcpInfo, ZoneInfo};
+    pub use crate::zone::watermark::Watermarks;
+}
+
+/// Frame numbers, addresses, orders, CPUs and nodes.
+pub mod units {
+    pub use crate::base::units::{
+        CpuId, MAX_NR_NODES, MAX_ORDER, NodeId, OrderTooLarge, PAGE_SHIFT, PAGE_SIZE,
+        PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER, PFN_BITS, Pfn, PhysAddr,
+    };
+}
+
+pub use alloc_pages::AllocPages;
+pub use base::gfp::Gfp;
 pub use base::shortage::Shortage;
-pub use base::stats::VmStat;
-pub use base::units::{
-    CpuId, MAX_NR_NODES, MAX_ORDER, NodeId, Order, OrderTooLarge, PAGE_SHIFT, PAGE_SIZE,
-    PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER, PFN_BITS, Pfn, PhysAddr,
-};
-pub use bulk::complete::BulkError;
-pub use bulk::request::{BulkItem, BulkOutcome, BulkRequest, Effort};
-pub use config::config::{Config, MemoryRegion, ReservedRange};
-pub use config::error::ConfigError;
-pub use page::account::Account;
-pub use page::fragment::{Carver, Fragment, OwnsBytes};
+pub use base::units::Order;
+pub use bulk::request::BulkRequest;
+pub use config::config::Config;
 pub use page::list::PageList;
-pub use page::owned::{Listable, Owned};
-pub use page::page::{Folio, FolioPages, Page};
+pub use page::page::{Folio, Page};
 pub use page::page_vec::PageVec;
-pub use page::shared::SharedPage;
-pub use page::source::PageSource;
-#[cfg(not(loom))]
-pub use page::source::{OnceAllocator, Static, StaticAllocator};
-pub use page_alloc::allocator::{ListCloser, PageAllocator};
-pub use page_alloc::fault::FaultConfig;
-pub use page_alloc::reclaim::{ShrinkerGuard, TooManyShrinkers};
-pub use page_alloc::shrinker::{MAX_NR_SHRINKERS, ShrinkControl, Shrinker};
-pub use page_alloc::view::{NR_PAGE_ORDERS, PcpInfo, ZoneInfo};
-pub use platform::claim::{Claim, Claimed};
-pub use platform::platform::{DirectMap, Platform};
-pub use platform::trace::Event;
-pub use recycle::returning::{Returning, TakeBack};
-#[cfg(feature = "alloc")]
-pub use recycle::ring::{Ring, RingDrain};
-pub use recycle::stack::Stack;
-pub use reserve::local::LocalPages;
-pub use reserve::mempool::Mempool;
-pub use zone::watermark::Watermarks;
+pub use page_alloc::allocator::PageAllocator;
+pub use platform::platform::Platform;

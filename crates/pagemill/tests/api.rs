@@ -3,10 +3,12 @@
 use core::error::Error;
 use core::fmt::Debug;
 
-use pagemill::{
-    AllocPages, Config, ConfigError, Folio, FolioPages, Gfp, OnceAllocator, OrderTooLarge, Page,
-    PageAllocator, PageList, RawPage, SharedPage, Static, StaticAllocator, VmStat, ZoneInfo,
-};
+use pagemill::handles::{FolioPages, RawPage, SharedPage};
+use pagemill::setup::ConfigError;
+use pagemill::source::{OnceAllocator, Static, StaticAllocator};
+use pagemill::stats::{VmStat, ZoneInfo};
+use pagemill::units::OrderTooLarge;
+use pagemill::{AllocPages, Config, Folio, Gfp, Page, PageAllocator, PageList};
 use pagemill_testkit::{Frames, Machine, NORMAL, World, region};
 
 static FRAMES: OnceAllocator<Machine> = OnceAllocator::new();

@@ -7,10 +7,11 @@ use core::sync::atomic::Ordering;
 use std::panic::catch_unwind;
 use std::thread;
 
-use pagemill::{
-    Account, AccountLimits, AllocPages, BulkOutcome, BulkRequest, Config, Effort, Gfp,
-    InterleaveCursor, NodeId, NodeMask, Page, PageList, Policy, Shortage,
-};
+use pagemill::accounts::{Account, AccountLimits};
+use pagemill::policy::{InterleaveCursor, NodeMask, Policy};
+use pagemill::request::{BulkOutcome, Effort};
+use pagemill::units::NodeId;
+use pagemill::{AllocPages, BulkRequest, Config, Gfp, Page, PageList, Shortage};
 use pagemill_testkit::{Frames, NORMAL, Slots, World, holes, pages, region, set_account};
 
 #[expect(clippy::disallowed_types, reason = "a test's own: loom has no business here")]

@@ -4,10 +4,11 @@ use core::cell::Cell;
 use core::panic::AssertUnwindSafe;
 use std::panic::{catch_unwind, set_hook, take_hook};
 
-use pagemill::{
-    AllocPages, BulkRequest, Carver, Config, CpuId, Gfp, LocalPages, NodeId, NodeMask, Page,
-    PageList, PageVec, Pfn, PhysAddr, Policy,
-};
+use pagemill::fragment::Carver;
+use pagemill::policy::{NodeMask, Policy};
+use pagemill::reserves::LocalPages;
+use pagemill::units::{CpuId, NodeId, Pfn, PhysAddr};
+use pagemill::{AllocPages, BulkRequest, Config, Gfp, Page, PageList, PageVec};
 use pagemill_testkit::{Frames, Machine, NORMAL, World, holes, order, region};
 
 thread_local! {

@@ -2,9 +2,11 @@
 //!
 //! If Linux once violated a clause, the test names the commit that fixed it.
 
-use pagemill::{
-    AllocPages, Config, Gfp, NodeId, Page, PageList, VmStat, ZoneKind, free_pages_bulk,
-};
+use pagemill::gfp::ZoneKind;
+use pagemill::handles::free_pages_bulk;
+use pagemill::stats::VmStat;
+use pagemill::units::NodeId;
+use pagemill::{AllocPages, Config, Gfp, Page, PageList};
 use pagemill_testkit::{
     Frames, Machine, NORMAL, Slots, World, holes, irq_sections, order, region, set_cpu,
 };

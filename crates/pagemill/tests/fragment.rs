@@ -7,7 +7,10 @@ use alloc::rc::Rc;
 use core::cell::RefCell;
 use std::thread;
 
-use pagemill::{AllocPages, Carver, Config, Gfp, PAGE_SIZE, PageAllocator, PageSource};
+use pagemill::fragment::Carver;
+use pagemill::source::PageSource;
+use pagemill::units::PAGE_SIZE;
+use pagemill::{AllocPages, Config, Gfp, PageAllocator};
 use pagemill_testkit::{Frames, Machine, NORMAL, World, order, region};
 
 /// A world with bytes, which checks at its end that all pages came back.

@@ -3,7 +3,9 @@
 //!
 //! The lists are taken then. The handler must neither wait nor fail, and no page may be lost.
 
-use pagemill::{AllocPages, Config, Gfp, PageList, ZoneKind, free_pages_bulk};
+use pagemill::gfp::ZoneKind;
+use pagemill::handles::free_pages_bulk;
+use pagemill::{AllocPages, Config, Gfp, PageList};
 use pagemill_testkit::{Frames, NORMAL, World, holes, interrupted_by, order, region};
 
 fn world() -> World {

@@ -3,10 +3,10 @@
 use core::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 
-use pagemill::{
-    AllocPages, Config, Folio, Gfp, NodeId, PAGEBLOCK_NR_PAGES, Page, PageList, ZoneKind,
-    free_pages_bulk,
-};
+use pagemill::gfp::ZoneKind;
+use pagemill::handles::free_pages_bulk;
+use pagemill::units::{NodeId, PAGEBLOCK_NR_PAGES};
+use pagemill::{AllocPages, Config, Folio, Gfp, Page, PageList};
 use pagemill_testkit::{
     Frames, Machine, NORMAL, World, holes, interrupted_by, irq_sections, nr_pins, order, pages,
     region, reserved, set_cpu,

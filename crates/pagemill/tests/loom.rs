@@ -14,11 +14,14 @@ use std::sync::Mutex;
 use loom::cell::UnsafeCell;
 use loom::model::Builder;
 use loom::thread;
-use pagemill::{
-    Account, AccountLimits, AllocPages, BulkRequest, Carver, Config, CpuId, DirectMap, Gfp,
-    MemoryRegion, NodeId, PAGE_SHIFT, PAGE_SIZE, Page, PageAllocator, PageList, PageSource, Pfn,
-    PhysAddr, Platform, SharedPage, free_pages_bulk,
-};
+use pagemill::accounts::{Account, AccountLimits};
+use pagemill::fragment::Carver;
+use pagemill::handles::{SharedPage, free_pages_bulk};
+use pagemill::machine::DirectMap;
+use pagemill::setup::MemoryRegion;
+use pagemill::source::PageSource;
+use pagemill::units::{CpuId, NodeId, PAGE_SHIFT, PAGE_SIZE, Pfn, PhysAddr};
+use pagemill::{AllocPages, BulkRequest, Config, Gfp, Page, PageAllocator, PageList, Platform};
 
 loom::thread_local! {
     static CPU: core::cell::Cell<u32> = core::cell::Cell::new(0);
@@ -513,7 +516,7 @@ fn a_charge_meets_an_uncharge_and_the_closing_of_the_account() {
 mod ring {
     //! The ring: producers meet each other and the consumer.
 
-    use pagemill::{Ring, Stack};
+    use pagemill::recycling::{Ring, Stack};
 
     use super::*;
 

@@ -12,7 +12,8 @@ mod common;
 
 use common::naive::Naive;
 use common::player::{Op, Player, Tally};
-use pagemill::{Config, Gfp, NodeId};
+use pagemill::units::NodeId;
+use pagemill::{Config, Gfp};
 use pagemill_testkit::{NORMAL, Rng, World, order, pages, play_seeds, region, reserved};
 
 const RUNS: u64 = if cfg!(miri) { 1 } else { 24 };

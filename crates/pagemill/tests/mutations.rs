@@ -1,10 +1,14 @@
 //! Behaviour that a change to one line would lose without another test noticing: limits on the paths
 //! past the per-CPU lists, the frames of a block behind its first, cursors over many small requests.
 
-use pagemill::{
-    Account, AccountLimits, AllocPages, BulkRequest, Config, DirectMap, Effort, Folio, Gfp,
-    InterleaveCursor, Mempool, NodeId, NodeMask, PAGE_SIZE, Page, Policy, ZoneKind,
-};
+use pagemill::accounts::{Account, AccountLimits};
+use pagemill::gfp::ZoneKind;
+use pagemill::machine::DirectMap;
+use pagemill::policy::{InterleaveCursor, NodeMask, Policy};
+use pagemill::request::Effort;
+use pagemill::reserves::Mempool;
+use pagemill::units::{NodeId, PAGE_SIZE};
+use pagemill::{AllocPages, BulkRequest, Config, Folio, Gfp, Page};
 use pagemill_testkit::{
     Frames, Machine, NORMAL, World, holes, interrupted_by, order, pages, region, set_account,
     take_zeroed,

@@ -8,9 +8,10 @@ use core::cell::Cell;
 use core::sync::atomic::Ordering;
 use std::thread;
 
-use pagemill::{
-    Account, AccountLimits, AllocPages, Config, Event, Gfp, Page, ShrinkControl, Shrinker,
-};
+use pagemill::accounts::{Account, AccountLimits};
+use pagemill::debug::Event;
+use pagemill::reclaim::{ShrinkControl, Shrinker};
+use pagemill::{AllocPages, Config, Gfp, Page};
 use pagemill_testkit::{
     Call, Frames, NORMAL, World, holes, hooked, interrupts_are_off, pages, region, set_account,
 };

@@ -1,9 +1,10 @@
 //! What requests promise, one test for each promise that was once broken.
 
-use pagemill::{
-    Account, AccountLimits, AllocPages, BulkRequest, Config, Effort, Folio, Gfp, NodeId, NodeMask,
-    Page, PageList, Pfn, Policy, Shortage,
-};
+use pagemill::accounts::{Account, AccountLimits};
+use pagemill::policy::{NodeMask, Policy};
+use pagemill::request::Effort;
+use pagemill::units::{NodeId, Pfn};
+use pagemill::{AllocPages, BulkRequest, Config, Folio, Gfp, Page, PageList, Shortage};
 use pagemill_testkit::{Frames, NORMAL, World, pages, region, reserved, set_account};
 
 /// The larger pieces were handed over before it was known that the rest could not be had.

@@ -8,10 +8,15 @@ use std::panic::catch_unwind;
 use std::sync::Mutex;
 use std::thread;
 
-use pagemill::{
-    Account, AccountLimits, AllocPages, BulkRequest, Config, Effort, Event, Gfp, Mempool, NodeId,
-    Page, PageAllocator, PageSource, Shortage, ShrinkControl, Shrinker, ZoneKind,
-};
+use pagemill::accounts::{Account, AccountLimits};
+use pagemill::debug::Event;
+use pagemill::gfp::ZoneKind;
+use pagemill::reclaim::{ShrinkControl, Shrinker};
+use pagemill::request::Effort;
+use pagemill::reserves::Mempool;
+use pagemill::source::PageSource;
+use pagemill::units::NodeId;
+use pagemill::{AllocPages, BulkRequest, Config, Gfp, Page, PageAllocator, Shortage};
 use pagemill_testkit::{
     Frames, Machine, NORMAL, Traces, World, holes, interrupts_are_off, nr_wakes, order, pages,
     region, set_account, set_cpu, traced,

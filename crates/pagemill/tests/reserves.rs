@@ -1,8 +1,9 @@
 //! Reserves hand out pages that fit the request, whichever pages they hold.
 
-use pagemill::{
-    Account, AccountLimits, AllocPages, Config, Gfp, LocalPages, Mempool, NodeId, Page, PageVec,
-};
+use pagemill::accounts::{Account, AccountLimits};
+use pagemill::reserves::{LocalPages, Mempool};
+use pagemill::units::NodeId;
+use pagemill::{AllocPages, Config, Gfp, Page, PageVec};
 use pagemill_testkit::{Frames, NORMAL, World, holes, region, set_account};
 
 /// First frame of the zone DMA32 of [`two_zones`].

@@ -4,10 +4,12 @@ use core::cell::Cell;
 use core::sync::atomic::Ordering;
 use std::thread;
 
-use pagemill::{
-    Account, AccountLimits, AllocPages, BulkRequest, Config, DirectMap, Effort, Gfp,
-    MAX_NR_SHRINKERS, Mempool, Order, Page, Shortage, ShrinkControl, Shrinker, TooManyShrinkers,
-};
+use pagemill::accounts::{Account, AccountLimits};
+use pagemill::machine::DirectMap;
+use pagemill::reclaim::{MAX_NR_SHRINKERS, ShrinkControl, Shrinker, TooManyShrinkers};
+use pagemill::request::Effort;
+use pagemill::reserves::Mempool;
+use pagemill::{AllocPages, BulkRequest, Config, Gfp, Order, Page, Shortage};
 use pagemill_testkit::{Frames, Machine, NORMAL, Slots, World, holes, region};
 
 #[expect(clippy::disallowed_types, reason = "a test's own: loom has no business here")]

@@ -3,7 +3,9 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-use pagemill::{AllocPages, Config, Gfp, NodeId, Page, PageList, SharedPage, free_pages_bulk};
+use pagemill::handles::{SharedPage, free_pages_bulk};
+use pagemill::units::NodeId;
+use pagemill::{AllocPages, Config, Gfp, Page, PageList};
 use pagemill_testkit::{Frames, NORMAL, Rng, Slots, World, order, region, set_cpu};
 
 const NR_THREADS: u32 = 4;

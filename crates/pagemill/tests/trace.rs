@@ -1,9 +1,13 @@
 //! Trace events that a platform receives: each at its place, in order, with its figures.
 
-use pagemill::{
-    Account, AccountLimits, AllocPages, BulkRequest, Config, Effort, Event, FaultConfig, Gfp,
-    MAX_ORDER, Mempool, MigrateType, NodeId, Order, Page, Pfn, Shortage, ShrinkControl, Shrinker,
-};
+use pagemill::accounts::{Account, AccountLimits};
+use pagemill::debug::{Event, FaultConfig};
+use pagemill::gfp::MigrateType;
+use pagemill::reclaim::{ShrinkControl, Shrinker};
+use pagemill::request::Effort;
+use pagemill::reserves::Mempool;
+use pagemill::units::{MAX_ORDER, NodeId, Pfn};
+use pagemill::{AllocPages, BulkRequest, Config, Gfp, Order, Page, Shortage};
 use pagemill_testkit::{Frames, NORMAL, Traces, World, holes, pages, region, traced};
 
 const NODE: NodeId = NodeId::new(0);

@@ -5,10 +5,12 @@
 use core::sync::atomic::Ordering;
 use std::thread;
 
-use pagemill::{
-    Account, AccountLimits, AllocPages, BulkRequest, Config, Effort, Folio, Gfp, LocalPages,
-    Mempool, Page, PageList, PageVec, ShrinkControl, Shrinker, free_pages_bulk,
-};
+use pagemill::accounts::{Account, AccountLimits};
+use pagemill::handles::free_pages_bulk;
+use pagemill::reclaim::{ShrinkControl, Shrinker};
+use pagemill::request::Effort;
+use pagemill::reserves::{LocalPages, Mempool};
+use pagemill::{AllocPages, BulkRequest, Config, Folio, Gfp, Page, PageList, PageVec};
 use pagemill_testkit::{Frames, Machine, NORMAL, Slots, World, holes, order, pages, region};
 
 #[expect(clippy::disallowed_types, reason = "a test's own: loom has no business here")]

@@ -7,7 +7,9 @@
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr;
 
-use pagemill::{AllocPages, Folio, Gfp, Order, PAGE_SIZE, Page, PageList, PhysAddr, RawPage};
+use pagemill::handles::RawPage;
+use pagemill::units::{PAGE_SIZE, PhysAddr};
+use pagemill::{AllocPages, Folio, Gfp, Order, Page, PageList};
 
 use crate::direct_map;
 use crate::frames::{FRAMES, Source};

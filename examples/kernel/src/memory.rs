@@ -1,6 +1,8 @@
 //! The memory map as pagemill takes it: regions of usable memory, and what is reserved in them.
 
-use pagemill::{Config, MemoryRegion, NodeId, PAGE_SIZE, PhysAddr, ReservedRange};
+use pagemill::Config;
+use pagemill::setup::{MemoryRegion, ReservedRange};
+use pagemill::units::{NodeId, PAGE_SIZE, PhysAddr};
 
 use crate::start_info::StartInfo;
 

@@ -2,7 +2,9 @@
 
 use core::ptr::NonNull;
 
-use pagemill::{CpuId, DirectMap, PAGE_SIZE, Pfn, Platform};
+use pagemill::Platform;
+use pagemill::machine::DirectMap;
+use pagemill::units::{CpuId, PAGE_SIZE, Pfn};
 
 use crate::cpu::{self, IrqState};
 use crate::{direct_map, reentry};

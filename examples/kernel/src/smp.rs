@@ -2,7 +2,8 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use pagemill::{AllocPages, Folio, Gfp, Order, PAGE_SIZE, PhysAddr};
+use pagemill::units::{PAGE_SIZE, PhysAddr};
+use pagemill::{AllocPages, Folio, Gfp, Order};
 
 use crate::cpu::{self, MAX_CPUS};
 use crate::frames::FRAMES;

@@ -1,6 +1,6 @@
 //! The state of the allocator, in the shape of `/proc/zoneinfo` and `/proc/buddyinfo`.
 
-use pagemill::PAGE_SIZE;
+use pagemill::units::PAGE_SIZE;
 
 use crate::frames::allocator;
 use crate::smp;

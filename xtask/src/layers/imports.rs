@@ -69,24 +69,47 @@ pub(crate) fn crate_imports<'a>(tokens: &[Token<'a>], module: &[&'a str]) -> Vec
 }
 
 /// Returns for each name that the module at `module` re-exports from its children, or from
-/// elsewhere in the crate, the path that it stands for.
+/// elsewhere in the crate, the path that it stands for. Names of inline modules come with the path of
+/// these.
 pub(crate) fn reexports<'a>(
     tokens: &[Token<'a>],
     module: &[&'a str],
     is_child: impl Fn(&str) -> bool,
-) -> BTreeMap<&'a str, Vec<&'a str>> {
+) -> BTreeMap<Vec<&'a str>, Vec<&'a str>> {
     let mut origins = BTreeMap::new();
-    for at in (0..tokens.len()).filter(|at| tokens[*at].text == "use" && !tokens[*at].in_test) {
+    // The inline modules around a token, each with the depth in braces at which it opened.
+    let mut inline: Vec<(usize, &str)> = Vec::new();
+    let mut depth = 0_usize;
+    for (at, token) in tokens.iter().enumerate() {
         let text = |index: usize| tokens.get(index).map_or("", |token| token.text);
+        match token.text {
+            "{" => {
+                depth += 1;
+                if at >= 2 && text(at - 2) == "mod" {
+                    inline.push((depth, text(at - 1)));
+                }
+            }
+            "}" => {
+                inline.retain(|(opened, _)| *opened != depth);
+                depth = depth.saturating_sub(1);
+            }
+            _ => {}
+        }
+        if token.text != "use" || token.in_test {
+            continue;
+        }
+        let inside: Vec<_> = inline.iter().map(|(_, name)| *name).collect();
+        let here: Vec<_> = module.iter().chain(&inside).copied().collect();
         let (from, start) = match (text(at + 1), text(at + 2)) {
             ("crate", "::") => (&module[..0], at + 3),
-            ("self", "::") => (module, at + 3),
-            _ => (module, at + 1),
+            ("self", "::") => (here.as_slice(), at + 3),
+            _ => (here.as_slice(), at + 1),
         };
         for leaf in use_tree(tokens, start) {
             let is_of_crate = start == at + 3 || leaf.parts.first().is_some_and(|n| is_child(n));
             if is_of_crate {
-                origins.insert(leaf.name, from.iter().copied().chain(leaf.parts).collect());
+                let name = inside.iter().copied().chain([leaf.name]).collect();
+                origins.insert(name, from.iter().copied().chain(leaf.parts).collect());
             }
         }
     }

@@ -69,6 +69,21 @@ fn every_way_to_write_the_import_is_seen() {
 }
 
 #[test]
+fn an_inline_module_of_the_root_stands_for_what_it_re_exports() {
+    let root = "mod zone;\nmod stats;\npub mod public {\n    pub use crate::zone::Zone;\n}\n";
+    for text in ["use crate::public::Zone;", "fn f() { crate::public::Zone::new(); }"] {
+        let tree = good().with("crates/pagemill/src/lib.rs", root);
+        let tree = tree.with("crates/pagemill/src/stats.rs", text);
+        let findings = lines(&check_modules(&tree));
+        assert!(findings[0].contains("from `zone` (layer 3)"), "{text}: {findings:?}");
+    }
+    let tree = good().with("crates/pagemill/src/lib.rs", root);
+    let findings =
+        lines(&check_modules(&tree.with("crates/pagemill/src/stats.rs", "use crate::Zone;")));
+    assert!(findings[0].contains("neither a module nor re-exported"), "{findings:?}");
+}
+
+#[test]
 fn what_is_no_import_is_left_alone() {
     for text in [
         "// use crate::zone::Zone;",

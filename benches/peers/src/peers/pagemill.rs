@@ -2,10 +2,11 @@
 //!
 //! All calls use one allocator in a static, so a page is a handle of 8 bytes.
 
-use pagemill::{
-    AllocPages, Gfp, LocalPages, PAGEBLOCK_ORDER, Page, PageList, PageVec, ZoneInfo,
-    free_pages_bulk,
-};
+use pagemill::handles::free_pages_bulk;
+use pagemill::reserves::LocalPages;
+use pagemill::stats::ZoneInfo;
+use pagemill::units::PAGEBLOCK_ORDER;
+use pagemill::{AllocPages, Gfp, Page, PageList, PageVec};
 use pagemill_host::{AllocatorConfig, ArenaConfig, Host, allocator};
 
 use crate::peer::{Batch, Lines, Peer};

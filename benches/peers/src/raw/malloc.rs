@@ -4,7 +4,8 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
 
-use pagemill_host::{Arena, ArenaConfig};
+use pagemill_host::ArenaConfig;
+use pagemill_host::arena::Arena;
 use talc::DefaultBinning;
 use talc::base::Talc;
 use talc::source::Manual;

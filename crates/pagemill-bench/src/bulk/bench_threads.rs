@@ -4,8 +4,10 @@ use std::sync::Barrier;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-use pagemill::{AllocPages, CpuId};
-use pagemill_host::{Cpus, HostError};
+use pagemill::AllocPages;
+use pagemill::units::CpuId;
+use pagemill_host::HostError;
+use pagemill_host::machine::Cpus;
 
 use super::task::{Sample, Task};
 use crate::clock::Clock;
@@ -36,7 +38,7 @@ impl BenchThreads {
         lead: impl FnOnce(&Self) -> anyhow::Result<R>,
     ) -> anyhow::Result<R>
     where
-        S: AllocPages + Send,
+        S: AllocPages + Copy + Send,
     {
         let start = &Barrier::new(cpus.len());
         thread::scope(|scope| {
@@ -46,12 +48,11 @@ impl BenchThreads {
                 let (orders, inbox) = channel();
                 let (outbox, samples) = channel();
                 let (answer, answers) = channel();
-                let source = source.clone();
                 scope.spawn(move || {
                     let pinned = Cpus::pin_to(cpu);
                     let ready = pinned.is_ok();
                     if answer.send(pinned).is_ok() && ready {
-                        serve(&source, clock, start, &inbox, &outbox);
+                        serve(source, clock, start, &inbox, &outbox);
                     }
                 });
                 members.push(Member { orders, samples });
@@ -83,8 +84,8 @@ impl BenchThreads {
 }
 
 /// Carries out orders until the sender is gone.
-fn serve<S: AllocPages>(
-    source: &S,
+fn serve<S: AllocPages + Copy>(
+    source: S,
     clock: Clock,
     start: &Barrier,
     inbox: &Receiver<(Task, usize)>,
@@ -92,7 +93,7 @@ fn serve<S: AllocPages>(
 ) {
     for (task, rounds) in inbox {
         start.wait();
-        if outbox.send(task.run(source.clone(), clock, rounds)).is_err() {
+        if outbox.send(task.run(source, clock, rounds)).is_err() {
             return;
         }
     }

@@ -4,7 +4,9 @@ use core::f64::consts::FRAC_1_SQRT_2;
 use core::time::Duration;
 
 use anyhow::ensure;
-use pagemill::{AllocPages, CpuId, PageAllocator, PcpInfo, Platform};
+use pagemill::stats::PcpInfo;
+use pagemill::units::CpuId;
+use pagemill::{AllocPages, PageAllocator, Platform};
 
 use super::bench_threads::BenchThreads;
 use super::results::{LimitRow, Results, Row, Spread};
@@ -52,7 +54,7 @@ impl Experiment {
     ///
     /// # Errors
     /// If a thread cannot be bound to its CPU, the arena runs out of pages, or a page is lost.
-    pub fn run<S: AllocPages + Send>(
+    pub fn run<S: AllocPages + Copy + Send>(
         &self,
         source: S,
         clock: Clock,
@@ -61,7 +63,7 @@ impl Experiment {
         let allocator = source.allocator();
         let nr_free_pages = allocator.nr_free_pages();
         let mut cells = self.cells(pcp_high(allocator));
-        BenchThreads::with(source.clone(), clock, &self.cpus, |threads| {
+        BenchThreads::with(source, clock, &self.cpus, |threads| {
             for cell in &mut cells {
                 cell.rounds = self.calibrate(threads, allocator, cell.task)?;
                 step();
@@ -179,7 +181,8 @@ fn results(cells: &[Cell]) -> Results {
 
 #[cfg(test)]
 mod tests {
-    use pagemill_host::{AllocatorConfig, ArenaConfig, Cpus, allocator};
+    use pagemill_host::machine::Cpus;
+    use pagemill_host::{AllocatorConfig, ArenaConfig, allocator};
 
     use super::*;
 

@@ -115,15 +115,14 @@ impl Task {
     }
 
     /// Runs the task `rounds` times without a pause.
-    pub fn run<S: AllocPages>(self, source: S, clock: Clock, rounds: usize) -> Sample {
+    pub fn run<S: AllocPages + Copy>(self, source: S, clock: Clock, rounds: usize) -> Sample {
         match self {
             Self::Copies { n, times } => copies(clock, n, times, rounds),
             Self::Pages { shape, operation, n, nr_batches } => {
                 let group = Group { shape, n, nr_batches, rounds };
                 let slots = || (0..n * nr_batches).map(|_| None).collect::<Vec<_>>();
-                let list = |_| PageList::new(source.clone());
+                let list = |_| PageList::new(source);
                 let lists = || (0..nr_batches).map(list).collect::<Vec<_>>();
-                let source = source.clone();
                 match operation {
                     Operation::Single => {
                         group.time(clock, &mut Singles::new(source, &mut slots(), n))

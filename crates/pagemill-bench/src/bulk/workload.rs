@@ -2,7 +2,9 @@
 //!
 //! `examples/kernel` compiles this file too, so it needs no heap: the caller has the slots and lists.
 
-use pagemill::{AllocPages, Gfp, Page, PageList, PageSource, free_pages_bulk};
+use pagemill::handles::free_pages_bulk;
+use pagemill::source::PageSource;
+use pagemill::{AllocPages, Gfp, Page, PageList};
 
 /// Flags of every allocation: the usual request of a kernel.
 pub const GFP: Gfp = Gfp::KERNEL;
@@ -37,11 +39,11 @@ impl<'a, S: PageSource> Singles<'a, S> {
     }
 }
 
-impl<S: AllocPages> Workload for Singles<'_, S> {
+impl<S: AllocPages + Copy> Workload for Singles<'_, S> {
     #[inline(never)]
     fn alloc_batches(&mut self) {
         for slot in &mut *self.slots {
-            *slot = self.source.clone().alloc_page(GFP);
+            *slot = self.source.alloc_page(GFP);
         }
     }
 
@@ -57,7 +59,7 @@ impl<S: AllocPages> Workload for Singles<'_, S> {
         let batch = &mut self.slots[..self.n];
         for _ in 0..times {
             for slot in &mut *batch {
-                *slot = self.source.clone().alloc_page(GFP);
+                *slot = self.source.alloc_page(GFP);
             }
             for slot in &mut *batch {
                 *slot = None;
@@ -81,18 +83,18 @@ impl<'a, S: PageSource> Arrays<'a, S> {
     }
 }
 
-impl<S: AllocPages> Workload for Arrays<'_, S> {
+impl<S: AllocPages + Copy> Workload for Arrays<'_, S> {
     #[inline(never)]
     fn alloc_batches(&mut self) {
         for batch in self.slots.chunks_exact_mut(self.n) {
-            self.source.clone().alloc_pages_bulk(GFP, batch);
+            self.source.alloc_pages_bulk(GFP, batch);
         }
     }
 
     #[inline(never)]
     fn free_batches(&mut self) {
         for batch in self.slots.chunks_exact_mut(self.n) {
-            self.source.clone().release_pages(batch);
+            self.source.release_pages(batch);
         }
     }
 
@@ -100,8 +102,8 @@ impl<S: AllocPages> Workload for Arrays<'_, S> {
     fn ping(&mut self, times: usize) {
         let batch = &mut self.slots[..self.n];
         for _ in 0..times {
-            self.source.clone().alloc_pages_bulk(GFP, batch);
-            self.source.clone().release_pages(batch);
+            self.source.alloc_pages_bulk(GFP, batch);
+            self.source.release_pages(batch);
         }
     }
 }
@@ -121,11 +123,11 @@ impl<'a, S: PageSource> Lists<'a, S> {
     }
 }
 
-impl<S: AllocPages> Workload for Lists<'_, S> {
+impl<S: AllocPages + Copy> Workload for Lists<'_, S> {
     #[inline(never)]
     fn alloc_batches(&mut self) {
         for list in &mut *self.lists {
-            self.source.clone().alloc_pages_bulk_list(GFP, self.n, list);
+            self.source.alloc_pages_bulk_list(GFP, self.n, list);
         }
     }
 
@@ -140,7 +142,7 @@ impl<S: AllocPages> Workload for Lists<'_, S> {
     fn ping(&mut self, times: usize) {
         let list = &mut self.lists[0];
         for _ in 0..times {
-            self.source.clone().alloc_pages_bulk_list(GFP, self.n, list);
+            self.source.alloc_pages_bulk_list(GFP, self.n, list);
             free_pages_bulk(list);
         }
     }

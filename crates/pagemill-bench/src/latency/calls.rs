@@ -26,8 +26,9 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
-use pagemill::{AllocPages, CpuId, Folio, Order, Page};
-use pagemill_host::Cpus;
+use pagemill::units::CpuId;
+use pagemill::{AllocPages, Folio, Order, Page};
+use pagemill_host::machine::Cpus;
 
 use super::holds::{HoldMeter, Holds};
 use super::waits::Waits;
@@ -120,9 +121,9 @@ impl LatencyExperiment {
     ///
     /// # Errors
     /// If a thread cannot be bound to its CPU, or the arena runs out of pages.
-    pub fn run<S: AllocPages + Send>(
+    pub fn run<S: AllocPages + Copy + Send>(
         &self,
-        source: &S,
+        source: S,
         clock: Clock,
         mut step: impl FnMut(),
     ) -> anyhow::Result<Vec<LatencyRow>> {
@@ -141,9 +142,9 @@ impl LatencyExperiment {
     ///
     /// # Errors
     /// The errors of [`run`](Self::run).
-    pub fn run_holds<S: AllocPages + Send>(
+    pub fn run_holds<S: AllocPages + Copy + Send>(
         &self,
-        source: &S,
+        source: S,
         meter: &HoldMeter,
         clock: Clock,
         mut step: impl FnMut(),
@@ -163,9 +164,9 @@ impl LatencyExperiment {
     }
 
     /// Runs probe and hog; each thread calls `at_end` when it is done.
-    fn turn<S: AllocPages + Send>(
+    fn turn<S: AllocPages + Copy + Send>(
         &self,
-        source: &S,
+        source: S,
         clock: Clock,
         row: &mut LatencyRow,
         at_end: &(impl Fn() + Sync),
@@ -180,9 +181,9 @@ impl LatencyExperiment {
             let hog = hog_cpu.map(|cpu| {
                 let (running, is_running) = channel();
                 let (enough, until) = channel();
-                let (source, nr) = (source.clone(), self.hog_pages);
+                let nr = self.hog_pages;
                 let work = move || {
-                    let hogged = hog(&source, clock, cpu, nr, &running, &until);
+                    let hogged = hog(source, clock, cpu, nr, &running, &until);
                     at_end();
                     hogged
                 };
@@ -191,9 +192,8 @@ impl LatencyExperiment {
             let mut probed = Ok(());
             // A hog that fails reports its error when it is joined.
             if hog.as_ref().is_none_or(|(_, is_running, _)| is_running.recv().is_ok()) {
-                let source = source.clone();
                 let work = move || {
-                    let probed = self.probe(&source, clock, (single, locked, calm_max));
+                    let probed = self.probe(source, clock, (single, locked, calm_max));
                     at_end();
                     probed
                 };
@@ -208,9 +208,9 @@ impl LatencyExperiment {
     }
 
     /// Times calls of both kinds for the duration of a turn.
-    fn probe<S: AllocPages>(
+    fn probe<S: AllocPages + Copy>(
         &self,
-        source: &S,
+        source: S,
         clock: Clock,
         (single, locked, calm_max): (&mut Waits, &mut Waits, &mut Option<u64>),
     ) -> anyhow::Result<()> {
@@ -221,15 +221,14 @@ impl LatencyExperiment {
         let start = Instant::now();
         loop {
             for _ in 0..self.probe_pages {
-                let (page, _ticks) = single.time(clock, || source.clone().alloc_page(GFP));
+                let (page, _ticks) = single.time(clock, || source.alloc_page(GFP));
                 pages.push(Some(page.context(RAN_OUT)?));
             }
-            source.clone().release_pages(&mut pages);
+            source.release_pages(&mut pages);
             pages.clear();
             let (before, mut longest) = (Switches::of_this_thread(), 0);
             for _ in 0..LOCKED_BLOCKS.min(self.probe_pages) {
-                let (folio, ticks) =
-                    locked.time(clock, || source.clone().alloc_pages(GFP, ORDER_1));
+                let (folio, ticks) = locked.time(clock, || source.alloc_pages(GFP, ORDER_1));
                 longest = longest.max(ticks);
                 folios.push(folio.context(RAN_OUT)?);
             }
@@ -255,8 +254,8 @@ const PANICKED: &str = "neither probe nor hog panics";
 
 /// Allocates `nr` pages in one call and frees them in one, until the other end of `until` is gone.
 /// Signals the end of the first call, which is not counted.
-fn hog<S: AllocPages>(
-    source: &S,
+fn hog<S: AllocPages + Copy>(
+    source: S,
     clock: Clock,
     cpu: CpuId,
     nr: usize,
@@ -267,10 +266,10 @@ fn hog<S: AllocPages>(
     let mut slots: Vec<Option<Page<S>>> = core::iter::repeat_with(|| None).take(nr).collect();
     let mut ask = || {
         let start = clock.now();
-        let got = source.clone().alloc_pages_bulk(GFP, &mut slots);
+        let got = source.alloc_pages_bulk(GFP, &mut slots);
         let ticks = clock.now().saturating_sub(start);
         ensure!(got == nr, "the hog got {got} of {nr} pages: use a larger --arena");
-        source.clone().release_pages(&mut slots);
+        source.release_pages(&mut slots);
         Ok(ticks)
     };
     ask()?;
@@ -350,7 +349,8 @@ impl fmt::Display for Company {
 
 #[cfg(test)]
 mod tests {
-    use pagemill_host::{AllocatorConfig, ArenaConfig, allocator, traced_allocator};
+    use pagemill_host::debug::traced_allocator;
+    use pagemill_host::{AllocatorConfig, ArenaConfig, allocator};
 
     use super::*;
 
@@ -370,7 +370,7 @@ mod tests {
         let frames = allocator(&AllocatorConfig::new(ArenaConfig::new(16 << 20))).unwrap();
         let clock = Clock::detect();
         let (experiment, mut steps) = (experiment(2048), 0);
-        let rows = experiment.run(&&frames, clock, || steps += 1).unwrap();
+        let rows = experiment.run(&frames, clock, || steps += 1).unwrap();
         assert_eq!(2 * steps, experiment.nr_steps());
         assert_eq!(rows.iter().map(|row| row.company).collect::<Vec<_>>(), experiment.companies());
         for row in &rows {
@@ -393,7 +393,7 @@ mod tests {
         let frames = traced_allocator(&config, HoldMeter::new(clock)).unwrap();
         let (experiment, mut steps) = (experiment(2048), 0);
         let meter = frames.platform().tracer();
-        let rows = experiment.run_holds(&&frames, meter, clock, || steps += 1).unwrap();
+        let rows = experiment.run_holds(&frames, meter, clock, || steps += 1).unwrap();
         assert_eq!(2 * steps, experiment.nr_steps());
         assert_eq!(rows.iter().map(|row| row.company).collect::<Vec<_>>(), experiment.companies());
         for HoldRow { company, holds } in &rows {
@@ -413,7 +413,7 @@ mod tests {
     #[test]
     fn a_hog_that_cannot_have_its_pages_is_told() {
         let frames = allocator(&AllocatorConfig::new(ArenaConfig::new(16 << 20))).unwrap();
-        let error = experiment(5000).run(&&frames, Clock::detect(), || {}).unwrap_err();
+        let error = experiment(5000).run(&frames, Clock::detect(), || {}).unwrap_err();
         assert!(error.to_string().contains("of 5000 pages: use a larger --arena"), "{error}");
         assert_eq!(frames.nr_free_pages(), 4096);
     }

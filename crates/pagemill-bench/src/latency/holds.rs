@@ -15,8 +15,9 @@ use core::time::Duration;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use pagemill::Event;
-use pagemill_host::{Tracer, context_switches};
+use pagemill::debug::Event;
+use pagemill_host::debug::Tracer;
+use pagemill_host::machine::context_switches;
 
 use super::waits::Waits;
 use crate::clock::Clock;
@@ -205,8 +206,10 @@ const READINGS: usize = 500;
 mod tests {
     use std::thread;
 
-    use pagemill::{AllocPages, Gfp, NodeId, Order};
-    use pagemill_host::{AllocatorConfig, ArenaConfig, traced_allocator};
+    use pagemill::units::NodeId;
+    use pagemill::{AllocPages, Gfp, Order};
+    use pagemill_host::debug::traced_allocator;
+    use pagemill_host::{AllocatorConfig, ArenaConfig};
 
     use super::*;
 

@@ -1,7 +1,7 @@
 //! Static allocator whose locks are timed.
 
 use pagemill::PageAllocator;
-use pagemill_host::Traced;
+use pagemill_host::debug::Traced;
 
 use super::holds::HoldMeter;
 

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, bail};
-use pagemill_host::{HostError, enter_sandbox};
+use pagemill_host::HostError;
+use pagemill_host::os::enter_sandbox;
 
 use super::meter::Meter;
 use super::proto::Credential;

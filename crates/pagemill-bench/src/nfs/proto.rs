@@ -4,7 +4,7 @@
 //! `rfc5531` sections 9 and 11: calls and records. `rfc1813` section 3 and appendix I.
 
 use anyhow::{bail, ensure};
-use pagemill_nfs::NfsStatus;
+use pagemill_nfs::types::NfsStatus;
 
 use super::xdr::{Reader, Writer};
 

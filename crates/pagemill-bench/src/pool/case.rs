@@ -2,7 +2,8 @@
 
 use anyhow::Context as _;
 use pagemill::Page;
-use pagemill_pool::{NoDma, PagePool, PoolOwner, PoolParams};
+use pagemill_pool::dma::NoDma;
+use pagemill_pool::{PagePool, PoolOwner, PoolParams};
 
 use crate::frames::Frames;
 

@@ -4,7 +4,8 @@ use core::hint::black_box;
 use core::time::Duration;
 
 use pagemill::Page;
-use pagemill_pool::{PP_ALLOC_CACHE_REFILL, PoolPage, PoolRef};
+use pagemill_pool::config::PP_ALLOC_CACHE_REFILL;
+use pagemill_pool::{PoolPage, PoolRef};
 
 use super::case::{Case, Owner, Rx, Way};
 use super::stack::Stack;

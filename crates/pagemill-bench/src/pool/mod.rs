@@ -16,7 +16,7 @@ pub mod stack;
 
 use core::time::Duration;
 
-use pagemill::CpuId;
+use pagemill::units::CpuId;
 
 pub use case::{Case, Owner, Rx, Way, install};
 
@@ -108,7 +108,7 @@ impl PoolExperiment {
         clock: Clock,
         mut step: impl FnMut(),
     ) -> anyhow::Result<PoolFindings> {
-        pagemill_host::Cpus::pin_to(self.driver_cpu)?;
+        pagemill_host::machine::Cpus::pin_to(self.driver_cpu)?;
         let cells = self.cells();
         let mut timings = vec![[const { Vec::new() }; 3]; cells.len()];
         let mut paths = paths::Figures::default();

@@ -6,7 +6,8 @@
 use core::hint::black_box;
 use core::time::Duration;
 
-use pagemill_pool::{PP_ALLOC_CACHE_REFILL, PoolPage};
+use pagemill_pool::PoolPage;
+use pagemill_pool::config::PP_ALLOC_CACHE_REFILL;
 
 use super::case::{Owner, Rx};
 use crate::{Clock, Spread};

@@ -4,8 +4,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use anyhow::Context as _;
-use pagemill::{CpuId, Page};
-use pagemill_host::Cpus;
+use pagemill::Page;
+use pagemill::units::CpuId;
+use pagemill_host::machine::Cpus;
 
 use crate::frames::Frames;
 

@@ -1,6 +1,7 @@
 //! The circumstances of an experiment, which every report begins with.
 
-use pagemill_host::{ArenaKind, Machine};
+use pagemill_host::arena::ArenaKind;
+use pagemill_host::machine::Machine;
 
 use crate::size::Size;
 use crate::{Clock, Experiment};
@@ -30,8 +31,9 @@ pub(crate) mod samples {
 
     use core::time::Duration;
 
-    use pagemill::CpuId;
-    use pagemill_host::{Arena, ArenaConfig, HugePages};
+    use pagemill::units::CpuId;
+    use pagemill_host::ArenaConfig;
+    use pagemill_host::arena::{Arena, HugePages};
 
     use super::*;
     use crate::Shape;

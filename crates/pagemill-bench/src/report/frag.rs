@@ -2,7 +2,9 @@
 
 use core::fmt::{self, Display};
 
-use pagemill::{NR_PAGE_ORDERS, Order, PAGEBLOCK_ORDER};
+use pagemill::Order;
+use pagemill::stats::NR_PAGE_ORDERS;
+use pagemill::units::PAGEBLOCK_ORDER;
 use serde::Serialize;
 
 use super::json;

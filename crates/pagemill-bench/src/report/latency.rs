@@ -259,7 +259,7 @@ impl JsonHolds {
 mod tests {
     use core::time::Duration;
 
-    use pagemill::CpuId;
+    use pagemill::units::CpuId;
 
     use super::*;
     use crate::latency::holds::Holds;

@@ -3,7 +3,7 @@
 use core::fmt::{self, Display};
 
 use hdrhistogram::Histogram;
-use pagemill_host::Machine;
+use pagemill_host::machine::Machine;
 use serde::Serialize;
 
 use super::json::{self, JsonSpread};

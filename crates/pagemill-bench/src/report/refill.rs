@@ -114,10 +114,10 @@ fn json_rows(row: &RefillRow) -> impl Iterator<Item = JsonRow> {
     WAYS.into_iter().zip(all).map(move |((_, refill), us)| JsonRow {
         consumed,
         calls: match refill.calls {
-            pagemill_rpc::RefillCalls::Single => "single",
-            pagemill_rpc::RefillCalls::Bulk => "bulk",
+            pagemill_rpc::buffer::RefillCalls::Single => "single",
+            pagemill_rpc::buffer::RefillCalls::Bulk => "bulk",
         },
-        hint: refill.scan == pagemill_rpc::RefillScan::Emptied,
+        hint: refill.scan == pagemill_rpc::buffer::RefillScan::Emptied,
         us: JsonSpread::of(us),
     })
 }

@@ -4,7 +4,7 @@ use core::str::FromStr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use pagemill_xdp::Name;
+use pagemill_xdp::attach::Name;
 
 use pagemill_bench::Size;
 
@@ -184,7 +184,8 @@ impl FromStr for Endpoint {
         let queue = queue.parse().map_err(|_not_a_number| {
             format!("'{queue}' is not a queue: write a number after the colon, as in {name}:0")
         })?;
-        let name = name.parse().map_err(|error: pagemill_xdp::InvalidName| error.to_string())?;
+        let name =
+            name.parse().map_err(|error: pagemill_xdp::attach::InvalidName| error.to_string())?;
         Ok(Self { name, queue })
     }
 }

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use pagemill::{PageAllocator, PageSource};
-use pagemill_host::{
-    AllocatorConfig, ArenaConfig, Cpus, Host, Machine, Traced, Tracer, traced_allocator,
-};
+use pagemill::PageAllocator;
+use pagemill::source::PageSource;
+use pagemill_host::debug::{Traced, Tracer, traced_allocator};
+use pagemill_host::machine::{Cpus, Machine};
+use pagemill_host::{AllocatorConfig, ArenaConfig, Host};
 
 use super::fresh::{fresh_allocator, told};
 use super::peers;
@@ -79,10 +80,10 @@ fn latency(plan: LatencyPlan) -> anyhow::Result<()> {
     let source = frames::install(frames);
     let progress = progress_bar(context.experiment.nr_steps());
     let (experiment, clock) = (&context.experiment, context.clock);
-    let rows = experiment.run(&source, clock, || progress.inc(1))?;
+    let rows = experiment.run(source, clock, || progress.inc(1))?;
     let timed = timed_frames::install_timed(traced(plan.arena, HoldMeter::new(clock))?);
     let meter = timed.allocator().platform().tracer();
-    let holds = experiment.run_holds(&timed, meter, clock, || progress.inc(1))?;
+    let holds = experiment.run_holds(timed, meter, clock, || progress.inc(1))?;
     // Last, since from here on this thread keeps to that CPU.
     Cpus::pin_to(experiment.probe_cpu)?;
     let gap = longest_gap(clock, experiment.turn_time());

@@ -14,7 +14,8 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use pagemill_nfs::{Access, Actors, Export, HandleLife};
+use pagemill_nfs::exports::Access;
+use pagemill_nfs::vfs::{Actors, Export, HandleLife};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};

@@ -5,12 +5,12 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 
 use anyhow::anyhow;
-use pagemill::{PageAllocator, PageSource};
+use pagemill::PageAllocator;
+use pagemill::source::PageSource;
 use pagemill_host::Host;
-use pagemill_xdp::{
-    AllocatorPool, Device, Discard, Forward, Interface, Refill, Sink, Socket, Worker, XdpError,
-    handover,
-};
+use pagemill_xdp::frames::{AllocatorPool, Refill};
+use pagemill_xdp::sinks::{Discard, Forward, handover};
+use pagemill_xdp::{Device, Interface, Sink, Socket, Worker, XdpError};
 
 use super::fresh::fresh_allocator;
 use super::progress::{progress_bar, warn_of_debug_build};

@@ -6,7 +6,8 @@ use core::time::Duration;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use pagemill_nfs::{ClientMatch, ExportRule, Vfs, VfsError};
+use pagemill_nfs::exports::{ClientMatch, ExportRule};
+use pagemill_nfs::vfs::{Vfs, VfsError};
 use tracing::{info, warn};
 
 use crate::plan::nfsd::LoadedExports;
@@ -154,9 +155,9 @@ fn fill_in(rules: &mut [ExportRule], found: &HashMap<String, Vec<IpAddr>>) {
 mod tests {
     use core::net::Ipv4Addr;
 
-    use pagemill_nfs::{
-        Actors, ExportOptions, FhKey, VfsConfig, parse_exports, parse_good_exports,
-    };
+    use pagemill_nfs::exports::{ExportOptions, parse_exports, parse_good_exports};
+    use pagemill_nfs::fh::FhKey;
+    use pagemill_nfs::vfs::{Actors, VfsConfig};
 
     use super::*;
 

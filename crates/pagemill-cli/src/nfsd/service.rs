@@ -7,8 +7,11 @@ use core::time::Duration;
 use anyhow::Context as _;
 use pagemill::PageAllocator;
 use pagemill_host::Host;
-use pagemill_nfs::{FhKey, MOUNT_PROGRAM, MountProgram, NFS_PROGRAM, NfsProgram, Vfs, VfsConfig};
-use pagemill_rpc::{Listener, Mapping, Program, RPCBIND, Registration, Server, ServerConfig};
+use pagemill_nfs::fh::FhKey;
+use pagemill_nfs::vfs::{Vfs, VfsConfig};
+use pagemill_nfs::{MOUNT_PROGRAM, MountProgram, NFS_PROGRAM, NfsProgram};
+use pagemill_rpc::rpcbind::{Mapping, RPCBIND, Registration};
+use pagemill_rpc::{Listener, Program, Server, ServerConfig};
 use rustix::fs::Mode;
 use rustix::process::umask;
 

@@ -3,8 +3,8 @@
 use alloc::sync::Arc;
 use core::fmt::{self, Write as _};
 
-use pagemill_nfs::ExportStats;
-use pagemill_rpc::{Counter, ProcedureStats, Stats};
+use pagemill_nfs::vfs::ExportStats;
+use pagemill_rpc::stats::{Counter, ProcedureStats, Stats};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};

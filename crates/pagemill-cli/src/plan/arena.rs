@@ -1,6 +1,7 @@
 //! The memory that was asked for.
 
-use pagemill_host::{ArenaConfig, Backing, HugePages};
+use pagemill_host::ArenaConfig;
+use pagemill_host::arena::{Backing, HugePages};
 
 use crate::args::arena::{ArenaArgs, HugeArg};
 use crate::usage::UsageError;

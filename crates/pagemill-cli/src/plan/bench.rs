@@ -4,13 +4,15 @@ mod nfs;
 
 use core::time::Duration;
 
-use pagemill::{CpuId, PAGE_SIZE};
+use pagemill::units::{CpuId, PAGE_SIZE};
 use pagemill_bench::{
     Experiment, FragExperiment, LatencyExperiment, PoolExperiment, RefillExperiment, Shape, Size,
     frag,
 };
-use pagemill_host::{ArenaConfig, Cpus, HugePages};
-use pagemill_rpc::{MAX_PAYLOAD_BYTES, nr_request_pages};
+use pagemill_host::ArenaConfig;
+use pagemill_host::arena::HugePages;
+use pagemill_host::machine::Cpus;
+use pagemill_rpc::buffer::{MAX_PAYLOAD_BYTES, nr_request_pages};
 
 pub(crate) use self::nfs::{NfsPlan, nfs};
 use super::arena::arena;

@@ -10,13 +10,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use listenfd::ListenFd;
-use pagemill::PAGE_SIZE;
-use pagemill_host::{ArenaConfig, HugePages};
-use pagemill_nfs::{
-    Access, Actors, ExportOptions, ExportRule, FhKey, MAX_DESCRIPTORS_PER_FILE, NfsConfig, Ports,
-    ReadPath, Vfs, VfsConfig, VfsError, parse_export_arg, parse_good_exports,
+use pagemill::units::PAGE_SIZE;
+use pagemill_host::ArenaConfig;
+use pagemill_host::arena::HugePages;
+use pagemill_nfs::exports::{
+    Access, ExportOptions, ExportRule, Ports, parse_export_arg, parse_good_exports,
 };
-use pagemill_rpc::{Listener, Refill, RefillCalls, ServerConfig};
+use pagemill_nfs::fh::FhKey;
+use pagemill_nfs::vfs::{Actors, MAX_DESCRIPTORS_PER_FILE, Vfs, VfsConfig, VfsError};
+use pagemill_nfs::{NfsConfig, ReadPath};
+use pagemill_rpc::buffer::{Refill, RefillCalls};
+use pagemill_rpc::{Listener, ServerConfig};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::level_filters::LevelFilter;
 use tracing::warn;

@@ -2,11 +2,12 @@
 
 use core::time::Duration;
 
-use pagemill::CpuId;
-use pagemill_host::{ArenaConfig, Cpus};
-use pagemill_xdp::{
-    AttachMode, Capabilities, CopyMode, InterfaceConfig, Refill, SocketConfig, XdpError,
-};
+use pagemill::units::CpuId;
+use pagemill_host::ArenaConfig;
+use pagemill_host::machine::Cpus;
+use pagemill_xdp::attach::{AttachMode, Capabilities, CopyMode};
+use pagemill_xdp::frames::Refill;
+use pagemill_xdp::{InterfaceConfig, SocketConfig, XdpError};
 
 use crate::args::xdp::{
     AllocArg, CopyArg, DropArgs, Endpoint, ModeArg, PoolArg, RedirectArgs, RunArgs, StackArgs,

@@ -2,8 +2,11 @@
 
 use core::fmt::{self, Display};
 
-use pagemill::{MigrateType, NR_PAGE_ORDERS, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER, PageAllocator};
-use pagemill::{PcpInfo, ZoneInfo};
+use pagemill::PageAllocator;
+use pagemill::gfp::MigrateType;
+use pagemill::stats::NR_PAGE_ORDERS;
+use pagemill::stats::{PcpInfo, ZoneInfo};
+use pagemill::units::{PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER};
 use pagemill_host::Host;
 use serde::{Serialize, Serializer};
 

@@ -3,9 +3,10 @@
 use alloc::collections::BTreeMap;
 use core::fmt::{self, Display};
 
-use pagemill_host::Machine;
-use pagemill_pool::PoolStats;
-use pagemill_xdp::{Malformed, Refill};
+use pagemill_host::machine::Machine;
+use pagemill_pool::stats::PoolStats;
+use pagemill_xdp::frames::Refill;
+use pagemill_xdp::headers::Malformed;
 use serde::Serialize;
 
 use crate::output::{json, one_line};

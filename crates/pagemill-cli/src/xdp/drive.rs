@@ -7,11 +7,12 @@ use core::time::Duration;
 use std::sync::{Mutex, PoisonError, TryLockError};
 use std::time::Instant;
 
-use pagemill_host::{Tsc, monotonic_ns};
-use pagemill_pool::PoolStats;
-use pagemill_xdp::{
-    Device, DeviceCounters, Sink, SpinBudget, ThreadClock, Worker, WorkerCounters, XdpError,
-};
+use pagemill_host::machine::{Tsc, monotonic_ns};
+use pagemill_pool::stats::PoolStats;
+use pagemill_xdp::devices::DeviceCounters;
+use pagemill_xdp::testing::ThreadClock;
+use pagemill_xdp::workers::{SpinBudget, WorkerCounters};
+use pagemill_xdp::{Device, Sink, Worker, XdpError};
 
 use super::supply::Supply;
 use crate::interrupt::Interrupt;

@@ -2,11 +2,13 @@
 
 use std::thread;
 
-use pagemill::PageSource;
+use pagemill::source::PageSource;
 use pagemill_host::Host;
+use pagemill_xdp::frames::{AllocatorPool, Refill};
+use pagemill_xdp::headers::Datagram;
+use pagemill_xdp::testing::{LiveFrames, PacketSender, VethPair};
 use pagemill_xdp::{
-    AllocatorPool, Datagram, Device, FramePool, Interface, InterfaceConfig, LiveFrames, Packet,
-    PacketSender, Refill, Socket, SocketConfig, VethPair, XdpError,
+    Device, FramePool, Interface, InterfaceConfig, Packet, Socket, SocketConfig, XdpError,
 };
 
 use crate::interrupt::Interrupt;
@@ -109,7 +111,7 @@ impl<S: PageSource<Platform = Host>> Generator<S> {
 
 /// Returns a packet of `len` bytes, headers included.
 fn packet(len: usize) -> Vec<u8> {
-    let payload = vec![0x5a; len.saturating_sub(pagemill_xdp::DATAGRAM_HEADERS_LEN)];
+    let payload = vec![0x5a; len.saturating_sub(pagemill_xdp::headers::DATAGRAM_HEADERS_LEN)];
     Datagram::example().packet(&payload)
 }
 

@@ -3,7 +3,9 @@
 use core::time::Duration;
 use std::time::Instant;
 
-use pagemill_xdp::{Frame, Inbox, NoBatch, Packet};
+use pagemill_xdp::Packet;
+use pagemill_xdp::frames::Frame;
+use pagemill_xdp::sinks::{Inbox, NoBatch};
 
 /// Keeps packets, and once the first has been kept for `hold`, gives the frames of all of them to
 /// `take_back` at once; until no more can come. Returns how many there were.
@@ -53,7 +55,9 @@ const IDLE: Duration = Duration::from_millis(100);
 mod tests {
     use pagemill::{AllocPages, Gfp};
     use pagemill_host::{AllocatorConfig, ArenaConfig, allocator};
-    use pagemill_xdp::{AllocatorPool, FramePool, Refill, Sink, handover};
+    use pagemill_xdp::frames::{AllocatorPool, Refill};
+    use pagemill_xdp::sinks::handover;
+    use pagemill_xdp::{FramePool, Sink};
 
     use super::*;
 

@@ -1,9 +1,14 @@
 //! Where frames come from: a page pool, or the page allocator itself.
 
 use anyhow::anyhow;
-use pagemill::{Page, PageSource as _};
-use pagemill_pool::{NoDma, Outstanding, PagePool, PoolOwner, PoolParams, PoolStats, Returner};
-use pagemill_xdp::{AllocatorPool, Frame, FramePool, Refill};
+use pagemill::Page;
+use pagemill::source::PageSource as _;
+use pagemill_pool::dma::NoDma;
+use pagemill_pool::shutdown::Outstanding;
+use pagemill_pool::stats::PoolStats;
+use pagemill_pool::{PagePool, PoolOwner, PoolParams, Returner};
+use pagemill_xdp::FramePool;
+use pagemill_xdp::frames::{AllocatorPool, Frame, Refill};
 
 use pagemill_bench::frames::Frames;
 

@@ -6,11 +6,13 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::anyhow;
-use pagemill_host::{Cpus, Tsc};
-use pagemill_xdp::{
-    Device, DeviceCounters, Discard, Handover, Interface, InterfaceConfig, Name, Refill, Sink,
-    Socket, ThreadClock, VethPair, Worker, XdpError, enter_private_network, handover,
-};
+use pagemill_host::machine::{Cpus, Tsc};
+use pagemill_xdp::attach::Name;
+use pagemill_xdp::devices::DeviceCounters;
+use pagemill_xdp::frames::Refill;
+use pagemill_xdp::sinks::{Discard, Handover, handover};
+use pagemill_xdp::testing::{ThreadClock, VethPair, enter_private_network};
+use pagemill_xdp::{Device, Interface, InterfaceConfig, Sink, Socket, Worker, XdpError};
 
 use super::generator::Generator;
 use super::holder;

@@ -4,10 +4,10 @@ use alloc::sync::Arc;
 use core::ops::Deref;
 use core::ptr::NonNull;
 
-use pagemill::{
-    Config, ConfigError, MAX_NR_NODES, MAX_ORDER, MemoryRegion, NodeId, PAGE_SIZE, PageAllocator,
-    PageSource, Pfn, PhysAddr, Platform,
-};
+use pagemill::setup::{ConfigError, MemoryRegion};
+use pagemill::source::PageSource;
+use pagemill::units::{MAX_NR_NODES, MAX_ORDER, NodeId, PAGE_SIZE, Pfn, PhysAddr};
+use pagemill::{Config, PageAllocator, Platform};
 
 use crate::allocator::platform::{DEFAULT_BASE_PFN, Host, HostConfig};
 use crate::cpu::cpu::{Cpus, nr_online};
@@ -276,7 +276,7 @@ fn regions(config: &AllocatorConfig) -> Vec<MemoryRegion> {
 /// arena.
 ///
 /// For pages that must outlive every borrow. Each page holds a reference count, which costs two atomic
-/// operations more per page than a reference or a [`Static`](pagemill::Static).
+/// operations more per page than a reference or a [`Static`](pagemill::source::Static).
 #[derive(Clone, Debug)]
 pub struct SharedAllocator(Arc<PageAllocator<Host>>);
 
@@ -307,7 +307,8 @@ fn bytes_of(arena: &Arena) -> NonNull<[u8]> {
 mod tests {
     use std::thread;
 
-    use pagemill::{AllocPages, Gfp, Page, ZoneKind};
+    use pagemill::gfp::ZoneKind;
+    use pagemill::{AllocPages, Gfp, Page};
 
     use super::*;
 

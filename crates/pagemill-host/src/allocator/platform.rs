@@ -6,10 +6,11 @@ use core::ptr::NonNull;
 use core::time::Duration;
 use std::thread;
 
-use pagemill::{
-    AccountId, Claim, Claimed, CpuId, DirectMap, Event, Gfp, MAX_ORDER, PAGE_SHIFT, PAGE_SIZE, Pfn,
-    Platform, Shortage,
-};
+use pagemill::accounts::AccountId;
+use pagemill::debug::Event;
+use pagemill::machine::{Claim, Claimed, DirectMap};
+use pagemill::units::{CpuId, MAX_ORDER, PAGE_SHIFT, PAGE_SIZE, Pfn};
+use pagemill::{Gfp, Platform, Shortage};
 
 use crate::allocator::scope;
 use crate::cpu::cpu::Cpus;

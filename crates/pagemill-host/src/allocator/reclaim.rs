@@ -10,7 +10,8 @@ use std::panic::catch_unwind;
 use std::thread::{self, JoinHandle};
 
 use alloc::sync::Arc;
-use pagemill::{PageSource, Platform};
+use pagemill::Platform;
+use pagemill::source::PageSource;
 
 use crate::allocator::allocator::SharedAllocator;
 use crate::allocator::platform::Host;
@@ -119,7 +120,8 @@ mod tests {
     use std::sync::Mutex;
     use std::time::Instant;
 
-    use pagemill::{AllocPages, Gfp, Page, ShrinkControl, Shrinker};
+    use pagemill::reclaim::{ShrinkControl, Shrinker};
+    use pagemill::{AllocPages, Gfp, Page};
 
     use super::*;
     use crate::{AllocatorConfig, ArenaConfig, allocator};

@@ -5,7 +5,8 @@ use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::marker::PhantomData;
 
-use pagemill::{AccountId, Gfp};
+use pagemill::Gfp;
+use pagemill::accounts::AccountId;
 
 thread_local! {
     static CONTEXT: Context = const { Context::new() };
@@ -194,13 +195,14 @@ mod tests {
 
     #[test]
     fn of_the_accounts_whose_scopes_are_open_the_last_pays() {
-        let limits = pagemill::AccountLimits::NONE;
+        let limits = pagemill::accounts::AccountLimits::NONE;
         let config = crate::AllocatorConfig {
             nr_accounts: 2,
             ..crate::AllocatorConfig::new(crate::ArenaConfig::new(4 << 20))
         };
         let frames = crate::allocator(&config).unwrap();
-        let accounts = [(); 2].map(|()| pagemill::Account::open(&frames, limits).unwrap());
+        let accounts =
+            [(); 2].map(|()| pagemill::accounts::Account::open(&frames, limits).unwrap());
         let [first, second] = [0, 1].map(|index| AllocScope::charged_to(accounts[index].id()));
         drop(first);
         assert_eq!(current_account(), Some(accounts[1].id()));

@@ -1,6 +1,6 @@
 //! CPU numbers: which CPU runs the caller, which CPUs exist, and binding a thread to one.
 
-use pagemill::CpuId;
+use pagemill::units::CpuId;
 use rustix::io::Errno;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 

@@ -23,7 +23,8 @@
 
 use std::sync::Once;
 
-use pagemill::{Claim, CpuId};
+use pagemill::machine::Claim;
+use pagemill::units::CpuId;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tracing::warn;
 
@@ -54,7 +55,8 @@ mod area {
     use core::num::NonZeroIsize;
     use core::ptr::NonNull;
 
-    use pagemill::{Claim, Claimed, CpuId};
+    use pagemill::machine::{Claim, Claimed};
+    use pagemill::units::CpuId;
 
     /// Offset of the field `cpu_id` in `struct rseq`, after the 32 bits of `cpu_id_start`.
     const CPU_ID: isize = 4;
@@ -250,7 +252,8 @@ mod area {
     not(miri)
 )))]
 mod no_area {
-    use pagemill::{Claim, Claimed, CpuId};
+    use pagemill::machine::{Claim, Claimed};
+    use pagemill::units::CpuId;
 
     /// An area that is never found.
     #[derive(Clone, Copy, Debug)]

@@ -8,7 +8,7 @@ use core::fmt;
 use core::ptr::NonNull;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use pagemill::{PAGE_SIZE, PAGEBLOCK_NR_PAGES};
+use pagemill::units::{PAGE_SIZE, PAGEBLOCK_NR_PAGES};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};

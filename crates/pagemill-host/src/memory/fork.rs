@@ -12,7 +12,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use pagemill::ListCloser;
+use pagemill::machine::ListCloser;
 
 use crate::cpu::resident;
 

@@ -2,9 +2,11 @@
 
 use core::ptr::NonNull;
 
-use pagemill::{
-    AccountId, Claim, Claimed, CpuId, DirectMap, Event, Gfp, PageAllocator, Pfn, Platform,
-};
+use pagemill::accounts::AccountId;
+use pagemill::debug::Event;
+use pagemill::machine::{Claim, Claimed, DirectMap};
+use pagemill::units::{CpuId, Pfn};
+use pagemill::{Gfp, PageAllocator, Platform};
 
 use crate::allocator::allocator::{AllocatorConfig, allocator_on};
 use crate::allocator::platform::Host;
@@ -170,7 +172,8 @@ unsafe impl<T: Tracer> DirectMap for Traced<T> {
 mod tests {
     use std::sync::Mutex;
 
-    use pagemill::{AllocPages, ShrinkControl, Shrinker};
+    use pagemill::AllocPages;
+    use pagemill::reclaim::{ShrinkControl, Shrinker};
 
     use super::*;
     use crate::ArenaConfig;

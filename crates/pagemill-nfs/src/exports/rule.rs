@@ -3,7 +3,7 @@
 use core::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use pagemill_host::FsIdentity;
+use pagemill_host::os::FsIdentity;
 
 use crate::exports::client::ClientMatch;
 
@@ -155,7 +155,7 @@ impl Squash {
         let root = self.who == SquashWho::Root;
         let uid = if root && uid == 0 { self.anon_uid } else { uid };
         let group = |gid: u32| if root && gid == 0 { self.anon_gid } else { gid };
-        let mut groups = [0; pagemill_host::MAX_NR_GROUPS];
+        let mut groups = [0; pagemill_host::os::MAX_NR_GROUPS];
         let mut nr = 0;
         for (slot, &gid) in groups.iter_mut().zip(gids) {
             *slot = group(gid);

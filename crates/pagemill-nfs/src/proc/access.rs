@@ -1,6 +1,8 @@
 //! ACCESS: returns what the caller may do with a file.
 
-use pagemill_rpc::{Call, Frames, XdrWrite};
+use pagemill_rpc::Call;
+use pagemill_rpc::buffer::Frames;
+use pagemill_rpc::xdr::XdrWrite;
 
 use super::answer::{Answered, answer_read};
 use crate::protocol::wire::RawFh;

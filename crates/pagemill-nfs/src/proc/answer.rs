@@ -1,6 +1,8 @@
 //! Replies that several procedures share.
 
-use pagemill_rpc::{Call, CallError, Frames, Reply, XdrError, XdrWrite};
+use pagemill_rpc::buffer::Frames;
+use pagemill_rpc::xdr::{XdrError, XdrWrite};
+use pagemill_rpc::{Call, CallError, Reply};
 
 use crate::protocol::attr::Wcc;
 use crate::protocol::status::{NfsResult, NfsStatus};

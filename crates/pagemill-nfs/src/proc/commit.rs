@@ -1,6 +1,8 @@
 //! COMMIT: makes unstable writes durable.
 
-use pagemill_rpc::{Call, Frames, XdrWrite};
+use pagemill_rpc::Call;
+use pagemill_rpc::buffer::Frames;
+use pagemill_rpc::xdr::XdrWrite;
 
 use super::answer::{Answered, put_status, refuse_change};
 use crate::protocol::wire::{RawFh, put_wcc};

@@ -1,6 +1,8 @@
 //! CREATE: creates a regular file, in one of three modes.
 
-use pagemill_rpc::{Call, CallError, Frames, XdrError};
+use pagemill_rpc::buffer::Frames;
+use pagemill_rpc::xdr::XdrError;
+use pagemill_rpc::{Call, CallError};
 
 use super::answer::{Answered, answer_created};
 use crate::protocol::wire::{read_dirop, read_sattr};

@@ -1,6 +1,8 @@
 //! FSSTAT: returns the free space of the file system.
 
-use pagemill_rpc::{Call, Frames, XdrWrite};
+use pagemill_rpc::Call;
+use pagemill_rpc::buffer::Frames;
+use pagemill_rpc::xdr::XdrWrite;
 
 use super::answer::{Answered, answer_read};
 use crate::protocol::wire::RawFh;

@@ -1,6 +1,7 @@
 //! GETATTR: returns the attributes of a file.
 
-use pagemill_rpc::{Call, Frames};
+use pagemill_rpc::Call;
+use pagemill_rpc::buffer::Frames;
 
 use super::answer::{Answered, put_status};
 use crate::protocol::wire::{RawFh, put_fattr};

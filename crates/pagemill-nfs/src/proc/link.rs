@@ -1,6 +1,7 @@
 //! LINK: adds a name to a file.
 
-use pagemill_rpc::{Call, Frames};
+use pagemill_rpc::Call;
+use pagemill_rpc::buffer::Frames;
 
 use super::answer::{Answered, put_status};
 use crate::protocol::attr::Wcc;

@@ -1,6 +1,7 @@
 //! LOOKUP: returns the handle of a name in a directory.
 
-use pagemill_rpc::{Call, Frames};
+use pagemill_rpc::Call;
+use pagemill_rpc::buffer::Frames;
 
 use super::answer::{Answered, put_status, refuse};
 use crate::protocol::wire::{put_fh, put_post_op_attr, read_dirop};

@@ -1,6 +1,7 @@
 //! MKDIR: creates a directory.
 
-use pagemill_rpc::{Call, Frames};
+use pagemill_rpc::Call;
+use pagemill_rpc::buffer::Frames;
 
 use super::answer::{Answered, answer_created};
 use crate::protocol::wire::{read_dirop, read_sattr};

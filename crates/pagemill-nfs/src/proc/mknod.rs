@@ -1,6 +1,8 @@
 //! MKNOD: creates devices, sockets and pipes.
 
-use pagemill_rpc::{Call, CallError, Frames, XdrError, XdrReader};
+use pagemill_rpc::buffer::Frames;
+use pagemill_rpc::xdr::{XdrError, XdrReader};
+use pagemill_rpc::{Call, CallError};
 
 use super::answer::{Answered, answer_created};
 use crate::protocol::attr::{FileKind, Sattr};

@@ -24,9 +24,10 @@ mod setattr;
 mod symlink;
 mod write;
 
-use pagemill_rpc::{
-    Blocking, Call, CallError, Data, Frames, Procedure, Replies, Version, XdrWrite,
-};
+use pagemill_rpc::buffer::Frames;
+use pagemill_rpc::program::{Blocking, Data, Procedure, Replies, Version};
+use pagemill_rpc::xdr::XdrWrite;
+use pagemill_rpc::{Call, CallError};
 
 use crate::service::Service;
 use answer::Answered;

@@ -1,6 +1,7 @@
 //! NULL: replies without doing anything.
 
-use pagemill_rpc::{Call, Frames};
+use pagemill_rpc::Call;
+use pagemill_rpc::buffer::Frames;
 
 use super::answer::Answered;
 use crate::service::Service;

@@ -3,7 +3,9 @@
 use std::io::{self, IoSliceMut};
 use std::os::fd::OwnedFd;
 
-use pagemill_rpc::{Call, FileRange, Frames, Mark, Reply, XdrError, XdrWrite};
+use pagemill_rpc::buffer::{FileRange, Frames, Mark};
+use pagemill_rpc::xdr::{XdrError, XdrWrite};
+use pagemill_rpc::{Call, Reply};
 use rustix::io::{Errno, preadv, retry_on_intr};
 
 use super::answer::{Answered, put_status, refuse};

@@ -1,6 +1,8 @@
 //! READDIR: lists a directory.
 
-use pagemill_rpc::{Call, Frames, Reply, XdrError, XdrWrite};
+use pagemill_rpc::buffer::Frames;
+use pagemill_rpc::xdr::{XdrError, XdrWrite};
+use pagemill_rpc::{Call, Reply};
 
 use super::answer::{Answered, put_status, refuse};
 use crate::protocol::attr::Fattr;

@@ -1,6 +1,7 @@
 //! READDIRPLUS: lists a directory with handles and attributes.
 
-use pagemill_rpc::{Call, Frames};
+use pagemill_rpc::Call;
+use pagemill_rpc::buffer::Frames;
 
 use super::answer::Answered;
 use super::readdir::{Limits, list};

@@ -1,6 +1,7 @@
 //! RENAME: moves a name within a directory or to another.
 
-use pagemill_rpc::{Call, Frames};
+use pagemill_rpc::Call;
+use pagemill_rpc::buffer::Frames;
 
 use super::answer::{Answered, put_status, refuse_change};
 use crate::protocol::attr::Wcc;

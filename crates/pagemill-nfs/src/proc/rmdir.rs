@@ -1,6 +1,7 @@
 //! RMDIR: removes an empty directory.
 
-use pagemill_rpc::{Call, Frames};
+use pagemill_rpc::Call;
+use pagemill_rpc::buffer::Frames;
 
 use super::answer::{Answered, answer_changed};
 use crate::protocol::wire::read_dirop;

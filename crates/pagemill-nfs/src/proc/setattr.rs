@@ -1,6 +1,7 @@
 //! SETATTR: changes modes, owners, times and sizes.
 
-use pagemill_rpc::{Call, Frames};
+use pagemill_rpc::Call;
+use pagemill_rpc::buffer::Frames;
 
 use super::answer::{Answered, answer_changed};
 use crate::protocol::wire::{RawFh, read_sattr, read_time};

@@ -1,6 +1,7 @@
 //! SYMLINK: creates a symbolic link; only clients interpret its target.
 
-use pagemill_rpc::{Call, Frames};
+use pagemill_rpc::Call;
+use pagemill_rpc::buffer::Frames;
 
 use super::answer::{Answered, answer_created};
 use crate::protocol::wire::{read_dirop, read_path, read_sattr};

@@ -2,7 +2,9 @@
 
 use std::os::fd::BorrowedFd;
 
-use pagemill_rpc::{Call, CallError, Frames, XdrError, XdrWrite};
+use pagemill_rpc::buffer::Frames;
+use pagemill_rpc::xdr::{XdrError, XdrWrite};
+use pagemill_rpc::{Call, CallError};
 
 use super::answer::{Answered, put_status, refuse_change};
 use crate::protocol::wire::{RawFh, put_wcc};

@@ -5,7 +5,7 @@
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
-use pagemill_rpc::{XdrError, XdrReader, XdrWrite};
+use pagemill_rpc::xdr::{XdrError, XdrReader, XdrWrite};
 
 use crate::protocol::attr::{Fattr, NfsTime, Sattr, SetTime, Wcc, WccAttr};
 use crate::protocol::fh::{Fh, MAX_FH_BYTES};
@@ -115,7 +115,7 @@ const FATTR_BYTES: usize = 84;
 pub(crate) fn put_fattr(reply: &mut impl XdrWrite, attr: &Fattr) -> Result<(), XdrError> {
     // In one piece, since nearly every reply has attributes.
     let mut bytes = [0; FATTR_BYTES];
-    let mut room = pagemill_rpc::SliceWriter::new(&mut bytes);
+    let mut room = pagemill_rpc::xdr::SliceWriter::new(&mut bytes);
     for word in [kind_code(attr), attr.mode, attr.nlink, attr.uid, attr.gid] {
         room.u32(word)?;
     }

@@ -10,10 +10,11 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use pagemill_rpc::{
-    AUTH_SYS, Blocking, Call, CallError, Data, Frames, Procedure, Program, Replies, Version,
-    XdrError, XdrWrite,
-};
+use pagemill_rpc::auth::AUTH_SYS;
+use pagemill_rpc::buffer::Frames;
+use pagemill_rpc::program::{Blocking, Data, Procedure, Replies, Version};
+use pagemill_rpc::xdr::{XdrError, XdrWrite};
+use pagemill_rpc::{Call, CallError, Program};
 use tracing::{debug, info, warn};
 
 use crate::protocol::status::{NfsResult, NfsStatus};

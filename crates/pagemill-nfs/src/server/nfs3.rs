@@ -3,7 +3,10 @@
 use alloc::sync::Arc;
 use core::net::IpAddr;
 
-use pagemill_rpc::{Call, CallError, Counter, Frames, Program, Version};
+use pagemill_rpc::buffer::Frames;
+use pagemill_rpc::program::Version;
+use pagemill_rpc::stats::Counter;
+use pagemill_rpc::{Call, CallError, Program};
 use tracing::debug;
 
 use crate::proc::{NFS_V3, carry_out};

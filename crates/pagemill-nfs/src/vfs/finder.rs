@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use core::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use pagemill_host::FileHandle;
+use pagemill_host::os::FileHandle;
 use rustix::io::Errno;
 
 use crate::protocol::fh::ObjectId;

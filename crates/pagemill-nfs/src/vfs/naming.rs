@@ -4,7 +4,7 @@
 use core::ffi::CStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use pagemill_host::FileHandle;
+use pagemill_host::os::FileHandle;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags, openat2, statx};
 use rustix::io::Errno;
 

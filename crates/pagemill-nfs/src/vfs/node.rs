@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use pagemill_host::FsIdentity;
+use pagemill_host::os::FsIdentity;
 use rustix::fs::{AtFlags, Stat, StatxFlags, fstat, statx};
 use rustix::path::DecInt;
 

@@ -1,6 +1,6 @@
 //! Counters of one export.
 
-use pagemill_rpc::Counter;
+use pagemill_rpc::stats::Counter;
 
 /// Counters of an export since the start of the process; they survive reloads of the exports.
 #[derive(Debug, Default)]

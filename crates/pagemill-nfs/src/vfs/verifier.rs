@@ -6,6 +6,6 @@ pub(crate) fn fresh_verifier() -> u64 {
     let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     match filled {
         Ok(8) => u64::from_ne_bytes(bytes),
-        _ => pagemill_host::monotonic_ns(),
+        _ => pagemill_host::machine::monotonic_ns(),
     }
 }

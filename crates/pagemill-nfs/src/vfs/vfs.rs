@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
 
-use pagemill_host::FsIdentity;
+use pagemill_host::os::FsIdentity;
 use quick_cache::Lifecycle;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use rustix::fs::{Mode, OFlags, fstatfs, openat};

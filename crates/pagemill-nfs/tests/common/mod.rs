@@ -20,14 +20,17 @@ use nfs3_types::mount::dirpath;
 use nfs3_types::nfs3::nfs_fh3;
 use nfs3_types::rpc::{auth_unix, opaque_auth};
 use nfs3_types::xdr_codec::Opaque;
-use pagemill::PageSource;
+use pagemill::source::PageSource;
 use pagemill_host::{AllocatorConfig, ArenaConfig, SharedAllocator, allocator};
-use pagemill_nfs::{
-    Access, Actors, ClientMatch, ClientRule, ExportOptions, ExportRule, FhKey, MOUNT_PROGRAM,
-    MountProgram, NFS_PROGRAM, NfsConfig, NfsProgram, Ports, ReadPath, Squash, SquashWho, Vfs,
-    VfsConfig,
+use pagemill_nfs::exports::{
+    Access, ClientMatch, ClientRule, ExportOptions, ExportRule, Ports, Squash, SquashWho,
 };
-use pagemill_rpc::{Listener, Program, Server, ServerConfig, XdrWrite, mark_of};
+use pagemill_nfs::fh::FhKey;
+use pagemill_nfs::vfs::{Actors, Vfs, VfsConfig};
+use pagemill_nfs::{MOUNT_PROGRAM, MountProgram, NFS_PROGRAM, NfsConfig, NfsProgram, ReadPath};
+use pagemill_rpc::record::mark_of;
+use pagemill_rpc::xdr::XdrWrite;
+use pagemill_rpc::{Listener, Program, Server, ServerConfig};
 use tempfile::TempDir;
 
 /// A server that must give every page back.

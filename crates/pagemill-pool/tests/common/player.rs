@@ -1,7 +1,10 @@
 //! The same operations on a pool and on the model, everything compared after each.
 
-use pagemill::{NodeId, Page, SharedPage};
-use pagemill_pool::{ArenaOffsets, FaultyMapper, PagePool, PoolOwner, PoolPage};
+use pagemill::Page;
+use pagemill::handles::SharedPage;
+use pagemill::units::NodeId;
+use pagemill_pool::dma::{ArenaOffsets, FaultyMapper};
+use pagemill_pool::{PagePool, PoolOwner, PoolPage};
 use pagemill_testkit::{Frames, World};
 
 use super::naive::{Known, Naive};

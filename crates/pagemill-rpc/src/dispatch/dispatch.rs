@@ -7,7 +7,7 @@ use core::fmt;
 use core::net::IpAddr;
 use std::time::Instant;
 
-use pagemill::PAGE_SIZE;
+use pagemill::units::PAGE_SIZE;
 
 use crate::dispatch::program::{Blocking, Call, Data, Peer, Procedure, Program, Replies};
 use crate::dispatch::reply_cache::{CallKey, ReplyCache, ReplyCacheLimits, Seen};

@@ -4,7 +4,7 @@
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 
-use pagemill::PageSource;
+use pagemill::source::PageSource;
 
 use crate::rqst::pages::Frames;
 use crate::rqst::payload::{Behind, Payload};

@@ -3,7 +3,10 @@
 use core::time::Duration;
 use std::thread;
 
-use pagemill::{AllocPages, BulkRequest, DirectMap, Gfp, PAGE_SIZE, Page, PageSource};
+use pagemill::machine::DirectMap;
+use pagemill::source::PageSource;
+use pagemill::units::PAGE_SIZE;
+use pagemill::{AllocPages, BulkRequest, Gfp, Page};
 
 use crate::stats::RefillStats;
 use crate::wire::xdr::Chunks;
@@ -11,7 +14,7 @@ use crate::wire::xdr::Chunks;
 /// The source of a server's pages: an allocator with mapped pages that any thread can use for as long
 /// as the server runs.
 ///
-/// [`Static`](pagemill::Static) makes a slot one word.
+/// [`Static`](pagemill::source::Static) makes a slot one word.
 pub trait Frames: PageSource<Platform: DirectMap> + Send + Sync + 'static {}
 
 impl<S: PageSource<Platform: DirectMap> + Send + Sync + 'static> Frames for S {}

@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
 
-use pagemill::PAGE_SIZE;
+use pagemill::units::PAGE_SIZE;
 use rustix::io::{Errno, pwritev, retry_on_intr};
 
 use crate::rqst::splice::Splice;

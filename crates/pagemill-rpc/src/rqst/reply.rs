@@ -8,7 +8,9 @@ use core::fmt;
 use std::io::{self, IoSliceMut};
 use std::os::fd::OwnedFd;
 
-use pagemill::{AllocPages, PAGE_SIZE, Page, PageSource};
+use pagemill::source::PageSource;
+use pagemill::units::PAGE_SIZE;
+use pagemill::{AllocPages, Page};
 
 use crate::rqst::pages::{Frames, PageArray};
 use crate::wire::error::XdrError;

@@ -5,7 +5,9 @@
 
 use core::ops::Range;
 
-use pagemill::{PAGE_SIZE, Page, PageSource};
+use pagemill::Page;
+use pagemill::source::PageSource;
+use pagemill::units::PAGE_SIZE;
 
 use crate::rqst::pages::{Frames, PageArray, Refill};
 use crate::rqst::payload::Behind;

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use pagemill::PAGE_SIZE;
+use pagemill::units::PAGE_SIZE;
 
 use crate::dispatch::reply_cache::ReplyCacheLimits;
 use crate::rqst::pages::Refill;

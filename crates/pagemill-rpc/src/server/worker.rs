@@ -6,7 +6,7 @@ use core::time::Duration;
 use std::net::UdpSocket;
 use std::thread;
 
-use pagemill::PAGE_SIZE;
+use pagemill::units::PAGE_SIZE;
 
 use crate::dispatch::dispatch::{Outcome, Route, Verdict};
 use crate::dispatch::program::{Blocking, Peer, Transport};

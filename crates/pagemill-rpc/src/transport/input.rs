@@ -1,6 +1,7 @@
 //! Input: the call that a connection is receiving, and the bytes received ahead of it.
 
-use pagemill::{PAGE_SIZE, Page};
+use pagemill::Page;
+use pagemill::units::PAGE_SIZE;
 
 use crate::rqst::pages::Frames;
 use crate::wire::record::RecordReader;

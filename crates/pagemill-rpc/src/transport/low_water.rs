@@ -1,7 +1,7 @@
 //! How many bytes must have come before the kernel reports that a connection has input.
 
 #[cfg(not(loom))]
-pub(crate) use pagemill_host::set_receive_low_water;
+pub(crate) use pagemill_host::os::set_receive_low_water;
 
 /// Loom looks at no sockets, and its allocator is not the host's.
 #[cfg(loom)]

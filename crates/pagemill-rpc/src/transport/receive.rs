@@ -5,7 +5,7 @@ use core::mem;
 use std::io::IoSliceMut;
 use std::os::fd::AsFd;
 
-use pagemill::PAGE_SIZE;
+use pagemill::units::PAGE_SIZE;
 use rustix::io::{Errno, ioctl_fionread, retry_on_intr};
 
 use crate::limits::memory_budget::Request;

@@ -6,7 +6,8 @@ use core::ops::Range;
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 
-use pagemill::{PAGE_SIZE, Page};
+use pagemill::Page;
+use pagemill::units::PAGE_SIZE;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 

@@ -6,7 +6,7 @@ use std::io;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
 
-use pagemill::PAGE_SIZE;
+use pagemill::units::PAGE_SIZE;
 
 use crate::dispatch::program::Peer;
 use crate::limits::client::Client;

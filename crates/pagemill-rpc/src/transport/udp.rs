@@ -11,7 +11,7 @@ use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo};
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
 };
-use pagemill::PAGE_SIZE;
+use pagemill::units::PAGE_SIZE;
 use rustix::io::retry_on_intr;
 
 use crate::rqst::pages::Frames;

@@ -29,7 +29,7 @@ impl Chunks for () {
 ///
 /// # Examples
 /// ```
-/// use pagemill_rpc::{XdrError, XdrReader};
+/// use pagemill_rpc::xdr::{XdrError, XdrReader};
 ///
 /// let mut args = XdrReader::new(&[0, 0, 0, 7, 0, 0, 0, 3, b'a', b'b', b'c', 0]);
 /// assert_eq!(args.u32()?, 7);

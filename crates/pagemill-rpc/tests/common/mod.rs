@@ -18,13 +18,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Condvar, Mutex};
 use std::time::Instant;
 
-use pagemill::{AllocPages, Gfp, Page, PageSource};
+use pagemill::source::PageSource;
+use pagemill::{AllocPages, Gfp, Page};
 use pagemill_host::{AllocatorConfig, ArenaConfig, SharedAllocator, allocator};
-use pagemill_rpc::{
-    AuthStat, Blocking, Call, CallError, Credential, Data, FileRange, Frames, Listener, Peer,
-    Procedure, Program, Replies, Server, ServerConfig, Version, XdrError, XdrReader, XdrWrite,
-    mark_of,
-};
+use pagemill_rpc::auth::{AuthStat, Credential};
+use pagemill_rpc::buffer::{FileRange, Frames};
+use pagemill_rpc::program::{Blocking, Data, Peer, Procedure, Replies, Version};
+use pagemill_rpc::record::mark_of;
+use pagemill_rpc::xdr::{XdrError, XdrReader, XdrWrite};
+use pagemill_rpc::{Call, CallError, Listener, Program, Server, ServerConfig};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
 /// How long something is waited for that happens soon unless it never does.

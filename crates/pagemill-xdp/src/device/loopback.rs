@@ -6,7 +6,8 @@
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
-use pagemill::{PAGE_SIZE, PageSource};
+use pagemill::source::PageSource;
+use pagemill::units::PAGE_SIZE;
 
 use crate::device::device::{Device, DeviceCounters};
 use crate::error::XdpError;

@@ -1,6 +1,8 @@
 //! Frames: owned pages of the arena, whose bytes a device reads and writes.
 
-use pagemill::{PAGE_SIZE, Page, PageSource};
+use pagemill::Page;
+use pagemill::source::PageSource;
+use pagemill::units::PAGE_SIZE;
 use pagemill_host::Host;
 use pagemill_pool::{PoolPage, PoolRef};
 

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 
-use pagemill::PAGE_SIZE;
+use pagemill::units::PAGE_SIZE;
 
 use crate::packet::frame::Frame;
 

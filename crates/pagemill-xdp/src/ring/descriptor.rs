@@ -1,6 +1,6 @@
 //! Descriptors: checks the address and length that the other side of a ring reports for a packet.
 
-use pagemill::PAGE_SIZE;
+use pagemill::units::PAGE_SIZE;
 
 /// An unchecked entry of the rings for packets.
 ///

@@ -78,6 +78,6 @@ impl<F: Frame> InFlight<F> {
     fn index_of(&self, frame: &F) -> usize {
         // Wraps for a frame below the region, to an index that no region has.
         let offset = frame.bytes().as_ptr().addr().wrapping_sub(self.base);
-        offset / pagemill::PAGE_SIZE
+        offset / pagemill::units::PAGE_SIZE
     }
 }

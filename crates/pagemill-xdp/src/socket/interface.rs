@@ -5,7 +5,7 @@ use core::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use pagemill_host::OsError;
+use pagemill_host::os::OsError;
 
 use crate::error::{XdpError, os_error};
 use crate::name::Name;

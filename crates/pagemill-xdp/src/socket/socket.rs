@@ -6,7 +6,7 @@ use std::io;
 use std::thread;
 use std::time::Instant;
 
-use pagemill::PageSource;
+use pagemill::source::PageSource;
 
 use crate::capability::{self, Capabilities};
 use crate::device::device::{Device, DeviceCounters};

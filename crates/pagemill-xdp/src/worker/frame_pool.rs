@@ -2,9 +2,11 @@
 
 use core::fmt;
 
-use pagemill::{AllocPages, Gfp, Page, PageSource, PageVec};
+use pagemill::source::PageSource;
+use pagemill::{AllocPages, Gfp, Page, PageVec};
 use pagemill_host::Host;
-use pagemill_pool::{PP_ALLOC_CACHE_REFILL, PoolOwner, PoolPage, PoolRef};
+use pagemill_pool::config::PP_ALLOC_CACHE_REFILL;
+use pagemill_pool::{PoolOwner, PoolPage, PoolRef};
 
 use crate::packet::frame::Frame;
 
@@ -147,7 +149,8 @@ impl<S: PageSource<Platform = Host>> FramePool for AllocatorPool<S> {
 
 #[cfg(test)]
 mod tests {
-    use pagemill::{PageAllocator, ShrinkControl, Shrinker};
+    use pagemill::PageAllocator;
+    use pagemill::reclaim::{ShrinkControl, Shrinker};
     use pagemill_host::{AllocatorConfig, ArenaConfig, allocator};
 
     use super::*;

@@ -19,7 +19,7 @@ use core::time::Duration;
 ///
 /// # Examples
 /// ```
-/// use pagemill_xdp::SpinBudget;
+/// use pagemill_xdp::workers::SpinBudget;
 ///
 /// let mut spin = SpinBudget::new();
 /// assert!(spin.may_poll(0)); // one poll more: the clock was not read before

@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 
-use pagemill_host::Tsc;
+use pagemill_host::machine::Tsc;
 
 use crate::device::device::{Device, DeviceCounters};
 use crate::error::XdpError;

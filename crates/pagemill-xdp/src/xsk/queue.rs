@@ -42,7 +42,7 @@ impl<F: Frame> Queue<F> {
         nr_frames_max: usize,
     ) -> Result<Self, (Operation, io::Error)> {
         let base = region.base.addr().get();
-        let nr_chunks = region.len_bytes / pagemill::PAGE_SIZE;
+        let nr_chunks = region.len_bytes / pagemill::units::PAGE_SIZE;
         // All frames of a packet leave and return together.
         let nr_frames_fit = sizes.tx.min(sizes.completion) as usize;
         Ok(Self {
@@ -70,7 +70,7 @@ impl<F: Frame> Queue<F> {
         let room = socket.fill_room(wanted)?;
         let next = || {
             let frame = frames.pop().expect("the room is no larger than what was wanted");
-            (rx.post(frame) * pagemill::PAGE_SIZE) as u64
+            (rx.post(frame) * pagemill::units::PAGE_SIZE) as u64
         };
         // SAFETY:
         // 1. The frame is in flight before `next` returns its address (`in-flight-first`), and

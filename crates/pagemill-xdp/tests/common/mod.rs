@@ -4,7 +4,7 @@ mod random;
 
 use pagemill::PageAllocator;
 use pagemill_host::{AllocatorConfig, ArenaConfig, Host, allocator};
-use pagemill_xdp::{Datagram, parse};
+use pagemill_xdp::headers::{Datagram, parse};
 pub(crate) use random::Random;
 
 /// The allocator of a test.

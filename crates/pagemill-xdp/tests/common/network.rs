@@ -2,7 +2,9 @@
 
 use core::time::Duration;
 
-use pagemill_xdp::{Name, SocketConfig, VethPair, XdpError, enter_private_network};
+use pagemill_xdp::attach::Name;
+use pagemill_xdp::testing::{VethPair, enter_private_network};
+use pagemill_xdp::{SocketConfig, XdpError};
 
 pub(crate) fn name(text: &str) -> Name {
     Name::new(text).unwrap()

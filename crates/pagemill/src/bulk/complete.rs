@@ -14,7 +14,7 @@ use crate::page_alloc::allocator::Site;
 ///
 /// # Examples
 /// ```
-/// # use pagemill::*;
+/// # use pagemill::{AllocPages, Gfp, Page, Shortage};
 /// # fn example<S: AllocPages>(frames: S) {
 /// let mut slots: [Option<Page<S>>; 16] = [const { None }; 16];
 /// if let Err(error) = frames.fill(Gfp::KERNEL, &mut slots) {

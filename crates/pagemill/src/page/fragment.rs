@@ -41,7 +41,9 @@ const BIAS: u32 = 1 << 30;
 ///
 /// # Examples
 /// ```
-/// # use pagemill::*;
+/// # use pagemill::fragment::Carver;
+/// # use pagemill::machine::DirectMap;
+/// # use pagemill::{AllocPages, Gfp, Platform};
 /// # fn example<S: AllocPages<Platform: DirectMap>>(frames: S) -> Option<()> {
 /// let mut carver = Carver::new(frames.alloc_page(Gfp::KERNEL)?);
 /// let (mut one, mut two) = (carver.carve(100, 64)?, carver.carve(100, 64)?);
@@ -52,7 +54,9 @@ const BIAS: u32 = 1 << 30;
 /// ```
 /// The page's bytes cannot be accessed while fragments exist:
 /// ```compile_fail,E0599
-/// # use pagemill::*;
+/// # use pagemill::fragment::Carver;
+/// # use pagemill::machine::DirectMap;
+/// # use pagemill::{AllocPages, Gfp, Platform};
 /// # fn example<S: AllocPages<Platform: DirectMap>>(frames: S) -> Option<()> {
 /// let mut carver = Carver::new(frames.alloc_page(Gfp::KERNEL)?);
 /// let mut piece = carver.carve(100, 1)?;
@@ -62,7 +66,9 @@ const BIAS: u32 = 1 << 30;
 /// ```
 /// Only pages and folios can be carved, not a value that holds one of them:
 /// ```compile_fail,E0277
-/// # use pagemill::*;
+/// # use pagemill::fragment::Carver;
+/// # use pagemill::machine::DirectMap;
+/// # use pagemill::{AllocPages, Gfp, Platform};
 /// # use core::cell::RefCell;
 /// # fn example<S: AllocPages<Platform: DirectMap>>(frames: S) -> Option<()> {
 /// let carver = Carver::new((frames.alloc_page(Gfp::KERNEL)?, RefCell::new(vec![1_u8])));
@@ -70,7 +76,10 @@ const BIAS: u32 = 1 << 30;
 /// ```
 /// A fragment cannot leave the thread that its source is bound to:
 /// ```compile_fail,E0277
-/// # use pagemill::*;
+/// # use pagemill::fragment::Fragment;
+/// # use pagemill::machine::DirectMap;
+/// # use pagemill::source::PageSource;
+/// # use pagemill::{Page, PageAllocator, Platform};
 /// fn sent<T: Send>(_: T) {}
 /// # struct Bound<'a, P: Platform>(&'a PageAllocator<P>, core::marker::PhantomData<*mut ()>);
 /// # impl<P: Platform> Clone for Bound<'_, P> {

@@ -5,7 +5,7 @@ use crate::page::page::{Folio, Page};
 use crate::page::source::PageSource;
 
 /// What can be on a [`PageList`](crate::PageList): a [`Page`], a [`Folio`] or a
-/// [`SharedPage`](crate::SharedPage).
+/// [`SharedPage`](crate::handles::SharedPage).
 pub trait Listable: Sized + sealed::Sealed {
     /// How the page finds its allocator.
     type Source: PageSource;

@@ -137,14 +137,16 @@ impl<S: PageSource, K: Release> Drop for Handle<S, K> {
 /// One frame and the right to use it; dropping it frees the frame.
 ///
 /// It cannot be freed twice, used after it was freed, or leaked by an early return. With a
-/// [`Static`](crate::Static) source it is 8 bytes, and so is `Option<Page>`.
+/// [`Static`](crate::source::Static) source it is 8 bytes, and so is `Option<Page>`.
 ///
-/// Sharing is explicit: [`share`](Self::share) makes a counted [`SharedPage`](crate::SharedPage).
+/// Sharing is explicit: [`share`](Self::share) makes a counted [`SharedPage`](crate::handles::SharedPage).
 ///
 /// # Examples
 /// A page cannot be made a second time out of the handle of one that is still owned:
 /// ```compile_fail,E0133
-/// # use pagemill::*;
+/// # use pagemill::handles::Listable;
+/// # use pagemill::source::PageSource;
+/// # use pagemill::Page;
 /// # fn example<S: PageSource>(page: Page<S>, source: S) {
 /// let raw = page.into_raw();
 /// let one = <Page<S> as Listable>::from_unowned(source, raw);
@@ -152,7 +154,8 @@ impl<S: PageSource, K: Release> Drop for Handle<S, K> {
 /// ```
 /// Nor pass for a page of another static:
 /// ```compile_fail,E0308
-/// # use pagemill::*;
+/// # use pagemill::source::{PageSource, Static};
+/// # use pagemill::Page;
 /// # struct Of<T>(T);
 /// # fn example(page: Page<Static<Of<for<'a> fn(&'a u8)>>>)
 /// # where Static<Of<for<'a> fn(&'a u8)>>: PageSource, Static<Of<fn(&'static u8)>>: PageSource {
@@ -161,7 +164,7 @@ impl<S: PageSource, K: Release> Drop for Handle<S, K> {
 /// ```
 /// It cannot be freed twice, nor used after it was freed:
 /// ```compile_fail,E0382
-/// # use pagemill::*;
+/// # use pagemill::{AllocPages, Gfp};
 /// # fn example<S: AllocPages>(frames: S) {
 /// let page = frames.alloc_page(Gfp::KERNEL).unwrap();
 /// drop(page);
@@ -170,7 +173,7 @@ impl<S: PageSource, K: Release> Drop for Handle<S, K> {
 /// ```
 /// Nor can it outlive an allocator that it borrows:
 /// ```compile_fail,E0505
-/// # use pagemill::*;
+/// # use pagemill::{AllocPages, Gfp, PageAllocator, Platform};
 /// # fn example<P: Platform>(allocator: PageAllocator<P>) {
 /// let page = allocator.alloc_page(Gfp::KERNEL);
 /// drop(allocator);

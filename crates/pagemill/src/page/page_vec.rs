@@ -20,10 +20,10 @@ use crate::page::source::PageSource;
 ///
 /// # Examples
 /// ```
-/// # use pagemill::*;
-/// # fn example<S: AllocPages>(frames: S) {
-/// let mut pages = PageVec::<S, 64>::new(frames.clone());
-/// while !pages.is_full() && frames.clone().alloc_pages_bulk_vec(Gfp::KERNEL, 64, &mut pages) > 0 {}
+/// # use pagemill::{AllocPages, Gfp, PageVec};
+/// # fn example<S: AllocPages + Copy>(frames: S) {
+/// let mut pages = PageVec::<S, 64>::new(frames);
+/// while !pages.is_full() && frames.alloc_pages_bulk_vec(Gfp::KERNEL, 64, &mut pages) > 0 {}
 /// let one = pages.pop(); // the page that came last
 /// pages.clear(); // frees the others at once
 /// # drop(one);

@@ -47,8 +47,9 @@ unsafe impl<P: Platform> PageSource for &PageAllocator<P> {
 /// [`static_allocator`](crate::static_allocator) implements it. Implement it by hand where the static
 /// is part of something else:
 /// ```
-/// use pagemill::{OnceAllocator, Page, Platform, Static, StaticAllocator};
-/// # use pagemill::{CpuId, Pfn};
+/// use pagemill::source::{OnceAllocator, Static, StaticAllocator};
+/// use pagemill::{Page, Platform};
+/// # use pagemill::units::{CpuId, Pfn};
 /// # struct Machine;
 /// # impl Platform for Machine {
 /// #     fn nr_cpus(&self) -> u32 { 1 }
@@ -84,7 +85,7 @@ pub trait StaticAllocator: 'static {
 /// # Examples
 /// ```
 /// use pagemill::{AllocPages, Gfp, Page, PageAllocator, Platform};
-/// # use pagemill::{CpuId, Pfn};
+/// # use pagemill::units::{CpuId, Pfn};
 /// # pub struct Machine;
 /// # impl Platform for Machine {
 /// #     fn nr_cpus(&self) -> u32 { 1 }
@@ -111,7 +112,8 @@ pub trait StaticAllocator: 'static {
 /// ```
 /// A page of one static does not pass for another's:
 /// ```compile_fail,E0308
-/// # use pagemill::{CpuId, Page, Pfn, Platform};
+/// # use pagemill::units::{CpuId, Pfn};
+/// # use pagemill::{Page, Platform};
 /// # struct Machine;
 /// # impl Platform for Machine {
 /// #     fn nr_cpus(&self) -> u32 { 1 }
@@ -126,7 +128,8 @@ pub trait StaticAllocator: 'static {
 /// ```
 /// The static takes no allocator of another platform:
 /// ```compile_fail,E0308
-/// # use pagemill::{CpuId, PageAllocator, Pfn, Platform};
+/// # use pagemill::units::{CpuId, Pfn};
+/// # use pagemill::{PageAllocator, Platform};
 /// # struct Machine;
 /// # impl Platform for Machine {
 /// #     fn nr_cpus(&self) -> u32 { 1 }
@@ -140,7 +143,8 @@ pub trait StaticAllocator: 'static {
 /// ```
 /// Its platform must be one that all threads may use:
 /// ```compile_fail,E0277
-/// # use pagemill::{CpuId, Pfn, Platform};
+/// # use pagemill::units::{CpuId, Pfn};
+/// # use pagemill::Platform;
 /// struct Machine(core::cell::Cell<u32>);
 /// # impl Platform for Machine {
 /// #     fn nr_cpus(&self) -> u32 { 1 }
@@ -157,7 +161,7 @@ macro_rules! static_allocator {
         $(#[$type_attr:meta])* $type_vis:vis type $Name:ident;
     ) => {
         $(#[$static_attr])*
-        $static_vis static $NAME: $crate::OnceAllocator<$Platform> = $crate::OnceAllocator::new();
+        $static_vis static $NAME: $crate::source::OnceAllocator<$Platform> = $crate::source::OnceAllocator::new();
 
         // In the namespace of types, where it names the static of the same name.
         #[doc(hidden)]
@@ -170,13 +174,13 @@ macro_rules! static_allocator {
         #[derive(Debug)]
         $type_vis enum $NAME {}
 
-        impl $crate::StaticAllocator for $NAME {
+        impl $crate::source::StaticAllocator for $NAME {
             type Platform = $Platform;
-            const ALLOCATOR: &'static $crate::OnceAllocator<$Platform> = &$NAME;
+            const ALLOCATOR: &'static $crate::source::OnceAllocator<$Platform> = &$NAME;
         }
 
         $(#[$type_attr])*
-        $type_vis type $Name = $crate::Static<$NAME>;
+        $type_vis type $Name = $crate::source::Static<$NAME>;
     };
 }
 

@@ -112,8 +112,8 @@ impl<P: Platform> PageAllocator<P> {
     /// after [`Platform::wait`] returned.
     ///
     /// A wake-up can be missed if a page is freed just as a wait begins. A number that keeps growing
-    /// means that wake-ups are lost. Waits for a [`Mempool`](crate::Mempool) are
-    /// counted by [`Mempool::nr_polled_waits`](crate::Mempool::nr_polled_waits).
+    /// means that wake-ups are lost. Waits for a [`Mempool`](crate::reserves::Mempool) are
+    /// counted by [`Mempool::nr_polled_waits`](crate::reserves::Mempool::nr_polled_waits).
     #[must_use]
     pub fn nr_polled_waits(&self) -> u32 {
         self.queue.nr_polled()

@@ -39,7 +39,7 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// # Examples
     /// ```
-    /// # use pagemill::*;
+    /// # use pagemill::{PageAllocator, Platform};
     /// # fn example<P: Platform>(frames: &PageAllocator<P>) {
     /// if let Err(error) = frames.validate() {
     ///     // "CPU 3: pages in the list, at most its capacity: found 65, expected 64"

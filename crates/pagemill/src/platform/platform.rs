@@ -55,7 +55,7 @@ pub trait Platform {
     /// forked child.
     ///
     /// Called only off the fast paths, so the code that makes the copy must close its per-CPU lists
-    /// with a [`ListCloser`](crate::ListCloser). Requests then fail with
+    /// with a [`ListCloser`](crate::machine::ListCloser). Requests then fail with
     /// [`Shortage::Abandoned`](crate::Shortage::Abandoned), and freed pages stay where they are.
     fn is_abandoned(&self) -> bool {
         false
@@ -178,7 +178,7 @@ pub trait Platform {
 ///
 /// # Safety
 /// For each frame of a map that an allocator was built from with this platform, `frame_ptr` returns
-/// a pointer to [`PAGE_SIZE`](crate::PAGE_SIZE) initialised bytes that is aligned to `PAGE_SIZE`,
+/// a pointer to [`PAGE_SIZE`](crate::units::PAGE_SIZE) initialised bytes that is aligned to `PAGE_SIZE`,
 /// valid for reads and writes for as long as the platform lives, always the same for one frame, and
 /// disjoint from that of every other frame. Frames with consecutive numbers are consecutive in
 /// memory and belong to one Rust allocation, also across the border of two regions of the map: a

@@ -20,7 +20,7 @@ pub trait TakeBack<T> {
 /// # Examples
 /// ```
 /// # use core::cell::RefCell;
-/// # use pagemill::{Returning, TakeBack};
+/// # use pagemill::recycling::{Returning, TakeBack};
 /// struct Shelf(RefCell<Vec<String>>);
 /// impl TakeBack<String> for &Shelf {
 ///     fn take_back(&self, value: String) {

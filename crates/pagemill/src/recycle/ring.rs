@@ -24,7 +24,7 @@ use crate::recycle::stack::Stack;
 ///
 /// # Examples
 /// ```
-/// # use pagemill::Ring;
+/// # use pagemill::recycling::Ring;
 /// let ring = Ring::new(4);
 /// assert_eq!(ring.push_bulk(3, &mut ["a", "b", "c"].into_iter()), 3);
 /// assert_eq!(ring.push("d"), Ok(()));

@@ -10,7 +10,7 @@ use core::ptr;
 ///
 /// # Examples
 /// ```
-/// # use pagemill::Stack;
+/// # use pagemill::recycling::Stack;
 /// let mut stack = Stack::<_, 2>::new();
 /// assert_eq!((stack.push("a"), stack.push("b")), (Ok(()), Ok(())));
 /// assert_eq!(stack.push("c"), Err("c"));

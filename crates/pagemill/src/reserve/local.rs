@@ -27,7 +27,8 @@ const SPECIAL: Gfp = CHOOSES.union(Gfp::ZERO);
 ///
 /// # Examples
 /// ```
-/// # use pagemill::*;
+/// # use pagemill::reserves::LocalPages;
+/// # use pagemill::{AllocPages, Gfp, PageVec};
 /// # fn example<S: AllocPages>(frames: S) {
 /// let mut local = LocalPages::<S, 256>::new(frames.clone());
 /// let mut batch = PageVec::<S, 64>::new(frames);

@@ -6,10 +6,10 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
-use pagemill::{
-    Config, Gfp, NR_PAGE_ORDERS, NR_ZONE_KINDS, NodeId, Order, PAGE_SHIFT, PAGEBLOCK_NR_PAGES,
-    PageAllocator, VmStat, Watermarks, ZoneKind,
-};
+use pagemill::gfp::{NR_ZONE_KINDS, ZoneKind};
+use pagemill::stats::{NR_PAGE_ORDERS, VmStat, Watermarks};
+use pagemill::units::{NodeId, PAGE_SHIFT, PAGEBLOCK_NR_PAGES};
+use pagemill::{Config, Gfp, Order, PageAllocator};
 use pagemill_testkit::{Machine, check_balance};
 
 /// What is known of every frame, and what should have been counted so far.

@@ -3,9 +3,9 @@
 use alloc::collections::{BTreeMap, VecDeque};
 use core::ops::{AddAssign, Range};
 
-use pagemill::{
-    AllocPages, Folio, Gfp, NodeId, Order, Page, PageList, Pfn, SharedPage, free_pages_bulk,
-};
+use pagemill::handles::{SharedPage, free_pages_bulk};
+use pagemill::units::{NodeId, Pfn};
+use pagemill::{AllocPages, Folio, Gfp, Order, Page, PageList};
 use pagemill_testkit::{Frames, World, set_cpu, take_zeroed};
 
 use super::naive::{Naive, Seen, Want};

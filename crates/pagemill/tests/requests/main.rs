@@ -13,7 +13,10 @@ mod player;
 mod shape;
 mod tally;
 
-use pagemill::{Config, Effort, FaultConfig, Gfp, NodeId, Order};
+use pagemill::debug::FaultConfig;
+use pagemill::request::Effort;
+use pagemill::units::NodeId;
+use pagemill::{Config, Gfp, Order};
 use pagemill_testkit::{Machine, NORMAL, Rng, World, order, pages, play_seeds, region};
 use player::Player;
 use shape::{Place, Shape, Sink};

@@ -1,6 +1,6 @@
 //! A naive model of accounts: who pays, under whom, and what fits.
 
-use pagemill::{Account, AccountError, AccountId, AccountLimits};
+use pagemill::accounts::{Account, AccountError, AccountId, AccountLimits};
 use pagemill_testkit::Frames;
 
 /// Accounts that were opened, and those closed ones that still have pages or children.

@@ -5,10 +5,11 @@ mod checks;
 use alloc::collections::BTreeMap;
 use core::mem::MaybeUninit;
 
-use pagemill::{
-    AllocPages, BulkError, BulkItem, BulkRequest, FaultConfig, Folio, Gfp, Listable, Order, Owned,
-    Page, PageList, VmStat, ZoneInfo, free_pages_bulk,
-};
+use pagemill::debug::FaultConfig;
+use pagemill::handles::{Listable, Owned, free_pages_bulk};
+use pagemill::request::{BulkError, BulkItem};
+use pagemill::stats::{VmStat, ZoneInfo};
+use pagemill::{AllocPages, BulkRequest, Folio, Gfp, Order, Page, PageList};
 use pagemill_testkit::{Frames, World, check_balance, set_account, set_cpu, take_zeroed};
 
 use crate::payers::Payers;

@@ -2,10 +2,12 @@
 
 use core::cell::Cell;
 
-use pagemill::{
-    AccountId, BulkOutcome, BulkRequest, Effort, Gfp, InterleaveCursor, NodeId, NodeMask, Order,
-    Policy, Shortage, ZoneInfo,
-};
+use pagemill::accounts::AccountId;
+use pagemill::policy::{InterleaveCursor, NodeMask, Policy};
+use pagemill::request::{BulkOutcome, Effort};
+use pagemill::stats::ZoneInfo;
+use pagemill::units::NodeId;
+use pagemill::{BulkRequest, Gfp, Order, Shortage};
 
 /// Where the blocks go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,10 +2,11 @@
 
 use std::sync::Mutex;
 
-use pagemill::{
-    Account, AccountLimits, AllocPages, BulkRequest, Config, FaultConfig, Gfp, Page, PageList,
-    RawPage, Shortage, ShrinkControl, Shrinker,
-};
+use pagemill::accounts::{Account, AccountLimits};
+use pagemill::debug::FaultConfig;
+use pagemill::handles::RawPage;
+use pagemill::reclaim::{ShrinkControl, Shrinker};
+use pagemill::{AllocPages, BulkRequest, Config, Gfp, Page, PageList, Shortage};
 use pagemill_testkit::{Frames, Machine, NORMAL, World, holes, irq_sections, region, set_account};
 
 use crate::{LOW, exact, picture, roomy, slots, take_until};

@@ -3,10 +3,11 @@
 use core::cell::Cell;
 use std::thread;
 
-use pagemill::{
-    AllocPages, BulkRequest, Config, Effort, Gfp, InterleaveCursor, Mempool, NodeId, NodeMask,
-    Page, Policy, Shortage,
-};
+use pagemill::policy::{InterleaveCursor, NodeMask, Policy};
+use pagemill::request::Effort;
+use pagemill::reserves::Mempool;
+use pagemill::units::NodeId;
+use pagemill::{AllocPages, BulkRequest, Config, Gfp, Page, Shortage};
 use pagemill_testkit::{
     Frames, NORMAL, Slots, World, holes, interrupted_by, nr_pins, nr_waits, region,
 };

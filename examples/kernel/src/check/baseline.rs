@@ -2,7 +2,8 @@
 
 use core::fmt;
 
-use pagemill::{NR_PAGE_ORDERS, NR_ZONE_KINDS};
+use pagemill::gfp::NR_ZONE_KINDS;
+use pagemill::stats::NR_PAGE_ORDERS;
 
 use crate::frames::allocator;
 

@@ -1,6 +1,9 @@
 //! All of memory is taken, down to each reserve in turn, and all of it comes back.
 
-use pagemill::{AllocPages, Gfp, PageList, ZoneInfo, ZoneKind, free_pages_bulk};
+use pagemill::gfp::ZoneKind;
+use pagemill::handles::free_pages_bulk;
+use pagemill::stats::ZoneInfo;
+use pagemill::{AllocPages, Gfp, PageList};
 
 use crate::frames::{FRAMES, Frame, allocator};
 use crate::tenant::{self, Tally};

@@ -2,7 +2,9 @@
 
 use alloc::vec::Vec;
 
-use pagemill::{AllocPages, Gfp, Order, PAGE_SIZE, PageList, free_pages_bulk};
+use pagemill::handles::free_pages_bulk;
+use pagemill::units::PAGE_SIZE;
+use pagemill::{AllocPages, Gfp, Order, PageList};
 
 use crate::content;
 use crate::frames::{FRAMES, Frame};

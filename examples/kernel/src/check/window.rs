@@ -4,7 +4,8 @@ use core::ptr;
 
 use alloc::vec::Vec;
 
-use pagemill::{AllocPages, Gfp, PAGE_SIZE};
+use pagemill::units::PAGE_SIZE;
+use pagemill::{AllocPages, Gfp};
 
 use crate::cpu;
 use crate::direct_map::{BASE, PRESENT_WRITABLE};

@@ -1,6 +1,7 @@
 //! The zones are those of the map, and requests stay in the zones that they name.
 
-use pagemill::{AllocPages, Gfp, ZoneKind};
+use pagemill::gfp::ZoneKind;
+use pagemill::{AllocPages, Gfp};
 
 use crate::frames::{FRAMES, allocator};
 

@@ -1,4 +1,4 @@
-use pagemill_rpc::SliceWriter;
+use pagemill_rpc::xdr::SliceWriter;
 
 use super::*;
 use crate::protocol::attr::FileKind;

@@ -2,7 +2,7 @@
 
 #![expect(clippy::cast_possible_truncation, reason = "the numbers are small")]
 
-use pagemill::FaultConfig;
+use pagemill::debug::FaultConfig;
 use pagemill_host::{AllocatorConfig, ArenaConfig, SharedAllocator, allocator};
 
 use super::*;

@@ -1,6 +1,8 @@
 //! What each outcome is compared with.
 
-use pagemill::{Effort, Gfp, Order, Shortage, ZoneInfo};
+use pagemill::request::Effort;
+use pagemill::stats::ZoneInfo;
+use pagemill::{Gfp, Order, Shortage};
 use pagemill_testkit::take_zeroed;
 
 use super::{Before, Block, Player};

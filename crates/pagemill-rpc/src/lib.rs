@@ -38,6 +38,12 @@
 //! passes the connection to other threads, so that many calls of one connection run concurrently. If a
 //! quick call takes longer than 10 ms, another thread takes the connection over.
 //!
+//! Clients take turns, however many connections each has, and the addresses of a client take turns in
+//! the same way. A turn is up to 64 quick calls of one connection, or up to 10 ms of them, or one
+//! blocking call. A client may have all threads while no other client has a call; a call of another
+//! client then waits until one thread is free. Calls by UDP arrive in one socket, which has turns like
+//! one client, and are taken in the order in which they came.
+//!
 //! # Not supported
 //! `RPCSEC_GSS`, RPC over TLS and RDMA, and calls from the server to its clients.
 //!

@@ -122,7 +122,8 @@ fn record_marks_are_not_believed() {
     let mut client = world.client();
     let _refused = client.stream.write_all(&vec![0; 20_000 * 4]);
     client.assert_closed();
-    assert_eq!(world.server.parked_bytes(), 0);
+    // A thread may be about to free what a closed connection held.
+    world.await_that("all memory is free", |world| world.server.parked_bytes() == 0);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What one client takes does not keep others waiting: memory, places, descriptors.
+//! What one client takes does not keep others waiting: threads, memory, places, descriptors.
 //!
 //! Time limits that a test does not mean are far longer than the test may take.
 
@@ -8,12 +8,13 @@ mod common;
 
 extern crate alloc;
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
 use std::io::Write;
+use std::thread;
 
 use common::{
-    Client, ECHO, FAIL, PATIENCE, READ_FILE, READ_PAGES, REFUSE, SUM, TestProgram, World,
+    Client, ECHO, FAIL, GATE, PATIENCE, READ_FILE, READ_PAGES, REFUSE, SUM, TestProgram, World,
     assert_read, file_of, message, opaque, pattern, read_args, record, results, small_config,
     words,
 };
@@ -102,14 +103,14 @@ fn connections_that_all_wait_for_memory_all_go_on() {
     // Each sends all of its call, in pieces that come at the same time: no one may wait for another
     // for ever, and none is closed.
     let world = World::with(patient(), TestProgram::default());
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         let threads: Vec<_> = (0..40)
             .map(|_| {
                 let mut client = world.client();
                 scope.spawn(move || {
                     for piece in sum_call(1).chunks(100_000) {
                         client.send(piece);
-                        std::thread::yield_now();
+                        thread::yield_now();
                     }
                     results(&client.receive().unwrap(), 1).unwrap();
                 })
@@ -290,4 +291,41 @@ fn one_that_does_not_finish_its_call_gives_way_after_a_second() {
     });
     unfinished.assert_closed();
     assert_eq!(used.call(ECHO, &opaque(b"c")).unwrap(), opaque(b"c"));
+}
+
+/// The calls of one client occupy all threads and wait on many more connections.
+#[test]
+fn a_client_with_250_connections_that_wait_delays_another_by_few_calls() {
+    let nr_threads = 4;
+    let config = ServerConfig { max_connections: 300, ..patient() };
+    let world = World::with(ServerConfig { nr_threads, ..config }, TestProgram::default());
+    let mut many: Vec<_> = (0..250).map(|_| world.client_from(OTHER)).collect();
+    let mut own: Vec<_> = (0..10).map(|_| world.client()).collect();
+    for client in many.iter_mut().chain(&mut own) {
+        assert_eq!(client.call(ECHO, &opaque(b"a")).unwrap(), opaque(b"a"));
+    }
+    let (gate, call) = (&world.program.gate, record(&message(9, GATE, &[])));
+    many.iter_mut().for_each(|client| client.send(&call));
+    assert_eq!(gate.wait_for(nr_threads), [OTHER; 4], "a client that is alone has all threads");
+    let nr_own = |came_from: &[IpAddr]| came_from.iter().filter(|&&from| from != OTHER).count();
+    let mut nr_admitted = 0;
+    for (index, client) in own.iter_mut().enumerate() {
+        client.send(&call);
+        // Longer than a thread takes from one look at new events to the next.
+        thread::sleep(Duration::from_millis(5));
+        let before = nr_admitted;
+        // For each call that ends, one begins.
+        while nr_own(&gate.wait_for(nr_threads + nr_admitted)) <= index {
+            assert!(
+                nr_admitted < before + 3,
+                "call {index}: three calls of the other began before"
+            );
+            gate.admit_one();
+            nr_admitted += 1;
+        }
+    }
+    gate.open();
+    for client in many.iter_mut().chain(&mut own) {
+        results(&client.receive().unwrap(), 9).unwrap();
+    }
 }

@@ -160,8 +160,8 @@ pub trait Program<S: Frames>: Send + Sync {
 
     /// Returns whether any caller at this address is served. Called once per connection.
     ///
-    /// Connections from addresses that no program knows are served, but share the memory and the places
-    /// of one client, and are the first to be closed for others.
+    /// Connections from addresses that no program knows are served, but share the turns, the memory and
+    /// the places of one client, and are the first to be closed for others.
     fn knows(&self, addr: IpAddr) -> bool {
         let _ = addr;
         true

@@ -1,4 +1,4 @@
-//! Clients: the units that share the server's memory and connections, on two levels.
+//! Clients: the units that share the server's threads, memory and connections, on two levels.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -27,6 +27,11 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Stands for the server's own sockets, which wait for threads like a client. No client has this
+    /// address.
+    pub(crate) const SERVER: Self =
+        Self { key: ClientKey::V4(Ipv4Addr::UNSPECIFIED), addr: IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
+
     /// Returns the client at `addr`.
     pub(crate) fn of(addr: IpAddr, is_known: bool) -> Self {
         Self { key: ClientKey::of(addr, is_known), addr: addr.to_canonical() }

@@ -44,15 +44,6 @@ impl WorkerSlot {
     }
 }
 
-/// The next task of a worker thread.
-pub(crate) enum Work<S: Frames> {
-    /// Accepts connections, or receives a datagram. No other thread gets an event of the socket until
-    /// this one arms it again.
-    Socket(u64),
-    /// A task of a connection.
-    Connection(Task<Connection<S>>),
-}
-
 /// The state that the threads of a server share.
 pub(crate) struct ServerState<S: Frames> {
     pub(crate) config: ServerConfig,
@@ -137,33 +128,34 @@ impl<S: Frames> ServerState<S> {
     }
 
     /// Waits for an event.
-    pub(crate) fn wait(&self) -> Option<Work<S>> {
+    pub(crate) fn wait(&self) -> Option<Task<Connection<S>>> {
         let token = self.scheduler.poller.wait(|| self.is_stopping())?;
-        if self.socket(token).is_some() {
-            return Some(Work::Socket(token));
-        }
-        self.connection(token).map(|connection| Work::Connection(Task::Event(connection)))
+        self.task(&lock(&self.table), token)
     }
 
-    /// Queues the connections that have an event, and returns a socket that has one. Does not wait.
-    pub(crate) fn poll(&self) -> Option<u64> {
-        let (mut sockets, connections): (Vec<_>, Vec<_>) = self
-            .scheduler
-            .poller
-            .poll()
-            .into_iter()
-            .partition(|&token| self.socket(token).is_some());
-        if !connections.is_empty() {
-            let table = lock(&self.table);
-            let found: Vec<_> =
-                connections.iter().filter_map(|&token| table.get(token).cloned()).collect();
-            drop(table);
-            self.scheduler.push_events(found);
+    /// Queues a task for each event, and returns the next task. Does not wait.
+    pub(crate) fn poll(&self) -> Option<Task<Connection<S>>> {
+        let tokens = self.scheduler.poller.poll();
+        if tokens.is_empty() {
+            return self.scheduler.run_queue.pop();
         }
-        // This thread takes one socket. The next poll returns the other sockets first.
-        let first = if sockets.is_empty() { None } else { Some(sockets.remove(0)) };
-        sockets.into_iter().for_each(|token| self.arm_socket(token));
-        first
+        let table = lock(&self.table);
+        let tasks: Vec<_> =
+            tokens.into_iter().filter_map(|token| self.task(&table, token)).collect();
+        drop(table);
+        self.scheduler.push_and_pop(tasks)
+    }
+
+    /// Returns the task of an event; `None` if its connection was closed.
+    fn task(
+        &self,
+        table: &ConnectionTable<Arc<Connection<S>>>,
+        token: u64,
+    ) -> Option<Task<Connection<S>>> {
+        if self.socket(token).is_some() {
+            return Some(Task::Socket(token));
+        }
+        table.get(token).cloned().map(Task::Event)
     }
 
     pub(crate) fn socket(&self, token: u64) -> Option<&Socket> {
@@ -241,7 +233,7 @@ impl<S: Frames> ServerState<S> {
         drop(table);
         stats.accepted.bump();
         // Its first call has usually arrived. An event would queue behind those of other connections.
-        self.scheduler.push_events([connection]);
+        self.scheduler.push_event(connection);
     }
 
     /// Closes the least useful connection to accept one of `client`; returns false if all are more

@@ -14,7 +14,7 @@ use crate::panics::caught;
 use crate::rqst::pages::Frames;
 use crate::rqst::reply::Body;
 use crate::rqst::rqst::Rqst;
-use crate::server::server_state::{ServerState, Work, WorkerSlot};
+use crate::server::server_state::{ServerState, WorkerSlot};
 use crate::transport::input::Scratch;
 use crate::transport::listener::Socket;
 use crate::transport::receive::Received;
@@ -29,9 +29,14 @@ use crate::wire::sync::{AtomicUsize, Ordering, lock};
 const BATCH_BYTES: usize = 32 << 10;
 /// Maximum number of calls of one connection that a thread carries out before it turns to others.
 const MAX_TURN: u32 = 64;
+/// Milliseconds after which a thread begins no further call of one connection before it turns to others.
+const MAX_TURN_MS: u64 = 10;
 /// Number of turns after which a thread polls for events although the queue is not empty. New
-/// connections and datagrams wait for this poll.
+/// connections, datagrams, and clients that the queue does not know of wait for this poll.
 const POLL_TURNS: u32 = 16;
+/// Milliseconds after which a thread polls for events although it had fewer turns. The events that the
+/// kernel keeps are in the order in which they came; only the queue takes clients in turn.
+const POLL_MS: u64 = 1;
 
 /// Pause of a thread after a panic, so that a panic that recurs at once does not occupy a CPU.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -130,6 +135,10 @@ struct Worker<'a, S: Frames> {
     batch: Vec<u8>,
     slot: Arc<WorkerSlot>,
     turn: u32,
+    /// The time, in milliseconds of the server's clock, when the current turn or call began.
+    now: u64,
+    /// The time of the last poll.
+    polled: u64,
 }
 
 /// What the thread does with a connection after one of its calls.
@@ -145,7 +154,16 @@ enum Then {
 impl<'a, S: Frames> Worker<'a, S> {
     fn new(state: &'a ServerState<S>, slot: Arc<WorkerSlot>) -> Self {
         let rqst = Rqst::new(state.source.clone(), state.config.max_payload_bytes);
-        Self { state, rqst, scratch: Scratch::default(), batch: Vec::new(), slot, turn: 0 }
+        Self {
+            state,
+            rqst,
+            scratch: Scratch::default(),
+            batch: Vec::new(),
+            slot,
+            turn: 0,
+            now: 0,
+            polled: 0,
+        }
     }
 
     /// Runs one task. Returns `None` to stop, and true once the thread is uncounted because there were
@@ -161,9 +179,9 @@ impl<'a, S: Frames> Worker<'a, S> {
             return Some(false);
         }
         match self.next() {
-            Some(Work::Connection(Task::Calls(connection))) => self.serve(&connection),
-            Some(Work::Connection(Task::Event(connection))) => self.event(&connection),
-            Some(Work::Socket(token)) => {
+            Some(Task::Calls(connection)) => self.serve(&connection),
+            Some(Task::Event(connection)) => self.event(&connection),
+            Some(Task::Socket(token)) => {
                 let _arm = ArmOnPanic { state: self.state, token };
                 match self.state.socket(token) {
                     Some(Socket::Tcp(listener, parked)) => {
@@ -186,22 +204,27 @@ impl<'a, S: Frames> Worker<'a, S> {
     }
 
     /// Returns the next task of this thread; `None` if there is none, or the server stops.
-    fn next(&mut self) -> Option<Work<S>> {
+    fn next(&mut self) -> Option<Task<Connection<S>>> {
         self.turn = self.turn.wrapping_add(1);
-        if self.turn.is_multiple_of(POLL_TURNS)
-            && let Some(token) = self.state.poll()
-        {
-            return Some(Work::Socket(token));
-        }
+        self.now = self.state.now();
         let ready = &self.state.scheduler.run_queue;
-        if let Some(task) = ready.pop() {
-            return Some(Work::Connection(task));
+        let polls = self.turn.is_multiple_of(POLL_TURNS) || self.now >= self.polled + POLL_MS;
+        let task = if polls {
+            self.polled = self.now;
+            self.state.poll()
+        } else {
+            ready.pop()
+        };
+        if task.is_some() {
+            return task;
         }
         if !ready.sleep() {
             return None;
         }
         let _awake = AwakeOnDrop(ready);
-        self.state.wait()
+        let task = self.state.wait();
+        self.now = self.state.now();
+        task
     }
 
     /// Sends queued replies. Then carries out calls, unless another thread has the right to receive.
@@ -236,9 +259,14 @@ impl<'a, S: Frames> Worker<'a, S> {
     fn serve(&mut self, connection: &Arc<Connection<S>>) {
         let _close = CloseOnPanic { state: self.state, connection };
         let mut then = Then::Continue;
+        let end = self.now + MAX_TURN_MS;
         for _ in 0..MAX_TURN {
             then = self.one_call(connection);
             if !matches!(then, Then::Continue) || !self.refill() {
+                break;
+            }
+            self.now = self.state.now();
+            if self.now >= end {
                 break;
             }
         }
@@ -256,7 +284,7 @@ impl<'a, S: Frames> Worker<'a, S> {
 
     /// Receives and carries out one call.
     fn one_call(&mut self, connection: &Arc<Connection<S>>) -> Then {
-        let now = self.state.now();
+        let now = self.now;
         let stats = self.state.dispatcher.stats();
         if connection.is_backlogged() {
             self.state.arm(connection, true);

@@ -1,90 +1,217 @@
-//! Run queue: connections that are ready for any worker thread; decides whether to wake a sleeping
-//! thread.
+//! Run queue: tasks that are ready for any worker thread, taken in turn by client; decides whether to
+//! wake a sleeping thread.
 
 use alloc::collections::VecDeque;
+use alloc::collections::btree_map::{BTreeMap, Entry};
 use core::fmt;
+use core::net::IpAddr;
 
+use crate::limits::client::{Client, ClientKey};
 use crate::wire::sync::{AtomicUsize, Mutex, Ordering, fence, lock};
 
-/// Number of tasks taken from the fresh lane before one is taken from the busy lane.
+/// Number of tasks of a client taken from the fresh lane before one is taken from the busy lane.
 ///
 /// A task of the busy lane usually takes a whole turn, and one of the fresh lane a call or two. Both
 /// lanes make progress whatever the other one holds.
 pub(crate) const FRESH_TURNS: u32 = 8;
+/// The same for clients.
+///
+/// A client whose tasks arrive one at a time is always fresh, so this number limits how much of the
+/// threads it can take from a client with many tasks.
+const FRESH_CLIENTS: u32 = 1;
 
 /// The lane that a task waits in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
-    /// For connections that had nothing to do until now.
+    /// For those that had nothing to do until now.
     Fresh,
-    /// For connections that have used up a turn and have more to do.
+    /// For those that have used up a turn and have more to do.
     Busy,
 }
 
-/// A queue of tasks in two lanes. Threads that find it empty sleep elsewhere, in the kernel.
+/// A queue of tasks by client. Threads that find it empty sleep elsewhere, in the kernel.
 ///
-/// The lanes keep connections with many outstanding calls from delaying those with few.
+/// Clients with tasks take turns, and so do the addresses of a client. One turn is one task. So a
+/// client delays others by one task for each of theirs, however many connections it has. A client that
+/// is alone has all turns.
+///
+/// Two lanes keep those with many tasks from delaying those with few: one pair of lanes orders clients,
+/// one the addresses of each client, and one the connections of each address.
 ///
 /// A thread announces its sleep, and then checks the queue once more before it sleeps. A thread that
 /// pushes checks for sleepers afterwards. One of the two sees the other, because each has a fence
 /// between its write and its read.
 ///
+/// # Cost
+/// Logarithmic in the number of clients that have tasks. Clients without tasks use no memory, except
+/// that the last queue to become empty is kept for the next client.
+///
 /// # Source
 /// `rfc8290` section 4.2: new flows are served before old flows. Differs: old flows cannot starve.
 pub(crate) struct RunQueue<T> {
     /// Guards the queue.
-    lanes: Mutex<Lanes<T>>,
+    tasks: Mutex<Tasks<T>>,
     /// Number of tasks, for readers without the lock.
     len: AtomicUsize,
     /// Number of threads that sleep or are about to.
     sleepers: AtomicUsize,
 }
 
-struct Lanes<T> {
+struct Tasks<T> {
+    clients: Turns<ClientKey, Turns<IpAddr, Lanes<T, FRESH_TURNS>>>,
+    len: usize,
+}
+
+/// A queue of tasks.
+trait Queue: Default {
+    type Task;
+
+    fn pop(&mut self) -> Option<Self::Task>;
+
+    fn is_empty(&self) -> bool;
+}
+
+/// A queue in two lanes. Of the fresh lane, at most `NR_FRESH` in succession are taken while the busy
+/// lane is not empty.
+struct Lanes<T, const NR_FRESH: u32> {
     fresh: VecDeque<T>,
     busy: VecDeque<T>,
-    /// Number of tasks taken from the fresh lane since the last one of the busy lane.
+    /// Number of those taken from the fresh lane since the last one of the busy lane.
     nr_fresh_taken: u32,
 }
 
-impl<T> Lanes<T> {
-    fn len(&self) -> usize {
-        self.fresh.len() + self.busy.len()
+/// Queues by key, of which each gives one task in its turn.
+struct Turns<K, Q> {
+    /// No queue is empty.
+    queues: BTreeMap<K, Q>,
+    /// The keys, each once. A key becomes busy when its queue has given a task and has more.
+    order: Lanes<K, FRESH_CLIENTS>,
+    /// The last queue that became empty: with a single client, no task allocates memory.
+    spare: Option<Q>,
+}
+
+impl<T, const NR_FRESH: u32> Default for Lanes<T, NR_FRESH> {
+    fn default() -> Self {
+        Self { fresh: VecDeque::new(), busy: VecDeque::new(), nr_fresh_taken: 0 }
+    }
+}
+
+impl<T, const NR_FRESH: u32> Lanes<T, NR_FRESH> {
+    fn push(&mut self, task: T, lane: Lane) {
+        match lane {
+            Lane::Fresh => self.fresh.push_back(task),
+            Lane::Busy => self.busy.push_back(task),
+        }
+    }
+}
+
+impl<T, const NR_FRESH: u32> Queue for Lanes<T, NR_FRESH> {
+    type Task = T;
+
+    fn pop(&mut self) -> Option<T> {
+        if self.busy.is_empty() || (self.nr_fresh_taken < NR_FRESH && !self.fresh.is_empty()) {
+            self.nr_fresh_taken = if self.busy.is_empty() { 0 } else { self.nr_fresh_taken + 1 };
+            return self.fresh.pop_front();
+        }
+        self.nr_fresh_taken = 0;
+        self.busy.pop_front()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.fresh.is_empty() && self.busy.is_empty()
+    }
+}
+
+impl<K, Q> Default for Turns<K, Q> {
+    fn default() -> Self {
+        Self { queues: BTreeMap::new(), order: Lanes::default(), spare: None }
+    }
+}
+
+impl<K: Copy + Ord, Q: Queue> Turns<K, Q> {
+    /// Returns the queue of `key`, to which the caller adds a task.
+    fn queue(&mut self, key: K) -> &mut Q {
+        self.queues.entry(key).or_insert_with(|| {
+            self.order.push(key, Lane::Fresh);
+            self.spare.take().unwrap_or_default()
+        })
+    }
+}
+
+impl<K: Copy + Ord, Q: Queue> Queue for Turns<K, Q> {
+    type Task = Q::Task;
+
+    fn pop(&mut self) -> Option<Q::Task> {
+        let key = self.order.pop()?;
+        let Entry::Occupied(mut entry) = self.queues.entry(key) else { return None };
+        let task = entry.get_mut().pop();
+        if entry.get().is_empty() {
+            self.spare = Some(entry.remove());
+        } else {
+            self.order.push(key, Lane::Busy);
+        }
+        task
+    }
+
+    fn is_empty(&self) -> bool {
+        self.queues.is_empty()
+    }
+}
+
+impl<T> Tasks<T> {
+    fn push(&mut self, (client, task): (Client, T), lane: Lane) {
+        self.clients.queue(client.key).queue(client.addr).push(task, lane);
+        self.len += 1;
     }
 
     fn pop(&mut self) -> Option<T> {
-        if self.nr_fresh_taken < FRESH_TURNS
-            && let Some(task) = self.fresh.pop_front()
-        {
-            self.nr_fresh_taken += 1;
-            return Some(task);
-        }
-        self.nr_fresh_taken = 0;
-        self.busy.pop_front().or_else(|| self.fresh.pop_front())
+        let task = self.clients.pop()?;
+        self.len -= 1;
+        Some(task)
     }
 }
 
 impl<T> RunQueue<T> {
     pub(crate) fn new() -> Self {
-        let lanes = Lanes { fresh: VecDeque::new(), busy: VecDeque::new(), nr_fresh_taken: 0 };
-        Self { lanes: Mutex::new(lanes), len: AtomicUsize::new(0), sleepers: AtomicUsize::new(0) }
+        let tasks = Tasks { clients: Turns::default(), len: 0 };
+        Self { tasks: Mutex::new(tasks), len: AtomicUsize::new(0), sleepers: AtomicUsize::new(0) }
     }
 
-    /// Appends tasks to a lane, and returns how many sleeping threads must be woken.
-    pub(crate) fn push(&self, tasks: impl IntoIterator<Item = T>, lane: Lane) -> usize {
-        let mut lanes = lock(&self.lanes);
-        let before = lanes.len();
-        match lane {
-            Lane::Fresh => lanes.fresh.extend(tasks),
-            Lane::Busy => lanes.busy.extend(tasks),
-        }
-        let len = lanes.len();
+    /// Appends tasks of clients to their lanes, and returns how many sleeping threads must be woken.
+    #[must_use]
+    pub(crate) fn push(&self, tasks: impl IntoIterator<Item = (Client, T)>, lane: Lane) -> usize {
+        self.add(tasks, lane, |_| ()).1
+    }
+
+    /// Does the same, and then removes and returns the next task, which the caller carries out itself.
+    pub(crate) fn push_and_pop(
+        &self,
+        tasks: impl IntoIterator<Item = (Client, T)>,
+        lane: Lane,
+    ) -> (Option<T>, usize) {
+        self.add(tasks, lane, Tasks::pop)
+    }
+
+    fn add<R>(
+        &self,
+        new: impl IntoIterator<Item = (Client, T)>,
+        lane: Lane,
+        then: impl FnOnce(&mut Tasks<T>) -> R,
+    ) -> (R, usize) {
+        let mut tasks = lock(&self.tasks);
+        let before = tasks.len;
+        new.into_iter().for_each(|task| tasks.push(task, lane));
+        let nr_new = tasks.len - before;
+        let result = then(&mut tasks);
+        let len = tasks.len;
         // Relaxed: the lock orders it for threads that push and pop, the fence for those that sleep.
         self.len.store(len, Ordering::Relaxed);
-        drop(lanes);
+        drop(tasks);
         // SeqCst: pairs with the fence in `sleep`.
         fence(Ordering::SeqCst);
-        self.sleepers.load(Ordering::Relaxed).min(len - before)
+        // For each task that was there before, a thread is awake: maybe the caller, so one that it takes
+        // stands for none of the new ones.
+        (result, self.sleepers.load(Ordering::Relaxed).min(nr_new).min(len))
     }
 
     /// Removes and returns the next task.
@@ -93,9 +220,9 @@ impl<T> RunQueue<T> {
         if self.len.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        let mut lanes = lock(&self.lanes);
-        let task = lanes.pop();
-        self.len.store(lanes.len(), Ordering::Relaxed);
+        let mut tasks = lock(&self.tasks);
+        let task = tasks.pop();
+        self.len.store(tasks.len, Ordering::Relaxed);
         task
     }
 
@@ -104,7 +231,7 @@ impl<T> RunQueue<T> {
     #[must_use]
     pub(crate) fn sleep(&self) -> bool {
         self.sleepers.fetch_add(1, Ordering::Relaxed);
-        // SeqCst: pairs with the fence in `push`.
+        // SeqCst: pairs with the fence in `add`.
         fence(Ordering::SeqCst);
         if self.len.load(Ordering::Relaxed) == 0 {
             return true;
@@ -121,13 +248,13 @@ impl<T> RunQueue<T> {
 
     /// Empties the queue.
     pub(crate) fn clear(&self) {
-        let mut lanes = lock(&self.lanes);
-        let fresh = core::mem::take(&mut lanes.fresh);
-        let busy = core::mem::take(&mut lanes.busy);
+        let mut tasks = lock(&self.tasks);
+        let clients = core::mem::take(&mut tasks.clients);
+        tasks.len = 0;
         self.len.store(0, Ordering::Relaxed);
-        drop(lanes);
+        drop(tasks);
         // Outside the lock: dropping a connection may make others ready.
-        drop((fresh, busy));
+        drop(clients);
     }
 }
 
@@ -135,7 +262,7 @@ impl<T> fmt::Debug for RunQueue<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Relaxed: only for debug output.
         let (len, sleepers) = (&self.len, &self.sleepers);
-        f.debug_struct("Ready")
+        f.debug_struct("RunQueue")
             .field("len", &len.load(Ordering::Relaxed))
             .field("sleepers", &sleepers.load(Ordering::Relaxed))
             .finish_non_exhaustive()
@@ -144,41 +271,7 @@ impl<T> fmt::Debug for RunQueue<T> {
 
 #[cfg(test)]
 #[cfg(not(loom))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_thread_sleeps_while_there_is_a_task() {
-        let ready = RunQueue::new();
-        assert!(ready.sleep());
-        assert_eq!(ready.push([1], Lane::Fresh), 1, "a sleeper must be woken");
-        assert_eq!(ready.push([2, 3], Lane::Fresh), 1, "there is one sleeper");
-        ready.awake();
-        assert!(!ready.sleep());
-        assert_eq!(ready.push([4], Lane::Busy), 0, "no thread sleeps");
-        let popped: Vec<_> = core::iter::from_fn(|| ready.pop()).collect();
-        assert_eq!(popped, [1, 2, 3, 4]);
-        assert!(ready.sleep());
-    }
-
-    #[test]
-    fn neither_lane_starves_the_other() {
-        let ready = RunQueue::new();
-        ready.push((0..100).map(|task| (Lane::Busy, task)), Lane::Busy);
-        ready.push((0..100).map(|task| (Lane::Fresh, task)), Lane::Fresh);
-        let mut waited = [0; 2];
-        let mut next = [0; 2];
-        while let Some((lane, task)) = ready.pop() {
-            let [own, other] = if lane == Lane::Fresh { [0, 1] } else { [1, 0] };
-            assert_eq!(task, next[own], "each lane is in order");
-            next[own] += 1;
-            waited[own] = 0;
-            waited[other] += u32::from(next[other] < 100);
-            assert!(waited[0] <= 1 && waited[1] <= FRESH_TURNS, "{waited:?}");
-        }
-        assert_eq!(next, [100, 100]);
-    }
-}
+mod tests;
 
 #[cfg(test)]
 #[cfg(loom)]
@@ -193,7 +286,7 @@ mod loom_tests {
             let ready = Arc::new(RunQueue::new());
             let pusher = {
                 let ready = Arc::clone(&ready);
-                loom::thread::spawn(move || ready.push([7], Lane::Fresh))
+                loom::thread::spawn(move || ready.push([(Client::SERVER, 7)], Lane::Fresh))
             };
             let slept = ready.sleep();
             let woken = pusher.join().unwrap();
@@ -203,6 +296,26 @@ mod loom_tests {
                 ready.awake();
             }
             assert_eq!(ready.pop(), Some(7));
+        });
+    }
+
+    #[test]
+    fn of_two_items_the_pusher_takes_one_and_the_sleeper_finds_or_is_woken_for_the_other() {
+        loom::model(|| {
+            let ready = Arc::new(RunQueue::new());
+            let pusher = {
+                let ready = Arc::clone(&ready);
+                let items = [(Client::SERVER, 7), (Client::SERVER, 8)];
+                loom::thread::spawn(move || ready.push_and_pop(items, Lane::Fresh))
+            };
+            let slept = ready.sleep();
+            let (taken, woken) = pusher.join().unwrap();
+            assert_eq!(taken, Some(7));
+            if slept {
+                assert_eq!(woken, 1);
+                ready.awake();
+            }
+            assert_eq!(ready.pop(), Some(8));
         });
     }
 }

@@ -8,19 +8,34 @@ use crate::transport::poller::Poller;
 use crate::transport::run_queue::{Lane, RunQueue};
 use crate::wire::sync::AtomicUsize;
 
-/// A task of a worker thread for a connection.
+/// A task of a worker thread.
 #[derive(Debug)]
 pub(crate) enum Task<C> {
+    /// Accepts connections, or receives a datagram, on the socket with this token. No other thread gets
+    /// an event of the socket until this one arms it again.
+    Socket(u64),
     /// Sends queued replies, and takes the right to receive unless another thread has it.
     Event(Arc<C>),
     /// Receives and carries out calls. The task holds the right to receive.
     Calls(Arc<C>),
 }
 
-/// A connection that can wait for memory.
+/// A connection that can wait for memory, and for a thread.
 pub(crate) trait Waiter {
+    /// Returns the client whose turn the connection waits for.
+    fn client(&self) -> Client;
+
     /// Grants the connection bytes of the budget that it waited for.
     fn grant(&self, bytes: usize);
+}
+
+impl<C: Waiter> Task<C> {
+    fn client(&self) -> Client {
+        match self {
+            Self::Socket(_) => Client::SERVER,
+            Self::Event(connection) | Self::Calls(connection) => connection.client(),
+        }
+    }
 }
 
 /// Scheduling state that all connections share: the memory budget, and the queue of ready connections.
@@ -38,18 +53,26 @@ pub(crate) struct Scheduler<C> {
 impl<C: Waiter> Scheduler<C> {
     /// Queues a connection, with the right to receive, for any thread.
     pub(crate) fn push(&self, connection: Arc<C>, lane: Lane) {
-        self.queue([Task::Calls(connection)], lane);
+        self.wake(self.run_queue.push([(connection.client(), Task::Calls(connection))], lane));
     }
 
-    /// Queues connections that have an event, for any thread.
-    pub(crate) fn push_events(&self, connections: impl IntoIterator<Item = Arc<C>>) {
-        self.queue(connections.into_iter().map(Task::Event), Lane::Fresh);
+    /// Queues a connection that has an event, for any thread.
+    pub(crate) fn push_event(&self, connection: Arc<C>) {
+        let task = (connection.client(), Task::Event(connection));
+        self.wake(self.run_queue.push([task], Lane::Fresh));
     }
 
-    fn queue(&self, tasks: impl IntoIterator<Item = Task<C>>, lane: Lane) {
-        let nr_awake = self.run_queue.push(tasks, lane);
-        if nr_awake > 0 {
-            self.poller.wake(nr_awake as u64);
+    /// Queues tasks of events, for any thread, and returns the next task for this thread.
+    pub(crate) fn push_and_pop(&self, tasks: Vec<Task<C>>) -> Option<Task<C>> {
+        let tasks = tasks.into_iter().map(|task| (task.client(), task));
+        let (task, nr_asleep) = self.run_queue.push_and_pop(tasks, Lane::Fresh);
+        self.wake(nr_asleep);
+        task
+    }
+
+    fn wake(&self, nr_asleep: usize) {
+        if nr_asleep > 0 {
+            self.poller.wake(nr_asleep as u64);
         }
     }
 

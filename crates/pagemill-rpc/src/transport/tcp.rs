@@ -253,6 +253,10 @@ impl<S: Frames> Connection<S> {
 }
 
 impl<S: Frames> Waiter for Connection<S> {
+    fn client(&self) -> Client {
+        self.client
+    }
+
     fn grant(&self, bytes: usize) {
         // Release: pairs with the Acquire in `receive`.
         self.granted.fetch_add(bytes, Ordering::Release);

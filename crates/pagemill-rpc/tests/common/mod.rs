@@ -81,31 +81,48 @@ pub(crate) fn pattern(offset: u64) -> u8 {
 /// What the gate procedures wait for.
 #[derive(Default)]
 pub(crate) struct Gate {
-    state: Mutex<(bool, usize)>,
+    state: Mutex<GateState>,
     changed: Condvar,
+}
+
+#[derive(Default)]
+struct GateState {
+    is_open: bool,
+    /// Calls that may pass although the gate is closed.
+    nr_admitted: usize,
+    /// Where the calls came from that reached the gate.
+    came_from: Vec<IpAddr>,
 }
 
 impl Gate {
     pub(crate) fn open(&self) {
-        self.state.lock().unwrap().0 = true;
+        self.state.lock().unwrap().is_open = true;
         self.changed.notify_all();
     }
 
-    fn pass(&self) {
-        let mut state = self.state.lock().unwrap();
-        state.1 += 1;
+    /// Lets one call pass.
+    pub(crate) fn admit_one(&self) {
+        self.state.lock().unwrap().nr_admitted += 1;
         self.changed.notify_all();
-        while !state.0 {
-            state = self.changed.wait(state).unwrap();
-        }
     }
 
-    /// Waits until `nr` calls stand before the gate.
-    pub(crate) fn wait_for(&self, nr: usize) {
+    fn pass(&self, from: IpAddr) {
         let mut state = self.state.lock().unwrap();
-        while state.1 < nr {
+        state.came_from.push(from);
+        self.changed.notify_all();
+        while !state.is_open && state.nr_admitted == 0 {
             state = self.changed.wait(state).unwrap();
         }
+        state.nr_admitted = state.nr_admitted.saturating_sub(1);
+    }
+
+    /// Waits until `nr` calls have reached the gate, and returns where they came from.
+    pub(crate) fn wait_for(&self, nr: usize) -> Vec<IpAddr> {
+        let mut state = self.state.lock().unwrap();
+        while state.came_from.len() < nr {
+            state = self.changed.wait(state).unwrap();
+        }
+        state.came_from.clone()
     }
 }
 
@@ -155,7 +172,7 @@ impl<S: Frames> Program<S> for TestProgram {
             READ_PAGES | READ_FILE | READ_OWN => self.read(call)?,
             COUNT => call.reply.u64(self.count.fetch_add(1, Ordering::SeqCst))?,
             GATE | QUICK_GATE => {
-                self.gate.pass();
+                self.gate.pass(call.peer.addr.ip());
                 call.reply.u64(self.count.fetch_add(1, Ordering::SeqCst))?;
             }
             FAIL => {

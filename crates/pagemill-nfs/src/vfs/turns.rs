@@ -11,7 +11,8 @@
 //! So a file system is slow if its calls take [`GRACE`] or longer while its threads are all busy. Calls
 //! of a faster one may wait on all threads, because each wait is short. They are not counted against the
 //! limit: the limit is reached often on a fast file system too, and a Linux client repeats a refused
-//! call only after 5 s.
+//! call only after 5 s. If no other file system is exported, only calls that need no file are kept
+//! waiting, so the time is [`GRACE_ALONE`]: a slow disk then delays calls, and seldom refuses them.
 //!
 //! Clients that call a slow file system share its threads: none may have more than an equal part, or
 //! the client that repeats its calls fastest would have them all.
@@ -25,13 +26,16 @@ use std::time::Instant;
 
 use crate::protocol::status::{NfsResult, NfsStatus};
 
-/// Longest wait for a turn before the file system may count as slow. Calls of other file systems may
-/// have to wait as long for a thread, once.
+/// Longest wait for a turn before the file system may count as slow, if others are exported.
 ///
 /// Longer than a sync of a hard disk usually takes. It bounds what a file system that is not slow costs
-/// others: of 8 threads, 250 connections can keep a call of another file system waiting for up to
-/// 250 / 6 × 100 ms = 4 s.
+/// others: a call of another client waits until a thread is free, which takes at most as long as a wait
+/// and a call, twice this time. The server takes clients in turn, so further calls of the first client
+/// do not add to that. A client's own calls wait for each other.
 const GRACE: Duration = Duration::from_millis(100);
+/// The same if no other file system is exported: how long a file system that does not respond may delay
+/// calls that need no file, such as `NULL`.
+const GRACE_ALONE: Duration = Duration::from_secs(1);
 /// How long a client without a call counts among the clients of a slow file system: longer than clients
 /// wait before they retry.
 ///
@@ -69,6 +73,8 @@ struct Busy {
     file_systems: HashMap<FileSystem, AtWork>,
     /// Time of the last logged warning about each slow file system.
     warned: HashMap<FileSystem, Instant>,
+    /// Whether a single file system is exported.
+    is_alone: bool,
 }
 
 #[derive(Debug, Default)]
@@ -147,7 +153,8 @@ impl Turns {
                 Found::Full => {}
             }
             let span = *waiting.get_or_insert_with(|| busy.span(fs));
-            let rest = GRACE.saturating_sub(span.since.elapsed());
+            let grace = busy.grace();
+            let rest = grace.saturating_sub(span.since.elapsed());
             if !rest.is_zero() {
                 let waited = self.ended.wait_timeout(busy, rest);
                 (busy, _) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -158,7 +165,7 @@ impl Turns {
                     tracing::warn!(
                         path = ?path,
                         "the file system of an export is slow or does not respond: its calls take \
-                         longer than {GRACE:?}; calls beyond its share of the threads get \
+                         longer than {grace:?}; calls beyond its share of the threads get \
                          NFS3ERR_JUKEBOX, and clients repeat them"
                     );
                 }
@@ -168,6 +175,13 @@ impl Turns {
                 waiting = None;
             }
         }
+    }
+
+    /// Sets which file systems are exported.
+    pub(crate) fn set_exported(&self, file_systems: impl IntoIterator<Item = FileSystem>) {
+        let mut file_systems = file_systems.into_iter();
+        let first = file_systems.next();
+        self.lock().is_alone = file_systems.all(|other| Some(other) == first);
     }
 
     /// Returns whether threads work on a file system.
@@ -203,6 +217,10 @@ impl Busy {
         limit(nr_threads, self.nr_threads - own)
     }
 
+    fn grace(&self) -> Duration {
+        if self.is_alone { GRACE_ALONE } else { GRACE }
+    }
+
     /// Starts to count the calls of a file system that end.
     fn span(&self, fs: FileSystem) -> Span {
         let nr_ended = self.file_systems.get(&fs).map_or(0, |at_work| at_work.nr_ended);
@@ -232,7 +250,7 @@ impl Busy {
     }
 
     fn leave(&mut self, fs: FileSystem, client: Client, nr_threads: usize) {
-        let limit = self.limit(fs, nr_threads) as u64;
+        let (limit, grace) = (self.limit(fs, nr_threads) as u64, self.grace());
         self.nr_threads -= 1;
         let Some(at_work) = self.file_systems.get_mut(&fs) else { return };
         at_work.nr_threads -= 1;
@@ -245,7 +263,7 @@ impl Busy {
             return;
         }
         let Some(span) = &mut at_work.slow else { return };
-        if span.since.elapsed() >= GRACE {
+        if span.since.elapsed() >= grace {
             *span = Span { since: Instant::now(), nr_ended: at_work.nr_ended };
         } else if at_work.nr_ended - span.nr_ended > limit {
             at_work.slow = None;
@@ -529,6 +547,32 @@ mod tests {
             })
         };
         assert!((0..20).any(|_| is_served()));
+    }
+
+    /// Calls take longer than `GRACE`, and each of six threads ends several in `GRACE_ALONE`.
+    #[test]
+    fn calls_of_the_only_file_system_wait_where_those_of_several_would_be_refused() {
+        let is_served = || {
+            let turns = Turns::new(8);
+            turns.set_exported([HUNG, HUNG]);
+            let mut taken: Vec<_> = (0..6).map(|_| turns.take(HUNG).unwrap()).collect();
+            thread::scope(|scope| {
+                let waits = scope.spawn(|| turns.take(HUNG).map(drop));
+                thread::sleep(2 * GRACE);
+                taken.pop();
+                waits.join().unwrap() == Ok(())
+            })
+        };
+        // One try in many must succeed: a machine that stalls makes the file system slow indeed.
+        assert!((0..20).any(|_| is_served()));
+        let turns = Turns::new(8);
+        turns.set_exported([HUNG]);
+        drop(hang(&turns, HUNG, 6));
+        for exported in [vec![], vec![HUNG], vec![HUNG, OTHER], vec![HUNG, HUNG, OTHER]] {
+            let is_alone = !exported.contains(&OTHER);
+            turns.set_exported(exported);
+            assert_eq!(turns.lock().grace() == GRACE_ALONE, is_alone);
+        }
     }
 
     #[test]

@@ -198,6 +198,7 @@ impl Vfs {
     }
 
     pub(super) fn replace_exports(&self, table: ExportTable) {
+        self.turns.set_exported(table.iter().map(|export| export.file_system()));
         *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
         self.forget_withdrawn();
     }

@@ -22,6 +22,7 @@ mod stats;
 mod table;
 mod turns;
 mod verifier;
+#[expect(clippy::module_inception, reason = "the type `Vfs`, beside what it consists of")]
 mod vfs;
 
 pub use change::{Changed, Created, Device, HowToCreate};

@@ -1,4 +1,4 @@
-//! Parts that the JSON documents of all commands share.
+//! Objects that the JSON documents of all commands share: the machine, and the allocator's memory.
 
 use pagemill_host::arena::{ArenaKind, ArenaPages, Backing};
 use pagemill_host::machine::Machine;

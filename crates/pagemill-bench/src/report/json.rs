@@ -1,4 +1,6 @@
-//! JSON report of `bench bulk`, and the parts that other reports share with it.
+//! JSON report of `bench bulk`; also the first fields of each benchmark's report, and spreads.
+//!
+//! The objects for the machine and the memory are in [`document`](crate::document).
 //!
 //! The field names are documented in `docs/bench-json.md` and stable: fields may be added at any time,
 //! and renaming, removing or changing the meaning of one raises [`SCHEMA_VERSION`].

@@ -1,8 +1,10 @@
-//! One per-CPU list (`pcp`) as an array of pages: push, pop, and the sizes of refills and drains.
+//! One per-CPU list (`pcp`) as an array of pages: push, pop, and how many pages the next refill or drain
+//! moves.
 //!
 //! A list is an array of page words, not a chain through the pages, so allocating or freeing a batch is
 //! one copy. A list knows its length and capacity but no zones:
-//! [`allocator`](crate::page_alloc::allocator) refills and drains it.
+//! [`allocator`](crate::page_alloc::allocator) refills and drains it. Each refill in a row moves twice as
+//! many pages as the one before, up to a limit; so does each drain in a row.
 //!
 //! Pages are written into a list in place. The closure that writes them returns the slice that it was
 //! given, now as pages, which proves to the list that all entries are initialised.

@@ -136,7 +136,8 @@ impl<B: Block, M: DmaMapper> fmt::Debug for OncePool<B, M> {
 ///
 /// The first line declares a static of type [`OncePool`] for a pool of the blocks named there, with a
 /// mapper if one follows, else with [`NoDma`]. The second one declares the name of a [`Named`], which
-/// has no size, so that a page is one word.
+/// has no size, so that a page is one word. A `#[cfg]` goes before the macro call: on a line, it would
+/// apply to a part of the items only.
 ///
 /// # Examples
 /// ```

@@ -10,10 +10,12 @@ use std::thread;
 
 use pagemill::accounts::{Account, AccountLimits};
 use pagemill::debug::Event;
+use pagemill::handles::free_pages_bulk;
 use pagemill::reclaim::{ShrinkControl, Shrinker};
-use pagemill::{AllocPages, Config, Gfp, Page};
+use pagemill::{AllocPages, Config, Gfp, Page, PageList};
 use pagemill_testkit::{
-    Call, Frames, NORMAL, World, holes, hooked, interrupts_are_off, pages, region, set_account,
+    Call, Frames, NORMAL, Slots, World, holes, hooked, interrupts_are_off, pages, region,
+    set_account,
 };
 
 #[expect(clippy::disallowed_types, reason = "a test's own: loom has no business here")]
@@ -60,6 +62,37 @@ fn pages_that_no_caller_got_are_not_charged() {
     let result = hooked(third, || frames.alloc_pages_bulk(gfp, &mut slots));
     assert!(result.is_err() && slots.iter().all(Option::is_none));
     assert_eq!(account.usage().current, 0);
+}
+
+/// Wherever a tracer panics while charged pages are freed, none of them stays charged.
+#[test]
+fn pages_whose_free_panics_are_not_charged() {
+    let free: [fn(Frames<'static>, &mut Slots<'static>); 3] = [
+        |frames, slots| {
+            frames.release_pages(slots);
+        },
+        |frames, slots| {
+            let mut list = PageList::new(frames);
+            slots.iter_mut().filter_map(Option::take).for_each(|page| list.push(page));
+            free_pages_bulk(&mut list);
+        },
+        |_, slots| slots.iter_mut().for_each(|slot| drop(slot.take())),
+    ];
+    for (free, at) in free.into_iter().flat_map(|free| (0..20_u32).map(move |at| (free, at))) {
+        let frames = leaked(256);
+        let account = Account::open(frames, AccountLimits::NONE).unwrap();
+        set_account(Some(account.id()));
+        let mut slots = holes(130);
+        frames.fill(Gfp::KERNEL_ACCOUNT, &mut slots).unwrap();
+        assert_eq!(account.usage().current, 130);
+        let left = Cell::new(at);
+        let fatal = move |call| {
+            matches!(call, Call::Trace(_)) && left.replace(left.get().wrapping_sub(1)) == 0
+        };
+        let result = hooked(fatal, || free(frames, &mut slots));
+        drop(slots);
+        assert_eq!(account.usage().current, 0, "call {at}: {result:?}");
+    }
 }
 
 #[test]

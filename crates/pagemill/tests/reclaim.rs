@@ -97,6 +97,22 @@ fn a_request_waits_while_a_cache_is_being_emptied() {
     drop(guard);
 }
 
+/// A request for more pages than there are emptied the caches of all others first, and then failed.
+#[test]
+fn what_no_reclaim_can_give_is_refused_at_once() {
+    let frames = bare(64).frames();
+    let cache = Cache::leak(frames, take_all(frames), |_| ());
+    let guard = frames.register_shrinker(cache).expect("there is room");
+    for nr in [65, 1 << 40, usize::MAX] {
+        let error = frames.alloc_exactly(Gfp::KERNEL, nr).map(drop).expect_err("there are 64");
+        assert_eq!(error.short, Shortage::Memory);
+        let pool = Mempool::new(frames, nr, Gfp::KERNEL);
+        assert!(pool.is_err());
+    }
+    assert_eq!((cache.asked.load(Ordering::Relaxed), cache.len()), (0, 64));
+    drop(guard);
+}
+
 #[test]
 #[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn a_block_that_cannot_be_had_is_given_up_however_much_is_drained() {

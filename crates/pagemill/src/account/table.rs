@@ -432,21 +432,23 @@ impl Accounts {
         }
     }
 
-    /// Checks the entries in use against each other; no charge and no request may be in progress.
+    /// Checks the entries in use against each other, and their pages against the frames in use; no charge
+    /// and no request may be in progress.
     ///
     /// # Cost
     /// Quadratic in the number of entries, of which there are at most 1023.
-    pub(crate) fn check(&self) -> Result<(), BookError> {
+    pub(crate) fn check(&self, nr_in_use: u64) -> Result<(), BookError> {
         // Relaxed, all of them: snapshots.
         let users = |entry: &Entry| users(entry.state.load(Ordering::Relaxed));
         let pages = |entry: &Entry| entry.current.load(Ordering::Relaxed);
         let parent = |entry: &Entry| entry.parent.load(Ordering::Relaxed) as usize;
+        let mut nr_charged = 0_u64;
         for (index, entry) in self.entries.iter().enumerate().skip(1) {
             let (place, nr_users) = (Place::Account(index), users(entry));
             let children = self.entries.iter().skip(1);
             let children = children.filter(|child| users(child) > 0 && parent(child) == index);
-            let (nr_children, in_children) =
-                children.fold((0, 0_u64), |(nr, sum), child| (nr + 1, sum + pages(child)));
+            let (nr_children, in_children) = children
+                .fold((0, 0_u64), |(nr, sum), child| (nr + 1, sum.saturating_add(pages(child))));
             let least = nr_children + u64::from(pages(entry) > 0);
             place.at_least(Book::AccountUsers, nr_users, least)?;
             place.at_most(Book::AccountUsers, nr_users, least + 1)?;
@@ -461,8 +463,11 @@ impl Accounts {
             let up = |at: usize| self.entries.get(at).map_or(at, parent);
             let top = self.entries.iter().fold(index, |at, _| if at == 0 { 0 } else { up(at) });
             place.expect(Book::AccountParent, top as u64, 0)?;
+            if parent(entry) == 0 {
+                nr_charged = nr_charged.saturating_add(pages(entry));
+            }
         }
-        Ok(())
+        Place::Allocator.at_most(Book::Charged, nr_charged, nr_in_use)
     }
 
     /// Charges exactly `nr` pages to an account and its ancestors, or nothing; returns whether it did.

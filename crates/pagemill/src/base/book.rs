@@ -56,6 +56,8 @@ pub enum Book {
     AccountPeak,
     /// The number at which the ancestors of an account end; expected is zero, which stands for none.
     AccountParent,
+    /// The number of pages charged to accounts; expected are at most the frames in use.
+    Charged,
     /// Whether a call site is recorded for a free frame; not expected.
     OwnerOfFree,
     /// The number of frames with a call site; expected are the frames in use.
@@ -87,6 +89,7 @@ impl fmt::Display for Book {
             Self::AccountPages => "the account's pages, at least those of its children",
             Self::AccountPeak => "the account's peak, at least its pages",
             Self::AccountParent => "the number at which the account's ancestors end",
+            Self::Charged => "pages charged to accounts, at most the frames in use",
             Self::OwnerOfFree => "whether a free frame has a recorded call site",
             Self::NrOwners => "the number of frames with a recorded call site",
         })

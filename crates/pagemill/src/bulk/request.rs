@@ -327,6 +327,11 @@ impl<S: PageSource> Search<'_, S> {
         nr: usize,
         finish: &mut Finish<'_, S::Platform, K>,
     ) -> (usize, Option<Shortage>) {
+        let all = self.request.effort == Effort::AllOrNothing;
+        // Otherwise reclaim would empty all caches, and the pages got so far would lack elsewhere.
+        if all && !self.is_possible(nr) {
+            return (0, Some(Shortage::Memory));
+        }
         let mut got = Gathered::new(self.source);
         let mut short = self.attempt(nr, &mut finish.payer, &mut got);
         if short == Some(Shortage::Memory) && self.request.may_wait() && self.is_possible(nr) {
@@ -335,7 +340,7 @@ impl<S: PageSource> Search<'_, S> {
             finish.payer.keep(0);
             short = self.wait(nr, &mut finish.payer, &mut got);
         }
-        if short.is_some() && self.request.effort == Effort::AllOrNothing {
+        if short.is_some() && all {
             return (0, short);
         }
         let (new, stopped) = self.hand_over(&mut got, finish);

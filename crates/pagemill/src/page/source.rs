@@ -80,7 +80,8 @@ pub trait StaticAllocator: 'static {
 ///
 /// The first line declares a static of type [`OnceAllocator`] for an allocator on the platform named
 /// there. The second one declares the name of its source: a [`Static`], which has no size, so that a
-/// page is one word.
+/// page is one word. A `#[cfg]` goes before the macro call: on a line, it would apply to a part of the
+/// items only.
 ///
 /// # Examples
 /// ```

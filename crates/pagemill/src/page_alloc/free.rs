@@ -203,6 +203,8 @@ impl<P: Platform> PageAllocator<P> {
         if self.platform().is_abandoned() {
             return self.free_to_zone(class, nr, &mut next);
         }
+        // First: a call of the platform that panics below leaves nothing charged.
+        self.accounts().uncharge(class.account(), nr as u64);
         let uncharged = class.charged_to(AccountNumber::NONE);
         let mut left = nr;
         while left > 0 {
@@ -217,7 +219,6 @@ impl<P: Platform> PageAllocator<P> {
         if self.slow_path_flags.has(TRACE) {
             self.platform().trace(Event::PageFreeBatched { nr_pages: nr });
         }
-        self.accounts().uncharge(class.account(), nr as u64);
         self.tell_waiters();
     }
 

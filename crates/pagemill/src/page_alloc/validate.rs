@@ -20,17 +20,19 @@ impl<P: Platform> PageAllocator<P> {
     /// - Shards and zones: free counts against the pageblocks, managed frames against present and
     ///   reserved ones, watermarks and their copies in each CPU against managed frames.
     /// - Per-CPU lists: each page against its list's class, its zone's bitmaps and all other lists.
-    /// - Accounts: users, pages and parents against each other.
+    /// - Accounts: users, pages and parents against each other; all charges against the frames in use.
     /// - With [`page_owner`](crate::Config::page_owner): call sites against the frames in use.
     ///
-    /// Does not check tables that never change after setup, pages in use, and their contents.
+    /// Does not check tables that never change after setup, pages in use, and their contents. A call of
+    /// the platform that panicked may have lost pages: with `page_owner`, their call sites may then look
+    /// wrong for good.
     ///
     /// # Errors
     /// The first value that is wrong, what it belongs to, and what it should be.
     ///
     /// # Concurrency
-    /// No thread may allocate, free, charge, or be inside of a call of the allocator: values that
-    /// change meanwhile look wrong. Nothing worse happens: the call takes the locks that it needs, each
+    /// No thread may allocate, free, charge, or be inside of a call of the allocator, not even one that
+    /// works by itself, such as a thread for background reclaim: values that change meanwhile look wrong. Nothing worse happens: the call takes the locks that it needs, each
     /// for a bounded time. It must not be made from a shrinker or a stop callback.
     ///
     /// # Cost
@@ -54,7 +56,7 @@ impl<P: Platform> PageAllocator<P> {
             nr_in_use += self.check_lists(zone)?;
         }
         self.check_watermarks()?;
-        self.accounts().check()?;
+        self.accounts().check(nr_in_use)?;
         if self.slow_path_flags.has(OWNERS) { self.check_owners(nr_in_use) } else { Ok(()) }
     }
 

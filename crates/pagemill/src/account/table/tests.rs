@@ -284,13 +284,27 @@ fn each_book_that_is_wrong_is_found() {
 
     // Relaxed, all of them: one thread.
     let set = |count: &AtomicU64, value| count.store(value, Ordering::Relaxed);
-    let spoils: [(Book, Spoil<'_>); 7] = [
+    let spoils: [(Book, Spoil<'_>); 9] = [
         (Book::AccountUsers, &|accounts| set(&accounts.entries[1].state, 1)),
         (Book::AccountUsers, &|accounts| set(&accounts.entries[2].state, 3)),
         (Book::AccountUsers, &|accounts| set(&accounts.entries[3].state, 2)),
         (Book::AccountUsers, &|accounts| set(&accounts.entries[3].current, 1)),
         (Book::AccountPages, &|accounts| set(&accounts.entries[1].current, 6)),
+        (Book::AccountPages, &|accounts| {
+            // Two children whose counts have wrapped.
+            let root = AccountNumber::new(1);
+            let other = accounts.open(root, AccountLimits::NONE).unwrap();
+            assert_eq!(charge(*accounts, other, 1, 1), 1);
+            for entry in [2, 3] {
+                set(&accounts.entries[entry].current, u64::MAX - 2);
+            }
+        }),
         (Book::AccountPeak, &|accounts| set(&accounts.entries[2].peak, 6)),
+        (Book::Charged, &|accounts| {
+            for count in [&accounts.entries[1].current, &accounts.entries[1].peak] {
+                set(count, 8);
+            }
+        }),
         (Book::AccountParent, &|accounts| {
             // Each is the other's parent; the counts of users agree.
             accounts.entries[1].parent.store(2, Ordering::Relaxed);
@@ -302,9 +316,9 @@ fn each_book_that_is_wrong_is_found() {
         let parent = accounts.open(AccountNumber::NONE, AccountLimits::NONE).unwrap();
         let child = accounts.open(parent, AccountLimits::NONE).unwrap();
         assert_eq!(charge(accounts, child, 7, 7), 7);
-        assert_eq!(accounts.check(), Ok(()));
+        assert_eq!(accounts.check(7), Ok(()));
         spoil(&accounts);
-        let error = accounts.check().unwrap_err();
+        let error = accounts.check(7).unwrap_err();
         assert_eq!(error.book, book, "number {number}: {error}");
     }
 }

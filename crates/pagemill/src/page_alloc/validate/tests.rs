@@ -52,7 +52,7 @@ fn an_allocator_in_use_is_valid() {
 
 #[test]
 fn each_book_that_is_wrong_is_found() {
-    let spoils: [(Book, fn(Frames)); 12] = [
+    let spoils: [(Book, fn(Frames)); 13] = [
         (Book::ZoneManaged, |frames| frames.zones()[1].managed.add(1)),
         (Book::FrameReserved, |frames| {
             // As if the first frame had been freed without being handed in.
@@ -104,6 +104,14 @@ fn each_book_that_is_wrong_is_found() {
         (Book::NrOwners, |frames| {
             let page = frames.alloc_page(Gfp::KERNEL).unwrap().into_raw();
             frames.owners().release(frames.frame_of(page));
+        }),
+        (Book::Charged, |frames| {
+            let account = Account::open(frames, AccountLimits::NONE).unwrap();
+            let id = account.id();
+            let mut payer = frames.accounts().pay_from(id).unwrap();
+            assert_eq!(payer.charge(1, 1, Gfp::KERNEL, |_| {}), 1);
+            payer.hand_over(1);
+            let _kept = ManuallyDrop::new(account);
         }),
         (Book::AccountUsers, |frames| {
             let account = Account::open(frames, AccountLimits::NONE).unwrap();

@@ -1,12 +1,13 @@
 //! Turns: limits the worker threads per file system; calls beyond it wait, or get `NFS3ERR_JUKEBOX`.
 //! So a slow or hanging file system does not block others.
 //!
-//! The exports of one file system may have three quarters of the threads that no other file system has,
-//! and at least one. A call whose file system is at this limit waits for another call of it to end, on
-//! its thread. It gets `NFS3ERR_JUKEBOX`, after which clients repeat the call, once it has waited for
-//! [`GRACE`] and no more calls have ended in that time than the file system may have threads: then the
-//! file system is slow. Calls of a slow file system do not wait: those beyond the limit get
-//! `NFS3ERR_JUKEBOX` at once, so that the remaining threads stay free for other exports.
+//! The exports of one file system share a limit: three quarters of the threads that do not work on other
+//! file systems, and at least one. A call whose file system is at this limit waits, on its thread, for
+//! another call of the file system to end. If it has waited for [`GRACE`], and no more calls have ended
+//! in that time than the file system may have threads, the file system is slow. The call then gets
+//! `NFS3ERR_JUKEBOX`, after which clients repeat it. Calls of a slow file system do not wait: those
+//! beyond the limit get `NFS3ERR_JUKEBOX` at once, so that the remaining threads stay free for other
+//! exports.
 //!
 //! So a file system is slow if its calls take [`GRACE`] or longer while its threads are all busy. Calls
 //! of a faster one may wait on all threads, because each wait is short. They are not counted against the
@@ -227,7 +228,7 @@ impl Busy {
         Span { since: Instant::now(), nr_ended }
     }
 
-    /// Returns whether fewer calls have ended than the file system may have threads.
+    /// Returns whether no more calls have ended than the file system may have threads.
     fn is_slow_since(&self, fs: FileSystem, span: &Span, nr_threads: usize) -> bool {
         let limit = self.limit(fs, nr_threads) as u64;
         self.file_systems

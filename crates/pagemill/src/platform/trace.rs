@@ -42,8 +42,9 @@ pub enum Event {
     PagePcpuDrain { node: NodeId, zone: u16, migratetype: MigrateType, nr_pages: usize },
     /// Pages were taken from pageblocks of another migrate type: `mm_page_alloc_extfrag`.
     ///
-    /// One hold of a zone lock may take from several pageblocks, `nr_pageblocks`; the other fields
-    /// describe the last one.
+    /// One hold of a zone lock may take from several pageblocks; `nr_pageblocks` is their number. `pfn` is
+    /// the first frame of the last of them, and `fallback_migratetype` and `change_ownership` are about
+    /// that one. `order` and `migratetype` are those of the request.
     PageAllocExtfrag {
         pfn: Pfn,
         order: Order,

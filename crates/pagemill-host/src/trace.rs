@@ -2,8 +2,8 @@
 //! ones.
 //!
 //! A probe without a tracer costs one load of its semaphore. A `tracing` event without a subscriber
-//! costs one load of the maximum level. Neither is on a hot path: only a [`Tracer`](crate::debug::Tracer)
-//! receives how long a CPU's lists are held.
+//! costs one load of the maximum level. Neither is on a hot path: only a
+//! [`Tracer`](crate::debug::Tracer) receives how long a CPU's lists are held.
 //!
 //! The probes and their arguments are listed in `docs/tracepoints.md`.
 

@@ -20,10 +20,10 @@ use crate::page_alloc::slow::BlockRequest;
 
 /// Allocation and bulk free, for every type that reaches an allocator.
 ///
-/// Implemented for every [`PageSource`]: `&PageAllocator`, [`Static`](crate::source::Static). The source
-/// is taken by value because each page keeps a copy of it. Both of these are `Copy`, so generic code
-/// for `S: AllocPages + Copy` calls these methods any number of times. Without `Copy`, which lets in
-/// sources that count their pages, each call needs a clone.
+/// Implemented for every [`PageSource`]: `&PageAllocator`, [`Static`](crate::source::Static). The
+/// source is taken by value because each page keeps a copy of it. Both of these are `Copy`, so generic
+/// code for `S: AllocPages + Copy` calls these methods any number of times. A bound without `Copy` also
+/// admits sources that count their pages; each call then needs a clone.
 ///
 /// # Panics
 /// Every `_node` call panics if the allocator does not have the node; the message gives the number and
@@ -98,8 +98,8 @@ pub trait AllocPages: PageSource {
 
     /// Fills all empty slots of `slots` with single pages, in order.
     ///
-    /// Makes the effort of [`Effort::TryHard`](crate::request::Effort): continues below the low watermark, and
-    /// reclaims where `gfp` allows it. Slots that hold a page are left alone.
+    /// Makes the effort of [`Effort::TryHard`](crate::request::Effort): continues below the low
+    /// watermark, and reclaims where `gfp` allows it. Slots that hold a page are left alone.
     ///
     /// # Errors
     /// The number of pages that the call allocated, and why there are not more. These pages stay in

@@ -1,8 +1,8 @@
 //! Closer thread: closes the data descriptors of one export.
 //!
 //! A file that was written to is synced first. Closing flushes a file on some file systems (FUSE, NFS).
-//! Both block while the file system hangs. Each export has its own thread for this, so that neither the sweep, nor a reload, nor
-//! another export waits.
+//! Both block while the file system hangs. Each export has its own thread for this, so that neither the
+//! sweep, nor a reload, nor another export waits.
 
 use alloc::sync::Arc;
 use std::path::{Path, PathBuf};

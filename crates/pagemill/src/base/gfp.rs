@@ -93,8 +93,8 @@ bitflags! {
         /// Without [`DIRECT_RECLAIM`](Self::DIRECT_RECLAIM) it cannot wait, and fails like any other.
         /// It also fails if no zone could serve it even with all memory free.
         ///
-        /// An account is charged past its limit for it. [`Effort::Fast`](crate::request::Effort::Fast) overrides
-        /// it.
+        /// An account is charged past its limit for it.
+        /// [`Effort::Fast`](crate::request::Effort::Fast) overrides it.
         ///
         /// Differs: Linux charges [`HIGH`](Self::HIGH) past the limit, too.
         const NOFAIL = 1 << 14;

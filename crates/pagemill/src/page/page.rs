@@ -139,7 +139,8 @@ impl<S: PageSource, K: Release> Drop for Handle<S, K> {
 /// It cannot be freed twice, used after it was freed, or leaked by an early return. With a
 /// [`Static`](crate::source::Static) source it is 8 bytes, and so is `Option<Page>`.
 ///
-/// Sharing is explicit: [`share`](Self::share) makes a counted [`SharedPage`](crate::handles::SharedPage).
+/// Sharing is explicit: [`share`](Self::share) makes a counted
+/// [`SharedPage`](crate::handles::SharedPage).
 ///
 /// # Examples
 /// A page cannot be made a second time out of the handle of one that is still owned:

@@ -178,10 +178,10 @@ pub trait Platform {
 ///
 /// # Safety
 /// For each frame of a map that an allocator was built from with this platform, `frame_ptr` returns
-/// a pointer to [`PAGE_SIZE`](crate::units::PAGE_SIZE) initialised bytes that is aligned to `PAGE_SIZE`,
-/// valid for reads and writes for as long as the platform lives, always the same for one frame, and
-/// disjoint from that of every other frame. Frames with consecutive numbers are consecutive in
-/// memory and belong to one Rust allocation, also across the border of two regions of the map: a
+/// a pointer to [`PAGE_SIZE`](crate::units::PAGE_SIZE) initialised bytes that is aligned to
+/// `PAGE_SIZE`, valid for reads and writes for as long as the platform lives, always the same for one
+/// frame, and disjoint from that of every other frame. Frames with consecutive numbers are consecutive
+/// in memory and belong to one Rust allocation, also across the border of two regions of the map: a
 /// block may consist of any adjacent frames.
 pub unsafe trait DirectMap: Platform {
     /// Returns the address of the bytes of frame `pfn`.

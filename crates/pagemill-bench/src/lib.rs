@@ -18,9 +18,10 @@
 //! ```
 //!
 //! # Features
-//! `benchmarks`, which is on by default, enables all of these. `plot` enables only [`plot`]. Without
-//! either, the crate has a clock, random numbers, sizes and common parts of JSON documents, which the
-//! program `pagemill` uses even if it is built without benchmarks.
+//! `benchmarks`, which is on by default, enables all benchmarks and [`report`]. `plot` enables only
+//! [`plot`]. Without either, the crate has a clock ([`clock`]), random numbers ([`rng`]), sizes
+//! ([`size`]), common parts of JSON documents ([`document`]) and the static allocator ([`frames`]).
+//! The program `pagemill` uses some of them even if it is built without benchmarks.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::exhaustive_enums,

@@ -49,7 +49,7 @@
 //!   kernel provides it. When a page is allocated again, its bytes are those that its last owner
 //!   left.
 //! - `arena-outlives-pages`: a [`Host`] owns its arenas and never releases them, so what
-//!   [`DirectMap::frame_ptr`](pagemill::machine::DirectMap::frame_ptr) returns is valid while the host lives.
+//!   [`DirectMap::frame_ptr`] returns is valid while the host lives.
 //! - `arena-resident`: no mapped part of an arena is returned to the system, cut out of its file or
 //!   mapped anew. So an arena may be registered with a device: the device keeps the pages that it
 //!   found at registration, and would not notice if the process had other pages at these addresses.
@@ -66,6 +66,7 @@
 //!
 //! [`Arena`]: arena::Arena
 //! [`Cpus`]: machine::Cpus
+//! [`DirectMap::frame_ptr`]: pagemill::machine::DirectMap::frame_ptr
 //! [`FileHandle`]: os::FileHandle
 //! [`FsIdentity`]: os::FsIdentity
 //! [`Machine`]: machine::Machine
@@ -86,19 +87,20 @@ mod owners;
 mod signal;
 mod trace;
 
-/// Memory that frames lie in.
+/// Arenas: the memory of frames and metadata, its backing and the size of its pages.
 pub mod arena {
     pub use crate::allocator::platform::DEFAULT_BASE_PFN;
     pub use crate::memory::arena::{Arena, ArenaKind, ArenaPages, Backing, HugePages};
 }
 
-/// Traced allocators, and who holds which page.
+/// Debugging: an allocator that passes its events to a tracer, and the number of pages that each call
+/// site holds.
 pub mod debug {
     pub use crate::observe::traced::{Traced, Tracer, traced_allocator};
     pub use crate::owners::{PageOwner, PageOwners};
 }
 
-/// CPUs, clocks and a description of the machine.
+/// The machine: its CPUs, clocks, context switches, and a description for reports of measurements.
 pub mod machine {
     pub use crate::cpu::cpu::Cpus;
     pub use crate::measure::clock::{Tsc, monotonic_ns};
@@ -106,7 +108,8 @@ pub mod machine {
     pub use crate::measure::switches::context_switches;
 }
 
-/// System calls that the crates above need, and their errors.
+/// System calls for servers and benchmarks (file handles, identities of threads, a socket option, private
+/// namespaces), and the error of the operating system.
 pub mod os {
     pub use crate::error::OsError;
     pub use crate::fs::credentials::{FsIdentity, MAX_NR_GROUPS};

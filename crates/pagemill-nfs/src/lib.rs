@@ -80,7 +80,7 @@ mod service;
 mod sync;
 pub mod vfs;
 
-/// File handles.
+/// File handles, their parts, and the key that protects them against forgery.
 pub mod fh {
     pub use crate::protocol::fh::{
         ExportId, Fh, FhKey, FhParts, MAX_FH_BYTES, MAX_OBJECT_BYTES, ObjectId, Stamp,

@@ -101,19 +101,21 @@ pub mod shutdown;
 pub mod stats;
 mod sync;
 
-/// Parts and limits of [`PoolParams`].
+/// DMA parameters of [`PoolParams`], the sizes of the cache and its refill, and the alignment of
+/// fragments.
 pub mod config {
     pub use crate::frag::FRAG_ALIGN;
     pub use crate::params::{DmaParams, PP_ALLOC_CACHE_REFILL, PP_ALLOC_CACHE_SIZE};
 }
 
-/// Providers: where a pool takes its blocks from, instead of the page allocator.
+/// Memory providers: sources of a pool's blocks other than the page allocator.
 pub mod providers {
     pub use crate::block::{Block, BlockBytes};
     pub use crate::provider::MemoryProvider;
 }
 
-/// How a page reaches its pool: by reference, by count or through a static.
+/// Less common ways in which a page reaches its pool ([`PoolRef`]): through a static, or in a pool that
+/// records the holders of its pages.
 pub mod sources {
     pub use crate::ledger::Holder;
     #[cfg(not(loom))]

@@ -10,8 +10,10 @@
 //! the procedure owned, or of a part of a file.
 //!
 //! # Layers
-//! Everything up to [`Dispatcher`] works on bytes without I/O: [`XdrReader`], [`RecordReader`],
-//! [`Message`], [`ReplyCache`]. Sockets and threads are in the layers above it.
+//! [`XdrReader`], [`RecordReader`], [`Message`], [`ReplyCache`] and [`Dispatcher`] work on bytes in
+//! memory and do no I/O. A request ([`Rqst`]) does I/O for the data of its call: it moves data from
+//! the socket into a pipe, and [`Payload::write_at`] writes it to a file. Sockets and threads are in
+//! the layers above the dispatcher.
 //!
 //! # Limits on clients
 //! Every length is checked against a limit before memory is allocated for it. A connection may hold
@@ -143,13 +145,13 @@ pub mod buffer {
     pub use crate::rqst::rqst::{MAX_PAYLOAD_BYTES, OVERHEAD_BYTES, Rqst, nr_request_pages};
 }
 
-/// Limits of a [`ServerConfig`], and its error.
+/// The maximum number of threads of a [`ServerConfig`], and the error for an invalid one.
 pub mod config {
     pub use crate::server::config::MAX_THREADS;
     pub use crate::wire::error::ConfigError;
 }
 
-/// Headers of calls and replies.
+/// Message headers of calls and replies.
 pub mod msg {
     pub use crate::wire::msg::{CallHeader, Message, RPC_VERSION, ReplyStatus};
 }
@@ -170,7 +172,7 @@ pub mod record {
     };
 }
 
-/// Replies kept for calls that a client repeats.
+/// The reply cache: keeps replies, to send them again when a client repeats a call.
 pub mod reply_cache {
     pub use crate::dispatch::reply_cache::{
         CallKey, REPLY_LIFETIME, ReplyCache, ReplyCacheLimits, Seen,

@@ -93,7 +93,8 @@ mod testbed;
 mod worker;
 mod xsk;
 
-/// Attaching to an interface: its name, modes, capabilities, and errors of the system.
+/// Attaching to an interface: its name, the modes, the capabilities of the process, and the operations
+/// that the system may refuse.
 pub mod attach {
     pub use crate::capability::Capabilities;
     pub use crate::name::{InvalidName, Name};
@@ -102,21 +103,21 @@ pub mod attach {
     pub use crate::socket::socket::CopyMode;
 }
 
-/// Devices without hardware, and the counters of all.
+/// Devices for tests, which need no hardware and no rights, and the counters of every [`Device`].
 pub mod devices {
     pub use crate::device::device::DeviceCounters;
     pub use crate::device::fault::{Fault, FaultConfig};
     pub use crate::device::loopback::Loopback;
 }
 
-/// Frames under packets, and where a pool of them takes its pages from.
+/// The frames of a [`Packet`], and a [`FramePool`] that takes them from the page allocator.
 pub mod frames {
     pub use crate::packet::frame::Frame;
     pub use crate::packet::packet::{DEFAULT_HEADROOM, NoRoom};
     pub use crate::worker::frame_pool::{AllocatorPool, Refill};
 }
 
-/// Headers of a packet: parsed, and written for a datagram.
+/// Packet headers: a parser, and a builder of UDP datagrams.
 pub mod headers {
     pub use crate::packet::datagram::{DATAGRAM_HEADERS_LEN, Datagram};
     pub use crate::packet::headers::{
@@ -124,18 +125,18 @@ pub mod headers {
     };
 }
 
-/// Where a [`Worker`] passes its packets on.
+/// Sinks: a [`Worker`] passes its packets to another device, to another thread, or drops them.
 pub mod sinks {
     pub use crate::worker::sink::{Discard, Forward, Handover, Inbox, NoBatch, handover};
 }
 
-/// Interfaces and traffic for tests and benchmarks.
+/// A private network with virtual interfaces, and traffic, for tests and benchmarks.
 pub mod testing {
     pub use crate::testbed::traffic::{LiveFrames, PacketSender, ThreadClock};
     pub use crate::testbed::veth::{VethPair, enter_private_network};
 }
 
-/// Limits and counters of a [`Worker`].
+/// Counters of a [`Worker`], the packets that it takes in one step, and how long it polls.
 pub mod workers {
     pub use crate::worker::spin::SpinBudget;
     pub use crate::worker::worker::{BUDGET, WorkerCounters};

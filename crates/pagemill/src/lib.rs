@@ -9,9 +9,9 @@
 //!
 //! These calls keep the contract of Linux's bulk allocator. [`fill`](AllocPages::fill) and
 //! [`alloc_exactly`](AllocPages::alloc_exactly) are the short calls of a caller that needs all pages.
-//! [`BulkRequest`] adds what users of that contract miss: all or nothing, blocks of any order,
-//! extents, a node [`Policy`], an [`Account`] to charge, and waiting that can be stopped.
-//! [`Shrinker`]s return memory under pressure; a [`Mempool`] serves requests that must not fail.
+//! [`BulkRequest`] adds what users of that contract miss: all or nothing, blocks of any order, extents,
+//! a node [`Policy`], an [`Account`] to charge, and waiting that can be stopped. [`Shrinker`]s return
+//! memory under pressure; a [`Mempool`] serves requests that must not fail.
 //!
 //! Names, flags and contracts are Linux's. Where the behaviour departs from Linux, the documentation
 //! says "Differs:" and why.
@@ -21,8 +21,8 @@
 //!    frame. Where frames can be reached through pointers, implement [`DirectMap`] too.
 //! 2. Describe the memory in a [`Config`], call [`PageAllocator::metadata_layout`] for the size of the
 //!    metadata, and build the allocator with [`PageAllocator::new`].
-//! 3. Reach it through a reference, or through a static that [`static_allocator`] declares, which makes a
-//!    page handle one word.
+//! 3. Reach it through a reference, or through a static that [`static_allocator`] declares, which
+//!    makes a page handle one word.
 //! 4. `use pagemill::AllocPages` to call the allocation functions.
 //!
 //! ```
@@ -126,13 +126,13 @@ mod reserve;
 mod wait;
 mod zone;
 
-/// What `no_std` code needs to keep values in statics.
+/// A cell that is written once, for values in statics of `no_std` code.
 #[cfg(not(loom))]
 pub mod sync {
     pub use crate::base::sync::OnceCell;
 }
 
-/// The values that [`PageAllocator::validate`] compares, and its error.
+/// Validation: the values that [`PageAllocator::validate`] compares, and the error for two that differ.
 pub mod validate {
     pub use crate::base::book::{Book, BookError, Place};
 }
@@ -143,24 +143,25 @@ pub mod accounts {
     pub use crate::page::account::Account;
 }
 
-/// Trace events and injected faults.
+/// Debugging: trace events, and the configuration of fault injection.
 pub mod debug {
     pub use crate::page_alloc::fault::FaultConfig;
     pub use crate::platform::trace::Event;
 }
 
-/// Pages in pieces, each with an owner of its own.
+/// Fragments: pieces of one page or folio, each with an owner of its own.
 pub mod fragment {
     pub use crate::page::fragment::{Carver, Fragment, OwnsBytes};
 }
 
-/// Zone kinds and migrate types, which [`Gfp`] selects.
+/// Zone kinds and migrate types, which the flags of a request ([`Gfp`]) select.
 pub mod gfp {
     pub use crate::base::gfp::{NR_ZONE_KINDS, ZoneKind};
     pub use crate::base::migratetype::{MigrateType, NR_MIGRATE_TYPES};
 }
 
-/// Less common handles of frames, and what all handles share.
+/// Less common handles: shared pages, page words, the single pages of a folio; and the traits of all
+/// handles.
 pub mod handles {
     pub use crate::alloc_pages::free_pages_bulk;
     pub use crate::base::raw_page::RawPage;
@@ -169,7 +170,8 @@ pub mod handles {
     pub use crate::page::shared::SharedPage;
 }
 
-/// What a [`Platform`] can offer beyond its required methods.
+/// Optional parts of a [`Platform`]: the direct map, claims on the lists of a CPU, and closing the lists
+/// of an abandoned allocator.
 pub mod machine {
     pub use crate::page_alloc::allocator::ListCloser;
     pub use crate::platform::claim::{Claim, Claimed};
@@ -181,7 +183,8 @@ pub mod policy {
     pub use crate::base::policy::{InterleaveCursor, NodeMask, Policy};
 }
 
-/// Shrinkers: caches that return memory under pressure.
+/// Shrinkers: caches that return memory under pressure, registered by
+/// [`PageAllocator::register_shrinker`].
 pub mod reclaim {
     pub use crate::page_alloc::reclaim::{ShrinkerGuard, TooManyShrinkers};
     pub use crate::page_alloc::shrinker::{MAX_NR_SHRINKERS, ShrinkControl, Shrinker};
@@ -196,19 +199,20 @@ pub mod recycling {
     pub use crate::recycle::stack::Stack;
 }
 
-/// Parts of a [`BulkRequest`], its outcome and the error of the short calls.
+/// Effort, sinks and outcome of a [`BulkRequest`], and the error of [`AllocPages::fill`] and
+/// [`AllocPages::alloc_exactly`].
 pub mod request {
     pub use crate::bulk::complete::BulkError;
     pub use crate::bulk::request::{BulkItem, BulkOutcome, Effort};
 }
 
-/// Pages set aside for one user: a local reserve without a lock, and a mempool.
+/// Reserves of pages for one user: a local one without a lock, and a mempool.
 pub mod reserves {
     pub use crate::reserve::local::LocalPages;
     pub use crate::reserve::mempool::Mempool;
 }
 
-/// Parts of a [`Config`], and its error.
+/// Memory regions and reserved ranges of a [`Config`], and the error for an invalid one.
 pub mod setup {
     pub use crate::config::config::{MemoryRegion, ReservedRange};
     pub use crate::config::error::ConfigError;
@@ -221,14 +225,14 @@ pub mod source {
     pub use crate::page::source::{OnceAllocator, Static, StaticAllocator};
 }
 
-/// Counters and watermarks of zones and lists.
+/// State of an allocator: its event counters, its zones with their watermarks, and its per-CPU lists.
 pub mod stats {
     pub use crate::base::stats::VmStat;
     pub use crate::page_alloc::view::{NR_PAGE_ORDERS, PcpInfo, ZoneInfo};
     pub use crate::zone::watermark::Watermarks;
 }
 
-/// Frame numbers, addresses, orders, CPUs and nodes.
+/// Units: frame numbers, physical addresses, CPUs and nodes, with the page size and other limits.
 pub mod units {
     pub use crate::base::units::{
         CpuId, MAX_NR_NODES, MAX_ORDER, NodeId, OrderTooLarge, PAGE_SHIFT, PAGE_SIZE,

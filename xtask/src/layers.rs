@@ -3,9 +3,10 @@
 //! A table is a fenced block with one layer per line, the lowest first: ` ```layers crates ` for
 //! the crates of the workspace, ` ```layers NAME ` for the modules of crate NAME, ` ```layers
 //! NAME/FOLDER ` for the modules in a folder of it. What stands on a line may use what stands on
-//! earlier lines, and nothing else. A folder counts as one module outside, and has a table of its
-//! own for what is inside. Its head (`mod.rs`, or the file beside it) may use all that is inside,
-//! and nothing inside may use what the head itself defines. Test code is free.
+//! earlier lines, and nothing else. A folder counts as one module outside. If it has two modules or
+//! more, it has a table of its own for what is inside. Its head (`mod.rs`, or the file beside it) may
+//! use all that is inside, and nothing inside may use what the head itself defines. Test code may use
+//! anything.
 
 mod imports;
 

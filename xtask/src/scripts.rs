@@ -1,10 +1,11 @@
-//! Every check has a script that people can run, and no script is forgotten.
+//! Each check has a script that people can run, and `.ci/run` calls every script but the shortcuts.
 
 use crate::tree::{Finding, Tree};
 
-/// The script that runs all others.
+/// The script that runs all others but [`SHORTCUTS`].
 pub const RUN: &str = ".ci/run";
-/// Scripts for people that [`RUN`] does not call: one is made of others, one takes a day.
+/// Scripts that [`RUN`] does not call: it calls the two parts of `fast.sh`, and `mutants.sh` takes 30
+/// hours.
 pub const SHORTCUTS: &[&str] = &["ci/fast.sh", "ci/mutants.sh"];
 /// The test command that the README gives, and the script that holds it as a line of its own.
 pub const README_COMMAND: (&str, &str) = ("cargo test --workspace", "ci/test.sh");

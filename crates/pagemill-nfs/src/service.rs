@@ -1,4 +1,5 @@
-//! Service: the state that all NFS procedures share; resolves a call's file handles and its caller.
+//! Service: the state that all NFS procedures share; resolves a call's file handles and its caller, and
+//! decides whether READ is sent from the file.
 
 use alloc::sync::Arc;
 use std::os::fd::OwnedFd;

@@ -1,4 +1,5 @@
-//! READ: sends the bytes of a file, from the file or through the reply's pages.
+//! READ: sends the bytes of a file, from the file where [`Service::may_send_file`] allows it, otherwise
+//! through the reply's pages.
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::OwnedFd;

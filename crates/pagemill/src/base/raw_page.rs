@@ -1,5 +1,5 @@
-//! Page word: one `u64` that names an owned block, with its frame number and the list that it returns
-//! to.
+//! Page word: one `u64` that names an owned block, with its frame number, its order, the list that it
+//! returns to and the account that it is charged to.
 
 use core::fmt;
 use core::num::NonZeroU64;

@@ -1,4 +1,5 @@
-//! Reclaim: drains per-CPU lists, asks shrinkers, waits for other threads to free, balances zones.
+//! Reclaim: registers shrinkers and asks them, drains per-CPU lists, waits for other threads to free,
+//! balances zones.
 
 use core::fmt;
 
@@ -112,8 +113,8 @@ impl<P: Platform> PageAllocator<P> {
     /// after [`Platform::wait`] returned.
     ///
     /// A wake-up can be missed if a page is freed just as a wait begins. A number that keeps growing
-    /// means that wake-ups are lost. Waits for a [`Mempool`](crate::reserves::Mempool) are
-    /// counted by [`Mempool::nr_polled_waits`](crate::reserves::Mempool::nr_polled_waits).
+    /// means that wake-ups are lost. Waits for a [`Mempool`](crate::reserves::Mempool) are counted by
+    /// [`Mempool::nr_polled_waits`](crate::reserves::Mempool::nr_polled_waits).
     #[must_use]
     pub fn nr_polled_waits(&self) -> u32 {
         self.queue.nr_polled()

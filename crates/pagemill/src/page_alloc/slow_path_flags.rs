@@ -1,7 +1,8 @@
-//! Slow-path flags: which optional features (poisoning, page owners, fault injection, tracing) are on.
+//! Slow-path flags: the reasons to leave the hot paths. Poisoning, page owners, fault injection or tracing
+//! is on, or a request waits for memory.
 //!
-//! The hot paths read this one word per call and leave for the slow path if it is not zero. A feature
-//! that is off costs nothing else.
+//! The hot paths read this one word per call and leave for the slow path if it is not zero. A reason
+//! that is absent costs nothing else.
 
 use crate::base::sync::{AtomicU32, Ordering};
 

@@ -34,8 +34,11 @@ const MAX_TURN_MS: u64 = 10;
 /// Number of turns after which a thread polls for events although the queue is not empty. New
 /// connections, datagrams, and clients that the queue does not know of wait for this poll.
 const POLL_TURNS: u32 = 16;
-/// Milliseconds after which a thread polls for events although it had fewer turns. The events that the
-/// kernel keeps are in the order in which they came; only the queue takes clients in turn.
+/// Milliseconds of a turn after which a thread polls for events before the next turn. The events that
+/// the kernel keeps are in the order in which they came; only the queue takes clients in turn.
+///
+/// After shorter turns it does not: other clients wait for `POLL_TURNS` of them at most, and a poll
+/// would make each of them longer.
 const POLL_MS: u64 = 1;
 
 /// Pause of a thread after a panic, so that a panic that recurs at once does not occupy a CPU.
@@ -135,10 +138,10 @@ struct Worker<'a, S: Frames> {
     batch: Vec<u8>,
     slot: Arc<WorkerSlot>,
     turn: u32,
-    /// The time, in milliseconds of the server's clock, when the current turn or call began.
+    /// The time, in milliseconds of the server's clock, when the current call began.
     now: u64,
-    /// The time of the last poll.
-    polled: u64,
+    /// The time when the current turn began.
+    began: u64,
 }
 
 /// What the thread does with a connection after one of its calls.
@@ -162,7 +165,7 @@ impl<'a, S: Frames> Worker<'a, S> {
             slot,
             turn: 0,
             now: 0,
-            polled: 0,
+            began: 0,
         }
     }
 
@@ -206,15 +209,11 @@ impl<'a, S: Frames> Worker<'a, S> {
     /// Returns the next task of this thread; `None` if there is none, or the server stops.
     fn next(&mut self) -> Option<Task<Connection<S>>> {
         self.turn = self.turn.wrapping_add(1);
-        self.now = self.state.now();
+        let before = core::mem::replace(&mut self.began, self.state.now());
+        self.now = self.began;
         let ready = &self.state.scheduler.run_queue;
-        let polls = self.turn.is_multiple_of(POLL_TURNS) || self.now >= self.polled + POLL_MS;
-        let task = if polls {
-            self.polled = self.now;
-            self.state.poll()
-        } else {
-            ready.pop()
-        };
+        let polls = self.turn.is_multiple_of(POLL_TURNS) || self.began >= before + POLL_MS;
+        let task = if polls { self.state.poll() } else { ready.pop() };
         if task.is_some() {
             return task;
         }
@@ -223,7 +222,8 @@ impl<'a, S: Frames> Worker<'a, S> {
         }
         let _awake = AwakeOnDrop(ready);
         let task = self.state.wait();
-        self.now = self.state.now();
+        self.began = self.state.now();
+        self.now = self.began;
         task
     }
 
@@ -259,7 +259,7 @@ impl<'a, S: Frames> Worker<'a, S> {
     fn serve(&mut self, connection: &Arc<Connection<S>>) {
         let _close = CloseOnPanic { state: self.state, connection };
         let mut then = Then::Continue;
-        let end = self.now + MAX_TURN_MS;
+        let end = self.began + MAX_TURN_MS;
         for _ in 0..MAX_TURN {
             then = self.one_call(connection);
             if !matches!(then, Then::Continue) || !self.refill() {

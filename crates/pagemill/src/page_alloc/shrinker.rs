@@ -1,5 +1,6 @@
 //! Shrinkers: the trait by which caches return pages under memory pressure, and the table of registered
-//! shrinkers, which asks them. `register_shrinker` and `ShrinkerGuard` are in `reclaim.rs`.
+//! shrinkers, which asks them for a limited number of pages per call. `register_shrinker` and
+//! `ShrinkerGuard` are in `reclaim.rs`.
 
 use crate::base::gfp::{Gfp, NR_ZONE_KINDS};
 use crate::base::policy::NodeMask;

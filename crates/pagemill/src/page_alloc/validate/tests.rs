@@ -107,16 +107,14 @@ fn each_book_that_is_wrong_is_found() {
         }),
         (Book::Charged, |frames| {
             let account = Account::open(frames, AccountLimits::NONE).unwrap();
-            let id = account.id();
-            let mut payer = frames.accounts().pay_from(id).unwrap();
+            let mut payer = frames.accounts().pay_from(account.id()).unwrap();
             assert_eq!(payer.charge(1, 1, Gfp::KERNEL, |_| {}), 1);
             payer.hand_over(1);
             let _kept = ManuallyDrop::new(account);
         }),
         (Book::AccountUsers, |frames| {
             let account = Account::open(frames, AccountLimits::NONE).unwrap();
-            let id = account.id();
-            let _kept = ManuallyDrop::new((frames.accounts().pay_from(id), account));
+            let _kept = ManuallyDrop::new((frames.accounts().pay_from(account.id()), account));
         }),
     ];
     for (number, (book, spoil)) in spoils.into_iter().enumerate() {

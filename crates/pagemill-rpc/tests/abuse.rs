@@ -138,7 +138,8 @@ fn any_cut_of_a_call_is_survived() {
     }
     world.assert_alive();
     world.await_that("all are gone", |world| world.server.nr_connections() == 0);
-    assert_eq!(world.server.parked_bytes(), 0);
+    // A thread may still hold a connection that has left the table, and with it memory.
+    world.await_that("all memory is free", |world| world.server.parked_bytes() == 0);
 }
 
 #[test]
@@ -243,7 +244,8 @@ fn replies_that_are_not_read_in_time_end_the_connection() {
         client.send(&record(&message(xid, READ_PAGES, &read_args(0, 1 << 20))));
     }
     world.await_that("it is closed", |world| world.server.nr_connections() == 0);
-    assert_eq!(world.server.parked_bytes(), 0);
+    // A thread may still hold the connection, and with it the memory of its replies.
+    world.await_that("all memory is free", |world| world.server.parked_bytes() == 0);
 }
 
 #[test]

@@ -70,6 +70,8 @@ pub(crate) struct Turns {
 struct Busy {
     /// Threads that work on any file system.
     nr_threads: usize,
+    /// Calls of any file system that have ended.
+    nr_ended: u64,
     /// File systems that threads work on.
     file_systems: HashMap<FileSystem, AtWork>,
     /// Time of the last logged warning about each slow file system.
@@ -81,7 +83,8 @@ struct Busy {
 #[derive(Debug, Default)]
 struct AtWork {
     nr_threads: usize,
-    /// Calls that have ended since the entry was made.
+    /// Calls of this file system that have ended, plus `Busy::nr_ended` when the entry was made: if an
+    /// entry is made again, the number is at least that of the earlier one.
     nr_ended: u64,
     /// Set while the file system is slow: the start of the current measurement, and `nr_ended` then.
     slow: Option<Span>,
@@ -121,13 +124,14 @@ struct Span {
 pub(crate) struct Turn<'a> {
     turns: &'a Turns,
     fs: FileSystem,
-    client: Client,
+    /// The client, if its threads are counted.
+    client: Option<Client>,
 }
 
 /// The state that a call finds.
 enum Found {
-    /// A turn, which the call now has.
-    Turn,
+    /// A turn, which the call now has, and the client if its threads are counted.
+    Turn(Option<Client>),
     /// The file system is at its limit.
     Full,
     /// The file system is slow, and the file system or the client is at its limit.
@@ -149,7 +153,7 @@ impl Turns {
         let mut waiting: Option<Span> = None;
         loop {
             match busy.try_enter(fs, client, self.nr_threads) {
-                Found::Turn => return Ok(Turn { turns: self, fs, client }),
+                Found::Turn(client) => return Ok(Turn { turns: self, fs, client }),
                 Found::Slow => return Err(NfsStatus::Jukebox),
                 Found::Full => {}
             }
@@ -198,16 +202,19 @@ impl Turns {
 impl Busy {
     fn try_enter(&mut self, fs: FileSystem, client: Client, nr_threads: usize) -> Found {
         let limit = self.limit(fs, nr_threads);
-        let at_work = self.file_systems.entry(fs).or_default();
+        let nr_ended = self.nr_ended;
+        let at_work =
+            self.file_systems.entry(fs).or_insert_with(|| AtWork { nr_ended, ..AtWork::default() });
         let is_slow = at_work.slow.is_some();
         let may = at_work.may_have(client, limit, is_slow);
         if may && at_work.nr_threads < limit {
             at_work.nr_threads += 1;
             self.nr_threads += 1;
-            if let Some(calls) = at_work.clients.get_mut(&client) {
+            let counted = at_work.clients.get_mut(&client).map(|calls| {
                 calls.nr_threads += 1;
-            }
-            return Found::Turn;
+                client
+            });
+            return Found::Turn(counted);
         }
         if is_slow { Found::Slow } else { Found::Full }
     }
@@ -250,14 +257,15 @@ impl Busy {
         is_news
     }
 
-    fn leave(&mut self, fs: FileSystem, client: Client, nr_threads: usize) {
+    fn leave(&mut self, fs: FileSystem, client: Option<Client>, nr_threads: usize) {
         let (limit, grace) = (self.limit(fs, nr_threads) as u64, self.grace());
         self.nr_threads -= 1;
+        self.nr_ended += 1;
         let Some(at_work) = self.file_systems.get_mut(&fs) else { return };
         at_work.nr_threads -= 1;
         at_work.nr_ended += 1;
-        if let Some(calls) = at_work.clients.get_mut(&client) {
-            calls.nr_threads = calls.nr_threads.saturating_sub(1);
+        if let Some(calls) = client.and_then(|client| at_work.clients.get_mut(&client)) {
+            calls.nr_threads -= 1;
         }
         if at_work.nr_threads == 0 {
             self.file_systems.remove(&fs);
@@ -414,6 +422,42 @@ mod tests {
         fast.pop();
         assert_eq!(turns.take_for(HUNG, 2).unwrap_err(), NfsStatus::Jukebox, "it has its half");
         drop(turns.take_for(HUNG, 1).unwrap());
+    }
+
+    #[test]
+    fn calls_that_end_count_also_if_all_have_ended_meanwhile() {
+        let turns = Turns::new(8);
+        let last = turns.take(HUNG).unwrap();
+        for _ in 0..100 {
+            drop(turns.take(HUNG).unwrap());
+        }
+        let span = turns.lock().span(HUNG);
+        drop(last);
+        assert!(!turns.are_at_work(HUNG));
+        let _others: Vec<_> = (0..5).map(|_| turns.take(HUNG).unwrap()).collect();
+        for _ in 0..6 {
+            drop(turns.take(HUNG).unwrap());
+        }
+        assert!(!turns.lock().is_slow_since(HUNG, &span, 8), "7 calls have ended");
+    }
+
+    #[test]
+    fn a_call_of_a_client_beyond_the_table_frees_no_thread_of_a_later_one() {
+        let turns = Turns::new(4 * MAX_NR_CLIENTS);
+        let first: Vec<_> = (0..64).map(|client| turns.take_for(HUNG, client).unwrap()).collect();
+        assert_eq!(first.len(), MAX_NR_CLIENTS);
+        let uncounted: Vec<_> = (0..5).map(|_| turns.take_for(HUNG, 200).unwrap()).collect();
+        // The first clients call no more, and their time is over.
+        drop(first);
+        turns.lock().file_systems.get_mut(&HUNG).unwrap().clients.clear();
+        let counted: Vec<_> = (0..3).map(|_| turns.take_for(HUNG, 200).unwrap()).collect();
+        drop(uncounted);
+        let client = Client::of([10, 0, 0, 200].into());
+        let nr_threads = || turns.lock().file_systems[&HUNG].clients[&client].nr_threads;
+        assert_eq!(nr_threads(), 3);
+        let _other = turns.take(HUNG).unwrap();
+        drop(counted);
+        assert_eq!(nr_threads(), 0);
     }
 
     #[test]

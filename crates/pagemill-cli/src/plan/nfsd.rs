@@ -377,8 +377,9 @@ impl Descriptors {
             setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: limit.maximum });
         let allowed = getrlimit(Resource::Nofile).current.unwrap_or(most);
         let mount = if args.mount_listen.is_empty() { 0 } else { MAX_NR_MOUNT_CONNECTIONS as u64 };
-        // Each thread has a pipe, and may exceed the number of files that unread replies keep open.
-        let others = OTHER_DESCRIPTORS + mount + 3 * u64::from(args.threads);
+        // Each thread has a pipe and up to two descriptors by which a change is made durable, and may
+        // exceed the number of files that unread replies keep open.
+        let others = OTHER_DESCRIPTORS + mount + 5 * u64::from(args.threads);
         let asked = u64::from(args.connections);
         let fitting = Self::divide(allowed, others, asked);
         if fitting.connections < asked {

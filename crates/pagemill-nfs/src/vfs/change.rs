@@ -10,12 +10,12 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::exports::Commit;
 use crate::protocol::attr::{FileKind, MODE_BITS, NfsTime, Sattr, SetTime, Wcc};
 use crate::protocol::name::Name;
 use crate::protocol::status::{NfsResult, NfsStatus};
+use crate::vfs::change_sync::ChangeSync;
 use crate::vfs::data::check_writable;
-use crate::vfs::durability::{DataFile, Extent};
+use crate::vfs::durability::DataFile;
 use crate::vfs::node::{Need, Node};
 use crate::vfs::vfs::{Object, Vfs};
 
@@ -62,12 +62,8 @@ pub struct Device {
     pub sattr: Sattr,
 }
 
-/// A file that a call made or found.
-struct Made {
-    object: Object,
-    /// Whether something was changed that a sync of the directory does not make durable.
-    is_changed: bool,
-}
+/// A file that a call made or found, and its sync.
+type Made = (Object, ChangeSync);
 
 impl Vfs {
     /// Changes attributes, if `guard` is absent or equals the time of the last change.
@@ -79,17 +75,19 @@ impl Vfs {
             if guard.is_some_and(|guard| guard != attr.ctime) {
                 return Err(NfsStatus::NotSync);
             }
-            self.apply(object, sattr)
+            let sync = self.before_change(object)?;
+            self.apply(object, sattr)?;
+            Ok(sync)
         });
         let after = self.attr(object).ok();
         drop(changes);
-        let result = result.and_then(|()| self.make_safe_if(object, object));
+        let result = result.and_then(|sync| self.finish(sync));
         Changed { result, wcc: Wcc { before: before.map(|attr| attr.wcc()), after } }
     }
 
     /// Creates a regular file.
     pub fn create(&self, dir: &Object, name: &Name, how: &HowToCreate) -> Created {
-        self.make(dir, || {
+        self.change(dir, || {
             refuse_dots(name, NfsStatus::Exist)?;
             let sattr = match how {
                 HowToCreate::Unchecked(sattr) | HowToCreate::Guarded(sattr) => *sattr,
@@ -129,10 +127,12 @@ impl Vfs {
         let created = dir.sibling(self.keep(Node::new(fh, object, path)?));
         // The creator of a file may write to it once, whatever its mode; the descriptor grants that.
         let file = self.durability.watch(*created.fh(), file);
+        let sync = Self::before_change_of_new(&created, &file);
         created.node.keep_open(dir.who, Need::Read, Arc::clone(&file), &dir.export.closer);
         created.node.keep_open(dir.who, Need::Write, file, &dir.export.closer);
-        let is_changed = self.apply_to_new(&created, &Sattr { mode: None, ..*sattr })?;
-        Ok(Made { object: created, is_changed })
+        let sattr = self.sattr_of_new(&created, sattr);
+        self.apply_to_new(&created, &sattr)?;
+        Ok((created, sync))
     }
 
     /// Replies to a CREATE whose name exists.
@@ -145,10 +145,12 @@ impl Vfs {
                 if found.node.kind() != FileKind::Regular {
                     return Err(NfsStatus::Exist);
                 }
+                // If the size is kept too: the call that made the file may not have ended yet.
+                let sync = self.before_change(&found)?;
                 if let Some(size) = sattr.size {
                     self.resize(&found, size)?;
                 }
-                Ok(Made { object: found, is_changed: sattr.size.is_some() })
+                Ok((found, sync))
             }
             HowToCreate::Exclusive(verifier) => {
                 let found = found()?;
@@ -156,34 +158,37 @@ impl Vfs {
                 let ours = found.node.kind() == FileKind::Regular
                     && stat.st_size == 0
                     && verifier_of(&stat) == masked(verifier);
+                if !ours {
+                    return Err(NfsStatus::Exist);
+                }
                 // The call that made it may not have ended yet.
-                let found = Made { object: found, is_changed: true };
-                if ours { Ok(found) } else { Err(NfsStatus::Exist) }
+                let sync = self.before_change(&found)?;
+                Ok((found, sync))
             }
         }
     }
 
     /// Creates a directory.
     pub fn mkdir(&self, dir: &Object, name: &Name, sattr: &Sattr) -> Created {
-        self.make(dir, || {
+        self.change(dir, || {
             refuse_dots(name, NfsStatus::Exist)?;
             mkdirat(dir.node.fd(), name.as_c_str(), mode_of(sattr, DEFAULT_DIR_MODE))?;
-            self.made(dir, name, &Sattr { mode: None, ..*sattr }, AtFlags::REMOVEDIR)
+            self.made(dir, name, sattr, AtFlags::REMOVEDIR)
         })
     }
 
     /// Creates a symbolic link; the target is not checked.
     pub fn symlink(&self, dir: &Object, name: &Name, sattr: &Sattr, target: &[u8]) -> Created {
-        self.make(dir, || {
+        self.change(dir, || {
             refuse_dots(name, NfsStatus::Exist)?;
             symlinkat(target, dir.node.fd(), name.as_c_str())?;
-            self.made(dir, name, &Sattr { mode: None, ..*sattr }, AtFlags::empty())
+            self.made(dir, name, sattr, AtFlags::empty())
         })
     }
 
     /// Creates a device, a socket or a pipe, if the caller may.
     pub fn mknod(&self, dir: &Object, name: &Name, device: &Device) -> Created {
-        self.make(dir, || {
+        self.change(dir, || {
             refuse_dots(name, NfsStatus::Exist)?;
             let kind = match device.kind {
                 FileKind::Character => FileType::CharacterDevice,
@@ -195,7 +200,7 @@ impl Vfs {
             let mode = mode_of(&device.sattr, DEFAULT_FILE_MODE);
             let rdev = makedev(device.rdev.0, device.rdev.1);
             mknodat(dir.node.fd(), name.as_c_str(), kind, mode, rdev)?;
-            self.made(dir, name, &Sattr { mode: None, ..device.sattr }, AtFlags::empty())
+            self.made(dir, name, &device.sattr, AtFlags::empty())
         })
     }
 
@@ -203,7 +208,8 @@ impl Vfs {
     pub fn remove(&self, dir: &Object, name: &Name) -> Changed<()> {
         self.change(dir, || {
             refuse_dots(name, NfsStatus::Acces)?;
-            self.unlink(dir, name, AtFlags::empty())
+            self.unlink(dir, name, AtFlags::empty())?;
+            Ok(((), ChangeSync::Omitted))
         })
     }
 
@@ -212,7 +218,8 @@ impl Vfs {
         self.change(dir, || {
             let dots = if name.as_bytes() == b"." { NfsStatus::Inval } else { NfsStatus::Exist };
             refuse_dots(name, dots)?;
-            self.unlink(dir, name, AtFlags::REMOVEDIR)
+            self.unlink(dir, name, AtFlags::REMOVEDIR)?;
+            Ok(((), ChangeSync::Omitted))
         })
     }
 
@@ -242,18 +249,21 @@ impl Vfs {
         let result = self.try_rename((from, name), (to, new_name));
         let after = [from, to].map(|dir| self.attr(dir).ok());
         drop(locks);
-        let result = result
-            .and_then(|()| self.make_safe_if(from, from))
-            .and_then(|()| if same { Ok(()) } else { self.make_safe_if(to, to) });
+        let result = result.and_then(|syncs| syncs.into_iter().try_for_each(|it| self.finish(it)));
         let [from, to] = [0, 1].map(|at| Wcc { before: before[at], after: after[at] });
         (Changed { result, wcc: from }, to)
     }
 
+    /// Returns the syncs of the directories, in the order in which to finish them: the new name first,
+    /// so that a crash between the two leaves both names rather than none.
+    ///
+    /// # Source
+    /// `linux-7.0` `fs/nfsd/vfs.c` `nfsd_rename`
     fn try_rename(
         &self,
         (from, name): (&Object, &Name),
         (to, new_name): (&Object, &Name),
-    ) -> NfsResult<()> {
+    ) -> NfsResult<[ChangeSync; 2]> {
         check_writable(from)?;
         check_writable(to)?;
         from.node.check_directory()?;
@@ -263,6 +273,10 @@ impl Vfs {
         if from.export.id() != to.export.id() {
             return Err(NfsStatus::Xdev);
         }
+        let syncs = match from.fh() == to.fh() {
+            true => [self.before_change(to)?, ChangeSync::Omitted],
+            false => [self.before_change(to)?, self.before_change(from)?],
+        };
         self.act_for(from)?;
         let moved = self.child_fh(from, name).ok();
         let replaced = self.child_fh(to, new_name).ok();
@@ -273,7 +287,7 @@ impl Vfs {
         if let Some((fh, _)) = replaced {
             self.forget_if_gone(&fh);
         }
-        Ok(())
+        Ok(syncs)
     }
 
     /// Adds a name in `dir` to a file.
@@ -286,49 +300,42 @@ impl Vfs {
             if file.export.id() != dir.export.id() {
                 return Err(NfsStatus::Xdev);
             }
+            // The number of names. A file that cannot be opened depends on its directory alone, as one
+            // that is created does: see `made`.
+            let sync = match file.node.kind() {
+                FileKind::Regular => self.before_change(file)?,
+                _ => ChangeSync::Omitted,
+            };
+            self.act_for(dir)?;
             let (folder, fd_name) = (self.descriptors(), file.node.fd_name());
             let flags = AtFlags::SYMLINK_FOLLOW;
             linkat(folder, fd_name, dir.node.fd(), name.as_c_str(), flags)?;
             dir.export.finder.seen(file.node.object(), dir.node.object(), name);
-            Ok(())
+            Ok(((), sync))
         })
     }
 
-    /// Runs `does`, which makes an entry of a directory.
-    fn make(&self, dir: &Object, does: impl FnOnce() -> NfsResult<Made>) -> Created {
-        let Changed { result, wcc } = self.change_and(dir, does, |made| match made.is_changed {
-            true => self.make_safe_if(&made.object, dir),
-            false => Ok(()),
-        });
-        Changed { result: result.map(|made| made.object), wcc }
-    }
-
-    /// Runs `does`, which changes a directory.
-    fn change<T>(&self, dir: &Object, does: impl FnOnce() -> NfsResult<T>) -> Changed<T> {
-        self.change_and(dir, does, |_| Ok(()))
-    }
-
-    /// Runs `does` on a directory for the caller, with the steps that every such change needs. Then runs
-    /// `make_safe`, and makes the directory durable after that: a name that is durable leads to a file
-    /// that is.
-    fn change_and<T>(
+    /// Runs `does` on a directory for the caller, with the steps that every such change needs. Finishes
+    /// the sync that it returns, and makes the directory durable after that: a name that is durable
+    /// leads to a file that is.
+    fn change<T>(
         &self,
         dir: &Object,
-        does: impl FnOnce() -> NfsResult<T>,
-        make_safe: impl FnOnce(&T) -> NfsResult<()>,
+        does: impl FnOnce() -> NfsResult<(T, ChangeSync)>,
     ) -> Changed<T> {
         let changes = dir.node.lock_changes();
         let before = self.attr(dir).ok().map(|attr| attr.wcc());
         let result = check_writable(dir).and_then(|()| {
             dir.node.check_directory()?;
+            let sync_of_dir = self.before_change(dir)?;
             self.act_for(dir)?;
-            does()
+            let (value, sync) = does()?;
+            Ok((value, [sync, sync_of_dir]))
         });
         let after = self.attr(dir).ok();
         drop(changes);
-        let result = result.and_then(|value| {
-            make_safe(&value)?;
-            self.make_safe_if(dir, dir)?;
+        let result = result.and_then(|(value, syncs)| {
+            syncs.into_iter().try_for_each(|sync| self.finish(sync))?;
             Ok(value)
         });
         Changed { result, wcc: Wcc { before, after } }
@@ -340,8 +347,16 @@ impl Vfs {
         let made = Self::stat_entry(dir, name)?;
         let found = self.child(&dir.node, &dir.export, name).and_then(|node| {
             let object = dir.sibling(node);
-            let is_changed = self.apply_to_new(&object, sattr)?;
-            Ok(Made { object, is_changed })
+            let sattr = self.sattr_of_new(&object, sattr);
+            // Links and special files cannot be opened. To sync the file system for each would cost too
+            // much, so without further attributes they become durable with their directory.
+            let sync = match object.node.kind() {
+                FileKind::Regular | FileKind::Directory => self.before_change(&object)?,
+                _ if sattr.is_empty() => ChangeSync::Omitted,
+                _ => self.before_change(&object)?,
+            };
+            self.apply_to_new(&object, &sattr)?;
+            Ok((object, sync))
         });
         if found.is_err() {
             self.unmake(dir, name, &made, flags);
@@ -369,22 +384,22 @@ impl Vfs {
         Ok(statat(dir.node.fd(), name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    /// Sets the attributes of a new file. Its owner is the caller, unless the caller is root. Returns
-    /// whether there were any to set.
-    fn apply_to_new(&self, object: &Object, sattr: &Sattr) -> NfsResult<bool> {
+    /// Returns the attributes to set of a new file, which was created with its mode. Its owner is the
+    /// caller, unless the caller is root.
+    fn sattr_of_new(&self, object: &Object, sattr: &Sattr) -> Sattr {
         let is_root = self.can_override() && object.who.uid() == 0;
-        let mut sattr = *sattr;
+        let mut sattr = Sattr { mode: None, ..*sattr };
         if !is_root {
             (sattr.uid, sattr.gid) = (None, None);
         }
         if sattr.size == Some(0) || object.node.kind() != FileKind::Regular {
             sattr.size = None;
         }
-        if sattr.is_empty() {
-            return Ok(false);
-        }
-        self.apply(object, &sattr)?;
-        Ok(true)
+        sattr
+    }
+
+    fn apply_to_new(&self, object: &Object, sattr: &Sattr) -> NfsResult<()> {
+        if sattr.is_empty() { Ok(()) } else { self.apply(object, sattr) }
     }
 
     /// Sets attributes for the caller.
@@ -491,31 +506,6 @@ impl Vfs {
     fn forget_permissions(&self, object: &Object) {
         if self.can_override() {
             object.node.forget_opens();
-        }
-    }
-
-    /// Makes a change of `object` durable if the export is synchronous, whoever the caller is.
-    fn make_safe_if(&self, object: &Object, served: &Object) -> NfsResult<()> {
-        if served.options.commit == Commit::Later || served.export.is_volatile() {
-            return Ok(());
-        }
-        self.act_as_server()?;
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let is_openable = matches!(object.node.kind(), FileKind::Regular | FileKind::Directory);
-        let opened = match is_openable {
-            true => openat(self.descriptors(), object.node.fd_name(), flags, Mode::empty()),
-            false => Err(Errno::ACCESS),
-        };
-        match opened {
-            Ok(file) => Ok(self.durability.sync(file, Extent::File)?),
-            // If the file cannot be opened, its whole file system is synced.
-            Err(Errno::ACCESS) => {
-                let sync = || self.durability.sync(served.export.root(), Extent::FileSystem);
-                // The first error may be that of another file's data, which the changed verifier tells
-                // its clients. A second sync fails only for what is not durable now.
-                Ok(sync().or_else(|_of_any_file| sync())?)
-            }
-            Err(errno) => Err(errno.into()),
         }
     }
 

@@ -112,26 +112,27 @@ impl Vfs {
         }
         let verifier = self.write_verifier();
         let opened = self.open(object, Need::Write);
-        let (file, written) = {
+        let (file, written, nr_failed) = {
             let _changes = object.node.lock_changes();
             wcc.before = self.attr(object).ok().map(|attr| attr.wcc());
             // On the caller's write, the kernel clears the set-user-id and set-group-id bits.
             let written = opened.and_then(|file| {
                 self.act_for(object)?;
+                let nr_failed = file.nr_failed();
                 let written = if len == 0 { Ok(0) } else { write(file.as_fd()) };
                 // After an error too: a part may have been written. Volatile data has no disk to fail.
                 if stability == Stability::Unstable && !object.export.is_volatile() {
                     file.mark_written();
                 }
-                Ok((file, written?))
+                Ok((file, written?, nr_failed))
             });
             wcc.after = self.attr(object).ok();
             written?
         };
         match stability {
             Stability::Unstable => {}
-            Stability::DataSync => file.sync(Extent::Data)?,
-            Stability::FileSync => file.sync(Extent::File)?,
+            Stability::DataSync => file.sync(Extent::Data, nr_failed)?,
+            Stability::FileSync => file.sync(Extent::File, nr_failed)?,
         }
         // Data that exists only in memory cannot become more durable.
         let stability = if object.export.is_volatile() { Stability::FileSync } else { stability };

@@ -80,12 +80,27 @@ impl Durability {
     #[expect(clippy::disallowed_methods, reason = "its caller changes the verifier after an error")]
     fn call(&self, file: impl AsFd, extent: Extent) -> rustix::io::Result<()> {
         #[cfg(test)]
-        self.faults.lock().unwrap().meet(file.as_fd(), extent)?;
+        self.meet(file.as_fd(), extent)?;
         match extent {
             Extent::Data => rustix::fs::fdatasync(file),
             Extent::File => rustix::fs::fsync(file),
             Extent::FileSystem => rustix::fs::syncfs(file),
         }
+    }
+
+    #[cfg(test)]
+    fn meet(&self, file: BorrowedFd<'_>, extent: Extent) -> rustix::io::Result<()> {
+        let is_closer = std::thread::current().name() == Some("closer");
+        while is_closer && self.faults.lock().unwrap().closers_hang {
+            std::thread::yield_now();
+        }
+        self.faults.lock().unwrap().meet(file, extent)
+    }
+
+    /// Returns the number of files with unsynced writes.
+    #[cfg(test)]
+    pub(crate) fn nr_unsynced(&self) -> usize {
+        self.lock_unsynced().len()
     }
 
     /// Takes a descriptor of the file that `fh` names.
@@ -103,9 +118,9 @@ impl Durability {
     pub(crate) fn commit(&self, file: &DataFile) -> rustix::io::Result<()> {
         let own = &file.descriptor;
         let unsynced = self.lock_unsynced().get(&own.fh).cloned().unwrap_or_default();
-        let mut committed = file.sync(Extent::File);
+        let mut committed = own.sync(self, Extent::File, own.nr_failed());
         for other in unsynced.iter().filter(|other| !Arc::ptr_eq(other, own)) {
-            committed = committed.and(other.sync(self, Extent::File));
+            committed = committed.and(other.sync(self, Extent::File, other.nr_failed()));
         }
         committed
     }
@@ -153,13 +168,27 @@ impl DataFile {
         self.descriptor.lock().is_listed
     }
 
-    /// Makes the file durable. Calls that come during a sync of the descriptor share the next one, and
-    /// its error.
+    /// Returns how many syncs of the descriptor have failed. Call this before a change that is then
+    /// made durable with [`sync`](Self::sync).
+    pub(crate) fn nr_failed(&self) -> NrFailed {
+        self.descriptor.nr_failed()
+    }
+
+    /// Makes a change of the file durable. Calls that come during a sync of the descriptor share the
+    /// next one, and its error.
+    ///
+    /// Between the change and this call, the sync of another call may have written the change back. The
+    /// kernel has then reported a failure to that sync, and does not report it again.
     ///
     /// # Errors
-    /// Those of [`Durability::sync`].
-    pub(crate) fn sync(&self, extent: Extent) -> rustix::io::Result<()> {
-        self.descriptor.sync(&self.durability, extent)
+    /// Those of [`Durability::sync`], also if another call's sync has failed since `before`, which was
+    /// counted before the change.
+    ///
+    /// # Source
+    /// `linux-7.0` `fs/nfsd/vfs.c` `nfsd_vfs_write`: `filemap_sample_wb_err` before the write,
+    /// `filemap_check_wb_err` after the sync.
+    pub(crate) fn sync(&self, extent: Extent, before: NrFailed) -> rustix::io::Result<()> {
+        self.descriptor.sync(&self.durability, extent, before)
     }
 }
 
@@ -174,12 +203,16 @@ impl Drop for DataFile {
         // Relaxed: see `Durability::end`.
         if self.is_unsynced() && !self.durability.has_ended.load(Ordering::Relaxed) {
             // An error changes the verifier, by which clients learn of it.
-            if let Err(error) = self.sync(Extent::File) {
+            if let Err(error) = self.sync(Extent::File, self.nr_failed()) {
                 tracing::warn!(%error, "cannot make a file durable before it is closed");
             }
         }
     }
 }
+
+/// How many syncs of a descriptor had failed at some time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NrFailed(u64);
 
 #[derive(Debug)]
 struct Descriptor {
@@ -204,8 +237,9 @@ struct Syncs {
     /// Whether a call that waits for the next sync needs more than [`Extent::Data`].
     wants_file: bool,
     nr_begun: u64,
-    /// The last sync that failed, and its error.
-    failed: Option<(u64, Errno)>,
+    nr_failed: NrFailed,
+    /// The error of the last sync that failed.
+    last_error: Option<Errno>,
 }
 
 impl Descriptor {
@@ -213,7 +247,16 @@ impl Descriptor {
         self.syncs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn sync(self: &Arc<Self>, durability: &Durability, extent: Extent) -> rustix::io::Result<()> {
+    fn nr_failed(&self) -> NrFailed {
+        self.lock().nr_failed
+    }
+
+    fn sync(
+        self: &Arc<Self>,
+        durability: &Durability,
+        extent: Extent,
+        before: NrFailed,
+    ) -> rustix::io::Result<()> {
         let mut syncs = self.lock();
         // A sync that has begun may have missed the caller's data.
         let number = syncs.nr_begun + 1;
@@ -225,8 +268,8 @@ impl Descriptor {
             self.sync_next(syncs, durability);
             syncs = self.lock();
         }
-        match syncs.failed {
-            Some((failed, errno)) if failed >= number => Err(errno),
+        match syncs.last_error {
+            Some(errno) if syncs.nr_failed != before => Err(errno),
             _ => Ok(()),
         }
     }
@@ -234,7 +277,7 @@ impl Descriptor {
     fn sync_next(self: &Arc<Self>, mut syncs: MutexGuard<'_, Syncs>, durability: &Durability) {
         syncs.is_busy = true;
         syncs.nr_begun += 1;
-        let (number, nr_writes) = (syncs.nr_begun, syncs.nr_writes);
+        let nr_writes = syncs.nr_writes;
         let wants_file = core::mem::take(&mut syncs.wants_file);
         drop(syncs);
         let extent = if wants_file { Extent::File } else { Extent::Data };
@@ -242,21 +285,26 @@ impl Descriptor {
         let mut syncs = self.lock();
         syncs.is_busy = false;
         if let Err(errno) = synced {
-            syncs.failed = Some((number, errno));
+            syncs.nr_failed.0 += 1;
+            syncs.last_error = Some(errno);
         }
         // After an error too: the changed verifier makes clients write again.
         if syncs.is_listed && syncs.nr_writes == nr_writes {
-            syncs.is_listed = false;
-            let mut unsynced = durability.lock_unsynced();
-            if let Some(descriptors) = unsynced.get_mut(&self.fh) {
-                descriptors.retain(|descriptor| !Arc::ptr_eq(descriptor, self));
-                if descriptors.is_empty() {
-                    unsynced.remove(&self.fh);
-                }
-            }
+            self.unlist(&mut syncs, durability);
         }
         drop(syncs);
         self.ended.notify_all();
+    }
+
+    fn unlist(self: &Arc<Self>, syncs: &mut Syncs, durability: &Durability) {
+        syncs.is_listed = false;
+        let mut unsynced = durability.lock_unsynced();
+        if let Some(descriptors) = unsynced.get_mut(&self.fh) {
+            descriptors.retain(|descriptor| !Arc::ptr_eq(descriptor, self));
+            if descriptors.is_empty() {
+                unsynced.remove(&self.fh);
+            }
+        }
     }
 }
 
@@ -268,6 +316,8 @@ pub(crate) struct Faults {
     pub(crate) synced: Vec<(Extent, u64)>,
     /// Errors that a system call gets in place of its own result, once each.
     pub(crate) errors: Vec<Fault>,
+    /// Whether the system calls of closer threads do not return.
+    pub(crate) closers_hang: bool,
 }
 
 /// An error that a system call gets.

@@ -6,6 +6,7 @@
 //! identity for each operation.
 
 mod change;
+mod change_sync;
 mod closer;
 mod data;
 mod durability;

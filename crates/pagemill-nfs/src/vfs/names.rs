@@ -215,8 +215,9 @@ impl Vfs {
         Ok(granted)
     }
 
-    /// Checks that the thread has `rights` on a file.
+    /// Checks that the caller has `rights` on a file.
     pub(crate) fn check(&self, object: &Object, rights: Rights) -> NfsResult<()> {
+        self.act_for(object)?;
         let name = object.node.fd_name();
         Ok(accessat(self.descriptors(), name, rights, AtFlags::EACCESS)?)
     }

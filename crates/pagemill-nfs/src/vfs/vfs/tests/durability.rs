@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd;
 use rustix::io::Errno;
 
 use super::*;
+use crate::exports::Commit;
 use crate::vfs::Created;
 use crate::vfs::durability::DataFile;
 
@@ -55,7 +56,7 @@ fn every_call_that_meets_a_lost_write_changes_the_verifier() {
     ];
     for (extent, what, call) in calls {
         let before = vfs.write_verifier();
-        // A file system is synced once more after an error.
+        // A file system is synced before the change too.
         for _ in 0..if extent == Extent::FileSystem { 2 } else { 1 } {
             fail(&vfs.durability, extent, Errno::NOSPC);
         }
@@ -163,41 +164,80 @@ fn a_descriptor_with_unsynced_writes_is_not_replaced() {
     assert!(!Arc::ptr_eq(&again(), &written));
 }
 
-/// On XFS and btrfs, the sync of a directory makes no attributes of its files durable.
+fn inode(object: &Object) -> u64 {
+    object.node.stat().unwrap().st_ino
+}
+
+/// Returns what a call synced, in order.
+fn synced_by<T>(world: &World, call: impl FnOnce() -> T) -> (Vec<(Extent, u64)>, T) {
+    let synced = || core::mem::take(&mut world.vfs.durability.faults.lock().unwrap().synced);
+    synced();
+    let result = call();
+    (synced(), result)
+}
+
+/// On XFS and btrfs, the sync of a directory makes no attributes of its files durable; on ext2, it does
+/// not make a new file durable.
 #[test]
-fn what_a_create_changes_in_a_file_is_made_durable_before_its_name() {
+fn a_new_file_is_made_durable_before_its_name() {
     let Some((world, _file)) = world_on_disk() else { return };
     let (vfs, root) = (&world.vfs, world.root());
-    let inode = |object: &Object| object.node.stat().unwrap().st_ino;
-    let synced_by = |call: &dyn Fn() -> Created| {
-        vfs.durability.faults.lock().unwrap().synced.clear();
-        let object = call().result.unwrap();
-        (vfs.durability.faults.lock().unwrap().synced.clone(), inode(&object))
-    };
     let timed = Sattr { mtime: SetTime::To(NfsTime { secs: 5, nsecs: 6 }), ..Sattr::default() };
     let sized = Sattr { size: Some(0), ..Sattr::default() };
+    let plain = Sattr::default();
     let create = |text, how| vfs.create(&root, &name(text), &how);
-    let calls: [(&str, &dyn Fn() -> Created); 5] = [
+    let calls: [(&str, &dyn Fn() -> Created); 9] = [
         ("truncation", &|| create("f", HowToCreate::Unchecked(sized))),
         ("times", &|| create("g", HowToCreate::Guarded(timed))),
         ("a verifier", &|| create("h", HowToCreate::Exclusive(*b"verifier"))),
         ("a verifier, again", &|| create("h", HowToCreate::Exclusive(*b"verifier"))),
-        ("a directory", &|| vfs.mkdir(&root, &name("d"), &timed)),
+        ("no attributes", &|| create("i", HowToCreate::Guarded(plain))),
+        ("a new name", &|| create("j", HowToCreate::Unchecked(plain))),
+        ("an existing name", &|| create("j", HowToCreate::Unchecked(plain))),
+        ("a directory with a time", &|| vfs.mkdir(&root, &name("d"), &timed)),
+        ("a directory", &|| vfs.mkdir(&root, &name("e"), &plain)),
     ];
     for (what, call) in calls {
-        let (synced, made) = synced_by(call);
-        assert_eq!(synced, [made, inode(&root)].map(|inode| (Extent::File, inode)), "{what}");
+        let (synced, made) = synced_by(&world, call);
+        let expected = [inode(&made.result.unwrap()), inode(&root)];
+        assert_eq!(synced, expected.map(|inode| (Extent::File, inode)), "{what}");
     }
-    let mode = Sattr { mode: Some(0o640), ..Sattr::default() };
-    for how in [HowToCreate::Guarded(mode), HowToCreate::Unchecked(mode)] {
-        let (synced, _) = synced_by(&|| create("i", how));
-        assert_eq!(synced, [(Extent::File, inode(&root))], "its directory alone");
-    }
+    let (synced, _) = synced_by(&world, || vfs.symlink(&root, &name("l"), &plain, b"target"));
+    assert_eq!(synced, [(Extent::File, inode(&root))], "a link cannot be opened");
 }
 
-/// The sync of a file system reports errors of other files' data, once.
 #[test]
-fn an_error_of_another_file_fails_no_change_that_is_durable() {
+fn names_are_made_durable_in_the_order_in_which_none_is_lost() {
+    let Some((world, file)) = world_on_disk() else { return };
+    let (vfs, root) = (&world.vfs, world.root());
+    let dir = vfs.mkdir(&root, &name("d"), &Sattr::default()).result.unwrap();
+    let link = vfs.symlink(&root, &name("s"), &Sattr::default(), b"target").result.unwrap();
+    let rename = |from, to| vfs.rename(from, to).0.result;
+    let [f, g, h, s, t] = ["f", "g", "h", "s", "t"].map(name);
+    type Calls<'a> = [(&'static str, &'a dyn Fn() -> NfsResult<()>, Vec<&'a Object>); 6];
+    let calls: Calls<'_> = [
+        ("LINK", &|| vfs.link(&file, &dir, &g).result, vec![&file, &dir]),
+        ("LINK of a symbolic link", &|| vfs.link(&link, &root, &t).result, vec![&root]),
+        ("RENAME", &|| rename((&root, &f), (&root, &h)), vec![&root]),
+        ("RENAME into a directory", &|| rename((&root, &h), (&dir, &h)), vec![&dir, &root]),
+        ("RENAME out of a directory", &|| rename((&dir, &h), (&root, &f)), vec![&root, &dir]),
+        ("REMOVE", &|| vfs.remove(&root, &s).result, vec![&root]),
+    ];
+    for (what, call, expected) in calls {
+        let (synced, result) = synced_by(&world, call);
+        assert_eq!(result, Ok(()), "{what}");
+        let expected: Vec<_> = expected.iter().map(|it| (Extent::File, inode(it))).collect();
+        assert_eq!(synced, expected, "{what}");
+    }
+    world.vfs.change_rules(|rule| rule.clients[0].options.commit = Commit::Later);
+    let root = world.root();
+    let (synced, _) = synced_by(&world, || world.create(&root, "asynchronous"));
+    assert_eq!(synced, []);
+}
+
+/// The sync of a file system reports errors of all its files, once.
+#[test]
+fn an_error_before_a_change_does_not_fail_it_and_one_after_it_does() {
     let Some((world, _file)) = world_on_disk() else { return };
     let (vfs, root) = (&world.vfs, world.root());
     let link = vfs.symlink(&root, &name("link"), &Sattr::default(), b"target").result.unwrap();
@@ -206,4 +246,111 @@ fn an_error_of_another_file_fails_no_change_that_is_durable() {
     let now = Sattr { mtime: SetTime::Now, ..Sattr::default() };
     assert_eq!(vfs.setattr(&link, &now, None).result, Ok(()));
     assert_ne!(vfs.write_verifier(), before, "writes of another file are lost");
+    let sync = vfs.before_change(&link).unwrap();
+    fail(&vfs.durability, Extent::FileSystem, Errno::IO);
+    assert_eq!(vfs.finish(sync), Err(NfsStatus::Io), "it may be the error of the link");
+}
+
+/// A descriptor that is opened after a change does not learn of an error that another call received
+/// before.
+#[test]
+fn what_a_change_is_synced_with_is_opened_before_the_change() {
+    use rustix::fs::inotify::{
+        CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init as inotify_init,
+    };
+
+    let Some((world, file)) = world_on_disk() else { return };
+    let (vfs, root) = (&world.vfs, world.root());
+    let dir = vfs.mkdir(&root, &name("d"), &Sattr::default()).result.unwrap();
+    let changes = [
+        ReadFlags::ATTRIB,
+        ReadFlags::MODIFY,
+        ReadFlags::CREATE,
+        ReadFlags::DELETE,
+        ReadFlags::MOVED_FROM,
+        ReadFlags::MOVED_TO,
+    ];
+    let changes = changes.into_iter().collect::<ReadFlags>();
+    let sized = Sattr { size: Some(3), ..Sattr::default() };
+    let mode = Sattr { mode: Some(0o600), ..Sattr::default() };
+    let [f, g, h] = ["f", "g", "h"].map(name);
+    type Calls<'a> = [(&'static str, &'a dyn Fn() -> NfsResult<()>, Vec<&'static str>); 6];
+    let calls: Calls<'_> = [
+        ("SETATTR of the size", &|| vfs.setattr(&file, &sized, None).result, vec!["f"]),
+        ("SETATTR of the mode", &|| vfs.setattr(&file, &mode, None).result, vec!["f"]),
+        (
+            "CREATE with a size",
+            &|| vfs.create(&root, &f, &HowToCreate::Unchecked(sized)).result.map(drop),
+            vec!["f"],
+        ),
+        ("LINK", &|| vfs.link(&file, &dir, &g).result, vec!["f", "d"]),
+        ("RENAME", &|| vfs.rename((&root, &f), (&dir, &h)).0.result, vec!["", "d"]),
+        ("REMOVE", &|| vfs.remove(&dir, &g).result, vec!["d"]),
+    ];
+    for (what, call, changed) in calls {
+        // Already open for writing, as after a WRITE.
+        let _written = vfs.open(&file, Need::Write).unwrap();
+        let watches = changed.into_iter().map(|path| {
+            let watch = inotify_init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).unwrap();
+            let at = world.root_path().join(path);
+            add_watch(&watch, &at, WatchFlags::ALL_EVENTS).unwrap();
+            (path, watch)
+        });
+        let watches: Vec<_> = watches.collect();
+        call().unwrap();
+        for (path, watch) in watches {
+            let mut buffer = [const { core::mem::MaybeUninit::uninit() }; 4096];
+            let mut reader = Reader::new(&watch, &mut buffer);
+            let mut events = Vec::new();
+            while let Ok(event) = reader.next() {
+                // Events of the watched object itself, and changes of the names in it.
+                if event.file_name().is_none() || event.events().intersects(changes) {
+                    events.push(event.events());
+                }
+            }
+            let changed = events.iter().position(|event| event.intersects(changes));
+            let opened = events.iter().rposition(|event| event.intersects(ReadFlags::OPEN));
+            let are_seen = changed.is_some() && opened.is_some();
+            assert!(are_seen && opened < changed, "{what}, {path}: {events:?}");
+        }
+    }
+}
+
+#[test]
+fn a_create_learns_of_an_error_that_another_call_received() {
+    let Some((world, file)) = world_on_disk() else { return };
+    let written = world.vfs.open(&file, Need::Write).unwrap();
+    let commit_in_vain = || {
+        fail(&world.vfs.durability, Extent::File, Errno::IO);
+        assert_eq!(world.vfs.commit(&file).0, Err(NfsStatus::Io));
+    };
+    commit_in_vain();
+    let sync = || Vfs::before_change_of_new(&file, &written);
+    assert_eq!(world.vfs.finish(sync()), Ok(()));
+    let sync = sync();
+    commit_in_vain();
+    assert_eq!(world.vfs.finish(sync), Err(NfsStatus::Io));
+}
+
+/// The kernel reports an error of write-back once to each descriptor, and calls share descriptors.
+#[test]
+fn a_stable_write_learns_of_an_error_that_another_call_received() {
+    let Some((world, file)) = world_on_disk() else { return };
+    let commit_in_vain = || {
+        fail(&world.vfs.durability, Extent::File, Errno::IO);
+        assert_eq!(world.vfs.commit(&file).0, Err(NfsStatus::Io));
+    };
+    for stability in [Stability::DataSync, Stability::FileSync] {
+        let write = |fd: BorrowedFd<'_>| {
+            let written = rustix::io::pwrite(fd, b"x", 0);
+            commit_in_vain();
+            written
+        };
+        let (reply, _) = world.vfs.write(&file, 0, 1, stability, write);
+        assert_eq!(reply.map(drop), Err(NfsStatus::Io), "{stability:?}");
+        commit_in_vain();
+        let write = |fd: BorrowedFd<'_>| rustix::io::pwrite(fd, b"x", 0);
+        let (reply, _) = world.vfs.write(&file, 0, 1, stability, write);
+        assert_eq!(reply.map(drop), Ok(()), "the error is older than the write");
+    }
 }

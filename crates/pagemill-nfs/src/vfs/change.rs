@@ -87,6 +87,8 @@ impl Vfs {
 
     /// Creates a regular file.
     pub fn create(&self, dir: &Object, name: &Name, how: &HowToCreate) -> Created {
+        // Before the directory is locked: this may block.
+        dir.export.closer.make_room();
         self.change(dir, || {
             refuse_dots(name, NfsStatus::Exist)?;
             let sattr = match how {

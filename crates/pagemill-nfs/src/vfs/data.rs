@@ -190,6 +190,7 @@ impl Vfs {
         if let Some(file) = object.node.opened(&object.who, need, lasts) {
             return Ok(file);
         }
+        object.export.closer.make_room();
         self.act_for(object)?;
         let opened = match self.open_again(object, need) {
             Err(Errno::ACCESS) if self.can_override() && self.is_overridden(object, need)? => {

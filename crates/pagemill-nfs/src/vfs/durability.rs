@@ -200,12 +200,19 @@ impl AsFd for DataFile {
 
 impl Drop for DataFile {
     fn drop(&mut self) {
+        if !self.is_unsynced() {
+            return;
+        }
+        // No client asks for the data of a file that has no name any more.
+        let is_gone = rustix::fs::fstat(&*self).is_ok_and(|stat| stat.st_nlink == 0);
         // Relaxed: see `Durability::end`.
-        if self.is_unsynced() && !self.durability.has_ended.load(Ordering::Relaxed) {
-            // An error changes the verifier, by which clients learn of it.
-            if let Err(error) = self.sync(Extent::File, self.nr_failed()) {
-                tracing::warn!(%error, "cannot make a file durable before it is closed");
-            }
+        if is_gone || self.durability.has_ended.load(Ordering::Relaxed) {
+            self.descriptor.unlist(&mut self.descriptor.lock(), &self.durability);
+            return;
+        }
+        // An error changes the verifier, by which clients learn of it.
+        if let Err(error) = self.sync(Extent::File, self.nr_failed()) {
+            tracing::warn!(%error, "cannot make a file durable before it is closed");
         }
     }
 }

@@ -228,6 +228,11 @@ pub struct ExportTable {
 }
 
 impl ExportTable {
+    /// Makes the first table of a server, without exports.
+    pub(crate) fn new(closings: Closings) -> Self {
+        Self { closings: Arc::new(closings), ..Self::default() }
+    }
+
     /// Opens the directory of each rule. A rule is left out if `refuse` accepts its error.
     pub(crate) fn open(
         rules: Vec<ExportRule>,

@@ -41,9 +41,9 @@ const MAX_UNSYNCED_AGE: Duration = Duration::from_secs(60);
 /// Maximum number of descriptors for one file's data.
 const MAX_NR_OPENS: usize = 8;
 
-/// Maximum number of descriptors of a node: one that identifies the file, and those for its data, one
-/// per reading and one per writing user.
-pub const MAX_DESCRIPTORS_PER_FILE: usize = 1 + MAX_NR_OPENS;
+/// Maximum number of descriptors per file that is held open: one that identifies the file, those for its
+/// data, one per reading and one per writing user, and one of an earlier file that waits to be closed.
+pub const MAX_DESCRIPTORS_PER_FILE: usize = 1 + MAX_NR_OPENS + 1;
 
 /// A file.
 #[derive(Debug)]

@@ -18,6 +18,7 @@ use crate::exports::{ExportOptions, ExportRule, Ports};
 use crate::protocol::attr::Fattr;
 use crate::protocol::fh::{BuildSpreadAlready, Fh, FhKey};
 use crate::protocol::status::{NfsResult, NfsStatus};
+use crate::vfs::closer::Closings;
 use crate::vfs::durability::Durability;
 use crate::vfs::export::{Export, ExportTable, VfsError};
 use crate::vfs::node::Node;
@@ -51,7 +52,8 @@ pub struct VfsConfig {
     pub key: FhKey,
     /// The user as whom files are accessed.
     pub actors: Actors,
-    /// Maximum number of files that are held open between calls; each may need two more descriptors.
+    /// Maximum number of files that are held open between calls, each with up to
+    /// [`MAX_DESCRIPTORS_PER_FILE`](crate::vfs::MAX_DESCRIPTORS_PER_FILE) descriptors.
     pub max_nr_files: usize,
     /// Number of threads that serve calls, of which the exports of one file system get at most three
     /// quarters; 0 for no limit.
@@ -147,7 +149,8 @@ impl Vfs {
             actors: config.actors,
             own: own.ok_or(VfsError::NoProc(rustix::io::Errno::PERM))?,
             descriptors,
-            table: RwLock::new(Arc::default()),
+            // One for each file: see `MAX_DESCRIPTORS_PER_FILE`.
+            table: RwLock::new(Arc::new(ExportTable::new(Closings::new(capacity as u64)))),
             nodes: Cache::with(
                 capacity,
                 capacity as u64,

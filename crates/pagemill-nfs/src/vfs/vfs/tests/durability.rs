@@ -133,7 +133,7 @@ fn a_descriptor_is_synced_before_it_is_closed_only_if_it_must_be() {
     };
     let close = || {
         let open = file.node.opened(&file.who, Need::Write, false);
-        let gone = open.map(|file| Arc::downgrade(&file));
+        let gone = open.map(|file| Arc::downgrade(&file.shared()));
         file.node.forget_opens();
         while gone.as_ref().is_some_and(|gone| gone.strong_count() > 0) {
             std::thread::yield_now();
@@ -353,4 +353,44 @@ fn a_stable_write_learns_of_an_error_that_another_call_received() {
         let (reply, _) = world.vfs.write(&file, 0, 1, stability, write);
         assert_eq!(reply.map(drop), Ok(()), "the error is older than the write");
     }
+}
+
+/// Clients can open files faster than their data gets durable.
+#[test]
+fn unsynced_descriptors_that_wait_for_the_closer_are_limited() {
+    let Some((world, _file)) = world_on_disk() else { return };
+    let root = world.root();
+    let max_nr_waiting = MAX_NR_FILES as u64 * 3 / 4;
+    world.vfs.durability.faults.lock().unwrap().closers_hang = true;
+    for number in 0..10 * MAX_NR_FILES {
+        let file = world.create(&root, &number.to_string());
+        world.write(&file, 0, b"unstable").unwrap();
+        drop(file);
+        let nr_waiting = root.export.closer.nr_waiting();
+        assert!(nr_waiting <= max_nr_waiting, "{nr_waiting} wait after {number} files");
+        // Those that wait, one that the thread is at, and those of files that are held open.
+        let nr_unsynced = world.vfs.durability.nr_unsynced();
+        assert!(nr_unsynced <= MAX_NR_FILES * 2, "{nr_unsynced} after {number} files");
+    }
+    assert!(
+        root.export.closer.nr_waiting() >= MAX_NR_FILES as u64 / 4,
+        "they are not all closed by calls"
+    );
+    world.vfs.durability.faults.lock().unwrap().closers_hang = false;
+}
+
+#[test]
+fn a_removed_file_is_not_synced_before_it_is_closed() {
+    let Some((world, file)) = world_on_disk() else { return };
+    let removed = inode(&file);
+    drop(file);
+    let since = Instant::now();
+    world.vfs.durability.faults.lock().unwrap().synced.clear();
+    world.vfs.remove(&world.root(), &name("f")).result.unwrap();
+    while world.vfs.durability.nr_unsynced() > 0 {
+        assert!(since.elapsed() < Duration::from_mins(2), "it is not closed");
+        std::thread::yield_now();
+    }
+    let faults = world.vfs.durability.faults.lock().unwrap();
+    assert!(faults.synced.iter().all(|(_, inode)| *inode != removed), "{:?}", faults.synced);
 }

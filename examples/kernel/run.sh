@@ -4,6 +4,7 @@
 # run.sh [--machine q35|pc|microvm] [--memory SIZE] [--cpus N] [--icount]
 #        [--build-only | --no-build] [-- QEMU-OPTION...]
 #
+# SIZE is 64M or more, with the suffix M (the default) or G; N is 1 to 64.
 # --icount makes the time stamp counter count instructions; the CPUs take turns then.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -14,18 +15,25 @@ cpus=1
 icount=()
 build=true
 boot=true
-# A boot takes a few seconds, and some more on a busy machine.
-limit_s=60
+# A boot takes a few seconds, and more than a minute on a busy machine.
+limit_s=300
+
+memory_min_mib=64
+cpus_max=64
 
 usage() {
-    sed -n '4,7s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,8s/^# \{0,1\}//p' "${0##*/}"
+}
+
+refuse() {
+    echo "run.sh: $1" >&2
     exit 2
 }
 
 while [[ $# -gt 0 ]]; do
     case $1 in
         --machine | --memory | --cpus)
-            [[ $# -ge 2 ]] || usage
+            [[ $# -ge 2 ]] || refuse "$1 needs a value; --help lists the options"
             declare "${1#--}=$2"
             shift
             ;;
@@ -36,10 +44,28 @@ while [[ $# -gt 0 ]]; do
             shift
             break
             ;;
-        *) usage ;;
+        -h | --help)
+            usage
+            exit
+            ;;
+        *) refuse "unknown option '$1'; --help lists the options" ;;
     esac
     shift
 done
+
+case $machine in
+    q35 | pc | microvm) ;;
+    *) refuse "--machine $machine: allowed are q35, pc and microvm" ;;
+esac
+[[ $memory =~ ^[0-9]{1,9}[MG]?$ ]] ||
+    refuse "--memory $memory: allowed are sizes such as 64M or 4G"
+memory_mib=$((10#${memory%[MG]}))
+[[ $memory != *G ]] || memory_mib=$((memory_mib * 1024))
+# The image begins at 16 MiB: in less memory it hangs, and the checks need some more.
+[[ $memory_mib -ge $memory_min_mib ]] ||
+    refuse "--memory $memory is too little: at least ${memory_min_mib}M are needed"
+[[ $cpus =~ ^[1-9][0-9]?$ && $cpus -le $cpus_max ]] ||
+    refuse "--cpus $cpus: allowed are 1 to $cpus_max"
 
 image=${CARGO_TARGET_DIR:-target}/x86_64-unknown-linux-gnu/release/pagemill-kernel
 if "$build"; then

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-/// The kernel's output, if it could be booted: `run.sh` builds it once and ends each boot after a
-/// minute.
+/// The kernel's output, if it could be booted: `run.sh` builds it once and ends each boot after
+/// five minutes.
 fn boot(options: &[&str]) -> Option<String> {
     static BUILT: OnceLock<bool> = OnceLock::new();
     let built = *BUILT.get_or_init(|| {
@@ -50,6 +50,29 @@ fn run(options: &[&str]) -> std::process::Output {
     let mut command = Command::new(script);
     command.args(options).env("CARGO_TARGET_DIR", target).stdin(Stdio::null());
     command.output().expect("the script can be run")
+}
+
+/// The script is run from another folder: it must find itself, and check values before it builds.
+#[test]
+fn script_explains_itself_and_refuses_wrong_values_at_once() {
+    let help = run(&["--help"]);
+    assert!(help.status.success(), "{help:?}");
+    assert!(String::from_utf8_lossy(&help.stdout).contains("[--memory SIZE]"), "{help:?}");
+    for (options, message) in [
+        (["--memory", "16M"], "--memory 16M is too little: at least 64M are needed"),
+        (["--memory", "63"], "--memory 63 is too little: at least 64M are needed"),
+        (["--memory", "much"], "--memory much: allowed are sizes such as 64M or 4G"),
+        (["--memory", "1MG"], "--memory 1MG: allowed are sizes such as 64M or 4G"),
+        (["--cpus", "65"], "--cpus 65: allowed are 1 to 64"),
+        (["--cpus", "0"], "--cpus 0: allowed are 1 to 64"),
+        (["--machine", "virt"], "--machine virt: allowed are q35, pc and microvm"),
+        (["--build-only", "--memory"], "--memory needs a value; --help lists the options"),
+        (["--build-only", "--fast"], "unknown option '--fast'; --help lists the options"),
+    ] {
+        let refused = run(&options);
+        let error = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!((refused.status.code(), &*error), (Some(2), &*format!("run.sh: {message}\n")));
+    }
 }
 
 /// The manages column of a zone's line, where there is such a zone.

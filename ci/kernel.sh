@@ -25,11 +25,52 @@ if ! command -v qemu-system-x86_64 >/dev/null; then
 fi
 ./run.sh --build-only
 
+# Compares the costs in the guide's table with those that a run printed. 5 % is for other compilers.
+compare_with_guide() {
+    awk -F'|' '
+        FNR == 1 { file++ }
+        # A row of the guide: N, single, list, array.
+        file == 1 && NF == 6 && $2 ~ /^ *[0-9]+ *$/ {
+            nr_rows++
+            for (i = 3; i <= 5; i++) guide[$2 + 0, i] = $i + 0
+        }
+        file == 2 && /^ping:/ { is_ping = 1 }
+        file == 2 && /^burst:/ { is_ping = 0 }
+        # A row of the run: N, and for each way the costs of alloc, free and both.
+        file == 2 && is_ping && ($1 + 0, 3) in guide {
+            nr_found++
+            for (i = 3; i <= 5; i++) {
+                split($(i - 1), costs, " ")
+                was = guide[$1 + 0, i]
+                if (costs[3] > was * 1.05 || costs[3] < was * 0.95) {
+                    printf "docs/kernel-guide.md: N = %d, column %d: the guide says %s, the image ", \
+                        $1, i - 1, was
+                    printf "counts %s; record the table again\n", costs[3]
+                    failed = 1
+                }
+            }
+        }
+        END {
+            if (nr_rows == 0 || nr_rows != nr_found) {
+                printf "docs/kernel-guide.md: %d of %d rows are in the output\n", nr_found, nr_rows
+                failed = 1
+            }
+            exit failed
+        }
+    ' ../../docs/kernel-guide.md "$1" >&2
+}
+
+output=$(mktemp)
+trap 'rm -f "$output"' EXIT
+# The boot whose costs the guide shows.
+RECORDED='--machine q35 --memory 256M --icount'
+
 # 4 GiB: a part of it lies above 4 GiB, behind the hole that the machines keep for devices.
 while read -r options; do
     echo "--- run.sh $options"
     read -ra words <<<"$options"
-    ./run.sh --no-build "${words[@]}"
+    ./run.sh --no-build "${words[@]}" | tee "$output"
+    [[ $options != "$RECORDED" ]] || compare_with_guide "$output"
 done <<'BOOTS'
 --machine q35 --memory 64M
 --machine q35 --memory 4G --cpus 2

@@ -1,10 +1,13 @@
-//! Figures in documents that come from a file: a budget of `ci/instructions.sh` or a recorded result.
+//! Figures in documents that come from a file: a budget of `ci/instructions.sh`, a recorded result, or
+//! the table of the kernel guide.
 //!
 //! A document marks such a figure with a comment before it:
 //! - `<!-- budget: array 64 -->12.4`: the key is the start of a row of the script's tables, and the figure
 //!   must be the row's last number.
 //! - `<!-- result: bulk.json rows[op=array,n=64].both_ns -->0.59`: the figure must be this value of
 //!   `docs/results/bulk.json`, rounded to as many decimals.
+//! - `<!-- kernel: array 64 -->12.88`: the figure must be in this column and row of the table of costs in
+//!   `docs/kernel-guide.md`, which `ci/kernel.sh` compares with the image.
 //!
 //! Each row of a table with the columns `figure` (the second) and `commit` (the last) needs a mark, unless
 //! a test is its command or its commit is followed by "by hand".
@@ -16,15 +19,18 @@ use crate::tree::{Finding, Tree};
 
 const SCRIPT: &str = "ci/instructions.sh";
 const RESULTS: &str = "docs/results";
+const GUIDE: &str = "docs/kernel-guide.md";
 /// What a mark starts with, and the kinds of marks.
 const MARK: &str = "<!-- ";
 const BUDGET: &str = "budget: ";
 const RESULT: &str = "result: ";
+const KERNEL: &str = "kernel: ";
 
 /// Checks every marked figure against its source, and every row of a table of figures for its mark.
 #[must_use]
 pub fn check(tree: &Tree) -> Vec<Finding> {
     let budgets = budgets(tree.text(SCRIPT).unwrap_or_default());
+    let costs = kernel_costs(tree.text(GUIDE).unwrap_or_default());
     let mut findings = Vec::new();
     for (path, text) in tree.texts("md") {
         let mut is_figures = false;
@@ -35,6 +41,8 @@ pub fn check(tree: &Tree) -> Vec<Finding> {
                     against_budget(&budgets, key, figure)
                 } else if let Some(source) = mark.strip_prefix(RESULT) {
                     against_result(tree, source, figure)
+                } else if let Some(key) = mark.strip_prefix(KERNEL) {
+                    against_guide(&costs, key, figure)
                 } else {
                     continue;
                 };
@@ -94,6 +102,33 @@ fn against_result(tree: &Tree, source: &str, figure: &str) -> Option<String> {
     let rounded = format!("{value:.nr_decimals$}");
     (rounded != figure)
         .then(|| format!("`{figure}` is not `{selector}` of {RESULTS}/{name}, which is {rounded}"))
+}
+
+/// Returns what is wrong with a figure that stands for a cost in the kernel image.
+fn against_guide(costs: &BTreeMap<String, &str>, key: &str, figure: &str) -> Option<String> {
+    match costs.get(key) {
+        None => Some(format!("there is no cost `{key}` in {GUIDE}")),
+        Some(cost) if *cost != figure => {
+            Some(format!("`{figure}` is not the cost `{key}` of {GUIDE}, which is {cost}"))
+        }
+        Some(_) => None,
+    }
+}
+
+/// Returns the cells of the table with the columns N, single, list and array, by column and N.
+fn kernel_costs(guide: &str) -> BTreeMap<String, &str> {
+    let mut costs = BTreeMap::new();
+    let header = |line: &&str| *line == "| N | single | list | array |";
+    let rows = guide.lines().skip_while(|line| !header(line)).skip(2);
+    for row in rows.take_while(|line| line.starts_with('|')) {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        if let ["", n, single, list, array, ""] = cells[..] {
+            for (column, cost) in [("single", single), ("list", list), ("array", array)] {
+                costs.insert(format!("{column} {n}"), cost);
+            }
+        }
+    }
+    costs
 }
 
 /// Returns the last number of each row between `<<'TABLE'` and `TABLE`, by the name and, where that is a
@@ -160,6 +195,27 @@ mod tests {
             found(table),
             ["a.md:3: a figure without a mark `<!-- budget: .. -->` or `<!-- result: .. -->`, \
               and not \"by hand\""]
+        );
+    }
+
+    #[test]
+    fn figures_of_the_kernel_are_those_of_the_guide() {
+        let guide = "| N | other |\n| --- | --- |\n| 64 | 1 |\n\n| N | single | list | array |\n\
+                     | --- | --- | --- | --- |\n| 1 | 91.06 | 205.03 | 109.05 |\n\
+                     | 64 | 81.21 | 75.81 | 12.88 |\n\ntext\n";
+        let found = |document: &str| {
+            lines(&check(&Tree::default().with(GUIDE, guide).with("a.md", document)))
+        };
+        assert_eq!(
+            found("<!-- kernel: array 64 -->12.88, <!-- kernel: single 1 -->91.06."),
+            [""; 0]
+        );
+        assert_eq!(
+            found("<!-- kernel: array 64 -->14.49\n<!-- kernel: array 8 -->1\n"),
+            [
+                "a.md:1: `14.49` is not the cost `array 64` of docs/kernel-guide.md, which is 12.88",
+                "a.md:2: there is no cost `array 8` in docs/kernel-guide.md"
+            ]
         );
     }
 

@@ -329,7 +329,7 @@ pub trait AllocPages: PageSource {
     /// ```
     /// # use pagemill::request::Effort;
     /// # use pagemill::{AllocPages, BulkRequest, Gfp, Page, PageList};
-    /// # fn example<S: AllocPages>(frames: S, spare: &mut PageList<Page<S>>) {
+    /// # fn example<S: AllocPages + Copy>(frames: S, spare: &mut PageList<Page<S>>) {
     /// let mut pages = PageList::new(frames);
     /// let easy = BulkRequest { effort: Effort::Fast, ..BulkRequest::new(Gfp::NOWAIT) };
     /// let got = frames.bulk_list(&easy, 64, &mut pages);

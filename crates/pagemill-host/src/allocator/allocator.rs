@@ -29,11 +29,11 @@ pub struct AllocatorConfig {
     /// Number of nodes that the arena is divided into; all CPUs are on the first. For programs that
     /// should behave as on a larger machine, like Linux's `numa=fake`.
     pub nr_nodes: u8,
-    /// Bytes at the top of the arena that are only for movable pages.
+    /// Bytes at the top of each node that are only for movable pages; see [`Config::movable_bytes`].
     pub movable_bytes: u64,
     /// Pages that ordinary requests must leave; see [`Config::min_free_bytes`].
     pub min_free_bytes: Option<u64>,
-    /// Maximum number of open accounts; see [`Config::nr_accounts`].
+    /// Maximum number of open accounts; zero by default. See [`Config::nr_accounts`].
     pub nr_accounts: u32,
     /// Whether to record the call that allocated each page; see [`Config::page_owner`].
     pub page_owner: bool,
@@ -103,6 +103,10 @@ pub struct HostAllocator(PageAllocator<Host>);
 impl HostAllocator {
     /// Maps `len_bytes` of anonymous memory, in huge pages if available, and makes one zone Normal of
     /// it, with Linux's policies.
+    ///
+    /// Ordinary requests leave a part of the zone free, its min watermark: of 64 MiB, which are 16,384
+    /// pages, 256. [`AllocatorConfig::min_free_bytes`] changes it. The allocator has no accounts;
+    /// [`AllocatorConfig::nr_accounts`] does.
     ///
     /// # Errors
     /// If `len_bytes` is zero or not a multiple of [`PAGE_SIZE`], or the error of a system call.
@@ -198,7 +202,7 @@ pub(crate) unsafe fn allocator_on<P: Platform>(
     let max = Cpus::detect().nr_possible();
     let nr_cpus = config.nr_cpus.unwrap_or(max);
     // The allocator checks the number too, but only after metadata for that many CPUs is mapped.
-    if nr_cpus > max {
+    if !(1..=max).contains(&nr_cpus) {
         return Err(ConfigError::BadNrCpus { nr_cpus, max }.into());
     }
     let core = Config {
@@ -276,7 +280,46 @@ fn regions(config: &AllocatorConfig) -> Vec<MemoryRegion> {
 /// arena.
 ///
 /// For pages that must outlive every borrow. Each page holds a reference count, which costs two atomic
-/// operations more per page than a reference or a [`Static`](pagemill::source::Static).
+/// operations more per page than a reference or a [`Static`](pagemill::source::Static). It dereferences
+/// to its [`PageAllocator`]. A call that allocates consumes its source: clone it for each.
+///
+/// # Examples
+/// The pages of a [`Shrinker`](pagemill::reclaim::Shrinker) may not borrow an allocator:
+/// ```
+/// use std::sync::Mutex;
+///
+/// use pagemill::reclaim::{ShrinkControl, Shrinker};
+/// use pagemill::{AllocPages, Gfp, Page};
+/// use pagemill_host::{HostAllocator, SharedAllocator};
+///
+/// struct Cache(Mutex<Vec<Page<SharedAllocator>>>);
+///
+/// impl Shrinker for Cache {
+///     fn count(&self, _control: ShrinkControl) -> usize {
+///         self.0.try_lock().map_or(0, |pages| pages.len())
+///     }
+///
+///     fn scan(&self, nr: usize, _control: ShrinkControl) -> usize {
+///         let Ok(mut pages) = self.0.try_lock() else { return 0 };
+///         let left = pages.len().saturating_sub(nr);
+///         let freed = pages.split_off(left);
+///         drop(pages);
+///         freed.len() // dropped here, after the lock
+///     }
+/// }
+///
+/// static CACHE: Cache = Cache(Mutex::new(Vec::new()));
+///
+/// # fn main() -> Result<(), Box<dyn core::error::Error>> {
+/// let frames = SharedAllocator::new(HostAllocator::new(16 << 20)?);
+/// let _registered = frames.register_shrinker(&CACHE)?;
+/// let page = frames.clone().alloc_page(Gfp::KERNEL).expect("16 MiB are free");
+/// CACHE.0.lock().expect("no thread panicked").push(page);
+/// // Allocations that run short now ask CACHE for pages.
+/// # CACHE.0.lock().expect("no thread panicked").clear();
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct SharedAllocator(Arc<PageAllocator<Host>>);
 
@@ -285,6 +328,15 @@ impl SharedAllocator {
     #[must_use]
     pub fn new(allocator: impl Into<PageAllocator<Host>>) -> Self {
         Self(Arc::new(allocator.into()))
+    }
+}
+
+impl Deref for SharedAllocator {
+    type Target = PageAllocator<Host>;
+
+    #[inline]
+    fn deref(&self) -> &PageAllocator<Host> {
+        &self.0
     }
 }
 
@@ -307,6 +359,7 @@ fn bytes_of(arena: &Arena) -> NonNull<[u8]> {
 mod tests {
     use std::thread;
 
+    use pagemill::accounts::{Account, AccountLimits};
     use pagemill::gfp::ZoneKind;
     use pagemill::{AllocPages, Gfp, Page};
 
@@ -417,6 +470,9 @@ mod tests {
         for number in [u32::MAX, max] {
             assert!(message.contains(&number.to_string()), "{message}");
         }
+        let none = AllocatorConfig { nr_cpus: Some(0), ..small() };
+        let expected = ConfigError::BadNrCpus { nr_cpus: 0, max };
+        assert_eq!(allocator(&none).unwrap_err(), HostError::Config(expected));
     }
 
     /// Metadata for 2^32 CPUs needs more address space than most machines allow one process.
@@ -448,7 +504,37 @@ mod tests {
         let error = allocator(&movable(8 * MIB + 1)).unwrap_err();
         let expected = ConfigError::BadMovable { movable_bytes: 8 * MIB + 1, max: 8 * MIB };
         assert_eq!(error, HostError::Config(expected));
-        assert!(allocator(&movable(8 * MIB)).is_ok());
+        let all = ConfigError::BadMovable { movable_bytes: 8 * MIB, max: 8 * MIB };
+        assert_eq!(allocator(&movable(8 * MIB)).unwrap_err(), HostError::Config(all));
+        let frames = allocator(&movable(6 * MIB)).unwrap();
+        assert!(frames.alloc_page(Gfp::KERNEL).is_some());
+    }
+
+    #[test]
+    fn the_reserve_of_64_mib_is_that_of_the_documents() {
+        let frames = HostAllocator::new(64 * MIB).unwrap();
+        let min: u64 = frames.zone_info().map(|zone| zone.watermarks.min).sum();
+        assert_eq!((frames.nr_free_pages(), min), (16_384, 256));
+        let pages = core::iter::from_fn(|| frames.alloc_page(Gfp::KERNEL));
+        let pages: Vec<_> = pages.collect();
+        assert_eq!(frames.nr_free_pages(), 256);
+        drop(pages);
+    }
+
+    #[test]
+    fn without_accounts_the_error_says_what_to_set() {
+        let frames = HostAllocator::new(4 * MIB).unwrap();
+        let open = |frames| Account::open(frames, AccountLimits::NONE);
+        let message = open(&*frames).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "this allocator was configured without accounts: set nr_accounts of its configuration"
+        );
+        let config = AllocatorConfig { nr_accounts: 1, ..small() };
+        let frames = allocator(&config).unwrap();
+        let _account = open(&frames).unwrap();
+        let message = open(&frames).unwrap_err().to_string();
+        assert!(message.contains("all 1 accounts are open: close one, or raise"), "{message}");
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub struct AccountUsage {
 #[non_exhaustive]
 pub enum AccountError {
     /// Every entry of the table is in use; [`Config::nr_accounts`](crate::Config::nr_accounts) sets
-    /// their number.
+    /// their number, which is zero by default.
     TableFull {
         /// Number of entries.
         nr_accounts: usize,
@@ -57,9 +57,14 @@ pub enum AccountError {
 impl fmt::Display for AccountError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::TableFull { nr_accounts: 0 } => f.write_str(
+                "this allocator was configured without accounts: set nr_accounts of its \
+                 configuration",
+            ),
             Self::TableFull { nr_accounts } => write!(
                 f,
-                "all {nr_accounts} accounts are open: close one, or raise Config::nr_accounts"
+                "all {nr_accounts} accounts are open: close one, or raise nr_accounts of the \
+                 allocator's configuration"
             ),
         }
     }

@@ -4,7 +4,8 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Shortage {
-    /// Every zone that the request may use would go below the request's watermark.
+    /// Every zone that the request may use would go below the request's watermark: the part of the
+    /// zone's memory that is reserved for more urgent requests.
     Memory,
     /// The account, or one of its ancestors, is at its limit.
     Account,
@@ -20,7 +21,9 @@ pub enum Shortage {
 impl core::fmt::Display for Shortage {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
-            Self::Memory => "no zone that the request admits has enough memory left",
+            Self::Memory => {
+                "no zone that the request admits has enough memory left above its reserve"
+            }
             Self::Account => "the account, or one above it, is at its limit",
             Self::Stopped => "the request was stopped by its caller",
             Self::Fault => "a fault was injected",

@@ -18,7 +18,8 @@ use crate::page_alloc::allocator::Site;
 /// # fn example<S: AllocPages>(frames: S) {
 /// let mut slots: [Option<Page<S>>; 16] = [const { None }; 16];
 /// if let Err(error) = frames.fill(Gfp::KERNEL, &mut slots) {
-///     // "allocated 5 of 16 pages: no zone that the request admits has enough memory left"
+///     // "allocated 5 of 16 pages: no zone that the request admits has enough memory left above its
+///     // reserve"
 ///     assert!(error.new < error.wanted && error.short == Shortage::Memory);
 /// }
 /// # }

@@ -97,7 +97,8 @@ pub struct Config<'a> {
     /// Whether frames below 4 GiB form a separate zone.
     pub zone_dma32: bool,
     /// Bytes at the top of each node that become its zone Movable, at any address; rounded down to
-    /// pageblocks, and never taken from zone DMA.
+    /// pageblocks, and never taken from zone DMA. Requests without [`Gfp::MOVABLE`](crate::Gfp::MOVABLE),
+    /// such as `Gfp::KERNEL`, do not use it, so it may not be all of the memory.
     pub movable_bytes: u64,
     /// Sum of the min watermarks; `None` for Linux's rule, 4 x sqrt(KiB of memory) KiB.
     pub min_free_bytes: Option<u64>,
@@ -107,6 +108,8 @@ pub struct Config<'a> {
     /// could have used that memory; zero keeps nothing.
     pub lowmem_reserve_ratio: [u32; NR_ZONE_KINDS],
     /// Maximum number of open accounts, up to [`Config::NR_ACCOUNTS_MAX`].
+    ///
+    /// Zero by default: [`Account::open`](crate::accounts::Account::open) fails until this is set.
     pub nr_accounts: u32,
     /// Whether to record the call that allocated each frame; costs 8 more bytes of metadata per frame.
     ///
@@ -183,9 +186,8 @@ impl<'a> Config<'a> {
         for (index, range) in self.reserved.iter().enumerate() {
             check_address(index, range.start, range.len_bytes)?;
         }
-        let max = u32::MAX;
         if self.nr_cpus == 0 {
-            return Err(ConfigError::BadNrCpus { nr_cpus: 0, max });
+            return Err(ConfigError::NoCpus);
         }
         let len = self.cpu_nodes.len();
         if len != 0 && len != self.nr_cpus as usize {
@@ -208,7 +210,7 @@ impl<'a> Config<'a> {
         let bytes = |node| of_node(node).fold(0_u64, |sum, r| sum.saturating_add(r.len_bytes));
         let (movable_bytes, max) =
             (self.movable_bytes, self.memory.iter().map(|r| bytes(r.node)).max().unwrap_or(0));
-        if movable_bytes > max {
+        if movable_bytes > max || !self.has_unmovable_memory() {
             return Err(ConfigError::BadMovable { movable_bytes, max });
         }
         let (factor, max) = (self.watermark_scale_factor, Self::WATERMARK_SCALE_FACTOR_MAX);
@@ -323,6 +325,13 @@ impl<'a> Config<'a> {
             let end = region.end_pfn().min(limits.end);
             (start < end).then_some(start..end)
         })
+    }
+
+    /// Returns whether any memory is outside of the zones Movable.
+    fn has_unmovable_memory(&self) -> bool {
+        let kinds = || ZoneKind::ALL.into_iter().filter(|&kind| kind != ZoneKind::Movable);
+        let of_node = |node| kinds().any(|kind| self.zone_memory(node, kind).next().is_some());
+        self.memory.iter().any(|region| of_node(region.node))
     }
 
     /// Returns the first frame of a node's movable memory.

@@ -71,6 +71,8 @@ pub enum ConfigError {
         /// The node number.
         node: NodeId,
     },
+    /// The number of CPUs is zero.
+    NoCpus,
     /// The number of CPUs is zero or more than the platform has.
     BadNrCpus {
         /// The number asked for.
@@ -122,7 +124,7 @@ pub enum ConfigError {
         /// The memory of the map; the reserve must be smaller.
         max: u64,
     },
-    /// More memory is configured as movable than any node has.
+    /// More memory is configured as movable than any node has, or all memory is.
     BadMovable {
         /// The bytes of each node that are to be movable.
         movable_bytes: u64,
@@ -208,9 +210,13 @@ impl fmt::Display for ConfigError {
             Self::UnknownNode { node } => {
                 write!(f, "node {node} is too large: allowed are 0 to {}", MAX_NR_NODES - 1)
             }
-            Self::BadNrCpus { nr_cpus, max } => {
-                write!(f, "{nr_cpus} CPUs do not fit the platform: allowed are 1 to {max}")
+            Self::NoCpus => {
+                write!(f, "nr_cpus is 0: allowed are 1 to the platform's Platform::nr_cpus")
             }
+            Self::BadNrCpus { nr_cpus, max } => write!(
+                f,
+                "{nr_cpus} CPUs do not fit the platform, which has {max}: allowed are 1 to {max}"
+            ),
             Self::BadCpuNodes { len, nr_cpus } => write!(
                 f,
                 "cpu_nodes has {len} entries: give one for each of the {nr_cpus} CPUs, or none"
@@ -238,7 +244,7 @@ impl fmt::Display for ConfigError {
             Self::BadMovable { movable_bytes, max } => write!(
                 f,
                 "{movable_bytes} movable bytes for each node are not possible: the largest node has \
-                 {max}"
+                 {max}, and some memory must remain for requests without Gfp::MOVABLE"
             ),
             Self::BadWatermarkScale { factor, max } => {
                 write!(f, "a watermark scale of {factor} is not possible: allowed are 0 to {max}")
@@ -247,11 +253,11 @@ impl fmt::Display for ConfigError {
                 write!(f, "{nr_accounts} accounts are not possible: allowed are 0 to {max}")
             }
             Self::TooManyZones { nr_zones, max } => {
-                write!(f, "the map has {nr_zones} zones: allowed are {max}")
+                write!(f, "the map has {nr_zones} zones: allowed are at most {max}")
             }
             Self::TooManyFrames { nr_frames } => write!(
                 f,
-                "the map has {nr_frames} frames: allowed are {}; use several allocators",
+                "the map has {nr_frames} frames: allowed are at most {}; use several allocators",
                 u32::MAX
             ),
             Self::MetadataTooSmall { given_bytes, needed_bytes } => write!(

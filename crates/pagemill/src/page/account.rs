@@ -8,6 +8,9 @@ use crate::page::source::PageSource;
 
 /// An open account, to which pages can be charged.
 ///
+/// An allocator has no accounts by default: [`Config::nr_accounts`](crate::Config::nr_accounts) (in a
+/// process, `AllocatorConfig::nr_accounts`) sets how many may be open.
+///
 /// Name it in [`BulkRequest::account`](crate::BulkRequest::account), or let the platform name it for
 /// requests with [`Gfp::ACCOUNT`](crate::Gfp::ACCOUNT). A charge counts for the account and for all its
 /// ancestors, and is refused if it would take any of them above its limit. Charged pages are uncharged
@@ -19,6 +22,26 @@ use crate::page::source::PageSource;
 /// # Cost
 /// A batch is charged or uncharged at once, with three atomic operations for the account and for each
 /// ancestor.
+///
+/// # Examples
+/// ```
+/// use pagemill::accounts::{Account, AccountLimits};
+/// use pagemill::{AllocPages, BulkRequest, Gfp, Shortage};
+/// # use pagemill_testkit::World;
+/// # let frames = &*World::bare(1024);
+///
+/// // `frames` is an allocator whose configuration sets `nr_accounts`.
+/// let limits = AccountLimits { max: 10, ..AccountLimits::NONE };
+/// let account = Account::open(frames, limits)?;
+/// let request = BulkRequest { account: Some(account.id()), ..BulkRequest::new(Gfp::KERNEL) };
+/// let mut slots = [const { None }; 64];
+/// let outcome = frames.bulk_fill(&request, &mut slots);
+/// assert_eq!((outcome.new, outcome.short), (10, Some(Shortage::Account)));
+/// assert_eq!(account.usage().current, 10);
+/// frames.release_pages(&mut slots);
+/// assert_eq!(account.usage().current, 0);
+/// # Ok::<(), pagemill::accounts::AccountError>(())
+/// ```
 pub struct Account<S: PageSource> {
     number: AccountNumber,
     source: S,
@@ -28,7 +51,7 @@ impl<S: PageSource> Account<S> {
     /// Opens an account without a parent.
     ///
     /// # Errors
-    /// [`AccountError::TableFull`].
+    /// [`AccountError::TableFull`], always if the allocator's `nr_accounts` is zero, the default.
     pub fn open(source: S, limits: AccountLimits) -> Result<Self, AccountError> {
         let number = source.allocator().accounts().open(AccountNumber::NONE, limits)?;
         Ok(Self { number, source })

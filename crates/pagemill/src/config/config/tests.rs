@@ -42,7 +42,7 @@ fn bad_policies_are_named() {
     let memory = [region(0, MIB, 0)];
     let config = Config::new(&memory, 2);
     let check = |config: Config<'_>| config.validate().unwrap_err();
-    assert!(matches!(check(Config { nr_cpus: 0, ..config }), ConfigError::BadNrCpus { .. }));
+    assert_eq!(check(Config { nr_cpus: 0, ..config }), ConfigError::NoCpus);
     let cpu_nodes = &[NodeId::new(0)];
     assert!(matches!(check(Config { cpu_nodes, ..config }), ConfigError::BadCpuNodes { .. }));
     assert!(matches!(
@@ -71,15 +71,33 @@ fn bad_policies_are_named() {
     let (max, movable_bytes) = (MIB, MIB + 1);
     let movable = Config { movable_bytes, ..config };
     assert_eq!(check(movable), ConfigError::BadMovable { movable_bytes, max });
-    assert!(Config { movable_bytes: max, ..config }.validate().is_ok());
     let reserved = &[ReservedRange { start: PhysAddr::new(u64::MAX), len_bytes: 2 }];
     assert!(matches!(check(Config { reserved, ..config }), ConfigError::AddressTooHigh { .. }));
+}
+
+#[test]
+fn some_memory_must_not_be_movable() {
+    let memory = [region(0, 16 * MIB, 0), region(16 * MIB, 4 * MIB, 1)];
+    let config = Config::new(&memory, 1);
+    let check = |config: Config<'_>| config.validate();
+    let (max, movable_bytes) = (16 * MIB, 16 * MIB);
+    let all = Config { movable_bytes, ..config };
+    assert_eq!(check(all), Err(ConfigError::BadMovable { movable_bytes, max }));
+    assert_eq!(check(Config { zone_dma: true, ..all }), Ok(()), "zone DMA remains");
+    let almost = Config { movable_bytes: max - 1, ..config };
+    assert_eq!(check(almost), Ok(()), "the first 2 MiB remain");
+    let small_node = Config { movable_bytes: 4 * MIB, ..config };
+    assert_eq!(check(small_node), Ok(()), "a whole node may be movable");
 }
 
 #[test]
 fn messages_say_what_to_do() {
     let message = format!("{}", error(&[region(1, MIB, 0)]));
     assert!(message.contains("0x1") && message.contains("multiples of 4096"), "{message}");
+    let message = format!("{}", ConfigError::NoCpus);
+    assert!(message.contains("1 to the platform's Platform::nr_cpus"), "{message}");
+    let message = format!("{}", ConfigError::TooManyZones { nr_zones: 300, max: 256 });
+    assert!(message.contains("300 zones: allowed are at most 256"), "{message}");
 }
 
 fn frame(bytes: u64) -> u64 {

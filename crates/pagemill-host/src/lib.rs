@@ -17,6 +17,10 @@
 //! [`AllocatorConfig`] sets nodes, lists, accounts and the kind of memory;
 //! [`HostAllocator::with_config`] takes one.
 //!
+//! In a process, use [`Gfp::KERNEL`] for requests that may reclaim and wait, and [`Gfp::NOWAIT`] for
+//! requests of a thread that must not, such as one that polls a device. [`Gfp::ATOMIC`] does not wait
+//! either and may use a part of the reserve: keep it for pages that soon return.
+//!
 //! The core crate works on frames and lists, and uses a [`Platform`](pagemill::Platform) for everything
 //! else. [`Host`] is that platform in a process: its frames are an [`Arena`] of mapped memory, its CPU
 //! numbers come from [`Cpus`]. For measurements, there are clocks ([`monotonic_ns`], [`Tsc`]) and a
@@ -64,6 +68,9 @@
 //! - `rseq-registered`: the offset of the restartable-sequence area is stored only if the C library
 //!   states that each thread has such an area.
 //!
+//! [`Gfp::ATOMIC`]: pagemill::Gfp::ATOMIC
+//! [`Gfp::KERNEL`]: pagemill::Gfp::KERNEL
+//! [`Gfp::NOWAIT`]: pagemill::Gfp::NOWAIT
 //! [`Arena`]: arena::Arena
 //! [`Cpus`]: machine::Cpus
 //! [`DirectMap::frame_ptr`]: pagemill::machine::DirectMap::frame_ptr

@@ -76,6 +76,29 @@ enum Kind {
 /// Scopes nest, and may end in any order: a restriction that several of them ask for holds until the
 /// last of them ends. Of several accounts, the one of the scope opened last is charged.
 ///
+/// # Examples
+/// ```
+/// use pagemill::accounts::{Account, AccountLimits};
+/// use pagemill::{AllocPages, Gfp};
+/// use pagemill_host::{AllocScope, AllocatorConfig, ArenaConfig, HostAllocator};
+///
+/// # fn main() -> Result<(), Box<dyn core::error::Error>> {
+/// let config =
+///     AllocatorConfig { nr_accounts: 1, ..AllocatorConfig::new(ArenaConfig::new(16 << 20)) };
+/// let frames = HostAllocator::with_config(&config)?;
+/// let account = Account::open(&frames, AccountLimits::NONE)?;
+/// let scope = AllocScope::charged_to(account.id());
+/// let charged = frames.alloc_page(Gfp::KERNEL_ACCOUNT);
+/// let free_of_charge = frames.alloc_page(Gfp::KERNEL); // without Gfp::ACCOUNT
+/// drop(scope);
+/// assert_eq!(account.usage().current, 1);
+/// drop(charged);
+/// assert_eq!(account.usage().current, 0);
+/// # drop(free_of_charge);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Source
 /// `linux-6.12` `include/linux/sched/mm.h` `memalloc_noio_save`, `memalloc_nofs_save`,
 /// `memalloc_noreclaim_save`, `set_active_memcg`. Differs: those must end in the reverse order.

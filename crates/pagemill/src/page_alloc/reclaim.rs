@@ -52,7 +52,8 @@ impl<P: Platform> Drop for ShrinkerGuard<'_, P> {
 impl<P: Platform> PageAllocator<P> {
     /// Registers a cache that can free pages when memory is short.
     ///
-    /// The cache lives as long as the program: a static, or what `Box::leak` returns.
+    /// The cache lives as long as the program: a static, or what `Box::leak` returns. The pages that it
+    /// keeps therefore need a source without a lifetime; see [`Shrinker`].
     ///
     /// # Errors
     /// [`TooManyShrinkers`] if [`MAX_NR_SHRINKERS`] are registered.

@@ -35,6 +35,56 @@ pub struct ShrinkControl {
 /// and fails. With [`Gfp::NOFAIL`] it would wait forever once the reserves are used up, since it waits
 /// for the pages that it is to free itself.
 ///
+/// # Lifetime
+/// [`register_shrinker`](crate::PageAllocator::register_shrinker) takes a `&'static dyn Shrinker`, so the
+/// pages of a shrinker may not borrow an allocator on the stack. Their source is a static
+/// ([`static_allocator`](crate::static_allocator)), a `&'static PageAllocator`, or a counted reference,
+/// such as `SharedAllocator` of `pagemill-host`.
+///
+/// # Examples
+/// ```
+/// use std::sync::Mutex;
+///
+/// use pagemill::reclaim::{ShrinkControl, Shrinker};
+/// use pagemill::{AllocPages, Gfp, Page};
+/// # use pagemill::source::PageSource;
+/// # use pagemill_testkit::{SharedWorld, World};
+///
+/// /// Pages that are kept until memory is short.
+/// struct Cache<S: PageSource>(Mutex<Vec<Page<S>>>);
+///
+/// impl<S: PageSource> Shrinker for Cache<S>
+/// where
+///     Page<S>: Send,
+/// {
+///     fn count(&self, _control: ShrinkControl) -> usize {
+///         // A thread that holds the lock may be in an allocation.
+///         self.0.try_lock().map_or(0, |pages| pages.len())
+///     }
+///
+///     fn scan(&self, nr: usize, _control: ShrinkControl) -> usize {
+///         let Ok(mut pages) = self.0.try_lock() else { return 0 };
+///         let left = pages.len().saturating_sub(nr);
+///         let freed = pages.split_off(left);
+///         drop(pages);
+///         freed.len() // dropped here, after the lock
+///     }
+/// }
+///
+/// # let frames = SharedWorld::new(World::with_memory(1024, 1));
+/// let cache: &'static _ = Box::leak(Box::new(Cache(Mutex::new(Vec::new()))));
+/// let registered = frames.register_shrinker(cache)?;
+/// // The cache takes everything; the next request gets its page from the cache.
+/// let all = std::iter::from_fn(|| frames.clone().alloc_page(Gfp::NOWAIT));
+/// cache.0.lock().unwrap().extend(all);
+/// let nr_kept = cache.0.lock().unwrap().len();
+/// assert!(frames.clone().alloc_page(Gfp::KERNEL).is_some());
+/// assert!(cache.0.lock().unwrap().len() < nr_kept);
+/// drop(registered); // from now on, the allocator asks the cache no more
+/// # cache.0.lock().unwrap().clear();
+/// # Ok::<(), pagemill::reclaim::TooManyShrinkers>(())
+/// ```
+///
 /// # Source
 /// `linux-6.12` `include/linux/shrinker.h`
 pub trait Shrinker: Sync {

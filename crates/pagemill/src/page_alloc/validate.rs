@@ -32,8 +32,9 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// # Concurrency
     /// No thread may allocate, free, charge, or be inside of a call of the allocator, not even one that
-    /// works by itself, such as a thread for background reclaim: values that change meanwhile look wrong. Nothing worse happens: the call takes the locks that it needs, each
-    /// for a bounded time. It must not be made from a shrinker or a stop callback.
+    /// works by itself, such as a thread for background reclaim: values that change meanwhile look
+    /// wrong. Nothing worse happens: the call takes the locks that it needs, each for a bounded time. It
+    /// must not be made from a shrinker or a stop callback.
     ///
     /// # Cost
     /// Reads all metadata of the zones and of the free pages. Each page in a per-CPU list takes its

@@ -34,6 +34,27 @@ use crate::wait::queue::WaitQueue;
 /// Interrupts are off while the reserve is in use, for a few instructions per page moved. So an
 /// interrupt handler may use it with a `gfp` that does not wait.
 ///
+/// # Examples
+/// ```
+/// use pagemill::reserves::Mempool;
+/// use pagemill::{AllocPages, Gfp, Shortage};
+/// # use pagemill_testkit::World;
+/// # let frames = &*World::with_memory(1024, 1);
+///
+/// let reserve = Mempool::new(frames, 16, Gfp::KERNEL)?;
+/// // Others use up the memory that ordinary requests may have.
+/// let others: Vec<_> = std::iter::from_fn(|| frames.alloc_page(Gfp::KERNEL)).collect();
+/// let mut slots = [const { None }; 16];
+/// reserve.alloc_bulk(Gfp::KERNEL, &mut slots, None)?;
+/// // A request that may not wait is refused while the reserve is empty.
+/// let mut more = [const { None }; 1];
+/// assert_eq!(reserve.alloc_bulk(Gfp::NOWAIT, &mut more, None), Err(Shortage::Memory));
+/// reserve.free_bulk(&mut slots);
+/// reserve.alloc_bulk(Gfp::NOWAIT, &mut more, None)?;
+/// # drop(others);
+/// # Ok::<(), Shortage>(())
+/// ```
+///
 /// # Source
 /// `linux-7.0` `mm/mempool.c` `mempool_alloc_bulk_noprof`
 pub struct Mempool<S: AllocPages> {

@@ -1,6 +1,7 @@
 //! Command line: options and their values, checked without looking at the system.
 //!
 //! [`plan`](crate::plan) checks them against this machine.
+#![expect(clippy::doc_markdown, reason = "the help shows names without backticks")]
 
 pub(crate) mod arena;
 #[cfg(feature = "bench")]
@@ -10,7 +11,7 @@ pub(crate) mod xdp;
 
 use std::path::PathBuf;
 
-#[cfg(feature = "bench")]
+#[cfg(any(feature = "bench", test))]
 use clap::CommandFactory as _;
 use clap::{Args, Parser, Subcommand};
 
@@ -24,8 +25,8 @@ use crate::usage::UsageError;
 
 /// Measures and shows a page allocator with a bulk interface, and serves NFS and packets from it.
 ///
-/// The allocator runs in this process, over memory that the process maps for itself. `bench` and
-/// `info` need no privileges, and do not use the system's page allocator.
+/// The allocator runs in this process, over memory that the process maps for itself. bench and info
+/// need no privileges, and do not use the system's page allocator.
 #[derive(Debug, Parser)]
 #[command(name = "pagemill", version, verbatim_doc_comment)]
 struct Cli {
@@ -39,7 +40,7 @@ pub(crate) enum Command {
     #[cfg(feature = "bench")]
     /// Measures the cost of pages, the time locks are held, and the large blocks that churn leaves
     ///
-    /// Without the name of an experiment, it runs `bench bulk --quick`, which takes approximately
+    /// Without the name of an experiment, it runs bench bulk --quick, which takes approximately
     /// fifteen seconds and ends with one sentence about this machine.
     #[command(verbatim_doc_comment)]
     Bench(BenchArgs),
@@ -58,7 +59,7 @@ pub(crate) enum Command {
     Nfsd(NfsdArgs),
     /// Moves packets between interfaces through pages of an arena, by AF_XDP
     ///
-    /// Needs `CAP_NET_ADMIN`, `CAP_NET_RAW` and `CAP_BPF`, which root has.
+    /// Needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF, which root has.
     #[command(verbatim_doc_comment)]
     Xdp(XdpArgs),
 }
@@ -107,5 +108,17 @@ mod tests {
     #[test]
     fn the_declarations_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_shows_names_in_one_style() {
+        fn check(command: &mut clap::Command) {
+            let help = command.render_long_help().to_string();
+            assert!(!help.contains('`'), "{help}");
+            command.get_subcommands_mut().for_each(check);
+        }
+        let mut command = Cli::command();
+        command.build();
+        check(&mut command);
     }
 }

@@ -5,5 +5,5 @@ pub(crate) mod metrics;
 mod service;
 pub(crate) mod statistics;
 
-pub(crate) use exports::{FIRST_RETRY, LAST_RETRY};
-pub(crate) use service::Service;
+pub(crate) use exports::{FIRST_RETRY, LAST_RETRY, log_exported};
+pub(crate) use service::{Service, Sockets};

@@ -196,14 +196,19 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     stdout.is_some_and(|StdoutError(error)| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// Reports an error with all its causes, on one line, and returns the exit code for it.
+/// Reports an error with all its causes, on one line, or each of several mistakes of the user on its
+/// own, and returns the exit code for it.
 pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     // Whoever reads our output has seen enough, as `head` does after ten lines.
     if is_broken_pipe(error) {
         return ExitCode::SUCCESS;
     }
+    if let Some(usage) = error.downcast_ref::<UsageError>() {
+        usage.lines().iter().for_each(|line| note(line));
+        return ExitCode::from(USAGE);
+    }
     note(&one_line(error));
-    if error.is::<UsageError>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+    ExitCode::FAILURE
 }
 
 #[cfg(test)]

@@ -388,6 +388,10 @@ fn a_missing_command_is_told_with_those_there_are() {
     let complaint = fail(&[], 2);
     assert!(complaint.contains("bench, info, nfsd or xdp"), "{complaint}");
     assert!(fail(&["benhc"], 2).contains("'benhc'"));
+    let complaint = fail(&["xdp"], 2);
+    let told = "name a command: redirect, drop, stack or bench; see pagemill xdp --help";
+    assert!(complaint.ends_with(told), "{complaint}");
+    assert!(fail(&["xdp", "drop", "--hold"], 2).ends_with("see pagemill xdp drop --help"));
 }
 
 #[test]

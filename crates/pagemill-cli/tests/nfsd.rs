@@ -236,7 +236,7 @@ fn good_exports_are_served_and_the_rest_is_told_with_file_and_line() {
     let mut nfsd = Nfsd::spawn(command);
     let mut log = BufReader::new(nfsd.child.stderr.take().unwrap());
     line_with(&mut log, "exports, line 2: nonsense is not a supported option");
-    line_with(&mut log, "gone");
+    line_with(&mut log, &format!("exports, line 3: cannot export {}", gone.display()));
     nfsd.mount(&good).unwrap();
     // A reload keeps what is exported while the line about it cannot be read.
     fs::create_dir(&gone).unwrap();
@@ -258,14 +258,84 @@ fn a_check_of_exports_is_strict_and_serves_nothing() {
         (status.code(), String::from_utf8([stdout, stderr].concat()).unwrap())
     };
     let good = format!("{} *(ro)\n", dir.join("export").display());
-    assert_eq!(check(&good), (Some(0), "1 exports are valid\n".to_owned()));
+    assert_eq!(check(&good), (Some(0), "1 export is valid\n".to_owned()));
     let (code, told) = check(&format!("{good}/bad *(nonsense)\n/nowhere/at/all *\n"));
     assert_eq!(code, Some(2), "{told}");
-    assert!(told.contains("line 2: nonsense") && told.contains("/nowhere/at/all"), "{told}");
+    let lines: Vec<_> = told.lines().collect();
+    let [first, second] = lines[..] else { panic!("not a line for each error: {told}") };
+    let at = |line| format!("pagemill: {}, line {line}: ", exports.display());
+    assert!(first.starts_with(&at(2)) && first.contains("nonsense is not"), "{told}");
+    assert!(second.starts_with(&(at(3) + "cannot export /nowhere/at/all: ")), "{told}");
     let (code, told) = check(&format!("{good}/tmp host.invalid(ro)\n"));
     assert_eq!(code, Some(2), "{told}");
     assert!(told.contains("line 2: the host host.invalid has no address"), "{told}");
     assert!(!dir.join("secret").exists(), "no secret is made for a check");
+}
+
+#[test]
+fn a_check_lists_errors_on_the_command_line_and_of_two_files() {
+    let dir = scratch("check-all");
+    let export = dir.join("export").display().to_string();
+    let files = ["one", "two"].map(|name| dir.join(name).display().to_string());
+    files.iter().for_each(|file| fs::write(file, format!("{export} *(ro)\n")).unwrap());
+    let args = ["--check", "--export", "/nowhere/a", "--export", "/nowhere/b", "--exports-file"];
+    let args = [&args[..], &[&files[0], "--exports-file", &files[1]]].concat();
+    let Output { status, stderr, .. } = command(&dir, &args).output().unwrap();
+    let told = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(2), "{told}");
+    assert_eq!(told.lines().count(), 3, "{told}");
+    assert!(told.contains("--export /nowhere/a: ") && told.contains("--export /nowhere/b: "));
+    let [one, two] = &files;
+    let twice = format!("{one}, line 1 and {two}, line 1: {export} is exported twice");
+    assert!(told.contains(&twice), "{told}");
+}
+
+#[test]
+fn the_log_shows_clients_sockets_and_what_a_reload_changes() {
+    let dir = scratch("changes");
+    let exports = dir.join("exports");
+    let [one, two] = ["export", "two"].map(|name| dir.join(name).display().to_string());
+    fs::create_dir(&two).unwrap();
+    let unknown = "host.invalid(rw)";
+    fs::write(&exports, format!("{one} 10.9.0.3(rw) *(ro) {unknown}\n")).unwrap();
+    let file = exports.to_str().unwrap();
+    let args = ["--exports-file", file, "--listen", "127.0.0.1:0", "--udp"];
+    let mut command = command(&dir, &args);
+    command.stderr(Stdio::piped());
+    let mut nfsd = Nfsd::spawn(command);
+    let mut log = BufReader::new(nfsd.child.stderr.take().unwrap());
+    let line = line_with(&mut log, "host.invalid has no address");
+    assert!(line.contains("exports, line 1: ") && !line.contains("skipped"), "{line}");
+    let line = line_with(&mut log, "exported");
+    let clients = "clients=\"10.9.0.3(rw) host.invalid(rw) *(ro)\"";
+    assert!(line.contains(&format!("path={one:?}")) && line.contains(clients), "{line}");
+    let line = line_with(&mut log, "serving");
+    for part in ["tcp", "udp"].map(|name| format!("{name}=\"{}\"", nfsd.addr)) {
+        assert!(line.contains(&part), "{line}");
+    }
+    let mut reload = |text: &str, wanted: &[&str]| {
+        fs::write(&exports, text).unwrap();
+        nfsd.signal("-HUP");
+        let mut lines = Vec::new();
+        while lines.last().is_none_or(|line: &String| !line.contains("exports read again")) {
+            let mut line = String::new();
+            assert_ne!(log.read_line(&mut line).unwrap(), 0);
+            lines.push(line);
+        }
+        let about = |line: &&String| ["withdrawn", "exported"].iter().any(|it| line.contains(it));
+        let told: Vec<_> = lines.iter().filter(about).collect();
+        assert_eq!(told.len(), wanted.len(), "{lines:?}");
+        for (line, wanted) in told.iter().zip(wanted) {
+            assert!(wanted.split('|').all(|part| line.contains(part)), "{wanted}: {lines:?}");
+        }
+    };
+    reload(&format!("{one} *(rw)\n"), &[&format!("changed|{one}|clients=\"*(rw)\"")]);
+    reload(&format!("{one} *(rw)\n"), &[]);
+    reload(
+        &format!("{two} *(ro)\n"),
+        &[&format!("withdrawn|path={one:?}"), &format!("exported;|path={two:?}")],
+    );
+    reload("# none\n", &[&format!("withdrawn|path={two:?}"), "WARN|nothing is exported any more"]);
 }
 
 #[test]
@@ -292,7 +362,7 @@ fn a_server_whose_output_nobody_takes_goes_on() {
     let mut child = command.stdout(full).stderr(Stdio::piped()).spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());
     let serving = line_with(&mut log, "serving");
-    let port = serving.split("127.0.0.1:").nth(1).unwrap().split(']').next().unwrap();
+    let port = serving.split("127.0.0.1:").nth(1).unwrap().split('"').next().unwrap();
     let addr = SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()));
     line_with(&mut log, "cannot write to the standard output");
     let nfsd = Nfsd { child, stdout: None, addr, line: serving };
@@ -533,6 +603,17 @@ fn what_cannot_be_served_is_told_in_one_line() {
             &["--export", "/tmp:rww"],
             "'rww' does not begin with an option: after the colon, write ro, rw",
         ),
+        (
+            &["--export", "/tmp,insecure,ro"],
+            "write a colon before the options, as in /tmp:insecure,ro",
+        ),
+        (&["--export", "/tmp:rw:insecure"], "write a comma between options, as in /tmp:rw,..."),
+        (
+            &["--exprot", "/"],
+            "found; tip: a similar argument exists: '--export'; see pagemill nfsd",
+        ),
+        (&["--export", "/", "--listen", "2049"], "write 127.0.0.1:2049 for this machine only"),
+        (&["--export", "/", "--mount-listen", "x"], "write 127.0.0.1:2049 for this machine only"),
         (&["--exports-file", "/nowhere/exports"], "cannot read /nowhere/exports"),
         (&["--export", "/", "--metrics", "x"], "neither a port"),
         (&["--export", "/", "--threads", "0"], "1..=1024"),

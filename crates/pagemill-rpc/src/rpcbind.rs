@@ -171,6 +171,12 @@ impl Registration {
         }
         Ok(registration)
     }
+
+    /// Returns the mappings that rpcbind accepted.
+    #[must_use]
+    pub fn mappings(&self) -> &[Mapping] {
+        &self.mappings
+    }
 }
 
 fn register(rpcbind: SocketAddr, mapping: &Mapping) -> Result<(), RpcbindError> {

@@ -9,17 +9,17 @@ use clap::{Args, ValueEnum};
 /// The options of `nfsd`.
 #[derive(Debug, Args)]
 pub(crate) struct NfsdArgs {
-    /// Directory to export, as DIR, DIR:ro or DIR:rw, with options after commas; may be repeated
+    /// Directory to export, with options after a colon, as in /srv:ro,insecure; may be repeated
     ///
     /// Without ro clients can write. The options are those of --exports-file, and client=ADDRESS or
     /// client=NETWORK, which may be repeated: then only these clients are served.
-    #[arg(long = "export", value_name = "DIR[:ro|rw][,OPTIONS]")]
+    #[arg(long = "export", value_name = "DIR[:OPTION[,OPTION]...]")]
     pub(crate) exports: Vec<OsString>,
     /// File with exports in the format of /etc/exports; may be repeated
     ///
-    /// Options: rw, ro, `root_squash`, `no_root_squash`, `all_squash`, anonuid=, anongid=, secure,
-    /// insecure, sync, async. Clients: *, addresses, networks, host names. On HUP, the server reads
-    /// the file again.
+    /// Options: rw, ro, root_squash, no_root_squash, all_squash, anonuid=, anongid=, secure, insecure,
+    /// sync, async. Clients: *, addresses, networks, host names. On HUP, the server reads the file
+    /// again.
     #[arg(long, value_name = "FILE")]
     pub(crate) exports_file: Vec<PathBuf>,
     /// Check all exports, including host names, then exit: 0 if all are valid
@@ -31,10 +31,10 @@ pub(crate) struct NfsdArgs {
     ///
     /// [default: 127.0.0.1:2049 for root, 127.0.0.1:20490 for other users; sockets passed by systemd
     /// replace these]
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listen_addr)]
     pub(crate) listen: Vec<SocketAddr>,
     /// Address and port of the MOUNT program [default: that of NFS]
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listen_addr)]
     pub(crate) mount_listen: Vec<SocketAddr>,
     /// Also accept calls by UDP, on the same addresses
     #[arg(long)]
@@ -63,7 +63,7 @@ pub(crate) struct NfsdArgs {
     /// File with the secret of file handles, created if missing
     ///
     /// Handles survive restarts as long as the secret stays the same.
-    /// [default: /var/lib/pagemill/nfsd.key for root, else pagemill/nfsd.key in `$XDG_STATE_HOME` or
+    /// [default: /var/lib/pagemill/nfsd.key for root, else pagemill/nfsd.key in $XDG_STATE_HOME or
     /// ~/.local/state]
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
@@ -120,6 +120,17 @@ pub(crate) enum LogArg {
     Debug,
 }
 
+/// Reads an address and a port. A port alone would not say which clients can reach it.
+fn listen_addr(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_unreadable| {
+        let port = text.trim_start_matches(':').parse::<u16>().unwrap_or(2049);
+        format!(
+            "this is not ADDR:PORT: write 127.0.0.1:{port} for this machine only, or 0.0.0.0:{port} \
+             for all interfaces"
+        )
+    })
+}
+
 /// Reads a port of the loopback address, or an address and a port.
 fn local_addr(text: &str) -> Result<SocketAddr, String> {
     if let Ok(port) = text.parse() {
@@ -139,5 +150,15 @@ mod tests {
         assert_eq!(local_addr("9049").unwrap(), "127.0.0.1:9049".parse().unwrap());
         assert_eq!(local_addr("[::]:1").unwrap(), "[::]:1".parse().unwrap());
         assert!(local_addr("x:1").unwrap_err().contains("neither a port"));
+    }
+
+    #[test]
+    fn an_address_to_listen_on_has_a_port_and_says_how_to_write_them() {
+        assert_eq!(listen_addr("[::]:1").unwrap(), "[::]:1".parse().unwrap());
+        for text in ["999", ":999"] {
+            let told = listen_addr(text).unwrap_err();
+            assert!(told.contains("127.0.0.1:999 ") && told.contains("0.0.0.0:999 "), "{told}");
+        }
+        assert!(listen_addr("localhost").unwrap_err().contains("127.0.0.1:2049"));
     }
 }

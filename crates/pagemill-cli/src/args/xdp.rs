@@ -39,7 +39,8 @@ pub(crate) enum XdpCommand {
     /// a second, and receives them with a socket whose rings are filled from a page pool. The pool
     /// asks the page allocator for one page per call in one slice of time, and for many in the next.
     /// Packets are generated and received on one CPU, so that each nanosecond shows in the packets
-    /// per second. Needs root. Changes nothing outside the namespace, which the kernel removes when
+    /// per second. As long as pages return at once, the pool reuses them and bulk brings nothing;
+    /// with --hold 20 they do not. Needs root. Changes nothing outside the namespace, which the kernel removes when
     /// the process ends.
     #[command(verbatim_doc_comment)]
     Bench(XdpBenchArgs),
@@ -235,11 +236,11 @@ pub(crate) enum CopyArg {
 pub(crate) enum TrafficArg {
     /// The kernel's live frames if it has them, else a packet socket
     Auto,
-    /// The kernel: `BPF_PROG_TEST_RUN` with live frames
+    /// The kernel: BPF_PROG_TEST_RUN with live frames
     Live,
-    /// A packet socket (`AF_PACKET`)
+    /// A packet socket (AF_PACKET)
     Packet,
-    /// An `AF_XDP` socket on the other end
+    /// An AF_XDP socket on the other end
     Xsk,
 }
 

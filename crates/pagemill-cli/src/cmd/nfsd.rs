@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use pagemill_nfs::exports::Access;
-use pagemill_nfs::vfs::{Actors, Export, HandleLife};
+use pagemill_nfs::vfs::Actors;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 use super::fresh::fresh_allocator;
 use crate::args::nfsd::NfsdArgs;
 use crate::interrupt::Interrupt;
-use crate::nfsd::{FIRST_RETRY, LAST_RETRY, Service, metrics, statistics};
+use crate::nfsd::{FIRST_RETRY, LAST_RETRY, Service, Sockets, log_exported, metrics, statistics};
 use crate::output;
 use crate::plan::{self, nfsd::ExportSources};
 use crate::usage::UsageError;
@@ -52,7 +52,8 @@ pub(crate) fn run(args: &NfsdArgs) -> anyhow::Result<()> {
     args.die_with.map(die_with).transpose()?;
     if args.check {
         let nr_exports = plan::nfsd::check(args)?;
-        print(format!("{nr_exports} exports are valid\n").as_bytes());
+        let verb = if nr_exports == 1 { "export is" } else { "exports are" };
+        print(format!("{nr_exports} {verb} valid\n").as_bytes());
         return Ok(());
     }
     let mut plan = plan::nfsd::nfsd(args)?;
@@ -170,14 +171,9 @@ fn announce(service: &Service, actors: Actors) {
     let mut text = Vec::new();
     for export in service.vfs.exports().iter() {
         let rule = export.rule();
-        let path = rule.path.display();
+        log_exported(export);
         let writable = rule.clients.iter().any(|rule| rule.options.access == Access::ReadWrite);
         let mode = if writable { "rw" } else { "ro" };
-        let life = export.handle_life();
-        match life {
-            HandleLife::File => info!(%path, mode, "exported; handles {life}{}", how(export)),
-            _ => warn!(%path, mode, "exported; handles {life}{}", how(export)),
-        }
         let options = format!(
             "{mode},vers=3,proto={proto},port={},mountproto={mount_proto},\
              mountport={mount_port},nolock",
@@ -191,13 +187,12 @@ fn announce(service: &Service, actors: Actors) {
         Actors::Callers => "the user of each caller",
         Actors::Server => "the user of this process, for all callers",
     };
-    info!(addrs = ?service.server.addrs(), "serving; files are accessed as {whom}");
+    let Sockets { tcp, udp } = &service.nfs_sockets;
+    info!(tcp, udp, "serving; files are accessed as {whom}");
+    if let Some(Sockets { tcp, udp }) = &service.mount_sockets {
+        info!(tcp, udp, "serving MOUNT");
+    }
     print(&text);
-}
-
-/// Returns how files are found by handle, where that is not the usual way.
-fn how(export: &Export) -> &'static str {
-    if export.kernel_finds() { "" } else { ", files are searched for by name" }
 }
 
 /// Quotes a word for a POSIX shell, if it needs that.

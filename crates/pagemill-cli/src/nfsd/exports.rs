@@ -6,8 +6,8 @@ use core::time::Duration;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use pagemill_nfs::exports::{ClientMatch, ExportRule};
-use pagemill_nfs::vfs::{Vfs, VfsError};
+use pagemill_nfs::exports::{Access, ClientMatch, ExportRule};
+use pagemill_nfs::vfs::{Export, HandleLife, Vfs, VfsError};
 use tracing::{info, warn};
 
 use crate::plan::nfsd::LoadedExports;
@@ -41,7 +41,8 @@ impl Exports {
     }
 
     /// Exports what was read again. An export stays as it is while the line about it, or a whole file,
-    /// cannot be read. A host whose name has no address now keeps those that it had.
+    /// cannot be read. A host whose name has no address now keeps those that it had. Logs what is
+    /// different.
     ///
     /// # Errors
     /// That nothing can be exported at all.
@@ -53,24 +54,56 @@ impl Exports {
             (loaded.is_file_missing || loaded.unread.contains(&rule.path))
                 && loaded.rules.iter().all(|other| other.path != rule.path)
         };
-        let kept: Vec<_> = before.into_iter().filter(is_kept).collect();
+        let kept: Vec<_> = before.iter().filter(|rule| is_kept(rule)).cloned().collect();
         for rule in &kept {
             warn!(path = ?rule.path, "export unchanged: its rule cannot be read again");
         }
         loaded.rules.extend(kept);
-        self.replace(loaded)
+        let bad = self.replace(loaded)?;
+        self.log_changes(&before);
+        Ok(bad)
+    }
+
+    /// Logs how the exports differ from those in force before.
+    fn log_changes(&self, before: &[ExportRule]) {
+        let exports = self.vfs.exports();
+        let now: Vec<_> = exports.iter().map(|export| export.rule()).collect();
+        for rule in before.iter().filter(|old| now.iter().all(|rule| rule.path != old.path)) {
+            info!(path = ?rule.path, "withdrawn");
+        }
+        for export in exports.iter() {
+            match before.iter().find(|old| old.path == export.rule().path) {
+                None => log_exported(export),
+                Some(old) if as_written(old) != as_written(export.rule()) => {
+                    let rule = export.rule();
+                    let clients = clients(rule);
+                    info!(path = ?rule.path, clients, "exported with changed clients or options");
+                }
+                Some(_same) => {}
+            }
+        }
+        if now.is_empty() {
+            warn!(
+                "nothing is exported any more: every call for a file is refused until an export is \
+                 written and HUP is sent"
+            );
+        }
     }
 
     fn replace(&self, loaded: LoadedExports) -> Result<Vec<VfsError>, VfsError> {
         for problem in &loaded.problems {
             warn!("skipped: {problem}");
         }
+        for unresolved in &loaded.unresolved {
+            warn!("{unresolved}; this host is not served until its name has an address");
+        }
         loaded.rules.iter().for_each(warn_of_unknown_hosts);
         let bad = self.vfs.set_good_exports(loaded.rules)?;
         for error in &bad {
+            let line = LoadedExports::located(&loaded.places, error);
             match error {
-                VfsError::Kept { .. } => warn!("{error}"),
-                _ => warn!("skipped: {error}"),
+                VfsError::Kept { .. } => warn!("{line}"),
+                _ => warn!("skipped: {line}"),
             }
         }
         Ok(bad)
@@ -105,6 +138,40 @@ impl Exports {
         info!(hosts = ?found.keys(), "host names resolved");
         is_missing
     }
+}
+
+/// Logs an export that is new, with how long its handles stay valid.
+pub(crate) fn log_exported(export: &Export) {
+    let rule = export.rule();
+    let (path, clients, life) = (&rule.path, clients(rule), export.handle_life());
+    let how = if export.kernel_finds() { "" } else { ", files are searched for by name" };
+    match life {
+        HandleLife::File => info!(?path, clients, "exported; handles {life}{how}"),
+        _ => warn!(?path, clients, "exported; handles {life}{how}"),
+    }
+}
+
+/// Returns the clients of a rule with their modes, in the order in which they are compared.
+fn clients(rule: &ExportRule) -> String {
+    let clients = rule.clients.iter().map(|client| {
+        let mode = match client.options.access {
+            Access::ReadOnly => "ro",
+            Access::ReadWrite => "rw",
+        };
+        format!("{}({mode})", client.client)
+    });
+    clients.collect::<Vec<_>>().join(" ")
+}
+
+/// Returns a rule without the addresses of its hosts, whose order differs from one look-up to another.
+fn as_written(rule: &ExportRule) -> ExportRule {
+    let mut rule = rule.clone();
+    for client in &mut rule.clients {
+        if let ClientMatch::Host { addrs, .. } = &mut client.client {
+            addrs.clear();
+        }
+    }
+    rule
 }
 
 /// Returns the addresses of hosts by name.

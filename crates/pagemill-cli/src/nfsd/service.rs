@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use core::net::SocketAddr;
 use core::time::Duration;
+use std::io;
 
 use anyhow::Context as _;
 use pagemill::PageAllocator;
@@ -14,6 +15,7 @@ use pagemill_rpc::rpcbind::{Mapping, RPCBIND, Registration};
 use pagemill_rpc::{Listener, Program, Server, ServerConfig};
 use rustix::fs::Mode;
 use rustix::process::umask;
+use tracing::info;
 
 use crate::nfsd::exports::Exports;
 use crate::plan::nfsd::{MAX_NR_MOUNT_CONNECTIONS, NfsdPlan};
@@ -37,8 +39,35 @@ pub(crate) struct Service {
     /// Serves NFS, and MOUNT unless that has a server of its own.
     pub(crate) server: Server<Source>,
     mount_server: Option<Server<Source>>,
+    /// Where NFS is served.
+    pub(crate) nfs_sockets: Sockets,
+    /// Where MOUNT is served, if not where NFS is.
+    pub(crate) mount_sockets: Option<Sockets>,
     /// What rpcbind has been told, until it is dropped.
     _registration: Option<Registration>,
+}
+
+/// The addresses of a server by transport, with blanks between them; `None` if it has none.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    /// For connections.
+    pub(crate) tcp: Option<String>,
+    /// For datagrams.
+    pub(crate) udp: Option<String>,
+}
+
+impl Sockets {
+    fn of(listeners: &[Listener]) -> io::Result<Self> {
+        let (mut tcp, mut udp) = (Vec::new(), Vec::new());
+        for listener in listeners {
+            match listener {
+                Listener::Tcp(listener) => tcp.push(listener.local_addr()?.to_string()),
+                Listener::Udp(socket) => udp.push(socket.local_addr()?.to_string()),
+            }
+        }
+        let joined = |addrs: Vec<String>| (!addrs.is_empty()).then(|| addrs.join(" "));
+        Ok(Self { tcp: joined(tcp), udp: joined(udp) })
+    }
 }
 
 /// How long replies may take to go out when the server stops.
@@ -74,7 +103,10 @@ impl Service {
         let nfs = Arc::new(NfsProgram::new(Arc::clone(&vfs), plan.nfs));
         let mount: Arc<dyn Program<Source>> = Arc::new(MountProgram::new(Arc::clone(&vfs)));
         let mut programs: Vec<Arc<dyn Program<Source>>> = vec![Arc::<NfsProgram>::clone(&nfs)];
+        let nfs_sockets = Sockets::of(&plan.listeners)?;
         let mount_listeners = core::mem::take(&mut plan.mount_listeners);
+        let mount_sockets = (!mount_listeners.is_empty()).then(|| Sockets::of(&mount_listeners));
+        let mount_sockets = mount_sockets.transpose()?;
         let mut mappings = mappings(NFS_PROGRAM, &plan.listeners)?;
         let mount_at = if mount_listeners.is_empty() { &plan.listeners } else { &mount_listeners };
         mappings.extend(self::mappings(MOUNT_PROGRAM, mount_at)?);
@@ -97,7 +129,19 @@ impl Service {
         let told = told
             .transpose()
             .context("cannot register with rpcbind; start rpcbind, or omit --rpcbind")?;
-        Ok(Self { vfs, exports, nfs, server, mount_server, _registration: told })
+        if let Some(told) = &told {
+            info!(programs = names_of(told.mappings()), "registered with rpcbind");
+        }
+        Ok(Self {
+            vfs,
+            exports,
+            nfs,
+            server,
+            mount_server,
+            nfs_sockets,
+            mount_sockets,
+            _registration: told,
+        })
     }
 
     /// Returns where MOUNT is served.
@@ -111,6 +155,15 @@ impl Service {
         let drained = self.server.stop(DRAIN);
         self.mount_server.as_ref().is_none_or(|server| server.stop(DRAIN)) && drained
     }
+}
+
+/// Returns programs with their transports and ports, under the names of rpcinfo(8).
+fn names_of(mappings: &[Mapping]) -> String {
+    let programs = mappings.iter().map(|mapping| {
+        let name = if mapping.prog == NFS_PROGRAM { "nfs" } else { "mountd" };
+        format!("{name} {} {}", mapping.netid(), mapping.addr.port())
+    });
+    programs.collect::<Vec<_>>().join(", ")
 }
 
 /// Returns where a program's third version is served, for rpcbind.

@@ -22,7 +22,8 @@ pub(crate) fn line(service: &Service) -> String {
     let mut text = format!("{} calls", stats.calls.value());
     for (name, stats) in procedures.iter().take(6) {
         let (mean, p99) = (mean_us(stats), stats.quantile_us(0.99));
-        let _ = write!(text, ", {name} {} ({mean:.1} us, 99 % {p99})", stats.served.value());
+        let _ =
+            write!(text, ", {name} {} ({mean:.1} us, 99 % below {p99} us)", stats.served.value());
     }
     let refills = &stats.refills;
     let _ = write!(
@@ -41,14 +42,16 @@ pub(crate) fn line(service: &Service) -> String {
 
 /// A table of all procedures that were called, and all counters.
 pub(crate) fn table(service: &Service) -> String {
-    let mut text = String::from("procedure       calls  refused    mean us   50 % us   99 % us\n");
+    let mut text =
+        String::from("procedure       calls  refused    mean us   50 % below us   99 % below us\n");
     let refused = service.nfs.refused();
     for ((name, stats), refused) in procedures(service).zip(refused) {
         let calls = stats.served.value();
         if calls > 0 {
             let [half, most] = [0.5, 0.99].map(|share| stats.quantile_us(share));
             let mean = mean_us(stats);
-            let _ = writeln!(text, "{name:11} {calls:9} {refused:8} {mean:10.1} {half:9} {most:9}");
+            let _ =
+                writeln!(text, "{name:11} {calls:9} {refused:8} {mean:10.1} {half:15} {most:15}");
         }
     }
     for (name, _, value) in counters(service) {

@@ -3,6 +3,7 @@
 use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::net::{TcpListener, UdpSocket};
@@ -64,12 +65,33 @@ pub(crate) struct NfsdPlan {
 pub(crate) struct LoadedExports {
     /// What can be read. Hosts whose names have no address match no client.
     pub(crate) rules: Vec<ExportRule>,
-    /// What is wrong, with file and line.
+    /// Where each of the rules was written, and its directory.
+    pub(crate) places: Vec<(PathBuf, String)>,
+    /// Lines and files that cannot be read, with file and line.
     pub(crate) problems: Vec<String>,
+    /// Hosts whose names have no address, with file and line.
+    pub(crate) unresolved: Vec<String>,
     /// Whether a whole file cannot be read.
     pub(crate) is_file_missing: bool,
     /// The directories of lines that cannot be read.
     pub(crate) unread: Vec<PathBuf>,
+}
+
+impl LoadedExports {
+    /// Describes an error of an export with every place that names its directory.
+    pub(crate) fn located(places: &[(PathBuf, String)], error: &VfsError) -> String {
+        let at = match error {
+            VfsError::Root { path, .. }
+            | VfsError::Kept { path, .. }
+            | VfsError::Twice { path }
+            | VfsError::SameId { path, .. } => {
+                let named = places.iter().filter(|(other, _)| other == path);
+                named.map(|(_, place)| place.as_str()).collect::<Vec<_>>().join(" and ")
+            }
+            _ => String::new(),
+        };
+        if at.is_empty() { error.to_string() } else { format!("{at}: {error}") }
+    }
 }
 
 /// Where exports are written down: read at the start, and again when asked to.
@@ -165,7 +187,15 @@ pub(crate) fn log_level(args: &NfsdArgs) -> LevelFilter {
 }
 
 impl ExportSources {
-    fn new(args: &NfsdArgs, actors: Actors) -> anyhow::Result<Self> {
+    /// # Errors
+    /// The first export on the command line that is not one.
+    fn new(args: &NfsdArgs, actors: Actors) -> Result<Self, UsageError> {
+        let (sources, refused) = Self::new_good(args, actors);
+        refused.into_iter().next().map_or(Ok(sources), |line| Err(UsageError::new(line)))
+    }
+
+    /// Returns also what is wrong with exports on the command line, which are left out.
+    fn new_good(args: &NfsdArgs, actors: Actors) -> (Self, Vec<String>) {
         let in_files = ExportOptions {
             ports: match actors {
                 Actors::Callers => Ports::Privileged,
@@ -175,34 +205,24 @@ impl ExportSources {
             ..ExportOptions::default()
         };
         let defaults = ExportOptions { access: Access::ReadWrite, ..in_files };
-        let mut typed = Vec::new();
+        let (mut typed, mut refused) = (Vec::new(), Vec::new());
         for text in &args.exports {
-            let refused = |what: String| {
-                UsageError::new(format!("--export {}: {what}", text.to_string_lossy()))
-            };
-            let mut rule =
-                parse_export_arg(text, defaults).map_err(|error| refused(error.to_string()))?;
-            rule.path = fs::canonicalize(&rule.path).map_err(|error| {
-                refused(match misread_options(&rule.path) {
-                    Some(options) => format!(
-                        "'{options}' does not begin with an option: after the colon, write ro, rw \
-                         or an option of --exports-file"
-                    ),
-                    None if error.kind() == io::ErrorKind::NotFound => {
-                        format!("{error}: name an existing directory")
-                    }
-                    None => format!("{error}: name a directory that this user can reach"),
-                })
-            })?;
-            typed.push(rule);
+            match typed_export(text, defaults) {
+                Ok(rule) => typed.push(rule),
+                Err(what) => refused.push(format!("--export {}: {what}", text.to_string_lossy())),
+            }
         }
-        Ok(Self { typed, files: args.exports_file.clone(), defaults: in_files })
+        (Self { typed, files: args.exports_file.clone(), defaults: in_files }, refused)
     }
 
     /// Reads what is to be exported now, as far as it can be read.
     pub(crate) fn read(&self) -> LoadedExports {
-        let mut loaded = LoadedExports { rules: self.typed.clone(), ..LoadedExports::default() };
-        let mut hosts: Vec<_> = self.typed.iter().map(|_| "--export".to_owned()).collect();
+        let typed = self.typed.iter().map(|rule| (rule.path.clone(), "--export".to_owned()));
+        let mut loaded = LoadedExports {
+            rules: self.typed.clone(),
+            places: typed.collect(),
+            ..LoadedExports::default()
+        };
         for file in &self.files {
             let shown = file.display();
             let text = match fs::read_to_string(file) {
@@ -217,14 +237,14 @@ impl ExportSources {
             loaded.problems.extend(errors.iter().map(|error| format!("{shown}, {error}")));
             loaded.unread.extend(errors.into_iter().filter_map(|error| error.path));
             for (line, rule) in rules {
-                hosts.push(format!("{shown}, line {line}"));
+                loaded.places.push((rule.path.clone(), format!("{shown}, line {line}")));
                 loaded.rules.push(rule);
             }
         }
-        for (rule, at) in loaded.rules.iter_mut().zip(hosts) {
+        for (rule, (_, at)) in loaded.rules.iter_mut().zip(&loaded.places) {
             for client in &mut rule.clients {
                 if let Err(error) = client.client.look_up() {
-                    loaded.problems.push(format!("{at}: {error}"));
+                    loaded.unresolved.push(format!("{at}: {error}"));
                 }
             }
         }
@@ -252,7 +272,7 @@ impl ExportSources {
                 [] => "name a directory with --export DIR".to_owned(),
                 problems => problems.join("; "),
             };
-            return Err(UsageError::new(format!("nothing to serve: {why}")).into());
+            return Err(nothing_to_serve(&why).into());
         }
         Ok(loaded)
     }
@@ -261,25 +281,64 @@ impl ExportSources {
 /// Checks what `--check` checks: that all that is asked for can be exported.
 ///
 /// # Errors
-/// A [`UsageError`] with everything that cannot.
+/// A [`UsageError`] with a line for everything that cannot.
 pub(crate) fn check(args: &NfsdArgs) -> anyhow::Result<usize> {
     let actors = Actors::detect();
-    let loaded = ExportSources::new(args, actors)?.read_first()?;
+    let (sources, mut problems) = ExportSources::new_good(args, actors);
+    let mut loaded = sources.read();
     let nr_exports = loaded.rules.len();
+    if nr_exports == 0 && problems.is_empty() && loaded.problems.is_empty() {
+        return Err(nothing_to_serve("name a directory with --export DIR").into());
+    }
     let config = VfsConfig { key: FhKey::random()?, actors, max_nr_files: 1, nr_threads: 0 };
-    let bad = Vfs::new(config)?.set_good_exports(loaded.rules)?;
-    let mut problems = loaded.problems;
-    problems.extend(bad.iter().map(ToString::to_string));
+    let bad = Vfs::new(config)?.set_good_exports(core::mem::take(&mut loaded.rules))?;
+    problems.append(&mut loaded.problems);
+    problems.append(&mut loaded.unresolved);
+    problems.extend(bad.iter().map(|error| LoadedExports::located(&loaded.places, error)));
     if problems.is_empty() {
         return Ok(nr_exports);
     }
-    Err(UsageError::new(problems.join("; ")).into())
+    Err(UsageError::of_lines(problems).into())
 }
 
-/// Returns what is behind the colon of a path that is not there, if what is before it is.
-fn misread_options(path: &Path) -> Option<&str> {
-    let (dir, options) = path.to_str()?.rsplit_once(':')?;
-    Path::new(dir).is_dir().then_some(options)
+fn nothing_to_serve(why: &str) -> UsageError {
+    UsageError::new(format!("nothing to serve: {why}"))
+}
+
+/// Parses an argument of `--export`, and finds its directory.
+///
+/// # Errors
+/// What is wrong with the argument.
+fn typed_export(text: &OsStr, defaults: ExportOptions) -> Result<ExportRule, String> {
+    let mut rule = parse_export_arg(text, defaults).map_err(|error| error.to_string())?;
+    rule.path = fs::canonicalize(&rule.path).map_err(|error| {
+        if let Some(what) = misread_options(&rule.path, defaults) {
+            return what;
+        }
+        match error.kind() {
+            io::ErrorKind::NotFound => format!("{error}: name an existing directory"),
+            _ => format!("{error}: name a directory that this user can reach"),
+        }
+    })?;
+    Ok(rule)
+}
+
+/// Returns what is wrong with the options that were taken for the end of a path, if a directory is
+/// before them.
+fn misread_options(path: &Path, defaults: ExportOptions) -> Option<String> {
+    let text = path.to_str()?;
+    if let Some((dir, options)) = text.split_once(',').filter(|(dir, _)| Path::new(dir).is_dir()) {
+        return Some(format!("write a colon before the options, as in {dir}:{options}"));
+    }
+    let (dir, options) = text.rsplit_once(':').filter(|(dir, _)| Path::new(dir).is_dir())?;
+    let is_read = parse_export_arg(text.as_ref(), defaults);
+    Some(match is_read.is_ok_and(|rule| rule.path == Path::new(dir)) {
+        true => format!("write a comma between options, as in {dir}:{options},..."),
+        false => format!(
+            "'{options}' does not begin with an option: after the colon, write ro, rw or an option \
+             of --exports-file"
+        ),
+    })
 }
 
 /// Takes the sockets that systemd passes, or else opens those asked for.

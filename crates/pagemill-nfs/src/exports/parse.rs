@@ -90,7 +90,7 @@ pub fn parse_good_exports(
     (rules, errors)
 }
 
-/// Parses `DIR[:ro|rw][,options]` from a command line.
+/// Parses `DIR[:OPTION[,OPTION]...]` from a command line.
 ///
 /// The directory is taken as written, relative or not. The text after a colon counts as options if it
 /// begins with one. `client=ADDRESS`, any number of times, names the clients that are served; without

@@ -72,6 +72,11 @@ impl Capabilities {
         Self(self.0 & !other.0)
     }
 
+    /// Returns the number of capabilities in the set.
+    pub(crate) const fn nr(self) -> u32 {
+        self.0.count_ones()
+    }
+
     /// Returns whether the set is empty.
     #[must_use]
     pub const fn is_empty(self) -> bool {

@@ -80,7 +80,11 @@ pub enum XdpError {
         nr_needed: usize,
     },
     /// Another XDP program is attached to the interface.
-    #[error("interface {name} has {} already: detach it first", attached(*.program))]
+    #[error(
+        "interface {name} has {} already: detach it (ip link set dev {name} xdp off), or end the \
+         process that attached it",
+        attached(*.program)
+    )]
     ProgramAttached {
         /// The interface's name.
         name: Name,
@@ -88,7 +92,11 @@ pub enum XdpError {
         program: u32,
     },
     /// The process lacks capabilities.
-    #[error("this needs {missing}, which is missing")]
+    #[error(
+        "this needs {missing}, which {} missing: run as root, or give the program what is missing \
+         with setcap",
+        if missing.nr() == 1 { "is" } else { "are" }
+    )]
     Capability {
         /// The missing capabilities.
         missing: Capabilities,

@@ -29,12 +29,26 @@ use pagemill_bench::frames;
 /// # Errors
 /// What is wrong with the options, and what the system refuses.
 pub(crate) fn run(args: &XdpArgs) -> anyhow::Result<()> {
-    match &args.command {
-        XdpCommand::Redirect(args) => move_packets(plan::redirect(args)?),
-        XdpCommand::Drop(args) => move_packets(plan::drop(args)?),
-        XdpCommand::Stack(args) => move_packets(plan::stack(args)?),
-        XdpCommand::Bench(args) => bench(plan::bench(args)?),
-    }
+    let result = match &args.command {
+        XdpCommand::Redirect(args) => plan::redirect(args).and_then(move_packets),
+        XdpCommand::Drop(args) => plan::drop(args).and_then(move_packets),
+        XdpCommand::Stack(args) => plan::stack(args).and_then(move_packets),
+        XdpCommand::Bench(args) => plan::bench(args).and_then(bench),
+    };
+    result.map_err(with_options)
+}
+
+/// Adds the options that do what the library's error recommends.
+fn with_options(error: anyhow::Error) -> anyhow::Error {
+    let options = match error.downcast_ref::<XdpError>() {
+        Some(XdpError::Mtu { .. }) => "--multi-buffer",
+        Some(XdpError::ArenaTooSmall { .. }) => "--arena, --ring",
+        Some(XdpError::LockedMemory { .. }) => "--arena",
+        Some(XdpError::NoNativeMode { .. }) => "--mode generic",
+        Some(XdpError::NoZeroCopy { .. }) => "--copy copy",
+        _ => return error,
+    };
+    anyhow!("{error} ({options})")
 }
 
 fn move_packets(plan: RunPlan) -> anyhow::Result<()> {
@@ -68,7 +82,9 @@ fn move_from<P: Supply>(
 ) -> anyhow::Result<()> {
     // Before sockets are open, which packets are waiting for: the other end of a virtual pair is
     // looked for among the namespaces of all processes.
-    let of_port = [input.other_queues(plan.input.queue), input.checksums()];
+    // Without checksums, only packets that leave again are a problem.
+    let checksums = output.as_ref().and_then(|_leave| input.checksums());
+    let of_port = [input.other_queues(plan.input.queue), checksums];
     let open = |interface: &Interface, queue| -> anyhow::Result<Socket<P::Frame>> {
         Ok(Socket::open(interface, queue, Source::new(), &plan.socket)?)
     };
@@ -123,10 +139,10 @@ where
     S: Sink<D::Frame> + Send,
 {
     let for_people = is_for_people(plan.json.as_ref());
+    let mut report = RunReport::new(plan.fate, plan.refill);
     if for_people {
-        output::print(&RunReport::heading())?;
+        output::print(&report.heading())?;
     }
-    let mut report = RunReport::new(plan.refill);
     let latest = LatestTotals::default();
     let (running, ended) = channel::<()>();
     thread::scope(|scope| {
@@ -155,7 +171,12 @@ where
         }
         let (pool, moved) = match mover.join() {
             Ok((pool, totals, moved)) => {
-                report.end(totals);
+                if let Some(line) = report.end(totals)
+                    && for_people
+                    && printed.is_ok()
+                {
+                    printed = output::print(&line);
+                }
                 (Some(pool), moved.map_err(anyhow::Error::from))
             }
             Err(_panic) => (None, Err(anyhow!("the thread that moves packets panicked"))),

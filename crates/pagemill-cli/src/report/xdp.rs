@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use core::fmt::{self, Display};
+use core::time::Duration;
 
 use pagemill_host::machine::Machine;
 use pagemill_pool::stats::PoolStats;
@@ -10,17 +11,23 @@ use pagemill_xdp::headers::Malformed;
 use serde::Serialize;
 
 use crate::output::{json, one_line};
-use crate::plan::xdp::TrialConfig;
+use crate::plan::xdp::{Fate, TrialConfig};
 use crate::xdp::drive::Totals;
 use crate::xdp::trial::{Pair, Slice, TrialResults};
 use pagemill_bench::document::{JsonMachine, rounded};
 
-/// The number of the schema of the JSON; it rises where a field is renamed or removed.
-const SCHEMA_VERSION: u32 = 1;
+/// The number of the schema of a run's JSON; it rises where a field is renamed or removed.
+const RUN_SCHEMA_VERSION: u32 = 2;
+/// The same of the benchmark's JSON.
+const TRIAL_SCHEMA_VERSION: u32 = 1;
+
+/// The shortest time without packets at the end of a run that is a sample of its own.
+const SHORTEST_SAMPLE: Duration = Duration::from_millis(100);
 
 /// A run, second by second.
 #[derive(Debug)]
 pub(crate) struct RunReport {
+    fate: Fate,
     refill: Refill,
     last: Totals,
     samples: Vec<Sample>,
@@ -35,7 +42,7 @@ pub(crate) struct RunReport {
 struct Sample {
     second: f64,
     in_pps: f64,
-    passed_pps: f64,
+    valid_pps: f64,
     sent_pps: f64,
     lost_pps: f64,
     malformed_pps: f64,
@@ -69,17 +76,23 @@ const SHOWN: [&str; 7] = [
 
 impl RunReport {
     /// Begins a report.
-    pub(crate) fn new(refill: Refill) -> Self {
-        Self { refill, last: Totals::default(), samples: Vec::new(), inflight: None, error: None }
+    pub(crate) fn new(fate: Fate, refill: Refill) -> Self {
+        let last = Totals::default();
+        Self { fate, refill, last, samples: Vec::new(), inflight: None, error: None }
     }
 
     /// Returns the line above the samples.
-    pub(crate) fn heading() -> String {
+    pub(crate) fn heading(&self) -> String {
+        let fate = match self.fate {
+            Fate::Redirect(_) => "out Mpps",
+            Fate::Drop => "drop Mpps",
+            Fate::Stack(_) => "kept Mpps",
+        };
         format!(
             "{:>6} {:>9} {:>9} {:>9} {:>10} {:>7} {:>7} {:>8} {:>6}\n",
             "second",
             "in Mpps",
-            "out Mpps",
+            fate,
             "lost Mpps",
             "malformed",
             "ns/pkt",
@@ -91,6 +104,10 @@ impl RunReport {
 
     /// Adds what was counted since the last sample, and returns the line about it.
     pub(crate) fn sample(&mut self, totals: Totals) -> String {
+        self.add(totals).to_string()
+    }
+
+    fn add(&mut self, totals: Totals) -> Sample {
         let last = core::mem::replace(&mut self.last, totals);
         let seconds = (totals.elapsed - last.elapsed).as_secs_f64().max(1e-9);
         let rate = |figure: fn(&Totals) -> u64| {
@@ -102,7 +119,7 @@ impl RunReport {
         let sample = Sample {
             second: rounded(totals.elapsed.as_secs_f64()),
             in_pps: rate(|totals| totals.worker.received).round(),
-            passed_pps: rate(|totals| totals.worker.passed).round(),
+            valid_pps: rate(|totals| totals.worker.passed).round(),
             sent_pps: rate(|totals| totals.output.completed).round(),
             lost_pps: rate(|totals| totals.input.lost()).round(),
             malformed_pps: rate(|totals| totals.worker.malformed.total()).round(),
@@ -112,17 +129,19 @@ impl RunReport {
             short_refills: totals.worker.short - last.worker.short,
             pool: totals.pool.map(|now| counted(now, last.pool.unwrap_or_default())),
         };
-        let line = sample.to_string();
-        self.samples.push(sample);
-        line
+        self.samples.push(sample.clone());
+        sample
     }
 
-    /// Ends the report.
-    pub(crate) fn end(&mut self, totals: Totals) {
-        if totals.worker.received > self.last.worker.received {
-            self.sample(totals);
-        }
+    /// Ends the report. Returns the line about the time since the last sample, unless that was a moment
+    /// without packets.
+    pub(crate) fn end(&mut self, totals: Totals) -> Option<String> {
+        let is_worth_a_line = totals.worker.received > self.last.worker.received
+            || totals.elapsed.saturating_sub(self.last.elapsed) >= SHORTEST_SAMPLE;
+        // With a decimal: it may be less than a second.
+        let line = is_worth_a_line.then(|| format!("{:.1}", self.add(totals)));
         self.last = totals;
+        line
     }
 
     /// Notes an error that ended the run.
@@ -144,17 +163,22 @@ impl RunReport {
         let malformed =
             Malformed::ALL.map(|reason| (reason.to_string(), worker.malformed.of(reason)));
         let document = RunDocument {
-            schema_version: SCHEMA_VERSION,
+            schema_version: RUN_SCHEMA_VERSION,
             pagemill_version: env!("CARGO_PKG_VERSION"),
             debug_build: cfg!(debug_assertions),
+            command: match self.fate {
+                Fate::Redirect(_) => "xdp redirect",
+                Fate::Drop => "xdp drop",
+                Fate::Stack(_) => "xdp stack",
+            },
             alloc: self.refill.to_string(),
             seconds: rounded(elapsed.as_secs_f64()),
             received: worker.received,
-            passed: worker.passed,
+            valid: worker.passed,
             sent: output.completed,
             no_frame: input.no_frame,
             ring_full: input.ring_full,
-            dropped: input.dropped + output.dropped,
+            lost_otherwise: input.dropped + output.dropped,
             malformed_descriptors: input.malformed + output.malformed,
             malformed_packets: malformed.into_iter().collect(),
             pool: pool.map(|stats| stats.counters().collect()),
@@ -171,14 +195,15 @@ struct RunDocument<'a> {
     schema_version: u32,
     pagemill_version: &'static str,
     debug_build: bool,
+    command: &'static str,
     alloc: String,
     seconds: f64,
     received: u64,
-    passed: u64,
+    valid: u64,
     sent: u64,
     no_frame: u64,
     ring_full: u64,
-    dropped: u64,
+    lost_otherwise: u64,
     malformed_descriptors: u64,
     malformed_packets: BTreeMap<String, u64>,
     pool: Option<Counters>,
@@ -194,12 +219,13 @@ impl Display for Sample {
             Some(value) => format!("{:.1}", value * scale),
             None => "-".to_owned(),
         };
+        let digits = f.precision().unwrap_or(0);
         writeln!(
             f,
-            "{:>6.0} {:>9.3} {:>9.3} {:>9.3} {:>10.0} {:>7} {:>6}% {:>8} {:>6}",
+            "{:>6.digits$} {:>9.3} {:>9.3} {:>9.3} {:>10.0} {:>7} {:>6}% {:>8} {:>6}",
             self.second,
             mega(self.in_pps),
-            mega(self.passed_pps),
+            mega(self.valid_pps),
             mega(self.lost_pps),
             self.malformed_pps,
             figure(self.cpu_ns_per_packet, 1.0),
@@ -223,9 +249,14 @@ impl Display for RunReport {
         let Totals { elapsed, worker, input, output, .. } = &self.last;
         let seconds = elapsed.as_secs_f64();
         let rate = if seconds > 0.0 { worker.received as f64 / seconds / 1e6 } else { 0.0 };
+        let fate = match self.fate {
+            Fate::Redirect(_) => "passed on",
+            Fate::Drop => "dropped",
+            Fate::Stack(_) => "kept for a time",
+        };
         writeln!(
             f,
-            "\n{} packets in {seconds:.1} s ({rate:.3} Mpps), {} passed on, {} malformed; lost: {} \
+            "\n{} packets in {seconds:.1} s ({rate:.3} Mpps), {} {fate}, {} malformed; lost: {} \
              for lack of frames, {} for lack of room on the ring, {} otherwise.",
             worker.received,
             worker.passed,
@@ -290,6 +321,16 @@ impl Quartiles {
     }
 }
 
+impl Quartiles {
+    /// Says so where the middle half of the figures has `none`, the figure of no difference, in it.
+    fn verdict(&self, none: f64) -> &'static str {
+        match self.lower <= none && none <= self.upper {
+            true => "no difference within the spread: ",
+            false => "",
+        }
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct TrialRow {
     alloc: &'static str,
@@ -339,7 +380,7 @@ impl TrialReport {
     pub(crate) fn to_json(&self) -> anyhow::Result<String> {
         let Self { config, pool_ring, results } = self;
         let document = TrialDocument {
-            schema_version: SCHEMA_VERSION,
+            schema_version: TRIAL_SCHEMA_VERSION,
             pagemill_version: env!("CARGO_PKG_VERSION"),
             debug_build: cfg!(debug_assertions),
             command: "xdp bench",
@@ -382,6 +423,53 @@ impl TrialReport {
     /// processes take a share of the CPU that changes from slice to slice.
     fn cpu_ratio(&self) -> Quartiles {
         self.quartiles(|pair| pair.single.total_ns / pair.bulk.total_ns)
+    }
+
+    fn fmt_comparison(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ratio = self.quartiles(|pair| pair.bulk.pps / pair.single.pps);
+        writeln!(
+            f,
+            "\nBulk: {}{:.3} times the packets per second of single pages (quartiles {:.3} and \
+             {:.3}; the median is known within {:.3}),",
+            ratio.verdict(1.0),
+            ratio.median,
+            ratio.lower,
+            ratio.upper,
+            ratio.margin,
+        )?;
+        let cpu = self.cpu_ratio();
+        writeln!(
+            f,
+            "{}{:.3} times the packets per second of CPU time (quartiles {:.3} and {:.3}; within \
+             {:.3});",
+            cpu.verdict(1.0),
+            cpu.median,
+            cpu.lower,
+            cpu.upper,
+            cpu.margin,
+        )?;
+        let saved = self.quartiles(|pair| pair.single.worker_ns - pair.bulk.worker_ns);
+        writeln!(
+            f,
+            "{}the receiver's CPU time {} by {:.1} ns a packet (within {:.1}).",
+            saved.verdict(0.0),
+            if saved.median < 0.0 { "rose" } else { "fell" },
+            saved.median.abs(),
+            saved.margin,
+        )?;
+        writeln!(
+            f,
+            "These are medians over the pairs, so they can differ from the ratios of the medians \
+             above."
+        )?;
+        if self.config.hold.is_zero() && self.pool_ring.is_some() {
+            writeln!(
+                f,
+                "Here pages return at once and the pool reuses them, so bulk brings nothing; with \
+                 --hold 20 they do not."
+            )?;
+        }
+        Ok(())
     }
 
     fn alloc_ns_saved(&self) -> Option<Quartiles> {
@@ -431,7 +519,8 @@ impl Display for TrialReport {
         let device = results.device;
         writeln!(
             f,
-            "lost     {} for lack of frames, {} for lack of room on the ring\n",
+            "lost     {} for lack of frames (the fill ring was empty), {} for lack of room (the \
+             receive ring was full)\n",
             device.no_frame, device.ring_full
         )?;
         writeln!(
@@ -456,28 +545,12 @@ impl Display for TrialReport {
                 format!("{}", row.total_ns),
             )?;
         }
-        let ratio = self.quartiles(|pair| pair.bulk.pps / pair.single.pps);
-        write!(
-            f,
-            "\nBulk: {:.3} times the packets per second of single pages (quartiles {:.3} and \
-             {:.3}; the median is known within {:.3})",
-            ratio.median, ratio.lower, ratio.upper, ratio.margin,
-        )?;
-        let cpu = self.cpu_ratio();
-        let saved = self.quartiles(|pair| pair.single.worker_ns - pair.bulk.worker_ns);
-        writeln!(
-            f,
-            ",\n{:.3} times the packets per second of CPU time (quartiles {:.3} and {:.3}; within \
-             {:.3});\nthe receiver's CPU time fell by {:.1} ns a packet (within {:.1}).",
-            cpu.median, cpu.lower, cpu.upper, cpu.margin, saved.median, saved.margin
-        )
+        self.fmt_comparison(f)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use core::time::Duration;
-
     use super::*;
 
     #[test]
@@ -492,8 +565,44 @@ mod tests {
     }
 
     #[test]
+    fn a_difference_is_one_beyond_the_spread() {
+        let quartiles = Quartiles::of([0.9, 1.0, 1.1].into_iter());
+        assert!(quartiles.verdict(1.0).starts_with("no difference within the spread"));
+        assert_eq!(quartiles.verdict(0.8), "");
+        assert_eq!(quartiles.verdict(1.2), "");
+    }
+
+    #[test]
+    fn the_last_second_has_a_line_and_a_moment_after_it_has_none() {
+        let at = |millis| Totals { elapsed: Duration::from_millis(millis), ..Totals::default() };
+        let mut report = RunReport::new(Fate::Drop, Refill::Bulk);
+        report.sample(at(1000));
+        assert_eq!(report.end(at(1001)), None);
+        let line = report.end(at(1501)).unwrap();
+        assert_eq!(line.split_whitespace().next(), Some("1.5"), "{line}");
+        let mut last = at(1502);
+        last.worker.received = 1;
+        assert!(report.end(last).is_some());
+    }
+
+    #[test]
+    fn packets_that_are_dropped_on_purpose_are_not_lost() {
+        let mut totals = Totals { elapsed: Duration::from_secs(1), ..Totals::default() };
+        (totals.worker.received, totals.worker.passed) = (7, 7);
+        let mut report = RunReport::new(Fate::Drop, Refill::Bulk);
+        assert!(report.heading().contains("drop Mpps"));
+        report.end(totals);
+        assert!(report.to_string().contains(" 7 dropped, 0 malformed; lost: 0 "), "{report}");
+        let document = report.to_json().unwrap();
+        for field in ["\"command\": \"xdp drop\"", "\"valid\": 7", "\"lost_otherwise\": 0"] {
+            assert!(document.contains(field), "{document}");
+        }
+        assert!(!document.contains("\"dropped\"") && !document.contains("\"passed\""));
+    }
+
+    #[test]
     fn a_sample_is_what_was_counted_since_the_last() {
-        let mut report = RunReport::new(Refill::Bulk);
+        let mut report = RunReport::new(Fate::Drop, Refill::Bulk);
         let mut totals = Totals { elapsed: Duration::from_secs(1), ..Totals::default() };
         totals.worker.received = 2_000_000;
         totals.cpu_ns = 500_000_000;
@@ -504,12 +613,12 @@ mod tests {
         totals.elapsed = Duration::from_secs(3);
         totals.worker.received = 3_000_000;
         assert!(report.sample(totals).contains(" 0.500 "));
-        assert_eq!(RunReport::heading().split_whitespace().count(), 12);
+        assert_eq!(report.heading().split_whitespace().count(), 12);
     }
 
     #[test]
     fn a_pool_has_a_line_of_its_own_under_upstream_s_names() {
-        let mut report = RunReport::new(Refill::Single);
+        let mut report = RunReport::new(Fate::Drop, Refill::Single);
         let mut totals = Totals { elapsed: Duration::from_secs(1), ..Totals::default() };
         let mut stats = PoolStats::default();
         (stats.alloc.fast, stats.alloc.slow, stats.recycle.ring_full) = (100, 7, 1);

@@ -78,13 +78,13 @@ impl World {
         Self::on(machine, &Config { cpu_nodes, ..Config::new(&memory, nr_cpus) })
     }
 
-    /// Builds one zone of 1024 frames that keeps 100 pages, in which a list holds one page: the place of
+    /// Builds one zone of 256 frames that keeps 100 pages, in which a list holds one page: the place of
     /// every frame is known.
     ///
     /// # Panics
     /// If there is no memory for the metadata.
     pub fn exact() -> Self {
-        let memory = [region(NORMAL, 1024, 0)];
+        let memory = [region(NORMAL, 256, 0)];
         let (pcp_high, min_free_bytes) = (Some(1), Some(pages(100)));
         Self::new(&Config { pcp_high, min_free_bytes, ..Config::new(&memory, 2) })
     }

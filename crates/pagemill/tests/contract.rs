@@ -112,7 +112,7 @@ fn holes_are_filled_in_one_call_and_what_was_there_stays() {
 fn bulk_needs_strictly_more_than_low_and_the_length_of_the_slice() {
     let world = World::exact();
     let low = world.zone(0, ZoneKind::Normal).watermarks.low;
-    let lens: &[usize] = if cfg!(miri) { &[7] } else { &[2, 7, 64, 300] };
+    let lens: &[usize] = if cfg!(miri) { &[7] } else { &[2, 7, 64, 100] };
     for &nr in lens {
         let at = low + nr as u64;
         for (nr_free, expected) in [(at, 1), (at + 1, nr)] {
@@ -142,6 +142,7 @@ fn the_claim_is_the_whole_slice_not_the_holes_in_it() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn low_memory_is_kept_from_requests_that_could_use_more() {
     let memory = [region(NORMAL - 1024, 1024, 0), region(NORMAL, 512, 0)];
     let lowmem_reserve_ratio = [0, 4, 0, 0];
@@ -225,11 +226,11 @@ fn bulk_and_its_single_page_are_counted_once_each() {
     let world = World::exact();
     let low = world.zone(0, ZoneKind::Normal).watermarks.low;
     let before = world.frames().vmstat();
-    let mut many = holes(300);
-    assert_eq!(world.frames().alloc_pages_bulk(Gfp::KERNEL, &mut many), 300);
+    let mut many = holes(100);
+    assert_eq!(world.frames().alloc_pages_bulk(Gfp::KERNEL, &mut many), 100);
     let stat = world.frames().vmstat();
-    assert_eq!(nr_allocated(&stat) - nr_allocated(&before), 300);
-    assert_eq!((stat.numa_hit, stat.numa_local), (300, 300));
+    assert_eq!(nr_allocated(&stat) - nr_allocated(&before), 100);
+    assert_eq!((stat.numa_hit, stat.numa_local), (100, 100));
     let taken = take_until(&world, ZoneKind::Normal, Gfp::KERNEL, low + 2);
     let before = world.frames().vmstat();
     let mut few = holes(2);
@@ -237,8 +238,8 @@ fn bulk_and_its_single_page_are_counted_once_each() {
     let stat = world.frames().vmstat();
     assert_eq!(nr_allocated(&stat) - nr_allocated(&before), 1);
     assert_eq!(stat.numa_hit - before.numa_hit, 1);
-    assert_eq!(world.frames().release_pages(&mut many), 300);
-    assert_eq!(world.frames().vmstat().pgfree - stat.pgfree, 300);
+    assert_eq!(world.frames().release_pages(&mut many), 100);
+    assert_eq!(world.frames().vmstat().pgfree - stat.pgfree, 100);
     drop((taken, few));
 }
 

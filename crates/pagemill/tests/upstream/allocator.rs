@@ -112,10 +112,10 @@ fn bug_07_noting_owners_neither_allocates_nor_shortens_a_batch() {
 #[cfg_attr(miri, ignore = "takes minutes: the world is large")]
 fn bug_08_each_page_of_a_batch_is_counted_once() {
     let world = exact();
-    let (mut many, mut few) = (holes(300), holes(2));
-    assert_eq!(world.frames().alloc_pages_bulk(Gfp::KERNEL, &mut many), 300);
+    let (mut many, mut few) = (holes(100), holes(2));
+    assert_eq!(world.frames().alloc_pages_bulk(Gfp::KERNEL, &mut many), 100);
     let stat = world.frames().vmstat();
-    assert_eq!((stat.pgalloc.iter().sum::<u64>(), stat.numa_hit), (300, 300));
+    assert_eq!((stat.pgalloc.iter().sum::<u64>(), stat.numa_hit), (100, 100));
     let taken = take_until(&world, LOW + 2);
     let before = world.frames().vmstat();
     assert_eq!(world.frames().alloc_pages_bulk(Gfp::KERNEL, &mut few), 1, "falls back");

@@ -23,7 +23,6 @@
 //!
 //! # fn main() -> Result<(), Box<dyn core::error::Error>> {
 //! let frames = HostAllocator::new(16 << 20)?;
-//! // With root's rights, `Socket::open(&Interface::attach(name, ..)?, queue, &frames, ..)?` instead.
 //! let input = Loopback::new(&frames, 256)?;
 //! let output = Loopback::new(&frames, 256)?;
 //! let pool = AllocatorPool::new(&frames, Refill::Bulk);
@@ -34,6 +33,35 @@
 //! let (_, closed) = worker.close();
 //! closed?;
 //! assert_eq!(frames.nr_free_pages(), 4096); // every page is back
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! On a real interface, with frames from a page pool:
+//! ```no_run
+//! use core::time::Duration;
+//!
+//! use pagemill_host::HostAllocator;
+//! use pagemill_pool::dma::NoDma;
+//! use pagemill_pool::{PagePool, PoolOwner, PoolParams};
+//! use pagemill_xdp::sinks::Discard;
+//! use pagemill_xdp::{Interface, InterfaceConfig, Socket, SocketConfig, Worker};
+//!
+//! # fn main() -> Result<(), Box<dyn core::error::Error>> {
+//! let frames = HostAllocator::new(64 << 20)?;
+//! let pool = PagePool::new(&PoolParams::new(), &frames, NoDma)?;
+//! let owner = PoolOwner::claim(&pool).expect("a new pool has no owner"); // the FramePool
+//! let interface = Interface::attach("eth0".parse()?, InterfaceConfig::default())?;
+//! let socket = Socket::open(&interface, 0, &frames, &SocketConfig::new())?; // queue 0
+//! let mut worker = Worker::new(socket, owner, Discard)?;
+//! while worker.counters().received < 1_000_000 {
+//!     if worker.step()? == 0 {
+//!         worker.wait(Duration::from_millis(100))?;
+//!     }
+//! }
+//! let (owner, closed) = worker.close();
+//! closed?;
+//! owner.shutdown().wait(|_still_out| false)?; // an error if packets are kept
 //! # Ok(())
 //! # }
 //! ```

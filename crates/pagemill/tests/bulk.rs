@@ -221,6 +221,7 @@ fn who_is_stopped_gets_what_is_there() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: many attempts at reclaim")]
 fn nobody_pays_for_what_there_is_not_or_while_waiting() {
     let world = World::bare(64);
     let frames = world.frames();

@@ -31,6 +31,7 @@ fn in_the_middle<'w>(
 
 /// `SUNRPC` slept for half a second after every partial result (August 2021).
 #[test]
+#[cfg_attr(miri, ignore = "takes minutes: many attempts at reclaim")]
 fn bug_11_nobody_sleeps_while_there_is_progress() {
     let world = exact();
     let taken = take_until(&world, LOW + 2);

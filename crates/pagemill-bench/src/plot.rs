@@ -21,6 +21,8 @@ const HEIGHT: u32 = 600;
 const NAMES_WIDTH: u32 = 190;
 /// Height of the band that holds the title.
 const TITLE_HEIGHT: u32 = 58;
+/// Vertical distance of two lines of notes below the title, in pixels.
+const NOTE_HEIGHT: u32 = 17;
 /// Smallest vertical distance of two labels, in pixels.
 const NAME_DISTANCE: i32 = 17;
 const FONT: &str = "sans-serif";
@@ -38,7 +40,7 @@ pub struct Plot<'a> {
     pub title: &'a str,
     /// The circumstances of the measurement.
     pub circumstances: &'a str,
-    /// Remarks below the labels of the lines, one per line.
+    /// Remarks below the circumstances, one per line.
     pub notes: &'a [&'a str],
     /// The lines; a line without points is left out.
     pub lines: Vec<Line>,
@@ -114,7 +116,8 @@ impl Plot<'_> {
         {
             let canvas = SVGBackend::with_string(&mut picture, (WIDTH, HEIGHT)).into_drawing_area();
             canvas.fill(&WHITE)?;
-            let (title, rest) = canvas.split_vertically(TITLE_HEIGHT);
+            let notes_height: u32 = self.notes.iter().map(|_| NOTE_HEIGHT).sum();
+            let (title, rest) = canvas.split_vertically(TITLE_HEIGHT + notes_height);
             let (plot, names) = rest.split_horizontally(WIDTH - NAMES_WIDTH);
             self.draw_title(&title)?;
             let ends = draw_lines(&plot, &lines)?;
@@ -127,7 +130,10 @@ impl Plot<'_> {
     fn draw_title(&self, area: &Canvas<'_>) -> anyhow::Result<()> {
         area.draw(&Text::new(self.title, (20, 12), (FONT, 21).into_font()))?;
         let grey = (FONT, 13).into_font().color(&GREY_TEXT);
-        area.draw(&Text::new(self.circumstances, (20, 38), grey))?;
+        let lines = (38..).step_by(NOTE_HEIGHT as usize);
+        for (y, text) in lines.zip([self.circumstances].iter().chain(self.notes)) {
+            area.draw(&Text::new(*text, (20, y), grey.clone()))?;
+        }
         Ok(())
     }
 
@@ -144,11 +150,6 @@ impl Plot<'_> {
             area.draw(&PathElement::new([(0, end - top), (12, y)], style))?;
             let font = (FONT, 15).into_font().color(&line.rgb());
             area.draw(&Text::new(line.name.clone(), (16, y - 8), font))?;
-        }
-        let mut y = below.max(0) + NAME_DISTANCE;
-        for note in self.notes {
-            area.draw(&Text::new(*note, (16, y), (FONT, 12).into_font().color(&GREY_TEXT)))?;
-            y += NAME_DISTANCE;
         }
         Ok(())
     }

@@ -24,14 +24,8 @@ pub fn bulk(context: &Context, results: &Results) -> anyhow::Result<String> {
         title: "Cost of a page: allocated one at a time and in bulk, and freed",
         circumstances: &parts.into_iter().flatten().collect::<Vec<_>>().join(", "),
         notes: &[
-            "single: a call for each page",
-            "list: one call, a list",
-            "array: one call, an array",
-            "ping: N allocated, N freed",
-            "burst: many allocated,",
-            "then all freed",
-            "limit: N handles copied",
-            "there and back",
+            "single: a call for each page; list, array: one call for N; limit: N handles copied there and back",
+            "ping: N allocated, N freed, again and again; burst: many allocated, then all freed",
         ],
         lines: lines(results),
     };

@@ -82,7 +82,7 @@
 //! Rings are kept out of children, and the descriptor of a socket is closed on exec. Between fork and
 //! exec, however, a child has the socket, and the kernel uses its frames. So closing a socket also waits
 //! until no process has it, and the kernel has released its queue. A child that never calls exec must
-//! close the descriptors that it inherited: otherwise closing fails after ten seconds with
+//! close the descriptors that it inherited: otherwise closing fails after a minute with
 //! [`XdpError::FramesStuck`], and the frames are leaked.
 //!
 //! # Invariants

@@ -443,8 +443,9 @@ const RETRY: Duration = Duration::from_millis(2);
 /// longer are reclaimed nevertheless; what is then sent of them is arbitrary.
 const SEND_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long kernel and device may take to release a queue.
-const RELEASE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long kernel and device may take to release a queue. The kernel does it on a thread of its own and
+/// under its network lock, which others hold for seconds on a busy machine.
+const RELEASE_PATIENCE: Duration = Duration::from_mins(1);
 
 #[cfg(test)]
 mod tests {

@@ -49,6 +49,11 @@ enum Filed {
 }
 
 const NONE: u32 = u32::MAX;
+/// The order of half a pageblock.
+const HALF_PAGEBLOCK: Order = match Order::new(PAGEBLOCK_ORDER.value() - 1) {
+    Ok(order) => order,
+    Err(_) => unreachable!(),
+};
 const NR_PARTIAL: usize = PAGEBLOCK_ORDER.value() as usize;
 pub(crate) const WHOLE: usize = NR_PARTIAL * NR_MIGRATE_TYPES;
 pub(crate) const PAIRS: usize = WHOLE + 1;
@@ -239,12 +244,56 @@ impl Buddy {
         if order >= PAGEBLOCK_ORDER {
             return self.take_whole(migratetype, order);
         }
-        let block = self.pick(migratetype, fallback, order)?;
-        let at = self.bitmaps[block].find(order).expect("block-filed: it has a block this large");
+        if let Some(largest) = self.smallest_fit(migratetype, order) {
+            let block = self.heads[partial_list(migratetype, largest)] as usize;
+            return Some(self.take_from_first(block, largest, order));
+        }
+        if let Some(block) = self.pick_whole(PAGEBLOCK_ORDER) {
+            self.blocks[block].migratetype = migratetype;
+            self.bitmaps[block].clear(0, order);
+            self.count_taken(block, order.nr_pages());
+            // The upper half is still free, whatever the lower half has left.
+            self.file_partial(block, HALF_PAGEBLOCK);
+            return Some(self.first_pfn(block));
+        }
+        let block = if fallback { self.pick_fallback(migratetype, order) } else { None }?;
+        let (at, _) = self.take_at(block, order);
+        self.file(block);
+        Some(at)
+    }
+
+    /// Takes a block of `order` from the first pageblock of a list, whose largest free block has the
+    /// order `largest`.
+    #[inline]
+    fn take_from_first(&mut self, block: usize, largest: usize, order: Order) -> Pfn {
+        let (pfn, from) = self.take_at(block, order);
+        // Any other block leaves the largest as it is.
+        if usize::from(from.value()) == largest {
+            let now = self.bitmaps[block].largest_order();
+            if now.is_none_or(|now| usize::from(now.value()) != largest) {
+                self.unlink_from(block, partial_list(self.blocks[block].migratetype, largest));
+                self.file_largest(block, now);
+            }
+        }
+        pfn
+    }
+
+    /// Takes a block of `order` from a pageblock that has one. Returns its first frame and the order of
+    /// the free block that it was part of.
+    #[inline]
+    fn take_at(&mut self, block: usize, order: Order) -> (Pfn, Order) {
+        let found = self.bitmaps[block].find(order);
+        let (at, from) = found.expect("block-filed: it has a block this large");
         self.bitmaps[block].clear(at, order);
         self.count_taken(block, order.nr_pages());
-        self.file(block);
-        Some(self.first_pfn(block).offset(at as u64))
+        (self.first_pfn(block).offset(at as u64), from)
+    }
+
+    /// Returns the smallest order, from `order` on, for which pageblocks of a migrate type are filed.
+    #[inline]
+    fn smallest_fit(&self, migratetype: MigrateType, order: Order) -> Option<usize> {
+        let fits = self.order_mask[migratetype.index()] >> order.value() << order.value();
+        (fits != 0).then(|| fits.trailing_zeros() as usize)
     }
 
     /// Frees frames that are in use.
@@ -308,15 +357,20 @@ impl Buddy {
             self.put_block(pfn.offset(half.nr_pages() as u64), block + 1, half);
             return;
         }
-        let block = self.own(block);
+        let number = self.own(block);
         let at = position_in_block(pfn.value());
-        assert!(
-            self.bitmaps[block].is_used(at, order),
-            "double free of the block of order {order} at frame {pfn}: part of it is free already"
-        );
-        self.bitmaps[block].set(at, order);
-        self.count_put(block, order.nr_pages());
-        self.file_after_put(block, at / WORD_NR_PAGES);
+        let (bitmap, block) = (&mut self.bitmaps[number], &mut self.blocks[number]);
+        let Ok((word, mask)) = bitmap.put(at, order) else { double_free(pfn, order) };
+        let nr_pages = order.nr_pages();
+        #[expect(clippy::cast_possible_truncation, reason = "at most 512")]
+        let nr_pages_short = nr_pages as u16;
+        // No overflow: no frame is free twice.
+        block.nr_free = block.nr_free.wrapping_add(nr_pages_short);
+        self.nr_free = self.nr_free.wrapping_add(nr_pages as u64);
+        match block.filed {
+            Filed::Partial(largest) if !may_make_larger(word, mask, largest) => {}
+            _ => self.file_after_put(number, at / WORD_NR_PAGES),
+        }
     }
 
     /// Adds the free blocks of pageblocks `range` to `counts`, by migrate type and order.
@@ -337,12 +391,7 @@ impl Buddy {
                     counts[usize::from(MAX_ORDER.value())] += 1;
                 }
                 Filed::Pair => {}
-                Filed::Partial(largest) => {
-                    for order in Order::all().take_while(|order| order.value() <= largest) {
-                        counts[usize::from(order.value())] +=
-                            self.bitmaps[index].maximal_blocks(order).count() as u64;
-                    }
-                }
+                Filed::Partial(_) => self.bitmaps[index].count_blocks(counts),
             }
         }
     }
@@ -470,10 +519,8 @@ impl Buddy {
     /// pageblocks have no migrate type here, so a request of any type takes them before it falls back.
     #[inline]
     fn pick(&mut self, migratetype: MigrateType, fallback: bool, order: Order) -> Option<usize> {
-        let fits = self.order_mask[migratetype.index()] >> order.value() << order.value();
-        if fits != 0 {
-            let list = partial_list(migratetype, fits.trailing_zeros() as usize);
-            return Some(self.unlink_first(list));
+        if let Some(largest) = self.smallest_fit(migratetype, order) {
+            return Some(self.unlink_first(partial_list(migratetype, largest)));
         }
         if let Some(block) = self.pick_whole(PAGEBLOCK_ORDER) {
             self.blocks[block].migratetype = migratetype;
@@ -531,7 +578,13 @@ impl Buddy {
         if usize::from(self.blocks[block].nr_free) == PAGEBLOCK_NR_PAGES {
             return self.file_whole(block);
         }
-        match self.bitmaps[block].largest_order() {
+        self.file_largest(block, self.bitmaps[block].largest_order());
+    }
+
+    /// Files an unfiled pageblock that is not wholly free by the order of its largest free block.
+    #[inline]
+    fn file_largest(&mut self, block: usize, largest: Option<Order>) {
+        match largest {
             None => self.blocks[block].filed = Filed::Nowhere,
             Some(order) => self.file_partial(block, order),
         }
@@ -635,14 +688,12 @@ impl Buddy {
 
     #[inline]
     fn count_taken(&mut self, block: usize, nr_pages: usize) {
-        self.blocks[block].nr_free -= u16::try_from(nr_pages).expect("at most 512");
-        self.nr_free -= nr_pages as u64;
-    }
-
-    #[inline]
-    fn count_put(&mut self, block: usize, nr_pages: usize) {
-        self.blocks[block].nr_free += u16::try_from(nr_pages).expect("at most 512");
-        self.nr_free += nr_pages as u64;
+        #[expect(clippy::cast_possible_truncation, reason = "at most 512")]
+        let nr_pages_short = nr_pages as u16;
+        let nr_free = &mut self.blocks[block].nr_free;
+        // No overflow: the frames were free.
+        *nr_free = nr_free.wrapping_sub(nr_pages_short);
+        self.nr_free = self.nr_free.wrapping_sub(nr_pages as u64);
     }
 
     /// Returns the local index of the zone's pageblock `block`.
@@ -674,6 +725,12 @@ impl Buddy {
             pfn = end;
         }
     }
+}
+
+#[cold]
+#[inline(never)]
+fn double_free(pfn: Pfn, order: Order) -> ! {
+    panic!("double free of the block of order {order} at frame {pfn}: part of it is free already")
 }
 
 #[inline]

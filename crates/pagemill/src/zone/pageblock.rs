@@ -3,7 +3,7 @@
 //! There are no free lists by order and nothing to merge: a block of order n is free exactly if its 2^n
 //! bits are set. Splitting a block clears bits, and merging sets them.
 
-use crate::base::units::{Order, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER};
+use crate::base::units::{MAX_ORDER, Order, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER};
 
 /// Number of frames in one word of a bitmap.
 pub(crate) const WORD_NR_PAGES: usize = u64::BITS as usize;
@@ -87,65 +87,81 @@ impl Bitmap {
         }
     }
 
-    /// Returns the first frame of the smallest free block of at least order `wanted`.
-    pub(crate) fn find(&self, wanted: Order) -> Option<usize> {
-        let mut exponent = wanted.value();
-        // Blocks smaller than a word are in words that are not full; those are searched once per order.
-        let mut runs = self.words.map(|word| match word {
-            u64::MAX => 0,
-            word => runs_of(word, exponent.min(WORD_ORDER)),
-        });
-        while exponent < WORD_ORDER && runs.iter().any(|&word| word != 0) {
-            for (index, word) in runs.iter_mut().enumerate() {
-                let (alone, larger) = maximal_runs(*word, exponent);
-                if alone != 0 {
-                    return Some(index * WORD_NR_PAGES + alone.trailing_zeros() as usize);
-                }
-                *word = larger;
-            }
-            exponent += 1;
-        }
-        let above = exponent.max(WORD_ORDER)..=PAGEBLOCK_ORDER.value();
-        above.into_iter().find_map(|exponent| self.maximal_blocks(order(exponent)).next())
-    }
-
-    /// Yields the first frame of each free block of `order` that is not part of a larger one.
-    pub(crate) fn maximal_blocks(&self, order: Order) -> impl Iterator<Item = usize> + use<> {
-        // From the order of a word on, one bit stands for one full word.
-        let (words, unit, exponent) = match order.value().checked_sub(WORD_ORDER) {
-            None => (self.words, 1, order.value()),
-            Some(above) => {
-                let mut words = [0; NR_WORDS];
-                words[0] = u64::from(self.full_words());
-                (words, WORD_NR_PAGES, above)
-            }
-        };
-        words.into_iter().enumerate().flat_map(move |(index, word)| {
-            let (alone, _) = maximal_runs(runs_of(word, exponent), exponent);
-            ones(alone).map(move |bit| (index * WORD_NR_PAGES + bit) * unit)
-        })
-    }
-
-    /// Returns whether no frame of the block at `at` is free.
+    /// Returns the first frame and the order of the smallest free block of at least order `wanted`; of
+    /// several, the lowest.
+    ///
+    /// # Cost
+    /// One or two comparisons per word that is empty or full. In any other word, three operations per
+    /// order below `wanted`, and the search ends with the first block of exactly that order.
     #[inline]
-    pub(crate) fn is_used(&self, at: usize, order: Order) -> bool {
-        block_words(at, order).all(|(index, mask)| self.words[index] & mask == 0)
+    pub(crate) fn find(&self, wanted: Order) -> Option<(usize, Order)> {
+        let exponent = wanted.value();
+        let (mut full, mut best) = (0_u8, None);
+        for (index, &word) in self.words.iter().enumerate() {
+            if word == u64::MAX {
+                full |= 1 << index;
+            } else if word != 0
+                && exponent < WORD_ORDER
+                && let Some((bit, size)) = smallest_run(word, exponent)
+            {
+                let at = index * WORD_NR_PAGES + bit;
+                if size == exponent {
+                    return Some((at, wanted));
+                }
+                if best.is_none_or(|(_, best)| size < best) {
+                    best = Some((at, size));
+                }
+            }
+        }
+        if best.is_none() {
+            // From the order of a word on, one bit stands for one full word.
+            let run = smallest_run(full.into(), exponent.saturating_sub(WORD_ORDER));
+            best = run.map(|(bit, size)| (bit * WORD_NR_PAGES, size + WORD_ORDER));
+        }
+        best.map(|(at, size)| (at, order(size)))
+    }
+
+    /// Adds the number of free blocks of each order to `counts`; each frame is counted once, in its
+    /// largest free block.
+    pub(crate) fn count_blocks(&self, counts: &mut [u64; MAX_ORDER.value() as usize + 1]) {
+        let (parts, wholes) = counts.split_at_mut(usize::from(WORD_ORDER));
+        for &word in self.words.iter().filter(|&&word| word != u64::MAX) {
+            count_runs(word, parts);
+        }
+        count_runs(self.full_words().into(), wholes);
     }
 
     /// Marks all frames of the block at `at` as used.
     #[inline]
     pub(crate) fn clear(&mut self, at: usize, order: Order) {
-        for (index, mask) in block_words(at, order) {
-            self.words[index] &= !mask;
-        }
+        let (words, mask) = self.block_words(at, order);
+        words.iter_mut().for_each(|word| *word &= !mask);
     }
 
-    /// Marks all frames of the block at `at` as free.
+    /// Marks all frames of the block at `at` as free, and returns the new word of its first frame and
+    /// the block's bits there.
+    ///
+    /// # Errors
+    /// If one of them is already free; nothing has changed then.
     #[inline]
-    pub(crate) fn set(&mut self, at: usize, order: Order) {
-        for (index, mask) in block_words(at, order) {
-            self.words[index] |= mask;
+    pub(crate) fn put(&mut self, at: usize, order: Order) -> Result<(u64, u64), ()> {
+        if order.value() < WORD_ORDER {
+            let mask = block_mask(at, order);
+            return Ok((self.put_into_word(at / WORD_NR_PAGES, mask)?, mask));
         }
+        let (words, mask) = self.block_words(at, order);
+        if words.iter().any(|&word| word != 0) {
+            return Err(());
+        }
+        words.fill(u64::MAX);
+        Ok((u64::MAX, mask))
+    }
+
+    /// Returns the words that the block at `at` touches, and the block's bits in each of them.
+    #[inline]
+    fn block_words(&mut self, at: usize, order: Order) -> (&mut [u64], u64) {
+        let nr_words = (order.nr_pages() / WORD_NR_PAGES).max(1);
+        (&mut self.words[at / WORD_NR_PAGES..][..nr_words], block_mask(at, order))
     }
 
     /// Takes up to `nr` free frames from word `index` and returns them as a mask.
@@ -291,7 +307,37 @@ fn pair_up(runs: u64, exponent: u8) -> u64 {
 /// Returns the bits that start an aligned run of 2^exponent ones.
 #[inline]
 fn runs_of(word: u64, exponent: u8) -> u64 {
-    (0..exponent).fold(word, pair_up)
+    // Aligned only once, at the end: the bits in between start runs at any position.
+    (0..exponent).fold(word, |runs, exponent| runs & runs >> (1_u32 << exponent))
+        & ALIGNED[usize::from(exponent)]
+}
+
+/// Returns the first bit and the exponent of the smallest aligned run of at least 2^exponent ones that
+/// is not half of a larger one.
+#[inline]
+fn smallest_run(word: u64, exponent: u8) -> Option<(usize, u8)> {
+    let (mut runs, mut exponent) = (runs_of(word, exponent), exponent);
+    while runs != 0 {
+        let (alone, larger) = maximal_runs(runs, exponent);
+        if alone != 0 {
+            return Some((alone.trailing_zeros() as usize, exponent));
+        }
+        (runs, exponent) = (larger, exponent + 1);
+    }
+    None
+}
+
+/// Adds the number of aligned runs of each size that are not half of a larger one to `counts`.
+fn count_runs(word: u64, counts: &mut [u64]) {
+    let mut runs = word;
+    for (count, exponent) in counts.iter_mut().zip(0..) {
+        if runs == 0 {
+            break;
+        }
+        let (alone, larger) = maximal_runs(runs, exponent);
+        *count += u64::from(alone.count_ones());
+        runs = larger;
+    }
 }
 
 /// Splits the bits that start a run of 2^exponent: those whose run is not half of a larger one, and the
@@ -313,18 +359,15 @@ fn largest_run_order(byte: u8) -> u8 {
     u8::from(pairs != 0) + u8::from(quads != 0) + u8::from(quads == 0x11)
 }
 
-/// Yields each word that the block at `at` touches, with the block's bits in that word.
+/// Returns the bits of the block at `at` in each word that it touches.
 #[inline]
-fn block_words(at: usize, order: Order) -> impl Iterator<Item = (usize, u64)> {
+fn block_mask(at: usize, order: Order) -> u64 {
     let nr_pages = order.nr_pages();
     debug_assert!(at.is_multiple_of(nr_pages) && at + nr_pages <= PAGEBLOCK_NR_PAGES);
-    let (nr_words, mask) = if nr_pages < WORD_NR_PAGES {
-        (1, ((1 << nr_pages) - 1) << (at % WORD_NR_PAGES))
-    } else {
-        (nr_pages / WORD_NR_PAGES, u64::MAX)
-    };
-    let first = at / WORD_NR_PAGES;
-    (first..first + nr_words).map(move |index| (index, mask))
+    if order.value() >= WORD_ORDER {
+        return u64::MAX;
+    }
+    (u64::MAX >> (WORD_NR_PAGES - nr_pages)) << (at % WORD_NR_PAGES)
 }
 
 #[inline]

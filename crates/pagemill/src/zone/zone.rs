@@ -186,9 +186,7 @@ impl Zone {
     /// # Panics
     /// If a frame is already free or not in this zone.
     pub(crate) fn free(&self, platform: &impl Platform, pfn: Pfn, order: Order) {
-        let (shard, block) = self.locate(pfn.value());
-        // Then the frames in between are, too: the pageblocks of one block are consecutive.
-        self.locate(pfn.value() + order.nr_pages() as u64 - 1);
+        let (shard, block) = self.locate_block(pfn.value(), order);
         let mut held = self.shards[usize::from(shard)].hold(platform);
         held.buddy().put_block(pfn, block, order);
         held.events().pgfree.add(order.nr_pages() as u64);
@@ -323,6 +321,22 @@ impl Zone {
         let once = self.shards.len() == 1 || order >= PAGEBLOCK_ORDER;
         let own = self.shards_from(home).filter(move |shard| !once && shard.nr_free() >= nr_pages);
         own.map(|shard| (shard, false)).chain(self.shards_from(home).map(|shard| (shard, true)))
+    }
+
+    /// Returns the indexes of the shard and of the first pageblock of a block.
+    ///
+    /// # Panics
+    /// If one of its frames is not in this zone.
+    #[inline]
+    fn locate_block(&self, pfn: u64, order: Order) -> (u8, u32) {
+        let mut span = &Span::EMPTY;
+        let (shard, block) = self.locate_near(&mut span, pfn);
+        let last = pfn + (order.nr_pages() as u64 - 1);
+        if !span.holds(last) {
+            // Adjacent spans share a pageblock, or follow each other: then so do the frames in between.
+            self.locate(last);
+        }
+        (shard, block)
     }
 
     /// Returns the indexes of a frame's shard and of its pageblock in the zone.

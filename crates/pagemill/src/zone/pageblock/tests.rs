@@ -27,6 +27,13 @@ impl Naive {
             .collect()
     }
 
+    /// Returns the first of the smallest free blocks of at least order `wanted`, and its order.
+    fn find(&self, wanted: Order) -> Option<(usize, Order)> {
+        Order::all()
+            .filter(|&order| order >= wanted && order <= PAGEBLOCK_ORDER)
+            .find_map(|order| self.maximal_blocks(order).first().map(|&at| (at, order)))
+    }
+
     fn largest_order_at(&self, word: usize) -> Option<Order> {
         let (start, end) = (word * WORD_NR_PAGES, (word + 1) * WORD_NR_PAGES);
         Order::all()
@@ -53,23 +60,30 @@ fn random_blocks_agree_with_an_array_of_flags() {
             let order = Order::new(u8::try_from(next(&mut seed) % 10).unwrap()).unwrap();
             let at = (next(&mut seed) % PAGEBLOCK_NR_PAGES) & !(order.nr_pages() - 1);
             let set = (next(&mut seed) + round).is_multiple_of(2);
-            if set {
-                bitmap.set(at, order);
-            } else {
+            let before = bitmap.clone();
+            let is_used = naive.0[at..at + order.nr_pages()].iter().all(|&free| !free);
+            if !set {
                 bitmap.clear(at, order);
+            } else if is_used {
+                let (word, mask) = bitmap.put(at, order).expect("none was free");
+                assert_eq!(word, bitmap.word(at / WORD_NR_PAGES));
+                assert_eq!(mask.trailing_zeros() as usize, at % WORD_NR_PAGES);
+                assert_eq!(mask.count_ones() as usize, order.nr_pages().min(WORD_NR_PAGES));
+            } else {
+                assert_eq!(bitmap.put(at, order), Err(()));
+                assert_eq!(bitmap, before);
+                continue;
             }
             naive.0[at..at + order.nr_pages()].fill(set);
 
             assert_eq!(bitmap.largest_order(), naive.largest_order());
-            assert_eq!(bitmap.is_used(at, order), !set);
             assert_eq!(bitmap.nr_free() as usize, naive.0.iter().filter(|&&free| free).count());
+            let mut counts = [0; MAX_ORDER.value() as usize + 1];
+            bitmap.count_blocks(&mut counts);
             for wanted in Order::all().filter(|&order| order <= PAGEBLOCK_ORDER) {
-                assert!(bitmap.maximal_blocks(wanted).eq(naive.maximal_blocks(wanted)));
-                let found = bitmap.find(wanted);
-                let smallest = Order::all()
-                    .filter(|&order| order >= wanted && order <= PAGEBLOCK_ORDER)
-                    .find_map(|order| naive.maximal_blocks(order).first().copied());
-                assert_eq!(found, smallest);
+                let nr_blocks = naive.maximal_blocks(wanted).len() as u64;
+                assert_eq!(counts[usize::from(wanted.value())], nr_blocks);
+                assert_eq!(bitmap.find(wanted), naive.find(wanted));
             }
             for index in Bitmap::word_indexes() {
                 assert_eq!(bitmap.largest_order_at(index), naive.largest_order_at(index));
@@ -128,9 +142,47 @@ fn taking_from_a_word_takes_the_lowest_frames() {
 
 #[test]
 fn the_smallest_block_that_fits_is_found_first() {
+    let order = |order| Order::new(order).unwrap();
     let mut bitmap = Bitmap::EMPTY;
-    bitmap.set(0, Order::new(6).unwrap());
-    bitmap.set(128, Order::new(3).unwrap());
-    assert_eq!(bitmap.find(Order::new(2).unwrap()), Some(128));
-    assert_eq!(bitmap.find(Order::new(4).unwrap()), Some(0));
+    bitmap.put(0, order(6)).unwrap();
+    bitmap.put(128, order(3)).unwrap();
+    assert_eq!(bitmap.find(order(2)), Some((128, order(3))));
+    assert_eq!(bitmap.find(order(4)), Some((0, order(6))));
+}
+
+/// Compares `find` for all orders on a bitmap of these words.
+fn find_agrees(words: [u64; NR_WORDS]) {
+    let is_free = |at: usize| words[at / WORD_NR_PAGES] >> (at % WORD_NR_PAGES) & 1 != 0;
+    let naive = Naive(core::array::from_fn(is_free));
+    let bitmap = Bitmap { words };
+    for wanted in Order::all().filter(|&order| order <= PAGEBLOCK_ORDER) {
+        assert_eq!(bitmap.find(wanted), naive.find(wanted), "order {wanted} in {words:x?}");
+    }
+}
+
+#[test]
+fn every_pattern_of_eight_frames_is_searched_rightly() {
+    let step = if cfg!(miri) { 51 } else { 1 };
+    for pattern in (0..=u64::from(u8::MAX)).step_by(step) {
+        // At both ends of a word, in the last word, and each frame eight times.
+        let spread = ones(pattern).fold(0, |word, bit| word | 0xff << (bit * 8));
+        for word in [pattern, pattern << 56, spread] {
+            find_agrees([0, 0, 0, 0, 0, 0, 0, word]);
+            find_agrees([u64::MAX, word, 0, 0, 0, 0, 1 << 9, 3 << 40]);
+        }
+    }
+}
+
+#[test]
+fn every_pattern_of_whole_and_partial_words_is_searched_rightly() {
+    const KINDS: [u64; 3] = [0, u64::MAX, 0x00ff_0000_0f30_0001];
+    let nr_patterns = KINDS.len().pow(8);
+    for pattern in (0..nr_patterns).step_by(if cfg!(miri) { 1_000 } else { 1 }) {
+        let mut rest = pattern;
+        find_agrees([(); NR_WORDS].map(|()| {
+            let kind = KINDS[rest % KINDS.len()];
+            rest /= KINDS.len();
+            kind
+        }));
+    }
 }

@@ -3,14 +3,15 @@
 //! Under QEMU's `-icount shift=0` a tick is an instruction, and the table says so.
 
 mod measure;
+mod orders;
 #[path = "../../../crates/pagemill-bench/src/bulk/workload.rs"]
 #[expect(unreachable_pub, reason = "the program `pagemill` measures the same loops")]
 mod workload;
 
 use alloc::vec::Vec;
 
-use measure::{Figures, Hundredths};
-use pagemill::PageList;
+use measure::{Blocks, Figures, Hundredths};
+use pagemill::{Order, PageList};
 use workload::{Arrays, Lists, Singles};
 
 use crate::frames::{FRAMES, allocator};
@@ -43,6 +44,8 @@ pub(crate) fn run() {
     let burst = BURST_PAGES.min(free / 4);
     println!("burst: allocate {burst} in batches of N, then free them; pages of the zone");
     table(clock, |n| burst / n, measure::Shape::Burst);
+    println!();
+    orders::table(clock);
     if clock.counts_instructions {
         let Figures { alloc, free, both, .. } = arrays;
         println!();
@@ -67,10 +70,11 @@ fn table(clock: Clock, nr_batches: impl Fn(usize) -> usize, shape: measure::Shap
         let nr = nr_batches(n);
         let mut slots: Vec<_> = (0..n * nr).map(|_| None).collect();
         let mut lists: Vec<_> = (0..nr).map(|_| PageList::new(FRAMES)).collect();
+        let blocks = Blocks { n, nr_batches: nr, order: Order::ZERO };
         let rows = [
-            measure::figures(clock, shape, (n, nr), &mut Singles::new(FRAMES, &mut slots, n)),
-            measure::figures(clock, shape, (n, nr), &mut Lists::new(FRAMES, &mut lists, n)),
-            measure::figures(clock, shape, (n, nr), &mut Arrays::new(FRAMES, &mut slots, n)),
+            measure::figures(clock, shape, blocks, &mut Singles::new(FRAMES, &mut slots, n)),
+            measure::figures(clock, shape, blocks, &mut Lists::new(FRAMES, &mut lists, n)),
+            measure::figures(clock, shape, blocks, &mut Arrays::new(FRAMES, &mut slots, n)),
         ];
         print!("{n:>6}");
         for row in &rows {

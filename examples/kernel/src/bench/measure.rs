@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use pagemill::Order;
+
 use super::workload::Workload;
 use crate::frames::allocator;
 use crate::ticks::Clock;
@@ -18,11 +20,11 @@ pub(super) enum Shape {
     Burst,
 }
 
-/// A cost per page in hundredths of a tick.
+/// A cost per block in hundredths of a tick.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Hundredths(pub(super) u64);
 
-/// What a page costs.
+/// What a block costs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Figures {
     /// Its allocation.
@@ -35,15 +37,25 @@ pub(super) struct Figures {
     pub(super) spread_percent: u64,
 }
 
-/// Measures a workload of `nr_batches` batches of `n` pages.
+/// The blocks of a workload: `nr_batches` batches of `n`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Blocks {
+    pub(super) n: usize,
+    pub(super) nr_batches: usize,
+    pub(super) order: Order,
+}
+
+/// Measures a workload; the costs are those of a block.
 pub(super) fn figures(
     clock: Clock,
     shape: Shape,
-    (n, nr_batches): (usize, usize),
+    blocks: Blocks,
     work: &mut impl Workload,
 ) -> Figures {
-    let nr_pages = (n * nr_batches) as u64;
-    let per_page = |ticks: u64| Hundredths(ticks * 100 / nr_pages);
+    let Blocks { n, nr_batches, order } = blocks;
+    let nr_blocks = (n * nr_batches) as u64;
+    let nr_pages = nr_blocks * order.nr_pages() as u64;
+    let per_block = |ticks: u64| Hundredths(ticks * 100 / nr_blocks);
     let (mut alloc, mut free, mut both) = ([0; RUNS], [0; RUNS], [0; RUNS]);
     // Loads code and metadata into the caches, and fills the CPU's list with the pages of `ping`.
     work.alloc_batches();
@@ -66,9 +78,9 @@ pub(super) fn figures(
     });
     let median = both[RUNS / 2];
     Figures {
-        alloc: per_page(alloc[RUNS / 2]),
-        free: per_page(free[RUNS / 2]),
-        both: per_page(median),
+        alloc: per_block(alloc[RUNS / 2]),
+        free: per_block(free[RUNS / 2]),
+        both: per_block(median),
         spread_percent: (both[RUNS - 1] - both[0]) * 100 / median.max(1),
     }
 }

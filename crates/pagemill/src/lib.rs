@@ -106,6 +106,13 @@
 #![no_std]
 #![deny(unsafe_code)]
 
+#[cfg(not(all(target_pointer_width = "64", target_has_atomic = "64")))]
+compile_error!(
+    "pagemill needs a target with 64-bit pointers and 64-bit atomic operations, such as \
+     x86_64-unknown-none, aarch64-unknown-none or riscv64gc-unknown-none-elf; 32-bit targets are not \
+     supported"
+);
+
 #[cfg(any(test, feature = "alloc"))]
 extern crate alloc;
 #[cfg(test)]

@@ -464,15 +464,22 @@ pub(crate) fn for_each_watermarks(
         }
         for zone in of_node {
             let (kind, managed) = (zone.facts.kind, zone.managed.get());
-            let share = u128::from(min_free) * u128::from(managed);
-            let min = share.checked_div(u128::from(total)).unwrap_or(0);
-            let min = u64::try_from(min).unwrap_or(u64::MAX).min(managed);
+            let min = reserve_share(min_free, managed, total).min(managed);
             let mut marks = Watermarks::new(min, managed, policy.scale_factor);
             marks.lowmem_reserve =
                 lowmem_reserve(kind, &managed_by_kind, &policy.lowmem_reserve_ratio);
             visit(zone, &marks);
         }
     }
+}
+
+/// Returns the part of a reserve of `min_free` frames that falls to a zone of `managed` frames, of
+/// `total` frames in all zones; rounded down.
+///
+/// The product fits in 64 bits: each factor is a number of frames of one allocator, which has at most
+/// `u32::MAX` of them. Dividing 128 bits would call a helper of the compiler (`__udivti3`).
+fn reserve_share(min_free: u64, managed: u64, total: u64) -> u64 {
+    (min_free * managed).checked_div(total).unwrap_or(0)
 }
 
 fn fill_zonelists(

@@ -382,3 +382,20 @@ fn a_frame_twice_in_what_comes_back_is_found_wherever_it_stands() {
         }
     }
 }
+
+/// The limits and some values between them, compared with arithmetic in 128 bits.
+#[test]
+fn reserve_is_shared_out_without_overflow_or_rounding_error() {
+    const MAX: u64 = u32::MAX as u64;
+    let values = [0, 1, 2, 3, 1000, 65_521, 1 << 20, MAX / 3, MAX / 2 + 1, MAX - 1, MAX];
+    for min_free in values {
+        for managed in values {
+            for total in values {
+                let product = u128::from(min_free) * u128::from(managed);
+                let expected = product.checked_div(u128::from(total)).unwrap_or(0);
+                let share = reserve_share(min_free, managed, total);
+                assert_eq!(u128::from(share), expected, "{min_free} * {managed} / {total}");
+            }
+        }
+    }
+}

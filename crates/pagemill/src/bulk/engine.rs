@@ -17,6 +17,10 @@ use crate::zone::watermark::Mark;
 use crate::zone::zone::Zone;
 
 /// The destination of new pages.
+///
+/// The calls with Linux's contract are compiled once for each kind of sink. Requests, and all paths that
+/// are marked as cold, are compiled once for all kinds (`dyn Sink`): they take a multiple of the
+/// code, and an indirect call for each batch is a small part of their cost.
 pub(crate) trait Sink {
     /// Takes ownership of the pages, at most as many as it asked for, also if it panics.
     fn accept(&mut self, pages: &[RawPage]);
@@ -24,6 +28,16 @@ pub(crate) trait Sink {
     /// Returns whether accepting a page may take long, so that no lock may be held meanwhile.
     fn is_slow(&self) -> bool {
         false
+    }
+}
+
+impl Sink for &mut (dyn Sink + '_) {
+    fn accept(&mut self, pages: &[RawPage]) {
+        (**self).accept(pages);
+    }
+
+    fn is_slow(&self) -> bool {
+        (**self).is_slow()
     }
 }
 
@@ -153,7 +167,7 @@ impl<P: Platform> PageAllocator<P> {
         context: &AllocContext,
         zone: &'static Zone,
         nr: usize,
-        sink: &mut impl Sink,
+        sink: &mut dyn Sink,
     ) -> usize {
         let mut batch = Batch::new();
         let moved = self.move_pages(&self.pin(), context, zone, nr, &mut batch);
@@ -172,7 +186,7 @@ impl<P: Platform> PageAllocator<P> {
         node: Option<NodeId>,
         nodes: NodeMask,
         nr: usize,
-        sink: &mut impl Sink,
+        mut sink: &mut dyn Sink,
     ) -> usize {
         let context = self.context(&self.pin(), gfp, node).on(nodes);
         let mut done = 0;
@@ -181,7 +195,7 @@ impl<P: Platform> PageAllocator<P> {
                 break;
             }
             if zone.marks.bulk_ok(zone.nr_free(), 0, context.highest) {
-                done += self.alloc_from_zone(&context, zone, nr - done, sink);
+                done += self.alloc_from_zone(&context, zone, nr - done, &mut sink);
             }
         }
         done
@@ -234,7 +248,7 @@ impl<P: Platform> PageAllocator<P> {
         context: &AllocContext,
         zone: &Zone,
         nr: usize,
-        sink: &mut impl Sink,
+        sink: &mut dyn Sink,
     ) -> usize {
         if self.platform().is_abandoned() {
             return 0;
@@ -266,16 +280,15 @@ impl<P: Platform> PageAllocator<P> {
 }
 
 /// A sink that prepares each block for its owner and passes it on.
-pub(crate) struct Finish<'a, P: Platform, K: Sink> {
+pub(crate) struct Finish<'a, P: Platform> {
     pub(crate) allocator: &'a PageAllocator<P>,
-    pub(crate) sink: &'a mut K,
+    pub(crate) sink: &'a mut dyn Sink,
     pub(crate) payer: Payer,
     pub(crate) gfp: Gfp,
     pub(crate) site: Site,
 }
 
-impl<P: Platform, K: Sink> Sink for Finish<'_, P, K> {
-    #[inline]
+impl<P: Platform> Sink for Finish<'_, P> {
     fn accept(&mut self, pages: &[RawPage]) {
         if !self.is_slow() {
             return self.sink.accept(pages);
@@ -315,7 +328,7 @@ impl<P: Platform> PageAllocator<P> {
         gfp: Gfp,
         node: Option<NodeId>,
         wanted: Wanted,
-        sink: &mut impl Sink,
+        sink: &mut dyn Sink,
         site: Site,
     ) -> Result<usize, Shortage> {
         self.check_usable()?;
@@ -333,8 +346,9 @@ impl<P: Platform> PageAllocator<P> {
         let charged = self.charge(&mut payer, wanted.new as u64, 1, without);
         let new = usize::try_from(charged).unwrap_or(wanted.new);
         let mut finish = Finish { allocator: self, sink, payer, gfp, site };
+        let mut sink: &mut dyn Sink = &mut finish;
         let affordable = Wanted { new, ..wanted };
-        let done = self.alloc_bulk(gfp, node, affordable, &mut finish);
+        let done = self.alloc_bulk(gfp, node, affordable, &mut sink);
         told(done, if done < new { Shortage::Memory } else { Shortage::Account });
         Ok(done)
     }

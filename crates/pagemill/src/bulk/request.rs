@@ -272,7 +272,7 @@ fn run<S: PageSource>(
     request: &BulkRequest<'_>,
     pieces: Pieces,
     nr: usize,
-    sink: &mut impl Sink,
+    sink: &mut dyn Sink,
     site: Site,
 ) -> BulkOutcome {
     let allocator = source.allocator();
@@ -322,11 +322,7 @@ struct Search<'a, S: PageSource> {
 impl<S: PageSource> Search<'_, S> {
     /// Gets all of `nr` blocks, waiting in turn if the request may wait, and hands them over. A short
     /// result is handed over only if the effort is not all or nothing.
-    fn whole<K: Sink>(
-        &self,
-        nr: usize,
-        finish: &mut Finish<'_, S::Platform, K>,
-    ) -> (usize, Option<Shortage>) {
+    fn whole(&self, nr: usize, finish: &mut Finish<'_, S::Platform>) -> (usize, Option<Shortage>) {
         let all = self.request.effort == Effort::AllOrNothing;
         // Otherwise reclaim would empty all caches, and the pages got so far would lack elsewhere.
         if all && !self.is_possible(nr) {
@@ -427,10 +423,10 @@ impl<S: PageSource> Search<'_, S> {
     }
 
     /// Hands over the gathered blocks; stops when the request is stopped, unless it wants all.
-    fn hand_over<K: Sink>(
+    fn hand_over(
         &self,
         got: &mut Gathered<'_, S>,
-        finish: &mut Finish<'_, S::Platform, K>,
+        finish: &mut Finish<'_, S::Platform>,
     ) -> (usize, Option<Shortage>) {
         let all = self.request.effort == Effort::AllOrNothing;
         let (mut handed, mut asked) = (0, 0);
@@ -450,7 +446,7 @@ impl<S: PageSource> Search<'_, S> {
     }
 
     /// Gets up to `nr` blocks, and hands over the blocks that it gets.
-    fn some(&self, nr: usize, sink: &mut impl Sink) -> (usize, Option<Shortage>) {
+    fn some(&self, nr: usize, sink: &mut dyn Sink) -> (usize, Option<Shortage>) {
         let policy = &self.request.policy;
         let mut deal = policy.deal(nr);
         let strict = matches!(policy, Policy::Bind(_)) || self.gfp.contains(Gfp::THISNODE);
@@ -482,7 +478,7 @@ impl<S: PageSource> Search<'_, S> {
     }
 
     /// Gets up to a share's number of blocks from the share's nodes.
-    fn share(&self, share: Share, sink: &mut impl Sink) -> (usize, Option<Shortage>) {
+    fn share(&self, share: Share, sink: &mut dyn Sink) -> (usize, Option<Shortage>) {
         let allocator = self.source.allocator();
         let mut done = 0;
         if self.pieces == Pieces::Largest {
@@ -524,7 +520,7 @@ impl<S: PageSource> Search<'_, S> {
     /// Gets blocks of more than one frame, the largest first, and returns the number of frames. It does
     /// not reclaim for them, since only single pages are worth that, but it uses the reserves that the
     /// request may use.
-    fn large_pieces(&self, share: Share, sink: &mut impl Sink) -> usize {
+    fn large_pieces(&self, share: Share, sink: &mut dyn Sink) -> usize {
         let gfp = (self.gfp | Gfp::NORETRY | Gfp::NOWARN).difference(Gfp::DIRECT_RECLAIM);
         let mut done = 0;
         let mut largest = MAX_ORDER.value();

@@ -32,7 +32,7 @@ while read -r op n rounds budget; do
         verdict='TOO MANY'
         failed=1
     fi
-    printf '%-7s n=%-4s %7s instructions per page, budget %6s  %s\n' \
+    printf '%-13s n=%-4s %7s instructions per page, budget %6s  %s\n' \
         "$op" "$n" "$per_page" "$budget" "$verdict"
 done <<'TABLE'
 array 64 1000 12.4
@@ -44,6 +44,10 @@ burst 64 500 26.7
 spread 64 700 172
 vec 64 1000 6.1
 local 64 1000 3.7
+request 1 10000 206
+request 8 2000 45
+request 64 1000 12.4
+request-write 1 10000 189
 TABLE
 
 # A page through the page pool: path, loop, budget. What the benchmark's own loop costs (none,

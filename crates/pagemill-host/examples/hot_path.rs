@@ -1,18 +1,25 @@
 //! One hot path, a number of times, and nothing else: for counting instructions.
 //!
-//! `hot_path OP N ROUNDS`: allocates N pages and frees them, ROUNDS times. OP is `array`, `list`,
-//! `vec` or `single` (the pages stay within the CPU's list), `local` (they stay in a reserve with one
-//! owner; N up to 64 for both), `burst` (ROUNDS times N pages are all allocated in batches before the
-//! first is freed: through the zone) or `spread` (so, too, but no two pages of a batch come back that are
-//! near each other; putting them into that order counts, too). The program's total for twice the rounds, less
-//! its total for the rounds, is what the path itself costs; `ci/instructions.sh` does that with callgrind.
+//! `hot_path OP N ROUNDS` allocates N pages and frees them, ROUNDS times. OP is one of these:
+//! - `array`, `list`, `vec` or `single`: the pages stay within the CPU's list; N is at most 64 for `vec`.
+//! - `request`, `request-write` or `request-list`: a `BulkRequest` into slots, uninitialised memory or a
+//!   list. Pages in uninitialised memory are dropped one by one.
+//! - `local` or `local-single`: the pages stay in a reserve with one owner; N is at most 64.
+//! - `burst`: ROUNDS times N pages are all allocated in batches before the first is freed, so they go
+//!   through the zone.
+//! - `spread`: the same as `burst`, but no two pages of a batch are near each other when they are freed.
+//!   Putting them into that order counts, too.
+//!
+//! The program's total for twice the rounds, less its total for the rounds, is what the path itself
+//! costs; `ci/instructions.sh` does that with callgrind.
 
+use core::mem::MaybeUninit;
 use std::env;
 use std::process::ExitCode;
 
 use pagemill::handles::free_pages_bulk;
 use pagemill::reserves::LocalPages;
-use pagemill::{AllocPages, Gfp, Page, PageList, PageVec};
+use pagemill::{AllocPages, BulkRequest, Gfp, Page, PageList, PageVec};
 use pagemill_host::{AllocatorConfig, ArenaConfig, Host, allocator};
 
 pagemill::static_allocator! {
@@ -44,6 +51,10 @@ fn main() -> ExitCode {
         "list" => list(n, rounds),
         "vec" if n <= 64 => vec(n, rounds),
         "local" if n <= 64 => local(n, rounds),
+        "local-single" if n <= 64 => local_single(&mut slots(n), rounds),
+        "request" => request(&mut slots(n), rounds),
+        "request-list" => request_list(n, rounds),
+        "request-write" => request_write(&mut uninit(n), rounds),
         "single" => single(&mut slots(n), rounds),
         "burst" if n * rounds <= BURST => burst(&mut slots(BURST)[..n * rounds], n, 1),
         "spread" if n * rounds <= BURST => burst(&mut slots(BURST)[..n * rounds], n, STRIDE),
@@ -54,6 +65,10 @@ fn main() -> ExitCode {
 
 fn slots(n: usize) -> Vec<Slot> {
     (0..n).map(|_| None).collect()
+}
+
+fn uninit(n: usize) -> Vec<MaybeUninit<Page<Frames>>> {
+    (0..n).map(|_| MaybeUninit::uninit()).collect()
 }
 
 fn array(slots: &mut [Slot], rounds: usize) {
@@ -72,6 +87,34 @@ fn list(n: usize, rounds: usize) {
     }
 }
 
+fn request(slots: &mut [Slot], rounds: usize) {
+    for _ in 0..rounds {
+        let outcome = Frames::new().bulk_fill(&BulkRequest::new(Gfp::KERNEL), slots);
+        assert_eq!(outcome.populated, slots.len());
+        Frames::new().release_pages(slots);
+    }
+}
+
+fn request_list(n: usize, rounds: usize) {
+    let mut list = PageList::<Page<Frames>>::new(Frames::new());
+    for _ in 0..rounds {
+        let outcome = Frames::new().bulk_list(&BulkRequest::new(Gfp::KERNEL), n, &mut list);
+        assert_eq!(outcome.new, n);
+        free_pages_bulk(&mut list);
+    }
+}
+
+/// Drops the pages in place, one by one: compare it with `single`.
+fn request_write(room: &mut [MaybeUninit<Page<Frames>>], rounds: usize) {
+    for _ in 0..rounds {
+        let outcome = Frames::new().bulk_write(&BulkRequest::new(Gfp::KERNEL), room);
+        assert_eq!(outcome.new, room.len());
+        // SAFETY: 1. initialised: the request wrote all of them. 2. dropped once: the next round writes
+        // others.
+        room.iter_mut().for_each(|page| unsafe { page.assume_init_drop() });
+    }
+}
+
 fn vec(n: usize, rounds: usize) {
     let mut pages = PageVec::<Frames, 64>::new(Frames::new());
     for _ in 0..rounds {
@@ -87,6 +130,16 @@ fn local(n: usize, rounds: usize) {
     for _ in 0..rounds {
         assert_eq!(local.alloc_bulk(Gfp::KERNEL, n, &mut pages), n);
         local.free_bulk(&mut pages);
+    }
+}
+
+fn local_single(slots: &mut [Slot], rounds: usize) {
+    let mut local = LocalPages::<Frames, 256>::new(Frames::new());
+    for _ in 0..rounds {
+        for slot in &mut *slots {
+            *slot = local.alloc(Gfp::KERNEL);
+        }
+        slots.iter_mut().filter_map(Option::take).for_each(|page| local.free(page));
     }
 }
 

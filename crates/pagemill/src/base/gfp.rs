@@ -145,6 +145,9 @@ impl Gfp {
         .union(Self::MOVABLE)
         .union(Self::RECLAIMABLE);
 
+    /// The flags that a copy of pages from the caller's list cannot serve.
+    pub(crate) const UNUSUAL: Self = Self::ZERO.union(Self::THISNODE).union(Self::ACCOUNT);
+
     /// Returns the highest kind of zone that the request may use.
     ///
     /// Differs: if zone DMA or DMA32 was not set up, Linux serves `DMA` and `DMA32` from the next

@@ -2,9 +2,9 @@
 
 use core::mem::{self, ManuallyDrop};
 
-use super::engine::{Got, Sink, Wanted};
+use super::engine::{Got, Wanted};
+use super::slots::{Empty, Holes, all_empty};
 use crate::base::gfp::Gfp;
-use crate::base::raw_page::RawPage;
 use crate::base::units::NodeId;
 use crate::page::page::{FullSlots, Page};
 use crate::page::source::PageSource;
@@ -123,47 +123,4 @@ fn release_chunk<S: PageSource>(source: &S, slots: &mut [Option<Page<S>>]) -> us
 #[cold]
 fn release_one_by_one<S: PageSource>(slots: &mut [Option<Page<S>>]) -> usize {
     slots.iter_mut().filter_map(Option::take).map(drop).count()
-}
-
-/// Returns whether no slot holds a page, without a branch per slot. Checks the last slot first, which
-/// still holds its page if the caller used pages from the front.
-#[inline]
-fn all_empty<S: PageSource>(slots: &[Option<Page<S>>]) -> bool {
-    let word = |slot: &Option<Page<S>>| slot.as_ref().map_or(0, |page| page.raw().word());
-    slots.last().is_none_or(Option::is_none)
-        && slots.iter().fold(0, |sum, slot| sum | word(slot)) == 0
-}
-
-/// A sink of slots that are all empty: pages are copied.
-struct Empty<'a, S: PageSource> {
-    slots: &'a mut [Option<Page<S>>],
-    source: &'a S,
-}
-
-impl<S: PageSource> Sink for Empty<'_, S> {
-    #[inline]
-    fn accept(&mut self, pages: &[RawPage]) {
-        let (filled, rest) = mem::take(&mut self.slots).split_at_mut(pages.len());
-        for (slot, &raw) in filled.iter_mut().zip(pages) {
-            let page = Some(Page::new(self.source.clone(), raw));
-            // The slot is empty; not dropping the old value keeps the loop a copy.
-            let _empty = ManuallyDrop::new(mem::replace(slot, page));
-        }
-        self.slots = rest;
-    }
-}
-
-/// A sink of slots of which some are full: each is checked.
-struct Holes<'a, S: PageSource> {
-    slots: core::slice::IterMut<'a, Option<Page<S>>>,
-    source: &'a S,
-}
-
-impl<S: PageSource> Sink for Holes<'_, S> {
-    fn accept(&mut self, pages: &[RawPage]) {
-        let holes = self.slots.by_ref().filter(|slot| slot.is_none());
-        for (&raw, slot) in pages.iter().zip(holes) {
-            *slot = Some(Page::new(self.source.clone(), raw));
-        }
-    }
 }

@@ -105,8 +105,20 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
-    /// Moves all wanted pages from this CPU's list, if it holds that many.
+    /// Moves `nr` pages from this CPU's list of the preferred zone to `sink`, and returns whether it did:
+    /// if the request needs nothing else than a copy, the list holds that many and the zone is above its
+    /// low watermark.
     #[inline]
+    pub(crate) fn alloc_bulk_at_once(&self, gfp: Gfp, nr: usize, sink: &mut impl Sink) -> bool {
+        if gfp.intersects(Gfp::UNUSUAL) || self.slow_path_flags.any() {
+            return false;
+        }
+        self.move_ready(&self.pin(), gfp, None, Wanted { claim: 0, new: nr }, sink)
+    }
+
+    /// Moves all wanted pages from this CPU's list, if it holds that many.
+    // Two calls of one sink use it, and a call costs 30 instructions.
+    #[inline(always)]
     fn move_ready(
         &self,
         pinned: &Pinned<'_, P>,

@@ -6,4 +6,5 @@ pub(crate) mod array;
 pub(crate) mod complete;
 pub(crate) mod list;
 pub(crate) mod request;
+mod slots;
 pub(crate) mod vec;

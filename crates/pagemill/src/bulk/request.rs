@@ -4,6 +4,7 @@ use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use super::engine::{Finish, Sink};
+use super::slots::{Empty, Holes, Uninit, all_empty};
 use crate::account::table::{AccountId, Payer};
 use crate::base::gfp::Gfp;
 use crate::base::policy::{NodeMask, Policy, Share};
@@ -141,14 +142,14 @@ pub(crate) fn fill<T: BulkItem>(
 ) -> BulkOutcome {
     T::check_order(request.order);
     let slots = &mut slots[hint];
+    let nr = slots.len();
+    if all_empty(slots) {
+        return serve(source, request, nr, &mut Empty { slots, source }, site);
+    }
     let empty = slots.iter().filter(|slot| slot.is_none()).count();
-    let full = slots.len() - empty;
-    let holes = slots.iter_mut().filter(|slot| slot.is_none());
-    let mut sink = Each(holes, |slot: &mut Option<T>, raw| {
-        *slot = Some(T::from_unowned(source.clone(), Unowned(raw)));
-    });
-    let outcome = run(source, request, Pieces::Blocks, empty, &mut sink, site);
-    BulkOutcome { populated: full + outcome.new, ..outcome }
+    let mut holes = Holes { slots: slots.iter_mut(), source };
+    let outcome = serve(source, request, empty, &mut holes, site);
+    BulkOutcome { populated: nr - empty + outcome.new, ..outcome }
 }
 
 /// Writes blocks into uninitialised memory, from its start on.
@@ -161,10 +162,7 @@ pub(crate) fn write<T: BulkItem>(
 ) -> BulkOutcome {
     T::check_order(request.order);
     let nr = room.len();
-    let mut sink = Each(room.iter_mut(), |entry: &mut MaybeUninit<T>, raw| {
-        entry.write(T::from_unowned(source.clone(), Unowned(raw)));
-    });
-    run(source, request, Pieces::Blocks, nr, &mut sink, site)
+    serve(source, request, nr, &mut Uninit { room, source }, site)
 }
 
 /// Appends blocks to a list.
@@ -177,7 +175,7 @@ pub(crate) fn append<T: BulkItem>(
     site: Site,
 ) -> BulkOutcome {
     T::check_order(request.order);
-    run(source, request, Pieces::Blocks, nr, list, site)
+    serve(source, request, nr, list, site)
 }
 
 /// Passes blocks to a callback, one by one.
@@ -208,20 +206,6 @@ pub(crate) fn extents<S: PageSource>(
     let take = |raw| take(Folio::new(source.clone(), raw));
     let request = BulkRequest { order: Order::ZERO, ..*request };
     run(source, &request, Pieces::Largest, nr, &mut Hand { allocator, take }, site)
-}
-
-/// A sink that puts each page into the next slot of an iterator.
-struct Each<I, F>(I, F);
-
-impl<I: Iterator, F: FnMut(I::Item, RawPage)> Sink for Each<I, F> {
-    #[inline]
-    fn accept(&mut self, pages: &[RawPage]) {
-        for &page in pages {
-            if let Some(place) = self.0.next() {
-                (self.1)(place, page);
-            }
-        }
-    }
 }
 
 /// A sink that passes each page to the caller's code, which may take long, allocate or panic.
@@ -265,7 +249,31 @@ enum Pieces {
     Largest,
 }
 
+/// Serves a request for `nr` blocks of its order.
+///
+/// A request for single pages that this CPU's list can serve at once is one copy. The effort and the stop
+/// callback matter only to a request that needs more than that.
+#[inline]
+#[track_caller]
+fn serve<S: PageSource>(
+    source: &S,
+    request: &BulkRequest<'_>,
+    nr: usize,
+    sink: &mut impl Sink,
+    site: Site,
+) -> BulkOutcome {
+    let is_plain = request.order == Order::ZERO
+        && request.account.is_none()
+        && matches!(request.policy, Policy::Local);
+    if is_plain && source.allocator().alloc_bulk_at_once(request.gfp, nr, sink) {
+        return BulkOutcome { new: nr, populated: nr, short: None };
+    }
+    run(source, request, Pieces::Blocks, nr, sink, site)
+}
+
 /// Serves a request for `nr` blocks.
+#[cold]
+#[inline(never)]
 #[track_caller]
 fn run<S: PageSource>(
     source: &S,

@@ -26,6 +26,10 @@ pub trait Owned: Listable {
     #[doc(hidden)]
     fn its_source(&self) -> &Self::Source;
 
+    /// Returns the item's word.
+    #[doc(hidden)]
+    fn its_word(&self) -> RawPage;
+
     /// Gives up the ownership without freeing the frames.
     #[doc(hidden)]
     fn take_apart(self) -> (RawPage, Self::Source);
@@ -67,6 +71,11 @@ macro_rules! owned {
             #[inline]
             fn its_source(&self) -> &S {
                 self.source()
+            }
+
+            #[inline]
+            fn its_word(&self) -> RawPage {
+                self.raw()
             }
 
             #[inline]

@@ -399,6 +399,11 @@ impl<S: PageSource> Folio<S> {
         self.0.into_parts()
     }
 
+    #[inline]
+    pub(crate) fn raw(&self) -> RawPage {
+        self.0.raw
+    }
+
     /// Returns the number of the first frame.
     #[inline]
     #[must_use]

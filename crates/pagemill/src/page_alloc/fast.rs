@@ -30,8 +30,7 @@ impl<P: Platform> PageAllocator<P> {
     /// above its low watermark.
     #[inline]
     fn alloc_hot(&self, gfp: Gfp, node: Option<NodeId>) -> Option<RawPage> {
-        const UNUSUAL: Gfp = Gfp::ZERO.union(Gfp::THISNODE).union(Gfp::ACCOUNT);
-        if gfp.intersects(UNUSUAL) || self.slow_path_flags.any() {
+        if gfp.intersects(Gfp::UNUSUAL) || self.slow_path_flags.any() {
             return None;
         }
         let pinned = self.pin();

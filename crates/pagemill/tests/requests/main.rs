@@ -12,6 +12,7 @@ mod payers;
 mod player;
 mod shape;
 mod tally;
+mod twins;
 
 use pagemill::debug::FaultConfig;
 use pagemill::request::Effort;

@@ -5,6 +5,7 @@ mod collections;
 mod crowd;
 mod exhaustion;
 mod interrupts;
+mod mapper;
 mod pages;
 mod window;
 mod zones;
@@ -15,10 +16,11 @@ use baseline::Baseline;
 pub(crate) fn run() {
     println!();
     let baseline = Baseline::take();
-    let checks: [(&str, fn()); 7] = [
+    let checks: [(&str, fn()); 8] = [
         ("zones", zones::check),
         ("pages", pages::check),
         ("window", window::check),
+        ("mapper", mapper::check),
         ("heap", collections::check),
         ("interrupts", interrupts::check),
         ("crowd", crowd::check),

@@ -1,0 +1,24 @@
+//! The allocator interfaces of other frameworks, implemented on pagemill.
+//!
+//! | framework | interface | adapter |
+//! | --- | --- | --- |
+//! | crate `x86_64` | `FrameAllocator`, `FrameDeallocator` | [`paging::PagingFrames`] |
+//! | ArceOS, crate `axallocator` 0.2 | `BaseAllocator`, `PageAllocator` | [`arceos::ArceosPages`] |
+//! | Asterinas, crate `ostd` | `GlobalFrameAllocator` | [`asterinas::OstdFrames`] |
+//!
+//! Each adapter is a source of pages and the flags of its requests, and nothing else. What the
+//! frameworks hand back is an address and a size, of which [`ranges`] makes frames again: pagemill keeps
+//! what it needs for that (the zone, the migrate type) itself, so no adapter has a table.
+//!
+//! # Memory that is added later
+//! Two of the interfaces receive their memory after they were made (`init`, `add_memory`,
+//! `add_free_memory`). Describe all memory of the machine in [`Config::memory`](pagemill::Config::memory)
+//! and all of it as reserved too: adding memory hands reserved frames in.
+#![no_std]
+
+#[cfg(feature = "axallocator")]
+pub mod arceos;
+pub mod asterinas;
+#[cfg(feature = "x86_64")]
+pub mod paging;
+pub mod ranges;

@@ -191,10 +191,7 @@ fn random_calls_get_what_the_bitmap_gives() {
     }
     let [ours, bitmap] = nr_refused;
     // Blocks are powers of two: ranges of other lengths are refused earlier than by a bitmap.
-    assert!(
-        ours < 6000,
-        "refused by one of the two: {ours} by pagemill, {bitmap} by the bitmap"
-    );
+    assert!(ours < 6000, "refused by one of the two: {ours} by pagemill, {bitmap} by the bitmap");
 }
 
 /// Marks frames as used or free, each of which was not before.

@@ -5,17 +5,19 @@ use core::panic::Location;
 
 use crate::base::gfp::Gfp;
 use crate::base::policy::Policy;
-use crate::base::units::{NodeId, Order};
+use crate::base::units::{NodeId, Order, Pfn, PhysAddr};
 use crate::bulk::{
     self,
     complete::BulkError,
     request::{BulkItem, BulkOutcome, BulkRequest},
 };
+use crate::page::frame_range::FrameRange;
 use crate::page::list::PageList;
 use crate::page::owned::Listable;
 use crate::page::page::{Folio, Page};
 use crate::page::page_vec::PageVec;
 use crate::page::source::PageSource;
+use crate::page_alloc::contig::{ContigError, ContigRequest};
 use crate::page_alloc::slow::BlockRequest;
 
 /// Allocation and bulk free, for every type that reaches an allocator.
@@ -94,6 +96,116 @@ pub trait AllocPages: PageSource {
             .alloc_block(&BlockRequest::new(gfp, Some(node), order, Location::caller()))
             .ok()?;
         Some(Folio::new(self, raw))
+    }
+
+    /// Allocates `nr` adjacent frames, preferably on the caller's node, the first at a multiple of `align`
+    /// frames and all below the address `limit`.
+    ///
+    /// `nr` is any number up to the zone's size; the frames behind it stay free. The range can be
+    /// [split](FrameRange::split_at) at any frame.
+    ///
+    /// # Errors
+    /// [`ContigError`]: `nr` is zero or more than any zone has; `align` is no power of two; no memory is
+    /// below `limit`; or no zone has such frames above the watermark that `gfp` sets, also after the
+    /// reclaim that `gfp` allows. There is no compaction: no page is moved to make room.
+    ///
+    /// # Concurrency
+    /// Takes one shard's lock at a time, and releases it after at most 128 pageblocks, of which at most 16
+    /// are read or changed, whatever `nr` and the size of the memory are. With several threads, frames of
+    /// a range that turns out to be taken in part are in use for a moment.
+    ///
+    /// # Cost
+    /// Up to one pageblock of frames (512): looks at 16 pageblocks at most, those with the smallest large
+    /// enough runs first. If these have no room, and for more frames: linear in the number of pageblocks
+    /// in front of the range, of which only those with large enough runs are read. Then linear in the
+    /// number of pageblocks of the range, both when it is allocated and when it is freed.
+    ///
+    /// # Source
+    /// `linux-6.12` `mm/page_alloc.c` `alloc_contig_pages`. Differs: Linux moves pages out of the way;
+    /// here the frames must be free.
+    ///
+    /// # Examples
+    /// ```
+    /// # use pagemill::contig::ContigError;
+    /// # use pagemill::units::PhysAddr;
+    /// # use pagemill::{AllocPages, Gfp};
+    /// # fn example<S: AllocPages>(frames: S) -> Result<(), ContigError> {
+    /// // A stack of 5 frames with a guard frame below it.
+    /// let range = frames.alloc_contig(Gfp::KERNEL, 6, 1, None)?;
+    /// let (guard, stack) = range.split_at(1);
+    /// assert_eq!(stack.pfn(), guard.pfn().offset(1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    fn alloc_contig(
+        self,
+        gfp: Gfp,
+        nr: usize,
+        align: usize,
+        limit: Option<PhysAddr>,
+    ) -> Result<FrameRange<Self>, ContigError> {
+        let request = ContigRequest { align, limit, ..ContigRequest::new(gfp, nr) };
+        let taken = self.allocator().alloc_contig(&request, Location::caller())?;
+        Ok(FrameRange::new(self, taken))
+    }
+
+    /// Does what [`alloc_contig`](Self::alloc_contig) does, with all options of a request: a node, an
+    /// account, and a smaller number of frames that is enough.
+    ///
+    /// # Errors
+    /// See [`alloc_contig`](Self::alloc_contig).
+    #[track_caller]
+    fn alloc_contig_with(self, request: &ContigRequest) -> Result<FrameRange<Self>, ContigError> {
+        if let Some(node) = request.node {
+            self.allocator().check_node(node);
+        }
+        let taken = self.allocator().alloc_contig(request, Location::caller())?;
+        Ok(FrameRange::new(self, taken))
+    }
+
+    /// Allocates the frames `start` to `start + nr - 1` if all of them are free, those in per-CPU lists
+    /// included.
+    ///
+    /// `gfp` decides the watermark, the migrate type and the account, and whether the frames are zeroed.
+    /// It does not decide the zone: the frames do.
+    ///
+    /// # Errors
+    /// [`ContigError`]: `nr` is zero; a frame is not in the memory map; the range crosses zones; a frame
+    /// is not free, which is named; or the zone would go below the watermark that `gfp` sets. Does not
+    /// reclaim or wait.
+    ///
+    /// # Concurrency
+    /// As for [`alloc_contig`](Self::alloc_contig). If a frame is not free, first empties all per-CPU
+    /// lists that are not in use. Frames in lists that are in use count as in use.
+    ///
+    /// # Source
+    /// `linux-6.12` `mm/page_alloc.c` `alloc_contig_range`. Differs: Linux moves pages out of the way.
+    #[track_caller]
+    fn alloc_contig_range(
+        self,
+        gfp: Gfp,
+        start: Pfn,
+        nr: usize,
+    ) -> Result<FrameRange<Self>, ContigError> {
+        let taken = self.allocator().alloc_contig_range(gfp, start, nr, Location::caller())?;
+        Ok(FrameRange::new(self, taken))
+    }
+
+    /// Allocates the block of `order` that begins at frame `pfn`, if all its frames are free.
+    ///
+    /// # Errors
+    /// See [`alloc_contig_range`](Self::alloc_contig_range); also if `pfn` is not a multiple of the
+    /// block's size.
+    #[track_caller]
+    fn alloc_at(self, gfp: Gfp, pfn: Pfn, order: Order) -> Result<Folio<Self>, ContigError> {
+        if !pfn.is_aligned(order) {
+            return Err(ContigError::Misaligned { pfn, order });
+        }
+        let (allocator, nr) = (self.allocator(), order.nr_pages());
+        let taken = allocator.alloc_contig_range(gfp, pfn, nr, Location::caller())?;
+        let raw = taken.class.with_order(order).at(pfn);
+        Ok(Folio::new(self, raw))
     }
 
     /// Fills all empty slots of `slots` with single pages, in order.

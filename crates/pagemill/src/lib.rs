@@ -2,7 +2,8 @@
 //!
 //! [`PageAllocator`] manages the page frames of a memory map: zones with watermarks, per-CPU lists of
 //! free pages, migrate types, blocks of up to 4 MiB. Its handles own their frames: a [`Page`], a
-//! [`Folio`] of several adjacent frames, a [`PageList`], a counted [`SharedPage`]. One call allocates
+//! [`Folio`] of several adjacent frames, a [`FrameRange`] of any number of them, a [`PageList`], a
+//! counted [`SharedPage`]. One call allocates
 //! many pages ([`alloc_pages_bulk`](AllocPages::alloc_pages_bulk),
 //! [`alloc_pages_bulk_list`](AllocPages::alloc_pages_bulk_list)), and one call frees them
 //! ([`release_pages`](AllocPages::release_pages), [`free_pages_bulk`]).
@@ -95,6 +96,7 @@
 //!   on their callers.
 //!
 //! [`Account`]: accounts::Account
+//! [`FrameRange`]: contig::FrameRange
 //! [`DirectMap`]: machine::DirectMap
 //! [`Mempool`]: reserves::Mempool
 //! [`Policy`]: policy::Policy
@@ -148,6 +150,13 @@ pub mod validate {
 pub mod accounts {
     pub use crate::account::table::{AccountError, AccountId, AccountLimits, AccountUsage};
     pub use crate::page::account::Account;
+}
+
+/// Contiguous ranges: any number of adjacent frames as one handle, the requests for them, and their
+/// errors.
+pub mod contig {
+    pub use crate::page::frame_range::{FrameRange, RangePages};
+    pub use crate::page_alloc::contig::{ContigError, ContigRequest};
 }
 
 /// Debugging: trace events, and the configuration of fault injection.

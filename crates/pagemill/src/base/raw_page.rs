@@ -126,6 +126,12 @@ impl Class {
         Self(LIVE | (list.0 as u64) << LIST_SHIFT | (order.value() as u64) << ORDER_SHIFT)
     }
 
+    /// Returns this class for blocks of `order`.
+    #[inline]
+    pub(crate) const fn with_order(self, order: Order) -> Self {
+        Self::new(self.list(), order).charged_to(self.account())
+    }
+
     /// Returns this class with `account` as the account that is charged.
     #[inline]
     pub(crate) const fn charged_to(self, account: AccountNumber) -> Self {

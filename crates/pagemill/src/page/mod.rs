@@ -1,8 +1,10 @@
-//! Owning handles: pages, folios, shared pages, page lists, page vectors, fragments, accounts.
+//! Owning handles: pages, folios, frame ranges, shared pages, page lists, page vectors, fragments, accounts.
 
 pub(crate) mod account;
 #[expect(unsafe_code, reason = "pieces of owned frames")]
 pub(crate) mod fragment;
+#[expect(unsafe_code, reason = "handles made of raw frames; bytes of owned frames")]
+pub(crate) mod frame_range;
 pub(crate) mod list;
 pub(crate) mod owned;
 #[expect(unsafe_code, reason = "handles taken apart; bytes of owned frames")]

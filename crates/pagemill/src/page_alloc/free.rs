@@ -106,7 +106,7 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Drains this CPU's lists to the zones and wakes the waiting requests, if there are any and no
     /// thread has woken them since they last checked. When they check again, they drain all lists.
-    fn tell_waiters(&self) {
+    pub(super) fn tell_waiters(&self) {
         if self.slow_path_flags.take(WAITERS) {
             let pinned = self.pin();
             self.drain(pinned.cpu());

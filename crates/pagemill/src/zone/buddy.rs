@@ -27,16 +27,16 @@ pub(crate) struct Block {
     next: u32,
     prev: u32,
     /// Frame number of the first frame divided by 512.
-    base: u32,
+    pub(super) base: u32,
     /// Number of bits set in its bitmap.
-    nr_free: u16,
-    filed: Filed,
-    migratetype: MigrateType,
+    pub(super) nr_free: u16,
+    pub(super) filed: Filed,
+    pub(super) migratetype: MigrateType,
 }
 
 /// The list that a pageblock is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Filed {
+pub(super) enum Filed {
     /// No list: the pageblock has no free frame.
     Nowhere,
     /// The list of partly free pageblocks of its migrate type whose largest free block has this order,
@@ -67,14 +67,14 @@ pub(crate) const NO_LIST: usize = PAIRS + 1;
 /// non-empty partial list.
 #[derive(Debug)]
 pub(crate) struct Buddy {
-    blocks: &'static mut [Block],
-    bitmaps: &'static mut [Bitmap],
+    pub(super) blocks: &'static mut [Block],
+    pub(super) bitmaps: &'static mut [Bitmap],
     spans: Spans,
     /// Index, within the zone, of the first pageblock.
     first_block: u32,
     heads: [u32; PAIRS + 1],
     order_mask: [u16; NR_MIGRATE_TYPES],
-    nr_free: u64,
+    pub(super) nr_free: u64,
     stolen: Option<Stolen>,
 }
 
@@ -538,18 +538,25 @@ impl Buddy {
             }
             let largest = (u16::BITS - 1 - fits.leading_zeros()) as usize;
             let block = self.unlink_first(partial_list(other, largest));
-            let half = PAGEBLOCK_NR_PAGES / 2;
-            let pollutes = migratetype != MigrateType::Movable;
-            let is_whole = pollutes && usize::from(self.blocks[block].nr_free) >= half;
-            if is_whole {
-                self.blocks[block].migratetype = migratetype;
-            }
-            let nr_pageblocks = self.stolen.map_or(0, |stolen| stolen.nr_pageblocks) + 1;
-            let pageblock = self.first_pfn(block);
-            self.stolen = Some(Stolen { nr_pageblocks, pageblock, order, from: other, is_whole });
+            self.steal(block, migratetype, order);
             return Some(block);
         }
         None
+    }
+
+    /// Records that pages of `migratetype` are taken from an unfiled pageblock of another type, and
+    /// changes the pageblock's type as [`pick`](Self::pick) documents.
+    pub(super) fn steal(&mut self, block: usize, migratetype: MigrateType, order: Order) {
+        let half = PAGEBLOCK_NR_PAGES / 2;
+        let pollutes = migratetype != MigrateType::Movable;
+        let is_whole = pollutes && usize::from(self.blocks[block].nr_free) >= half;
+        let from = self.blocks[block].migratetype;
+        if is_whole {
+            self.blocks[block].migratetype = migratetype;
+        }
+        let nr_pageblocks = self.stolen.map_or(0, |stolen| stolen.nr_pageblocks) + 1;
+        let pageblock = self.first_pfn(block);
+        self.stolen = Some(Stolen { nr_pageblocks, pageblock, order, from, is_whole });
     }
 
     /// Returns a wholly free pageblock (or, for order 10, the lower one of a pair), unfiled.
@@ -574,7 +581,7 @@ impl Buddy {
 
     /// Files an unfiled pageblock by its free frames.
     #[inline]
-    fn file(&mut self, block: usize) {
+    pub(super) fn file(&mut self, block: usize) {
         if usize::from(self.blocks[block].nr_free) == PAGEBLOCK_NR_PAGES {
             return self.file_whole(block);
         }
@@ -637,7 +644,7 @@ impl Buddy {
     }
 
     #[inline]
-    fn link_first(&mut self, block: usize, list: usize, filed: Filed) {
+    pub(super) fn link_first(&mut self, block: usize, list: usize, filed: Filed) {
         let number = as_number(block);
         let next = self.heads[list];
         if next != NONE {
@@ -659,7 +666,7 @@ impl Buddy {
     }
 
     /// Removes a filed pageblock from its list.
-    fn unlink(&mut self, block: usize) {
+    pub(super) fn unlink(&mut self, block: usize) {
         let list = match self.blocks[block].filed {
             Filed::Partial(order) => {
                 partial_list(self.blocks[block].migratetype, usize::from(order))
@@ -671,7 +678,7 @@ impl Buddy {
     }
 
     #[inline]
-    fn unlink_from(&mut self, block: usize, list: usize) {
+    pub(super) fn unlink_from(&mut self, block: usize, list: usize) {
         let Block { next, prev, .. } = self.blocks[block];
         if next != NONE {
             self.blocks[next as usize].prev = prev;
@@ -687,7 +694,7 @@ impl Buddy {
     }
 
     #[inline]
-    fn count_taken(&mut self, block: usize, nr_pages: usize) {
+    pub(super) fn count_taken(&mut self, block: usize, nr_pages: usize) {
         #[expect(clippy::cast_possible_truncation, reason = "at most 512")]
         let nr_pages_short = nr_pages as u16;
         let nr_free = &mut self.blocks[block].nr_free;
@@ -698,13 +705,13 @@ impl Buddy {
 
     /// Returns the local index of the zone's pageblock `block`.
     #[inline]
-    fn own(&self, block: u32) -> usize {
+    pub(super) fn own(&self, block: u32) -> usize {
         // For a pageblock of another shard it wraps to an index out of bounds.
         block.wrapping_sub(self.first_block) as usize
     }
 
     #[inline]
-    fn first_pfn(&self, block: usize) -> Pfn {
+    pub(super) fn first_pfn(&self, block: usize) -> Pfn {
         Pfn::new(u64::from(self.blocks[block].base) << PAGEBLOCK_ORDER.value())
     }
 

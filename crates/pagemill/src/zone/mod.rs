@@ -2,9 +2,12 @@
 
 pub(crate) mod buddy;
 pub(crate) mod check;
+pub(crate) mod contig;
 pub(crate) mod frame_words;
 pub(crate) mod pageblock;
+pub(crate) mod parts;
 pub(crate) mod reserved;
+pub(crate) mod runs;
 pub(crate) mod shard;
 pub(crate) mod shard_map;
 pub(crate) mod span;

@@ -3,6 +3,8 @@
 //! There are no free lists by order and nothing to merge: a block of order n is free exactly if its 2^n
 //! bits are set. Splitting a block clears bits, and merging sets them.
 
+use core::ops::Range;
+
 use crate::base::units::{MAX_ORDER, Order, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER};
 
 /// Number of frames in one word of a bitmap.
@@ -200,13 +202,61 @@ impl Bitmap {
         self.words[index] = change(self.words[index]);
     }
 
+    /// Returns the first position in `part` whose frame is free, or whose frame is in use if `used`.
+    #[inline]
+    pub(crate) fn first(&self, used: bool, part: Range<usize>) -> Option<usize> {
+        let flip = if used { u64::MAX } else { 0 };
+        part_words(part).find_map(|(index, mask)| {
+            let found = (self.words[index] ^ flip) & mask;
+            (found != 0).then(|| index * WORD_NR_PAGES + found.trailing_zeros() as usize)
+        })
+    }
+
+    /// Marks the frames at positions `part` as used.
+    #[inline]
+    pub(crate) fn clear_part(&mut self, part: Range<usize>) {
+        part_words(part).for_each(|(index, mask)| self.words[index] &= !mask);
+    }
+
+    /// Marks the frames at positions `part` as free.
+    #[inline]
+    pub(crate) fn set_part(&mut self, part: Range<usize>) {
+        part_words(part).for_each(|(index, mask)| self.words[index] |= mask);
+    }
+
+    /// Returns the number of free frames before the first one in use.
+    #[inline]
+    pub(crate) fn free_head(&self) -> usize {
+        self.first(true, 0..PAGEBLOCK_NR_PAGES).unwrap_or(PAGEBLOCK_NR_PAGES)
+    }
+
+    /// Returns the number of free frames behind the last one in use.
+    #[inline]
+    pub(crate) fn free_tail(&self) -> usize {
+        let used = self.words.iter().rposition(|&word| word != u64::MAX);
+        used.map_or(PAGEBLOCK_NR_PAGES, |index| {
+            (NR_WORDS - 1 - index) * WORD_NR_PAGES + self.words[index].leading_ones() as usize
+        })
+    }
+
+    /// Yields the positions of each run of adjacent free frames, in ascending order.
+    #[inline]
+    pub(crate) fn runs(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        let mut at = 0;
+        core::iter::from_fn(move || {
+            let start = self.first(false, at..PAGEBLOCK_NR_PAGES)?;
+            at = self.first(true, start..PAGEBLOCK_NR_PAGES).unwrap_or(PAGEBLOCK_NR_PAGES);
+            Some(start..at)
+        })
+    }
+
     #[inline]
     pub(crate) fn nr_free(&self) -> u32 {
         self.words.iter().map(|word| word.count_ones()).sum()
     }
 
     /// Yields the indexes of the words, in ascending order.
-    pub(crate) fn word_indexes() -> core::ops::Range<usize> {
+    pub(crate) fn word_indexes() -> Range<usize> {
         0..NR_WORDS
     }
 
@@ -368,6 +418,23 @@ fn block_mask(at: usize, order: Order) -> u64 {
         return u64::MAX;
     }
     (u64::MAX >> (WORD_NR_PAGES - nr_pages)) << (at % WORD_NR_PAGES)
+}
+
+/// Yields each word that positions `part` touch, with a mask of those positions in that word.
+#[inline]
+fn part_words(part: Range<usize>) -> impl Iterator<Item = (usize, u64)> {
+    debug_assert!(part.end <= PAGEBLOCK_NR_PAGES, "positions {part:?}");
+    let mut at = part.start;
+    core::iter::from_fn(move || {
+        if at >= part.end {
+            return None;
+        }
+        let index = at / WORD_NR_PAGES;
+        let end = part.end.min((index + 1) * WORD_NR_PAGES);
+        let mask = u64::MAX >> (WORD_NR_PAGES - (end - at)) << (at % WORD_NR_PAGES);
+        at = end;
+        Some((index, mask))
+    })
 }
 
 #[inline]

@@ -24,7 +24,7 @@ use crate::zone::watermark::Marks;
 #[derive(Debug)]
 pub(crate) struct Zone {
     /// The shards; their number is a power of two.
-    shards: &'static [Shard],
+    pub(super) shards: &'static [Shard],
     pub(crate) facts: ZoneFacts,
     /// Frames that were free at setup or have been handed in; written together with the watermarks.
     pub(crate) managed: Counter,
@@ -272,7 +272,7 @@ impl Zone {
 
     /// Traces what was taken from pageblocks of another migrate type, after the lock is released.
     #[inline]
-    fn trace_stolen(
+    pub(super) fn trace_stolen(
         &self,
         platform: &impl Platform,
         migratetype: MigrateType,
@@ -298,7 +298,7 @@ impl Zone {
 
     /// Yields all shards, from `home` on.
     #[inline]
-    fn shards_from(
+    pub(super) fn shards_from(
         &self,
         ShardHint(home): ShardHint,
     ) -> impl Iterator<Item = &'static Shard> + use<> {
@@ -343,13 +343,13 @@ impl Zone {
     ///
     /// # Panics
     /// If the frame is not in this zone.
-    fn locate(&self, pfn: u64) -> (u8, u32) {
+    pub(super) fn locate(&self, pfn: u64) -> (u8, u32) {
         self.locate_near(&mut &Span::EMPTY, pfn)
     }
 
     /// Like [`locate`](Self::locate), for walks over many pages; see [`Spans::find_near`].
     #[inline]
-    fn locate_near(&self, last: &mut &'static Span, pfn: u64) -> (u8, u32) {
+    pub(super) fn locate_near(&self, last: &mut &'static Span, pfn: u64) -> (u8, u32) {
         let Some(span) = self.facts.spans.find_near(last, pfn) else { not_here(pfn) };
         let block = span.block(pfn);
         (self.facts.shard_map.shard(block), block)

@@ -1,0 +1,223 @@
+//! Contiguous ranges of a zone: found, taken and freed across pageblocks and shards, under short holds.
+
+use core::ops::Range;
+
+use crate::base::migratetype::MigrateType;
+use crate::base::stats::ZoneEvents;
+use crate::base::units::{PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER, Pfn};
+use crate::platform::platform::Platform;
+use crate::zone::buddy::Buddy;
+use crate::zone::pageblock::position_in_block;
+use crate::zone::runs::{Run, Scan, Wanted, best_fit};
+use crate::zone::shard::Shard;
+use crate::zone::span::Span;
+use crate::zone::zone::{ShardHint, Zone};
+
+/// Maximum number of pageblocks of which frames are taken or freed under one hold of a shard's lock.
+const MAX_NR_BLOCKS: usize = 16;
+
+/// How often the longest run of a zone is searched for again because other threads took frames of the
+/// one that was found.
+const MAX_NR_SEARCHES: usize = 8;
+
+impl Zone {
+    /// Takes adjacent free frames, counts them and returns them: `wanted.max`, or else the longest run
+    /// of at least `wanted.min`. Returns `None` if the zone has no such run.
+    ///
+    /// First looks for a tight place in a few pageblocks of each shard, then at all pageblocks in the
+    /// order of their addresses: those of the request's migrate type and wholly free ones first, all
+    /// others then.
+    ///
+    /// # Concurrency
+    /// Locks one shard at a time, for at most [`MAX_NR_READ`](crate::zone::runs::MAX_NR_READ) bitmaps of
+    /// a scan or as many pageblocks as [`best_fit`] looks at, and for at most [`MAX_NR_BLOCKS`]
+    /// pageblocks of a range that is taken. Frames of a range that cannot be taken in full are in use for
+    /// a moment, and other threads may fail to find them. Two threads cannot block each other forever,
+    /// because both take frames in ascending order.
+    pub(crate) fn take_contig(
+        &self,
+        platform: &impl Platform,
+        home: ShardHint,
+        wanted: &Wanted,
+        count: impl FnOnce(&ZoneEvents, u64),
+    ) -> Option<Run> {
+        let is_enough = |shard: &&Shard| wanted.is_small() && shard.nr_free() >= wanted.max;
+        for shard in self.shards_from(home).filter(is_enough) {
+            let mut held = shard.hold(platform);
+            let Some(run) = best_fit(held.buddy(), wanted) else { continue };
+            let pfns = run.start..run.start + run.nr;
+            let mut last = &Span::EMPTY;
+            for (pfn, part) in parts(pfns) {
+                let (_, block) = self.locate_near(&mut last, pfn);
+                let taken = held.buddy().take_part(block, part, wanted.migratetype);
+                taken.expect("the frames of a run are free");
+            }
+            count(held.events(), run.nr);
+            return Some(run);
+        }
+        let run = [false, true].into_iter().find_map(|fallback| {
+            let mut searches = 0..MAX_NR_SEARCHES;
+            searches.find_map(|_| self.scan(platform, wanted, fallback).transpose())?.ok()
+        })?;
+        self.count(platform, |events| count(events, run.nr));
+        Some(run)
+    }
+
+    /// Looks at all pageblocks once, and takes the first place for all wanted frames, or else the longest
+    /// run unless pageblocks were passed over because of their migrate type. Returns `Ok(None)` if other
+    /// threads took frames of the longest run.
+    ///
+    /// # Errors
+    /// If no such run was found.
+    fn scan(
+        &self,
+        platform: &impl Platform,
+        wanted: &Wanted,
+        fallback: bool,
+    ) -> Result<Option<Run>, NoRun> {
+        let mut scan = Scan::new(*wanted, fallback);
+        let (mut number, mut next) = (0, 0);
+        while let Some(shard) = self.shards.get(number) {
+            if shard.nr_free() == 0 {
+                scan.pass();
+                (number, next) = (number + 1, 0);
+                continue;
+            }
+            let (found, is_end) = {
+                let mut held = shard.hold(platform);
+                let found = scan.step(held.buddy(), &mut next);
+                (found, next >= held.buddy().nr_pageblocks())
+            };
+            if is_end {
+                (number, next) = (number + 1, 0);
+            }
+            let Some(run) = found else { continue };
+            let pfns = run.start..run.start + run.nr;
+            let Err(used) = self.take_range(platform, pfns, wanted.migratetype) else {
+                return Ok(Some(run));
+            };
+            // Continues behind the frame that another thread has taken meanwhile.
+            scan.skip_to(used + 1);
+            let (shard, block) = self.locate(used);
+            number = shard.into();
+            next = self.shards[number].hold(platform).buddy().own(block);
+        }
+        if scan.has_passed_over() {
+            return Err(NoRun);
+        }
+        let run = scan.longest().ok_or(NoRun)?;
+        let pfns = run.start..run.start + run.nr;
+        let is_taken = self.take_range(platform, pfns, wanted.migratetype).is_ok();
+        Ok(is_taken.then_some(run))
+    }
+
+    /// Takes frames `pfns` for pages of `migratetype`, without counting them.
+    ///
+    /// # Errors
+    /// The first of them that is not free; none is taken then.
+    ///
+    /// # Panics
+    /// If one of them is not in this zone.
+    pub(crate) fn take_range(
+        &self,
+        platform: &impl Platform,
+        pfns: Range<u64>,
+        migratetype: MigrateType,
+    ) -> Result<(), u64> {
+        let take = |buddy: &mut Buddy, block, part| buddy.take_part(block, part, migratetype);
+        let (taken, result) = self.for_each_part(platform, pfns.clone(), Some(migratetype), take);
+        if result.is_err() {
+            self.put_parts(platform, pfns.start..taken);
+        }
+        result
+    }
+
+    /// Frees frames `pfns` and counts them.
+    ///
+    /// # Panics
+    /// If one of them is already free or not in this zone. Frames before it may have been freed then.
+    ///
+    /// # Concurrency
+    /// Locks each shard that has some of them, repeatedly, for at most [`MAX_NR_BLOCKS`] pageblocks each
+    /// time.
+    pub(crate) fn put_range(&self, platform: &impl Platform, pfns: Range<u64>) {
+        let nr = pfns.end - pfns.start;
+        self.put_parts(platform, pfns);
+        self.count(platform, |events| events.pgfree.add(nr));
+    }
+
+    fn put_parts(&self, platform: &impl Platform, pfns: Range<u64>) {
+        let put = |buddy: &mut Buddy, block, part| buddy.put_part(block, part);
+        if let (_, Err(free)) = self.for_each_part(platform, pfns, None, put) {
+            double_free(free);
+        }
+    }
+
+    /// Calls `change` for the frames of each pageblock, in ascending order, until it returns the position
+    /// of a frame that it cannot change. Returns the first frame of that pageblock's part (or the end of
+    /// `pfns`), and that frame as an error.
+    fn for_each_part(
+        &self,
+        platform: &impl Platform,
+        pfns: Range<u64>,
+        for_type: Option<MigrateType>,
+        change: impl Fn(&mut Buddy, u32, Range<usize>) -> Result<(), usize>,
+    ) -> (u64, Result<(), u64>) {
+        let mut parts = parts(pfns.clone()).peekable();
+        let mut last = &Span::EMPTY;
+        let end = pfns.end;
+        while let Some(&(pfn, _)) = parts.peek() {
+            let (shard, _) = self.locate_near(&mut last, pfn);
+            let mut held = self.shards[usize::from(shard)].hold(platform);
+            let mut result = (end, Ok(()));
+            for _ in 0..MAX_NR_BLOCKS {
+                let Some((pfn, part)) =
+                    parts.next_if(|&(pfn, _)| self.locate_near(&mut last, pfn).0 == shard)
+                else {
+                    break;
+                };
+                let (_, block) = self.locate_near(&mut last, pfn);
+                let first = pfn - part.start as u64;
+                if let Err(position) = change(held.buddy(), block, part) {
+                    result = (pfn, Err(first + position as u64));
+                    break;
+                }
+            }
+            let stolen = held.buddy().take_stolen();
+            drop(held);
+            if let Some(migratetype) = for_type {
+                self.trace_stolen(platform, migratetype, stolen);
+            }
+            if result.1.is_err() {
+                return result;
+            }
+        }
+        (end, Ok(()))
+    }
+}
+
+/// A scan found no run.
+#[derive(Debug)]
+struct NoRun;
+
+/// Yields the first frame and the positions of each pageblock's part of `pfns`.
+fn parts(pfns: Range<u64>) -> impl Iterator<Item = (u64, Range<usize>)> {
+    let mut pfn = pfns.start;
+    core::iter::from_fn(move || {
+        if pfn >= pfns.end {
+            return None;
+        }
+        let first = pfn;
+        let next_block = ((pfn >> PAGEBLOCK_ORDER.value()) + 1) << PAGEBLOCK_ORDER.value();
+        pfn = next_block.min(pfns.end);
+        let start = position_in_block(first);
+        let len = usize::try_from(pfn - first).unwrap_or(PAGEBLOCK_NR_PAGES);
+        Some((first, start..start + len))
+    })
+}
+
+#[cold]
+#[inline(never)]
+fn double_free(pfn: u64) -> ! {
+    panic!("double free of frame {}: it is free in its zone already", Pfn::new(pfn))
+}

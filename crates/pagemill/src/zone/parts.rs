@@ -1,0 +1,77 @@
+//! Parts of a pageblock: takes and frees adjacent frames at any positions.
+
+use core::ops::Range;
+
+use crate::base::migratetype::MigrateType;
+use crate::base::units::{MAX_ORDER, Order, PAGEBLOCK_NR_PAGES};
+use crate::zone::buddy::{Buddy, Filed, PAIRS, WHOLE};
+
+impl Buddy {
+    /// Takes the frames at positions `part` of the zone's pageblock `block`, for pages of `migratetype`.
+    ///
+    /// A wholly free pageblock gets that type. Another one gets it as [`pick`](Self::pick) documents.
+    ///
+    /// # Errors
+    /// The position of the first of these frames that is not free; nothing has changed then.
+    pub(super) fn take_part(
+        &mut self,
+        block: u32,
+        part: Range<usize>,
+        migratetype: MigrateType,
+    ) -> Result<(), usize> {
+        let block = self.own(block);
+        if let Some(used) = self.bitmaps[block].first(true, part.clone()) {
+            return Err(used);
+        }
+        self.unfile(block);
+        let nr = part.len();
+        if usize::from(self.blocks[block].nr_free) == PAGEBLOCK_NR_PAGES {
+            self.blocks[block].migratetype = migratetype;
+        } else if self.blocks[block].migratetype != migratetype {
+            self.steal(block, migratetype, order_of(nr));
+        }
+        self.bitmaps[block].clear_part(part);
+        self.count_taken(block, nr);
+        self.file(block);
+        Ok(())
+    }
+
+    /// Frees the frames at positions `part` of the zone's pageblock `block`.
+    ///
+    /// # Errors
+    /// The position of the first of these frames that is free already; nothing has changed then.
+    pub(super) fn put_part(&mut self, block: u32, part: Range<usize>) -> Result<(), usize> {
+        let block = self.own(block);
+        if let Some(free) = self.bitmaps[block].first(false, part.clone()) {
+            return Err(free);
+        }
+        self.unfile(block);
+        let nr = part.len();
+        self.bitmaps[block].set_part(part);
+        self.blocks[block].nr_free += u16::try_from(nr).expect("at most 512");
+        self.nr_free += nr as u64;
+        self.file(block);
+        Ok(())
+    }
+
+    /// Removes a pageblock from the list that it is on, if any.
+    fn unfile(&mut self, block: usize) {
+        match self.blocks[block].filed {
+            Filed::Nowhere => {}
+            Filed::Partial(_) | Filed::Whole => self.unlink(block),
+            Filed::Pair => {
+                let is_lower = self.blocks[block].base.is_multiple_of(2);
+                let (lower, other) =
+                    if is_lower { (block, block + 1) } else { (block - 1, block - 1) };
+                self.unlink_from(lower, PAIRS);
+                self.link_first(other, WHOLE, Filed::Whole);
+            }
+        }
+        self.blocks[block].filed = Filed::Nowhere;
+    }
+}
+
+/// Returns the smallest order of which a block has at least `nr` frames, or the largest order there is.
+pub(crate) fn order_of(nr: usize) -> Order {
+    Order::all().find(|order| order.nr_pages() >= nr).unwrap_or(MAX_ORDER)
+}

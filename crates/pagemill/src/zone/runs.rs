@@ -1,0 +1,309 @@
+//! Runs: searches the pageblocks of a shard for adjacent free frames of any number and alignment.
+//!
+//! A run of n frames has at least half of them in one pageblock, as one piece or as a piece that touches
+//! the pageblock's border. Such a piece contains an aligned block of at least a quarter of n frames, so
+//! the list that a pageblock is on rules out most pageblocks without a look at their bitmaps.
+//!
+//! Single-threaded and without I/O, as [`buddy`](crate::zone::buddy) is.
+
+use core::ops::Range;
+
+use crate::base::migratetype::MigrateType;
+use crate::base::units::{PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER};
+use crate::zone::buddy::{BlockRecord, Buddy, NO_LIST, PAIRS, WHOLE, partial_list};
+
+/// Adjacent frames to look for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// The smallest number of frames that helps; not zero.
+    pub(crate) min: u64,
+    /// The number of frames asked for; at least `min`.
+    pub(crate) max: u64,
+    /// The first frame is a multiple of this power of two.
+    pub(crate) align: u64,
+    /// The range ends at this frame or before.
+    pub(crate) end: u64,
+    pub(crate) migratetype: MigrateType,
+}
+
+/// A frame number and a number of frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) start: u64,
+    pub(crate) nr: u64,
+}
+
+/// Number of frames of a pageblock, for sums of frame numbers.
+const BLOCK_NR_PAGES: u64 = PAGEBLOCK_NR_PAGES as u64;
+const NR_PARTIAL: usize = PAGEBLOCK_ORDER.value() as usize;
+
+/// Maximum number of pageblocks that [`best_fit`] looks at.
+pub(crate) const NR_CANDIDATES: usize = 16;
+
+/// Maximum number of pageblocks that one hold of a shard's lock passes in a scan.
+pub(crate) const MAX_NR_PASSED: usize = 128;
+/// Maximum number of bitmaps that one hold of a shard's lock reads in a scan.
+pub(crate) const MAX_NR_READ: usize = 16;
+
+impl Wanted {
+    /// Returns whether [`best_fit`] may find a place.
+    pub(crate) fn is_small(&self) -> bool {
+        self.max <= BLOCK_NR_PAGES && self.align <= BLOCK_NR_PAGES
+    }
+
+    /// Returns the first place in the free frames `free` for as many of the wanted frames as fit.
+    #[inline]
+    fn place(&self, free: &Range<u64>) -> Option<Run> {
+        let start = free.start.checked_add(self.align - 1)? & !(self.align - 1);
+        let nr = free.end.min(self.end).saturating_sub(start).min(self.max);
+        (nr >= self.min).then_some(Run { start, nr })
+    }
+}
+
+/// Returns the order of an aligned free block that a run of `nr` frames is sure to have in one of its
+/// pageblocks.
+#[inline]
+fn least_order(nr: u64) -> usize {
+    nr.div_ceil(2).ilog2().min(PAGEBLOCK_ORDER.value().into()) as usize
+}
+
+/// Returns whether a pageblock is wholly free.
+#[inline]
+fn is_whole(block: &BlockRecord<'_>) -> bool {
+    block.list == WHOLE || block.list == PAIRS
+}
+
+/// Returns the order of the largest free block of a pageblock that is not wholly free and has free frames.
+#[inline]
+fn largest_order(block: &BlockRecord<'_>) -> usize {
+    block.list % NR_PARTIAL
+}
+
+/// Finds a place for all of the wanted frames, if they [are few](Wanted::is_small), in a short run.
+///
+/// Looks at pageblocks of the request's migrate type, those with the smallest large enough blocks first,
+/// and then at wholly free ones. There it begins in the free frames in front of the pageblock, so that
+/// no frames are lost at the ends of pageblocks.
+///
+/// # Cost
+/// Looks at [`NR_CANDIDATES`] pageblocks and the borders of their neighbours at most, so it may find
+/// nothing although there is a place.
+pub(crate) fn best_fit(buddy: &Buddy, wanted: &Wanted) -> Option<Run> {
+    if !wanted.is_small() {
+        return None;
+    }
+    let mut left = NR_CANDIDATES;
+    let exact = Wanted { min: wanted.max, ..*wanted };
+    let least = least_order(exact.max);
+    let fits = u32::from(buddy.order_mask(wanted.migratetype)) >> least << least;
+    for order in (least..NR_PARTIAL).filter(|order| fits >> order & 1 != 0) {
+        let mut best: Option<(u64, Run)> = None;
+        for block in list(buddy, partial_list(wanted.migratetype, order), &mut left) {
+            if let Some((length, run)) = tightest(buddy, block, &exact)
+                && best.is_none_or(|(shortest, _)| length < shortest)
+            {
+                best = Some((length, run));
+                if length == exact.max {
+                    break;
+                }
+            }
+        }
+        if let Some((_, run)) = best {
+            return Some(run);
+        }
+    }
+    // One of each at least, however many others were looked at.
+    left = left.max(2);
+    [WHOLE, PAIRS].into_iter().find_map(|number| {
+        list(buddy, number, &mut left).find_map(|block| {
+            let first = buddy.record(block)?.first.value();
+            let before = block.checked_sub(1).and_then(|before| buddy.record(before));
+            let tail = before.map_or(0, |before| tail_for(&before, first, &exact));
+            exact.place(&(first - tail..first + BLOCK_NR_PAGES))
+        })
+    })
+}
+
+/// Yields the first pageblocks of a list, as long as some are `left` to be looked at.
+fn list(buddy: &Buddy, number: usize, left: &mut usize) -> impl Iterator<Item = usize> {
+    let next = |&block: &usize| buddy.record(block).and_then(|block| block.next);
+    core::iter::successors(buddy.head(number), next).take_while(|_| {
+        let is_left = *left > 0;
+        *left = left.saturating_sub(1);
+        is_left
+    })
+}
+
+/// Returns the place in the shortest sufficient run of free frames that is in a pageblock or touches it,
+/// and the length of that run.
+fn tightest(buddy: &Buddy, index: usize, wanted: &Wanted) -> Option<(u64, Run)> {
+    let block = buddy.record(index)?;
+    let first = block.first.value();
+    let mut best: Option<(u64, Run)> = None;
+    for run in block.bitmap.runs() {
+        let mut free = first + run.start as u64..first + run.end as u64;
+        if run.start == 0
+            && let Some(before) = index.checked_sub(1).and_then(|before| buddy.record(before))
+        {
+            free.start -= tail_for(&before, first, wanted);
+        }
+        if run.end == PAGEBLOCK_NR_PAGES
+            && let Some(after) = buddy.record(index + 1)
+        {
+            free.end += head_for(&after, free.end, wanted);
+        }
+        let length = free.end - free.start;
+        if length < wanted.max || best.is_some_and(|(shortest, _)| shortest <= length) {
+            continue;
+        }
+        if let Some(run) = wanted.place(&free) {
+            best = Some((length, run));
+        }
+    }
+    best
+}
+
+/// Returns whether the free frames of a pageblock are for the request's migrate type.
+#[inline]
+fn is_own(block: &BlockRecord<'_>, wanted: &Wanted) -> bool {
+    is_whole(block) || block.list != NO_LIST && block.migratetype == wanted.migratetype
+}
+
+/// Returns how many free frames a pageblock has right before frame `end`, if it may serve the request.
+fn tail_for(block: &BlockRecord<'_>, end: u64, wanted: &Wanted) -> u64 {
+    let is_adjacent = block.first.value() + BLOCK_NR_PAGES == end;
+    if is_adjacent && is_own(block, wanted) { block.bitmap.free_tail() as u64 } else { 0 }
+}
+
+/// Returns how many free frames a pageblock has from frame `start` on, if it may serve the request.
+fn head_for(block: &BlockRecord<'_>, start: u64, wanted: &Wanted) -> u64 {
+    let is_adjacent = block.first.value() == start;
+    if is_adjacent && is_own(block, wanted) { block.bitmap.free_head() as u64 } else { 0 }
+}
+
+/// A scan of pageblocks in the order of their addresses, which may pause between any two.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    wanted: Wanted,
+    /// Whether pageblocks of other migrate types may serve the request, too.
+    fallback: bool,
+    /// The free frames right before the next pageblock.
+    open: Range<u64>,
+    /// The longest place found so far for less than all wanted frames.
+    best: Option<Run>,
+    /// Frames before this one are not taken.
+    from: u64,
+    /// Whether a pageblock was passed over because of its migrate type.
+    has_passed_over: bool,
+}
+
+impl Scan {
+    pub(crate) fn new(wanted: Wanted, fallback: bool) -> Self {
+        Self { wanted, fallback, open: 0..0, best: None, from: 0, has_passed_over: false }
+    }
+
+    /// Returns the longest place found, once all pageblocks were passed.
+    pub(crate) fn longest(&self) -> Option<Run> {
+        self.best
+    }
+
+    /// Returns whether a pageblock with free frames was passed over because of its migrate type.
+    pub(crate) fn has_passed_over(&self) -> bool {
+        self.has_passed_over
+    }
+
+    /// Continues with frames from `pfn` on. The scan must be at its pageblock, or before it.
+    pub(crate) fn skip_to(&mut self, pfn: u64) {
+        self.from = pfn;
+        self.open = 0..0;
+    }
+
+    /// Notes that the next pageblocks have no free frames.
+    pub(crate) fn pass(&mut self) {
+        self.open = 0..0;
+    }
+
+    /// Looks at pageblocks from `next` on and advances it, until it finds a place for all wanted frames,
+    /// comes to the end of `buddy`, or has looked at enough for one hold of the lock.
+    pub(crate) fn step(&mut self, buddy: &Buddy, next: &mut usize) -> Option<Run> {
+        let mut read = 0;
+        for _ in 0..MAX_NR_PASSED {
+            let block = buddy.record(*next)?;
+            let is_read = self.needs_runs(&block);
+            if is_read && read == MAX_NR_READ {
+                return None;
+            }
+            read += usize::from(is_read);
+            *next += 1;
+            if let Some(run) = self.look(&block, is_read) {
+                return Some(run);
+            }
+        }
+        None
+    }
+
+    /// Returns whether a pageblock may hold a run of its own that serves the request better than what was
+    /// found so far.
+    #[inline]
+    fn needs_runs(&self, block: &BlockRecord<'_>) -> bool {
+        let least = self.best.map_or(self.wanted.min, |best| best.nr + 1);
+        block.list < WHOLE
+            && largest_order(block) >= least_order(least)
+            && (self.fallback || is_own(block, &self.wanted))
+    }
+
+    /// Looks at one pageblock.
+    fn look(&mut self, block: &BlockRecord<'_>, is_read: bool) -> Option<Run> {
+        let first = block.first.value();
+        if self.open.end != first {
+            self.open = first..first;
+        }
+        let is_usable = self.fallback || is_own(block, &self.wanted);
+        let is_within = block.list != NO_LIST && first < self.wanted.end;
+        self.has_passed_over |= is_within && !is_usable;
+        if !is_within || !is_usable {
+            self.open = 0..0;
+            return None;
+        }
+        if is_whole(block) {
+            self.open.end += BLOCK_NR_PAGES;
+            return self.consider(self.open.clone());
+        }
+        let head = block.bitmap.free_head() as u64;
+        if head > 0 {
+            let run = self.consider(self.open.start..first + head);
+            if run.is_some() {
+                return run;
+            }
+        }
+        if is_read {
+            for run in block.bitmap.runs() {
+                let run = self.consider(first + run.start as u64..first + run.end as u64);
+                if run.is_some() {
+                    return run;
+                }
+            }
+        }
+        let end = first + BLOCK_NR_PAGES;
+        self.open = end - block.bitmap.free_tail() as u64..end;
+        None
+    }
+
+    /// Returns the place in a run of free frames if all wanted frames fit; notes it otherwise, if it is
+    /// the longest so far.
+    #[inline]
+    fn consider(&mut self, free: Range<u64>) -> Option<Run> {
+        let least = self.best.map_or(self.wanted.min, |best| best.nr + 1);
+        if free.end - free.start < least {
+            return None;
+        }
+        let run = self.wanted.place(&(free.start.max(self.from)..free.end))?;
+        if run.nr == self.wanted.max {
+            return Some(run);
+        }
+        if run.nr >= least {
+            self.best = Some(run);
+        }
+        None
+    }
+}

@@ -151,6 +151,8 @@ impl Place {
         self.check(found >= expected, book, found, expected)
     }
 
+    /// Not inlined: there are dozens of checks, and none is on a path that is in a hurry.
+    #[inline(never)]
     fn check(self, is_ok: bool, book: Book, found: u64, expected: u64) -> Result<(), BookError> {
         if is_ok { Ok(()) } else { Err(BookError { book, place: self, found, expected }) }
     }

@@ -97,10 +97,23 @@ impl<P: Platform> PageAllocator<P> {
         if self.move_ready(&pinned, gfp, node, wanted, sink) {
             return wanted.new;
         }
+        self.alloc_bulk_with_refill(pinned, gfp, node, wanted, sink)
+    }
+
+    /// Does what [`alloc_bulk`](Self::alloc_bulk) does, where the list does not hold all wanted pages.
+    #[inline(never)]
+    fn alloc_bulk_with_refill(
+        &self,
+        pinned: Pinned<'_, P>,
+        gfp: Gfp,
+        node: Option<NodeId>,
+        wanted: Wanted,
+        mut sink: &mut dyn Sink,
+    ) -> usize {
         let context = self.context(&pinned, gfp, node);
         drop(pinned);
         match self.bulk_zone(&context, wanted.claim) {
-            Some(zone) => self.alloc_from_zone(&context, zone, wanted.new, sink),
+            Some(zone) => self.alloc_from_zone(&context, zone, wanted.new, &mut sink),
             None => 0,
         }
     }

@@ -11,6 +11,12 @@ use crate::percpu::percpu::{Lists, PerCpu};
 use crate::platform::platform::Platform;
 use crate::platform::trace::Event;
 
+/// Writes the next pages to free into the room that it is given, and returns them.
+///
+/// The paths behind a full list are compiled once, for all that pages are freed from: a call of this
+/// is a small part of their cost.
+type NextPages<'a> = dyn FnMut(&mut [MaybeUninit<RawPage>]) -> &mut [RawPage] + 'a;
+
 impl<P: Platform> PageAllocator<P> {
     /// Frees one page.
     #[inline]
@@ -162,7 +168,7 @@ impl<P: Platform> PageAllocator<P> {
         mut next: impl FnMut(&mut [MaybeUninit<RawPage>]) -> &mut [RawPage],
     ) {
         if !class.account().is_none() || self.slow_path_flags.any() {
-            return self.free_class_unusual(class, nr, next);
+            return self.free_class_unusual(class, nr, &mut next);
         }
         if !self.free_class_at_once(class, nr, &mut next) {
             self.free_class_to_list(class, nr, &mut next);
@@ -194,14 +200,9 @@ impl<P: Platform> PageAllocator<P> {
     /// Frees as [`free_class`](Self::free_class) does, with the hooks of the slow-path flags: accounts
     /// are uncharged once per batch, the other hooks run once per page.
     #[cold]
-    fn free_class_unusual(
-        &self,
-        class: Class,
-        nr: usize,
-        mut next: impl FnMut(&mut [MaybeUninit<RawPage>]) -> &mut [RawPage],
-    ) {
+    fn free_class_unusual(&self, class: Class, nr: usize, mut next: &mut NextPages<'_>) {
         if self.platform().is_abandoned() {
-            return self.free_to_zone(class, nr, &mut next);
+            return self.free_to_zone(class, nr, next);
         }
         // First: a call of the platform that panics below leaves nothing charged.
         self.accounts().uncharge(class.account(), nr as u64);
@@ -224,12 +225,7 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Frees pages of one class that is not charged.
     #[inline(never)]
-    fn free_class_to_list(
-        &self,
-        class: Class,
-        nr: usize,
-        mut next: &mut impl FnMut(&mut [MaybeUninit<RawPage>]) -> &mut [RawPage],
-    ) {
+    fn free_class_to_list(&self, class: Class, nr: usize, mut next: &mut NextPages<'_>) {
         let id = class.list();
         let mut left = nr;
         while left > 0 {
@@ -260,12 +256,7 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Frees `nr` single pages of one class past the lists, a batch at a time.
     #[cold]
-    fn free_to_zone(
-        &self,
-        class: Class,
-        nr: usize,
-        next: &mut impl FnMut(&mut [MaybeUninit<RawPage>]) -> &mut [RawPage],
-    ) {
+    fn free_to_zone(&self, class: Class, nr: usize, next: &mut NextPages<'_>) {
         let zone = self.zone(class.list().zone());
         let mut left = nr;
         while left > 0 {

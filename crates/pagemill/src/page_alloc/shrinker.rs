@@ -223,10 +223,16 @@ impl Drop for Waiter<'_> {
     }
 }
 
+/// Not inlined, which would write all slots out.
+#[inline(never)]
+fn empty_slot() -> Lock<Slot> {
+    Lock::new(Slot::default())
+}
+
 impl Shrinkers {
     pub(crate) fn new() -> Self {
         Self {
-            slots: core::array::from_fn(|_| Lock::new(Slot::default())),
+            slots: core::array::from_fn(|_| empty_slot()),
             turn: Lock::new(()),
             nr_waiting: AtomicU32::new(0),
             nr_freed: Counter::new(),

@@ -66,7 +66,7 @@ impl<P: Platform> PageAllocator<P> {
         // Each page's share count, which no free page needs, receives the page's position in the walk.
         // A page that is met twice has a later position than its first.
         let mut nr_listed = 0_u32;
-        self.for_each_listed(zone, |class, page| {
+        self.for_each_listed(zone, &mut |class, page| {
             let place = Place::Frame(page.pfn());
             let expected = class.at(page.pfn());
             place.expect(Book::ListedClass, page.word(), expected.word())?;
@@ -84,7 +84,7 @@ impl<P: Platform> PageAllocator<P> {
             Ok(())
         })?;
         let mut next = 0_u32;
-        self.for_each_listed(zone, |_, page| {
+        self.for_each_listed(zone, &mut |_, page| {
             // Relaxed: as above.
             let position = self.frames().refs(self.frame_of(page)).load(Ordering::Relaxed);
             let is_twice = position != next;
@@ -99,7 +99,7 @@ impl<P: Platform> PageAllocator<P> {
     fn for_each_listed(
         &self,
         zone: &Zone,
-        mut visit: impl FnMut(Class, RawPage) -> Result<(), BookError>,
+        visit: &mut dyn FnMut(Class, RawPage) -> Result<(), BookError>,
     ) -> Result<(), BookError> {
         for (cpu, number) in self.cpus().iter().zip(0..) {
             let place = Place::Cpu(CpuId::new(number));
@@ -148,7 +148,7 @@ impl<P: Platform> PageAllocator<P> {
                 result = result.and(check);
             });
             result?;
-            self.for_each_listed(zone, |_, page| {
+            self.for_each_listed(zone, &mut |_, page| {
                 let has_owner = self.owners().holder(self.frame_of(page)).is_some();
                 Place::Frame(page.pfn()).expect(Book::OwnerOfFree, has_owner.into(), 0)
             })?;

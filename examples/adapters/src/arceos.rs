@@ -76,7 +76,7 @@ impl<S: AllocPages> PageAllocator for ArceosPages<S> {
             return Err(AllocError::InvalidParam);
         }
         let first = ranges::alloc(&self.source, self.gfp, num_pages, align);
-        first.map(|pfn| address_of(pfn) + self.offset).ok_or(AllocError::NoMemory)
+        first.map(|pfn| address_of(pfn) + self.offset).map_err(|_| AllocError::NoMemory)
     }
 
     fn alloc_pages_at(
@@ -92,7 +92,7 @@ impl<S: AllocPages> PageAllocator for ArceosPages<S> {
         let first = base.checked_sub(self.offset).and_then(frame_at);
         let first = first.ok_or(AllocError::InvalidParam)?;
         let first = ranges::alloc_at(&self.source, self.gfp, first, num_pages);
-        first.map(|_| base).ok_or(AllocError::NoMemory)
+        first.map(|_| base).map_err(|_| AllocError::NoMemory)
     }
 
     /// # Panics

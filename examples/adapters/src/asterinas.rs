@@ -54,7 +54,7 @@ impl<S: AllocPages + Sync> GlobalFrameAllocator for OstdFrames<S> {
     fn alloc(&self, layout: Layout) -> Option<Paddr> {
         let align = layout.align().div_ceil(PAGE_SIZE);
         let nr = layout.size().div_ceil(PAGE_SIZE);
-        ranges::alloc(&self.source, self.gfp, nr, align).map(address_of)
+        ranges::alloc(&self.source, self.gfp, nr, align).ok().map(address_of)
     }
 
     /// # Panics

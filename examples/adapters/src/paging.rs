@@ -40,7 +40,7 @@ impl<S: AllocPages> PagingFrames<S> {
 unsafe impl<S: AllocPages, Z: PageSize> FrameAllocator<Z> for PagingFrames<S> {
     fn allocate_frame(&mut self) -> Option<PhysFrame<Z>> {
         let nr = nr_frames::<Z>();
-        let first = ranges::alloc(&self.source, self.gfp, nr, nr)?;
+        let first = ranges::alloc(&self.source, self.gfp, nr, nr).ok()?;
         Some(PhysFrame::containing_address(PhysAddr::new(first.start().value())))
     }
 }

@@ -2,33 +2,46 @@
 
 use core::fmt;
 
+use pagemill::contig::{ContigError, FrameRange};
 use pagemill::units::{PAGE_SIZE, Pfn, PhysAddr};
-use pagemill::{AllocPages, Gfp, Order, Page};
+use pagemill::{AllocPages, Gfp, Page, Shortage};
 
 /// Allocates `nr` adjacent frames, the first of them a multiple of `align` frames.
 ///
-/// Returns `None` for no frames, and for an alignment that is no power of two.
-pub fn alloc<S: AllocPages>(source: &S, gfp: Gfp, nr: usize, align: usize) -> Option<Pfn> {
-    if nr == 0 || !align.is_power_of_two() {
-        return None;
+/// # Errors
+/// Why not: no frames, an alignment that is no power of two, more frames than a zone has, or no room.
+pub fn alloc<S: AllocPages>(
+    source: &S,
+    gfp: Gfp,
+    nr: usize,
+    align: usize,
+) -> Result<Pfn, ContigError> {
+    if nr == 1 && align == 1 {
+        // From the list of this CPU, where the flags allow it.
+        let page = source.clone().alloc_page(gfp);
+        let page = page.ok_or(ContigError::Short { nr, short: Shortage::Memory })?;
+        return Ok(given_up(page.into()));
     }
-    let block = nr.checked_next_power_of_two()?.max(align);
-    let order = Order::new(u8::try_from(block.ilog2()).ok()?).ok()?;
-    let mut pages = source.clone().alloc_pages(gfp, order)?.split();
-    let first = pages.next()?;
-    let pfn = first.pfn();
-    // The numbers own the frames from here on. The block's tail returns to the allocator.
-    let _word = first.into_raw();
-    for page in pages.by_ref().take(nr - 1) {
-        let _word = page.into_raw();
-    }
-    Some(pfn)
+    source.clone().alloc_contig(gfp, nr, align, None).map(given_up)
 }
 
-/// Allocates the frames `first` to `first + nr - 1`, if all of them are free.
-pub fn alloc_at<S: AllocPages>(source: &S, gfp: Gfp, first: Pfn, nr: usize) -> Option<Pfn> {
-    let _ = (source, gfp, first, nr);
-    None
+/// Allocates the frames `first` to `first + nr - 1`.
+///
+/// # Errors
+/// Why not: no frames, frames that are not in the memory map, or one that is not free.
+pub fn alloc_at<S: AllocPages>(
+    source: &S,
+    gfp: Gfp,
+    first: Pfn,
+    nr: usize,
+) -> Result<Pfn, ContigError> {
+    source.clone().alloc_contig_range(gfp, first, nr).map(given_up)
+}
+
+/// Returns the first frame of a range, whose number owns all of its frames from now on.
+fn given_up<S: AllocPages>(range: FrameRange<S>) -> Pfn {
+    let (first, _nr) = range.into_raw();
+    first.pfn()
 }
 
 /// Frees frames, or hands reserved ones in.

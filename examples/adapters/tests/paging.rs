@@ -79,6 +79,6 @@ fn frames_of_all_sizes_are_aligned_and_come_back() {
         assert!(one::<Size4KiB>(&mut frames).is_some());
         assert!(one::<Size2MiB>(&mut frames).unwrap().is_aligned(Size2MiB::SIZE));
     }
-    let _ = one::<Size1GiB>;
+    assert!(one::<Size1GiB>(&mut frames).unwrap().is_aligned(Size1GiB::SIZE));
     assert_eq!(world.nr_out(), 0);
 }

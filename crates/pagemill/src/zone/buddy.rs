@@ -424,6 +424,7 @@ impl Buddy {
     }
 
     /// Returns what is recorded about a pageblock, by its local index.
+    #[inline]
     pub(crate) fn record(&self, index: usize) -> Option<BlockRecord<'_>> {
         let Block { next, prev, base, nr_free, filed, migratetype } = *self.blocks.get(index)?;
         let list = match filed {

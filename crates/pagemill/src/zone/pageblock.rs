@@ -242,11 +242,30 @@ impl Bitmap {
     /// Yields the positions of each run of adjacent free frames, in ascending order.
     #[inline]
     pub(crate) fn runs(&self) -> impl Iterator<Item = Range<usize>> + '_ {
-        let mut at = 0;
+        // The word at `index`, without the runs that were found already.
+        let (mut index, mut word) = (0, self.words[0]);
         core::iter::from_fn(move || {
-            let start = self.first(false, at..PAGEBLOCK_NR_PAGES)?;
-            at = self.first(true, start..PAGEBLOCK_NR_PAGES).unwrap_or(PAGEBLOCK_NR_PAGES);
-            Some(start..at)
+            while word == 0 {
+                index += 1;
+                word = *self.words.get(index)?;
+            }
+            let start = index * WORD_NR_PAGES + word.trailing_zeros() as usize;
+            // Adding the lowest bit carries through the run to the first bit behind it.
+            let mut behind = word & word.wrapping_add(word & word.wrapping_neg());
+            let mut filled = word | (word & word.wrapping_neg()).wrapping_sub(1);
+            while filled == u64::MAX {
+                index += 1;
+                filled = match self.words.get(index) {
+                    Some(&next) => next,
+                    None => {
+                        word = 0;
+                        return Some(start..PAGEBLOCK_NR_PAGES);
+                    }
+                };
+                behind = filled & filled.wrapping_add(1);
+            }
+            word = behind;
+            Some(start..index * WORD_NR_PAGES + filled.trailing_ones() as usize)
         })
     }
 

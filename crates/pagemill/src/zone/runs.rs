@@ -37,8 +37,11 @@ pub(crate) struct Run {
 const BLOCK_NR_PAGES: u64 = PAGEBLOCK_NR_PAGES as u64;
 const NR_PARTIAL: usize = PAGEBLOCK_ORDER.value() as usize;
 
-/// Maximum number of pageblocks that [`best_fit`] looks at.
-pub(crate) const NR_CANDIDATES: usize = 16;
+/// Maximum number of pageblocks of one list that [`best_fit`] looks at if it is not sure that they have
+/// a run that is long enough.
+pub(crate) const NR_CANDIDATES: usize = 8;
+/// The same for pageblocks that are sure to have one, as far as alignment and limit permit.
+pub(crate) const NR_SURE: usize = 4;
 
 /// Maximum number of pageblocks that one hold of a shard's lock passes in a scan.
 pub(crate) const MAX_NR_PASSED: usize = 128;
@@ -86,19 +89,21 @@ fn largest_order(block: &BlockRecord<'_>) -> usize {
 /// no frames are lost at the ends of pageblocks.
 ///
 /// # Cost
-/// Looks at [`NR_CANDIDATES`] pageblocks and the borders of their neighbours at most, so it may find
-/// nothing although there is a place.
+/// Looks at [`NR_CANDIDATES`] pageblocks of at most two lists and at [`NR_SURE`] of each other list, and
+/// at the borders of their neighbours, so it may find nothing although there is a place. Without alignment
+/// and limit, the first of the other lists that has a pageblock is the last one.
 pub(crate) fn best_fit(buddy: &Buddy, wanted: &Wanted) -> Option<Run> {
     if !wanted.is_small() {
         return None;
     }
-    let mut left = NR_CANDIDATES;
     let exact = Wanted { min: wanted.max, ..*wanted };
     let least = least_order(exact.max);
     let fits = u32::from(buddy.order_mask(wanted.migratetype)) >> least << least;
     for order in (least..NR_PARTIAL).filter(|order| fits >> order & 1 != 0) {
         let mut best: Option<(u64, Run)> = None;
-        for block in list(buddy, partial_list(wanted.migratetype, order), &mut left) {
+        let is_sure = 1 << order >= exact.max;
+        let nr = if is_sure { NR_SURE } else { NR_CANDIDATES };
+        for block in list(buddy, partial_list(wanted.migratetype, order)).take(nr) {
             if let Some((length, run)) = tightest(buddy, block, &exact)
                 && best.is_none_or(|(shortest, _)| length < shortest)
             {
@@ -112,10 +117,8 @@ pub(crate) fn best_fit(buddy: &Buddy, wanted: &Wanted) -> Option<Run> {
             return Some(run);
         }
     }
-    // One of each at least, however many others were looked at.
-    left = left.max(2);
     [WHOLE, PAIRS].into_iter().find_map(|number| {
-        list(buddy, number, &mut left).find_map(|block| {
+        list(buddy, number).take(NR_SURE).find_map(|block| {
             let first = buddy.record(block)?.first.value();
             let before = block.checked_sub(1).and_then(|before| buddy.record(before));
             let tail = before.map_or(0, |before| tail_for(&before, first, &exact));
@@ -124,14 +127,10 @@ pub(crate) fn best_fit(buddy: &Buddy, wanted: &Wanted) -> Option<Run> {
     })
 }
 
-/// Yields the first pageblocks of a list, as long as some are `left` to be looked at.
-fn list(buddy: &Buddy, number: usize, left: &mut usize) -> impl Iterator<Item = usize> {
+/// Yields the pageblocks of a list.
+fn list(buddy: &Buddy, number: usize) -> impl Iterator<Item = usize> {
     let next = |&block: &usize| buddy.record(block).and_then(|block| block.next);
-    core::iter::successors(buddy.head(number), next).take_while(|_| {
-        let is_left = *left > 0;
-        *left = left.saturating_sub(1);
-        is_left
-    })
+    core::iter::successors(buddy.head(number), next)
 }
 
 /// Returns the place in the shortest sufficient run of free frames that is in a pageblock or touches it,

@@ -27,6 +27,8 @@
 //! description of the machine ([`Machine`]); for file servers, names of files that outlive paths
 //! ([`FileHandle`]) and the identity of a thread ([`FsIdentity`]).
 //!
+//! [`IndexAllocator`] uses the core for blocks that are not memory of this process: it hands out numbers.
+//!
 //! This crate makes every system call of the hosted allocator.
 //!
 //! # Signals
@@ -87,6 +89,8 @@ mod allocator;
 mod cpu;
 mod error;
 mod fs;
+#[expect(unsafe_code, reason = "the metadata of an allocator; numbers that become owners again")]
+mod index_allocator;
 mod measure;
 mod memory;
 mod observe;
@@ -105,6 +109,11 @@ pub mod arena {
 pub mod debug {
     pub use crate::observe::traced::{Traced, Tracer, traced_allocator};
     pub use crate::owners::{PageOwner, PageOwners};
+}
+
+/// Extents and errors of an [`IndexAllocator`].
+pub mod index {
+    pub use crate::index_allocator::{Extent, IndexError, SharedExtent};
 }
 
 /// The machine: its CPUs, clocks, context switches, and a description for reports of measurements.
@@ -130,6 +139,7 @@ pub use allocator::platform::Host;
 pub use allocator::reclaim::ReclaimThread;
 pub use allocator::scope::AllocScope;
 pub use error::HostError;
+pub use index_allocator::IndexAllocator;
 pub use memory::arena::ArenaConfig;
 
 // Lengths come as u64 and are mapped as usize; both are the same number.

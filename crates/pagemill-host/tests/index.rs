@@ -1,0 +1,282 @@
+//! Block numbers: compared with a naive bit vector; exactly N, sharing, reclaim, errors, threads.
+
+extern crate alloc;
+
+use alloc::collections::BTreeSet;
+use alloc::sync::{Arc, Weak};
+use std::sync::Mutex;
+use std::thread;
+
+use pagemill_host::IndexAllocator;
+use pagemill_host::index::{Extent, IndexError, SharedExtent};
+
+/// A small generator of random numbers.
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % end
+    }
+}
+
+/// Returns the lengths of the runs of free blocks, longest first.
+fn runs(free: &BTreeSet<u64>) -> Vec<u64> {
+    let mut runs = Vec::new();
+    let mut last = None;
+    for &block in free {
+        match (runs.last_mut(), last) {
+            (Some(run), Some(last)) if last + 1 == block => *run += 1,
+            _ => runs.push(1),
+        }
+        last = Some(block);
+    }
+    runs.sort_unstable_by(|one, other| other.cmp(one));
+    runs
+}
+
+#[test]
+fn requests_get_exactly_what_a_bit_vector_has_in_the_longest_runs() {
+    // Not a multiple of any group of blocks.
+    const NR: u64 = 1_500;
+    for seed in 1..=if cfg!(miri) { 1 } else { 20 } {
+        let blocks = IndexAllocator::new(NR).unwrap();
+        let mut rng = Rng(0x9e37_79b9_7f4a_7c15 ^ seed << 32);
+        let mut free: BTreeSet<u64> = (0..NR).collect();
+        let mut held: Vec<Extent> = Vec::new();
+        let (mut nr_split, mut nr_refused) = (0, 0);
+        for step in 0..if cfg!(miri) { 20 } else { 3_000 } {
+            let nr = rng.below(if step % 50 == 0 { 900 } else { 60 });
+            let longest = runs(&free);
+            match blocks.alloc(nr) {
+                Ok(extents) => {
+                    assert_eq!(extents.iter().map(Extent::nr_blocks).sum::<u64>(), nr);
+                    let mut left = nr;
+                    for (extent, &run) in extents.iter().zip(&longest) {
+                        // Each is as long as it can be; only the last may be in a longer run.
+                        assert_eq!(extent.nr_blocks(), run.min(left), "{extents:?} of {longest:?}");
+                        left -= extent.nr_blocks();
+                    }
+                    nr_split += usize::from(extents.len() > 1);
+                    for block in extents.iter().flat_map(Extent::blocks) {
+                        assert!(free.remove(&block), "block {block} was handed out twice");
+                    }
+                    held.extend(extents);
+                }
+                Err(error) => {
+                    let free = free.len() as u64;
+                    assert!(free < nr, "{error}");
+                    assert_eq!(error, IndexError::Exhausted { wanted: nr, free, nr_blocks: NR });
+                    nr_refused += 1;
+                }
+            }
+            while !held.is_empty() && (held.len() > 200 || rng.below(2) == 0) {
+                let extent =
+                    held.swap_remove(usize::try_from(rng.below(held.len() as u64)).unwrap());
+                let at = rng.below(extent.nr_blocks() + 1);
+                let (front, back) = extent.split_at(at);
+                free.extend(front.blocks());
+                drop(front);
+                held.extend((back.nr_blocks() > 0).then_some(back));
+            }
+            assert_eq!(blocks.nr_free(), free.len() as u64);
+        }
+        assert_eq!(blocks.validate(), Ok(()));
+        assert!(cfg!(miri) || nr_split > 10 && nr_refused > 10, "{nr_split}, {nr_refused}");
+    }
+}
+
+#[test]
+fn every_block_can_be_handed_out_and_a_run_may_be_all_of_them() {
+    for nr in [1, 7, 511, 512, 513, 5_000] {
+        let blocks = IndexAllocator::new(nr).unwrap();
+        let all = blocks.alloc_run(nr).unwrap();
+        assert_eq!((all.blocks(), blocks.nr_free()), (0..nr, 0));
+        drop(all);
+        let singles: Vec<_> = (0..nr).map(|_| blocks.alloc_run(1).unwrap()).collect();
+        let numbers: BTreeSet<_> = singles.iter().map(Extent::start).collect();
+        assert_eq!(numbers.len() as u64, nr);
+        assert!(blocks.alloc(0).unwrap().is_empty());
+        drop(singles);
+        assert_eq!(blocks.alloc(nr).unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn values_that_cannot_be_served_are_named_in_errors() {
+    let error = |nr| IndexAllocator::new(nr).unwrap_err().to_string();
+    assert_eq!(error(0), "an allocator of 0 blocks is not possible: allowed are 1 to 4294967295");
+    let expected = "an allocator of 4294967296 blocks is not possible: allowed are 1 to 4294967295";
+    assert_eq!(error(1 << 32), expected);
+    assert!(error(u64::MAX).contains("allowed are 1 to 4294967295"));
+    let blocks = IndexAllocator::new(4).unwrap();
+    assert_eq!(blocks.alloc_run(0).unwrap_err(), IndexError::EmptyRun);
+    for wanted in [5, u64::MAX] {
+        let exhausted = IndexError::Exhausted { wanted, free: 4, nr_blocks: 4 };
+        assert_eq!(blocks.alloc(wanted).unwrap_err(), exhausted);
+        assert_eq!(blocks.alloc_run(wanted).unwrap_err(), exhausted);
+    }
+    let mut held: Vec<_> = (0..4).map(|_| blocks.alloc_run(1).unwrap()).collect();
+    held.retain(|extent| extent.start() % 2 == 0);
+    let error = blocks.alloc_run(2).unwrap_err();
+    assert_eq!(error, IndexError::NoRun { wanted: 2, free: 2 });
+    assert_eq!(blocks.alloc(2).unwrap().len(), 2);
+}
+
+#[test]
+fn numbers_are_taken_back_once_and_only_if_they_were_given_up() {
+    let blocks = IndexAllocator::new(64).unwrap();
+    let other = IndexAllocator::new(64).unwrap();
+    let not_given_up = |block| Err(IndexError::NotGivenUp { block });
+    let take = |numbers| blocks.take_back(numbers).map(|extents| extents.len());
+    let held = blocks.alloc_run(10).unwrap();
+    assert_eq!(take(held.blocks()), not_given_up(held.start()));
+    let numbers = blocks.alloc_run(10).unwrap().into_numbers();
+    assert_eq!(numbers.start, 10);
+    assert_eq!(blocks.nr_free(), 44);
+    // Foreign blocks, ones that nobody has, and ones that no allocator has.
+    assert_eq!(other.take_back(numbers.clone()).map(|extents| extents.len()), not_given_up(10));
+    assert_eq!(
+        (take(9..12), take(19..21), take(60..70)),
+        (not_given_up(9), not_given_up(20), not_given_up(60))
+    );
+    assert_eq!(take(u64::MAX - 1..u64::MAX), not_given_up(u64::MAX - 1));
+    // In pieces, in any order; what was taken back is gone.
+    let middle = blocks.take_back(13..15).unwrap();
+    assert_eq!(middle[0].blocks(), 13..15);
+    assert_eq!(take(10..20), not_given_up(13));
+    assert_eq!((take(15..20), take(15..16)), (Ok(1), not_given_up(15)));
+    assert_eq!(blocks.nr_free(), 49);
+    drop(middle);
+    assert_eq!((take(10..13), blocks.nr_free()), (Ok(1), 54));
+    assert_eq!(take(5..5), Ok(0));
+    // Across several extents that were given up.
+    let parts: Vec<_> = (0..5).map(|_| blocks.alloc_run(2).unwrap().into_numbers()).collect();
+    let (start, end) = (parts[0].start, parts[4].end);
+    assert_eq!(end - start, 10);
+    let extents = blocks.take_back(start + 1..end - 1).unwrap();
+    assert_eq!(extents.iter().map(Extent::nr_blocks).collect::<Vec<_>>(), [1, 2, 2, 2, 1]);
+    drop((extents, blocks.take_back(start..start + 1), blocks.take_back(end - 1..end)));
+    assert_eq!(blocks.nr_free(), 54);
+}
+
+#[test]
+#[should_panic(expected = "split at block 4: the extent has 3")]
+fn a_split_behind_the_end_panics() {
+    let blocks = IndexAllocator::new(8).unwrap();
+    let _parts = blocks.alloc_run(3).unwrap().split_at(4);
+}
+
+#[test]
+fn the_last_owner_of_a_shared_extent_frees_it() {
+    let blocks = IndexAllocator::new(8).unwrap();
+    let shared = blocks.alloc_run(3).unwrap().share();
+    let other: SharedExtent = shared.clone();
+    assert_eq!((shared.nr_owners(), other.blocks()), (2, 0..3));
+    let shared = shared.try_unshare().unwrap_err();
+    drop(shared);
+    assert_eq!((other.nr_owners(), blocks.nr_free()), (1, 5));
+    let extent = other.try_unshare().unwrap();
+    assert_eq!(blocks.nr_free(), 5);
+    drop(extent);
+    assert_eq!(blocks.nr_free(), 8);
+}
+
+#[test]
+fn extents_keep_their_allocator_and_numbers_do_not() {
+    let blocks = IndexAllocator::new(8).unwrap();
+    let _numbers = blocks.alloc_run(2).unwrap().into_numbers();
+    let extent = blocks.alloc_run(3).unwrap();
+    drop(blocks);
+    let (front, back) = extent.split_at(1);
+    assert_eq!((front.blocks(), back.blocks()), (2..3, 3..5));
+}
+
+#[test]
+fn a_callback_frees_blocks_for_requests_that_lack_them() {
+    let cache: Arc<Mutex<Vec<Extent>>> = Arc::default();
+    let asked: Arc<Mutex<Vec<u64>>> = Arc::default();
+    // Weak: extents keep their allocator, and that keeps the callback.
+    let entries: Weak<Mutex<Vec<Extent>>> = Arc::downgrade(&cache);
+    let log = asked.clone();
+    let blocks = IndexAllocator::with_reclaim(100, move |lacking| {
+        log.lock().unwrap().push(lacking);
+        let Some(cache) = entries.upgrade() else { return 0 };
+        let entry = cache.lock().unwrap().pop();
+        entry.map_or(0, |extent| extent.nr_blocks())
+    })
+    .unwrap();
+    for _ in 0..10 {
+        cache.lock().unwrap().push(blocks.alloc_run(10).unwrap());
+    }
+    assert_eq!(asked.lock().unwrap().len(), 0);
+    let extents = blocks.alloc(25).unwrap();
+    assert_eq!(extents.iter().map(Extent::nr_blocks).sum::<u64>(), 25);
+    assert_eq!(*asked.lock().unwrap(), [25, 15, 5]);
+    // A run that the free blocks do not have.
+    assert_eq!(blocks.alloc_run(30).unwrap().nr_blocks(), 30);
+    // All entries, and then there is no more to free.
+    let error = blocks.alloc(90).unwrap_err();
+    assert_eq!(error, IndexError::Exhausted { wanted: 90, free: 75, nr_blocks: 100 });
+    assert_eq!(asked.lock().unwrap().last(), Some(&15));
+    // More than there are: nothing is asked for in vain.
+    let nr_asked = asked.lock().unwrap().len();
+    assert!(blocks.alloc(101).is_err());
+    assert_eq!(asked.lock().unwrap().len(), nr_asked);
+}
+
+#[test]
+fn a_callback_that_allocates_is_not_called_again_and_one_that_lies_ends() {
+    let handle: Arc<Mutex<Option<IndexAllocator>>> = Arc::default();
+    let calls: Arc<Mutex<u32>> = Arc::default();
+    let (blocks, count) = (handle.clone(), calls.clone());
+    let own = IndexAllocator::with_reclaim(8, move |_| {
+        *count.lock().unwrap() += 1;
+        let blocks = blocks.lock().unwrap();
+        assert!(blocks.as_ref().unwrap().alloc(9).is_err());
+        assert!(blocks.as_ref().unwrap().alloc_run(8).is_err());
+        1
+    })
+    .unwrap();
+    *handle.lock().unwrap() = Some(own.clone());
+    let held = own.alloc_run(4).unwrap();
+    assert!(own.alloc(5).is_err());
+    assert!((2..1_000).contains(&*calls.lock().unwrap()));
+    drop(held);
+    *handle.lock().unwrap() = None;
+}
+
+#[test]
+fn threads_never_share_a_block() {
+    const NR: u64 = 4_096;
+    const NR_THREADS: u64 = 4;
+    let blocks = IndexAllocator::new(NR).unwrap();
+    let owners: Vec<_> = (0..NR).map(|_| Mutex::new(())).collect();
+    thread::scope(|scope| {
+        for number in 1..=NR_THREADS {
+            let (blocks, owners) = (blocks.clone(), &owners);
+            scope.spawn(move || {
+                let mut rng = Rng(number);
+                let mut held = Vec::new();
+                for _ in 0..if cfg!(miri) { 10 } else { 5_000 } {
+                    let extents = blocks.alloc(rng.below(200)).unwrap_or_default();
+                    for extent in extents {
+                        let locks = extent.blocks().map(|block| {
+                            let owner = &owners[usize::try_from(block).unwrap()];
+                            owner.try_lock().expect("no other thread has the block")
+                        });
+                        let locks: Vec<_> = locks.collect();
+                        held.push((locks, extent));
+                    }
+                    while held.len() > 30 || !held.is_empty() && rng.below(2) == 0 {
+                        let which = rng.below(held.len() as u64);
+                        held.swap_remove(usize::try_from(which).unwrap());
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!((blocks.nr_free(), blocks.validate()), (NR, Ok(())));
+}

@@ -38,6 +38,30 @@ impl<P: Platform> PageAllocator<P> {
         self.pin().cpu().node
     }
 
+    /// Returns `node` if the allocator has it, else [`local_node`](Self::local_node).
+    ///
+    /// For node numbers from elsewhere, such as the firmware's number for a device: calls that name a node
+    /// panic if the allocator does not have it, because a wrong number is usually a bug.
+    ///
+    /// # Examples
+    /// ```
+    /// # use pagemill::source::PageSource;
+    /// # use pagemill::units::NodeId;
+    /// # use pagemill::{AllocPages, Gfp, Page};
+    /// # fn example<S: AllocPages + Copy>(frames: S, of_device: NodeId) -> Option<Page<S>> {
+    /// let node = frames.allocator().node_or_local(of_device);
+    /// frames.alloc_page_node(node, Gfp::KERNEL)
+    /// # }
+    /// ```
+    ///
+    /// # Source
+    /// `linux-6.12` `mm/mempolicy.c` `numa_map_to_online_node`. Differs: the node of the caller's CPU,
+    /// not the nearest one to an absent node, whose distances are unknown here.
+    #[must_use]
+    pub fn node_or_local(&self, node: NodeId) -> NodeId {
+        if node.index() < self.nr_nodes() { node } else { self.local_node() }
+    }
+
     #[inline]
     pub(crate) fn pin(&self) -> Pinned<'_, P> {
         let number = self.platform().pin().value() as usize;

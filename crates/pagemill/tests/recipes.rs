@@ -1,0 +1,76 @@
+//! The recipes of docs/kernel-guide.md.
+
+use pagemill::units::{NodeId, Pfn};
+use pagemill::{AllocPages, BulkRequest, Config, Gfp, Page, PageList};
+use pagemill_testkit::{World, region, set_cpu};
+
+/// Handing out every frame.
+#[test]
+fn every_frame_is_handed_out_without_watermarks() {
+    const NR: u64 = 3000;
+    // Two zones: one of each side of 4 GiB.
+    let memory = [region((1 << 20) - NR / 2, NR, 0)];
+    let world = World::new(&Config {
+        min_free_bytes: Some(0),
+        watermark_scale_factor: 0,
+        lowmem_reserve_ratio: [0; 4],
+        ..Config::new(&memory, 2)
+    });
+    assert_eq!(world.zone_info().count(), 2);
+    let frames = world.frames();
+    // Leaves pages in the lists of both CPUs, for several kinds of requests.
+    for cpu in [0, 1] {
+        set_cpu(cpu);
+        for gfp in [Gfp::KERNEL, Gfp::HIGHUSER_MOVABLE, Gfp::KERNEL | Gfp::RECLAIMABLE] {
+            drop(frames.alloc_page(gfp).expect("all is free"));
+        }
+    }
+    let mut all = PageList::new(frames);
+    all.extend(std::iter::from_fn(|| frames.alloc_page(Gfp::KERNEL)));
+    assert_eq!(all.len() as u64, NR);
+}
+
+/// Unknown nodes.
+#[test]
+fn an_unknown_node_becomes_that_of_the_caller() {
+    let nodes = [NodeId::new(0), NodeId::new(1)];
+    let world = World::with_cpus_on(4096, 2, &nodes);
+    for (cpu, local) in [(0, nodes[0]), (1, nodes[1])] {
+        set_cpu(cpu);
+        for (node, expected) in [(0, nodes[0]), (1, nodes[1]), (2, local), (255, local)] {
+            let node = world.node_or_local(NodeId::new(node));
+            assert_eq!(node, expected);
+            let page = world.frames().alloc_page_node(node, Gfp::KERNEL).expect("all is free");
+            assert_eq!(page.node(), expected);
+        }
+    }
+}
+
+/// Slots that come from C: an array of words, of which zero is an empty one.
+#[test]
+fn words_are_filled_with_addresses_and_emptied_again() {
+    let world = World::with_memory(4096, 1);
+    let frames = world.frames();
+    let mut words = [0_u64; 100];
+    words[3] = 7 << 12; // in use: kept
+    let mut empty = words.iter_mut().filter(|word| **word == 0);
+    let got = frames.bulk_each(&BulkRequest::new(Gfp::KERNEL), 99, |page: Page<_>| {
+        let word = empty.next().expect("as many as were asked for");
+        *word = page.phys_addr().value();
+        let _given_up = page.into_raw();
+    });
+    assert_eq!((got.new, got.short), (99, None));
+    assert_eq!(words[3], 7 << 12);
+    words[3] = 0;
+    let mut pages = PageList::new(frames);
+    for word in &mut words {
+        let address = std::mem::take(word);
+        if address != 0 {
+            // SAFETY: 1. the word owned the frame, and no longer does.
+            let page = unsafe { Page::from_pfn(frames, Pfn::new(address >> 12)) };
+            pages.push(page.expect("a frame of this allocator"));
+        }
+    }
+    assert_eq!(pages.len(), 99);
+    assert!(words.iter().all(|&word| word == 0));
+}

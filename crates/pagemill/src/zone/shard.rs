@@ -69,7 +69,7 @@ impl Shard {
         spans: Spans,
         reserved: &Reserved,
     ) -> Result<(), BookError> {
-        const STEP: usize = 16;
+        const STEP: usize = 4;
         let place = Place::Shard { zone: self.place.zone.into(), shard: self.place.shard.into() };
         // Read first: whoever holds the lock writes it anew.
         let counter = self.nr_free();

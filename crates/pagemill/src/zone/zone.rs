@@ -289,7 +289,7 @@ impl Zone {
         });
     }
 
-    const VIEW_STEP: usize = 16;
+    const VIEW_STEP: usize = 4;
 
     /// Returns the shard that a CPU takes from first.
     pub(crate) fn home(&self, ShardHint(home): ShardHint) -> &'static Shard {

@@ -2,6 +2,7 @@
 //!
 //! Under QEMU's `-icount shift=0` a tick is an instruction, and the table says so.
 
+mod limits;
 mod measure;
 mod orders;
 #[path = "../../../crates/pagemill-bench/src/bulk/workload.rs"]
@@ -46,6 +47,8 @@ pub(crate) fn run() {
     table(clock, |n| burst / n, measure::Shape::Burst);
     println!();
     orders::table(clock);
+    println!();
+    limits::table(clock);
     if clock.counts_instructions {
         let Figures { alloc, free, both, .. } = arrays;
         println!();

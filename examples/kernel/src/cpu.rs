@@ -19,6 +19,12 @@ pub(crate) struct PerCpu {
     pub(crate) reenters: AtomicBool,
     /// Interrupts handled here that allocate or free.
     pub(crate) interrupts: AtomicU64,
+    /// Whether sections with interrupts off are timed; see [`section`](crate::section).
+    pub(crate) times_sections: AtomicBool,
+    /// When the section began that is being timed.
+    pub(crate) section_began: AtomicU64,
+    /// Ticks of the longest section since the timing began.
+    pub(crate) longest_section: AtomicU64,
 }
 
 impl PerCpu {
@@ -27,6 +33,9 @@ impl PerCpu {
             number: AtomicU32::new(0),
             reenters: AtomicBool::new(false),
             interrupts: AtomicU64::new(0),
+            times_sections: AtomicBool::new(false),
+            section_began: AtomicU64::new(0),
+            longest_section: AtomicU64::new(0),
         }
     }
 }

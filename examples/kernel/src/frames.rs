@@ -28,6 +28,8 @@ pub(crate) fn build(map: &mut Map, nr_cpus: u32) {
     let place = map.carve(layout.size() as u64, u64::MAX);
     let metadata = direct_map::pointer(place.value());
     let metadata = NonNull::slice_from_raw_parts(metadata, layout.size());
+    let nr_frames: u64 = map.nr_frames();
+    println!("metadata: {} bytes for {nr_frames} frames", layout.size());
     // SAFETY: 1. the metadata memory stays mapped (`direct-map`) and is carved out for this use;
     // memory always has some value. 2. no frame that is not reserved is in use (`reserved-early`): the
     // page tables, the stack and all statics are in the image or carved out.

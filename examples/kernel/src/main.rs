@@ -43,11 +43,14 @@ mod platform;
 mod port;
 mod random;
 mod reentry;
+mod section;
 mod smp;
+mod stack;
 mod start_info;
 mod tenant;
 mod ticks;
 mod view;
+mod watch;
 
 use exit::Code;
 

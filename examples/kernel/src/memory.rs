@@ -2,7 +2,7 @@
 
 use pagemill::Config;
 use pagemill::setup::{MemoryRegion, ReservedRange};
-use pagemill::units::{NodeId, PAGE_SIZE, PhysAddr};
+use pagemill::units::{NodeId, PAGE_SHIFT, PAGE_SIZE, PhysAddr};
 
 use crate::start_info::StartInfo;
 
@@ -81,6 +81,11 @@ impl Map {
             zone_dma: true,
             ..Config::new(self.regions.filled(), nr_cpus)
         }
+    }
+
+    /// Returns the number of frames of usable memory, reserved ones included.
+    pub(crate) fn nr_frames(&self) -> u64 {
+        self.regions.filled().iter().map(|region| region.len_bytes >> PAGE_SHIFT).sum()
     }
 
     /// Returns the address behind the last byte of usable memory.

@@ -7,7 +7,7 @@ use pagemill::machine::DirectMap;
 use pagemill::units::{CpuId, PAGE_SIZE, Pfn};
 
 use crate::cpu::{self, IrqState};
-use crate::{direct_map, reentry};
+use crate::{direct_map, watch};
 
 /// This machine.
 #[derive(Debug)]
@@ -36,12 +36,14 @@ impl Platform for Machine {
 
     #[inline]
     fn irq_save(&self) -> usize {
-        reentry::point();
-        cpu::irq_save().0
+        if watch::is_on() { watch::irq_save().0 } else { cpu::irq_save().0 }
     }
 
     #[inline]
     fn irq_restore(&self, state: usize) {
+        if watch::is_on() {
+            watch::before_irq_restore(IrqState(state));
+        }
         cpu::irq_restore(IrqState(state));
     }
 

@@ -6,16 +6,18 @@
 use core::sync::atomic::Ordering;
 
 use crate::cpu::{self, IrqState};
-use crate::lapic;
+use crate::{lapic, watch};
 
 /// Begins, or ends, to interrupt the running CPU.
 pub(crate) fn set(on: bool) {
     // Relaxed: read by this CPU alone.
-    cpu::own().reenters.store(on, Ordering::Relaxed);
+    let was_on = cpu::own().reenters.swap(on, Ordering::Relaxed);
+    if was_on != on {
+        watch::set(on);
+    }
 }
 
 /// Where the platform is asked to keep interrupts away: the last chance of one to come.
-#[inline]
 pub(crate) fn point() {
     // Relaxed: as in `set`.
     if cpu::own().reenters.load(Ordering::Relaxed) {

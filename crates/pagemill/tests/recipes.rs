@@ -26,7 +26,7 @@ fn every_frame_is_handed_out_without_watermarks() {
         }
     }
     let mut all = PageList::new(frames);
-    all.extend(std::iter::from_fn(|| frames.alloc_page(Gfp::KERNEL)));
+    all.extend(core::iter::from_fn(|| frames.alloc_page(Gfp::KERNEL)));
     assert_eq!(all.len() as u64, NR);
 }
 
@@ -64,7 +64,7 @@ fn words_are_filled_with_addresses_and_emptied_again() {
     words[3] = 0;
     let mut pages = PageList::new(frames);
     for word in &mut words {
-        let address = std::mem::take(word);
+        let address = core::mem::take(word);
         if address != 0 {
             // SAFETY: 1. the word owned the frame, and no longer does.
             let page = unsafe { Page::from_pfn(frames, Pfn::new(address >> 12)) };

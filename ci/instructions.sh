@@ -39,11 +39,15 @@ array 64 1000 12.4
 array 512 200 9.5
 array 1 10000 161
 single 1 10000 152
-list 64 1000 84
+list 64 1000 37.8
+list 1 10000 186
 burst 64 500 26.7
 spread 64 700 172
 vec 64 1000 6.1
+vec 1 10000 168
 local 64 1000 3.7
+local 1 10000 74.5
+local-single 1 10000 63
 request 1 10000 206
 request 8 2000 45
 request 64 1000 12.4

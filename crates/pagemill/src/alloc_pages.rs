@@ -571,6 +571,7 @@ impl<S: PageSource> AllocPages for S {}
 /// # Source
 /// `series-v3` patch 2 `free_pages_bulk`. Differs: there, the list gives up its claim to the pages that
 /// stay; here the list keeps it. The pages go to the per-CPU lists, not to the zone.
+#[inline]
 pub fn free_pages_bulk<T: Listable>(list: &mut PageList<T>) -> usize {
     list.free_unheld()
 }

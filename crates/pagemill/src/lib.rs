@@ -176,13 +176,14 @@ pub mod gfp {
     pub use crate::base::migratetype::{MigrateType, NR_MIGRATE_TYPES};
 }
 
-/// Less common handles: shared pages, page words, the single pages of a folio; and the traits of all
-/// handles.
+/// Less common handles: shared pages, page words, the single pages of a folio and of a vector; and the
+/// traits of all handles.
 pub mod handles {
     pub use crate::alloc_pages::free_pages_bulk;
     pub use crate::base::raw_page::RawPage;
     pub use crate::page::owned::{Listable, Owned};
     pub use crate::page::page::FolioPages;
+    pub use crate::page::page_vec::PageVecIter;
     pub use crate::page::shared::SharedPage;
 }
 

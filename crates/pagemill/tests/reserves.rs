@@ -4,7 +4,7 @@ use pagemill::accounts::{Account, AccountLimits};
 use pagemill::reserves::{LocalPages, Mempool};
 use pagemill::units::NodeId;
 use pagemill::{AllocPages, Config, Gfp, Page, PageVec};
-use pagemill_testkit::{Frames, NORMAL, World, holes, region, set_account};
+use pagemill_testkit::{Frames, NORMAL, World, holes, region, set_account, take_zeroed};
 
 /// First frame of the zone DMA32 of [`two_zones`].
 const DMA32: u64 = 1 << 12;
@@ -97,6 +97,59 @@ fn pages_of_a_local_reserve_are_neither_charged_nor_movable() {
     assert!(vec.push(frames.alloc_page(Gfp::KERNEL).unwrap()).is_ok());
     assert_eq!(local.free_bulk(&mut vec), 6);
     assert_eq!((account.usage().current, local.len()), (0, 9), "the plain page was kept");
+}
+
+#[test]
+fn a_local_reserve_fills_slots_and_takes_their_pages_back() {
+    let world = two_zones();
+    let frames = world.frames();
+    let mut local = filled(frames);
+    let mut slots = holes(40);
+    slots[3] = frames.alloc_page(Gfp::KERNEL | Gfp::MOVABLE);
+    let there = slots[3].as_ref().map(Page::pfn);
+    assert_eq!(local.alloc_into(Gfp::KERNEL, &mut slots[..8]), 7);
+    assert_eq!((slots[3].as_ref().map(Page::pfn), local.len()), (there, 1));
+    assert_eq!(local.alloc_into(Gfp::KERNEL, &mut slots), 32, "more than the reserve holds");
+    assert!(slots.iter().all(Option::is_some));
+    assert_eq!(local.alloc_into(Gfp::KERNEL, &mut slots), 0, "no slot is empty");
+    assert_eq!(local.free_from(&mut slots), 40);
+    assert!(slots.iter().all(Option::is_none) && (1..=16).contains(&local.len()));
+    let nr = local.len();
+    assert_eq!(local.into_iter().count(), nr);
+}
+
+#[test]
+fn a_local_reserve_fills_slots_with_what_the_flags_choose() {
+    let world = two_zones();
+    let frames = world.frames();
+    let account = Account::open(frames, AccountLimits::NONE).unwrap();
+    set_account(Some(account.id()));
+    let mut local = filled(frames);
+    let mut slots = holes(12);
+    assert_eq!(local.alloc_into(Gfp::KERNEL | Gfp::DMA32, &mut slots[..4]), 4);
+    assert!(slots[..4].iter().flatten().all(is_low));
+    assert_eq!(local.alloc_into(Gfp::KERNEL_ACCOUNT, &mut slots[..8]), 4);
+    set_account(None);
+    assert_eq!((account.usage().current, local.len()), (4, 8));
+    take_zeroed();
+    assert_eq!(local.alloc_into(Gfp::KERNEL | Gfp::ZERO, &mut slots), 4);
+    let zeroed = slots[8..].iter().flatten().map(|page| page.pfn().value());
+    assert!(zeroed.eq(take_zeroed()));
+    assert_eq!(local.len(), 4);
+    assert_eq!(local.free_from(&mut slots), 12);
+    assert_eq!((account.usage().current, local.len()), (0, 12), "all but those charged");
+}
+
+#[test]
+fn a_local_reserve_fills_as_many_slots_as_there_are_pages() {
+    let world = World::with_memory(256, 1);
+    let frames = world.frames();
+    let mut local = LocalPages::<_, 16>::new(frames);
+    let mut slots = holes(300);
+    let got = local.alloc_into(Gfp::ATOMIC, &mut slots);
+    assert!((1..=256).contains(&got) && local.is_empty(), "{got}");
+    assert_eq!(slots.iter().flatten().count(), got);
+    assert!(frames.alloc_page(Gfp::ATOMIC).is_none());
 }
 
 #[test]

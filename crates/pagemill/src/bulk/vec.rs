@@ -18,6 +18,14 @@ pub(crate) fn alloc<S: PageSource, const N: usize>(
     site: Site,
 ) -> usize {
     vec.check_allocator(source);
+    if nr == 1 && !vec.is_full() {
+        // Without a slice of one page, whose copy is a call.
+        let page = source.allocator().alloc_single(gfp, None, site);
+        return page.map_or(0, |page| {
+            vec.push_one(page);
+            1
+        });
+    }
     let nr = nr.min(vec.room());
     if nr == 0 {
         return 0;

@@ -23,9 +23,9 @@ impl FrameTables {
         Self { links, refs }
     }
 
-    #[inline]
-    pub(crate) fn link(&self, frame: usize) -> &Link {
-        &self.links[frame]
+    /// Returns the links of a range of frames.
+    pub(crate) fn links(&self, frames: core::ops::Range<usize>) -> &'static [Link] {
+        &self.links[frames]
     }
 
     #[inline]

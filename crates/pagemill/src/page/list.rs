@@ -2,21 +2,25 @@
 
 use core::fmt;
 
-use crate::base::raw_page::RawPage;
+use crate::base::raw_page::{Difference, RawPage};
 use crate::base::sync::Ordering;
+use crate::base::units::{Order, Pfn};
 use crate::memmap::links::Link;
 use crate::page::owned::sealed::Sealed;
 use crate::page::owned::{Listable, Owned, Unowned};
 use crate::page::page::Folio;
 use crate::page::shared::SharedPage;
 use crate::page::source::PageSource;
-use crate::percpu::pcp::Batch;
-use crate::zone::span::LastSpan;
+use crate::page_alloc::allocator::PageAllocator;
+use crate::percpu::pcp::{Batch, write_pages};
+use crate::platform::platform::Platform;
 
 impl<S: PageSource> Sealed for SharedPage<S> {}
 
 impl<S: PageSource> Listable for SharedPage<S> {
     type Source = S;
+
+    const IS_SOLE: bool = false;
 
     fn from_unowned(source: S, Unowned(raw): Unowned) -> Self {
         Self::delist(source, raw)
@@ -63,7 +67,7 @@ impl<T: Listable> PageList<T> {
     /// Removes and returns the first page.
     #[inline]
     pub fn pop(&mut self) -> Option<T> {
-        let raw = self.pop_raw(&mut LastSpan::new())?;
+        let raw = self.pop_raw()?;
         Some(T::from_unowned(self.source.clone(), Unowned(raw)))
     }
 
@@ -87,23 +91,58 @@ impl<T: Listable> PageList<T> {
     ///
     /// # Cost
     /// Consecutive pages that return to the same list are moved there together.
+    #[inline]
     pub(crate) fn free_unheld(&mut self) -> usize {
-        let mut last_span = LastSpan::new();
-        if let Some((only, last)) = self.ends
-            && only == last
-            && T::is_last(&self.source, only)
-        {
-            (self.ends, self.len) = (None, 0);
-            self.source.allocator().free_pages(&[only]);
-            return 1;
+        if !T::IS_SOLE {
+            return self.free_some();
         }
-        let mut freed = 0;
-        let mut left = self.len;
+        let nr = self.len;
+        match self.ends {
+            Some((only, _)) if nr == 1 => {
+                (self.ends, self.len) = (None, 0);
+                self.source.allocator().free_pages(&[only]);
+            }
+            _ => self.free_all(),
+        }
+        nr
+    }
+
+    /// Frees all pages, of which the list is the only holder.
+    #[inline(never)]
+    fn free_all(&mut self) {
+        let allocator = self.source.allocator();
+        let mut links = LinkTable::new(allocator);
+        while let Some((first, last)) = self.ends {
+            let mut batch = Batch::new();
+            let mut difference = Difference::NONE;
+            let (class, nr) = (first.class(), self.len.min(Batch::CAPACITY));
+            let mut page = first;
+            batch.push(page).expect("the batch is empty");
+            let others = core::iter::from_fn(|| {
+                page = links.next(page);
+                difference = difference.or(class.difference(Some(page)));
+                Some(page)
+            });
+            batch.push_with(nr - 1, |room| write_pages(room, others));
+            // They leave the list first: if freeing them panics, the list still has the pages behind.
+            self.len -= nr;
+            self.ends = (self.len > 0).then(|| (links.next(page), last));
+            if difference.is_none() && first.order() == Order::ZERO {
+                allocator.free_pages_of(class, batch.as_slice());
+            } else {
+                allocator.free_pages(batch.as_slice());
+            }
+        }
+    }
+
+    /// Frees the pages that have no other holder.
+    fn free_some(&mut self) -> usize {
+        let (mut freed, mut left) = (0, self.len);
         while left > 0 {
             let mut batch = Batch::new();
             let nr = left.min(Batch::CAPACITY);
             for _ in 0..nr {
-                let Some(raw) = self.pop_raw(&mut last_span) else { break };
+                let Some(raw) = self.pop_raw() else { break };
                 if T::is_last(&self.source, raw) {
                     batch.push(raw).expect("room for `nr` pages");
                 } else {
@@ -120,30 +159,30 @@ impl<T: Listable> PageList<T> {
     /// Appends raw pages that the allocator of this list handed out.
     #[inline]
     pub(crate) fn extend_raw(&mut self, pages: &[RawPage]) {
-        let Some((&first, rest)) = pages.split_first() else {
-            return;
-        };
-        let mut last = first;
-        let mut last_span = LastSpan::new();
-        for &page in rest {
-            // Relaxed: only the list's owner accesses its links (`one-list`).
-            self.link(last, &mut last_span).store(page.word(), Ordering::Relaxed);
-            last = page;
+        match *pages {
+            [] => {}
+            [page] => self.link_chain(page, page, 1),
+            [first, ref rest @ ..] => {
+                let mut last = first;
+                let mut links = LinkTable::new(self.source.allocator());
+                for &page in rest {
+                    // Relaxed: only the list's owner accesses its links (`one-list`).
+                    links.of(last).store(page.word(), Ordering::Relaxed);
+                    last = page;
+                }
+                self.link_chain(first, last, pages.len());
+            }
         }
-        self.link_chain(first, last, pages.len());
     }
 
     #[inline]
-    fn pop_raw(&mut self, last_span: &mut LastSpan) -> Option<RawPage> {
+    fn pop_raw(&mut self) -> Option<RawPage> {
         let (first, last) = self.ends?;
         self.len -= 1;
-        self.ends = if first == last {
+        self.ends = if self.len == 0 {
             None
         } else {
-            // Relaxed: as in `extend_raw`.
-            let next = self.link(first, last_span).load(Ordering::Relaxed);
-            let next = RawPage::from_word(next).expect("list-links: a link names a page");
-            Some((next, last))
+            Some((LinkTable::new(self.source.allocator()).next(first), last))
         };
         Some(first)
     }
@@ -163,19 +202,60 @@ impl<T: Listable> PageList<T> {
             None => first,
             Some((head, tail)) => {
                 // Relaxed: as in `extend_raw`.
-                self.link(tail, &mut LastSpan::new()).store(first.word(), Ordering::Relaxed);
+                let mut links = LinkTable::new(self.source.allocator());
+                links.of(tail).store(first.word(), Ordering::Relaxed);
                 head
             }
         };
         self.ends = Some((head, last));
         self.len += len;
     }
+}
 
+/// The links of one span and one class of pages: those of the page that was looked up last.
+///
+/// A page's link is found by one subtraction and one comparison, which checks the span, the class and the
+/// table's bounds at once.
+struct LinkTable<'a, P: Platform> {
+    allocator: &'a PageAllocator<P>,
+    /// The word that a page of the class has if it is the first of the span.
+    first: u64,
+    links: &'static [Link],
+}
+
+impl<'a, P: Platform> LinkTable<'a, P> {
+    /// Starts with no links.
     #[inline]
-    fn link(&self, page: RawPage, last_span: &mut LastSpan) -> &Link {
-        let allocator = self.source.allocator();
-        let frame = last_span.frame(page.pfn().value(), || allocator.span_of(page));
-        allocator.frames().link(frame)
+    fn new(allocator: &'a PageAllocator<P>) -> Self {
+        Self { allocator, first: 0, links: &[] }
+    }
+
+    /// Returns a page's link.
+    #[inline]
+    fn of(&mut self, page: RawPage) -> &'static Link {
+        let index = |first: u64| usize::try_from(page.word().wrapping_sub(first));
+        if let Some(link) = index(self.first).ok().and_then(|index| self.links.get(index)) {
+            return link;
+        }
+        *self = Self::look_up(self.allocator, page);
+        let index = index(self.first).expect("a span has 2^32 frames at most");
+        &self.links[index]
+    }
+
+    /// Returns the page that a page's link names.
+    #[inline]
+    fn next(&mut self, page: RawPage) -> RawPage {
+        // Relaxed: only the list's owner accesses its links (`one-list`).
+        let next = self.of(page).load(Ordering::Relaxed);
+        RawPage::from_word(next).expect("list-links: a link names a page")
+    }
+
+    /// Returns the table for pages of the span and class of `page`.
+    #[inline(never)]
+    fn look_up(allocator: &'a PageAllocator<P>, page: RawPage) -> Self {
+        let span = allocator.span_of(page);
+        let first = page.class().at(Pfn::new(span.start)).word();
+        Self { allocator, first, links: allocator.frames().links(span.frames()) }
     }
 }
 
@@ -212,7 +292,7 @@ impl<S: PageSource> PageList<SharedPage<S>> {
 impl<S: PageSource> PageList<Folio<S>> {
     /// Removes the first block and returns it as a raw page.
     pub(crate) fn pop_link(&mut self) -> Option<RawPage> {
-        self.pop_raw(&mut LastSpan::new())
+        self.pop_raw()
     }
 }
 

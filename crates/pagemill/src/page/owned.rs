@@ -14,6 +14,10 @@ pub trait Listable: Sized + sealed::Sealed {
     #[doc(hidden)]
     fn from_unowned(source: Self::Source, block: Unowned) -> Self;
 
+    /// Whether items of this kind are the only holders of their frames.
+    #[doc(hidden)]
+    const IS_SOLE: bool;
+
     /// Returns whether the list's raw page is the only holder of its frame.
     #[doc(hidden)]
     fn is_last(source: &Self::Source, raw: RawPage) -> bool;
@@ -55,6 +59,8 @@ macro_rules! owned {
 
         impl<S: PageSource> Listable for $Owner<S> {
             type Source = S;
+
+            const IS_SOLE: bool = true;
 
             #[inline]
             fn from_unowned(source: S, Unowned(raw): Unowned) -> Self {

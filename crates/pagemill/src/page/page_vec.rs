@@ -2,7 +2,9 @@
 
 use core::fmt;
 use core::hint::assert_unchecked;
+use core::iter::FusedIterator;
 use core::mem::MaybeUninit;
+use core::ops::{Bound, Range, RangeBounds};
 
 use crate::base::raw_page::{Class, Difference, RawPage};
 use crate::page::page::Page;
@@ -132,8 +134,62 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
         other.len = start;
         // SAFETY: 1. initialised: the entries were among the first `len` (`vec-init`).
         let moved = unsafe { other.pages.0[start..end].assume_init_ref() };
-        self.push_class(other.class, other.difference, moved);
+        if let &[page] = moved {
+            // Without the copy of a slice, which is a call.
+            self.pages.0[self.len()].write(page);
+            self.note_class(other.class, other.difference);
+            self.len += 1;
+        } else {
+            self.push_class(other.class, other.difference, moved);
+        }
         nr
+    }
+
+    /// Moves pages from the end of the vector into the empty slots of `slots`, as many as there are of
+    /// both, and returns their number. The pages keep their order; slots that hold a page are left alone.
+    ///
+    /// # Examples
+    /// ```
+    /// # use pagemill::{AllocPages, Gfp, Page, PageVec};
+    /// # fn example<S: AllocPages + Copy>(mut pages: PageVec<S, 64>) {
+    /// let mut slots: [Option<Page<S>>; 16] = [const { None }; 16];
+    /// let moved = pages.drain_into(&mut slots);
+    /// assert!(moved == 16 || pages.is_empty());
+    /// # }
+    /// ```
+    pub fn drain_into(&mut self, slots: &mut [Option<Page<S>>]) -> usize {
+        let nr = slots.iter().filter(|slot| slot.is_none()).count().min(self.len());
+        let start = self.len() - nr;
+        // Shortened first, as in `append`.
+        self.len = start;
+        // SAFETY: 1. initialised: the entries were among the first `len` (`vec-init`).
+        let moved = unsafe { self.pages.0[start..start + nr].assume_init_ref() };
+        let empty = slots.iter_mut().filter(|slot| slot.is_none());
+        for (slot, &raw) in empty.zip(moved) {
+            *slot = Some(Page::new(self.source.clone(), raw));
+        }
+        nr
+    }
+
+    /// Removes the pages of `range` and yields them, first to last. The pages behind it move up.
+    ///
+    /// The pages leave the vector at once. Those that are not taken are freed when the iterator is
+    /// dropped, also if the code between panics; if it is leaked, so are they.
+    ///
+    /// # Panics
+    /// If `range` is not within the vector.
+    ///
+    /// # Cost
+    /// Two copies: the pages into the iterator, and those behind them to their new places.
+    #[track_caller]
+    pub fn drain(&mut self, range: impl RangeBounds<usize>) -> PageVecIter<S, N> {
+        let len = self.len();
+        let Range { start, end } = resolve(&range, len);
+        let mut pages = Self::new(self.source.clone());
+        pages.push_class(self.class, self.difference, &self.as_raw()[start..end]);
+        self.len = start + (len - end);
+        self.pages.0.copy_within(end..len, start);
+        pages.into_iter()
     }
 
     /// Frees all pages, and returns their number.
@@ -233,6 +289,68 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
     pub(crate) fn as_raw(&self) -> &[RawPage] {
         // SAFETY: 1. initialised: `vec-init`.
         unsafe { self.pages.0[..self.len()].assume_init_ref() }
+    }
+}
+
+/// Returns the range of indexes that `range` means for a vector of `len` pages.
+///
+/// # Panics
+/// If it is not within them.
+#[track_caller]
+fn resolve(range: &impl RangeBounds<usize>, len: usize) -> Range<usize> {
+    let start = match range.start_bound() {
+        Bound::Included(&start) => start,
+        Bound::Excluded(&before) => before.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(&last) => last.saturating_add(1),
+        Bound::Excluded(&end) => end,
+        Bound::Unbounded => len,
+    };
+    assert!(start <= end && end <= len, "pages {start}..{end} of a vector of {len} pages");
+    start..end
+}
+
+/// Pages that left a [`PageVec`], first to last; dropping it frees those that were not taken.
+pub struct PageVecIter<S: PageSource, const N: usize> {
+    /// The last page first, so that taking a page is a [`pop`](PageVec::pop).
+    reversed: PageVec<S, N>,
+}
+
+impl<S: PageSource, const N: usize> IntoIterator for PageVec<S, N> {
+    type Item = Page<S>;
+    type IntoIter = PageVecIter<S, N>;
+
+    fn into_iter(self) -> PageVecIter<S, N> {
+        let mut reversed = self;
+        let len = reversed.len();
+        reversed.pages.0[..len].reverse();
+        PageVecIter { reversed }
+    }
+}
+
+impl<S: PageSource, const N: usize> Iterator for PageVecIter<S, N> {
+    type Item = Page<S>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Page<S>> {
+        self.reversed.pop()
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.reversed.len(), Some(self.reversed.len()))
+    }
+}
+
+impl<S: PageSource, const N: usize> ExactSizeIterator for PageVecIter<S, N> {}
+
+impl<S: PageSource, const N: usize> FusedIterator for PageVecIter<S, N> {}
+
+impl<S: PageSource, const N: usize> fmt::Debug for PageVecIter<S, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.reversed.as_raw().iter().rev()).finish()
     }
 }
 

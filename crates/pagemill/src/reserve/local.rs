@@ -4,7 +4,7 @@
 use crate::alloc_pages::AllocPages;
 use crate::base::gfp::Gfp;
 use crate::page::page::Page;
-use crate::page::page_vec::PageVec;
+use crate::page::page_vec::{PageVec, PageVecIter};
 
 /// Flags that choose the zone, migrate type, node or account of a page.
 const CHOOSES: Gfp = Gfp::HOT_ZONE.union(Gfp::THISNODE).union(Gfp::ACCOUNT);
@@ -102,6 +102,37 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
         }
         let got = pages.append(&mut self.reserve, nr);
         if got == nr { got } else { self.alloc_rest(gfp, nr, got, pages) }
+    }
+
+    /// Fills the empty slots of `slots` in order, and returns the number of pages that it added. They come
+    /// from the reserve or the allocator, as for [`alloc`](Self::alloc).
+    ///
+    /// At least one page is added if a single allocation would succeed and a slot is empty. Slots that hold
+    /// a page are left alone.
+    #[track_caller]
+    pub fn alloc_into(&mut self, gfp: Gfp, slots: &mut [Option<Page<S>>]) -> usize {
+        if gfp.intersects(SPECIAL) {
+            return self.alloc_special_into(gfp, slots);
+        }
+        let wanted = slots.iter().filter(|slot| slot.is_none()).count();
+        let mut got = self.reserve.drain_into(slots);
+        while got < wanted {
+            self.refill(gfp, wanted - got);
+            match self.reserve.drain_into(slots) {
+                0 => break,
+                now => got += now,
+            }
+        }
+        got
+    }
+
+    /// Empties the slots, puts their pages into the reserve as [`free`](Self::free) does, and returns the
+    /// number of pages.
+    ///
+    /// # Panics
+    /// If a page belongs to another allocator.
+    pub fn free_from(&mut self, slots: &mut [Option<Page<S>>]) -> usize {
+        slots.iter_mut().filter_map(Option::take).map(|page| self.free(page)).count()
     }
 
     /// Puts one page into the reserve, or frees it to the allocator if it is movable, reclaimable or
@@ -207,6 +238,22 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
         pages.len() - before
     }
 
+    /// Fills slots for a request with flags of [`SPECIAL`].
+    #[cold]
+    #[track_caller]
+    fn alloc_special_into(&mut self, gfp: Gfp, slots: &mut [Option<Page<S>>]) -> usize {
+        let nr_full = |slots: &[Option<Page<S>>]| slots.iter().flatten().count();
+        let before = nr_full(slots);
+        if gfp.intersects(CHOOSES) {
+            self.reserve.source().clone().alloc_pages_bulk(gfp, slots);
+        } else {
+            for slot in slots.iter_mut().filter(|slot| slot.is_none()) {
+                *slot = self.alloc(gfp);
+            }
+        }
+        nr_full(slots) - before
+    }
+
     /// Frees pages of which some must not enter the reserve.
     #[cold]
     fn free_special<const M: usize>(&mut self, pages: &mut PageVec<S, M>) -> usize {
@@ -229,5 +276,15 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
     fn spill(&mut self, nr: usize) {
         let mut out = PageVec::<S, N>::new(self.reserve.source().clone());
         out.append(&mut self.reserve, nr);
+    }
+}
+
+impl<S: AllocPages, const N: usize> IntoIterator for LocalPages<S, N> {
+    type Item = Page<S>;
+    type IntoIter = PageVecIter<S, N>;
+
+    /// Yields the pages of the reserve, first to last. Those that are not taken are freed.
+    fn into_iter(self) -> PageVecIter<S, N> {
+        self.reserve.into_iter()
     }
 }

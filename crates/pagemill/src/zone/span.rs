@@ -28,6 +28,11 @@ impl Span {
         (self.start..self.end).contains(&pfn)
     }
 
+    /// Returns the allocator's indexes of the frames of this span.
+    pub(crate) fn frames(&self) -> core::ops::Range<usize> {
+        self.frame(self.start)..self.frame(self.end)
+    }
+
     /// Returns the zone's index of the pageblock that holds frame `pfn` of this span.
     #[inline]
     pub(crate) fn block(&self, pfn: u64) -> u32 {
@@ -54,26 +59,6 @@ impl Span {
     pub(crate) fn frame(&self, pfn: u64) -> usize {
         let frames = pfn - self.start;
         self.first_frame as usize + usize::try_from(frames).expect("a span has 2^32 frames at most")
-    }
-}
-
-/// The span that was looked up last, for walks over many pages.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LastSpan(Span);
-
-impl LastSpan {
-    /// Starts without a span.
-    pub(crate) const fn new() -> Self {
-        Self(Span::EMPTY)
-    }
-
-    /// Returns the index of frame `pfn`, and looks its span up if it is not in the last one.
-    #[inline]
-    pub(crate) fn frame(&mut self, pfn: u64, look_up: impl FnOnce() -> &'static Span) -> usize {
-        if !(self.0.start..self.0.end).contains(&pfn) {
-            self.0 = *look_up();
-        }
-        self.0.frame(pfn)
     }
 }
 
@@ -160,6 +145,7 @@ mod tests {
         assert_eq!((one.block(511), one.block(512)), (0, 1));
         assert_eq!((two.block(1535), two.block(1536)), (2, 3));
         assert_eq!(two.frame(1025), 601);
+        assert_eq!((one.frames(), two.frames()), (0..600, 600..1624));
         assert_eq!((one.pfns_within(0..1), one.pfns_within(1..9)), (100..512, 512..700));
         assert_eq!((two.pfns_within(0..2), two.pfns_within(2..3)), (1024..1024, 1024..1536));
         let upper = |span, pfn| spans.is_upper(span, pfn);

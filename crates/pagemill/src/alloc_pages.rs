@@ -18,7 +18,6 @@ use crate::page::page::{Folio, Page};
 use crate::page::page_vec::PageVec;
 use crate::page::source::PageSource;
 use crate::page_alloc::contig::{ContigError, ContigRequest};
-use crate::page_alloc::slow::BlockRequest;
 
 /// Allocation and bulk free, for every type that reaches an allocator.
 ///
@@ -66,19 +65,16 @@ pub trait AllocPages: PageSource {
     /// no page is moved to make one.
     ///
     /// # Cost
-    /// Takes a zone lock: the per-CPU lists hold only single pages.
+    /// Blocks of the orders 0 to 3 and 9 come from the per-CPU lists, like single pages; a zone of less
+    /// than 128 MiB for each CPU has no lists of order 9. Other orders take a zone lock.
     ///
     /// # Source
-    /// `linux-6.12` `include/linux/gfp.h` `alloc_pages`. Differs: Linux keeps orders up to 3 in the
-    /// per-CPU lists.
+    /// `linux-6.12` `include/linux/gfp.h` `alloc_pages`
     #[inline]
     #[track_caller]
     #[must_use = "a page that is dropped is freed"]
     fn alloc_pages(self, gfp: Gfp, order: Order) -> Option<Folio<Self>> {
-        let raw = self
-            .allocator()
-            .alloc_block(&BlockRequest::new(gfp, None, order, Location::caller()))
-            .ok()?;
+        let raw = self.allocator().alloc_folio(gfp, None, order, Location::caller())?;
         Some(Folio::new(self, raw))
     }
 
@@ -91,10 +87,7 @@ pub trait AllocPages: PageSource {
     #[must_use = "a page that is dropped is freed"]
     fn alloc_pages_node(self, node: NodeId, gfp: Gfp, order: Order) -> Option<Folio<Self>> {
         self.allocator().check_node(node);
-        let raw = self
-            .allocator()
-            .alloc_block(&BlockRequest::new(gfp, Some(node), order, Location::caller()))
-            .ok()?;
+        let raw = self.allocator().alloc_folio(gfp, Some(node), order, Location::caller())?;
         Some(Folio::new(self, raw))
     }
 

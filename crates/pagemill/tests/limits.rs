@@ -133,10 +133,21 @@ fn a_page_freed_twice_into_one_list_is_caught_when_that_is_drained() {
 }
 
 #[test]
+#[should_panic(expected = "double free of the block of order 4 at frame 0x100")]
+fn a_block_without_a_list_that_is_freed_twice_is_caught_at_once() {
+    free_twice(&world_of(512, 1), 4);
+}
+
+#[test]
 #[should_panic(expected = "double free of the block of order 3 at frame 0x100")]
-fn a_block_freed_twice_is_caught_at_once() {
+fn a_block_freed_twice_into_one_list_is_caught_when_that_is_drained() {
     let world = world_of(512, 1);
-    let raw = world.frames().alloc_pages(Gfp::KERNEL, order(3)).expect("a block").into_raw();
+    free_twice(&world, 3);
+    world.frames().drain_all_pages();
+}
+
+fn free_twice(world: &World, of: u8) {
+    let raw = world.frames().alloc_pages(Gfp::KERNEL, order(of)).expect("a block").into_raw();
     for _ in 0..2 {
         // SAFETY: violated the second time, on purpose: the allocator only changes its own
         // metadata.

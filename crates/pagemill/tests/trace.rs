@@ -77,21 +77,50 @@ fn a_page_from_the_list_tells_of_the_list_alone() {
 }
 
 #[test]
-fn a_block_takes_the_zone_alone() {
+fn a_block_without_a_list_takes_the_zone_alone() {
     let world = world(1024, 0);
     let mut folio = None;
-    let order = Order::new(3).unwrap();
+    let order = Order::new(4).unwrap();
     let gave = Event::PageAllocZoneLocked {
         node: NODE,
         zone: 0,
         migratetype: MigrateType::Movable,
         order,
-        nr_pages: 8,
+        nr_pages: 16,
         percpu_refill: false,
     };
     let taken = events(|| folio = world.frames().alloc_pages(Gfp::HIGHUSER_MOVABLE, order));
     assert_eq!(taken, [LOCKED, UNLOCKED, gave]);
     assert_eq!(events(|| drop(folio)), [LOCKED, UNLOCKED]);
+}
+
+#[test]
+fn lists_of_blocks_tell_what_they_get_and_give_back() {
+    let world = world(1024, 0);
+    let order = Order::new(1).unwrap();
+    let gave = Event::PageAllocZoneLocked {
+        node: NODE,
+        zone: 0,
+        migratetype: MigrateType::Unmovable,
+        order,
+        nr_pages: 2,
+        percpu_refill: true,
+    };
+    let gave_back = Event::PagePcpuDrain {
+        node: NODE,
+        zone: 0,
+        migratetype: MigrateType::Unmovable,
+        nr_pages: 4,
+    };
+    let mut taken = Vec::new();
+    // A list of up to 4 blocks, filled one by one.
+    for _ in 0..5 {
+        let refill = told(|| taken.extend(world.frames().alloc_pages(Gfp::KERNEL, order)));
+        assert_eq!(refill, [gave]);
+    }
+    let last = taken.pop();
+    assert_eq!(told(|| drop(taken)), []);
+    assert_eq!(told(|| drop(last)), [gave_back]);
 }
 
 #[test]

@@ -32,7 +32,8 @@ const INSTRUCTIONS_MAX: Hundredths = Hundredths(1600);
 /// Prints both tables, and under a clock that counts instructions checks the limit.
 pub(crate) fn run() {
     let clock = Clock::detect();
-    let high = allocator().pcp_info().map(|list| list.high).max().unwrap_or(1);
+    let lists = allocator().pcp_info().filter(|list| list.order == Order::ZERO);
+    let high = lists.map(|list| list.high).max().unwrap_or(1);
     println!();
     println!("{} per page, this CPU alone; medians of {} runs", clock.unit(), measure::RUNS);
     println!("saved: by array, of single; spread: from the fastest run to the slowest");

@@ -66,6 +66,7 @@ struct Pageset {
     cpu: u32,
     #[serde(rename = "type")]
     name: &'static str,
+    order: u8,
     count: usize,
     high: usize,
     batch: usize,
@@ -137,6 +138,7 @@ impl Pageset {
         Self {
             cpu: list.cpu.value(),
             name: list.migratetype.name(),
+            order: list.order.value(),
             count: list.count,
             high: list.high,
             batch: list.batch,
@@ -206,11 +208,12 @@ impl Zone {
         writeln!(f, "        protection: ({})", protection.join(", "))?;
         writeln!(f, "  pagesets")?;
         let mut cpu = None;
-        for Pageset { cpu: of, name, count, high, batch } in &self.pagesets {
+        for Pageset { cpu: of, name, order, count, high, batch } in &self.pagesets {
             if cpu.replace(of) != Some(of) {
                 writeln!(f, "    cpu: {of}")?;
             }
-            writeln!(f, "      {name:>12}  count: {count:<5} high: {high:<5} batch: {batch}")?;
+            write!(f, "      {name:>12}  order: {order}  ")?;
+            writeln!(f, "count: {count:<5} high: {high:<5} batch: {batch}")?;
         }
         writeln!(f, "  start_pfn:           {}", self.start_pfn)
     }

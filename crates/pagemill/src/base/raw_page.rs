@@ -7,7 +7,7 @@ use core::num::NonZeroU64;
 use crate::base::migratetype::{MigrateType, NR_MIGRATE_TYPES};
 use crate::base::units::{Order, PFN_BITS, Pfn};
 
-/// One of the per-CPU lists: a zone and a migrate type.
+/// The per-CPU lists of a zone and a migrate type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ListId(u16);
 
@@ -70,6 +70,7 @@ const LIST_SHIFT: u32 = PFN_BITS;
 const LIST_BITS: u32 = 9;
 const ORDER_SHIFT: u32 = LIST_SHIFT + LIST_BITS;
 const ORDER_BITS: u32 = 4;
+const ORDER_MASK: u64 = ((1 << ORDER_BITS) - 1) << ORDER_SHIFT;
 const ACCOUNT_SHIFT: u32 = ORDER_SHIFT + ORDER_BITS;
 const ACCOUNT_BITS: u32 = 10;
 const ACCOUNT_MASK: u64 = ((1 << ACCOUNT_BITS) - 1) << ACCOUNT_SHIFT;
@@ -167,6 +168,16 @@ impl Class {
         ListId((self.0 >> LIST_SHIFT) as u16 & ((1 << LIST_BITS) - 1))
     }
 
+    /// Returns the order of blocks of this class.
+    #[inline]
+    pub(crate) const fn order(self) -> Order {
+        #[expect(clippy::cast_possible_truncation, reason = "four bits")]
+        match Order::new((self.0 >> ORDER_SHIFT) as u8 & 0xf) {
+            Ok(order) => order,
+            Err(_) => unreachable!(),
+        }
+    }
+
     /// Returns how a slot differs from a page of this class.
     ///
     /// Differences can be combined with `|`, so that one [`Difference::is_none`] checks many slots.
@@ -197,6 +208,12 @@ impl Difference {
     pub(crate) const fn is_none(self) -> bool {
         self.0 >> PFN_BITS == 0
     }
+
+    /// Returns whether all slots held blocks of the class, but for their order.
+    #[inline]
+    pub(crate) const fn is_only_order(self) -> bool {
+        self.0 & !(ORDER_MASK | Pfn::MAX.value()) == 0
+    }
 }
 
 impl RawPage {
@@ -211,11 +228,7 @@ impl RawPage {
     #[inline]
     #[must_use]
     pub const fn order(self) -> Order {
-        #[expect(clippy::cast_possible_truncation, reason = "four bits")]
-        match Order::new((self.0.get() >> ORDER_SHIFT) as u8 & 0xf) {
-            Ok(order) => order,
-            Err(_) => unreachable!(),
-        }
+        self.class().order()
     }
 
     #[inline]
@@ -308,6 +321,11 @@ mod tests {
         let page = |list, order| Some(Class::new(list, order).at(Pfn::new(0)));
         for slot in [None, page(other, Order::ZERO), page(list, MAX_ORDER)] {
             assert!(!same.or(class.difference(slot)).is_none());
+        }
+        assert!(class.difference(page(list, MAX_ORDER)).is_only_order());
+        let charged = page(list, MAX_ORDER).map(|page| page.charged_to(AccountNumber::new(1)));
+        for slot in [None, page(other, MAX_ORDER), charged] {
+            assert!(!class.difference(slot).is_only_order());
         }
     }
 }

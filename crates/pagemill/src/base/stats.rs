@@ -4,6 +4,7 @@ use core::ops::AddAssign;
 
 use crate::base::gfp::{NR_ZONE_KINDS, ZoneKind};
 use crate::base::sync::Counter;
+use crate::base::units::Order;
 
 /// The events of one zone, counted by one writer, on a cache line that no other writer uses.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ pub(crate) struct ZoneEvents {
     pub(crate) numa_other: Counter,
 }
 
-/// The events of one CPU's list, counted by the holder of the CPU's lists.
+/// The events of one CPU's list, counted by the holder of the CPU's lists, in blocks of the list's order.
 ///
 /// Pages handed out from a list are from the zone that the request preferred, on the CPU's node.
 #[derive(Debug)]
@@ -90,13 +91,13 @@ impl VmStat {
         self.numa_other += events.numa_other.get();
     }
 
-    /// Adds the events of a list of a zone of `kind`.
-    pub(crate) fn add_list(&mut self, kind: ZoneKind, events: &ListEvents) {
+    /// Adds the events of a list of blocks of `order`, of a zone of `kind`.
+    pub(crate) fn add_list(&mut self, kind: ZoneKind, order: Order, events: &ListEvents) {
         let nr_alloc = events.alloc.get();
-        self.pgalloc[kind.index()] += nr_alloc;
+        self.pgalloc[kind.index()] += nr_alloc << order.value();
         self.numa_hit += nr_alloc;
         self.numa_local += nr_alloc;
-        self.pgfree += events.free.get();
+        self.pgfree += events.free.get() << order.value();
     }
 
     /// Yields each counter with its name in `/proc/vmstat`.

@@ -117,10 +117,13 @@ pub struct Config<'a> {
     pub page_owner: bool,
     /// Whether to fill free pages with a pattern (poison) and check it when they are allocated.
     pub poison: bool,
-    /// Capacity in pages of one per-CPU list; a CPU has one list per zone and migrate type. `None` for
-    /// 1/8 of the zone shared among the CPUs, at most [`Config::PCP_HIGH_DEFAULT`].
+    /// Capacity in pages of one per-CPU list; a CPU has one list of single pages per zone and migrate
+    /// type. `None` for 1/8 of the zone shared among the CPUs, at most [`Config::PCP_HIGH_DEFAULT`].
+    ///
+    /// The lists of blocks of the orders 1, 2, 3 and 9 hold at most 64, 32, 16 and 4 blocks, and at most
+    /// this number of pages each; with `None`, at most 1/64 of the zone shared among the CPUs.
     pub pcp_high: Option<u32>,
-    /// Fewest pages moved between a zone and a per-CPU list at a time; `None` for a quarter of
+    /// Fewest pages moved between a zone and a list of single pages at a time; `None` for a quarter of
     /// high, at most [`Config::PCP_BATCH_MAX`]. From 64 on, a single move may be as small as half of it
     /// or up to 63 pages larger, so that frames of one aligned group of 64 stay together.
     pub pcp_batch: Option<u32>,

@@ -48,8 +48,9 @@ pub(crate) enum FreeFolio {}
 impl Sole for FreeFolio {}
 
 impl Release for FreeFolio {
+    #[inline]
     fn release<S: PageSource>(source: &S, raw: RawPage) {
-        source.allocator().free_pages(&[raw]);
+        source.allocator().free_folio(raw);
     }
 }
 

@@ -85,7 +85,8 @@ impl<P: Platform> PageAllocator<P> {
     /// # Cost
     /// 12 bytes per frame and 148 per pageblock that a region touches, so at most 13 bytes per frame if
     /// regions are large; 24 per region; 384 per shard of a zone; and for each CPU and zone, three
-    /// lists of [`pcp_high`](Config::pcp_high) x 8 bytes, rounded up to cache lines.
+    /// lists of [`pcp_high`](Config::pcp_high) x 8 bytes, rounded up to cache lines, and up to 4 KiB for
+    /// the lists of larger blocks.
     pub fn metadata_layout(config: &Config<'_>) -> Result<Layout, ConfigError> {
         setup::metadata_layout(config)
     }

@@ -1,10 +1,13 @@
-//! Fast path: allocates one page from the per-CPU list of the preferred zone.
+//! Fast path: allocates one block from the per-CPU list of the preferred zone, or from that zone if there
+//! is no list for the order.
 
 use crate::base::gfp::Gfp;
 use crate::base::raw_page::RawPage;
 use crate::base::units::{NodeId, Order};
 use crate::page_alloc::allocator::{PageAllocator, Site};
 use crate::page_alloc::slow::BlockRequest;
+use crate::percpu::hot_zone::HotZone;
+use crate::percpu::slot::ListOrder;
 use crate::platform::platform::Platform;
 
 impl<P: Platform> PageAllocator<P> {
@@ -43,5 +46,58 @@ impl<P: Platform> PageAllocator<P> {
         let page = list.pop()?;
         list.events.alloc.add(1);
         Some(page)
+    }
+
+    /// Allocates one block of any order, as [`alloc_single`](Self::alloc_single) does.
+    #[inline]
+    pub(crate) fn alloc_folio(
+        &self,
+        gfp: Gfp,
+        node: Option<NodeId>,
+        order: Order,
+        site: Site,
+    ) -> Option<RawPage> {
+        match self.alloc_hot_block(gfp, node, order) {
+            Some(block) => Some(block),
+            None => self.alloc_block(&BlockRequest::new(gfp, node, order, site)).ok(),
+        }
+    }
+
+    /// Takes a block from this CPU's list of the preferred zone, if the list has one, or from the zone,
+    /// if the order has no list there. The zone stays above its low watermark.
+    #[inline]
+    fn alloc_hot_block(&self, gfp: Gfp, node: Option<NodeId>, order: Order) -> Option<RawPage> {
+        if gfp.intersects(Gfp::UNUSUAL) || self.slow_path_flags.any() {
+            return None;
+        }
+        let pinned = self.pin();
+        let hot_zone = pinned.hot_zone(gfp, node)?;
+        if !hot_zone.admits(order.nr_pages() - 1) {
+            return None;
+        }
+        let Some(list_order) = ListOrder::of(order) else {
+            return self.take_from_hot_zone(hot_zone, gfp, order);
+        };
+        let mut lists = pinned.lists()?;
+        let mut list = lists.hot_block_list(gfp, list_order);
+        let block = list.pop()?;
+        list.events.alloc.add(1);
+        Some(block)
+    }
+
+    /// Takes a block of an order without lists from the preferred zone, which is on the CPU's node.
+    #[inline(never)]
+    fn take_from_hot_zone(&self, hot_zone: &HotZone, gfp: Gfp, order: Order) -> Option<RawPage> {
+        if self.platform().is_abandoned() {
+            return None;
+        }
+        let (zone, home) = hot_zone.zone();
+        let migratetype = gfp.migratetype();
+        let block = zone.rmqueue(self.platform(), home, migratetype, order, |events| {
+            events.numa_hit.add(1);
+            events.numa_local.add(1);
+        })?;
+        self.platform().trace(zone.gave(migratetype, order, order.nr_pages(), false));
+        Some(block)
     }
 }

@@ -3,11 +3,14 @@
 use core::mem::MaybeUninit;
 
 use crate::base::raw_page::{AccountNumber, Class, ListId, RawPage};
+use crate::base::stats::ZoneEvents;
 use crate::base::units::Order;
+use crate::page_alloc::alloc_context::Pinned;
 use crate::page_alloc::allocator::{PAGES_PER_HOLD, PageAllocator};
 use crate::page_alloc::slow_path_flags::{TRACE, WAITERS};
 use crate::percpu::pcp::{Batch, write_pages};
 use crate::percpu::percpu::{Lists, PerCpu};
+use crate::percpu::slot::{ListMut, ListOrder};
 use crate::platform::platform::Platform;
 use crate::platform::trace::Event;
 
@@ -49,24 +52,60 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
-    /// Frees one page that is charged or does not belong to the usual list.
-    #[cold]
-    #[inline(never)]
-    fn free_other(&self, page: RawPage) {
-        if page.is_charged() { self.free_unusual(page) } else { self.free_to_list(page) }
+    /// Frees one block of any order.
+    #[inline]
+    pub(crate) fn free_folio(&self, folio: RawPage) {
+        if self.slow_path_flags.any() {
+            return self.free_unusual(folio);
+        }
+        let pinned = self.pin();
+        let Some(order) = pinned.cpu().usual_order(folio) else {
+            drop(pinned);
+            return self.free_other(folio);
+        };
+        let Some(mut lists) = pinned.lists_at_once() else {
+            drop(pinned);
+            return self.free_to_list(folio);
+        };
+        let is_added = {
+            let mut list = lists.usual_block_list(order);
+            let is_added = list.try_push(folio);
+            if is_added {
+                list.events.free.add(1);
+            }
+            is_added
+        };
+        if !is_added {
+            // Released here: as in `free_single`.
+            drop(lists);
+            self.free_to_list(folio);
+        }
     }
 
-    /// Frees one page that is not charged.
-    fn free_to_list(&self, page: RawPage) {
+    /// Frees one block that is charged or does not belong to a usual list.
+    #[cold]
+    #[inline(never)]
+    fn free_other(&self, block: RawPage) {
+        if block.is_charged() { self.free_unusual(block) } else { self.free_to_list(block) }
+    }
+
+    /// Frees one block that is not charged: to its list, if there is one.
+    fn free_to_list(&self, block: RawPage) {
+        let Some(order) = ListOrder::of(block.order()) else { return self.free_block(block) };
         let pinned = self.pin();
-        let id = page.list();
-        let Some(mut lists) = pinned.lists() else { return self.free_block(page) };
-        if lists.list(id).room() == 0 {
-            let nr = lists.list(id).next_drain();
-            self.drain_list(&mut lists, id, nr);
+        let id = block.list();
+        let Some(mut lists) = pinned.lists() else { return self.free_block(block) };
+        if lists.block_list(id, order).room() == 0 {
+            let nr = next_drain(&mut lists.block_list(id, order), order);
+            if nr == 0 {
+                // The zone is too small for such a list.
+                drop(lists);
+                return self.free_block(block);
+            }
+            self.drain_list(&mut lists, id, order, nr);
         }
-        lists.list(id).push(page);
-        lists.list(id).events.free.add(1);
+        lists.block_list(id, order).push(block);
+        lists.block_list(id, order).events.free.add(1);
     }
 
     /// Frees one block past the per-CPU lists.
@@ -83,20 +122,8 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Frees one block that was never handed to its requester.
     pub(crate) fn free_unfinished(&self, page: RawPage) {
-        if page.order() == Order::ZERO {
-            self.free_to_list(page);
-        } else {
-            self.free_block(page);
-        }
+        self.free_to_list(page);
         self.tell_waiters();
-    }
-
-    /// Frees one block of order above zero.
-    pub(crate) fn free_folio(&self, folio: RawPage) {
-        if folio.is_charged() || self.slow_path_flags.any() {
-            return self.free_unusual(folio);
-        }
-        self.free_block(folio);
     }
 
     /// Frees one block, with the hooks that the slow-path flags ask for.
@@ -126,19 +153,22 @@ impl<P: Platform> PageAllocator<P> {
     pub(crate) fn free_pages(&self, pages: &[RawPage]) {
         let mut rest = pages;
         while let Some(&first) = rest.first() {
-            if first.order() != Order::ZERO {
-                self.free_folio(first);
-                rest = &rest[1..];
-                continue;
-            }
-            if let [_] = rest {
-                return self.free_single(first);
-            }
             let class = first.class();
+            if let [_] = rest {
+                return if class.order() == Order::ZERO {
+                    self.free_single(first);
+                } else {
+                    self.free_folio(first);
+                };
+            }
             let same = |page: &&RawPage| class.difference(Some(**page)).is_none();
             let nr = rest.iter().take_while(same).count();
             let (pages, others) = rest.split_at(nr);
-            self.free_pages_of(class, pages);
+            if class.order() == Order::ZERO {
+                self.free_pages_of(class, pages);
+            } else {
+                self.free_blocks(class, pages);
+            }
             rest = others;
         }
     }
@@ -249,7 +279,7 @@ impl<P: Platform> PageAllocator<P> {
                     break;
                 }
                 let nr = lists.list(id).next_drain();
-                self.drain_list(&mut lists, id, nr);
+                self.drain_list(&mut lists, id, ListOrder::PAGES, nr);
             }
         }
     }
@@ -273,15 +303,79 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
-    /// Moves the `nr` oldest pages of a list to their zone.
+    /// Frees blocks of one class, of an order above zero.
+    ///
+    /// # Concurrency
+    /// Releases the lists after every 64 blocks.
     #[cold]
-    fn drain_list(&self, lists: &mut Lists<'_, P>, id: ListId, nr: usize) {
-        let mut list = lists.list(id);
+    fn free_blocks(&self, class: Class, blocks: &[RawPage]) {
+        if !class.account().is_none() || self.slow_path_flags.any() {
+            return blocks.iter().for_each(|&block| self.free_unusual(block));
+        }
+        for blocks in blocks.chunks(Batch::CAPACITY) {
+            let left = match ListOrder::of(class.order()) {
+                Some(order) => self.free_blocks_to_list(class.list(), order, blocks),
+                None => blocks,
+            };
+            self.free_blocks_to_zone(class, left);
+        }
+    }
+
+    /// Frees blocks to their list of this CPU, and returns those that it cannot hold: all of them, if
+    /// the lists are in use or there is no such list.
+    fn free_blocks_to_list<'a>(
+        &self,
+        id: ListId,
+        order: ListOrder,
+        blocks: &'a [RawPage],
+    ) -> &'a [RawPage] {
+        let pinned = self.pin();
+        let Some(mut lists) = pinned.lists() else { return blocks };
+        let mut rest = blocks;
+        while !rest.is_empty() {
+            let mut list = lists.block_list(id, order);
+            let nr = list.room().min(rest.len());
+            let (now, later) = rest.split_at(nr);
+            now.iter().for_each(|&block| list.push(block));
+            list.events.free.add(nr as u64);
+            rest = later;
+            if nr == 0 {
+                let nr = next_drain(&mut list, order);
+                if nr == 0 {
+                    break;
+                }
+                self.drain_list(&mut lists, id, order, nr);
+            }
+        }
+        rest
+    }
+
+    /// Frees blocks of one class past the lists.
+    fn free_blocks_to_zone(&self, class: Class, blocks: &[RawPage]) {
+        if blocks.is_empty() || self.platform().is_abandoned() {
+            return;
+        }
+        let order = class.order();
+        let count =
+            |events: &ZoneEvents, nr: usize| events.pgfree.add((nr as u64) << order.value());
+        self.zone(class.list().zone()).free_blocks(self.platform(), order, blocks, count);
+    }
+
+    /// Moves the `nr` oldest blocks of a list to their zone.
+    #[cold]
+    fn drain_list(&self, lists: &mut Lists<'_, P>, id: ListId, order: ListOrder, nr: usize) {
+        let mut list = lists.block_list(id, order);
         let oldest = list.take_bottom(nr);
         if nr > 0 {
             let zone = self.zone(id.zone());
-            zone.free_pages(self.platform(), oldest.pages());
-            self.platform().trace(zone.got_back(id.migratetype(), nr));
+            if order == ListOrder::PAGES {
+                zone.free_pages(self.platform(), oldest.pages());
+            } else {
+                // The list has counted them.
+                zone.free_blocks(self.platform(), order.order(), oldest.pages(), |_, _| {});
+            }
+            let nr_pages = nr << order.order().value();
+            self.platform().trace(zone.got_back(id.migratetype(), nr_pages));
         }
         self.look_for_tracers();
     }
@@ -292,21 +386,46 @@ impl<P: Platform> PageAllocator<P> {
     /// Releases the lists after every [`PAGES_PER_HOLD`] pages.
     pub(crate) fn drain(&self, cpu: &PerCpu) -> usize {
         let mut drained = 0;
-        for id in cpu.list_ids() {
+        for (id, order) in cpu.list_ids() {
             // Bounded by the pages in the list now: a thread that keeps refilling it does not prolong
             // the drain.
             let mut left = usize::MAX;
             while left > 0 {
                 let Some(mut lists) = cpu.try_visit(self.platform()) else { return drained };
-                let count = lists.list(id).count().min(left);
+                let count = lists.block_list(id, order).count().min(left);
                 let nr = count.min(PAGES_PER_HOLD);
                 if nr > 0 {
-                    self.drain_list(&mut lists, id, nr);
+                    self.drain_list(&mut lists, id, order, nr);
                 }
-                drained += nr;
+                drained += nr << order.order().value();
                 left = count - nr;
             }
         }
         drained
     }
+
+    /// Drains the lists of blocks of more than one page of the pinned CPU, unless they are in use, and
+    /// returns the number of blocks.
+    ///
+    /// # Concurrency
+    /// Releases the lists after each of them, at most 64 blocks.
+    pub(crate) fn drain_own_blocks(&self, pinned: &Pinned<'_, P>) -> usize {
+        let mut drained = 0;
+        for (id, order) in pinned.cpu().list_ids() {
+            let Some(mut lists) = pinned.lists() else { break };
+            let nr = lists.block_list(id, order).count();
+            if nr > 0 && order != ListOrder::PAGES {
+                self.drain_list(&mut lists, id, order, nr);
+                drained += nr;
+            }
+        }
+        drained
+    }
+}
+
+/// Returns how many blocks the next drain of a full list moves to the zone: half of larger blocks, and of
+/// single pages what [`PcpList::next_drain`](crate::percpu::pcp::PcpList::next_drain) says. Zero for a
+/// list that can hold none.
+fn next_drain(list: &mut ListMut<'_>, order: ListOrder) -> usize {
+    if order == ListOrder::PAGES { list.next_drain() } else { list.high().div_ceil(2) }
 }

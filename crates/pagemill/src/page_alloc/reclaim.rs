@@ -227,10 +227,12 @@ impl<P: Platform> FreedPages<'_, P> {
         let sum = |sum: u64, count: u64| sum.wrapping_add(count);
         let cpus = self.allocator.cpus().iter();
         let lists = cpus.flat_map(PerCpu::list_events);
-        let lists = lists.filter(|&(list, _)| helps(&self.allocator.zone(list.zone())));
+        let lists = lists.filter(|&(list, ..)| helps(&self.allocator.zone(list.zone())));
         let past_lists = zones().flat_map(Zone::events).map(|events| events.pgfree.get());
         Level {
-            to_lists: lists.map(|(_, events)| events.free.get()).fold(0, sum),
+            to_lists: lists
+                .map(|(_, order, events)| events.free.get() << order.order().value())
+                .fold(0, sum),
             past_lists: past_lists.fold(0, sum),
             nr_free: zones().map(Zone::nr_free).sum(),
         }

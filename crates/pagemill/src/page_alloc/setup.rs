@@ -20,7 +20,7 @@ use crate::memmap::page_owner::{self, Owners};
 use crate::percpu::hot_zone::HotZones;
 use crate::percpu::pcp::PcpList;
 use crate::percpu::percpu::{Parts, PerCpu};
-use crate::percpu::slot::Slot;
+use crate::percpu::slot::{ListOrder, NR_LIST_ORDERS, Slot, Slots};
 use crate::zone::buddy::{Block, Buddy};
 use crate::zone::pageblock::Bitmap;
 use crate::zone::reserved::{Reserved, ReservedBlock};
@@ -92,7 +92,7 @@ struct Counts {
     frames: usize,
     nodes: usize,
     cpus: usize,
-    /// Capacity of all lists of one CPU together, in pages.
+    /// Capacity of all lists of one CPU together, in words.
     pcp_pages: usize,
 }
 
@@ -109,7 +109,9 @@ impl Counts {
                 spans += zone.spans;
                 blocks += zone.blocks;
                 frames += zone.frames;
-                pcp_pages += pcp_room(pcp_high(config, zone.frames)) * ListId::nr_lists(1);
+                let rooms =
+                    ListOrder::all().map(|order| pcp_room(list_high(config, zone.frames, order)));
+                pcp_pages += rooms.sum::<usize>() * ListId::nr_lists(1);
             }
         }
         if zones > MAX_NR_ZONES {
@@ -200,11 +202,33 @@ fn previous_power_of_two(number: usize) -> usize {
     1 << number.ilog2()
 }
 
-/// Returns the size of each per-CPU list of a zone of `nr_frames`.
-fn pcp_high(config: &Config<'_>, nr_frames: u64) -> usize {
-    let share = nr_frames / 8 / u64::from(config.nr_cpus);
-    let default = u32::try_from(share).unwrap_or(u32::MAX).clamp(1, Config::PCP_HIGH_DEFAULT);
-    config.pcp_high.unwrap_or(default) as usize
+/// Returns the size of each per-CPU list of a zone of `nr_frames`, in blocks of `order`.
+fn list_high(config: &Config<'_>, nr_frames: u64, order: ListOrder) -> usize {
+    let share =
+        |part: u64| u32::try_from(nr_frames / part / u64::from(config.nr_cpus)).unwrap_or(u32::MAX);
+    if order == ListOrder::PAGES {
+        let default = || share(8).clamp(1, Config::PCP_HIGH_DEFAULT);
+        return config.pcp_high.unwrap_or_else(default) as usize;
+    }
+    // Less than for single pages, since there are four such lists beside each list of these.
+    let nr_pages = config.pcp_high.unwrap_or_else(|| share(64));
+    (nr_pages as usize >> order.order().value()).min(BLOCKS_MAX[order.index()])
+}
+
+/// The largest size of each list of blocks, by the order's index.
+///
+/// Half a list of orders 1 to 3 is what a zone gives or takes under one hold of its lock in less than
+/// the time of a batch of single pages; four blocks of 2 MiB are as much memory as two lists of pages.
+const BLOCKS_MAX: [usize; NR_LIST_ORDERS] = [Config::PCP_HIGH_MAX as usize, 64, 32, 16, 4];
+
+/// Returns how many blocks a list of `high` blocks of `order` exchanges with its zone at a time.
+fn list_batch(config: &Config<'_>, high: usize, order: ListOrder) -> usize {
+    let quarter = (high / 4).max(1);
+    let batch = match config.pcp_batch {
+        Some(batch) if order == ListOrder::PAGES => batch as usize,
+        _ => quarter.min(Config::PCP_BATCH_MAX as usize),
+    };
+    batch.min(high)
 }
 
 /// Returns the number of entries allotted to a list of `high` pages: rounded so that the next list,
@@ -223,7 +247,7 @@ struct Raw {
     frames: FrameTables,
     cpus: &'static mut [MaybeUninit<PerCpu>],
     zone_events: &'static mut [MaybeUninit<ZoneEvents>],
-    slots: &'static mut [MaybeUninit<Slot>],
+    slots: &'static mut [MaybeUninit<Slots>],
     pages: &'static mut [MaybeUninit<RawPage>],
     zonelists: &'static mut [MaybeUninit<ZoneList>],
     zone_indexes: &'static mut [MaybeUninit<u16>],
@@ -324,20 +348,22 @@ impl Raw {
         let mut slots = TableCarver(self.slots);
         let mut pages = TableCarver(self.pages);
         let mut zone_events = TableCarver(self.zone_events);
-        let batch = |high: usize| {
-            let default = (high / 4).clamp(1, Config::PCP_BATCH_MAX as usize);
-            config.pcp_batch.map_or(default, |batch| batch as usize).min(high)
-        };
         let cpus = write_all(self.cpus, |cpu| {
             let (node, home) = (config.cpu_node(cpu), home(config, cpu));
             let of_node = &zonelists[node.index() * NR_ZONE_KINDS..][..NR_ZONE_KINDS];
             let mut lists = ListId::all(zones.len());
             let slots = slots.next(ListId::nr_lists(zones.len()));
-            let slots: &'static [Slot] = write_all(slots, |_| {
+            let slots: &'static [Slots] = write_all(slots, |_| {
                 let list = lists.next().expect("as many lists as slots");
-                let high = pcp_high(config, zones[list.zone()].facts.present);
-                let pages = pages.next(pcp_room(high));
-                Slot::new(PcpList::new(&mut pages[..high], batch(high)))
+                let nr_frames = zones[list.zone()].facts.present;
+                let mut orders = ListOrder::all();
+                core::array::from_fn(|_| {
+                    let order = orders.next().expect("as many orders as slots");
+                    let high = list_high(config, nr_frames, order);
+                    let pages = pages.next(pcp_room(high));
+                    let batch = list_batch(config, high, order);
+                    Slot::new(PcpList::new(&mut pages[..high], batch))
+                })
             });
             let hot_zones = hot_zones.next(1);
             PerCpu::new(Parts {

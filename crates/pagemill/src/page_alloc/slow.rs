@@ -10,6 +10,7 @@ use crate::base::units::{NodeId, Order};
 use crate::page_alloc::alloc_context::{AllocContext, Pinned};
 use crate::page_alloc::allocator::{PageAllocator, Site};
 use crate::page_alloc::shrinker::{ShrinkControl, Whom};
+use crate::percpu::slot::ListOrder;
 use crate::platform::platform::Platform;
 use crate::zone::watermark::Mark;
 
@@ -105,9 +106,9 @@ impl<P: Platform> PageAllocator<P> {
         self.take_block_slowly(request)
     }
 
-    /// Takes a block from a zone above its low watermark, or a page from this CPU's lists.
+    /// Takes a block from a zone above its low watermark, or from this CPU's lists.
     ///
-    /// Below the low watermark, a page in a list still serves any request: taking it does not change the
+    /// Below the low watermark, a block in a list still serves any request: taking it does not change the
     /// number of free pages of the zone.
     pub(crate) fn take_fast(&self, request: &BlockRequest<'_>) -> Result<RawPage, Shortage> {
         let (pinned, context) = self.pin_for(request);
@@ -115,7 +116,7 @@ impl<P: Platform> PageAllocator<P> {
         drop(pinned);
         page.or_else(|| {
             self.wake_reclaim(request.order, request.gfp);
-            self.take_own(request)
+            self.take_own(request).or_else(|| self.take_drained(request, Mark::Low))
         })
         .ok_or(Shortage::Memory)
     }
@@ -139,7 +140,9 @@ impl<P: Platform> PageAllocator<P> {
                 return Ok(page);
             }
             if !gfp.contains(Gfp::DIRECT_RECLAIM) {
-                return self.take_own(request).ok_or(Shortage::Memory);
+                let page = self.take_own(request);
+                let page = page.or_else(|| self.take_drained(request, Mark::last(gfp)));
+                return page.ok_or(Shortage::Memory);
             }
             if request.is_stopped() {
                 return Err(Shortage::Stopped);
@@ -205,12 +208,21 @@ impl<P: Platform> PageAllocator<P> {
         self.take_from_zones(&pinned, &context, request.order, Mark::last(gfp))
     }
 
-    /// Takes a page from this CPU's lists, as the last resort.
+    /// Takes a block from this CPU's lists, as the last resort.
     fn take_own(&self, request: &BlockRequest<'_>) -> Option<RawPage> {
-        if request.order != Order::ZERO {
+        let order = ListOrder::of(request.order)?;
+        let (pinned, context) = self.pin_for(request);
+        self.take_from_own_lists(&pinned, &context, order)
+    }
+
+    /// Returns the blocks in this CPU's lists to their zones, and takes a block from a zone above `mark`
+    /// if there were any. For requests that do not reclaim, which would drain all lists.
+    #[cold]
+    fn take_drained(&self, request: &BlockRequest<'_>, mark: Mark) -> Option<RawPage> {
+        let (pinned, context) = self.pin_for(request);
+        if self.drain_own_blocks(&pinned) == 0 {
             return None;
         }
-        let (pinned, context) = self.pin_for(request);
-        self.take_from_own_lists(&pinned, &context)
+        self.take_from_zones(&pinned, &context, request.order, mark)
     }
 }

@@ -1,10 +1,9 @@
 //! Validation: checks all books of an allocator against each other, for tests and kernels.
 
 use crate::base::book::{Book, BookError, Place};
-use crate::base::migratetype::MigrateType;
-use crate::base::raw_page::{Class, RawPage};
+use crate::base::raw_page::{Class, ListId, RawPage};
 use crate::base::sync::Ordering;
-use crate::base::units::{CpuId, Order};
+use crate::base::units::CpuId;
 use crate::page_alloc::allocator::PageAllocator;
 use crate::page_alloc::setup::for_each_watermarks;
 use crate::page_alloc::slow_path_flags::OWNERS;
@@ -95,7 +94,8 @@ impl<P: Platform> PageAllocator<P> {
         Ok(zone.managed.get().saturating_sub(zone.nr_free() + u64::from(nr_listed)))
     }
 
-    /// Calls `visit` with each page in a per-CPU list of a zone, and the list's class.
+    /// Calls `visit` with each frame in a per-CPU list of a zone, as a block that begins there, and the
+    /// list's class.
     fn for_each_listed(
         &self,
         zone: &Zone,
@@ -106,14 +106,18 @@ impl<P: Platform> PageAllocator<P> {
             let Some(mut lists) = cpu.try_visit(self.platform()) else {
                 return place.expect(Book::ListsInUse, 1, 0);
             };
-            for migratetype in MigrateType::ALL {
-                let id = zone.list(migratetype);
-                let list = lists.list(id);
+            let of_zone = |id: &ListId| id.zone() == usize::from(zone.facts.index);
+            for (id, order) in cpu.list_ids().filter(|(id, _)| of_zone(id)) {
+                let list = lists.block_list(id, order);
                 let pages = list.checked_pages().or_else(|(count, capacity)| {
                     place.at_most(Book::ListCount, count as u64, capacity as u64).map(|()| &[][..])
                 })?;
-                let class = Class::new(id, Order::ZERO);
-                pages.iter().try_for_each(|&page| visit(class, page))?;
+                let class = Class::new(id, order.order());
+                for &block in pages {
+                    let frames = 0..order.order().nr_pages() as u64;
+                    let mut frames = frames.map(|nr| block.class().at(block.pfn().offset(nr)));
+                    frames.try_for_each(|frame| visit(class, frame))?;
+                }
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use core::panic::Location;
 use crate::base::gfp::ZoneKind;
 use crate::base::migratetype::{MigrateType, NR_MIGRATE_TYPES};
 use crate::base::stats::VmStat;
-use crate::base::units::{CpuId, MAX_ORDER, NodeId, Pfn};
+use crate::base::units::{CpuId, MAX_ORDER, NodeId, Order, Pfn};
 use crate::page_alloc::allocator::PageAllocator;
 use crate::platform::platform::Platform;
 use crate::zone::watermark::Watermarks;
@@ -55,7 +55,7 @@ impl ZoneInfo {
     }
 }
 
-/// One CPU's list for one zone and migrate type.
+/// One CPU's list for one zone, migrate type and order.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct PcpInfo {
@@ -67,11 +67,13 @@ pub struct PcpInfo {
     pub kind: ZoneKind,
     /// The migrate type.
     pub migratetype: MigrateType,
+    /// The order of its blocks: zero for single pages; else 1, 2, 3 or 9.
+    pub order: Order,
     /// Pages in the list.
     pub count: usize,
-    /// The most pages that it can hold.
+    /// The most pages that it can hold; zero for large blocks of a small zone.
     pub high: usize,
-    /// Pages moved to or from the zone at a time, before doubling.
+    /// Pages moved to or from the zone at a time; for single pages, before doubling.
     pub batch: usize,
 }
 
@@ -88,19 +90,21 @@ impl<P: Platform> PageAllocator<P> {
     pub fn pcp_info(&self) -> impl Iterator<Item = PcpInfo> + '_ {
         let of_cpus = (0..).zip(self.cpus());
         let of_lists =
-            of_cpus.flat_map(|(number, cpu)| cpu.list_ids().map(move |id| (number, cpu, id)));
-        of_lists.filter_map(|(number, cpu, id)| {
+            of_cpus.flat_map(|(number, cpu)| cpu.list_ids().map(move |list| (number, cpu, list)));
+        of_lists.filter_map(|(number, cpu, (id, of_order))| {
             let mut lists = cpu.try_visit(self.platform())?;
-            let list = lists.list(id);
+            let list = lists.block_list(id, of_order);
+            let order = of_order.order();
             let facts = &self.zone(id.zone()).facts;
             Some(PcpInfo {
                 cpu: CpuId::new(number),
                 node: facts.node,
                 kind: facts.kind,
                 migratetype: id.migratetype(),
-                count: list.count(),
-                high: list.high(),
-                batch: list.batch(),
+                order,
+                count: list.count() << order.value(),
+                high: list.high() << order.value(),
+                batch: list.batch() << order.value(),
             })
         })
     }
@@ -133,8 +137,8 @@ impl<P: Platform> PageAllocator<P> {
             for (zone, events) in self.zones().iter().zip(cpu.zone_events()) {
                 sum.add(zone.facts.kind, events);
             }
-            for (list, events) in cpu.list_events() {
-                sum.add_list(self.zone(list.zone()).facts.kind, events);
+            for (list, order, events) in cpu.list_events() {
+                sum.add_list(self.zone(list.zone()).facts.kind, order.order(), events);
             }
         }
         sum

@@ -7,8 +7,9 @@ use crate::base::units::Order;
 use crate::page_alloc::alloc_context::{AllocContext, Pinned};
 use crate::page_alloc::allocator::PageAllocator;
 use crate::percpu::percpu::Lists;
+use crate::percpu::slot::ListOrder;
 use crate::platform::platform::Platform;
-use crate::zone::frame_words::FrameWords;
+use crate::zone::frame_words::{Blocks, FrameWords};
 use crate::zone::watermark::Mark;
 use crate::zone::zone::Zone;
 
@@ -29,14 +30,12 @@ impl<P: Platform> PageAllocator<P> {
             if !marks.ok(zone.nr_free(), order, mark, context.highest) {
                 continue;
             }
-            let ready = if order == Order::ZERO {
+            let ready = ListOrder::of(order).and_then(|order| {
                 // A request that may use the reserve takes no more than it needs: any request may take
                 // pages that are in a list.
                 let spare = marks.spare(zone.nr_free(), mark.at_least_min(), context.highest);
-                self.take_from_lists(pinned, context, zone, spare)
-            } else {
-                None
-            };
+                self.take_from_lists(pinned, context, zone, order, spare)
+            });
             let page = ready.or_else(|| self.take_from_zone(context, zone, order));
             if page.is_some() {
                 return page;
@@ -45,7 +44,7 @@ impl<P: Platform> PageAllocator<P> {
         None
     }
 
-    /// Takes a page from this CPU's list for `zone`, refilling an empty list with up to `spare` pages.
+    /// Takes a block from this CPU's list for `zone`, refilling an empty list with up to `spare` pages.
     /// Returns `None` if the zone has none or the lists are in use.
     ///
     /// # Source
@@ -56,19 +55,25 @@ impl<P: Platform> PageAllocator<P> {
         pinned: &Pinned<'_, P>,
         context: &AllocContext,
         zone: &'static Zone,
+        order: ListOrder,
         spare: u64,
     ) -> Option<RawPage> {
         let mut lists = pinned.lists()?;
         let id = zone.list(context.migratetype);
-        let mut page = lists.list(id).pop();
-        if page.is_none() && spare > 0 {
-            self.refill(&mut lists, zone, context.migratetype, spare);
-            page = lists.list(id).pop();
+        let mut block = lists.block_list(id, order).pop();
+        if block.is_none() && spare > 0 {
+            if order == ListOrder::PAGES {
+                self.refill(&mut lists, zone, context.migratetype, spare);
+            } else {
+                self.refill_blocks(&mut lists, zone, context.migratetype, order, spare);
+            }
+            block = lists.block_list(id, order).pop();
         }
-        if page.is_some() {
-            self.count_alloc(lists.zone_events(id.zone()), context, zone, 1, 1);
+        if let Some(block) = block {
+            let nr_pages = block.order().nr_pages() as u64;
+            self.count_alloc(lists.zone_events(id.zone()), context, zone, nr_pages, 1);
         }
-        page
+        block
     }
 
     /// Takes a block from `zone`, bypassing the lists.
@@ -83,7 +88,7 @@ impl<P: Platform> PageAllocator<P> {
         Some(page)
     }
 
-    /// Takes a page from this CPU's lists, without a refill.
+    /// Takes a block from this CPU's lists, without a refill.
     ///
     /// Differs: Linux leaves such pages alone once their zone is at its watermark, although taking them
     /// does not lower the zone's free count. Here they are the last resort of a request that cannot
@@ -92,6 +97,7 @@ impl<P: Platform> PageAllocator<P> {
         &self,
         pinned: &Pinned<'_, P>,
         context: &AllocContext,
+        order: ListOrder,
     ) -> Option<RawPage> {
         let mut lists = pinned.lists()?;
         self.eligible(context).find_map(|zone| {
@@ -101,9 +107,10 @@ impl<P: Platform> PageAllocator<P> {
                 return None;
             }
             let id = zone.list(context.migratetype);
-            let page = lists.list(id).pop()?;
-            self.count_alloc(lists.zone_events(id.zone()), context, zone, 1, 1);
-            Some(page)
+            let block = lists.block_list(id, order).pop()?;
+            let nr_pages = block.order().nr_pages() as u64;
+            self.count_alloc(lists.zone_events(id.zone()), context, zone, nr_pages, 1);
+            Some(block)
         })
     }
 
@@ -134,6 +141,37 @@ impl<P: Platform> PageAllocator<P> {
         }
         self.look_for_tracers();
         self.platform().trace(zone.gave(migratetype, Order::ZERO, taken, true));
+        taken
+    }
+
+    /// Adds blocks from `zone`, up to `max` pages, to a list that has room, and returns the number added.
+    ///
+    /// Takes a batch, however many refills came before: a request for many blocks at once takes those
+    /// that the list lacks from the zone directly.
+    #[cold]
+    fn refill_blocks(
+        &self,
+        lists: &mut Lists<'_, P>,
+        zone: &Zone,
+        migratetype: MigrateType,
+        order: ListOrder,
+        max: u64,
+    ) -> usize {
+        let id = zone.list(migratetype);
+        let home = lists.home();
+        let mut list = lists.block_list(id, order);
+        let (order, max) = (order.order(), usize::try_from(max).unwrap_or(usize::MAX));
+        let nr = list.batch().min(list.room()).min(max >> order.value());
+        let mut blocks = Blocks::new();
+        let class = Class::new(id, order);
+        let taken = match nr {
+            0 => 0,
+            nr => zone.rmqueue_blocks(self.platform(), home, class, nr, &mut blocks, |_, _| {}),
+        };
+        // The lowest leaves the list first.
+        blocks.as_slice().iter().rev().for_each(|&block| list.push(block));
+        self.look_for_tracers();
+        self.platform().trace(zone.gave(migratetype, order, taken << order.value(), true));
         taken
     }
 

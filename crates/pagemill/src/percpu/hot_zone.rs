@@ -1,22 +1,22 @@
-//! Hot zone: for each kind of request, the preferred zone's per-CPU list and limit, computed at setup.
+//! Hot zone: for each kind of request, the preferred zone's per-CPU lists and limit, computed at setup.
 
 use crate::base::gfp::{Gfp, ZoneKind};
 use crate::base::raw_page::Class;
 use crate::base::sync::Counter;
 use crate::base::units::{NodeId, Order};
-use crate::percpu::slot::Slot;
+use crate::percpu::slot::Slots;
 use crate::zone::shard::Shard;
 use crate::zone::zone::{ShardHint, Zone};
 use crate::zone::zonelist::ZoneList;
 
-/// The per-CPU list of the zone that a request prefers, and the free pages that it must leave there.
+/// The per-CPU lists of the zone that a request prefers, and the free pages that it must leave there.
 #[derive(Clone, Debug)]
 pub(crate) struct HotZone {
     zone: &'static Zone,
-    /// The class of the pages in the list.
+    /// The class of the single pages of the zone that serve such requests.
     pub(crate) class: Class,
-    /// The list; it belongs to the CPU whose hot zones these are.
-    pub(crate) slot: &'static Slot,
+    /// Their list and those of larger blocks; they belong to the CPU whose hot zones these are.
+    pub(crate) slots: &'static Slots,
     /// The CPU's own shard of the zone.
     own: &'static Shard,
     home: ShardHint,
@@ -60,7 +60,7 @@ impl HotZones {
         node: NodeId,
         home: ShardHint,
         zones: &'static [Zone],
-        slots: &'static [Slot],
+        slots: &'static [Slots],
         zonelists: &[ZoneList],
     ) -> Self {
         Self(core::array::from_fn(|bits| {
@@ -74,7 +74,7 @@ impl HotZones {
             let hot_zone = HotZone {
                 zone,
                 class: Class::new(list, Order::ZERO),
-                slot: &slots[list.index()],
+                slots: &slots[list.index()],
                 own: zone.home(home),
                 home,
                 highest,
@@ -87,9 +87,9 @@ impl HotZones {
     }
 
     /// Returns whether all lists are in `slots`.
-    pub(crate) fn are_within(&self, slots: &[Slot]) -> bool {
+    pub(crate) fn are_within(&self, slots: &[Slots]) -> bool {
         let slots = slots.as_ptr_range();
-        self.0.iter().all(|hot_zone| slots.contains(&core::ptr::from_ref(hot_zone.slot)))
+        self.0.iter().all(|hot_zone| slots.contains(&core::ptr::from_ref(hot_zone.slots)))
     }
 
     /// Copies the zones' current watermarks; the caller must be the only writer.
@@ -122,6 +122,12 @@ impl HotZone {
 
     fn current_limit(&self) -> u64 {
         if self.is_open { self.zone.marks.bulk_limit(self.highest) } else { CLOSED }
+    }
+
+    /// Returns the zone, and which of its shards is the CPU's own.
+    #[inline]
+    pub(crate) fn zone(&self) -> (&'static Zone, ShardHint) {
+        (self.zone, self.home)
     }
 
     /// Returns whether the zone can give `nr_pages` and stay above its low watermark.

@@ -44,10 +44,10 @@ pub(crate) type Batch = Stack<RawPage, 64>;
 const BATCH_SCALE_MAX: u32 = 5;
 
 impl PcpList {
-    /// Makes an empty list that holds as many pages as `pages` has entries.
+    /// Makes an empty list that holds as many pages as `pages` has entries; with none, it stays empty.
     pub(crate) fn new(pages: &'static mut [MaybeUninit<RawPage>], batch: usize) -> Self {
         let high = pages.len();
-        assert!((1..=high).contains(&batch), "batch {batch} is not in 1..={high}");
+        assert!((high.min(1)..=high).contains(&batch), "batch {batch} is not in 1..={high}");
         let (freed_before, refills_in_a_row, drains_in_a_row) = (0, 0, 0);
         Self { pages, count: 0, batch, freed_before, refills_in_a_row, drains_in_a_row }
     }
@@ -65,6 +65,7 @@ impl PcpList {
         self.pages.len()
     }
 
+    #[inline]
     pub(crate) fn batch(&self) -> usize {
         self.batch
     }

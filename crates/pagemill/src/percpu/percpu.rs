@@ -8,7 +8,7 @@ use crate::base::raw_page::{Class, ListId, RawPage};
 use crate::base::stats::{ListEvents, ZoneEvents};
 use crate::base::units::{CpuId, NodeId};
 use crate::percpu::hot_zone::{HotZone, HotZones};
-use crate::percpu::slot::{ListMut, Slot};
+use crate::percpu::slot::{ListMut, ListOrder, Slots};
 use crate::platform::claim::{Claim, Claimed};
 use crate::platform::platform::Platform;
 use crate::platform::trace::Event;
@@ -30,7 +30,7 @@ pub(crate) struct PerCpu {
     /// Fast path for `GFP_KERNEL`. Comparing a page's class with this one avoids a chain of dependent
     /// loads on free.
     usual: HotZone,
-    slots: &'static [Slot],
+    slots: &'static [Slots],
     /// Counters, one entry per zone.
     zone_events: &'static [ZoneEvents],
 }
@@ -51,7 +51,7 @@ pub(crate) struct Parts {
     pub(crate) node: NodeId,
     pub(crate) is_shared: bool,
     pub(crate) hot_zones: &'static HotZones,
-    pub(crate) slots: &'static [Slot],
+    pub(crate) slots: &'static [Slots],
     pub(crate) zone_events: &'static [ZoneEvents],
 }
 
@@ -150,14 +150,27 @@ impl PerCpu {
         self.usual.class.difference(Some(page)).is_none()
     }
 
-    /// Yields the lists.
-    pub(crate) fn list_ids(&self) -> impl Iterator<Item = ListId> + use<> {
-        ListId::all(self.zone_events.len())
+    /// Returns the order of `block` among those with lists, if it returns to one of the usual lists of
+    /// this CPU and is not charged.
+    #[inline]
+    pub(crate) fn usual_order(&self, block: RawPage) -> Option<ListOrder> {
+        let is_usual = self.usual.class.difference(Some(block)).is_only_order();
+        if is_usual { ListOrder::of(block.order()) } else { None }
+    }
+
+    /// Yields the lists, those of single pages before those of larger blocks of the same zone and
+    /// migrate type.
+    pub(crate) fn list_ids(&self) -> impl Iterator<Item = (ListId, ListOrder)> + use<> {
+        let lists = ListId::all(self.zone_events.len());
+        lists.flat_map(|list| ListOrder::all().map(move |order| (list, order)))
     }
 
     /// Yields the counters of each list, for reading.
-    pub(crate) fn list_events(&self) -> impl Iterator<Item = (ListId, &'static ListEvents)> {
-        self.list_ids().zip(self.slots).map(|(list, slot)| (list, &slot.events))
+    pub(crate) fn list_events(
+        &self,
+    ) -> impl Iterator<Item = (ListId, ListOrder, &'static ListEvents)> {
+        let slots = self.slots.iter().flatten();
+        self.list_ids().zip(slots).map(|((list, order), slot)| (list, order, &slot.events))
     }
 
     /// Returns the counters by zone, for reading.
@@ -167,14 +180,20 @@ impl PerCpu {
 }
 
 impl<P: Platform> Lists<'_, P> {
-    /// Returns a list.
+    /// Returns a list of single pages.
     #[inline]
     pub(crate) fn list(&mut self, id: ListId) -> ListMut<'_> {
-        // SAFETY: 1. held: the CPU's claim is. 2. one at a time: this is borrowed for as long.
-        unsafe { self.cpu.slots[id.index()].hold() }
+        self.block_list(id, ListOrder::PAGES)
     }
 
-    /// Returns the list that pages of `class` return to.
+    /// Returns a list of blocks of an order.
+    #[inline]
+    pub(crate) fn block_list(&mut self, id: ListId, order: ListOrder) -> ListMut<'_> {
+        // SAFETY: 1. held: the CPU's claim is. 2. one at a time: this is borrowed for as long.
+        unsafe { self.cpu.slots[id.index()][order.index()].hold() }
+    }
+
+    /// Returns the list that single pages of `class` return to.
     #[inline]
     pub(crate) fn list_for(&mut self, class: Class) -> ListMut<'_> {
         if class != self.cpu.usual.class {
@@ -184,19 +203,31 @@ impl<P: Platform> Lists<'_, P> {
         self.usual_list()
     }
 
-    /// Returns the CPU's usual list.
+    /// Returns the CPU's usual list of single pages.
     #[inline]
     pub(crate) fn usual_list(&mut self) -> ListMut<'_> {
-        // SAFETY: 1. held: the CPU's claim is; `PerCpu::new` checked that the list is the CPU's. 2.
-        // one at a time: this is borrowed for as long.
-        unsafe { self.cpu.usual.slot.hold() }
+        self.usual_block_list(ListOrder::PAGES)
     }
 
-    /// Returns the list of the hot zone of a request.
+    /// Returns the CPU's usual list of blocks of an order.
+    #[inline]
+    pub(crate) fn usual_block_list(&mut self, order: ListOrder) -> ListMut<'_> {
+        // SAFETY: 1. held: the CPU's claim is; `PerCpu::new` checked that the list is the CPU's. 2.
+        // one at a time: this is borrowed for as long.
+        unsafe { self.cpu.usual.slots[order.index()].hold() }
+    }
+
+    /// Returns the list of single pages of the hot zone of a request.
     #[inline]
     pub(crate) fn hot_list(&mut self, gfp: Gfp) -> ListMut<'_> {
-        // SAFETY: 1. and 2. as in `usual_list`.
-        unsafe { self.cpu.hot_zone(gfp).slot.hold() }
+        self.hot_block_list(gfp, ListOrder::PAGES)
+    }
+
+    /// Returns the list of blocks of an order of the hot zone of a request.
+    #[inline]
+    pub(crate) fn hot_block_list(&mut self, gfp: Gfp, order: ListOrder) -> ListMut<'_> {
+        // SAFETY: 1. and 2. as in `usual_block_list`.
+        unsafe { self.cpu.hot_zone(gfp).slots[order.index()].hold() }
     }
 
     /// Returns which shards of zones are the CPU's own.

@@ -1,4 +1,4 @@
-//! Slot: one per-CPU list and its counters, on a cache line of its own.
+//! Slot: one per-CPU list and its counters, on a cache line of its own; which orders have a list.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -6,7 +6,67 @@ use core::ops::{Deref, DerefMut};
 
 use crate::base::stats::ListEvents;
 use crate::base::sync::{MutPtr, UnsafeCell, shared};
+use crate::base::units::{MAX_ORDER, Order};
 use crate::percpu::pcp::PcpList;
+
+/// An order whose blocks have per-CPU lists.
+///
+/// # Source
+/// `linux-6.12` `mm/page_alloc.c` `pcp_allowed_order`: orders up to `PAGE_ALLOC_COSTLY_ORDER`, and that
+/// of a huge page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ListOrder(u8);
+
+/// Number of orders whose blocks have per-CPU lists.
+pub(crate) const NR_LIST_ORDERS: usize = LIST_ORDERS.len();
+
+const LIST_ORDERS: [u8; 5] = [0, 1, 2, 3, 9];
+
+/// The lists of one zone and migrate type, by [`ListOrder`].
+pub(crate) type Slots = [Slot; NR_LIST_ORDERS];
+
+impl ListOrder {
+    /// Single pages.
+    pub(crate) const PAGES: Self = Self(0);
+
+    /// Returns `order` as one whose blocks have lists, or `None` if they have none.
+    #[inline]
+    pub(crate) const fn of(order: Order) -> Option<Self> {
+        const NONE: u8 = u8::MAX;
+        const POSITIONS: [u8; 16] = {
+            let mut positions = [NONE; 16];
+            let mut position = 0;
+            while position < NR_LIST_ORDERS {
+                #[expect(clippy::cast_possible_truncation, reason = "there are five")]
+                let number = position as u8;
+                positions[LIST_ORDERS[position] as usize] = number;
+                position += 1;
+            }
+            positions
+        };
+        const { assert!(MAX_ORDER.value() < 16) };
+        match POSITIONS[order.value() as usize & 15] {
+            NONE => None,
+            position => Some(Self(position)),
+        }
+    }
+
+    /// Yields all of them, single pages first.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        (0..).map(Self).take(NR_LIST_ORDERS)
+    }
+
+    /// Returns the order of the blocks.
+    pub(crate) fn order(self) -> Order {
+        Order::new(LIST_ORDERS[self.index()]).expect("all of them are orders")
+    }
+
+    /// Returns its position among the lists of a zone and migrate type.
+    #[inline]
+    pub(crate) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
 
 /// Holds one list on its own cache line, so that lists of different CPUs share none.
 #[repr(align(64))]
@@ -82,5 +142,17 @@ impl DerefMut for ListMut<'_> {
 impl fmt::Debug for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Slot").field("events", &self.events).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_orders_with_lists_are_those_of_linux() {
+        assert!(Order::all().filter_map(ListOrder::of).eq(ListOrder::all()));
+        let orders = ListOrder::all().map(|order| order.order().value());
+        assert!(orders.eq([0, 1, 2, 3, 9]));
     }
 }

@@ -27,6 +27,9 @@ pub(crate) const MAX_NR_WORDS: usize = 64;
 /// Words taken from a zone.
 pub(crate) type FrameWords = Stack<FrameWord, MAX_NR_WORDS>;
 
+/// Blocks of one order taken from a zone.
+pub(crate) type Blocks = Stack<RawPage, MAX_NR_WORDS>;
+
 impl FrameWord {
     /// A word without frames.
     const NONE: Self = Self { base: 0, mask: 0, block: 0, nr_pages: 0 };

@@ -11,7 +11,10 @@ use crate::base::units::{MAX_ORDER, NodeId, Order, PAGEBLOCK_ORDER, Pfn};
 use crate::platform::platform::Platform;
 use crate::platform::trace::Event;
 use crate::zone::buddy::Stolen;
-use crate::zone::frame_words::{FrameWord, FrameWords, FreedWords, split_word};
+use crate::zone::frame_words::{
+    Blocks, FrameWord, FrameWords, FreedWords, MAX_NR_WORDS, split_word,
+};
+use crate::zone::pageblock::WORD_NR_PAGES;
 use crate::zone::reserved::Reserved;
 use crate::zone::shard::Shard;
 use crate::zone::shard_map::ShardMap;
@@ -179,6 +182,91 @@ impl Zone {
             return Some(Class::new(self.list(migratetype), order).at(pfn));
         }
         None
+    }
+
+    /// Takes up to `nr` blocks of a migrate type and order into `blocks`, which has room for them, and
+    /// returns their number.
+    ///
+    /// Goes to other shards until it has `nr`, and to pageblocks of another migrate type only if it has
+    /// nothing. Calls `count` with the number that each shard gave, under its lock.
+    ///
+    /// # Concurrency
+    /// Locks one shard after the other, for at most
+    /// [`MAX_NR_WORDS`](crate::zone::frame_words::MAX_NR_WORDS) words each. So the result may be short for
+    /// orders above the word's, although there are more.
+    pub(crate) fn rmqueue_blocks(
+        &self,
+        platform: &impl Platform,
+        home: ShardHint,
+        class: Class,
+        nr: usize,
+        blocks: &mut Blocks,
+        count: impl Fn(&ZoneEvents, usize),
+    ) -> usize {
+        let (migratetype, order) = (class.list().migratetype(), class.order());
+        let mut left = nr;
+        for (shard, fallback) in self.ways(home, order) {
+            if left == 0 || fallback && left < nr && order < PAGEBLOCK_ORDER {
+                break;
+            }
+            let most = left.min(blocks_per_hold(order));
+            let mut held = shard.hold(platform);
+            let mut taken = 0;
+            while taken < most {
+                let fallback = fallback && taken == 0 && left == nr;
+                let Some(pfn) = held.buddy().take_block(migratetype, fallback, order) else {
+                    break;
+                };
+                blocks.push_all([class.at(pfn)]);
+                taken += 1;
+            }
+            if taken > 0 {
+                count(held.events(), taken);
+            }
+            let stolen = held.buddy().take_stolen();
+            drop(held);
+            self.trace_stolen(platform, migratetype, stolen);
+            left -= taken;
+        }
+        nr - left
+    }
+
+    /// Frees blocks of one order. Calls `count` with the number that each shard got, under its lock.
+    ///
+    /// # Panics
+    /// If a frame is already free or not in this zone.
+    ///
+    /// # Concurrency
+    /// Locks the shard of each block, once for consecutive blocks of one shard, for at most
+    /// [`MAX_NR_WORDS`](crate::zone::frame_words::MAX_NR_WORDS) words each time.
+    pub(crate) fn free_blocks(
+        &self,
+        platform: &impl Platform,
+        order: Order,
+        blocks: &[RawPage],
+        count: impl Fn(&ZoneEvents, usize),
+    ) {
+        let mut rest = blocks;
+        while let Some(first) = rest.first() {
+            let (number, mut number_in_zone) = self.locate_block(first.pfn().value(), order);
+            let mut held = self.shards[usize::from(number)].hold(platform);
+            let mut nr = 0;
+            loop {
+                held.buddy().put_block(rest[nr].pfn(), number_in_zone, order);
+                nr += 1;
+                if nr == rest.len().min(blocks_per_hold(order)) {
+                    break;
+                }
+                let (other, next) = self.locate_block(rest[nr].pfn().value(), order);
+                if other != number {
+                    break;
+                }
+                number_in_zone = next;
+            }
+            count(held.events(), nr);
+            drop(held);
+            rest = &rest[nr..];
+        }
     }
 
     /// Frees one block and counts it.
@@ -361,6 +449,11 @@ impl Zone {
 pub(crate) struct ZoneView {
     pub(crate) free_blocks: [[u64; MAX_ORDER.value() as usize + 1]; NR_MIGRATE_TYPES],
     pub(crate) pageblocks: [u64; NR_MIGRATE_TYPES],
+}
+
+/// Returns how many blocks of `order` are taken or freed under one hold of a shard's lock.
+fn blocks_per_hold(order: Order) -> usize {
+    (MAX_NR_WORDS * WORD_NR_PAGES / order.nr_pages()).min(MAX_NR_WORDS)
 }
 
 #[cold]

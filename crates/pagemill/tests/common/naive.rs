@@ -64,8 +64,8 @@ struct SeenZone {
     /// Free frames that are in no list.
     free: u64,
     blocks: [u64; NR_PAGE_ORDERS],
-    /// Pages in lists, by CPU and kind of page.
-    listed: BTreeMap<(u32, usize), usize>,
+    /// Pages in lists, by CPU, kind of page and order of the list's blocks.
+    listed: BTreeMap<(u32, usize, Order), usize>,
 }
 
 impl Naive {
@@ -207,20 +207,10 @@ impl Naive {
     pub(crate) fn single(&self, seen: &Seen, want: Want, order: Order) -> Option<usize> {
         let zones = self.eligible(want);
         let kind = want.gfp.migratetype().index();
-        let own = |zone: usize| match order {
-            Order::ZERO => seen.zones[zone].listed.get(&(want.cpu, kind)).copied().unwrap_or(0),
-            _ => 0,
+        let own = |zone: usize| {
+            seen.zones[zone].listed.get(&(want.cpu, kind, order)).copied().unwrap_or(0)
         };
-        let lowest = |zone: usize| {
-            let marks = &self.zones[zone].marks;
-            if want.gfp.may_use_all_reserves() {
-                None
-            } else if want.gfp.contains(Gfp::HIGH) {
-                Some(marks.min - marks.min / 2)
-            } else {
-                Some(marks.min)
-            }
-        };
+        let lowest = |zone: usize| self.lowest(zone, want);
         let now = |zone: usize, mark: Option<u64>| {
             let seen = &seen.zones[zone];
             mark.is_none_or(|mark| self.above(zone, seen.free, mark, want, order))
@@ -242,7 +232,47 @@ impl Naive {
         // The CPU's own pages leave the zones as they are, but not those that a zone keeps back.
         let kept =
             |zone: usize| self.zones[zone].marks.lowmem_reserve[want.gfp.highest_zone().index()];
-        zones.into_iter().find(|&zone| own(zone) > 0 && seen.zones[zone].free >= kept(zone))
+        let own =
+            zones.into_iter().find(|&zone| own(zone) > 0 && seen.zones[zone].free >= kept(zone));
+        if order > Order::ZERO {
+            return own;
+        }
+        own.or_else(|| self.drained(seen, want, order).first().copied())
+    }
+
+    /// Returns the zones, best first, that have enough pages for a request for one block that cannot
+    /// reclaim once the CPU's blocks are back in them. Where there are enough, one of order zero can be
+    /// had; whether a larger one can depends on which frames the blocks are.
+    pub(crate) fn drained(&self, seen: &Seen, want: Want, order: Order) -> Vec<usize> {
+        if want.gfp.contains(Gfp::DIRECT_RECLAIM) {
+            return Vec::new();
+        }
+        let mut zones = self.eligible(want);
+        zones.retain(|&zone| {
+            let listed = seen.zones[zone].listed.iter();
+            let own = listed.filter(|&(&(cpu, _, of), _)| cpu == want.cpu && of > Order::ZERO);
+            let nr_own = own.map(|(_, &nr)| nr as u64).sum::<u64>();
+            let enough = |mark| self.above(zone, seen.zones[zone].free + nr_own, mark, want, order);
+            nr_own > 0 && self.lowest(zone, want).is_none_or(enough)
+        });
+        zones
+    }
+
+    /// Returns the zone of a frame.
+    pub(crate) fn zone_of(&self, pfn: u64) -> usize {
+        self.zone_of[&pfn]
+    }
+
+    /// Returns how many pages the last attempt of a request leaves in a zone; `None` if it may take all.
+    fn lowest(&self, zone: usize, want: Want) -> Option<u64> {
+        let marks = &self.zones[zone].marks;
+        if want.gfp.may_use_all_reserves() {
+            None
+        } else if want.gfp.contains(Gfp::HIGH) {
+            Some(marks.min - marks.min / 2)
+        } else {
+            Some(marks.min)
+        }
     }
 
     /// Foretells which zone serves a bulk request of `claim` pages; `None` if none has so many.
@@ -348,7 +378,7 @@ impl Seen {
             if info.count > 0 {
                 let name = (info.node, info.kind);
                 let zone = zones.iter_mut().find(|zone| zone.name == name);
-                let key = (info.cpu.value(), info.migratetype.index());
+                let key = (info.cpu.value(), info.migratetype.index(), info.order);
                 zone.expect("it has a zone").listed.insert(key, info.count);
             }
         }

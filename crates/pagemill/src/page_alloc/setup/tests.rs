@@ -120,10 +120,12 @@ pub(crate) fn leaked(config: &Config<'_>) -> &'static PageAllocator<Machine> {
     Box::leak(Box::new(new_allocator(config, memory.aligned()).unwrap()))
 }
 
-/// Returns the bytes that the lists of all CPUs take for pages.
+/// Returns the bytes that the lists of all CPUs take: for pages as much as configured, and for blocks
+/// what `metadata_layout` says.
 fn pcp_bytes(config: &Config<'_>, nr_zones: u64) -> u64 {
     let high = u64::from(config.pcp_high.expect("the test set it"));
-    u64::from(config.nr_cpus) * nr_zones * NR_MIGRATE_TYPES as u64 * high * 8
+    let of_zone = NR_MIGRATE_TYPES as u64 * high * 8 + 4096;
+    u64::from(config.nr_cpus) * nr_zones * of_zone
 }
 
 #[test]

@@ -6,12 +6,13 @@ use super::*;
 use crate::account::table::AccountLimits;
 use crate::alloc_pages::AllocPages;
 use crate::base::gfp::Gfp;
-use crate::base::raw_page::ListId;
-use crate::base::units::{NodeId, Pfn, PhysAddr};
+use crate::base::migratetype::MigrateType;
+use crate::base::units::{NodeId, Order, Pfn, PhysAddr};
 use crate::config::config::{Config, MemoryRegion, ReservedRange};
 use crate::page::account::Account;
 use crate::page::page::Page;
 use crate::page_alloc::setup::tests::{Machine, leaked};
+use crate::percpu::slot::ListOrder;
 
 /// Makes an allocator of two zones, one frame of which is reserved; it lives as long as the tests.
 fn allocator() -> &'static PageAllocator<Machine> {
@@ -30,7 +31,10 @@ type Frames = &'static PageAllocator<Machine>;
 fn push(frames: Frames, cpu: usize, list: ListId, pages: &[RawPage]) {
     let lists = frames.cpus()[cpu].try_visit(frames.platform());
     let mut lists = lists.expect("no thread uses them");
-    pages.iter().for_each(|&page| lists.list(list).push(page));
+    for &page in pages {
+        let order = ListOrder::of(page.order()).expect("an order with lists");
+        lists.block_list(list, order).push(page);
+    }
 }
 
 #[test]
@@ -117,10 +121,38 @@ fn each_book_that_is_wrong_is_found() {
             let _kept = ManuallyDrop::new((frames.accounts().pay_from(account.id()), account));
         }),
     ];
+    check(spoils);
+}
+
+#[test]
+fn each_frame_of_a_block_in_a_list_is_checked() {
+    check::<2>([
+        (Book::ListedFree, |frames| {
+            // A block of which only the second frame is free.
+            let pages = [(); 2].map(|()| frames.alloc_page(Gfp::KERNEL).unwrap());
+            let (even, odd): (Vec<_>, Vec<_>) =
+                pages.into_iter().partition(|page| page.pfn().value().is_multiple_of(2));
+            drop(odd);
+            let even = even.into_iter().next().expect("the pages are adjacent").into_raw();
+            frames.drain_all_pages();
+            let class = Class::new(even.list(), Order::new(1).unwrap());
+            push(frames, 1, even.list(), &[class.at(even.pfn())]);
+        }),
+        (Book::ListedTwice, |frames| {
+            let block = frames.alloc_pages(Gfp::KERNEL, Order::new(1).unwrap()).unwrap().into_raw();
+            let second = block.pfn().offset(1);
+            push(frames, 0, block.list(), &[block]);
+            push(frames, 1, block.list(), &[Class::new(block.list(), Order::ZERO).at(second)]);
+        }),
+    ]);
+}
+
+/// Checks that each spoiled book is the one that is found.
+fn check<const N: usize>(spoils: [(Book, fn(Frames)); N]) {
     for (number, (book, spoil)) in spoils.into_iter().enumerate() {
         let frames = allocator();
         spoil(frames);
-        let error = frames.validate().unwrap_err();
+        let error = frames.validate().expect_err("a book is wrong");
         assert_eq!(error.book, book, "number {number}: {error}");
     }
 }

@@ -102,7 +102,9 @@ impl<T: Listable> PageList<T> {
                 (self.ends, self.len) = (None, 0);
                 self.source.allocator().free_pages(&[only]);
             }
-            _ => self.free_all(),
+            Some(_) => self.free_all(),
+            // The source of an empty list may have no allocator yet.
+            None => {}
         }
         nr
     }

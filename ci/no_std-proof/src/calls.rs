@@ -269,6 +269,15 @@ mod lists {
         fn vec_append(vec: &mut PageVec<Source, 64>, other: &mut PageVec<Source, 64>) -> usize {
             vec.append(other, 64)
         }
+        fn vec_drain_into(vec: &mut PageVec<Source, 64>, slots: &mut [Option<Frame>]) -> usize {
+            vec.drain_into(slots)
+        }
+        fn vec_drain(vec: &mut PageVec<Source, 64>, take: &mut dyn FnMut(Frame)) {
+            vec.drain(..).for_each(take)
+        }
+        fn vec_into_iter(vec: PageVec<Source, 64>, take: &mut dyn FnMut(Frame)) {
+            vec.into_iter().for_each(take)
+        }
         fn vec_clear(vec: &mut PageVec<Source, 64>) -> usize { vec.clear() }
         fn vec_views(vec: &PageVec<Source, 64>) -> (usize, usize, bool, bool) {
             let _source: &Source = vec.source();
@@ -335,6 +344,12 @@ mod reserve {
         fn local_alloc(local: &mut LocalPages<Source, 64>) -> Option<Frame> { local.alloc(Gfp::KERNEL) }
         fn local_bulk(local: &mut LocalPages<Source, 64>, vec: &mut PageVec<Source, 64>) -> usize {
             local.alloc_bulk(Gfp::KERNEL, 64, vec)
+        }
+        fn local_into(local: &mut LocalPages<Source, 64>, slots: &mut [Option<Frame>]) -> usize {
+            local.alloc_into(Gfp::KERNEL, slots)
+        }
+        fn local_from(local: &mut LocalPages<Source, 64>, slots: &mut [Option<Frame>]) -> usize {
+            local.free_from(slots)
         }
         fn local_free(local: &mut LocalPages<Source, 64>, page: Frame) { local.free(page) }
         fn local_free_bulk(local: &mut LocalPages<Source, 64>, vec: &mut PageVec<Source, 64>) -> usize {

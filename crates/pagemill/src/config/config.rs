@@ -279,6 +279,8 @@ impl<'a> Config<'a> {
     }
 
     /// Returns one more than the largest node number in use.
+    // Not inlined: setup calls it in several loops.
+    #[inline(never)]
     pub(crate) fn nr_nodes(&self) -> usize {
         let memory = self.memory.iter().map(|region| region.node);
         memory.chain(self.cpu_nodes.iter().copied()).map(|node| node.index() + 1).max().unwrap_or(1)
@@ -317,17 +319,9 @@ impl<'a> Config<'a> {
     }
 
     /// Yields the parts of the memory that are in a kind of zone on a node, as frame numbers.
-    pub(crate) fn zone_memory(
-        &self,
-        node: NodeId,
-        kind: ZoneKind,
-    ) -> impl Iterator<Item = core::ops::Range<u64>> + '_ {
-        let limits = self.zone_limits(node, kind);
-        self.memory.iter().filter(move |region| region.node == node).filter_map(move |region| {
-            let start = region.start_pfn().max(limits.start);
-            let end = region.end_pfn().min(limits.end);
-            (start < end).then_some(start..end)
-        })
+    #[inline(never)]
+    pub(crate) fn zone_memory(&self, node: NodeId, kind: ZoneKind) -> ZoneMemory<'_> {
+        ZoneMemory { regions: self.memory.iter(), node, limits: self.zone_limits(node, kind) }
     }
 
     /// Returns whether any memory is outside of the zones Movable.
@@ -350,6 +344,29 @@ impl<'a> Config<'a> {
             left -= nr_frames;
         }
         0
+    }
+}
+
+/// The parts of the memory that are in one kind of zone on one node.
+pub(crate) struct ZoneMemory<'a> {
+    regions: core::slice::Iter<'a, MemoryRegion>,
+    node: NodeId,
+    /// Frame numbers.
+    limits: core::ops::Range<u64>,
+}
+
+impl Iterator for ZoneMemory<'_> {
+    type Item = core::ops::Range<u64>;
+
+    // Not inlined: setup has a dozen loops over the memory of a zone.
+    #[inline(never)]
+    fn next(&mut self) -> Option<Self::Item> {
+        let (node, limits) = (self.node, &self.limits);
+        self.regions.by_ref().filter(|region| region.node == node).find_map(|region| {
+            let start = region.start_pfn().max(limits.start);
+            let end = region.end_pfn().min(limits.end);
+            (start < end).then_some(start..end)
+        })
     }
 }
 

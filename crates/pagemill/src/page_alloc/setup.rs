@@ -141,6 +141,8 @@ struct ZoneCounts {
 }
 
 impl ZoneCounts {
+    // Not inlined: the walks over the configuration call it in several loops.
+    #[inline(never)]
     fn of(config: &Config<'_>, node: NodeId, kind: ZoneKind) -> Self {
         let mut counts = Self { shards: 0, spans: 0, blocks: 0, frames: 0 };
         let mut next_base = 0;

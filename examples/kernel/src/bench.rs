@@ -48,9 +48,9 @@ pub(crate) fn run() {
     table(clock, |n| burst / n, measure::Shape::Burst);
     println!();
     orders::table(clock);
-    println!();
-    limits::table(clock);
     if clock.counts_instructions {
+        println!();
+        limits::table();
         let Figures { alloc, free, both, .. } = arrays;
         println!();
         println!(

@@ -13,7 +13,6 @@ use pagemill::units::NodeId;
 use pagemill::{AllocPages, BulkRequest, Folio, Gfp, Order, Page, PageList, PageVec};
 
 use crate::frames::{FRAMES, Frame, Source, allocator};
-use crate::ticks::Clock;
 use crate::{section, stack};
 
 /// What calls write to, so that it is not on the stack that is measured.
@@ -121,8 +120,9 @@ impl Shrinker for Empty {
     }
 }
 
-/// Prints the worst stack depth and the longest section of all calls, and of which call each is.
-pub(super) fn table(clock: Clock) {
+/// Prints the worst stack depth and the longest section of all calls, and of which call each is; the clock
+/// must count instructions.
+pub(super) fn table() {
     static EMPTY: Empty = Empty;
     let _guard = allocator().register_shrinker(&EMPTY).expect("the first shrinker");
     let mut room = Room {
@@ -136,7 +136,7 @@ pub(super) fn table(clock: Clock) {
     println!(
         "limits: the worst of each call; with free memory, with every second page in use, with none"
     );
-    println!("{:<26} | {:>11} | interrupts off, {}", "call", "stack bytes", clock.unit());
+    println!("{:<26} | {:>11} | instructions with interrupts off", "call", "stack bytes");
     let mut worst = [(0, ""); 2];
     for (name, call) in CALLS {
         let mut of_call = [0; 2];
@@ -156,7 +156,7 @@ pub(super) fn table(clock: Clock) {
     }
     let [(depth, deepest), (longest, at)] = worst;
     println!("worst stack depth: {depth} bytes ({deepest})");
-    println!("longest section with interrupts off: {longest} {} ({at})", clock.unit());
+    println!("longest section with interrupts off: {longest} instructions ({at})");
 }
 
 fn keep_none(room: &mut Room) {

@@ -21,6 +21,8 @@ CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/loom \
     cargo test --package pagemill-rpc --release --lib loom_tests
 CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/loom \
     cargo test --package pagemill-pool --release --lib loom_tests
-# The queue, the accounts and the claim alone, beyond what whole worlds can go through.
+# The queue, the accounts, the claim, the states of pageblocks and the page owners alone, beyond what whole
+# worlds can go through.
 CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/loom \
-    cargo test --package pagemill --release --lib -- queue::loom account::table::loom claim::loom_tests
+    cargo test --package pagemill --release --lib -- queue::loom account::table::loom claim::loom_tests \
+    block_state::loom page_owner::loom

@@ -14,7 +14,9 @@ use pagemill::contig::{ContigError, ContigRequest, FrameRange, RangePages};
 use pagemill::debug::FaultConfig;
 use pagemill::fragment::{Carver, Fragment};
 use pagemill::gfp::{MigrateType, ZoneKind};
-use pagemill::handles::{FolioPages, RawPage, SharedPage, free_pages_bulk};
+use pagemill::handles::{
+    FolioPages, InvalidRawPage, PfnError, RawPage, SharedPage, free_pages_bulk,
+};
 use pagemill::machine::ListCloser;
 use pagemill::policy::{NodeMask, Policy};
 use pagemill::reclaim::{ShrinkControl, Shrinker, ShrinkerGuard, TooManyShrinkers};
@@ -142,6 +144,7 @@ mod contig {
             FRAMES.alloc_at(Gfp::KERNEL, pfn, order)
         }
         fn shortage(error: &ContigError) -> Option<Shortage> { error.shortage() }
+        fn range_into_pfn(range: FrameRange<Source>) -> (Pfn, usize) { range.into_pfn() }
         fn range_into_raw(range: FrameRange<Source>) -> (RawPage, usize) { range.into_raw() }
         fn range_from_raw(first: RawPage, nr: usize) -> FrameRange<Source> {
             // SAFETY: whoever calls it owns the frames; here nobody does.
@@ -201,6 +204,35 @@ mod request {
     }
 }
 
+/// Frames that are known by their numbers.
+mod by_pfn {
+    use super::*;
+
+    keep! {
+        fn page_into_pfn(page: Frame) -> Pfn { page.into_pfn() }
+        fn folio_into_pfn(folio: Folio<Source>) -> Pfn { folio.into_pfn() }
+        fn page_from_pfn(pfn: Pfn) -> Result<Frame, PfnError> {
+            // SAFETY: whoever calls it owns the frame; here nobody does.
+            unsafe { Page::from_pfn(FRAMES, pfn) }
+        }
+        fn folio_from_pfn(pfn: Pfn, order: Order) -> Result<Folio<Source>, PfnError> {
+            // SAFETY: as above.
+            unsafe { Folio::from_pfn(FRAMES, pfn, order) }
+        }
+        fn alloc_pfns_bulk(pfns: &mut [Pfn]) -> usize { FRAMES.alloc_pfns_bulk(Gfp::KERNEL, pfns) }
+        fn free_pfn_range(start: Pfn, nr: usize) -> Result<(), PfnError> {
+            // SAFETY: as above.
+            unsafe { FRAMES.free_pfn_range(start, nr) }
+        }
+        fn free_pfns(pfns: &[Pfn]) -> Result<(), PfnError> {
+            // SAFETY: as above.
+            unsafe { FRAMES.free_pfns(pfns) }
+        }
+        fn bits_of_a_page(raw: RawPage) -> u64 { raw.to_bits().get() }
+        fn page_of_bits(bits: u64) -> Result<RawPage, InvalidRawPage> { RawPage::from_bits(bits) }
+    }
+}
+
 /// Handles.
 mod handles {
     use super::*;
@@ -210,10 +242,6 @@ mod handles {
         fn page_from_raw(raw: RawPage) -> Frame {
             // SAFETY: whoever calls it owns the page; here nobody does.
             unsafe { Page::from_raw(FRAMES, raw) }
-        }
-        fn page_from_pfn(pfn: Pfn) -> Option<Frame> {
-            // SAFETY: as above.
-            unsafe { Page::from_pfn(FRAMES, pfn) }
         }
         fn page_views(page: &mut Frame) -> (Pfn, NodeId, PhysAddr, u8) {
             page.as_bytes_mut()[0] = 1;
@@ -486,6 +514,10 @@ mod message {
             print(format_args!("{config} {book} {account} {bulk} {shortage}"))
         }
         fn print_contig(error: &ContigError) { print(format_args!("{error}")) }
+        fn print_numbers(errors: (&PfnError, &InvalidRawPage)) {
+            let (pfn, raw) = errors;
+            print(format_args!("{pfn} {raw}"))
+        }
         fn print_units(units: (Pfn, PhysAddr, Order, NodeId, CpuId, OrderTooLarge)) {
             let (pfn, address, order, node, cpu, error) = units;
             print(format_args!("{pfn} {address} {order} {node} {cpu} {error}"))

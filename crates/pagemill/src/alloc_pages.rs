@@ -17,6 +17,7 @@ use crate::page::owned::Listable;
 use crate::page::page::{Folio, Page};
 use crate::page::page_vec::PageVec;
 use crate::page::source::PageSource;
+use crate::page_alloc::by_pfn::PfnError;
 use crate::page_alloc::contig::{ContigError, ContigRequest};
 
 /// Allocation and bulk free, for every type that reaches an allocator.
@@ -368,6 +369,102 @@ pub trait AllocPages: PageSource {
         vec: &mut PageVec<Self, N>,
     ) -> usize {
         bulk::vec::alloc(&self, gfp, nr, vec, Location::caller())
+    }
+
+    /// Allocates up to `pfns.len()` single pages, writes their frame numbers to the first entries of
+    /// `pfns`, and returns how many it wrote.
+    ///
+    /// The pages belong to the caller, as if [`Page::into_pfn`] had returned each number; what the numbers
+    /// no longer name is leaked. The other entries keep their values.
+    ///
+    /// Allocates at least one page if a single allocation would succeed; more only while the zone stays
+    /// above its low watermark plus the length of `pfns`.
+    ///
+    /// # Cost
+    /// One copy per page, and nothing else that grows with their number, unless they are charged.
+    ///
+    /// # Examples
+    /// ```
+    /// # use pagemill::handles::PfnError;
+    /// # use pagemill::units::Pfn;
+    /// # use pagemill::{AllocPages, Gfp};
+    /// # fn example<S: AllocPages + Copy>(frames: S) -> Result<(), PfnError> {
+    /// let mut pfns = [Pfn::new(0); 64];
+    /// let nr = frames.alloc_pfns_bulk(Gfp::KERNEL, &mut pfns);
+    /// // The numbers are from the call above, and are not used again.
+    /// unsafe { frames.free_pfns(&pfns[..nr]) }
+    /// # }
+    /// ```
+    ///
+    /// # Source
+    /// `linux-6.12` `mm/page_alloc.c` `alloc_pages_bulk_noprof`. Differs: writes numbers, and does not look
+    /// at what the entries held.
+    #[inline]
+    #[track_caller]
+    #[must_use = "the pages leak unless their numbers are used"]
+    fn alloc_pfns_bulk(self, gfp: Gfp, pfns: &mut [Pfn]) -> usize {
+        bulk::pfns::alloc(&self, gfp, pfns, Location::caller())
+    }
+
+    /// Frees the `nr_pages` frames from `start` on, whatever they were allocated as: single pages, blocks,
+    /// ranges, or pieces of these.
+    ///
+    /// Reserved frames may be among them. They count as managed from now on, and the watermarks of all
+    /// zones are adjusted once: this is how a kernel hands in the memory of its loader.
+    ///
+    /// # Errors
+    /// If one of the frames is not in the allocator's memory map; nothing has been freed then. A range may
+    /// cross zones, but no hole.
+    ///
+    /// # Panics
+    /// If one of the frames is known to be free, with its number:
+    /// - with [`page_owner`](crate::Config::page_owner), always, with the call that allocated it last;
+    ///   nothing has been freed then;
+    /// - without, if the range has 16 frames or more, for a frame that is free in its zone; if the range
+    ///   is in one zone and one [region](crate::setup::MemoryRegion), nothing has been freed then;
+    /// - without, for fewer frames, or a frame that is in a per-CPU list: later, when the list that has it
+    ///   is drained.
+    ///
+    /// # Safety
+    /// The caller owns the frames and gives them up, as for [`Page::from_pfn`].
+    ///
+    /// # Concurrency
+    /// Holds the CPU's lists or a zone lock for bounded numbers of frames at a time.
+    ///
+    /// # Cost
+    /// An aligned power of two of frames costs what freeing a [`Folio`] costs. Otherwise fewer than 16
+    /// frames are copied to a list, and more return to their zone as a
+    /// [`FrameRange`](crate::contig::FrameRange) does.
+    ///
+    /// # Source
+    /// `linux-6.12` `mm/page_alloc.c` `free_contig_range`, `free_pages_exact`; `mm/mm_init.c`
+    /// `free_reserved_area`. Differs: those free frame by frame.
+    #[inline]
+    #[track_caller]
+    unsafe fn free_pfn_range(self, start: Pfn, nr_pages: usize) -> Result<(), PfnError> {
+        self.allocator().free_pfn_range(start, nr_pages, Location::caller())
+    }
+
+    /// Frees single frames by their numbers, in any order, whatever they were allocated as.
+    ///
+    /// # Errors
+    /// If one of the frames is not in the allocator's memory map; nothing has been freed then.
+    ///
+    /// # Panics
+    /// If one of the frames is known to be free: with [`page_owner`](crate::Config::page_owner), always,
+    /// with the call that allocated it last, and before anything is freed unless `pfns` names one frame
+    /// twice; without, later, when the per-CPU list that has it is drained.
+    ///
+    /// # Safety
+    /// The caller owns the frames and gives them up, as for [`Page::from_pfn`]. No number occurs twice.
+    ///
+    /// # Cost
+    /// Up to 64 frames at a time are looked up and then freed by one copy, if they are in one zone without
+    /// holes, in pageblocks of one migrate type, and not charged; else sorted first.
+    #[inline]
+    #[track_caller]
+    unsafe fn free_pfns(self, pfns: &[Pfn]) -> Result<(), PfnError> {
+        self.allocator().free_pfns(pfns, Location::caller())
     }
 
     /// Does what [`alloc_pages_bulk`](Self::alloc_pages_bulk) does, on the nodes that `policy` selects.

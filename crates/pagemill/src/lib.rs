@@ -91,7 +91,7 @@
 //! - `frag-count`, `frag-disjoint` (`fragment.rs`): who owns which bytes of a page in pieces.
 //! - `ring-claim`, `ring-turn` (`ring.rs`): who may use which slot of a ring.
 //! - `handle-unique`: each frame in use has exactly one [`RawPage`]: in a handle, or held by the
-//!   code that took it out of one. Frames in per-CPU lists and zones have none outside the
+//!   code that took it out of one; or one owner that knows its number, and no [`RawPage`]. Frames in per-CPU lists and zones have none outside the
 //!   allocator. Safe calls preserve this; [`Page::from_raw`] and the other unsafe constructors rely
 //!   on their callers.
 //!
@@ -121,6 +121,7 @@ extern crate alloc;
 extern crate std;
 
 mod account;
+#[expect(unsafe_code, reason = "unsafe methods: frames that are known by their numbers")]
 mod alloc_pages;
 mod base;
 mod bulk;
@@ -176,15 +177,16 @@ pub mod gfp {
     pub use crate::base::migratetype::{MigrateType, NR_MIGRATE_TYPES};
 }
 
-/// Less common handles: shared pages, page words, the single pages of a folio and of a vector; and the
-/// traits of all handles.
+/// Less common handles: shared pages, page words, the single pages of a folio and of a vector; the traits
+/// of all handles; and the errors for words and frame numbers that name no block.
 pub mod handles {
     pub use crate::alloc_pages::free_pages_bulk;
-    pub use crate::base::raw_page::RawPage;
+    pub use crate::base::raw_page::{InvalidRawPage, RawPage};
     pub use crate::page::owned::{Listable, Owned};
     pub use crate::page::page::FolioPages;
     pub use crate::page::page_vec::PageVecIter;
     pub use crate::page::shared::SharedPage;
+    pub use crate::page_alloc::by_pfn::PfnError;
 }
 
 /// Optional parts of a [`Platform`]: the direct map, claims on the lists of a CPU, and closing the lists

@@ -17,7 +17,7 @@ use pagemill::{Config, Gfp};
 use pagemill_testkit::{NORMAL, Rng, World, order, pages, play_seeds, region, reserved};
 
 const RUNS: u64 = if cfg!(miri) { 1 } else { 24 };
-const STEPS: usize = if cfg!(miri) { 12 } else { 2_000 };
+const STEPS: usize = if cfg!(miri) { 12 } else { 2_500 };
 /// First frame above 16 MiB.
 const DMA32: u64 = 1 << 12;
 
@@ -34,14 +34,14 @@ struct Habits {
     strict: bool,
 }
 
-const NR_OPS: usize = 25;
+const NR_OPS: usize = 31;
 
 impl Habits {
     fn new(mut rng: Rng, config: &Config<'_>, naive: &Naive) -> Self {
         let mut weights = [0; NR_OPS];
         weights.fill_with(|| rng.pick(&[1, 1, 2, 5, 10]));
         // Emptying everything is rare, or nothing ever fills up.
-        for rare in [12, 19, 22, 24] {
+        for rare in [12, 19, 22, 24, 30] {
             weights[rare] = rng.pick(&[0, 1, 2]);
         }
         Self {
@@ -124,7 +124,15 @@ impl Habits {
             19 => self.rng.pick(&[Op::Delist, Op::FreeSharedList]),
             20 => self.rng.pick(&[Op::ListPop, Op::ListPush(which)]),
             21 => Op::ListAppend(len.min(40)),
-            22 => self.rng.pick(&[Op::Raw(which), Op::FromPfn(which), Op::HandIn(which)]),
+            22 => self.rng.pick(&[Op::Raw(which), Op::Bits(which), Op::HandIn(which)]),
+            25 => self.rng.pick(&[Op::FromPfn(which), Op::FolioFromPfn(which)]),
+            26 => Op::Numbers { gfp: self.gfp(), len, keep: self.mask() },
+            27 => Op::FreeNumbers { which, len: self.rng.below(len.min(70) + 1) },
+            28 | 29 => {
+                let piece = self.rng.pick(&[1, 2, 5, 33, 64, 65, 200, 512, 1 + which % 1024]);
+                Op::FreePieces { which, piece, blocks: self.rng.chance(50) }
+            }
+            30 => Op::HandInRanges { which, len },
             23 => Op::Switch(u32::try_from(which).expect("20 bits") % self.nr_cpus),
             _ => self.rng.pick(&[Op::Drain, Op::FromForeignPfn(which as u64)]),
         }

@@ -1,10 +1,9 @@
 //! Ranges of adjacent frames that are known by the number of the first, as all adapters need them.
 
-use core::fmt;
-
 use pagemill::contig::{ContigError, FrameRange};
+use pagemill::handles::PfnError;
 use pagemill::units::{PAGE_SIZE, Pfn, PhysAddr};
-use pagemill::{AllocPages, Gfp, Page, Shortage};
+use pagemill::{AllocPages, Gfp, Shortage};
 
 /// Allocates `nr` adjacent frames, the first of them a multiple of `align` frames.
 ///
@@ -40,8 +39,8 @@ pub fn alloc_at<S: AllocPages>(
 
 /// Returns the first frame of a range, whose number owns all of its frames from now on.
 fn given_up<S: AllocPages>(range: FrameRange<S>) -> Pfn {
-    let (first, _nr) = range.into_raw();
-    first.pfn()
+    let (first, _nr) = range.into_pfn();
+    first
 }
 
 /// Frees frames, or hands reserved ones in.
@@ -52,35 +51,10 @@ fn given_up<S: AllocPages>(range: FrameRange<S>) -> Pfn {
 /// # Safety
 /// The caller owns the frames, in ranges that [`alloc`] returned or in pieces of these, or they are
 /// reserved; and it gives them up.
-pub unsafe fn free<S: AllocPages>(source: &S, first: Pfn, nr: usize) -> Result<(), NotInMap> {
-    for pfn in (first.value()..).take(nr).map(Pfn::new) {
-        // SAFETY: 1. the caller owns the frame, or it is reserved: guaranteed by the caller.
-        let page = unsafe { Page::from_pfn(source.clone(), pfn) };
-        drop(page.ok_or(NotInMap { pfn, first, nr })?);
-    }
-    Ok(())
+pub unsafe fn free<S: AllocPages>(source: &S, first: Pfn, nr: usize) -> Result<(), PfnError> {
+    // SAFETY: 1. the caller owns the frames, or they are reserved: guaranteed by the caller.
+    unsafe { source.clone().free_pfn_range(first, nr) }
 }
-
-/// A range contains frames that are not in the memory map of the allocator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct NotInMap {
-    /// The first frame that is not in the map.
-    pub pfn: Pfn,
-    /// First frame of the range.
-    pub first: Pfn,
-    /// Number of frames of the range.
-    pub nr: usize,
-}
-
-impl fmt::Display for NotInMap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { pfn, first, nr } = self;
-        write!(f, "frame {pfn} of the {nr} frames from {first} is not in the memory map")
-    }
-}
-
-impl core::error::Error for NotInMap {}
 
 /// Returns the whole frames within `len_bytes` bytes from `start` on: the first, and how many.
 pub(crate) fn whole_frames(start: usize, len_bytes: usize) -> (Pfn, usize) {

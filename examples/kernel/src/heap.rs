@@ -9,7 +9,7 @@ use core::ptr;
 
 use pagemill::handles::RawPage;
 use pagemill::units::{PAGE_SIZE, PhysAddr};
-use pagemill::{AllocPages, Folio, Gfp, Order, Page, PageList};
+use pagemill::{AllocPages, Folio, Gfp, Order};
 
 use crate::direct_map;
 use crate::frames::{FRAMES, Source};
@@ -183,10 +183,7 @@ fn take_block(size_bytes: usize) -> *mut u8 {
         return ptr::null_mut();
     };
     let start = start_of(&block);
-    // What is given up as single pages can be taken over again by its frame numbers alone.
-    for page in block.split() {
-        let _named_by_its_address = page.into_raw();
-    }
+    let _named_by_its_address = block.into_pfn();
     start
 }
 
@@ -197,12 +194,8 @@ fn take_block(size_bytes: usize) -> *mut u8 {
 unsafe fn put_block(start: *mut u8, size_bytes: usize) {
     let order = order_of(size_bytes).expect("taken with this size");
     let first = PhysAddr::new(start.addr() as u64 - direct_map::BASE).pfn();
-    let mut pages = PageList::new(FRAMES);
-    for index in 0..order.nr_pages() as u64 {
-        // SAFETY: 1. given up by `into_raw` in `take_block`, and now the caller's to give back.
-        let page = unsafe { Page::from_pfn(FRAMES, first.offset(index)) };
-        pages.extend(page);
-    }
+    // SAFETY: 1. given up by `into_pfn` in `take_block`, and now the caller's to free.
+    unsafe { FRAMES.free_pfn_range(first, order.nr_pages()) }.expect("a block of the map");
 }
 
 fn start_of(block: &Folio<Source>) -> *mut u8 {

@@ -14,6 +14,14 @@ pub enum Book {
     FrameOutside,
     /// A frame that is free and reserved at once; none is expected.
     FrameReserved,
+    /// A frame that is free and charged to an account at once; none is expected.
+    FrameCharged,
+    /// The index of the migrate type that calls by frame number see for a pageblock; expected is that of
+    /// the pageblock's own.
+    StateType,
+    /// The number of reserved frames of a pageblock, or of charged ones that are known by their numbers
+    /// alone; expected are the bits of the map of these frames.
+    StateCount,
     /// The list that a pageblock is on: 9 times its migrate type plus the order of its largest free
     /// block, 27 for whole pageblocks, 28 for whole pairs, 29 for none. Expected is the list that its
     /// bitmap says.
@@ -70,6 +78,9 @@ impl fmt::Display for Book {
             Self::BlockFree => "the pageblock's number of free frames",
             Self::FrameOutside => "a free frame outside of the zone",
             Self::FrameReserved => "a frame that is free and reserved",
+            Self::FrameCharged => "a frame that is free and charged to an account",
+            Self::StateType => "the pageblock's migrate type as calls by frame number see it",
+            Self::StateCount => "the pageblock's number of reserved or charged frames",
             Self::BlockList => "the number of the pageblock's list",
             Self::BlockLink => "the neighbour of the pageblock's neighbour on its list",
             Self::ListLength => "the number of pageblocks on a list",

@@ -5,7 +5,7 @@ use core::fmt;
 use core::num::NonZeroU64;
 
 use crate::base::migratetype::{MigrateType, NR_MIGRATE_TYPES};
-use crate::base::units::{Order, PFN_BITS, Pfn};
+use crate::base::units::{MAX_ORDER, Order, PFN_BITS, Pfn};
 
 /// The per-CPU lists of a zone and a migrate type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,21 +50,89 @@ impl ListId {
 
 /// An owned block of frames as one word, without the source that reaches its allocator.
 ///
-/// A kernel stores this where it cannot keep a [`Page`](crate::Page): in a page table, in a device's
-/// ring. Dropping it does nothing: free it through [`Page::from_raw`](crate::Page::from_raw) or
+/// A kernel stores this where it cannot keep a [`Page`](crate::Page): in a device's ring, in a C
+/// structure. Dropping it does nothing: free it through [`Page::from_raw`](crate::Page::from_raw) or
 /// [`Folio::from_raw`](crate::Folio::from_raw).
+///
+/// [`to_bits`](Self::to_bits) and [`from_bits`](Self::from_bits) convert it to and from an integer. The
+/// layout of that integer is part of the interface and does not change:
 ///
 /// ```text
 ///   63    62......53   52..49   48........40   39..................0
 ///  live   account      order    per-CPU list   frame number
 /// ```
 ///
-/// The live bit makes the word non-zero, so that `Option<RawPage>` is one word too. All bits above the
-/// frame number are the *class*. Pages of one class go to the same list, and a slice of pages is freed
-/// by one copy if their classes are equal.
+/// - *live* is one, so that the integer is never zero and `Option<RawPage>` is one word too.
+/// - *account* is the number of the account that pays for the block; zero for none.
+/// - *order* is 0 to 10.
+/// - *per-CPU list* is three times the zone's position in
+///   [`zone_info`](crate::PageAllocator::zone_info), plus the index of the migrate type.
+/// - *frame number* is that of the first frame, a multiple of 2^order.
+///
+/// A place that has no room for this word keeps the frame number alone; see
+/// [`Page::into_pfn`](crate::Page::into_pfn).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 pub struct RawPage(NonZeroU64);
+
+/// An integer that is not the word of a block, with [`RawPage::from_bits`]'s reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidRawPage {
+    /// Bit 63 is zero.
+    NotLive {
+        /// The integer.
+        bits: u64,
+    },
+    /// Bits 49 to 52 are above [`MAX_ORDER`](crate::units::MAX_ORDER).
+    OrderTooLarge {
+        /// The integer.
+        bits: u64,
+        /// These four bits.
+        order: u8,
+    },
+    /// The frame number is not a multiple of 2^order.
+    Misaligned {
+        /// The integer.
+        bits: u64,
+        /// The frame number.
+        pfn: Pfn,
+        /// The order.
+        order: Order,
+    },
+}
+
+impl fmt::Display for InvalidRawPage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::NotLive { bits } => write!(
+                f,
+                "{bits:#x} is not a raw page: bit 63 is zero; pass an integer that \
+                 RawPage::to_bits returned"
+            ),
+            Self::OrderTooLarge { bits, order } => write!(
+                f,
+                "{bits:#x} is not a raw page: its order is {order}, allowed are 0 to {MAX_ORDER}"
+            ),
+            Self::Misaligned { bits, pfn, order } => write!(
+                f,
+                "{bits:#x} is not a raw page: frame {pfn} is not a multiple of {} frames, as a \
+                 block of order {order} is",
+                order.nr_pages()
+            ),
+        }
+    }
+}
+
+impl core::error::Error for InvalidRawPage {}
+
+// Every bit has a meaning, so a new kind of word needs a bit that another field gives up. The first
+// candidates are the two upper bits of the list: a list number of 7 bits still names 42 zones. Frames
+// that are known by their number alone need no word of another kind: their pageblock tells their migrate
+// type (`zone/block_state.rs`), and the charged ones among them keep their word in the table of links.
+//
+// All bits above the frame number are the *class*. Pages of one class go to the same list, and a slice
+// of pages is freed by one copy if their classes are equal.
 
 const LIST_SHIFT: u32 = PFN_BITS;
 const LIST_BITS: u32 = 9;
@@ -130,7 +198,13 @@ impl Class {
     /// Returns this class for blocks of `order`.
     #[inline]
     pub(crate) const fn with_order(self, order: Order) -> Self {
-        Self::new(self.list(), order).charged_to(self.account())
+        Self(self.0 & !ORDER_MASK | (order.value() as u64) << ORDER_SHIFT)
+    }
+
+    /// Returns the class of the list `nr_lists` behind this class's list.
+    #[inline]
+    pub(crate) const fn with_list_behind(self, nr_lists: u32) -> Self {
+        Self(self.0.wrapping_add((nr_lists as u64) << LIST_SHIFT))
     }
 
     /// Returns this class with `account` as the account that is charged.
@@ -159,6 +233,13 @@ impl Class {
             Some(word) => RawPage(word),
             None => unreachable!(),
         }
+    }
+
+    /// Returns a function that does what [`at`](Self::at) does, without a check for each page.
+    #[inline]
+    pub(crate) fn maker(self) -> impl Fn(Pfn) -> RawPage + Copy {
+        let RawPage(word) = self.at(Pfn::new(0));
+        move |pfn| RawPage(word | pfn.value())
     }
 
     /// Returns the list that pages of this class return to.
@@ -217,6 +298,39 @@ impl Difference {
 }
 
 impl RawPage {
+    /// Returns the word as an integer, whose layout [`RawPage`] documents.
+    #[inline]
+    #[must_use]
+    pub const fn to_bits(self) -> NonZeroU64 {
+        self.0
+    }
+
+    /// Makes the word of an integer that [`to_bits`](Self::to_bits) returned.
+    ///
+    /// A raw page is only a name, so this is safe; [`Page::from_raw`](crate::Page::from_raw), which makes
+    /// an owner of it, is not.
+    ///
+    /// # Errors
+    /// What is wrong with an integer that no call of `to_bits` returns. Whether the block, the zone and
+    /// the account exist is not checked.
+    #[inline]
+    pub const fn from_bits(bits: u64) -> Result<Self, InvalidRawPage> {
+        let word = match NonZeroU64::new(bits) {
+            Some(word) if bits & LIVE != 0 => word,
+            _ => return Err(InvalidRawPage::NotLive { bits }),
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "four bits")]
+        let exponent = (bits >> ORDER_SHIFT) as u8 & 0xf;
+        let Ok(order) = Order::new(exponent) else {
+            return Err(InvalidRawPage::OrderTooLarge { bits, order: exponent });
+        };
+        let pfn = Pfn::new(bits & Pfn::MAX.value());
+        if !pfn.is_aligned(order) {
+            return Err(InvalidRawPage::Misaligned { bits, pfn, order });
+        }
+        Ok(Self(word))
+    }
+
     /// Returns the first frame.
     #[inline]
     #[must_use]
@@ -290,7 +404,6 @@ const _: () = assert!(size_of::<Option<RawPage>>() == 8);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::units::MAX_ORDER;
 
     #[test]
     fn a_word_gives_back_what_was_put_in() {
@@ -308,6 +421,49 @@ mod tests {
                 assert!(page.class().difference(Some(page)).is_none());
                 assert_eq!(RawPage::from_word(page.word()), Some(page));
             }
+        }
+    }
+
+    #[test]
+    fn bits_have_the_documented_layout_and_make_the_same_page() {
+        let list = ListId::new(5, MigrateType::Reclaimable);
+        let order = Order::new(3).unwrap();
+        let page = Class::new(list, order).charged_to(AccountNumber::new(77)).at(Pfn::new(0xabc8));
+        let bits = page.to_bits().get();
+        assert_eq!(bits, 1 << 63 | 77 << 53 | 3 << 49 | 17 << 40 | 0xabc8);
+        assert_eq!(RawPage::from_bits(bits), Ok(page));
+        let last = Class::new(ListId::new(0, MigrateType::Unmovable), Order::ZERO).at(Pfn::MAX);
+        assert_eq!(RawPage::from_bits(last.to_bits().get()), Ok(last));
+    }
+
+    #[test]
+    fn bits_that_no_page_has_are_refused_with_the_reason() {
+        let order = |order: u64| 1 << 63 | order << 49;
+        let message = |bits| alloc::format!("{}", RawPage::from_bits(bits).unwrap_err());
+        assert_eq!(RawPage::from_bits(0), Err(InvalidRawPage::NotLive { bits: 0 }));
+        assert_eq!(
+            message(order(3) ^ 1 << 63),
+            "0x6000000000000 is not a raw page: bit 63 is zero; pass an integer that \
+             RawPage::to_bits returned"
+        );
+        for exponent in 11..16 {
+            let bits = order(exponent);
+            let exponent = u8::try_from(exponent).unwrap();
+            let expected = InvalidRawPage::OrderTooLarge { bits, order: exponent };
+            assert_eq!(RawPage::from_bits(bits), Err(expected));
+        }
+        assert_eq!(
+            message(order(11)),
+            "0x8016000000000000 is not a raw page: its order is 11, allowed are 0 to 10"
+        );
+        assert_eq!(
+            message(order(3) | 0x104),
+            "0x8006000000000104 is not a raw page: frame 0x104 is not a multiple of 8 frames, as a \
+             block of order 3 is"
+        );
+        for exponent in 1..=10 {
+            assert!(RawPage::from_bits(order(exponent) | 1 << exponent).is_ok());
+            assert!(RawPage::from_bits(order(exponent) | 1 << (exponent - 1)).is_err());
         }
     }
 

@@ -224,34 +224,61 @@ impl Counter {
     }
 }
 
-/// A reference for ever, or none, that threads exchange.
+/// A reference for ever, or none, that threads exchange, and whether it has ended.
 ///
-/// `ref-static`: the pointer is null or was a `&'static T`.
+/// `ref-static`: the pointer without its lowest bit is null or was a `&'static T`.
 #[derive(Debug)]
 pub(crate) struct AtomicRef<T: 'static>(AtomicPtr<T>);
+
+/// The bit of the pointer of a reference that has ended.
+const ENDED: usize = 1;
 
 impl<T: Sync> AtomicRef<T> {
     /// Makes one without a reference.
     pub(crate) fn new() -> Self {
+        const { assert!(align_of::<T>() > ENDED) };
         Self(AtomicPtr::new(ptr::null_mut()))
     }
 
     pub(crate) fn set(&self, value: &'static T) {
-        // Release pairs with the Acquire in `get` and `take`: the value was made before.
+        // Release pairs with the Acquire in `load`: the value was made before.
         self.0.store(ptr::from_ref(value).cast_mut(), Ordering::Release);
     }
 
+    /// Returns the reference, unless it has ended.
     pub(crate) fn get(&self) -> Option<&'static T> {
-        // Acquire pairs with the Release in `set`.
-        let value = self.0.load(Ordering::Acquire);
-        // SAFETY: 1. null or a reference for ever: `ref-static`.
-        unsafe { value.as_ref() }
+        let value = self.load();
+        if value.addr() & ENDED == 0 { Self::reference(value) } else { None }
     }
 
-    /// Takes the reference out.
-    pub(crate) fn take(&self) -> Option<&'static T> {
-        // Acquire: as in `get`.
-        let value = self.0.swap(ptr::null_mut(), Ordering::Acquire);
+    /// Returns the reference that was set last, also if it has ended.
+    pub(crate) fn last(&self) -> Option<&'static T> {
+        Self::reference(self.load())
+    }
+
+    /// Ends the reference, and returns whether there was one. Of two threads that end one reference,
+    /// one does.
+    pub(crate) fn end(&self) -> bool {
+        let mut value = self.load();
+        while !value.is_null() && value.addr() & ENDED == 0 {
+            let ended = value.map_addr(|address| address | ENDED);
+            // Relaxed: the pointer is the one that was read, and no other value is passed on.
+            let order = (Ordering::Relaxed, Ordering::Relaxed);
+            match self.0.compare_exchange(value, ended, order.0, order.1) {
+                Ok(_) => return true,
+                Err(_) => value = self.load(),
+            }
+        }
+        false
+    }
+
+    fn load(&self) -> *mut T {
+        // Acquire pairs with the Release in `set`; an exchange in `end` continues its sequence.
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn reference(value: *mut T) -> Option<&'static T> {
+        let value = value.map_addr(|address| address & !ENDED);
         // SAFETY: 1. null or a reference for ever: `ref-static`.
         unsafe { value.as_ref() }
     }

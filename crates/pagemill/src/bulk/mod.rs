@@ -5,6 +5,7 @@ mod engine;
 pub(crate) mod array;
 pub(crate) mod complete;
 pub(crate) mod list;
+pub(crate) mod pfns;
 pub(crate) mod request;
 mod slots;
 pub(crate) mod vec;

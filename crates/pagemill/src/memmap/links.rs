@@ -2,11 +2,13 @@
 //!
 //! They are separate tables, so that each feature touches only what it needs; allocating and freeing
 //! pages through slices touches neither. Nothing here is initialised at setup: a link is written when
-//! its page joins a list, and a count when its page is first shared.
+//! its page joins a list or, being charged, is given up by its number, and a count when its page is first
+//! shared.
 
 use crate::base::sync::{AtomicU32, AtomicU64};
 
-/// The next page of a list, as a page word.
+/// The next page of a list, as a page word; for a charged page that is known by its number alone, its own
+/// word.
 pub(crate) type Link = AtomicU64;
 /// Number of owners of a shared page.
 pub(crate) type RefCount = AtomicU32;
@@ -26,6 +28,11 @@ impl FrameTables {
     /// Returns the links of a range of frames.
     pub(crate) fn links(&self, frames: core::ops::Range<usize>) -> &'static [Link] {
         &self.links[frames]
+    }
+
+    /// Returns the link of one frame.
+    pub(crate) fn link(&self, frame: usize) -> &Link {
+        &self.links[frame]
     }
 
     #[inline]

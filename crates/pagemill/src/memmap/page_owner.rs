@@ -21,14 +21,45 @@ impl Owners {
         self.0[frame].set(site);
     }
 
-    /// Records that no call site holds a frame any more, and returns the previous one. Of two frees of
+    /// Records that no call site holds a frame any more, and returns whether one did. Of two frees of
     /// one frame, one finds none.
-    pub(crate) fn release(&self, frame: usize) -> Option<&'static Location<'static>> {
-        self.0[frame].take()
+    pub(crate) fn release(&self, frame: usize) -> bool {
+        self.0[frame].end()
     }
 
     /// Returns the call site that holds a frame.
     pub(crate) fn holder(&self, frame: usize) -> Option<&'static Location<'static>> {
         self.0.get(frame)?.get()
+    }
+
+    /// Returns the call site that holds a frame or, if it is free, the one that held it last.
+    pub(crate) fn last_holder(&self, frame: usize) -> Option<&'static Location<'static>> {
+        self.0.get(frame)?.last()
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use alloc::boxed::Box;
+
+    use super::*;
+
+    #[test]
+    fn a_released_frame_has_no_holder_but_a_last_one() {
+        let owners = Owners::new(Box::leak(Box::new([Entry::new()])));
+        assert!(
+            owners.holder(0).is_none() && owners.last_holder(0).is_none() && !owners.release(0)
+        );
+        let (first, second) = (Location::caller(), Location::caller());
+        for site in [first, second] {
+            owners.hold(0, site);
+            assert_eq!((owners.holder(0), owners.last_holder(0)), (Some(site), Some(site)));
+            assert!(owners.release(0) && !owners.release(0));
+            assert_eq!((owners.holder(0), owners.last_holder(0)), (None, Some(site)));
+        }
+        assert!(owners.holder(1).is_none(), "not recorded");
     }
 }

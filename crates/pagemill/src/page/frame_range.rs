@@ -64,6 +64,21 @@ impl<S: PageSource> FrameRange<S> {
         (self.class.at(self.start), mem::take(&mut self.nr))
     }
 
+    /// Gives up the ownership without freeing the frames, and returns the first frame's number and the
+    /// number of frames.
+    ///
+    /// [`free_pfn_range`](crate::AllocPages::free_pfn_range) frees them, in one call or in any pieces. The
+    /// allocator remembers the account of charged frames until then.
+    #[must_use = "the frames leak unless they are freed"]
+    pub fn into_pfn(mut self) -> (Pfn, usize) {
+        let nr = mem::take(&mut self.nr);
+        if !self.class.account().is_none() {
+            let start = self.start.value();
+            self.source.allocator().keep_charges(self.class, start..start + nr as u64);
+        }
+        (self.start, nr)
+    }
+
     /// Makes the owner of frames that the allocator of `source` has just handed out.
     pub(crate) fn new(source: S, taken: Taken) -> Self {
         let Taken { class, start, nr } = taken;

@@ -9,6 +9,7 @@ use core::ptr::{self, NonNull};
 use crate::base::raw_page::{Class, Difference, RawPage};
 use crate::base::units::{NodeId, Order, PAGE_SIZE, Pfn, PhysAddr};
 use crate::page::source::PageSource;
+use crate::page_alloc::by_pfn::PfnError;
 use crate::percpu::pcp::write_pages;
 use crate::platform::platform::DirectMap;
 
@@ -184,6 +185,15 @@ impl<S: PageSource, K: Release> Drop for Handle<S, K> {
 /// ```
 pub struct Page<S: PageSource>(Handle<S, FreePage>);
 
+/// Returns the number of a block that is given up, after recording who pays for it.
+#[inline]
+fn into_pfn<S: PageSource>(source: &S, raw: RawPage) -> Pfn {
+    if raw.is_charged() {
+        source.allocator().keep_charge(raw);
+    }
+    raw.pfn()
+}
+
 impl<S: PageSource> Page<S> {
     /// Makes the owner of a page that [`into_raw`](Self::into_raw) gave up.
     ///
@@ -191,8 +201,8 @@ impl<S: PageSource> Page<S> {
     /// If `raw` is a block of order above zero.
     ///
     /// # Safety
-    /// `raw` was returned by [`into_raw`](Self::into_raw) of a page of the same allocator, and only
-    /// one owner is made of it.
+    /// `raw` was returned by [`into_raw`](Self::into_raw) of a page of the same allocator, or made of its
+    /// [bits](RawPage::from_bits), and only one owner is made of it.
     #[inline]
     #[track_caller]
     pub unsafe fn from_raw(source: S, raw: RawPage) -> Self {
@@ -202,20 +212,64 @@ impl<S: PageSource> Page<S> {
 
     /// Makes the owner of a frame of which only the number is known.
     ///
-    /// For page tables and rings that have no room for a [`RawPage`]. Returns `None` if the frame is
-    /// not in the allocator's memory map. The page is filed as movable and is charged to no account:
-    /// the number does not identify a payer, so a charge for the page is never returned.
+    /// For page tables, heaps and C code that have no room for a [`RawPage`]. The page returns to the
+    /// list of its pageblock's migrate type. If [`into_pfn`](Self::into_pfn) gave it up, it is charged to
+    /// the account that it was charged to.
+    ///
+    /// # Errors
+    /// If the frame is not in the allocator's memory map.
+    ///
+    /// # Panics
+    /// With [`page_owner`](crate::Config::page_owner), if the frame is free, with the call that allocated
+    /// it last.
     ///
     /// # Safety
-    /// The caller owns the frame: either [`into_raw`](Self::into_raw) returned it, or it is a
-    /// reserved frame. A reserved frame counts as managed from now on, and the watermarks of all
-    /// zones are adjusted.
+    /// The caller owns the frame and gives it up: [`into_pfn`](Self::into_pfn),
+    /// [`Folio::into_pfn`] or [`alloc_pfns_bulk`](crate::AllocPages::alloc_pfns_bulk) returned its number
+    /// or that of the block around it, [`into_raw`](Self::into_raw) returned its word, or it is a reserved
+    /// frame. A reserved frame counts as managed from now on, and the watermarks of all zones are
+    /// adjusted.
+    ///
+    /// # Cost
+    /// A search for the frame's zone, which begins at the largest, and one load from the pageblock's
+    /// metadata.
+    ///
+    /// # Source
+    /// `linux-6.12` `mm/page_alloc.c` `__free_pages`, `get_pfnblock_migratetype`
+    #[inline]
     #[track_caller]
-    pub unsafe fn from_pfn(source: S, pfn: Pfn) -> Option<Self> {
-        let raw = source.allocator().handle_of(pfn, Order::ZERO)?;
-        source.allocator().hand_in(raw);
-        source.allocator().adopt(raw, Location::caller());
-        Some(Self::new(source, raw))
+    pub unsafe fn from_pfn(source: S, pfn: Pfn) -> Result<Self, PfnError> {
+        let raw = source.allocator().take_over(pfn, Location::caller())?;
+        Ok(Self::new(source, raw))
+    }
+
+    /// Gives up the ownership without freeing the frame, and returns the frame's number.
+    ///
+    /// The allocator remembers the account of a charged page, so that the charge ends when the frame is
+    /// freed by its number.
+    ///
+    /// # Cost
+    /// None for a page without an account. For a charged one, two words are written.
+    ///
+    /// # Examples
+    /// ```
+    /// # use pagemill::handles::PfnError;
+    /// # use pagemill::{AllocPages, Gfp, Page};
+    /// # fn example<S: AllocPages + Copy>(frames: S) -> Result<(), PfnError> {
+    /// let page = frames.alloc_page(Gfp::KERNEL).expect("there is memory");
+    /// let entry = page.into_pfn().start().value() | 1; // a page table entry
+    ///
+    /// let pfn = pagemill::units::PhysAddr::new(entry).pfn();
+    /// // The entry owned the frame, and is not used again.
+    /// drop(unsafe { Page::from_pfn(frames, pfn) }?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[inline]
+    #[must_use = "the frame leaks unless it is taken over again"]
+    pub fn into_pfn(self) -> Pfn {
+        let (raw, source) = self.into_parts();
+        into_pfn(&source, raw)
     }
 
     /// Gives up the ownership without freeing the frame.
@@ -370,7 +424,7 @@ impl<S: PageSource> Folio<S> {
     ///
     /// # Safety
     /// `raw` was returned by [`into_raw`](Self::into_raw) or [`Page::into_raw`] of a block of the
-    /// same allocator, and only one owner is made of it.
+    /// same allocator, or made of its [bits](RawPage::from_bits), and only one owner is made of it.
     #[inline]
     pub unsafe fn from_raw(source: S, raw: RawPage) -> Self {
         Self::new(source, raw)
@@ -431,6 +485,47 @@ impl<S: PageSource> Folio<S> {
     #[must_use]
     pub fn order(&self) -> Order {
         self.0.raw.order()
+    }
+
+    /// Makes the owner of a block of which only the first frame's number is known.
+    ///
+    /// The block need not have been allocated as one: its frames may come from larger blocks, smaller
+    /// ones and single pages. If all of them are charged to one account, the block is; if only some are,
+    /// or to several accounts, the charges end.
+    ///
+    /// # Errors
+    /// If a frame is not in the allocator's memory map, if `pfn` is not a multiple of 2^`order`, or if
+    /// the frames are in several zones.
+    ///
+    /// # Panics
+    /// As [`Page::from_pfn`].
+    ///
+    /// # Safety
+    /// The caller owns all frames of the block and gives them up, as for [`Page::from_pfn`].
+    ///
+    /// # Cost
+    /// As [`Page::from_pfn`]; one step per frame if its pageblock has reserved frames, or charged ones
+    /// that were given up by their numbers.
+    #[inline]
+    #[track_caller]
+    pub unsafe fn from_pfn(source: S, pfn: Pfn, order: Order) -> Result<Self, PfnError> {
+        let raw = source.allocator().take_over_block(pfn, order, Location::caller())?;
+        Ok(Self::new(source, raw))
+    }
+
+    /// Gives up the ownership without freeing the frames, and returns the first frame's number.
+    ///
+    /// Keep the [order](Self::order) too: the allocator does not remember it. The frames can be freed
+    /// as one block, as single pages, or as ranges of any length by
+    /// [`free_pfn_range`](crate::AllocPages::free_pfn_range).
+    ///
+    /// # Cost
+    /// None for a block without an account. For a charged one, a word is written for each frame.
+    #[inline]
+    #[must_use = "the frames leak unless they are taken over again"]
+    pub fn into_pfn(self) -> Pfn {
+        let (raw, source) = self.into_parts();
+        into_pfn(&source, raw)
     }
 
     /// Splits the block into its single pages, which are then freed one by one.

@@ -9,8 +9,7 @@ use core::panic::Location;
 use core::ptr::NonNull;
 
 use crate::account::table::Accounts;
-use crate::base::migratetype::MigrateType;
-use crate::base::raw_page::{Class, RawPage};
+use crate::base::raw_page::RawPage;
 use crate::base::sync::Lock;
 use crate::base::units::{CpuId, NodeId, Order, Pfn};
 use crate::config::config::Config;
@@ -24,6 +23,7 @@ use crate::page_alloc::slow_path_flags::{OWNERS, POISON, SlowPathFlags, TRACE};
 use crate::percpu::percpu::PerCpu;
 use crate::platform::platform::{IrqOff, Platform};
 use crate::wait::queue::WaitQueue;
+use crate::zone::located::Located;
 use crate::zone::span::Span;
 use crate::zone::watermark::MarkPolicy;
 use crate::zone::zone::Zone;
@@ -83,10 +83,11 @@ impl<P: Platform> PageAllocator<P> {
     /// Returns what is wrong with the configuration.
     ///
     /// # Cost
-    /// 12 bytes per frame and 148 per pageblock that a region touches, so at most 13 bytes per frame if
-    /// regions are large; 24 per region; 384 per shard of a zone; and for each CPU and zone, three
-    /// lists of [`pcp_high`](Config::pcp_high) x 8 bytes, rounded up to cache lines, and up to 4 KiB for
-    /// the lists of larger blocks.
+    /// 12 bytes per frame and 152 per pageblock that a region touches, 216 with
+    /// [`nr_accounts`](Config::nr_accounts) above zero, so at most 13 bytes per frame if regions are
+    /// large; 24 per region; 384 per shard of a zone; and for each CPU and zone, three lists of
+    /// [`pcp_high`](Config::pcp_high) x 8 bytes, rounded up to cache lines, and up to 4 KiB for the lists
+    /// of larger blocks.
     pub fn metadata_layout(config: &Config<'_>) -> Result<Layout, ConfigError> {
         setup::metadata_layout(config)
     }
@@ -219,6 +220,12 @@ impl<P: Platform> PageAllocator<P> {
         self.tables.zones
     }
 
+    /// Returns the largest span of the memory map.
+    #[inline]
+    pub(crate) fn largest_span(&self) -> &Located {
+        &self.tables.largest_span
+    }
+
     #[inline]
     pub(crate) fn zone(&self, index: usize) -> &'static Zone {
         &self.tables.zones[index]
@@ -263,21 +270,10 @@ impl<P: Platform> PageAllocator<P> {
         self.zone(page.list().zone()).facts.node
     }
 
-    /// Returns the raw page of a block of which only the frame number is known.
-    pub(crate) fn handle_of(&self, pfn: Pfn, order: Order) -> Option<RawPage> {
-        let spans = |zone: &Zone| zone.facts.spans;
-        let zone = self.zones().iter().find(|zone| spans(zone).find(pfn.value()).is_some())?;
-        Some(Class::new(zone.list(MigrateType::Movable), order).at(pfn))
-    }
-
-    /// Updates the watermarks when a reserved frame is handed in by its number.
-    pub(crate) fn hand_in(&self, page: RawPage) {
-        let zone = self.zone(page.list().zone());
-        if !zone.reserved.take(self.span_of(page), page.pfn().value()) {
-            return;
-        }
+    /// Counts `nr` reserved frames of a zone as managed, and updates the watermarks.
+    pub(crate) fn add_managed(&self, zone: &Zone, nr: u64) {
         self.with_mark_policy(|policy| {
-            zone.managed.add(1);
+            zone.managed.add(nr);
             if setup::set_watermarks(policy, self.zones()) {
                 self.cpus().iter().for_each(PerCpu::renew_hot_zones);
             }

@@ -1,9 +1,11 @@
 //! Hooks of allocating and freeing: fault injection, charges, poison, page owners, zeroing, tracing.
 
+use core::fmt;
+
 use crate::account::table::{AccountId, Payer};
 use crate::base::gfp::Gfp;
 use crate::base::raw_page::{AccountNumber, RawPage};
-use crate::base::units::Order;
+use crate::base::units::{Order, Pfn};
 use crate::page_alloc::allocator::{PageAllocator, Site};
 use crate::page_alloc::fault::FaultConfig;
 use crate::page_alloc::slow_path_flags::{FAULTS, OWNERS, POISON, TRACE};
@@ -90,18 +92,10 @@ impl<P: Platform> PageAllocator<P> {
         page.charged_to(account)
     }
 
-    /// Records `site` as the owner of a page that was put on a per-CPU list and taken without an
-    /// allocation call, unless an owner is recorded.
-    pub(crate) fn adopt(&self, page: RawPage, site: Site) {
-        if self.slow_path_flags.has(OWNERS) && self.owners().holder(self.frame_of(page)).is_none() {
-            self.owners().hold(self.frame_of(page), site);
-        }
-    }
-
     /// Runs the hooks of a block that is being freed: owner, poison, trace.
     ///
     /// # Panics
-    /// If owners are recorded and one of the frames has none.
+    /// If owners are recorded and one of the frames has none, with its last owner.
     pub(crate) fn note_freed(&self, page: RawPage) {
         let nr_pages = page.order().nr_pages();
         if self.slow_path_flags.has(TRACE) {
@@ -110,10 +104,13 @@ impl<P: Platform> PageAllocator<P> {
         }
         if self.slow_path_flags.has(OWNERS) {
             let first = self.frame_of(page);
-            for frame in first..first + nr_pages {
-                if self.owners().release(frame).is_none() {
-                    freed_twice(page);
-                }
+            let mut frames = first..first + nr_pages;
+            // All are checked before the first is released, so that a wrong free changes nothing.
+            let is_held = |frame: &usize| self.owners().holder(*frame).is_some();
+            let not_held = frames.clone().find(|frame| !is_held(frame));
+            if let Some(frame) = not_held.or_else(|| frames.find(|&f| !self.owners().release(f))) {
+                let pfn = page.pfn().offset((frame - first) as u64);
+                freed_twice(page, pfn, self.owners().last_holder(frame));
             }
         }
         if self.slow_path_flags.has(POISON) {
@@ -133,6 +130,29 @@ fn used_after_free(page: RawPage, position: usize) -> ! {
 }
 
 #[cold]
-fn freed_twice(page: RawPage) -> ! {
-    panic!("double free of the block of order {} at frame {}", page.order(), page.pfn())
+fn freed_twice(page: RawPage, pfn: Pfn, last_owner: Option<Site>) -> ! {
+    let (order, first) = (page.order(), page.pfn());
+    panic!(
+        "double free of the block of order {order} at frame {first}: {}",
+        NotInUse { pfn, last_owner }
+    )
+}
+
+/// Says that a frame is not in use, and who used it last.
+pub(crate) struct NotInUse {
+    pub(crate) pfn: Pfn,
+    pub(crate) last_owner: Option<Site>,
+}
+
+impl fmt::Display for NotInUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pfn, last_owner } = self;
+        match last_owner {
+            Some(site) => write!(
+                f,
+                "frame {pfn} is free already; its last owner got it from the call at {site}"
+            ),
+            None => write!(f, "frame {pfn} is free; no call has allocated it yet"),
+        }
+    }
 }

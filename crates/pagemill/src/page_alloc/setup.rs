@@ -10,9 +10,10 @@ use core::ptr::NonNull;
 
 use crate::account::table::{self, Accounts};
 use crate::base::gfp::{NR_ZONE_KINDS, ZoneKind};
-use crate::base::raw_page::{ListId, MAX_NR_ZONES, RawPage};
+use crate::base::migratetype::MigrateType;
+use crate::base::raw_page::{Class, ListId, MAX_NR_ZONES, RawPage};
 use crate::base::stats::ZoneEvents;
-use crate::base::units::{CpuId, NodeId, PAGE_SHIFT};
+use crate::base::units::{CpuId, NodeId, Order, PAGE_SHIFT};
 use crate::config::config::Config;
 use crate::config::error::ConfigError;
 use crate::memmap::links::{FrameTables, Link, RefCount};
@@ -21,9 +22,11 @@ use crate::percpu::hot_zone::HotZones;
 use crate::percpu::pcp::PcpList;
 use crate::percpu::percpu::{Parts, PerCpu};
 use crate::percpu::slot::{ListOrder, NR_LIST_ORDERS, Slot, Slots};
+use crate::zone::block_state::{BlockState, BlockStates};
 use crate::zone::buddy::{Block, Buddy};
+use crate::zone::frame_set::{FrameSet, FrameSetBlock};
+use crate::zone::located::Located;
 use crate::zone::pageblock::Bitmap;
-use crate::zone::reserved::{Reserved, ReservedBlock};
 use crate::zone::shard::{Shard, ShardId};
 use crate::zone::shard_map::ShardMap;
 use crate::zone::span::{Span, Spans, block_base};
@@ -36,6 +39,8 @@ use crate::zone::zonelist::{ZoneList, zone_order};
 pub(crate) struct Tables {
     pub(crate) frames: FrameTables,
     pub(crate) zones: &'static [Zone],
+    /// Where the search for a frame that is known by its number begins.
+    pub(crate) largest_span: Located,
     pub(crate) cpus: &'static [PerCpu],
     /// One list for each node and kind of zone; see [`zonelist`](crate::zone::zonelist).
     pub(crate) zonelists: &'static [ZoneList],
@@ -256,7 +261,7 @@ struct Raw {
     hot_zones: &'static mut [MaybeUninit<HotZones>],
     accounts: &'static mut [MaybeUninit<table::Entry>],
     owners: &'static mut [MaybeUninit<page_owner::Entry>],
-    reserved: &'static mut [MaybeUninit<ReservedBlock>],
+    states: StateTables,
 }
 
 /// Takes the tables' memory in order; `None` if the carver only counts.
@@ -280,7 +285,14 @@ fn carve(config: &Config<'_>, counts: &Counts, carver: &mut MetadataCarver) -> O
     // Entry zero stands for no account.
     let accounts = carver.take(config.nr_accounts as usize + 1);
     let owners = carver.take(if config.page_owner { counts.frames } else { 0 });
+    let states = carver.take(counts.blocks);
     let reserved = carver.take(counts.blocks);
+    let charged = carver.take(if config.nr_accounts > 0 { counts.blocks } else { 0 });
+    let states = StateTables {
+        states: TableCarver(states?),
+        reserved: TableCarver(reserved?),
+        charged: TableCarver(charged?),
+    };
     Some(Raw {
         zones: zones?,
         shards: shards?,
@@ -297,7 +309,7 @@ fn carve(config: &Config<'_>, counts: &Counts, carver: &mut MetadataCarver) -> O
         hot_zones: hot_zones?,
         accounts: accounts?,
         owners: owners?,
-        reserved: reserved?,
+        states,
     })
 }
 
@@ -343,7 +355,7 @@ impl Raw {
             self.spans,
             self.blocks,
             self.bitmaps,
-            self.reserved,
+            self.states,
         );
         let zonelists = fill_zonelists(config, zones, self.zonelists, self.zone_indexes);
         let mut hot_zones = TableCarver(self.hot_zones);
@@ -382,7 +394,8 @@ impl Raw {
         });
         let accounts = Accounts::new(write_all(self.accounts, |_| table::Entry::new()));
         let owners = Owners::new(write_all(self.owners, |_| page_owner::Entry::new()));
-        Tables { frames: self.frames, zones, cpus, zonelists, accounts, owners }
+        let largest_span = Located::largest(zones).expect("a memory map has a region");
+        Tables { frames: self.frames, zones, largest_span, cpus, zonelists, accounts, owners }
     }
 }
 
@@ -393,11 +406,10 @@ fn fill_zones(
     spans: &'static mut [MaybeUninit<Span>],
     blocks: &'static mut [MaybeUninit<Block>],
     bitmaps: &'static mut [MaybeUninit<Bitmap>],
-    reserved: &'static mut [MaybeUninit<ReservedBlock>],
+    mut states: StateTables,
 ) -> &'static [Zone] {
     let (mut shards, mut spans) = (TableCarver(shards), TableCarver(spans));
     let (mut blocks, mut bitmaps) = (TableCarver(blocks), TableCarver(bitmaps));
-    let mut reserved = TableCarver(reserved);
     let ranges = || config.reserved.iter().map(crate::config::config::ReservedRange::pfns);
     let mut first_frame = 0;
     let mut names = zone_names(config.nr_nodes())
@@ -431,26 +443,28 @@ fn fill_zones(
                 block + u32::from(spans.is_upper(span, pfn))
             })
         };
+        let states = states.next(counts.blocks, spans, ranges());
         let shards = write_all(shards.next(counts.shards), |shard| {
             let first = first_block(shard);
             let nr_blocks = (first_block(shard + 1) - first) as usize;
             let blocks = write_all(blocks.next(nr_blocks), |_| Block::new());
             let bitmaps = write_all(bitmaps.next(nr_blocks), |_| Bitmap::EMPTY);
-            let mut buddy = Buddy::new(blocks, bitmaps, spans, first);
+            let states = &states.table()[first as usize..][..nr_blocks];
+            let mut buddy = Buddy::new(blocks, bitmaps, states, spans, first);
             buddy.free_all_except(ranges());
             let shard = u16::try_from(shard).expect("64 at most");
             Shard::new(ShardId { node, zone: number, shard }, buddy)
         });
         let facts = ZoneFacts {
             index: number,
+            first_class: Class::new(ListId::new(number, MigrateType::ALL[0]), Order::ZERO),
             kind,
             node,
             spans,
             present: counts.frames,
             shard_map: ShardMap::new(shard_nr_blocks, counts.shards, first_block),
         };
-        let table = write_all(reserved.next(counts.blocks), |_| ReservedBlock::new());
-        Zone::new(shards, facts, Reserved::new(table, spans, ranges()))
+        Zone::new(shards, facts, states)
     });
     set_watermarks(&mark_policy(config), zones);
     zones
@@ -551,6 +565,36 @@ impl<T> TableCarver<T> {
         let (piece, rest) = core::mem::take(&mut self.0).split_at_mut(len);
         self.0 = rest;
         piece
+    }
+}
+
+/// The tables of pageblock states and of the frames that these count, for all zones.
+struct StateTables {
+    states: TableCarver<BlockState>,
+    reserved: TableCarver<FrameSetBlock>,
+    /// Empty if there are no accounts.
+    charged: TableCarver<FrameSetBlock>,
+}
+
+impl StateTables {
+    /// Makes the states of the next zone, which has `nr_blocks` pageblocks.
+    fn next(
+        &mut self,
+        nr_blocks: usize,
+        spans: Spans,
+        reserved: impl Iterator<Item = core::ops::Range<u64>>,
+    ) -> BlockStates {
+        let set = |tables: &mut TableCarver<FrameSetBlock>, len| {
+            &*write_all(tables.next(len), |_| FrameSetBlock::new())
+        };
+        let reserved = FrameSet::new(set(&mut self.reserved, nr_blocks), spans, reserved);
+        let nr_charged = nr_blocks.min(self.charged.0.len());
+        let charged = set(&mut self.charged, nr_charged);
+        let charged = FrameSet::new(charged, spans, core::iter::empty());
+        let states = write_all(self.states.next(nr_blocks), |block| {
+            BlockState::new(reserved.count_in(narrow(block as u64)))
+        });
+        BlockStates::new(states, spans, reserved, charged)
     }
 }
 

@@ -8,6 +8,7 @@ use crate::page_alloc::allocator::PageAllocator;
 use crate::page_alloc::setup::for_each_watermarks;
 use crate::page_alloc::slow_path_flags::OWNERS;
 use crate::platform::platform::Platform;
+use crate::zone::block_state::Special;
 use crate::zone::watermark::Watermarks;
 use crate::zone::zone::Zone;
 
@@ -74,7 +75,7 @@ impl<P: Platform> PageAllocator<P> {
             };
             let is_free = zone.is_free(self.platform(), page.pfn());
             place.expect(Book::ListedFree, is_free.into(), 0)?;
-            let is_reserved = zone.reserved.holds(span, page.pfn().value());
+            let is_reserved = zone.states.set(Special::Reserved).holds(span, page.pfn().value());
             place.expect(Book::FrameReserved, is_reserved.into(), 0)?;
             // Relaxed: the page is in a list that is held.
             let position = self.frames().refs(span.frame(page.pfn().value()));

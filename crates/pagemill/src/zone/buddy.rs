@@ -14,6 +14,7 @@
 
 use crate::base::migratetype::{MigrateType, NR_MIGRATE_TYPES};
 use crate::base::units::{MAX_ORDER, Order, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER, Pfn};
+use crate::zone::block_state::{BlockState, State};
 use crate::zone::frame_words::{FrameWord, FrameWords};
 use crate::zone::pageblock::{
     Bitmap, WORD_NR_PAGES, may_make_larger, nr_ones, ones, position_in_block, word_in_block,
@@ -69,6 +70,8 @@ pub(crate) const NO_LIST: usize = PAIRS + 1;
 pub(crate) struct Buddy {
     pub(super) blocks: &'static mut [Block],
     pub(super) bitmaps: &'static mut [Bitmap],
+    /// Each pageblock's migrate type once more, for readers without the lock.
+    states: &'static [BlockState],
     spans: Spans,
     /// Index, within the zone, of the first pageblock.
     first_block: u32,
@@ -102,6 +105,8 @@ pub(crate) struct BlockRecord<'a> {
     pub(crate) number: u32,
     pub(crate) nr_free: u64,
     pub(crate) migratetype: MigrateType,
+    /// What readers without the lock see.
+    pub(crate) state: State,
     /// The number of its list, or [`NO_LIST`].
     pub(crate) list: usize,
     /// Local indexes of its neighbours on the list.
@@ -138,15 +143,17 @@ impl Buddy {
     /// Creates the metadata of adjacent pageblocks whose frames are all in use.
     ///
     /// # Shape
-    /// One block and one bitmap for each pageblock, fresh from [`Block::new`] and [`Bitmap::EMPTY`].
+    /// One block, one bitmap and one state for each pageblock, fresh from [`Block::new`],
+    /// [`Bitmap::EMPTY`] and [`BlockState::new`].
     /// The first pageblock is number `first_block` of those that `spans`, the zone's spans, touch.
     pub(crate) fn new(
         blocks: &'static mut [Block],
         bitmaps: &'static mut [Bitmap],
+        states: &'static [BlockState],
         spans: Spans,
         first_block: u32,
     ) -> Self {
-        assert_eq!(blocks.len(), bitmaps.len());
+        assert_eq!([blocks.len(); 2], [bitmaps.len(), states.len()]);
         let own = first_block..first_block + as_number(blocks.len());
         for span in spans.iter() {
             let pfns = span.pfns_within(own.clone());
@@ -161,6 +168,7 @@ impl Buddy {
         Self {
             blocks,
             bitmaps,
+            states,
             spans,
             first_block,
             heads: [NONE; PAIRS + 1],
@@ -249,7 +257,7 @@ impl Buddy {
             return Some(self.take_from_first(block, largest, order));
         }
         if let Some(block) = self.pick_whole(PAGEBLOCK_ORDER) {
-            self.blocks[block].migratetype = migratetype;
+            self.set_migratetype(block, migratetype);
             self.bitmaps[block].clear(0, order);
             self.count_taken(block, order.nr_pages());
             // The upper half is still free, whatever the lower half has left.
@@ -348,19 +356,28 @@ impl Buddy {
     /// Frees the block of `order` at `pfn`, in the zone's pageblock `block`, which is in use.
     ///
     /// # Panics
-    /// If one of its frames is already free or not in this zone, or if the block is misaligned.
+    /// If one of its frames is already free or not in this zone, or if the block is misaligned; nothing
+    /// has changed then.
     pub(crate) fn put_block(&mut self, pfn: Pfn, block: u32, order: Order) {
         assert!(pfn.is_aligned(order), "free of frame {pfn}: not aligned to order {order}");
         if order == MAX_ORDER {
             let half = PAGEBLOCK_ORDER;
+            let upper = pfn.offset(half.nr_pages() as u64);
+            // Checked before the lower half is freed, so that a wrong free changes nothing.
+            let halves = [(pfn, block), (upper, block + 1)];
+            if halves.iter().any(|&(pfn, block)| self.first_free_in(pfn, block, half).is_some()) {
+                self.double_free_of_block(pfn, block, order);
+            }
             self.put_block(pfn, block, half);
-            self.put_block(pfn.offset(half.nr_pages() as u64), block + 1, half);
+            self.put_block(upper, block + 1, half);
             return;
         }
         let number = self.own(block);
         let at = position_in_block(pfn.value());
         let (bitmap, block) = (&mut self.bitmaps[number], &mut self.blocks[number]);
-        let Ok((word, mask)) = bitmap.put(at, order) else { double_free(pfn, order) };
+        let Ok((word, mask)) = bitmap.put(at, order) else {
+            self.double_free_of_block(pfn, self.first_block + as_number(number), order)
+        };
         let nr_pages = order.nr_pages();
         #[expect(clippy::cast_possible_truncation, reason = "at most 512")]
         let nr_pages_short = nr_pages as u16;
@@ -440,6 +457,7 @@ impl Buddy {
             number: self.first_block + as_number(index),
             nr_free: u64::from(nr_free),
             migratetype,
+            state: self.states[index].get(),
             list,
             prev: local(prev),
             next: local(next),
@@ -502,7 +520,7 @@ impl Buddy {
         let first = self.pick_whole(order)?;
         let nr_blocks = order.nr_pages() / PAGEBLOCK_NR_PAGES;
         for block in first..first + nr_blocks {
-            self.blocks[block].migratetype = migratetype;
+            self.set_migratetype(block, migratetype);
             self.bitmaps[block] = Bitmap::EMPTY;
             self.count_taken(block, PAGEBLOCK_NR_PAGES);
         }
@@ -524,7 +542,7 @@ impl Buddy {
             return Some(self.unlink_first(partial_list(migratetype, largest)));
         }
         if let Some(block) = self.pick_whole(PAGEBLOCK_ORDER) {
-            self.blocks[block].migratetype = migratetype;
+            self.set_migratetype(block, migratetype);
             return Some(block);
         }
         if fallback { self.pick_fallback(migratetype, order) } else { None }
@@ -553,11 +571,19 @@ impl Buddy {
         let is_whole = pollutes && usize::from(self.blocks[block].nr_free) >= half;
         let from = self.blocks[block].migratetype;
         if is_whole {
-            self.blocks[block].migratetype = migratetype;
+            self.set_migratetype(block, migratetype);
         }
         let nr_pageblocks = self.stolen.map_or(0, |stolen| stolen.nr_pageblocks) + 1;
         let pageblock = self.first_pfn(block);
         self.stolen = Some(Stolen { nr_pageblocks, pageblock, order, from, is_whole });
+    }
+
+    #[inline]
+    pub(super) fn set_migratetype(&mut self, block: usize, migratetype: MigrateType) {
+        let old = core::mem::replace(&mut self.blocks[block].migratetype, migratetype);
+        if old != migratetype {
+            self.states[block].change_migratetype(old, migratetype);
+        }
     }
 
     /// Returns a wholly free pageblock (or, for order 10, the lower one of a pair), unfiled.
@@ -733,12 +759,6 @@ impl Buddy {
             pfn = end;
         }
     }
-}
-
-#[cold]
-#[inline(never)]
-fn double_free(pfn: Pfn, order: Order) -> ! {
-    panic!("double free of the block of order {order} at frame {pfn}: part of it is free already")
 }
 
 #[inline]

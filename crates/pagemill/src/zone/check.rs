@@ -5,9 +5,9 @@ use core::ops::Range;
 use crate::base::book::{Book, BookError, Place};
 use crate::base::migratetype::{MigrateType, NR_MIGRATE_TYPES};
 use crate::base::units::{PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER};
+use crate::zone::block_state::{BlockStates, Special};
 use crate::zone::buddy::{BlockRecord, Buddy, NO_LIST, PAIRS, WHOLE, partial_list};
 use crate::zone::pageblock::{Bitmap, WORD_NR_PAGES};
-use crate::zone::reserved::Reserved;
 use crate::zone::span::Spans;
 
 /// Number of lists of pageblocks.
@@ -38,14 +38,15 @@ impl Sums {
         buddy: &Buddy,
         range: Range<usize>,
         spans: Spans,
-        reserved: &Reserved,
+        states: &BlockStates,
     ) -> Result<(), BookError> {
         for index in range {
             let Some(block) = buddy.record(index) else { break };
             let place = Place::Pageblock(block.first);
             let nr_free = u64::from(block.bitmap.nr_free());
             place.expect(Book::BlockFree, block.nr_free, nr_free)?;
-            check_frames(&block, spans, reserved)?;
+            check_state(&block, states)?;
+            check_frames(&block, spans, states)?;
             let list = expected_list(buddy, index, &block);
             place.expect(Book::BlockList, block.list as u64, list as u64)?;
             self.nr_free += nr_free;
@@ -129,11 +130,30 @@ fn check_links(buddy: &Buddy, index: usize, block: &BlockRecord<'_>) -> Result<(
     place.expect(Book::BlockLink, number(back), index as u64)
 }
 
-/// Checks that the free frames are frames of the zone, and not reserved.
+/// Returns the book that a free frame of a kind violates.
+fn book_of_free(special: Special) -> Book {
+    match special {
+        Special::Reserved => Book::FrameReserved,
+        Special::Charged => Book::FrameCharged,
+    }
+}
+
+/// Checks what readers without the lock see of a pageblock.
+fn check_state(block: &BlockRecord<'_>, states: &BlockStates) -> Result<(), BookError> {
+    let place = Place::Pageblock(block.first);
+    let found = block.state.migratetype_index();
+    place.expect(Book::StateType, found.into(), block.migratetype.index() as u64)?;
+    [Special::Reserved, Special::Charged].into_iter().try_for_each(|special| {
+        let nr_frames = states.set(special).count_in(block.number);
+        place.expect(Book::StateCount, block.state.count(special).into(), nr_frames.into())
+    })
+}
+
+/// Checks that the free frames are frames of the zone, not reserved, and not charged.
 fn check_frames(
     block: &BlockRecord<'_>,
     spans: Spans,
-    reserved: &Reserved,
+    states: &BlockStates,
 ) -> Result<(), BookError> {
     for index in Bitmap::word_indexes() {
         let word = block.bitmap.word(index);
@@ -150,9 +170,15 @@ fn check_frames(
                 Place::Frame(frame(bit)).expect(Book::FrameOutside, is_outside.into(), 0)?;
             }
         }
-        let both = word & reserved.word(block.number, index);
-        if both != 0 {
-            return Place::Frame(frame(both.trailing_zeros())).expect(Book::FrameReserved, 1, 0);
+        for special in [Special::Reserved, Special::Charged] {
+            if block.state.count(special) == 0 {
+                continue;
+            }
+            let both = word & states.set(special).word(block.number, index);
+            if both != 0 {
+                let place = Place::Frame(frame(both.trailing_zeros()));
+                return place.expect(book_of_free(special), 1, 0);
+            }
         }
     }
     Ok(())

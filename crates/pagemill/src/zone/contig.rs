@@ -146,6 +146,18 @@ impl Zone {
         self.count(platform, |events| events.pgfree.add(nr));
     }
 
+    /// Returns the first of frames `pfns` that is free in the zone.
+    ///
+    /// # Panics
+    /// If one of them is not in this zone.
+    ///
+    /// # Concurrency
+    /// Locks as [`put_range`](Self::put_range) does.
+    pub(crate) fn first_free(&self, platform: &impl Platform, pfns: Range<u64>) -> Option<u64> {
+        let check = |buddy: &mut Buddy, block, part| buddy.check_part(block, part);
+        self.for_each_part(platform, pfns, None, check).1.err()
+    }
+
     fn put_parts(&self, platform: &impl Platform, pfns: Range<u64>) {
         let put = |buddy: &mut Buddy, block, part| buddy.put_part(block, part);
         if let (_, Err(free)) = self.for_each_part(platform, pfns, None, put) {

@@ -1,5 +1,7 @@
 //! Frame words: frames on their way between a zone and the per-CPU lists, as words of bitmaps.
 
+use core::ops::Range;
+
 use crate::base::raw_page::{Class, RawPage};
 use crate::base::units::Pfn;
 use crate::recycle::stack::Stack;
@@ -108,6 +110,19 @@ impl FreedWords {
 }
 
 const _: () = assert!(MAX_NR_WORDS <= FreedWords::END as usize, "words are numbered in a byte");
+
+/// Yields the parts of a range of frames that are in one word of a bitmap each: the first frame of each
+/// part, and the part's bits in the word.
+pub(crate) fn words_of(pfns: Range<u64>) -> impl Iterator<Item = (u64, u64)> {
+    let mut next = pfns.start;
+    core::iter::from_fn(move || {
+        let pfn = next;
+        let left = pfns.end.checked_sub(pfn).filter(|&left| left > 0)?;
+        let nr = left.min(WORD_NR_PAGES as u64 - (pfn & IN_WORD));
+        next = pfn + nr;
+        Some((pfn, u64::MAX >> (WORD_NR_PAGES as u64 - nr) << (pfn & IN_WORD)))
+    })
+}
 
 /// Splits off the leading pages that are in the same bitmap word as frame `pfn`, the first page's.
 /// Returns a mask of these pages, their number, and the other pages.

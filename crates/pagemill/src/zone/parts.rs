@@ -1,10 +1,11 @@
-//! Parts of a pageblock: takes and frees adjacent frames at any positions.
+//! Parts of a pageblock: takes, frees and checks adjacent frames at any positions.
 
 use core::ops::Range;
 
 use crate::base::migratetype::MigrateType;
-use crate::base::units::{MAX_ORDER, Order, PAGEBLOCK_NR_PAGES};
+use crate::base::units::{MAX_ORDER, Order, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER, Pfn};
 use crate::zone::buddy::{Buddy, Filed, PAIRS, WHOLE};
+use crate::zone::pageblock::position_in_block;
 
 impl Buddy {
     /// Takes the frames at positions `part` of the zone's pageblock `block`, for pages of `migratetype`.
@@ -26,7 +27,7 @@ impl Buddy {
         self.unfile(block);
         let nr = part.len();
         if usize::from(self.blocks[block].nr_free) == PAGEBLOCK_NR_PAGES {
-            self.blocks[block].migratetype = migratetype;
+            self.set_migratetype(block, migratetype);
         } else if self.blocks[block].migratetype != migratetype {
             self.steal(block, migratetype, order_of(nr));
         }
@@ -34,6 +35,14 @@ impl Buddy {
         self.count_taken(block, nr);
         self.file(block);
         Ok(())
+    }
+
+    /// Checks that the frames at positions `part` of the zone's pageblock `block` are in use.
+    ///
+    /// # Errors
+    /// The position of the first of them that is free.
+    pub(super) fn check_part(&self, block: u32, part: Range<usize>) -> Result<(), usize> {
+        self.bitmaps[self.own(block)].first(false, part).map_or(Ok(()), Err)
     }
 
     /// Frees the frames at positions `part` of the zone's pageblock `block`.
@@ -52,6 +61,26 @@ impl Buddy {
         self.nr_free += nr as u64;
         self.file(block);
         Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(super) fn double_free_of_block(&self, pfn: Pfn, block: u32, order: Order) -> ! {
+        let half = order.min(PAGEBLOCK_ORDER);
+        let upper = || self.first_free_in(pfn.offset(half.nr_pages() as u64), block + 1, half);
+        let free = self.first_free_in(pfn, block, half);
+        let free = free.or_else(|| if order > half { upper() } else { None }).unwrap_or(pfn);
+        panic!(
+            "double free of the block of order {order} at frame {pfn}: frame {free} is free in its \
+             zone already"
+        )
+    }
+
+    /// Returns the first free frame of the block of `order` at `pfn`, in the zone's pageblock `block`.
+    pub(super) fn first_free_in(&self, pfn: Pfn, block: u32, order: Order) -> Option<Pfn> {
+        let start = position_in_block(pfn.value());
+        let free = self.bitmaps[self.own(block)].first(false, start..start + order.nr_pages())?;
+        Some(pfn.offset((free - start) as u64))
     }
 
     /// Removes a pageblock from the list that it is on, if any.

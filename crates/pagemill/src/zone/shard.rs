@@ -6,9 +6,9 @@ use crate::base::sync::{Counter, Lock, LockGuard};
 use crate::base::units::NodeId;
 use crate::platform::platform::{IrqOff, Platform};
 use crate::platform::trace::Event;
+use crate::zone::block_state::BlockStates;
 use crate::zone::buddy::Buddy;
 use crate::zone::check::{Sums, Walk};
-use crate::zone::reserved::Reserved;
 use crate::zone::span::Spans;
 
 /// A part of a zone's pageblocks with its own lock.
@@ -67,7 +67,7 @@ impl Shard {
         &self,
         platform: &impl Platform,
         spans: Spans,
-        reserved: &Reserved,
+        states: &BlockStates,
     ) -> Result<(), BookError> {
         const STEP: usize = 4;
         let place = Place::Shard { zone: self.place.zone.into(), shard: self.place.shard.into() };
@@ -81,7 +81,7 @@ impl Shard {
         let mut sums = Sums::new();
         for start in (0..nr_pageblocks).step_by(STEP) {
             let range = start..nr_pageblocks.min(start + STEP);
-            sums.add(self.hold(platform).buddy(), range, spans, reserved)?;
+            sums.add(self.hold(platform).buddy(), range, spans, states)?;
         }
         for mut walk in Walk::all() {
             while walk.step(self.hold(platform).buddy(), &sums) {}
@@ -131,9 +131,10 @@ mod tests {
 
     use super::*;
     use crate::page_alloc::setup::tests::Machine;
+    use crate::zone::block_state::BlockState;
     use crate::zone::buddy::Block;
+    use crate::zone::frame_set::{FrameSet, FrameSetBlock};
     use crate::zone::pageblock::Bitmap;
-    use crate::zone::reserved::ReservedBlock;
     use crate::zone::span::Span;
 
     #[test]
@@ -142,15 +143,19 @@ mod tests {
         let spans = Spans::new(Box::leak(Box::new([span])));
         let (blocks, bitmaps) = ([Block::new()], [Bitmap::EMPTY]);
         let (blocks, bitmaps) = (Box::leak(Box::new(blocks)), Box::leak(Box::new(bitmaps)));
-        let mut buddy = Buddy::new(blocks, bitmaps, spans, 0);
+        let table: &'static [_] = Box::leak(Box::new([BlockState::new(0)]));
+        let mut buddy = Buddy::new(blocks, bitmaps, table, spans, 0);
         buddy.free_all_except(core::iter::empty());
-        let table = Box::leak(vec![ReservedBlock::new()].into_boxed_slice());
-        let reserved = Reserved::new(table, spans, core::iter::empty());
+        let no_frames = || {
+            let table = Box::leak(vec![FrameSetBlock::new()].into_boxed_slice());
+            FrameSet::new(table, spans, core::iter::empty())
+        };
+        let states = BlockStates::new(table, spans, no_frames(), no_frames());
         let shard = Shard::new(ShardId { node: NodeId::new(0), zone: 3, shard: 1 }, buddy);
         let machine = Machine::default();
-        assert_eq!(shard.check(&machine, spans, &reserved), Ok(()));
+        assert_eq!(shard.check(&machine, spans, &states), Ok(()));
         shard.nr_free.set(511);
-        let error = shard.check(&machine, spans, &reserved).unwrap_err();
+        let error = shard.check(&machine, spans, &states).unwrap_err();
         assert_eq!((error.book, error.found, error.expected), (Book::ShardCounter, 511, 512));
         assert_eq!(error.place, Place::Shard { zone: 3, shard: 1 });
     }

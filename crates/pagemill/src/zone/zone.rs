@@ -10,12 +10,12 @@ use crate::base::sync::Counter;
 use crate::base::units::{MAX_ORDER, NodeId, Order, PAGEBLOCK_ORDER, Pfn};
 use crate::platform::platform::Platform;
 use crate::platform::trace::Event;
+use crate::zone::block_state::{BlockStates, Special};
 use crate::zone::buddy::Stolen;
 use crate::zone::frame_words::{
     Blocks, FrameWord, FrameWords, FreedWords, MAX_NR_WORDS, split_word,
 };
 use crate::zone::pageblock::WORD_NR_PAGES;
-use crate::zone::reserved::Reserved;
 use crate::zone::shard::Shard;
 use crate::zone::shard_map::ShardMap;
 use crate::zone::span::{Span, Spans};
@@ -32,13 +32,16 @@ pub(crate) struct Zone {
     /// Frames that were free at setup or have been handed in; written together with the watermarks.
     pub(crate) managed: Counter,
     pub(crate) marks: Marks,
-    pub(crate) reserved: Reserved,
+    /// What calls by frame number read of the pageblocks.
+    pub(crate) states: BlockStates,
 }
 
 /// The immutable facts about a zone.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ZoneFacts {
     pub(crate) index: u16,
+    /// The class of single pages of the first migrate type.
+    pub(crate) first_class: Class,
     pub(crate) kind: ZoneKind,
     pub(crate) node: NodeId,
     pub(crate) spans: Spans,
@@ -55,10 +58,10 @@ pub(crate) struct ShardHint(pub(crate) u32);
 impl Zone {
     /// # Panics
     /// If the number of shards is not a power of two.
-    pub(crate) fn new(shards: &'static [Shard], facts: ZoneFacts, reserved: Reserved) -> Self {
+    pub(crate) fn new(shards: &'static [Shard], facts: ZoneFacts, states: BlockStates) -> Self {
         assert!(shards.len().is_power_of_two(), "{} shards", shards.len());
         let (managed, marks) = (Counter::new(), Marks::new());
-        let zone = Self { shards, facts, managed, marks, reserved };
+        let zone = Self { shards, facts, managed, marks, states };
         zone.managed.set(zone.nr_free());
         zone
     }
@@ -312,9 +315,10 @@ impl Zone {
     /// Checks the zone's books.
     pub(crate) fn check(&self, platform: &impl Platform) -> Result<(), BookError> {
         for shard in self.shards {
-            shard.check(platform, self.facts.spans, &self.reserved)?;
+            shard.check(platform, self.facts.spans, &self.states)?;
         }
-        let expected = self.facts.present.saturating_sub(self.reserved.count());
+        let nr_reserved = self.states.set(Special::Reserved).count();
+        let expected = self.facts.present.saturating_sub(nr_reserved);
         self.place().expect(Book::ZoneManaged, self.managed.get(), expected)
     }
 

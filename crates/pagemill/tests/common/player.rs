@@ -3,7 +3,7 @@
 use alloc::collections::{BTreeMap, VecDeque};
 use core::ops::{AddAssign, Range};
 
-use pagemill::handles::{SharedPage, free_pages_bulk};
+use pagemill::handles::{PfnError, RawPage, SharedPage, free_pages_bulk};
 use pagemill::units::{NodeId, Pfn};
 use pagemill::{AllocPages, Folio, Gfp, Order, Page, PageList};
 use pagemill_testkit::{Frames, World, set_cpu, take_zeroed};
@@ -66,6 +66,34 @@ pub(crate) enum Op {
     Raw(usize),
     /// Turns a page into its frame's number and back.
     FromPfn(usize),
+    /// Turns a block into its first frame's number and back.
+    FolioFromPfn(usize),
+    /// Turns a page into the bits of its word and back.
+    Bits(usize),
+    /// Allocates frames by number, and makes pages of those with a bit in `keep`; the others are freed by
+    /// number, in the reverse order.
+    Numbers {
+        gfp: Gfp,
+        len: usize,
+        keep: u64,
+    },
+    /// Frees up to `len` pages by their numbers, starting at page `which`.
+    FreeNumbers {
+        which: usize,
+        len: usize,
+    },
+    /// Frees a block as ranges of `piece` frames, the last one first; `blocks` says whether the pieces are
+    /// made blocks where they can be.
+    FreePieces {
+        which: usize,
+        piece: usize,
+        blocks: bool,
+    },
+    /// Hands in up to `len` reserved frames as ranges.
+    HandInRanges {
+        which: usize,
+        len: usize,
+    },
     /// Makes a page of a reserved frame.
     HandIn(usize),
     /// Asks for a page of a frame that is not in the map.
@@ -175,9 +203,16 @@ impl<'w> Player<'w> {
             | Op::Delist
             | Op::FreeSharedList => self.step_shared(op),
             Op::ListPop | Op::ListPush(_) | Op::ListAppend(_) | Op::FreeList => self.step_list(op),
-            Op::Raw(_) | Op::FromPfn(_) | Op::HandIn(_) | Op::FromForeignPfn(_) => {
-                self.step_raw(op);
-            }
+            Op::Raw(_)
+            | Op::FromPfn(_)
+            | Op::FolioFromPfn(_)
+            | Op::Bits(_)
+            | Op::HandIn(_)
+            | Op::FromForeignPfn(_) => self.step_raw(op),
+            Op::Numbers { gfp, len, keep } => self.numbers(self.want(gfp, None), len, keep),
+            Op::FreeNumbers { which, len } => self.free_numbers(which, len),
+            Op::FreePieces { which, piece, blocks } => self.free_pieces(which, piece, blocks),
+            Op::HandInRanges { which, len } => self.hand_in_ranges(which, len),
             Op::Drain => {
                 assert_eq!(self.world.frames().drain_all_pages(), self.seen.nr_listed());
                 assert_eq!(Seen::new(self.world.frames()).nr_listed(), 0);
@@ -516,10 +551,27 @@ impl<'w> Player<'w> {
             }
             Op::FromPfn(which) => {
                 if let Some(page) = self.take_page(which) {
-                    let pfn = page.into_raw().pfn();
-                    // SAFETY: 1. owned: `into_raw` has just returned it.
+                    let pfn = page.into_pfn();
+                    // SAFETY: 1. owned: `into_pfn` has just returned it.
                     let page = unsafe { Page::from_pfn(frames, pfn) };
                     self.pages.push(page.expect("a frame of the map"));
+                }
+            }
+            Op::FolioFromPfn(which) => {
+                if let Some(block) = take(&mut self.blocks, which) {
+                    let order = block.order();
+                    let pfn = block.into_pfn();
+                    // SAFETY: 1. owned: `into_pfn` has just returned it.
+                    let block = unsafe { Folio::from_pfn(frames, pfn, order) };
+                    self.blocks.push(block.expect("frames of the map"));
+                }
+            }
+            Op::Bits(which) => {
+                if let Some(page) = self.take_page(which) {
+                    let bits = page.into_raw().to_bits().get();
+                    let raw = RawPage::from_bits(bits).expect("bits of a page");
+                    // SAFETY: 1. the bits are those of a word that `into_raw` returned, used once.
+                    self.pages.push(unsafe { Page::from_raw(frames, raw) });
                 }
             }
             Op::HandIn(which) => {
@@ -537,9 +589,98 @@ impl<'w> Player<'w> {
             Op::FromForeignPfn(pfn) if !self.naive.has_frame(pfn) => {
                 // SAFETY: 1. no frame is used: the number is outside the memory map.
                 let page = unsafe { Page::from_pfn(frames, Pfn::new(pfn)) };
-                assert!(page.is_none(), "{page:?} is not in the map");
+                let error = page.expect_err("not in the map");
+                let start = Pfn::new(pfn);
+                assert_eq!(error, PfnError::NotInMap { pfn, start, nr_pages: 1 });
+                // SAFETY: 1. no frame is used, as above.
+                let freed = unsafe { frames.free_pfns(&[start, start]) };
+                assert_eq!(freed, Err(error));
             }
             _ => {}
+        }
+    }
+
+    fn numbers(&mut self, want: Want, len: usize, keep: u64) {
+        let frames = self.world.frames();
+        let mut pfns = vec![Pfn::MAX; len];
+        let result = frames.alloc_pfns_bulk(want.gfp, &mut pfns);
+        let bulk = if len > 1 { self.naive.bulk(&self.seen, want, len) } else { None };
+        let one = if len > 0 && bulk.is_none() {
+            self.naive.single(&self.seen, want, Order::ZERO)
+        } else {
+            None
+        };
+        let expected = if bulk.is_some() { len } else { usize::from(one.is_some()) };
+        assert_eq!(result, expected, "result of a bulk call for {len} numbers");
+        assert!(pfns[result..].iter().all(|&pfn| pfn == Pfn::MAX), "written behind the result");
+        pfns.truncate(result);
+        self.bulk_took(want, bulk, one, pfns.iter().map(|pfn| pfn.value()).collect());
+        let kept = |index: &usize| is_full(*index, keep);
+        let (kept, mut others): (Vec<_>, Vec<_>) = (0..result).partition(kept);
+        for index in kept {
+            // SAFETY: 1. owned: the call above returned it, and it is used once.
+            let page = unsafe { Page::from_pfn(frames, pfns[index]) };
+            self.pages.push(page.expect("a frame of the map"));
+        }
+        others.reverse();
+        let others: Vec<_> = others.into_iter().map(|index| pfns[index]).collect();
+        // SAFETY: 1. owned: the call above returned them, and they are used once.
+        unsafe { frames.free_pfns(&others) }.expect("frames of the map");
+        self.naive.give(others.into_iter().map(Pfn::value));
+    }
+
+    fn free_numbers(&mut self, which: usize, len: usize) {
+        let len = len.min(self.pages.len());
+        let mut pfns = Vec::new();
+        for _ in 0..len {
+            let page = self.take_page(which).expect("as many as there are");
+            pfns.push(page.into_pfn());
+        }
+        // SAFETY: 1. owned: `into_pfn` has just returned them.
+        unsafe { self.world.frames().free_pfns(&pfns) }.expect("frames of the map");
+        self.naive.give(pfns.into_iter().map(Pfn::value));
+    }
+
+    fn free_pieces(&mut self, which: usize, piece: usize, blocks: bool) {
+        let Some(block) = take(&mut self.blocks, which) else { return };
+        let (frames, nr) = (self.world.frames(), block.order().nr_pages());
+        let pfns = pfns_of(&block);
+        let start = block.into_pfn();
+        let piece = piece.clamp(1, nr);
+        for at in (0..nr).step_by(piece).rev() {
+            let (first, nr) = (start.offset(at as u64), piece.min(nr - at));
+            let exponent = u8::try_from(nr.ilog2()).expect("small");
+            let order = Order::new(exponent).expect("not above the block's");
+            if blocks && nr.is_power_of_two() && first.is_aligned(order) {
+                // SAFETY: 1. owned: a part of what `into_pfn` returned, which is used once.
+                let folio = unsafe { Folio::from_pfn(frames, first, order) };
+                assert_eq!(folio.expect("frames of the map").order(), order);
+                continue;
+            }
+            // SAFETY: 1. owned: as above.
+            unsafe { frames.free_pfn_range(first, nr) }.expect("frames of the map");
+        }
+        self.naive.give(pfns);
+    }
+
+    fn hand_in_ranges(&mut self, which: usize, len: usize) {
+        let frames = self.world.frames();
+        let nr_reserved = self.naive.reserved().count();
+        if nr_reserved == 0 {
+            return;
+        }
+        let from = self.naive.reserved().skip(which % nr_reserved);
+        let pfns: Vec<u64> = from.take(len.max(1)).collect();
+        for run in pfns.chunk_by(|one, next| one + 1 == *next) {
+            for &pfn in run {
+                self.naive.hand_in(pfn);
+                self.world.hand_in();
+            }
+            // SAFETY: 1. owned: reserved frames that were not handed in before.
+            let freed = unsafe { frames.free_pfn_range(Pfn::new(run[0]), run.len()) };
+            freed.expect("frames of the map");
+            self.naive.give(run.iter().copied());
+            self.naive.follow_marks(frames);
         }
     }
 }

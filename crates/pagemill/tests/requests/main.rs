@@ -144,7 +144,7 @@ impl Habits {
             }
             50..88 => {
                 let nr = self.rng.pick(&[1, 5, 60, player.nr_held() / 2 + 1]);
-                Op::Free { which: self.rng.below(1 << 20), nr, way: self.rng.below(4) }
+                Op::Free { which: self.rng.below(1 << 20), nr, way: self.rng.below(7) }
             }
             88..91 => {
                 let parent = self.rng.chance(70).then(|| open.first().copied()).flatten();

@@ -9,6 +9,7 @@ use pagemill::debug::FaultConfig;
 use pagemill::handles::{Listable, Owned, free_pages_bulk};
 use pagemill::request::{BulkError, BulkItem};
 use pagemill::stats::{VmStat, ZoneInfo};
+use pagemill::units::Pfn;
 use pagemill::{AllocPages, BulkRequest, Folio, Gfp, Order, Page, PageList};
 use pagemill_testkit::{Frames, World, check_balance, set_account, set_cpu, take_zeroed};
 
@@ -75,6 +76,16 @@ impl<'w> Block<'w> {
     fn pfns(&self) -> impl Iterator<Item = u64> + use<> {
         let first = self.pfn();
         first..first + self.order().nr_pages() as u64
+    }
+
+    /// Gives the block up by the numbers of its frames.
+    fn into_pfns(self) -> impl Iterator<Item = Pfn> {
+        let nr_pages = self.order().nr_pages() as u64;
+        let first = match self {
+            Self::Page(page) => page.into_pfn(),
+            Self::Folio(folio) => folio.into_pfn(),
+        };
+        (0..nr_pages).map(move |frame| first.offset(frame))
     }
 }
 
@@ -310,6 +321,9 @@ impl<'w> Player<'w> {
         let mut slots = Vec::new();
         let mut list = PageList::<Page<_>>::new(self.frames);
         let mut folios = PageList::<Folio<_>>::new(self.frames);
+        // Frames to be freed by number: one by one in the order in which they are held, or in runs,
+        // whoever paid for them.
+        let (mut numbers, mut in_runs) = (Vec::new(), Vec::new());
         for Held { block, payer } in self.held.drain(start..end) {
             for pfn in block.pfns() {
                 self.pfns.remove(&pfn);
@@ -317,7 +331,20 @@ impl<'w> Player<'w> {
             if let Some(payer) = payer {
                 self.payers.uncharge(payer, block.order().nr_pages() as u64);
             }
-            match (block, way % 4) {
+            match (block, way % 7) {
+                (block, 4) => numbers.extend(block.into_pfns()),
+                (block, 5) => in_runs.extend(block.into_pfns()),
+                (Block::Page(page), 6) => {
+                    // SAFETY: 1. owned: `into_pfn` returns it.
+                    let page = unsafe { Page::from_pfn(self.frames, page.into_pfn()) };
+                    slots.push(Some(page.expect("a frame of the map")));
+                }
+                (Block::Folio(folio), 6) => {
+                    let order = folio.order();
+                    // SAFETY: 1. owned: `into_pfn` returns it.
+                    let folio = unsafe { Folio::from_pfn(self.frames, folio.into_pfn(), order) };
+                    folios.push(folio.expect("frames of the map"));
+                }
                 (Block::Page(page), 0) => slots.push(Some(page)),
                 (Block::Page(page), 1) => list.push(page),
                 (Block::Page(page), 2) => drop(page.share().clone()),
@@ -330,6 +357,13 @@ impl<'w> Player<'w> {
         self.frames.release_pages(&mut slots);
         free_pages_bulk(&mut list);
         drop(folios);
+        // SAFETY: 1. owned: `into_pfn` returned them or the blocks around them, and they are used once.
+        unsafe { self.frames.free_pfns(&numbers) }.expect("frames of the map");
+        in_runs.sort_unstable();
+        for run in in_runs.chunk_by(|one, next| one.offset(1) == *next) {
+            // SAFETY: 1. owned: as above.
+            unsafe { self.frames.free_pfn_range(run[0], run.len()) }.expect("frames of the map");
+        }
         self.check();
     }
 

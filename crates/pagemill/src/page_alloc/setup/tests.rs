@@ -9,9 +9,8 @@ use std::panic::catch_unwind;
 use super::*;
 use crate::alloc_pages::AllocPages;
 use crate::base::gfp::Gfp;
-use crate::base::migratetype::{MigrateType, NR_MIGRATE_TYPES};
-use crate::base::raw_page::Class;
-use crate::base::units::{MAX_ORDER, Order, Pfn, PhysAddr};
+use crate::base::migratetype::NR_MIGRATE_TYPES;
+use crate::base::units::{MAX_ORDER, Pfn, PhysAddr};
 use crate::config::config::{MemoryRegion, ReservedRange};
 use crate::page::list::PageList;
 use crate::page::page::Page;
@@ -131,9 +130,10 @@ fn pcp_bytes(config: &Config<'_>, nr_zones: u64) -> u64 {
 #[test]
 fn books_take_at_most_13_bytes_per_frame() {
     for len_bytes in [GIB, 64 * GIB, TIB, 4 * TIB] {
-        for nr_cpus in [1, 64] {
+        for (nr_cpus, nr_accounts) in [(1, 0), (64, 0), (1, 1), (64, 100)] {
             let memory = [region(0, len_bytes, 0)];
-            let config = Config { pcp_high: Some(1024), ..Config::new(&memory, nr_cpus) };
+            let pcp_high = Some(1024);
+            let config = Config { nr_accounts, pcp_high, ..Config::new(&memory, nr_cpus) };
             let layout = metadata_layout(&config).unwrap();
             let nr_zones = if len_bytes > 4 * GIB { 2 } else { 1 };
             let net = layout.size() as u64 - pcp_bytes(&config, nr_zones);

@@ -6,8 +6,9 @@ use core::slice::from_ref;
 
 use super::*;
 use crate::base::book::{Book, BookError, Place};
+use crate::zone::block_state::BlockStates;
 use crate::zone::check::{Sums, Walk};
-use crate::zone::reserved::{Reserved, ReservedBlock};
+use crate::zone::frame_set::{FrameSet, FrameSetBlock};
 
 const NR_ORDERS: usize = MAX_ORDER.value() as usize + 1;
 type Counts = [[u64; NR_ORDERS]; NR_MIGRATE_TYPES];
@@ -143,7 +144,7 @@ impl Naive {
 
 struct Pair {
     buddy: Buddy,
-    reserved: Reserved,
+    special: BlockStates,
     naive: Naive,
     seed: u64,
     /// What was taken, by first frame.
@@ -165,16 +166,29 @@ impl Pair {
             first_frame += u32::try_from(end - start).unwrap();
         }
         let blocks: Vec<_> = bases.iter().map(|_| Block::new()).collect();
+        let nr_reserved = |&base: &u64| {
+            let pfns = base << PAGEBLOCK_ORDER.value()..(base + 1) << PAGEBLOCK_ORDER.value();
+            let is_reserved = |pfn: &u64| {
+                let mut regions = regions.iter();
+                regions.any(|range| range.contains(pfn)) && reserved.iter().any(|r| r.contains(pfn))
+            };
+            u32::try_from(pfns.filter(is_reserved).count()).unwrap()
+        };
+        let states: Vec<_> = bases.iter().map(nr_reserved).map(BlockState::new).collect();
+        let states: &'static [BlockState] = Box::leak(states.into_boxed_slice());
         let mut buddy = Buddy::new(
             Box::leak(blocks.into_boxed_slice()),
             Box::leak(vec![Bitmap::EMPTY; bases.len()].into_boxed_slice()),
+            states,
             Spans::new(Box::leak(spans.into_boxed_slice())),
             0,
         );
         buddy.free_all_except(reserved.iter().cloned());
-        let table: Vec<_> = bases.iter().map(|_| ReservedBlock::new()).collect();
+        let table: Vec<_> = bases.iter().map(|_| FrameSetBlock::new()).collect();
         let table = Box::leak(table.into_boxed_slice());
-        let reserved_frames = Reserved::new(table, buddy.spans, reserved.iter().cloned());
+        let reserved_frames = FrameSet::new(table, buddy.spans, reserved.iter().cloned());
+        let no_frames = FrameSet::new(&[], buddy.spans, core::iter::empty());
+        let special = BlockStates::new(states, buddy.spans, reserved_frames, no_frames);
         let is_free = |pfn| {
             regions.iter().any(|region| region.contains(&pfn))
                 && !reserved.iter().any(|range| range.contains(&pfn))
@@ -185,7 +199,7 @@ impl Pair {
             kind: MigrateType::Movable,
         };
         let naive = Naive { blocks: bases.into_iter().map(block).collect() };
-        Self { buddy, reserved: reserved_frames, naive, seed, taken: Vec::new() }
+        Self { buddy, special, naive, seed, taken: Vec::new() }
     }
 
     fn below(&mut self, end: usize) -> usize {
@@ -283,7 +297,7 @@ impl Pair {
     fn check_books(&self) -> Result<(), BookError> {
         let buddy = &self.buddy;
         let mut sums = Sums::new();
-        sums.add(buddy, 0..buddy.nr_pageblocks(), buddy.spans, &self.reserved)?;
+        sums.add(buddy, 0..buddy.nr_pageblocks(), buddy.spans, &self.special)?;
         for mut walk in Walk::all() {
             while walk.step(buddy, &sums) {}
             walk.check(&sums, Place::Zone(0))?;

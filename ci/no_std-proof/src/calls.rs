@@ -90,6 +90,7 @@ mod single {
 }
 
 /// Bulk calls.
+#[cfg(not(feature = "small"))]
 mod bulk {
     use super::*;
 
@@ -126,6 +127,7 @@ mod bulk {
 }
 
 /// Contiguous ranges.
+#[cfg(not(feature = "small"))]
 mod contig {
     use super::*;
 
@@ -172,6 +174,7 @@ mod contig {
 }
 
 /// Requests.
+#[cfg(not(feature = "small"))]
 mod request {
     use super::*;
 
@@ -234,6 +237,7 @@ mod by_pfn {
 }
 
 /// Handles.
+#[cfg(not(feature = "small"))]
 mod handles {
     use super::*;
 
@@ -274,6 +278,7 @@ mod handles {
 }
 
 /// Lists and vectors.
+#[cfg(not(feature = "small"))]
 mod lists {
     use super::*;
 
@@ -316,6 +321,7 @@ mod lists {
 }
 
 /// Accounts.
+#[cfg(not(feature = "small"))]
 mod account {
     use super::*;
 
@@ -337,6 +343,7 @@ mod account {
 }
 
 /// Fragments.
+#[cfg(not(feature = "small"))]
 mod fragment {
     use super::*;
 
@@ -358,6 +365,7 @@ mod fragment {
 }
 
 /// Reserves and recycling.
+#[cfg(not(feature = "small"))]
 mod reserve {
     use super::*;
 
@@ -403,8 +411,10 @@ mod reserve {
 }
 
 /// A pool that frees what returns.
+#[cfg(not(feature = "small"))]
 struct Home;
 
+#[cfg(not(feature = "small"))]
 impl TakeBack<Frame> for &'static Home {
     fn take_back(&self, page: Frame) {
         drop(page);
@@ -412,6 +422,7 @@ impl TakeBack<Frame> for &'static Home {
 }
 
 /// Reclaim.
+#[cfg(not(feature = "small"))]
 mod reclaim {
     use super::*;
 
@@ -436,8 +447,10 @@ mod reclaim {
 }
 
 /// A cache without pages.
+#[cfg(not(feature = "small"))]
 struct Cache;
 
+#[cfg(not(feature = "small"))]
 impl Shrinker for Cache {
     fn count(&self, _control: ShrinkControl) -> usize {
         black_box(0)
@@ -449,6 +462,7 @@ impl Shrinker for Cache {
 }
 
 /// Views.
+#[cfg(not(feature = "small"))]
 mod view {
     use super::*;
 
@@ -478,6 +492,7 @@ mod view {
 }
 
 /// Small types.
+#[cfg(not(feature = "small"))]
 mod units {
     use super::*;
 
@@ -505,6 +520,7 @@ mod units {
 }
 
 /// Messages. Those of a panic are in the calls above.
+#[cfg(not(feature = "small"))]
 mod message {
     use super::*;
 

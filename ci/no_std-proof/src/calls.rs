@@ -208,6 +208,7 @@ mod request {
 }
 
 /// Frames that are known by their numbers.
+#[cfg(not(feature = "small"))]
 mod by_pfn {
     use super::*;
 

@@ -14,6 +14,13 @@
 //! Two of the interfaces receive their memory after they were made (`init`, `add_memory`,
 //! `add_free_memory`). Describe all memory of the machine in [`Config::memory`](pagemill::Config::memory)
 //! and all of it as reserved too: adding memory hands reserved frames in.
+//!
+//! # Long ranges in little memory
+//! The lists of a CPU hand the page freed last to the next that wants one, wherever it lies. In a zone of a
+//! few thousand frames this leaves fewer long ranges free than a bitmap that takes the lowest page first.
+//! [`Config::pcp_high`](pagemill::Config::pcp_high) `= Some(1)` turns the lists off: pagemill then refuses
+//! fewer ranges than axallocator's bitmap, as a test of this crate checks; with lists of the default
+//! length, more.
 #![no_std]
 
 #[cfg(feature = "axallocator")]

@@ -18,6 +18,8 @@ fn world(first: u64, nr: u64) -> World {
         zone_dma32: false,
         min_free_bytes: Some(0),
         watermark_scale_factor: 0,
+        // As the bitmap: a list would hand the page freed last to the next that wants one, wherever it is.
+        pcp_high: Some(1),
         ..Config::new(&memory, 1)
     })
 }

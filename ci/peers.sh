@@ -31,3 +31,5 @@ fi
 cargo clippy --locked --profile smoke --all-targets -- -D warnings
 cargo test --locked --profile smoke
 cargo run --locked --profile smoke -- --quick
+cargo run --locked --profile smoke -- --quick --scenario orders,scale \
+    --peer pagemill-vec,pagemill-single,buddy-system,mimalloc,mutex-vec

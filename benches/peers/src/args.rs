@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::path::PathBuf;
 
 use anyhow::ensure;
-use clap::Parser;
+use clap::{Parser, ValueEnum as _};
 use pagemill::units::CpuId;
 use pagemill_host::machine::Cpus;
 
@@ -20,7 +20,7 @@ use crate::scenario::{Plan, Scenario};
 #[derive(Debug, Parser)]
 #[command(name = "pagemill-peers", version)]
 pub(crate) struct Args {
-    /// Scenarios to measure [default: all]
+    /// Scenarios to measure [default: all but orders and scale]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST")]
     pub(crate) scenario: Vec<Scenario>,
     /// Peers to measure, such as pagemill-vec,mimalloc; see --list [default: all]
@@ -47,7 +47,7 @@ pub(crate) struct Args {
     /// Seed of the random choices
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub(crate) seed: u64,
-    /// CPUs of the two threads, such as 0,1 [default: the first two allowed]
+    /// CPUs of the threads, such as 0,1 [default: the first two allowed; for scale, up to 16]
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub(crate) cpus: Vec<u32>,
     /// Write all figures to FILE as JSON; - for the standard output
@@ -99,10 +99,12 @@ impl Args {
             limits.start(),
             limits.end()
         );
-        let all =
-            [Scenario::Steady, Scenario::Pair, Scenario::Handover, Scenario::Drain, Scenario::Aged];
-        let is_chosen = |one: &Scenario| self.scenario.is_empty() || self.scenario.contains(one);
-        let scenarios: Vec<_> = all.into_iter().filter(is_chosen).collect();
+        let is_chosen = |one: &Scenario| match self.scenario.as_slice() {
+            [] => !matches!(one, Scenario::Orders | Scenario::Scale),
+            named => named.contains(one),
+        };
+        let scenarios: Vec<_> =
+            Scenario::value_variants().iter().copied().filter(is_chosen).collect();
         let seconds = if self.quick { 0 } else { self.seconds };
         Ok(Plan {
             share: Duration::from_secs(seconds) / u32::try_from(scenarios.len())?,
@@ -115,16 +117,16 @@ impl Args {
         })
     }
 
-    /// Returns up to two CPUs to measure on.
+    /// Returns the CPUs to measure on, at most as many as the scenarios of `plan` can use.
     ///
     /// # Errors
     /// The error of the system.
-    pub(crate) fn cpus(&self) -> anyhow::Result<Vec<CpuId>> {
+    pub(crate) fn cpus(&self, plan: &Plan) -> anyhow::Result<Vec<CpuId>> {
         let mut cpus = match self.cpus.as_slice() {
             [] => Cpus::allowed()?,
             cpus => cpus.iter().copied().map(CpuId::new).collect(),
         };
-        cpus.truncate(2);
+        cpus.truncate(plan.scenarios.iter().map(|one| one.nr_cpus_max()).max().unwrap_or(1));
         Ok(cpus)
     }
 }

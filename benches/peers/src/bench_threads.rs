@@ -1,6 +1,7 @@
 //! Benchmark threads: one per CPU, bound to it, with a runner for each peer.
 
 use alloc::sync::Arc;
+use std::sync::Barrier;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
@@ -60,6 +61,26 @@ impl BenchThreads {
     ) -> (A, B) {
         let found = (self.begin(0, peer, first), self.begin(1, peer, second));
         (wait_for(&found.0), wait_for(&found.1))
+    }
+
+    /// Runs work in the first `nr` threads at the same time, and returns the results. `work` makes the work
+    /// of each thread from its index. All begin together.
+    pub(crate) fn run_many<R: Send + 'static, W: FnOnce(&mut dyn Runner) -> R + Send + 'static>(
+        &self,
+        nr: usize,
+        peer: usize,
+        work: impl Fn(usize) -> W,
+    ) -> Vec<R> {
+        let start = Arc::new(Barrier::new(nr));
+        let begin = |thread: usize| {
+            let (work, start) = (work(thread), Arc::clone(&start));
+            self.begin(thread, peer, move |runner| {
+                start.wait();
+                work(runner)
+            })
+        };
+        let found: Vec<_> = (0..nr).map(begin).collect();
+        found.iter().map(wait_for).collect()
     }
 
     fn begin<R: Send + 'static>(

@@ -57,7 +57,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
             "warning: this is a debug build, whose figures mean nothing; build with --release",
         );
     }
-    let (plan, cpus) = (args.plan()?, args.cpus()?);
+    let plan = args.plan()?;
+    let cpus = args.cpus(&plan)?;
     let entries = Arc::new(peers::make(&args.peer, plan.nr_pages)?);
     let context = Context::detect(&plan, &cpus, &entries);
     let threads = BenchThreads::new(&cpus, &entries)?;

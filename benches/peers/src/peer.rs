@@ -6,6 +6,8 @@
 pub(crate) trait Peer: Sync + 'static {
     /// State of one thread, made in that thread.
     type Worker;
+    /// A block of 2^order adjacent pages, aligned to its size; [`NoBlock`] if the peer has none.
+    type Block: Send;
     /// Room for up to `M` pages.
     type Batch<const M: usize>: Batch;
     /// The name in options and reports.
@@ -14,6 +16,8 @@ pub(crate) trait Peer: Sync + 'static {
     const NOTE: &'static str;
     /// Whether a thread may free pages that another thread allocated.
     const CROSSES: bool = true;
+    /// Whether the peer has blocks of more than one page.
+    const HAS_BLOCKS: bool = false;
     /// Whether free pages are handles on a stack in an array, whose top may have any offset.
     const IS_STACK: bool = false;
 
@@ -31,6 +35,16 @@ pub(crate) trait Peer: Sync + 'static {
     /// Frees all pages of `batch`.
     fn free<const M: usize>(&'static self, worker: &mut Self::Worker, batch: &mut Self::Batch<M>);
 
+    /// Allocates a block of 2^`order` pages.
+    fn alloc_block(&'static self, _order: u8) -> Option<Self::Block> {
+        None
+    }
+
+    /// Frees a block.
+    fn free_block(&'static self, block: Self::Block) {
+        drop(block);
+    }
+
     /// Frees the pages that the worker caches; called before and after a drain.
     fn flush(&'static self, _worker: &mut Self::Worker) {}
 
@@ -43,6 +57,9 @@ pub(crate) trait Peer: Sync + 'static {
         None
     }
 }
+
+/// The block of a peer that has none.
+pub(crate) type NoBlock = core::convert::Infallible;
 
 /// Pages that one call allocates or frees.
 pub(crate) trait Batch: Send {

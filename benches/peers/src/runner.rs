@@ -12,6 +12,8 @@ use pagemill_bench::rng::Rng;
 
 /// Pages per call in scenarios that do not vary it.
 pub(crate) const BATCH: usize = 64;
+/// Maximum number of threads.
+pub(crate) const THREADS_MAX: usize = 16;
 /// Maximum number of pages per call.
 pub(crate) const N_MAX: usize = 512;
 /// Approximate time between two readings of the clock.
@@ -28,11 +30,20 @@ pub(crate) trait Runner {
     /// peers.
     fn steady(&mut self, nr: usize, slice: Duration, round: usize) -> f64;
 
-    /// Passes batches to the other thread for the duration `slice`.
-    fn produce(&mut self, slice: Duration);
+    /// Passes batches through line `pair` for the duration `slice`.
+    fn produce(&mut self, pair: usize, slice: Duration);
 
-    /// Frees the batches of the other thread until it stops; returns millions of pages per second.
-    fn consume(&mut self) -> f64;
+    /// Frees the batches that come through line `pair` until the other thread stops; returns millions of
+    /// pages per second.
+    fn consume(&mut self, pair: usize) -> f64;
+
+    /// Allocates up to `nr` blocks of 2^`power` pages, one by one, then frees them. Returns ns per block,
+    /// or `None` if the peer has no blocks.
+    fn blocks(&mut self, power: u8, nr: usize, order: Order) -> Option<Drained>;
+
+    /// Allocates one block of 2^`power` pages and frees it, for the duration `slice`. Returns ns for both,
+    /// or `None` if the peer has no blocks.
+    fn repeat_block(&mut self, power: u8, slice: Duration) -> Option<f64>;
 
     /// Allocates up to `nr_pages` in batches, then frees them.
     fn drain(&mut self, nr_pages: usize, order: Order) -> Drained;
@@ -87,12 +98,7 @@ impl Entry {
     /// Makes the entry of `peer`, which lives until the process ends.
     pub(crate) fn new<P: Peer>(peer: P) -> Self {
         let peer: &'static P = Box::leak(Box::new(peer));
-        let (producer, consumer) = line(P::Batch::new);
-        let ends = Arc::new(Ends::<P> {
-            producer: Mutex::new(producer),
-            consumer: Mutex::new(consumer),
-            start: Barrier::new(2),
-        });
+        let ends: Arc<[Ends<P>]> = (0..THREADS_MAX / 2).map(|_| Ends::new()).collect();
         let open = move || -> Box<dyn Runner> {
             Box::new(PeerRunner {
                 peer,
@@ -101,6 +107,7 @@ impl Entry {
                 ends: Arc::clone(&ends),
                 batches: Vec::new(),
                 aged: Vec::new(),
+                blocks: Vec::new(),
             })
         };
         Self { name: P::NAME, note: P::NOTE, crosses: P::CROSSES, open: Box::new(open) }
@@ -112,6 +119,14 @@ struct Ends<P: Peer> {
     producer: Mutex<Producer<P::Batch<BATCH>>>,
     consumer: Mutex<Consumer<P::Batch<BATCH>>>,
     start: Barrier,
+}
+
+impl<P: Peer> Ends<P> {
+    fn new() -> Self {
+        let (producer, consumer) = line(P::Batch::new);
+        let (producer, consumer) = (Mutex::new(producer), Mutex::new(consumer));
+        Self { producer, consumer, start: Barrier::new(2) }
+    }
 }
 
 type PageOf<P> = <<P as Peer>::Batch<BATCH> as Batch>::Page;
@@ -126,11 +141,14 @@ struct PeerRunner<P: Peer> {
     peer: &'static P,
     worker: P::Worker,
     batch: Box<Aligned<P::Batch<N_MAX>>>,
-    ends: Arc<Ends<P>>,
+    /// One for each pair of threads.
+    ends: Arc<[Ends<P>]>,
     /// Room for as many pages as a drain allocates.
     batches: Vec<P::Batch<BATCH>>,
     /// Pages that stay allocated while the arena is aged.
     aged: Vec<PageOf<P>>,
+    /// Room for as many blocks as [`blocks`](Runner::blocks) allocates.
+    blocks: Vec<P::Block>,
 }
 
 /// Number of handles of 8 bytes in a cache line.
@@ -166,6 +184,28 @@ impl<P: Peer> PeerRunner<P> {
     fn give_batches(&mut self, nr_batches: usize) {
         for batch in &mut self.batches[..nr_batches] {
             self.peer.free(&mut self.worker, batch);
+        }
+    }
+
+    #[inline(never)]
+    fn take_blocks(&mut self, power: u8, nr: usize) {
+        while self.blocks.len() < nr {
+            let Some(block) = self.peer.alloc_block(power) else { break };
+            self.blocks.push(block);
+        }
+    }
+
+    #[inline(never)]
+    fn give_blocks(&mut self) {
+        self.blocks.drain(..).for_each(|block| self.peer.free_block(block));
+    }
+
+    #[inline(never)]
+    fn repeat_blocks(&mut self, power: u8, times: usize) {
+        for _ in 0..times {
+            if let Some(block) = black_box(self.peer.alloc_block(power)) {
+                self.peer.free_block(block);
+            }
         }
     }
 
@@ -214,27 +254,27 @@ impl<P: Peer> PeerRunner<P> {
             self.aged.extend(core::iter::from_fn(|| batch.pop()));
         }
     }
+}
 
-    /// Allocates and frees for the duration `slice`, and returns ns per page.
-    fn time_steady(&mut self, nr: usize, slice: Duration) -> f64 {
-        // Finds how many repetitions take `CHUNK`; this also warms up the caches.
-        let mut times = 1;
-        loop {
-            let start = Instant::now();
-            self.repeat(nr, times);
-            if start.elapsed() >= CHUNK.min(slice) {
-                break;
-            }
-            times *= 2;
+/// Calls `repeat` with a number of repetitions for the duration `slice`, and returns ns per repetition.
+fn time_repeated(slice: Duration, mut repeat: impl FnMut(usize)) -> f64 {
+    // Finds how many repetitions take `CHUNK`; this also warms up the caches.
+    let mut times = 1;
+    loop {
+        let start = Instant::now();
+        repeat(times);
+        if start.elapsed() >= CHUNK.min(slice) {
+            break;
         }
-        let (start, mut nr_pages) = (Instant::now(), 0);
-        loop {
-            self.repeat(nr, times);
-            nr_pages += nr * times;
-            let elapsed = start.elapsed();
-            if elapsed >= slice {
-                return ns(elapsed) / nr_pages as f64;
-            }
+        times *= 2;
+    }
+    let (start, mut nr) = (Instant::now(), 0);
+    loop {
+        repeat(times);
+        nr += times;
+        let elapsed = start.elapsed();
+        if elapsed >= slice {
+            return ns(elapsed) / nr as f64;
         }
     }
 }
@@ -248,13 +288,14 @@ impl<P: Peer> Runner for PeerRunner<P> {
         let nr_held = if P::IS_STACK { LINE * (round % NR_OFFSETS) } else { 0 };
         let nr_aged = self.aged.len();
         self.take_aged(nr_held, || BATCH);
-        let value = self.time_steady(nr, slice);
+        let value = time_repeated(slice, |times| self.repeat(nr, times)) / nr as f64;
         self.give_aged(self.aged.len() - nr_aged);
         value
     }
 
-    fn produce(&mut self, slice: Duration) {
+    fn produce(&mut self, pair: usize, slice: Duration) {
         let Self { peer, worker, ends, .. } = self;
+        let ends = &ends[pair];
         let mut producer = ends.producer.lock().unwrap_or_else(PoisonError::into_inner);
         peer.refill(worker);
         ends.start.wait();
@@ -272,8 +313,9 @@ impl<P: Peer> Runner for PeerRunner<P> {
         producer.close();
     }
 
-    fn consume(&mut self) -> f64 {
+    fn consume(&mut self, pair: usize) -> f64 {
         let Self { peer, worker, ends, .. } = self;
+        let ends = &ends[pair];
         let mut consumer = ends.consumer.lock().unwrap_or_else(PoisonError::into_inner);
         peer.refill(worker);
         ends.start.wait();
@@ -299,6 +341,33 @@ impl<P: Peer> Runner for PeerRunner<P> {
         self.flush();
         let per_page = |time| ns(time) / taken.max(1) as f64;
         Drained { alloc_ns: per_page(alloc), free_ns: per_page(free), nr_pages: taken }
+    }
+
+    fn blocks(&mut self, power: u8, nr: usize, order: Order) -> Option<Drained> {
+        if !P::HAS_BLOCKS {
+            return None;
+        }
+        self.blocks.reserve(nr);
+        let start = Instant::now();
+        self.take_blocks(power, nr);
+        let alloc = start.elapsed();
+        let taken = self.blocks.len();
+        if let Order::Random(seed) = order {
+            Rng::new(seed).shuffle(&mut self.blocks);
+        }
+        let start = Instant::now();
+        self.give_blocks();
+        let free = start.elapsed();
+        let per_block = |time| ns(time) / taken.max(1) as f64;
+        Some(Drained {
+            alloc_ns: per_block(alloc),
+            free_ns: per_block(free),
+            nr_pages: taken << power,
+        })
+    }
+
+    fn repeat_block(&mut self, power: u8, slice: Duration) -> Option<f64> {
+        P::HAS_BLOCKS.then(|| time_repeated(slice, |times| self.repeat_blocks(power, times)))
     }
 
     fn age(&mut self, nr_pages: usize, seed: u64) {

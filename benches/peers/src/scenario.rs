@@ -3,7 +3,9 @@
 mod aged;
 mod drain;
 mod handover;
+mod orders;
 mod pair;
+pub(crate) mod scale;
 mod steady;
 
 use core::time::Duration;
@@ -13,7 +15,7 @@ use clap::ValueEnum;
 
 use crate::bench_threads::BenchThreads;
 use crate::rows::{Key, Rows};
-use crate::runner::Entry;
+use crate::runner::{Entry, THREADS_MAX};
 
 /// The scenarios.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -28,6 +30,11 @@ pub(crate) enum Scenario {
     Drain,
     /// Steady and drain again, after random churn
     Aged,
+    /// Blocks of order 0 to 10: the arena allocated and freed, in the same and in random order, and one
+    /// block repeatedly; by one thread and by two. Only when it is named
+    Orders,
+    /// The cost of a page with 1 to 16 threads at once, each on its own CPU. Only when it is named
+    Scale,
 }
 
 impl Scenario {
@@ -39,6 +46,8 @@ impl Scenario {
             Self::Handover => "handover",
             Self::Drain => "drain",
             Self::Aged => "aged",
+            Self::Orders => "orders",
+            Self::Scale => "scale",
         }
     }
 
@@ -46,8 +55,13 @@ impl Scenario {
     pub(crate) fn nr_cpus(self) -> usize {
         match self {
             Self::Pair | Self::Handover => 2,
-            Self::Steady | Self::Drain | Self::Aged => 1,
+            Self::Steady | Self::Drain | Self::Aged | Self::Orders | Self::Scale => 1,
         }
+    }
+
+    /// Returns how many CPUs it can use.
+    pub(crate) fn nr_cpus_max(self) -> usize {
+        if self == Self::Scale { THREADS_MAX } else { 2 }
     }
 }
 
@@ -100,6 +114,8 @@ impl Run<'_> {
                 Scenario::Handover => handover::run(self),
                 Scenario::Drain => drain::run(self),
                 Scenario::Aged => aged::run(self),
+                Scenario::Orders => orders::run(self),
+                Scenario::Scale => scale::run(self),
             }
         }
     }
@@ -162,6 +178,8 @@ struct Figure {
 
 /// ns per page.
 const NS: &str = "ns/page";
+/// ns per block.
+const NS_BLOCK: &str = "ns/block";
 /// Millions of pages per second.
 const MPPS: &str = "Mpages/s";
 /// A ratio.
@@ -170,3 +188,52 @@ const RATIO: &str = "ratio";
 const BLOCKS: &str = "blocks";
 /// Pages.
 const PAGES: &str = "pages";
+
+#[cfg(test)]
+mod tests {
+    use alloc::sync::Arc;
+
+    use pagemill_host::machine::Cpus;
+
+    use super::*;
+    use crate::peers;
+
+    #[test]
+    fn orders_and_scale_measure_every_load_of_every_peer_that_has_it() {
+        let plan = Plan {
+            scenarios: vec![Scenario::Orders, Scenario::Scale],
+            sizes: vec![1],
+            nr_pages: 16_384,
+            slice: Duration::from_micros(50),
+            share: Duration::ZERO,
+            rounds_min: 1,
+            seed: 1,
+        };
+        let names = ["pagemill-single", "buddy-system", "mimalloc", "mutex-vec"];
+        let entries =
+            Arc::new(peers::make(&names.map(str::to_owned), plan.nr_pages).expect("peers"));
+        let mut cpus = Cpus::allowed().expect("the CPUs of this process");
+        cpus.truncate(2);
+        let threads = BenchThreads::new(&cpus, &entries).expect("threads on their CPUs");
+        let mut run =
+            Run { plan: &plan, entries: &entries, threads: &threads, rows: Rows::default() };
+        run.carry_out();
+        let of = |scenario: &str, peer: &str| {
+            let is = |key: &Key| (key.scenario, key.peer) == (scenario, peer);
+            run.rows.iter().filter(|(key, spread)| is(key) && spread.min > 0.0).count()
+        };
+        for name in &names[..3] {
+            for scenario in ["bulk", "rand", "repeat"] {
+                assert_eq!(of(scenario, name), 11 * cpus.len(), "{scenario} {name}");
+            }
+            assert_eq!(of("scale-order9", name), cpus.len());
+        }
+        for name in names {
+            for scenario in ["scale-single", "scale-bulk", "scale-random"] {
+                assert_eq!(of(scenario, name), cpus.len(), "{scenario} {name}");
+            }
+            assert_eq!(of("scale-handover", name), cpus.len() - 1);
+        }
+        assert_eq!(of("bulk", "mutex-vec") + of("scale-order9", "mutex-vec"), 0);
+    }
+}

@@ -1,4 +1,4 @@
-//! Plot of costs against the pages per call, as SVG; shared by all reports.
+//! Plot of costs against a number, such as the pages per call, as SVG; shared by all reports.
 //!
 //! Both axes are logarithmic, because the gain of bulk calls is a factor, and a factor is the same
 //! distance everywhere. Each line is labelled at its right end. Texts remain text in the SVG, so no
@@ -42,6 +42,8 @@ pub struct Plot<'a> {
     pub circumstances: &'a str,
     /// Remarks below the circumstances, one per line.
     pub notes: &'a [&'a str],
+    /// The name of the horizontal axis.
+    pub axis: &'a str,
     /// The lines; a line without points is left out.
     pub lines: Vec<Line>,
 }
@@ -56,7 +58,7 @@ pub struct Line {
     pub color: Color,
     /// The stroke.
     pub stroke: Stroke,
-    /// The points, by increasing pages per call.
+    /// The points, by increasing number.
     pub points: Vec<Point>,
 }
 
@@ -64,7 +66,7 @@ pub struct Line {
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "reports fill it in")]
 pub struct Point {
-    /// Pages per call.
+    /// The number on the horizontal axis, such as the pages per call.
     pub n: usize,
     /// Median of the cost, in nanoseconds per page.
     pub median: f64,
@@ -120,7 +122,7 @@ impl Plot<'_> {
             let (title, rest) = canvas.split_vertically(TITLE_HEIGHT + notes_height);
             let (plot, names) = rest.split_horizontally(WIDTH - NAMES_WIDTH);
             self.draw_title(&title)?;
-            let ends = draw_lines(&plot, &lines)?;
+            let ends = draw_lines(&plot, self.axis, &lines)?;
             self.draw_names(&names, &lines, &ends)?;
             canvas.present()?;
         }
@@ -173,7 +175,7 @@ impl Line {
 }
 
 /// Draws axes and lines, and returns the height at which each line ends, in pixels.
-fn draw_lines(area: &Canvas<'_>, lines: &[&Line]) -> anyhow::Result<Vec<i32>> {
+fn draw_lines(area: &Canvas<'_>, axis: &str, lines: &[&Line]) -> anyhow::Result<Vec<i32>> {
     let points = || lines.iter().flat_map(|line| &line.points);
     let costs = points().flat_map(|point| [log_cost(point.low), log_cost(point.high)]);
     let mut chart = ChartBuilder::on(area)
@@ -187,7 +189,7 @@ fn draw_lines(area: &Canvas<'_>, lines: &[&Line]) -> anyhow::Result<Vec<i32>> {
         )?;
     chart
         .configure_mesh()
-        .x_desc("pages per call (N)")
+        .x_desc(axis)
         .y_desc("ns per page, allocation plus free")
         .x_label_formatter(&|x| x.exp2().round().to_string())
         .y_label_formatter(&|y| y.exp2().to_string())
@@ -275,7 +277,8 @@ mod tests {
     }
 
     fn plot(lines: Vec<Line>) -> Plot<'static> {
-        Plot { title: "Costs", circumstances: "Mill 1", notes: &["a note"], lines }
+        let axis = "pages per call (N)";
+        Plot { title: "Costs", circumstances: "Mill 1", notes: &["a note"], axis, lines }
     }
 
     #[test]

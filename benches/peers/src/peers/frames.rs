@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use bitmap_allocator::{BitAlloc, BitAlloc1M};
 use buddy_system_allocator::FrameAllocator;
 
-use crate::peer::{Peer, Slots};
+use crate::peer::{NoBlock, Peer, Slots};
 
 /// The frame allocator of `buddy_system_allocator`.
 pub(crate) struct Buddy(Mutex<FrameAllocator>);
@@ -19,13 +19,32 @@ impl Buddy {
     }
 }
 
+/// The first frame of a block, and the number of its frames.
+pub(crate) struct FrameBlock(usize, usize);
+
 impl Peer for Buddy {
+    type Block = FrameBlock;
     type Batch<const M: usize> = Slots<usize, M>;
     type Worker = ();
     const NAME: &'static str = "buddy-system";
-    const NOTE: &'static str = "FrameAllocator in a std Mutex, a loop, locked once a batch";
+    const NOTE: &'static str =
+        "FrameAllocator in a std Mutex, a loop, locked once a batch or block";
+    const HAS_BLOCKS: bool = true;
 
     fn worker(&'static self) {}
+
+    #[inline]
+    fn alloc_block(&'static self, order: u8) -> Option<FrameBlock> {
+        let mut frames = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let nr = 1 << order;
+        Some(FrameBlock(frames.alloc(nr)?, nr))
+    }
+
+    #[inline]
+    fn free_block(&'static self, FrameBlock(first, nr): FrameBlock) {
+        let mut frames = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        frames.dealloc(first, nr);
+    }
 
     #[inline]
     fn alloc<const M: usize>(&self, (): &mut (), batch: &mut Slots<usize, M>, nr: usize) -> usize {
@@ -58,6 +77,7 @@ impl Bitmap {
 }
 
 impl Peer for Bitmap {
+    type Block = NoBlock;
     type Batch<const M: usize> = Slots<usize, M>;
     type Worker = ();
     const NAME: &'static str = "bitmap";

@@ -6,10 +6,10 @@ use pagemill::handles::free_pages_bulk;
 use pagemill::reserves::LocalPages;
 use pagemill::stats::ZoneInfo;
 use pagemill::units::PAGEBLOCK_ORDER;
-use pagemill::{AllocPages, Gfp, Page, PageList, PageVec};
+use pagemill::{AllocPages, Folio, Gfp, Order, Page, PageList, PageVec};
 use pagemill_host::{AllocatorConfig, ArenaConfig, Host, allocator};
 
-use crate::peer::{Batch, Lines, Peer};
+use crate::peer::{Batch, Lines, NoBlock, Peer};
 
 /// Flags of every request: an ordinary kernel allocation.
 const GFP: Gfp = Gfp::KERNEL;
@@ -128,13 +128,20 @@ impl Batch for PageList<FramePage> {
 }
 
 impl Peer for Single {
+    type Block = Folio<Source>;
     type Batch<const M: usize> = PageSlots<M>;
     type Worker = ();
     const NAME: &'static str = "pagemill-single";
-    const NOTE: &'static str = "shared allocator, alloc_page and drop";
+    const NOTE: &'static str = "shared allocator, alloc_page and drop; alloc_pages for blocks";
+    const HAS_BLOCKS: bool = true;
     const IS_STACK: bool = true;
 
     fn worker(&'static self) {}
+
+    #[inline]
+    fn alloc_block(&'static self, order: u8) -> Option<Folio<Source>> {
+        Source::new().alloc_pages(GFP, Order::new(order).ok()?)
+    }
 
     #[inline]
     fn alloc<const M: usize>(&self, (): &mut (), batch: &mut PageSlots<M>, nr: usize) -> usize {
@@ -163,6 +170,7 @@ impl Peer for Single {
 }
 
 impl Peer for Array {
+    type Block = NoBlock;
     type Batch<const M: usize> = PageSlots<M>;
     type Worker = ();
     const NAME: &'static str = "pagemill-array";
@@ -189,6 +197,7 @@ impl Peer for Array {
 }
 
 impl Peer for Vector {
+    type Block = NoBlock;
     type Batch<const M: usize> = Pages<M>;
     type Worker = ();
     const NAME: &'static str = "pagemill-vec";
@@ -213,6 +222,7 @@ impl Peer for Vector {
 }
 
 impl Peer for List {
+    type Block = NoBlock;
     type Batch<const M: usize> = PageList<FramePage>;
     type Worker = ();
     const NAME: &'static str = "pagemill-list";
@@ -242,6 +252,7 @@ impl Peer for List {
 }
 
 impl Peer for Local {
+    type Block = NoBlock;
     type Batch<const M: usize> = Pages<M>;
     type Worker = LocalPages<Source, RESERVE>;
     const NAME: &'static str = "pagemill-local";

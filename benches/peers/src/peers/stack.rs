@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crossbeam_queue::ArrayQueue;
 
-use crate::peer::{Peer, Slots};
+use crate::peer::{NoBlock, Peer, Slots};
 
 /// A page handle, of the same size as pagemill's.
 type Handle = u64;
@@ -47,6 +47,7 @@ impl Limit {
 }
 
 impl Peer for Limit {
+    type Block = NoBlock;
     type Batch<const M: usize> = Handles<M>;
     type Worker = Stack;
     const NAME: &'static str = "limit";
@@ -101,6 +102,7 @@ pub(crate) struct ThreadVec {
 }
 
 impl Peer for ThreadVec {
+    type Block = NoBlock;
     type Batch<const M: usize> = Handles<M>;
     type Worker = Vec<Handle>;
     const CROSSES: bool = false;
@@ -141,6 +143,7 @@ impl LockedVec {
 }
 
 impl Peer for LockedVec {
+    type Block = NoBlock;
     type Batch<const M: usize> = Handles<M>;
     type Worker = ();
     const NAME: &'static str = "mutex-vec";
@@ -187,6 +190,7 @@ impl Queue {
 }
 
 impl Peer for Queue {
+    type Block = NoBlock;
     type Batch<const M: usize> = Handles<M>;
     type Worker = ();
     const NAME: &'static str = "array-queue";

@@ -9,7 +9,7 @@ use std::thread;
 
 use anyhow::ensure;
 
-use crate::peer::{Peer, Slots};
+use crate::peer::{NoBlock, Peer, Slots};
 
 /// Additional objects, for those in the caches of two threads.
 const NR_SPARE: usize = 4096;
@@ -128,6 +128,7 @@ impl<C> Dpdk<C> {
 }
 
 impl<C: Calls> Peer for Dpdk<C> {
+    type Block = NoBlock;
     type Batch<const M: usize> = Slots<Object, M>;
     type Worker = ();
     const NAME: &'static str = C::NAME;

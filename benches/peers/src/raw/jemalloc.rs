@@ -7,7 +7,7 @@ use anyhow::ensure;
 use tikv_jemalloc_sys::{MALLOCX_ALIGN, mallctlbymib, mallctlnametomib, sdallocx};
 
 use super::malloc::{Block, PAGE};
-use crate::peer::{Peer, Slots};
+use crate::peer::{NoBlock, Peer, Slots};
 
 const FLAGS: c_int = MALLOCX_ALIGN(PAGE.align());
 
@@ -45,6 +45,7 @@ impl BatchAlloc {
 }
 
 impl Peer for BatchAlloc {
+    type Block = NoBlock;
     type Batch<const M: usize> = Slots<Block, M>;
     type Worker = ();
     const NAME: &'static str = "jemalloc-batch";

@@ -10,7 +10,7 @@ use talc::DefaultBinning;
 use talc::base::Talc;
 use talc::source::Manual;
 
-use crate::peer::{Peer, Slots};
+use crate::peer::{NoBlock, Peer, Slots};
 
 /// The layout of a page.
 pub(super) const PAGE: Layout = match Layout::from_size_align(4096, 4096) {
@@ -53,13 +53,42 @@ impl Named for snmalloc_rs::SnMalloc {
     const NAME: &'static str = "snmalloc";
 }
 
+/// A block of several pages, and its layout; `block-owned`: freed once, since it cannot be copied.
+#[derive(Debug)]
+pub(crate) struct SizedBlock {
+    first: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY:
+// 1. A block is memory, which belongs to no thread; nothing here reads or writes it.
+unsafe impl Send for SizedBlock {}
+
 impl<A: Named> Peer for Malloc<A> {
+    type Block = SizedBlock;
     type Batch<const M: usize> = Slots<Block, M>;
     type Worker = ();
     const NAME: &'static str = A::NAME;
-    const NOTE: &'static str = "GlobalAlloc, 4096 bytes aligned to 4096, a loop";
+    const NOTE: &'static str = "GlobalAlloc, 4096 bytes aligned to 4096, a loop; blocks alike";
+    const HAS_BLOCKS: bool = true;
 
     fn worker(&'static self) {}
+
+    #[inline]
+    fn alloc_block(&'static self, order: u8) -> Option<SizedBlock> {
+        let size = PAGE.size() << order;
+        let layout = Layout::from_size_align(size, size).ok()?;
+        // SAFETY: 1. The layout's size is not zero.
+        let first = unsafe { self.0.alloc(layout) };
+        Some(SizedBlock { first: NonNull::new(first)?, layout })
+    }
+
+    #[inline]
+    fn free_block(&'static self, SizedBlock { first, layout }: SizedBlock) {
+        // SAFETY: 1. allocated with this layout by the one allocator of this type, and not freed yet:
+        //    `block-owned`.
+        unsafe { self.0.dealloc(first.as_ptr(), layout) };
+    }
 
     #[inline]
     fn alloc<const M: usize>(&self, (): &mut (), batch: &mut Slots<Block, M>, nr: usize) -> usize {
@@ -106,6 +135,7 @@ impl LockedTalc {
 const NR_PAGES_SPARE: u64 = 512;
 
 impl Peer for LockedTalc {
+    type Block = NoBlock;
     type Batch<const M: usize> = Slots<Block, M>;
     type Worker = ();
     const NAME: &'static str = "talc";

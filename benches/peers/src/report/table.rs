@@ -5,6 +5,7 @@ use core::fmt::Write;
 use super::Context;
 use crate::rows::{Rows, Spread};
 use crate::runner::BATCH;
+use crate::scenario::scale;
 
 /// Returns the circumstances, and a table for each scenario.
 pub(crate) fn tables(context: &Context, rows: &Rows) -> String {
@@ -24,6 +25,8 @@ pub(crate) fn tables(context: &Context, rows: &Rows) -> String {
         drain(context, rows, scenario, title, &mut line);
     }
     aged(context, rows, &mut line);
+    orders(context, rows, &mut line);
+    scale(context, rows, &mut line);
     text
 }
 
@@ -171,6 +174,81 @@ fn aged(context: &Context, rows: &Rows, line: &mut impl FnMut(&str)) {
         ]
         .concat()
     });
+}
+
+fn orders(context: &Context, rows: &Rows, line: &mut impl FnMut(&str)) {
+    let titles = [
+        ("bulk", "blocks, bulk: the arena allocated one by one and freed in the same order"),
+        ("rand", "blocks, rand: the arena allocated one by one and freed in random order"),
+        ("repeat", "blocks, repeat: one block allocated and freed, repeatedly"),
+    ];
+    for (scenario, title) in titles {
+        for (what, threads) in [("one", "one thread"), ("two", "two threads at once")] {
+            let get = |peer, order: usize| rows.get(scenario, peer, 1 << order, what);
+            if context.peers.iter().all(|peer| get(peer.name, 0).is_none()) {
+                continue;
+            }
+            let orders: String = (0..=10).map(|order| format!(" {order:>7}")).collect();
+            let head = format!("{:16}{orders}", "order");
+            let title = format!("{title}; {threads}; ns per block for both");
+            section(context, rows, scenario, &[&title, &head], line, |peer| {
+                (0..=10).map(|order| format!(" {:>7}", short(get(peer, order)))).collect()
+            });
+        }
+    }
+}
+
+fn scale(context: &Context, rows: &Rows, line: &mut impl FnMut(&str)) {
+    let titles = [
+        ("scale-single", "scale, single pages: ns per page in each thread"),
+        ("scale-bulk", "scale, 64 pages at a time: ns per page in each thread"),
+        ("scale-handover", "scale, handover: every second thread frees; ns per page and pair"),
+        ("scale-order9", "scale, one block of order 9 repeatedly: ns per block in each thread"),
+        ("scale-random", "scale, arena freed in random order: ns per page in each thread"),
+    ];
+    for (scenario, title) in titles {
+        let of_peer = |peer: &str| -> Vec<(&str, Spread)> {
+            let rows = rows.iter().filter(|(key, _)| (key.scenario, key.peer) == (scenario, peer));
+            rows.map(|(key, spread)| (key.what, spread)).collect()
+        };
+        let threads: String =
+            scale::THREADS.iter().map(|(_, name)| format!(" {name:>24}")).collect();
+        let head = format!("{:16}{threads}  most / fewest", "threads");
+        section(context, rows, scenario, &[title, &head], line, |peer| {
+            let figures = of_peer(peer);
+            let cell = |name: &str| {
+                let found = figures.iter().find(|(what, _)| *what == name);
+                let text = found.map_or_else(dash, |(_, spread)| {
+                    format!("{:.2} [{:.2}..{:.2}]", spread.median, spread.lower, spread.upper)
+                });
+                format!(" {text:>24}")
+            };
+            let cells: String = scale::THREADS.iter().map(|(_, name)| cell(name)).collect();
+            let ratio = match figures.as_slice() {
+                [(_, fewest), .., (_, most)] => format!("{:.2}", most.median / fewest.median),
+                _ => dash(),
+            };
+            format!("{cells}  {ratio}")
+        });
+    }
+    let is_scale = rows.iter().any(|(key, _)| key.scenario.starts_with("scale-"));
+    let most = scale::THREADS.iter().map(|(nr, _)| *nr).max().unwrap_or(1);
+    if is_scale && context.cpus.len() < most {
+        line("");
+        line(&format!(
+            "{} CPUs: more threads than that were not measured; `cargo run --release -p pagemill \
+             --example scale` models up to 256",
+            context.cpus.len()
+        ));
+    }
+}
+
+/// A median in at most seven characters.
+fn short(spread: Option<Spread>) -> String {
+    spread.map_or_else(dash, |spread| {
+        let digits = if spread.median < 1000.0 { 1 } else { 0 };
+        format!("{:.digits$}", spread.median)
+    })
 }
 
 fn median(spread: Option<Spread>) -> String {

@@ -11,8 +11,8 @@ pub(super) fn run(run: &mut Run<'_>) {
         if run.entries[turn.peer].crosses {
             let ((), value) = run.threads.run_two(
                 turn.peer,
-                move |runner| runner.produce(slice),
-                move |runner| runner.consume(),
+                move |runner| runner.produce(0, slice),
+                move |runner| runner.consume(0),
             );
             let what = "passed";
             run.keep(turn, Figure { scenario: "handover", n: BATCH, what, unit: MPPS, value });

@@ -23,6 +23,7 @@ pub fn bulk(context: &Context, results: &Results) -> anyhow::Result<String> {
     let plot = Plot {
         title: "Cost of a page: allocated one at a time and in bulk, and freed",
         circumstances: &parts.into_iter().flatten().collect::<Vec<_>>().join(", "),
+        axis: "pages per call (N)",
         notes: &[
             "single: a call for each page; list, array: one call for N; limit: N handles copied there and back",
             "ping: N allocated, N freed, again and again; burst: many allocated, then all freed",

@@ -1,13 +1,13 @@
 //! The paths of frames that are known by their numbers, and nothing else: for counting instructions.
 //!
 //! `pfn_path OP N ROUNDS` allocates N frames and frees them, ROUNDS times. OP is one of these:
-//! - `array`: one bulk call each way; the frames stay within the CPU's list.
-//! - `single`: one frame at a time.
-//! - `spread`: ROUNDS times N frames are all allocated before the first is freed, and no two frames of a
+//! - `array-pfn`: one bulk call each way; the frames stay within the CPU's list.
+//! - `single-pfn`: one frame at a time.
+//! - `spread-pfn`: ROUNDS times N frames are all allocated before the first is freed, and no two frames of a
 //!   batch are near each other when they are freed. Putting them into that order counts, too.
-//! - `block`: one block of N frames, a power of two, freed as a range.
-//! - `range`: a contiguous range of N frames.
-//! - `block-handle`, `range-handle`: the same, freed by their handles.
+//! - `block-pfn`: one block of N frames, a power of two, freed as a range.
+//! - `range-pfn`: a contiguous range of N frames.
+//! - `block`, `range`: the same, freed by their handles.
 //!
 //! `hot_path` has the other three with handles. `ci/instructions.sh` counts as it does there.
 
@@ -24,7 +24,7 @@ pagemill::static_allocator! {
     type Frames;
 }
 
-/// Numbers that `spread` has room for, used or not: making them must cost the same for all rounds.
+/// Numbers that `spread-pfn` has room for, used or not: making them must cost the same for all rounds.
 const SPREAD: usize = 1 << 17;
 
 /// As in `hot_path`.
@@ -41,17 +41,17 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     match op.as_str() {
-        "array" => array(&mut pfns(n), rounds),
-        "single" => single(&mut pfns(n), rounds),
-        "spread" if n * rounds <= SPREAD => spread(&mut pfns(SPREAD)[..n * rounds], n),
-        "block-handle" => block(n, rounds, drop),
-        "block" => block(n, rounds, |block| {
+        "array-pfn" => array(&mut pfns(n), rounds),
+        "single-pfn" => single(&mut pfns(n), rounds),
+        "spread-pfn" if n * rounds <= SPREAD => spread(&mut pfns(SPREAD)[..n * rounds], n),
+        "block" => block(n, rounds, drop),
+        "block-pfn" => block(n, rounds, |block| {
             // SAFETY: 1. owned: `into_pfn` returns it.
             unsafe { Frames::new().free_pfn_range(block.into_pfn(), n) }
                 .expect("frames of the map");
         }),
-        "range-handle" => range(n, rounds, drop),
-        "range" => range(n, rounds, |range| {
+        "range" => range(n, rounds, drop),
+        "range-pfn" => range(n, rounds, |range| {
             let (start, nr_pages) = range.into_pfn();
             // SAFETY: 1. owned: `into_pfn` has just returned it.
             unsafe { Frames::new().free_pfn_range(start, nr_pages) }.expect("frames of the map");

@@ -201,6 +201,13 @@ impl Class {
         Self(self.0 & !ORDER_MASK | (order.value() as u64) << ORDER_SHIFT)
     }
 
+    /// Returns this class, of single pages, for blocks of `order`.
+    #[inline]
+    pub(crate) const fn of_order(self, order: Order) -> Self {
+        debug_assert!(self.0 & ORDER_MASK == 0);
+        Self(self.0 | (order.value() as u64) << ORDER_SHIFT)
+    }
+
     /// Returns the class of the list `nr_lists` behind this class's list.
     #[inline]
     pub(crate) const fn with_list_behind(self, nr_lists: u32) -> Self {

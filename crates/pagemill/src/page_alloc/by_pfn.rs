@@ -254,6 +254,7 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// # Panics
     /// If owners are recorded and one of the frames is free.
+    #[inline]
     #[track_caller]
     pub(crate) fn take_over_block(
         &self,
@@ -264,9 +265,18 @@ impl<P: Platform> PageAllocator<P> {
         if !pfn.is_aligned(order) {
             return Err(PfnError::Misaligned { pfn, order });
         }
-        if let Some(block) = self.plain_block(pfn, order) {
+        if !self.slow_path_flags.has(OWNERS)
+            && let Some(block) = self.plain_block(pfn, order)
+        {
             return Ok(block);
         }
+        self.take_over_parts(pfn, order, site)
+    }
+
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    fn take_over_parts(&self, pfn: Pfn, order: Order, site: Site) -> Result<RawPage, PfnError> {
         let pfns = self.check_map(pfn, order.nr_pages())?;
         let parts = || self.parts(pfns.clone());
         let zone = |found: &Located| found.zone.facts.index;
@@ -297,19 +307,25 @@ impl<P: Platform> PageAllocator<P> {
         Ok(block)
     }
 
-    /// Returns the block of `order` at `pfn` if it is in one span, no frame in its pageblocks needs
-    /// attention, and no hook runs when it is freed.
+    /// Returns the block of `order` at `pfn`, which is aligned, if its pageblocks are whole and in the
+    /// largest span, and no frame of them needs attention.
     #[inline]
     fn plain_block(&self, pfn: Pfn, order: Order) -> Option<RawPage> {
         let first = pfn.value();
-        let last = first + order.nr_pages() as u64 - 1;
-        let found = self.find(first)?;
-        if !pfn.is_aligned(order) || !found.span.holds(last) || self.slow_path_flags.any() {
+        let found = self.largest_span();
+        // A frame outside of the span has no state, or that of a pageblock that is not whole.
+        let state = found.find_state(first)?;
+        if !state.is_plain_and_whole() {
             return None;
         }
-        let state = found.state(first);
-        let is_plain = state.is_plain() && (order < MAX_ORDER || found.state(last).is_plain());
-        is_plain.then(|| found.class(state, order).at(pfn))
+        if order == MAX_ORDER {
+            // Each pageblock has a state; this block is two.
+            let upper = found.find_state(first + PAGEBLOCK_NR_PAGES as u64)?;
+            if !upper.is_plain_and_whole() {
+                return None;
+            }
+        }
+        Some(found.class(state, order).maker()(pfn))
     }
 
     /// Frees frames of which only the numbers are known, whatever they were allocated as.
@@ -331,19 +347,19 @@ impl<P: Platform> PageAllocator<P> {
             self.free_single(self.take_over(start, site)?);
             return Ok(());
         }
-        self.free_pfns_from(start, nr_pages, site)
-    }
-
-    #[inline(never)]
-    #[track_caller]
-    fn free_pfns_from(&self, start: Pfn, nr_pages: usize, site: Site) -> Result<(), PfnError> {
-        if nr_pages.is_power_of_two()
-            && let Some(order) = order_of(nr_pages)
+        if let Some(order) = order_of(start, nr_pages)
             && let Some(block) = self.plain_block(start, order)
         {
             self.free_folio(block);
             return Ok(());
         }
+        self.free_parts(start, nr_pages, site)
+    }
+
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    fn free_parts(&self, start: Pfn, nr_pages: usize, site: Site) -> Result<(), PfnError> {
         let pfns = self.check_map(start, nr_pages)?;
         if self.platform().is_abandoned() {
             return Ok(());
@@ -503,9 +519,17 @@ fn blocks_of(pfns: Range<u64>) -> impl Iterator<Item = Range<u64>> {
     })
 }
 
-/// Returns the order of a block of `nr_pages` frames, a power of two.
-fn order_of(nr_pages: usize) -> Option<Order> {
-    Order::new(u8::try_from(nr_pages.trailing_zeros()).ok()?).ok()
+/// Returns the order of the block of `nr_pages` frames at `start`, if there can be such a block.
+#[inline]
+fn order_of(start: Pfn, nr_pages: usize) -> Option<Order> {
+    let nr_pages = nr_pages as u64;
+    let below = nr_pages.wrapping_sub(1);
+    // A power of two, of which `start` is a multiple; also zero.
+    if (nr_pages | start.value()) & below != 0 {
+        return None;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "at most 64")]
+    Order::new(nr_pages.trailing_zeros() as u8).ok()
 }
 
 #[cold]

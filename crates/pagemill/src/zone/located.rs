@@ -63,6 +63,6 @@ impl Located {
     /// Returns the class of blocks, not charged, of a pageblock in this state.
     #[inline]
     pub(crate) fn class(&self, state: State, order: Order) -> Class {
-        self.first_class.with_list_behind(state.migratetype_index()).with_order(order)
+        self.first_class.with_list_behind(state.migratetype_index()).of_order(order)
     }
 }

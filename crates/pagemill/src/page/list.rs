@@ -98,9 +98,9 @@ impl<T: Listable> PageList<T> {
         }
         let nr = self.len;
         match self.ends {
-            Some((only, _)) if nr == 1 => {
+            Some((only, _)) if nr == 1 && only.order() == Order::ZERO => {
                 (self.ends, self.len) = (None, 0);
-                self.source.allocator().free_pages(&[only]);
+                self.source.allocator().free_single(only);
             }
             Some(_) => self.free_all(),
             // The source of an empty list may have no allocator yet.
@@ -200,17 +200,17 @@ impl<T: Listable> PageList<T> {
     /// Appends a chain of linked pages.
     #[inline]
     fn link_chain(&mut self, first: RawPage, last: RawPage, len: usize) {
-        let head = match self.ends {
-            None => first,
+        let (head, before) = match self.ends {
+            None => (first, 0),
             Some((head, tail)) => {
                 // Relaxed: as in `extend_raw`.
                 let mut links = LinkTable::new(self.source.allocator());
                 links.of(tail).store(first.word(), Ordering::Relaxed);
-                head
+                (head, self.len)
             }
         };
         self.ends = Some((head, last));
-        self.len += len;
+        self.len = before + len;
     }
 }
 

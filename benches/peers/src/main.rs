@@ -9,6 +9,7 @@ extern crate alloc;
 
 mod args;
 mod bench_threads;
+mod blocks;
 mod keep;
 mod output;
 mod peer;

@@ -96,6 +96,8 @@ pub(crate) mod samples {
                 }
             }
         }
+        let (scenario, peer, n) = ("blocks", "offset-allocator", 60);
+        rows.add(Key { scenario, peer, n, what: "run", unit: "blocks" }, 60.0);
         rows
     }
 }

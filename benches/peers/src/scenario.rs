@@ -1,6 +1,7 @@
 //! Scenarios: the measurements, and the turns of the peers in them.
 
 mod aged;
+pub(crate) mod blocks;
 mod drain;
 mod handover;
 mod orders;
@@ -35,6 +36,8 @@ pub(crate) enum Scenario {
     Orders,
     /// The cost of a page with 1 to 16 threads at once, each on its own CPU. Only when it is named
     Scale,
+    /// Requests for 20 to 100 of 524,288 block numbers, until they fail; other peers than the rest
+    Blocks,
 }
 
 impl Scenario {
@@ -48,6 +51,7 @@ impl Scenario {
             Self::Aged => "aged",
             Self::Orders => "orders",
             Self::Scale => "scale",
+            Self::Blocks => "blocks",
         }
     }
 
@@ -55,7 +59,9 @@ impl Scenario {
     pub(crate) fn nr_cpus(self) -> usize {
         match self {
             Self::Pair | Self::Handover => 2,
-            Self::Steady | Self::Drain | Self::Aged | Self::Orders | Self::Scale => 1,
+            Self::Steady | Self::Drain | Self::Aged | Self::Orders | Self::Scale | Self::Blocks => {
+                1
+            }
         }
     }
 
@@ -116,6 +122,7 @@ impl Run<'_> {
                 Scenario::Aged => aged::run(self),
                 Scenario::Orders => orders::run(self),
                 Scenario::Scale => scale::run(self),
+                Scenario::Blocks => blocks::run(self),
             }
         }
     }

@@ -5,6 +5,7 @@ use core::fmt::Write;
 use super::Context;
 use crate::rows::{Rows, Spread};
 use crate::runner::BATCH;
+use crate::scenario::blocks::{LEVELS, PEERS};
 use crate::scenario::scale;
 
 /// Returns the circumstances, and a table for each scenario.
@@ -27,6 +28,7 @@ pub(crate) fn tables(context: &Context, rows: &Rows) -> String {
     aged(context, rows, &mut line);
     orders(context, rows, &mut line);
     scale(context, rows, &mut line);
+    blocks(rows, &mut line);
     text
 }
 
@@ -251,6 +253,32 @@ fn short(spread: Option<Spread>) -> String {
     })
 }
 
+fn blocks(rows: &Rows, line: &mut impl FnMut(&str)) {
+    if rows.iter().all(|(key, _)| key.scenario != "blocks") {
+        return;
+    }
+    line("");
+    line(
+        "blocks: requests for 20 to 100 of 524,288 block numbers, random lifetimes; blocks per run \
+         until offset-allocator fails, and around levels of use",
+    );
+    let mut head = format!("{:16}{:>14} {:>8}", "", "first failure", "run");
+    for (percent, _) in LEVELS {
+        let _never_fails = write!(head, " {:>8}", format!("at {percent} %"));
+    }
+    line(&format!("{head}  {}", "ns per block"));
+    for (peer, note) in PEERS {
+        let get = |what| rows.get("blocks", peer, 60, what);
+        let share = get("in use at first failure");
+        let share = share.map_or_else(dash, |spread| format!("{:.2} %", spread.median));
+        let mut row = format!("{peer:16}{share:>14} {:>8}", median(get("run")));
+        for (_, what) in LEVELS {
+            let _never_fails = write!(row, " {:>8}", median(get(what)));
+        }
+        line(&format!("{row}  {:<28}  {note}", get("both").map_or_else(dash, wide)));
+    }
+}
+
 fn median(spread: Option<Spread>) -> String {
     spread.map_or_else(dash, |spread| format!("{:.2}", spread.median))
 }
@@ -272,7 +300,9 @@ mod tests {
     #[test]
     fn each_measured_scenario_has_a_table() {
         let text = tables(&samples::context(), &samples::rows());
-        for part in ["\nsteady: ", "\npair: ", "\nhandover: ", "\ndrain: ", "\naged: "] {
+        for part in
+            ["\nsteady: ", "\npair: ", "\nhandover: ", "\ndrain: ", "\naged: ", "\nblocks: "]
+        {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(!text.contains("drain, random"), "{text}");

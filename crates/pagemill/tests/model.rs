@@ -34,7 +34,7 @@ struct Habits {
     strict: bool,
 }
 
-const NR_OPS: usize = 31;
+const NR_OPS: usize = 34;
 
 impl Habits {
     fn new(mut rng: Rng, config: &Config<'_>, naive: &Naive) -> Self {
@@ -134,6 +134,17 @@ impl Habits {
             }
             30 => Op::HandInRanges { which, len },
             23 => Op::Switch(u32::try_from(which).expect("20 bits") % self.nr_cpus),
+            31 => {
+                let (nr, align) = (1 + len, 1 << self.rng.pick(&[0, 0, 0, 2, 6, 10]));
+                let min = if self.rng.chance(30) { 1 + self.rng.below(nr) } else { nr };
+                Op::Contig { gfp: self.gfp(), node: self.node(), nr, min, align }
+            }
+            32 => Op::Range { gfp: self.gfp(), which, nr: 1 + len % 7 },
+            33 => Op::FreeRange {
+                which,
+                keep: self.rng.pick(&[0, 0, 1, 5, 20]),
+                split: self.rng.chance(30),
+            },
             _ => self.rng.pick(&[Op::Drain, Op::FromForeignPfn(which as u64)]),
         }
     }
@@ -165,12 +176,16 @@ fn play(name: &str, config: &Config<'_>) {
 /// Checks that every outcome was seen often enough to be worth comparing.
 fn check_coverage(tally: Tally) {
     let Tally { single, single_failed, block, block_failed, .. } = tally;
+    let Tally { contig, contig_failed, range, .. } = tally;
     let Tally { bulk, bulk_of_one, bulk_failed, holes_filled, shared_kept_on_list, .. } = tally;
     let rarest = [
         single,
         single_failed,
         block,
         block_failed,
+        contig,
+        contig_failed,
+        range,
         bulk,
         bulk_of_one,
         bulk_failed,

@@ -5,6 +5,7 @@
 //! many pages each list holds ([`Seen`]), and from that foretells what the request must give.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use core::ops::Range;
 
 use pagemill::gfp::{NR_ZONE_KINDS, ZoneKind};
 use pagemill::stats::{NR_PAGE_ORDERS, VmStat, Watermarks};
@@ -201,6 +202,34 @@ impl Naive {
     fn above(&self, zone: usize, free: u64, mark: u64, want: Want, order: Order) -> bool {
         let reserve = self.zones[zone].marks.lowmem_reserve[want.gfp.highest_zone().index()];
         free + 1 > mark + reserve + order.nr_pages() as u64
+    }
+
+    /// Returns how many adjacent frames from a multiple of `align` on, up to `nr`, each zone that `want`
+    /// admits could give, with all lists empty.
+    pub(crate) fn ranges(&self, want: Want, nr: u64, align: u64) -> BTreeMap<usize, u64> {
+        let of_zone = |zone: usize| {
+            let Zone { free, marks, .. } = &self.zones[zone];
+            let reserve = marks.lowmem_reserve[want.gfp.highest_zone().index()];
+            let limit = self.lowest(zone, want).map_or(0, |mark| mark + reserve);
+            let spare = (free.len() as u64).saturating_sub(limit).min(nr);
+            let starts = free.iter().filter(|&&pfn| pfn.is_multiple_of(align));
+            let run = |&start: &u64| {
+                (start..start + spare).take_while(|pfn| free.contains(pfn)).count() as u64
+            };
+            (zone, starts.map(run).max().unwrap_or(0))
+        };
+        self.eligible(want).into_iter().map(of_zone).collect()
+    }
+
+    /// Returns whether all of `pfns` are free frames of one zone that has so many to give to `want`.
+    pub(crate) fn has_range(&self, want: Want, mut pfns: Range<u64>) -> bool {
+        let Some(&zone) = self.zone_of.get(&pfns.start) else { return false };
+        let Zone { kind, free, marks, .. } = &self.zones[zone];
+        // Named frames are of their zone, whichever others the request could use.
+        let reserve = marks.lowmem_reserve[kind.index()];
+        let limit = self.lowest(zone, want).map_or(0, |mark| mark + reserve);
+        let spare = (free.len() as u64).saturating_sub(limit);
+        pfns.end - pfns.start <= spare && pfns.all(|pfn| free.contains(&pfn))
     }
 
     /// Foretells which zone serves a request for one block; `None` if none may.

@@ -3,6 +3,7 @@
 use alloc::collections::{BTreeMap, VecDeque};
 use core::ops::{AddAssign, Range};
 
+use pagemill::contig::{ContigRequest, FrameRange};
 use pagemill::handles::{PfnError, RawPage, SharedPage, free_pages_bulk};
 use pagemill::units::{NodeId, Pfn};
 use pagemill::{AllocPages, Folio, Gfp, Order, Page, PageList};
@@ -37,6 +38,26 @@ pub(crate) enum Op {
         gfp: Gfp,
         node: Option<u8>,
         nr: usize,
+    },
+    /// Allocates adjacent frames: `nr`, or the longest run of at least `min`.
+    Contig {
+        gfp: Gfp,
+        node: Option<u8>,
+        nr: usize,
+        min: usize,
+        align: usize,
+    },
+    /// Allocates the frames behind that of a page or the first of a block in use; they may be free.
+    Range {
+        gfp: Gfp,
+        which: usize,
+        nr: usize,
+    },
+    /// Frees the last part of a range, or turns a range into single pages.
+    FreeRange {
+        which: usize,
+        keep: usize,
+        split: bool,
     },
     Free(usize),
     FreeBlock(usize),
@@ -110,6 +131,9 @@ pub(crate) struct Tally {
     pub(crate) single_failed: usize,
     pub(crate) block: usize,
     pub(crate) block_failed: usize,
+    pub(crate) contig: usize,
+    pub(crate) contig_failed: usize,
+    pub(crate) range: usize,
     pub(crate) bulk: usize,
     pub(crate) bulk_of_one: usize,
     pub(crate) bulk_failed: usize,
@@ -126,6 +150,7 @@ pub(crate) struct Player<'w> {
     cpu: u32,
     pages: Vec<Page<Frames<'w>>>,
     blocks: Vec<Folio<Frames<'w>>>,
+    ranges: Vec<FrameRange<Frames<'w>>>,
     list: PageList<Page<Frames<'w>>>,
     list_pfns: VecDeque<u64>,
     shared: Vec<SharedPage<Frames<'w>>>,
@@ -142,6 +167,9 @@ impl AddAssign for Tally {
         self.single_failed += other.single_failed;
         self.block += other.block;
         self.block_failed += other.block_failed;
+        self.contig += other.contig;
+        self.contig_failed += other.contig_failed;
+        self.range += other.range;
         self.bulk += other.bulk;
         self.bulk_of_one += other.bulk_of_one;
         self.bulk_failed += other.bulk_failed;
@@ -160,6 +188,7 @@ impl<'w> Player<'w> {
             cpu: 0,
             pages: Vec::new(),
             blocks: Vec::new(),
+            ranges: Vec::new(),
             list: PageList::new(world.frames()),
             list_pfns: VecDeque::new(),
             shared: Vec::new(),
@@ -182,6 +211,11 @@ impl<'w> Player<'w> {
             Op::Block { gfp, node, order } => self.block(self.want(gfp, node), order),
             Op::Array { gfp, node, len, full } => self.array(self.want(gfp, node), len, full),
             Op::List { gfp, node, nr } => self.bulk_list(self.want(gfp, node), nr),
+            Op::Contig { gfp, node, nr, min, align } => {
+                self.contig(self.want(gfp, node), nr, min, align);
+            }
+            Op::Range { gfp, which, nr } => self.range(self.want(gfp, None), which, nr),
+            Op::FreeRange { which, keep, split } => self.free_range(which, keep, split),
             Op::Free(which) => {
                 if let Some(page) = self.take_page(which) {
                     self.naive.give([page.pfn().value()]);
@@ -232,6 +266,9 @@ impl<'w> Player<'w> {
         self.step(Op::Release { len: usize::MAX, full: u64::MAX });
         while !self.blocks.is_empty() {
             self.step(Op::FreeBlock(0));
+        }
+        while !self.ranges.is_empty() {
+            self.step(Op::FreeRange { which: 0, keep: 0, split: false });
         }
         while !self.shared.is_empty() {
             self.step(Op::DropShared(0));
@@ -290,6 +327,64 @@ impl<'w> Player<'w> {
             self.took(want, zone, pfns_of(&block), 1);
             self.blocks.push(block);
         }
+    }
+
+    fn contig(&mut self, want: Want, nr: usize, min: usize, align: usize) {
+        let node = want.node.map(NodeId::new);
+        let request = ContigRequest { min, align, node, ..ContigRequest::new(want.gfp, nr) };
+        let possible = self.naive.ranges(want, nr as u64, align as u64);
+        match self.world.frames().alloc_contig_with(&request) {
+            Ok(range) => {
+                let (pfn, nr_pages) = (range.pfn().value(), range.nr_pages() as u64);
+                let zone = self.naive.zone_of(pfn);
+                let longest = possible.get(&zone).copied().unwrap_or(0);
+                assert!((min as u64..=longest).contains(&nr_pages), "{range:?} of {longest}");
+                assert!(pfn.is_multiple_of(align as u64), "{range:?} for {request:?}");
+                self.took(want, zone, pfn..pfn + nr_pages, 1);
+                self.ranges.push(range);
+                self.tally.contig += 1;
+            }
+            Err(error) => {
+                let longest = possible.values().max().copied().unwrap_or(0);
+                assert!(longest < min as u64, "{error}, but {longest} frames fit");
+                self.tally.contig_failed += 1;
+            }
+        }
+    }
+
+    fn range(&mut self, want: Want, which: usize, nr: usize) {
+        let pages = self.pages.iter().map(Page::pfn);
+        let pfns: Vec<_> = pages.chain(self.blocks.iter().map(Folio::pfn)).collect();
+        if pfns.is_empty() {
+            return;
+        }
+        let start = Pfn::new(pfns[which % pfns.len()].value() + 1);
+        let pfns = start.value()..start.value() + nr as u64;
+        let is_free = self.naive.has_range(want, pfns.clone());
+        let range = self.world.frames().alloc_contig_range(want.gfp, start, nr);
+        assert_eq!(range.is_ok(), is_free, "{range:?} for {pfns:?}");
+        if let Ok(range) = range {
+            let want = Want { gfp: want.gfp.difference(Gfp::THISNODE), ..want };
+            self.took(want, self.naive.zone_of(pfns.start), pfns, 1);
+            self.ranges.push(range);
+            self.tally.range += 1;
+        }
+    }
+
+    fn free_range(&mut self, which: usize, keep: usize, split: bool) {
+        let Some(mut range) = take(&mut self.ranges, which) else { return };
+        let keep = keep.min(range.nr_pages());
+        let (start, end) = (range.pfn().value(), range.pfn().value() + range.nr_pages() as u64);
+        if split {
+            let mut pages = range.into_pages();
+            self.pages.extend(pages.by_ref().take(keep));
+        } else {
+            drop(range.split_off(keep));
+            if keep > 0 {
+                self.ranges.push(range);
+            }
+        }
+        self.naive.give(start + keep as u64..end);
     }
 
     fn array(&mut self, want: Want, len: usize, full: u64) {

@@ -75,6 +75,8 @@ fn age(frames: &IndexAllocator, held: &mut Vec<pagemill_host::index::Extent>) {
 
 #[expect(clippy::print_stderr, reason = "a program for people")]
 fn usage() -> ExitCode {
-    eprintln!("usage: contig_cost fresh|aged|holes NR_FRAMES N ROUNDS; all found, or none for holes");
+    eprintln!(
+        "usage: contig_cost fresh|aged|holes NR_FRAMES N ROUNDS; all found, or none for holes"
+    );
     ExitCode::FAILURE
 }

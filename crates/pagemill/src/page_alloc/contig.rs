@@ -384,17 +384,21 @@ impl<P: Platform> PageAllocator<P> {
     /// Takes adjacent frames: first above the low watermark, then as far below as the request may go,
     /// then after reclaim, then after waiting.
     fn take_contig(&self, request: &ContigRequest, wanted: &Wanted) -> Result<Taken, Shortage> {
-        if let Some(taken) = self.take_contig_once(request, wanted, Mark::Low) {
+        let mut is_low = false;
+        if let Some(taken) = self.take_contig_once(request, wanted, Mark::Low, &mut is_low) {
             return Ok(taken);
         }
         let gfp = self.platform().gfp_context(request.gfp);
         let order = order_of(request.nr);
         self.wake_reclaim(order, gfp);
         self.look_for_tracers();
-        let attempt = |gfp| self.take_contig_once(request, wanted, Mark::last(gfp));
-        // Frames in per-CPU lists may be all that a run lacks.
-        self.drain_all_pages();
-        if let Some(taken) = attempt(gfp) {
+        let attempt = |gfp| self.take_contig_once(request, wanted, Mark::last(gfp), &mut false);
+        // Frames in per-CPU lists may be all that a run lacks. If no zone was passed over because of
+        // its watermark, and there are no such frames, another search would find nothing either.
+        let nr_drained = self.drain_all_pages();
+        if (nr_drained > 0 || is_low)
+            && let Some(taken) = attempt(gfp)
+        {
             return Ok(taken);
         }
         if !gfp.contains(Gfp::DIRECT_RECLAIM) {
@@ -403,8 +407,14 @@ impl<P: Platform> PageAllocator<P> {
         let context = self.contig_context(request);
         let nodes = context.nodes;
         let is_retried = request.min <= MAX_NR_RETRIED || gfp.contains(Gfp::RETRY_MAYFAIL);
-        let is_once = gfp.intersects(Gfp::NORETRY | Gfp::MEMALLOC) || !self.shrinkers.any();
-        for _ in 0..if is_retried && !is_once { MAX_RECLAIM_RETRIES } else { 1 } {
+        let nr_rounds = if !self.shrinkers.any() {
+            0
+        } else if is_retried && !gfp.intersects(Gfp::NORETRY | Gfp::MEMALLOC) {
+            MAX_RECLAIM_RETRIES
+        } else {
+            1
+        };
+        for _ in 0..nr_rounds {
             self.reclaim_for(order, request.min, gfp, &context, Whom::Due);
             if let Some(taken) = attempt(gfp) {
                 return Ok(taken);
@@ -451,16 +461,19 @@ impl<P: Platform> PageAllocator<P> {
         nr_reclaimed
     }
 
-    /// Takes adjacent frames from the first zone that has them above `mark`.
+    /// Takes adjacent frames from the first zone that has them above `mark`; sets `is_low` if the
+    /// watermark ruled out frames of a zone.
     fn take_contig_once(
         &self,
         request: &ContigRequest,
         wanted: &Wanted,
         mark: Mark,
+        is_low: &mut bool,
     ) -> Option<Taken> {
         let context = self.contig_context(request);
         for zone in self.eligible(&context) {
             let spare = zone.marks.spare(zone.nr_free(), mark, context.highest);
+            *is_low |= spare < wanted.max;
             if spare < wanted.min || !has_below(zone, wanted.end) {
                 continue;
             }

@@ -215,12 +215,20 @@ impl Bitmap {
     /// Marks the frames at positions `part` as used.
     #[inline]
     pub(crate) fn clear_part(&mut self, part: Range<usize>) {
+        if part.len() == PAGEBLOCK_NR_PAGES {
+            *self = Self::EMPTY;
+            return;
+        }
         part_words(part).for_each(|(index, mask)| self.words[index] &= !mask);
     }
 
     /// Marks the frames at positions `part` as free.
     #[inline]
     pub(crate) fn set_part(&mut self, part: Range<usize>) {
+        if part.len() == PAGEBLOCK_NR_PAGES {
+            *self = Self { words: [u64::MAX; NR_WORDS] };
+            return;
+        }
         part_words(part).for_each(|(index, mask)| self.words[index] |= mask);
     }
 

@@ -21,12 +21,12 @@ impl Buddy {
         migratetype: MigrateType,
     ) -> Result<(), usize> {
         let block = self.own(block);
-        if let Some(used) = self.bitmaps[block].first(true, part.clone()) {
+        let (nr, is_whole) = (part.len(), self.nr_free_in(block) == PAGEBLOCK_NR_PAGES);
+        if !is_whole && let Some(used) = self.bitmaps[block].first(true, part.clone()) {
             return Err(used);
         }
         self.unfile(block);
-        let nr = part.len();
-        if usize::from(self.blocks[block].nr_free) == PAGEBLOCK_NR_PAGES {
+        if is_whole {
             self.set_migratetype(block, migratetype);
         } else if self.blocks[block].migratetype != migratetype {
             self.steal(block, migratetype, order_of(nr));
@@ -51,7 +51,8 @@ impl Buddy {
     /// The position of the first of these frames that is free already; nothing has changed then.
     pub(super) fn put_part(&mut self, block: u32, part: Range<usize>) -> Result<(), usize> {
         let block = self.own(block);
-        if let Some(free) = self.bitmaps[block].first(false, part.clone()) {
+        let is_used = self.nr_free_in(block) == 0;
+        if !is_used && let Some(free) = self.bitmaps[block].first(false, part.clone()) {
             return Err(free);
         }
         self.unfile(block);
@@ -81,6 +82,11 @@ impl Buddy {
         let start = position_in_block(pfn.value());
         let free = self.bitmaps[self.own(block)].first(false, start..start + order.nr_pages())?;
         Some(pfn.offset((free - start) as u64))
+    }
+
+    #[inline]
+    fn nr_free_in(&self, block: usize) -> usize {
+        self.blocks[block].nr_free.into()
     }
 
     /// Removes a pageblock from the list that it is on, if any.

@@ -1,6 +1,6 @@
 //! The search for a contiguous range, a number of times, and nothing else: for counting instructions.
 //!
-//! `contig_cost STATE NR_FRAMES N ROUNDS` allocates and frees a range of N of NR_FRAMES frames, ROUNDS
+//! `contig_cost STATE NR_FRAMES N ROUNDS` allocates and frees a range of N of all `NR_FRAMES` frames, ROUNDS
 //! times. STATE is the state of all frames:
 //! - `fresh`: all are free.
 //! - `aged`: 85 % are in use, by requests for 20 to 100 frames with random lifetimes.

@@ -41,7 +41,7 @@ impl Habits {
         let mut weights = [0; NR_OPS];
         weights.fill_with(|| rng.pick(&[1, 1, 2, 5, 10]));
         // Emptying everything is rare, or nothing ever fills up.
-        for rare in [12, 19, 22, 24, 30] {
+        for rare in [12, 19, 22, 24, 30, 31, 32] {
             weights[rare] = rng.pick(&[0, 1, 2]);
         }
         Self {

@@ -104,7 +104,7 @@ pub trait AllocPages: PageSource {
     /// reclaim that `gfp` allows. There is no compaction: no page is moved to make room.
     ///
     /// # Concurrency
-    /// Takes one shard's lock at a time, and releases it after at most 128 pageblocks, of which at most 16
+    /// Takes one shard's lock at a time, and releases it after at most 32 pageblocks, of which at most 16
     /// are read or changed, whatever `nr` and the size of the memory are. With several threads, frames of
     /// a range that turns out to be taken in part are in use for a moment.
     ///

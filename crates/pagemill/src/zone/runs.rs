@@ -44,7 +44,7 @@ pub(crate) const NR_CANDIDATES: usize = 8;
 pub(crate) const NR_SURE: usize = 4;
 
 /// Maximum number of pageblocks that one hold of a shard's lock passes in a scan.
-pub(crate) const MAX_NR_PASSED: usize = 128;
+pub(crate) const MAX_NR_PASSED: usize = 32;
 /// Maximum number of bitmaps that one hold of a shard's lock reads in a scan.
 pub(crate) const MAX_NR_READ: usize = 16;
 

@@ -434,7 +434,7 @@ pub trait AllocPages: PageSource {
     /// # Cost
     /// An aligned power of two of frames costs what freeing a [`Folio`] costs. Otherwise fewer than 16
     /// frames are copied to a list, and more return to their zone as a
-    /// [`FrameRange`](crate::contig::FrameRange) does.
+    /// [`FrameRange`] does.
     ///
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `free_contig_range`, `free_pages_exact`; `mm/mm_init.c`

@@ -84,7 +84,7 @@ pub enum InvalidRawPage {
         /// The integer.
         bits: u64,
     },
-    /// Bits 49 to 52 are above [`MAX_ORDER`](crate::units::MAX_ORDER).
+    /// Bits 49 to 52 are above [`MAX_ORDER`].
     OrderTooLarge {
         /// The integer.
         bits: u64,

@@ -102,7 +102,7 @@ impl Zone {
     ///
     /// # Concurrency
     /// Locks one shard after the other, each once or twice, for at most
-    /// [`MAX_NR_WORDS`](crate::zone::frame_words::MAX_NR_WORDS) words together.
+    /// [`MAX_NR_WORDS`] words together.
     #[inline]
     pub(crate) fn rmqueue_bulk(
         &self,
@@ -133,7 +133,7 @@ impl Zone {
     ///
     /// # Concurrency
     /// Locks each shard that owns some of the pages, repeatedly, for at most
-    /// [`MAX_NR_WORDS`](crate::zone::frame_words::MAX_NR_WORDS) words each time.
+    /// [`MAX_NR_WORDS`] words each time.
     pub(crate) fn free_pages(&self, platform: &impl Platform, pages: &[RawPage]) {
         let mut rest = pages;
         while !rest.is_empty() {
@@ -195,7 +195,7 @@ impl Zone {
     ///
     /// # Concurrency
     /// Locks one shard after the other, for at most
-    /// [`MAX_NR_WORDS`](crate::zone::frame_words::MAX_NR_WORDS) words each. So the result may be short for
+    /// [`MAX_NR_WORDS`] words each. So the result may be short for
     /// orders above the word's, although there are more.
     pub(crate) fn rmqueue_blocks(
         &self,
@@ -241,7 +241,7 @@ impl Zone {
     ///
     /// # Concurrency
     /// Locks the shard of each block, once for consecutive blocks of one shard, for at most
-    /// [`MAX_NR_WORDS`](crate::zone::frame_words::MAX_NR_WORDS) words each time.
+    /// [`MAX_NR_WORDS`] words each time.
     pub(crate) fn free_blocks(
         &self,
         platform: &impl Platform,

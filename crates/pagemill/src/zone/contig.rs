@@ -55,12 +55,28 @@ impl Zone {
             count(held.events(), run.nr);
             return Some(run);
         }
-        let run = [false, true].into_iter().find_map(|fallback| {
-            let mut searches = 0..MAX_NR_SEARCHES;
-            searches.find_map(|_| self.scan(platform, wanted, fallback).transpose())?.ok()
-        })?;
+        let mut found = self.search(platform, wanted, false);
+        if let Err(NoRun { has_passed_over: true }) = found {
+            found = self.search(platform, wanted, true);
+        }
+        let run = found.ok()?;
         self.count(platform, |events| count(events, run.nr));
         Some(run)
+    }
+
+    /// Scans all pageblocks, again if other threads took frames of the longest run.
+    fn search(
+        &self,
+        platform: &impl Platform,
+        wanted: &Wanted,
+        fallback: bool,
+    ) -> Result<Run, NoRun> {
+        for _ in 0..MAX_NR_SEARCHES {
+            if let Some(run) = self.scan(platform, wanted, fallback)? {
+                return Ok(run);
+            }
+        }
+        Err(NoRun { has_passed_over: false })
     }
 
     /// Looks at all pageblocks once, and takes the first place for all wanted frames, or else the longest
@@ -102,10 +118,9 @@ impl Zone {
             number = shard.into();
             next = self.shards[number].hold(platform).buddy().own(block);
         }
-        if scan.has_passed_over() {
-            return Err(NoRun);
-        }
-        let run = scan.longest().ok_or(NoRun)?;
+        let has_passed_over = scan.has_passed_over();
+        let longest = if has_passed_over { None } else { scan.longest() };
+        let run = longest.ok_or(NoRun { has_passed_over })?;
         let pfns = run.start..run.start + run.nr;
         let is_taken = self.take_range(platform, pfns, wanted.migratetype).is_ok();
         Ok(is_taken.then_some(run))
@@ -210,7 +225,10 @@ impl Zone {
 
 /// A scan found no run.
 #[derive(Debug)]
-struct NoRun;
+struct NoRun {
+    /// Whether pageblocks with free frames were passed over because of their migrate type.
+    has_passed_over: bool,
+}
 
 /// Yields the first frame and the positions of each pageblock's part of `pfns`.
 fn parts(pfns: Range<u64>) -> impl Iterator<Item = (u64, Range<usize>)> {

@@ -268,8 +268,10 @@ impl Scan {
             self.open.end += BLOCK_NR_PAGES;
             return self.consider(self.open.clone());
         }
-        let head = block.bitmap.free_head() as u64;
-        if head > 0 {
+        // Free frames at the beginning of a pageblock that follow none are a run like all others of the
+        // pageblock.
+        if !self.open.is_empty() && block.bitmap.word(0) & 1 != 0 {
+            let head = block.bitmap.free_head() as u64;
             let run = self.consider(self.open.start..first + head);
             if run.is_some() {
                 return run;

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use pagemill::handles::free_pages_bulk;
 use pagemill::reserves::LocalPages;
-use pagemill::{AllocPages, BulkRequest, Gfp, Page, PageList, PageVec};
+use pagemill::{AllocPages, BulkRequest, Gfp, Order, Page, PageList, PageVec};
 use pagemill_host::{AllocatorConfig, ArenaConfig, Host, allocator};
 
 pagemill::static_allocator! {
@@ -58,7 +58,12 @@ fn main() -> ExitCode {
         "single" => single(&mut slots(n), rounds),
         "burst" if n * rounds <= BURST => burst(&mut slots(BURST)[..n * rounds], n, 1),
         "spread" if n * rounds <= BURST => burst(&mut slots(BURST)[..n * rounds], n, STRIDE),
-        _ => return ExitCode::from(2),
+        _ => {
+            match op.strip_prefix("order").and_then(|order| Order::new(order.parse().ok()?).ok()) {
+                Some(order) => blocks(order, n, rounds),
+                None => return ExitCode::from(2),
+            }
+        }
     }
     ExitCode::SUCCESS
 }
@@ -75,6 +80,21 @@ fn array(slots: &mut [Slot], rounds: usize) {
     for _ in 0..rounds {
         assert_eq!(Frames::new().alloc_pages_bulk(Gfp::KERNEL, slots), slots.len());
         Frames::new().release_pages(slots);
+    }
+}
+
+fn blocks(order: Order, n: usize, rounds: usize) {
+    // So that no pageblock is whole and none is the same again and again: a word and a page are in use.
+    let _hole = Order::new(6).map(|word| Frames::new().alloc_pages(Gfp::KERNEL, word));
+    let _page = Frames::new().alloc_page(Gfp::KERNEL);
+    let mut slots: Vec<_> = (0..n).map(|_| None).collect();
+    for _ in 0..rounds {
+        for slot in &mut slots {
+            *slot = Frames::new().alloc_pages(Gfp::KERNEL, order);
+        }
+        for slot in &mut slots {
+            *slot = None;
+        }
     }
 }
 

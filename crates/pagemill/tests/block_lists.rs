@@ -1,11 +1,16 @@
 //! Per-CPU lists of blocks of more than one page: what they hold, count and trace, and that their pages
 //! are there for every request that needs them.
 
+extern crate alloc;
+
+use alloc::collections::BTreeSet;
+
 use pagemill::debug::Event;
 use pagemill::gfp::{MigrateType, ZoneKind};
+use pagemill::request::Effort;
 use pagemill::stats::PcpInfo;
 use pagemill::units::NodeId;
-use pagemill::{AllocPages, Config, Folio, Gfp, Page, PageList};
+use pagemill::{AllocPages, BulkRequest, Config, Folio, Gfp, Page, PageList, Shortage};
 use pagemill_testkit::{
     Frames, NORMAL, Traces, World, interrupted_by, order, pages, region, set_cpu, traced,
 };
@@ -249,4 +254,74 @@ fn blocks_return_to_the_node_that_they_came_from() {
     assert!(of_node(0) > 0 && of_node(1) > 0);
     let stat = frames.vmstat();
     assert_eq!((stat.numa_hit, stat.numa_local, stat.numa_other), (4, 2, 2));
+}
+
+/// Counts how often the zone is locked.
+fn nr_zone_locks(body: impl FnOnce()) -> usize {
+    let events = traced(Traces::Events, body);
+    events.iter().filter(|event| matches!(event, Event::ZoneLocked { .. })).count()
+}
+
+#[test]
+fn a_request_for_many_blocks_takes_the_list_first_and_then_sixteen_at_a_time() {
+    for (of, most) in [(1, 16), (2, 16), (3, 16), (4, 16), (6, 16), (8, 16), (9, 8), (10, 4)] {
+        let world = world(1 << 17, 1);
+        let frames = world.frames();
+        let request = BulkRequest { order: order(of), ..BulkRequest::new(Gfp::KERNEL) };
+        let mut folios: Vec<Option<Folio<_>>> = (0..64).map(|_| None).collect();
+        let locks = nr_zone_locks(|| assert_eq!(frames.bulk_fill(&request, &mut folios).new, 64));
+        assert_eq!(locks, 64 / most, "order {of}");
+        let pfns: BTreeSet<_> = folios.iter().flatten().map(Folio::pfn).collect();
+        assert_eq!(pfns.len(), 64);
+        let stat = frames.vmstat();
+        assert_eq!((stat.numa_hit, stat.pgalloc[ZoneKind::Normal.index()]), (64, 64 << of));
+        let mut list = PageList::new(frames);
+        list.extend(folios.into_iter().flatten());
+        // A list takes as many as it holds, and gives back a half at a time.
+        let freed = if LISTED.contains(&of) { 32 } else { 64 / most };
+        assert!(nr_zone_locks(|| drop(list)) <= freed, "order {of}");
+        if LISTED.contains(&of) {
+            let mut slots: [Option<Folio<_>>; 2] = [const { None }; 2];
+            let locks = nr_zone_locks(|| assert_eq!(frames.bulk_fill(&request, &mut slots).new, 2));
+            assert_eq!(locks, 0, "order {of}");
+        }
+    }
+}
+
+#[test]
+fn extents_of_one_order_are_taken_together() {
+    let world = world(1 << 15, 1);
+    let mut orders = Vec::new();
+    let take = |folio: Folio<_>| orders.push(folio.order().value());
+    let request = BulkRequest::new(Gfp::KERNEL);
+    let locks = nr_zone_locks(|| {
+        assert_eq!(world.frames().bulk_extents(&request, 8 * 1024 + 512 + 3, take).new, 8707);
+    });
+    orders.sort_unstable();
+    assert_eq!(orders, [0, 1, 9, 10, 10, 10, 10, 10, 10, 10, 10]);
+    // Freed as they come: orders 0, 1 and 9 to the lists, the others to the zone.
+    assert_eq!(locks, 2 + 8 + 1 + 1 + 1);
+}
+
+#[test]
+fn a_fast_request_for_blocks_leaves_the_watermark() {
+    let memory = [region(NORMAL, 4096, 0)];
+    let config = Config {
+        min_free_bytes: Some(pages(1024)),
+        watermark_scale_factor: 0,
+        ..Config::new(&memory, 1)
+    };
+    let world = World::new(&config);
+    let frames = world.frames();
+    let low = frames.zone_info().next().expect("a zone").watermarks.low;
+    for of in [1, 3, 5] {
+        let request =
+            BulkRequest { order: order(of), effort: Effort::Fast, ..BulkRequest::new(Gfp::NOWAIT) };
+        let mut taken: Vec<Option<Folio<_>>> = (0..2048).map(|_| None).collect();
+        let outcome = frames.bulk_fill(&request, &mut taken);
+        assert_eq!((outcome.new as u64) << of, (4096 - low) >> of << of, "order {of}");
+        assert_eq!(outcome.short, Some(Shortage::Memory));
+        drop(taken);
+        frames.drain_all_pages();
+    }
 }

@@ -5,14 +5,16 @@ use crate::base::gfp::Gfp;
 use crate::base::policy::NodeMask;
 use crate::base::raw_page::{Class, RawPage};
 use crate::base::shortage::Shortage;
+use crate::base::stats::ZoneEvents;
 use crate::base::units::{NodeId, Order};
 use crate::page_alloc::alloc_context::{AllocContext, Pinned};
 use crate::page_alloc::allocator::{PAGES_PER_HOLD, PageAllocator, Site};
 use crate::page_alloc::slow_path_flags::TRACE;
 use crate::percpu::pcp::Batch;
+use crate::percpu::slot::ListOrder;
 use crate::platform::platform::Platform;
 use crate::platform::trace::Event;
-use crate::zone::frame_words::FrameWords;
+use crate::zone::frame_words::{Blocks, FrameWords};
 use crate::zone::watermark::Mark;
 use crate::zone::zone::Zone;
 
@@ -224,6 +226,79 @@ impl<P: Platform> PageAllocator<P> {
             }
         }
         done
+    }
+
+    /// Moves up to `nr` blocks of an order above zero to `sink` from all zones that may serve the request,
+    /// best first, as long as each stays above its low watermark, and returns their number.
+    ///
+    /// # Concurrency
+    /// Holds the CPU's lists and a zone lock for at most 64 blocks at a time. No lock is held while
+    /// `sink` accepts blocks.
+    pub(crate) fn alloc_blocks_anywhere(
+        &self,
+        gfp: Gfp,
+        node: Option<NodeId>,
+        nodes: NodeMask,
+        (order, nr): (Order, usize),
+        sink: &mut dyn Sink,
+    ) -> usize {
+        let mut done = 0;
+        if self.platform().is_abandoned() {
+            return done;
+        }
+        let context = self.context(&self.pin(), gfp, node).on(nodes);
+        for zone in self.eligible(&context) {
+            while done < nr {
+                let mut blocks = Blocks::new();
+                self.take_blocks(&context, zone, (order, nr - done), &mut blocks);
+                if blocks.is_empty() {
+                    break;
+                }
+                done += blocks.len();
+                sink.accept(blocks.as_slice());
+            }
+        }
+        done
+    }
+
+    /// Takes up to `nr` blocks of one zone, as far as `blocks` has room for them: those of this CPU's
+    /// list, then others under one lock.
+    fn take_blocks(
+        &self,
+        context: &AllocContext,
+        zone: &'static Zone,
+        (order, nr): (Order, usize),
+        blocks: &mut Blocks,
+    ) {
+        let nr = nr.min(Blocks::CAPACITY);
+        let spare = || {
+            let spare = zone.marks.spare(zone.nr_free(), Mark::Low, context.highest);
+            usize::try_from(spare >> order.value()).unwrap_or(usize::MAX)
+        };
+        let class = Class::new(zone.list(context.migratetype), order);
+        let count = |events: &ZoneEvents, nr: usize| {
+            let nr = nr as u64;
+            self.count_alloc(events, context, zone, nr << order.value(), nr);
+        };
+        if spare() == 0 {
+            return;
+        }
+        let pinned = self.pin();
+        if let Some(list_order) = ListOrder::of(order)
+            && let Some(mut lists) = pinned.lists()
+        {
+            let mut list = lists.block_list(class.list(), list_order);
+            let ready = list.count().min(nr);
+            blocks.push_all(list.take_top(ready).pages().iter().copied());
+            count(lists.zone_events(class.list().zone()), ready);
+        }
+        drop(pinned);
+        let left = (nr - blocks.len()).min(spare());
+        if left == 0 {
+            return;
+        }
+        let taken = zone.rmqueue_blocks(self.platform(), context.home, class, left, blocks, count);
+        self.platform().trace(zone.gave(context.migratetype, order, taken << order.value(), false));
     }
 
     /// Moves up to `nr` pages during one hold of the lists.

@@ -492,20 +492,22 @@ impl<S: PageSource> Search<'_, S> {
         if self.pieces == Pieces::Largest {
             done = self.large_pieces(share, sink);
         }
-        if self.request.order == Order::ZERO {
-            let gfp = self.gfp.difference(Gfp::ZERO);
-            // With a stop callback, in steps, so that it is called between them.
-            let step = if self.stop.is_some() { PAGES_PER_HOLD } else { usize::MAX };
-            while done < share.nr {
-                let nr = (share.nr - done).min(step);
-                let moved = allocator.alloc_bulk_anywhere(gfp, share.node, share.nodes, nr, sink);
-                done += moved;
-                if moved < nr {
-                    break;
-                }
-                if done < share.nr && self.is_stopped() {
-                    return (done, Some(Shortage::Stopped));
-                }
+        let order = self.request.order;
+        let step = self.step(order);
+        while done < share.nr {
+            let nr = (share.nr - done).min(step);
+            let moved = if order == Order::ZERO {
+                let gfp = self.gfp.difference(Gfp::ZERO);
+                allocator.alloc_bulk_anywhere(gfp, share.node, share.nodes, nr, sink)
+            } else {
+                self.blocks(share, (order, nr), sink)
+            };
+            done += moved;
+            if moved < nr {
+                break;
+            }
+            if done < share.nr && self.is_stopped() {
+                return (done, Some(Shortage::Stopped));
             }
         }
         let mut asked = done;
@@ -538,6 +540,13 @@ impl<S: PageSource> Search<'_, S> {
             if order == Order::ZERO {
                 break;
             }
+            let nr = ((share.nr - done) >> fits).min(self.step(order));
+            let moved = self.blocks(share, (order, nr), sink);
+            done += moved << fits;
+            if moved == nr {
+                continue;
+            }
+            // Below the low watermark, one by one.
             match self.block(share, gfp, order) {
                 Ok(block) => {
                     sink.accept(&[block]);
@@ -547,6 +556,21 @@ impl<S: PageSource> Search<'_, S> {
             }
         }
         done
+    }
+
+    /// Returns how many blocks are taken before the stop callback is called.
+    fn step(&self, order: Order) -> usize {
+        match self.stop {
+            Some(_) => (PAGES_PER_HOLD >> order.value()).max(1),
+            None => usize::MAX,
+        }
+    }
+
+    /// Takes up to `nr` blocks from a share's nodes above the low watermark, several under one lock, and
+    /// returns their number.
+    fn blocks(&self, share: Share, blocks: (Order, usize), sink: &mut dyn Sink) -> usize {
+        let allocator = self.source.allocator();
+        allocator.alloc_blocks_anywhere(self.gfp, share.node, share.nodes, blocks, sink)
     }
 
     /// Takes one block from a share's nodes.

@@ -9,6 +9,7 @@ use crate::page_alloc::slow::BlockRequest;
 use crate::percpu::hot_zone::HotZone;
 use crate::percpu::slot::ListOrder;
 use crate::platform::platform::Platform;
+use crate::zone::watermark::Mark;
 
 impl<P: Platform> PageAllocator<P> {
     /// Allocates one page: from this CPU's list of the preferred zone if no slow-path flag is set and
@@ -59,7 +60,7 @@ impl<P: Platform> PageAllocator<P> {
     ) -> Option<RawPage> {
         match self.alloc_hot_block(gfp, node, order) {
             Some(block) => Some(block),
-            None => self.alloc_block(&BlockRequest::new(gfp, node, order, site)).ok(),
+            None => self.alloc_folio_slowly(&BlockRequest::new(gfp, node, order, site)),
         }
     }
 
@@ -85,19 +86,58 @@ impl<P: Platform> PageAllocator<P> {
         Some(block)
     }
 
-    /// Takes a block of an order without lists from the preferred zone, which is on the CPU's node.
+    /// Allocates a block that the fast path did not find: refills this CPU's list of the preferred zone,
+    /// if nothing is unusual about the request, else with all the effort that the request allows.
+    #[inline(never)]
+    fn alloc_folio_slowly(&self, request: &BlockRequest<'_>) -> Option<RawPage> {
+        self.refill_hot_list(request).or_else(|| self.alloc_block(request).ok())
+    }
+
+    /// Refills a list of the preferred zone that is empty, and takes a block from it, or from the zone if
+    /// it is too small for such a list. The zone stays above its low watermark.
+    fn refill_hot_list(&self, request: &BlockRequest<'_>) -> Option<RawPage> {
+        let BlockRequest { gfp, node, order, .. } = *request;
+        if gfp.intersects(Gfp::UNUSUAL) || self.slow_path_flags.any() {
+            return None;
+        }
+        let pinned = self.pin();
+        let hot_zone = pinned.hot_zone(gfp, node)?;
+        if !hot_zone.admits(order.nr_pages() - 1) {
+            return None;
+        }
+        let list_order = ListOrder::of(order)?;
+        let mut lists = pinned.lists()?;
+        if lists.hot_block_list(gfp, list_order).high() == 0 {
+            drop(lists);
+            return self.take_from_hot_zone(hot_zone, gfp, order);
+        }
+        let (zone, _) = hot_zone.own();
+        let spare = zone.marks.spare(zone.nr_free(), Mark::Low, gfp.highest_zone());
+        if list_order == ListOrder::PAGES {
+            self.refill(&mut lists, zone, gfp.migratetype(), spare);
+        } else {
+            self.refill_blocks(&mut lists, zone, gfp.migratetype(), list_order, spare);
+        }
+        let mut list = lists.hot_block_list(gfp, list_order);
+        let block = list.pop()?;
+        list.events.alloc.add(1);
+        Some(block)
+    }
+
+    /// Takes a block of an order without lists from the CPU's own shard of the preferred zone, which is on
+    /// the CPU's node; not from pageblocks of another migrate type.
     #[inline(never)]
     fn take_from_hot_zone(&self, hot_zone: &HotZone, gfp: Gfp, order: Order) -> Option<RawPage> {
         if self.platform().is_abandoned() {
             return None;
         }
-        let (zone, home) = hot_zone.zone();
-        let migratetype = gfp.migratetype();
-        let block = zone.rmqueue(self.platform(), home, migratetype, order, |events| {
+        let (zone, shard) = hot_zone.own();
+        let class = hot_zone.class.with_order(order);
+        let block = zone.take_from(self.platform(), shard, false, class, |events| {
             events.numa_hit.add(1);
             events.numa_local.add(1);
         })?;
-        self.platform().trace(zone.gave(migratetype, order, order.nr_pages(), false));
+        self.platform().trace(zone.gave(gfp.migratetype(), order, order.nr_pages(), false));
         Some(block)
     }
 }

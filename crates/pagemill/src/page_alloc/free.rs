@@ -86,7 +86,13 @@ impl<P: Platform> PageAllocator<P> {
     #[cold]
     #[inline(never)]
     fn free_other(&self, block: RawPage) {
-        if block.is_charged() { self.free_unusual(block) } else { self.free_to_list(block) }
+        if block.is_charged() {
+            self.free_unusual(block);
+        } else if ListOrder::of(block.order()).is_some() {
+            self.free_to_list(block);
+        } else {
+            self.free_block(block);
+        }
     }
 
     /// Frees one block that is not charged: to its list, if there is one.
@@ -112,7 +118,7 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// # Panics
     /// If one of its frames is already free in its zone.
-    #[cold]
+    #[inline]
     fn free_block(&self, page: RawPage) {
         if self.platform().is_abandoned() {
             return;

@@ -149,7 +149,7 @@ impl<P: Platform> PageAllocator<P> {
     /// Takes a batch, however many refills came before: a request for many blocks at once takes those
     /// that the list lacks from the zone directly.
     #[cold]
-    fn refill_blocks(
+    pub(crate) fn refill_blocks(
         &self,
         lists: &mut Lists<'_, P>,
         zone: &Zone,

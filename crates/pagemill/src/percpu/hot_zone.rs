@@ -124,10 +124,10 @@ impl HotZone {
         if self.is_open { self.zone.marks.bulk_limit(self.highest) } else { CLOSED }
     }
 
-    /// Returns the zone, and which of its shards is the CPU's own.
+    /// Returns the zone, and the CPU's own shard of it.
     #[inline]
-    pub(crate) fn zone(&self) -> (&'static Zone, ShardHint) {
-        (self.zone, self.home)
+    pub(crate) fn own(&self) -> (&'static Zone, &'static Shard) {
+        (self.zone, self.own)
     }
 
     /// Returns whether the zone can give `nr_pages` and stay above its low watermark.

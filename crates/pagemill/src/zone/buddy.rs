@@ -50,6 +50,8 @@ pub(super) enum Filed {
 }
 
 const NONE: u32 = u32::MAX;
+/// Number of free frames of a wholly free pageblock.
+const WHOLE_NR_FREE: u16 = 1 << PAGEBLOCK_ORDER.value();
 /// The order of half a pageblock.
 const HALF_PAGEBLOCK: Order = match Order::new(PAGEBLOCK_ORDER.value() - 1) {
     Ok(order) => order,
@@ -360,19 +362,10 @@ impl Buddy {
     /// has changed then.
     pub(crate) fn put_block(&mut self, pfn: Pfn, block: u32, order: Order) {
         assert!(pfn.is_aligned(order), "free of frame {pfn}: not aligned to order {order}");
-        if order == MAX_ORDER {
-            let half = PAGEBLOCK_ORDER;
-            let upper = pfn.offset(half.nr_pages() as u64);
-            // Checked before the lower half is freed, so that a wrong free changes nothing.
-            let halves = [(pfn, block), (upper, block + 1)];
-            if halves.iter().any(|&(pfn, block)| self.first_free_in(pfn, block, half).is_some()) {
-                self.double_free_of_block(pfn, block, order);
-            }
-            self.put_block(pfn, block, half);
-            self.put_block(upper, block + 1, half);
-            return;
-        }
         let number = self.own(block);
+        if order == MAX_ORDER {
+            return self.put_pair(pfn, number);
+        }
         let at = position_in_block(pfn.value());
         let (bitmap, block) = (&mut self.bitmaps[number], &mut self.blocks[number]);
         let Ok((word, mask)) = bitmap.put(at, order) else {
@@ -388,6 +381,24 @@ impl Buddy {
             Filed::Partial(largest) if !may_make_larger(word, mask, largest) => {}
             _ => self.file_after_put(number, at / WORD_NR_PAGES),
         }
+    }
+
+    /// Frees two pageblocks that are a block of the largest order, of which `lower` is the first.
+    #[inline]
+    fn put_pair(&mut self, pfn: Pfn, lower: usize) {
+        let of_pair = lower..lower + 2;
+        for block in of_pair.clone() {
+            if self.bitmaps[block].put(0, PAGEBLOCK_ORDER).is_err() {
+                // Nothing has changed then.
+                self.bitmaps[lower..block].fill(Bitmap::EMPTY);
+                self.double_free_of_block(pfn, self.first_block + as_number(lower), MAX_ORDER);
+            }
+        }
+        for block in &mut self.blocks[of_pair] {
+            (block.nr_free, block.filed) = (WHOLE_NR_FREE, Filed::Pair);
+        }
+        self.nr_free = self.nr_free.wrapping_add(MAX_ORDER.nr_pages() as u64);
+        self.link_first(lower, PAIRS, Filed::Pair);
     }
 
     /// Adds the free blocks of pageblocks `range` to `counts`, by migrate type and order.
@@ -693,6 +704,7 @@ impl Buddy {
     }
 
     /// Removes a filed pageblock from its list.
+    #[inline]
     pub(super) fn unlink(&mut self, block: usize) {
         let list = match self.blocks[block].filed {
             Filed::Partial(order) => {

@@ -41,21 +41,17 @@ impl Bitmap {
         if full != 0 {
             return Some(order(WORD_ORDER + largest_run_order(full)));
         }
-        let mut words = self.words;
-        if words.iter().all(|&word| word == 0) {
-            return None;
-        }
-        for exponent in 0..WORD_ORDER {
-            let mut any = 0;
-            for word in &mut words {
-                *word = pair_up(*word, exponent);
-                any |= *word;
-            }
-            if any == 0 {
-                return Some(order(exponent));
+        // The smallest order of which no block was found. Most words are empty, and of each other word
+        // only blocks that would be the largest so far are looked for.
+        let mut absent = 0;
+        for &word in self.words.iter().filter(|&&word| word != 0) {
+            let mut runs = runs_of(word, absent);
+            while runs != 0 {
+                runs = pair_up(runs, absent);
+                absent += 1;
             }
         }
-        unreachable!("no word is full")
+        absent.checked_sub(1).map(order)
     }
 
     /// Returns the order of the largest free block that lies in or covers word `index`.
@@ -98,27 +94,45 @@ impl Bitmap {
     #[inline]
     pub(crate) fn find(&self, wanted: Order) -> Option<(usize, Order)> {
         let exponent = wanted.value();
-        let (mut full, mut best) = (0_u8, None);
+        if exponent >= WORD_ORDER {
+            return find_words(self.full_words(), exponent - WORD_ORDER);
+        }
+        let (mut full, mut with_larger) = (0_u8, 0_u8);
         for (index, &word) in self.words.iter().enumerate() {
-            if word == u64::MAX {
-                full |= 1 << index;
-            } else if word != 0
-                && exponent < WORD_ORDER
-                && let Some((bit, size)) = smallest_run(word, exponent)
-            {
-                let at = index * WORD_NR_PAGES + bit;
+            // Empty and full words by one comparison.
+            if word.wrapping_add(1) <= 1 {
+                full |= u8::from(word != 0) << index;
+                continue;
+            }
+            let runs = runs_of(word, exponent);
+            let (alone, larger) = maximal_runs(runs, exponent);
+            if alone != 0 {
+                return Some((index * WORD_NR_PAGES + alone.trailing_zeros() as usize, wanted));
+            }
+            with_larger |= u8::from(larger != 0) << index;
+        }
+        if with_larger == 0 {
+            find_words(full, 0)
+        } else {
+            self.find_larger(exponent + 1, with_larger)
+        }
+    }
+
+    /// Returns the lowest of the smallest free blocks that are smaller than a word, at least
+    /// 2^`exponent` frames long, and in the words of `which`.
+    #[inline(never)]
+    fn find_larger(&self, exponent: u8, which: u8) -> Option<(usize, Order)> {
+        let mut best = None;
+        for index in ones(which.into()) {
+            let Some((bit, size)) = smallest_run(self.words[index % NR_WORDS], exponent) else {
+                continue;
+            };
+            if best.is_none_or(|(_, best)| size < best) {
+                best = Some((index * WORD_NR_PAGES + bit, size));
                 if size == exponent {
-                    return Some((at, wanted));
-                }
-                if best.is_none_or(|(_, best)| size < best) {
-                    best = Some((at, size));
+                    break;
                 }
             }
-        }
-        if best.is_none() {
-            // From the order of a word on, one bit stands for one full word.
-            let run = smallest_run(full.into(), exponent.saturating_sub(WORD_ORDER));
-            best = run.map(|(bit, size)| (bit * WORD_NR_PAGES, size + WORD_ORDER));
         }
         best.map(|(at, size)| (at, order(size)))
     }
@@ -136,8 +150,14 @@ impl Bitmap {
     /// Marks all frames of the block at `at` as used.
     #[inline]
     pub(crate) fn clear(&mut self, at: usize, order: Order) {
-        let (words, mask) = self.block_words(at, order);
-        words.iter_mut().for_each(|word| *word &= !mask);
+        let index = at / WORD_NR_PAGES;
+        match order.value().checked_sub(WORD_ORDER) {
+            None => self.words[index % NR_WORDS] &= !block_mask(at, order),
+            Some(0) => self.words_at::<1>(index).fill(0),
+            Some(1) => self.words_at::<2>(index).fill(0),
+            Some(2) => self.words_at::<4>(index).fill(0),
+            Some(_) => self.words.fill(0),
+        }
     }
 
     /// Marks all frames of the block at `at` as free, and returns the new word of its first frame and
@@ -147,23 +167,25 @@ impl Bitmap {
     /// If one of them is already free; nothing has changed then.
     #[inline]
     pub(crate) fn put(&mut self, at: usize, order: Order) -> Result<(u64, u64), ()> {
-        if order.value() < WORD_ORDER {
-            let mask = block_mask(at, order);
-            return Ok((self.put_into_word(at / WORD_NR_PAGES, mask)?, mask));
+        let index = at / WORD_NR_PAGES;
+        match order.value().checked_sub(WORD_ORDER) {
+            None => {
+                let mask = block_mask(at, order);
+                return Ok((self.put_into_word(index, mask)?, mask));
+            }
+            Some(0) => put_words(self.words_at::<1>(index))?,
+            Some(1) => put_words(self.words_at::<2>(index))?,
+            Some(2) => put_words(self.words_at::<4>(index))?,
+            Some(_) => put_words(&mut self.words)?,
         }
-        let (words, mask) = self.block_words(at, order);
-        if words.iter().any(|&word| word != 0) {
-            return Err(());
-        }
-        words.fill(u64::MAX);
-        Ok((u64::MAX, mask))
+        Ok((u64::MAX, u64::MAX))
     }
 
-    /// Returns the words that the block at `at` touches, and the block's bits in each of them.
+    /// Returns the `N` words, aligned to their number, of which `index` is the first.
     #[inline]
-    fn block_words(&mut self, at: usize, order: Order) -> (&mut [u64], u64) {
-        let nr_words = (order.nr_pages() / WORD_NR_PAGES).max(1);
-        (&mut self.words[at / WORD_NR_PAGES..][..nr_words], block_mask(at, order))
+    fn words_at<const N: usize>(&mut self, index: usize) -> &mut [u64; N] {
+        debug_assert!(index < NR_WORDS && index.is_multiple_of(N), "word {index}");
+        &mut self.words.as_chunks_mut::<N>().0[index / N % (NR_WORDS / N)]
     }
 
     /// Takes up to `nr` free frames from word `index` and returns them as a mask.
@@ -404,6 +426,14 @@ fn smallest_run(word: u64, exponent: u8) -> Option<(usize, u8)> {
     None
 }
 
+/// Returns the lowest of the smallest free blocks of at least 2^`exponent` words, if the words of `full`
+/// are.
+#[inline]
+fn find_words(full: u8, exponent: u8) -> Option<(usize, Order)> {
+    let (word, size) = smallest_run(full.into(), exponent)?;
+    Some((word * WORD_NR_PAGES, order(size + WORD_ORDER)))
+}
+
 /// Adds the number of aligned runs of each size that are not half of a larger one to `counts`.
 fn count_runs(word: u64, counts: &mut [u64]) {
     let mut runs = word;
@@ -436,14 +466,25 @@ fn largest_run_order(byte: u8) -> u8 {
     u8::from(pairs != 0) + u8::from(quads != 0) + u8::from(quads == 0x11)
 }
 
-/// Returns the bits of the block at `at` in each word that it touches.
+/// Marks all frames of whole words as free.
+///
+/// # Errors
+/// If one of them is already free; nothing has changed then.
+#[inline]
+fn put_words<const N: usize>(words: &mut [u64; N]) -> Result<(), ()> {
+    // The number is a constant, so this is a few stores, not a call of `memset`.
+    if words.iter().fold(0, |any, word| any | word) != 0 {
+        return Err(());
+    }
+    words.fill(u64::MAX);
+    Ok(())
+}
+
+/// Returns the bits of a block that is smaller than a word in the word of its frames.
 #[inline]
 fn block_mask(at: usize, order: Order) -> u64 {
     let nr_pages = order.nr_pages();
-    debug_assert!(at.is_multiple_of(nr_pages) && at + nr_pages <= PAGEBLOCK_NR_PAGES);
-    if order.value() >= WORD_ORDER {
-        return u64::MAX;
-    }
+    debug_assert!(at.is_multiple_of(nr_pages) && nr_pages < WORD_NR_PAGES, "order {order} at {at}");
     (u64::MAX >> (WORD_NR_PAGES - nr_pages)) << (at % WORD_NR_PAGES)
 }
 

@@ -172,19 +172,37 @@ impl Zone {
         home: ShardHint,
         migratetype: MigrateType,
         order: Order,
-        count: impl FnOnce(&ZoneEvents),
+        count: impl Fn(&ZoneEvents),
     ) -> Option<RawPage> {
         for (shard, fallback) in self.ways(home, order) {
-            let mut held = shard.hold(platform);
-            let Some(pfn) = held.buddy().take_block(migratetype, fallback, order) else { continue };
-            held.events().pgalloc.add(order.nr_pages() as u64);
-            count(held.events());
-            let stolen = held.buddy().take_stolen();
-            drop(held);
-            self.trace_stolen(platform, migratetype, stolen);
-            return Some(Class::new(self.list(migratetype), order).at(pfn));
+            let class = Class::new(self.list(migratetype), order);
+            if let Some(block) = self.take_from(platform, shard, fallback, class, &count) {
+                return Some(block);
+            }
         }
         None
+    }
+
+    /// Takes one block from one shard and counts it; with `fallback`, also from pageblocks of another
+    /// migrate type.
+    #[inline]
+    pub(crate) fn take_from(
+        &self,
+        platform: &impl Platform,
+        shard: &Shard,
+        fallback: bool,
+        class: Class,
+        count: impl FnOnce(&ZoneEvents),
+    ) -> Option<RawPage> {
+        let (migratetype, order) = (class.list().migratetype(), class.order());
+        let mut held = shard.hold(platform);
+        let pfn = held.buddy().take_block(migratetype, fallback, order)?;
+        held.events().pgalloc.add(order.nr_pages() as u64);
+        count(held.events());
+        let stolen = held.buddy().take_stolen();
+        drop(held);
+        self.trace_stolen(platform, migratetype, stolen);
+        Some(class.at(pfn))
     }
 
     /// Takes up to `nr` blocks of a migrate type and order into `blocks`, which has room for them, and
@@ -194,9 +212,9 @@ impl Zone {
     /// nothing. Calls `count` with the number that each shard gave, under its lock.
     ///
     /// # Concurrency
-    /// Locks one shard after the other, for at most
-    /// [`MAX_NR_WORDS`] words each. So the result may be short for
-    /// orders above the word's, although there are more.
+    /// Locks one shard after the other, for at most 16 blocks and
+    /// [`MAX_NR_WORDS`] words each. So the result may be short
+    /// although there are more.
     pub(crate) fn rmqueue_blocks(
         &self,
         platform: &impl Platform,
@@ -240,7 +258,7 @@ impl Zone {
     /// If a frame is already free or not in this zone.
     ///
     /// # Concurrency
-    /// Locks the shard of each block, once for consecutive blocks of one shard, for at most
+    /// Locks the shard of each block, once for consecutive blocks of one shard, for at most 16 blocks and
     /// [`MAX_NR_WORDS`] words each time.
     pub(crate) fn free_blocks(
         &self,
@@ -421,14 +439,15 @@ impl Zone {
     /// If one of its frames is not in this zone.
     #[inline]
     fn locate_block(&self, pfn: u64, order: Order) -> (u8, u32) {
-        let mut span = &Span::EMPTY;
-        let (shard, block) = self.locate_near(&mut span, pfn);
-        let last = pfn + (order.nr_pages() as u64 - 1);
+        let Some(span) = self.facts.spans.find(pfn) else { not_here(pfn) };
+        // No overflow: a frame number has 40 bits.
+        let last = pfn.wrapping_add(order.nr_pages() as u64 - 1);
         if !span.holds(last) {
             // Adjacent spans share a pageblock, or follow each other: then so do the frames in between.
             self.locate(last);
         }
-        (shard, block)
+        let block = span.block(pfn);
+        (self.facts.shard_map.shard(block), block)
     }
 
     /// Returns the indexes of a frame's shard and of its pageblock in the zone.
@@ -455,9 +474,10 @@ pub(crate) struct ZoneView {
     pub(crate) pageblocks: [u64; NR_MIGRATE_TYPES],
 }
 
-/// Returns how many blocks of `order` are taken or freed under one hold of a shard's lock.
+/// Returns how many blocks of `order` are taken or freed under one hold of a shard's lock: at most 16,
+/// which takes as long as 64 words of single pages, and at most 64 words.
 fn blocks_per_hold(order: Order) -> usize {
-    (MAX_NR_WORDS * WORD_NR_PAGES / order.nr_pages()).min(MAX_NR_WORDS)
+    (MAX_NR_WORDS * WORD_NR_PAGES / order.nr_pages()).min(16)
 }
 
 #[cold]

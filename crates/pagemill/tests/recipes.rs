@@ -7,7 +7,7 @@ use pagemill_testkit::{World, region, set_cpu};
 /// Handing out every frame.
 #[test]
 fn every_frame_is_handed_out_without_watermarks() {
-    const NR: u64 = 3000;
+    const NR: u64 = if cfg!(miri) { 200 } else { 3000 };
     // Two zones: one of each side of 4 GiB.
     let memory = [region((1 << 20) - NR / 2, NR, 0)];
     let world = World::new(&Config {
@@ -34,7 +34,7 @@ fn every_frame_is_handed_out_without_watermarks() {
 #[test]
 fn an_unknown_node_becomes_that_of_the_caller() {
     let nodes = [NodeId::new(0), NodeId::new(1)];
-    let world = World::with_cpus_on(4096, 2, &nodes);
+    let world = World::with_cpus_on(1024, 2, &nodes);
     for (cpu, local) in [(0, nodes[0]), (1, nodes[1])] {
         set_cpu(cpu);
         for (node, expected) in [(0, nodes[0]), (1, nodes[1]), (2, local), (255, local)] {
@@ -49,7 +49,7 @@ fn an_unknown_node_becomes_that_of_the_caller() {
 /// Slots that come from C: an array of words, of which zero is an empty one.
 #[test]
 fn words_are_filled_with_addresses_and_emptied_again() {
-    let world = World::with_memory(4096, 1);
+    let world = World::with_memory(if cfg!(miri) { 512 } else { 4096 }, 1);
     let frames = world.frames();
     let mut words = [0_u64; 100];
     words[3] = 7 << 12; // in use: kept

@@ -11,7 +11,7 @@ proof=ci/no_std-proof
 calls=$proof/src/calls.rs
 guide=docs/kernel-guide.md
 # Bytes of code that all public calls may have together.
-CODE_MAX=230000
+CODE_MAX=240000
 
 # Each public function is in the proof. Exempt are names that every type has, `Ring`, which needs a heap,
 # and claims, which a kernel leaves to pagemill.
@@ -110,7 +110,7 @@ if [[ $code -gt $CODE_MAX ]]; then
     echo "all public calls together have $code bytes of code; the limit in ci/no_std.sh is $CODE_MAX" >&2
     exit 1
 fi
-# Each row of the guide's table holds within 10 %, or 1 KB: other compilers inline other functions.
+# Each row of the guide's table holds within 20 % and 1 KB: other compilers inline other functions.
 sizes | awk -F'|' '
     FNR == 1 { file++ }
     { part = $2; gsub(/^ +| +$/, "", part) }
@@ -120,7 +120,7 @@ sizes | awk -F'|' '
     file == 2 && inside && $3 !~ /---/ {
         nr++
         off = now[part] - $3
-        if (!(part in now) || off > 1 + $3 / 10 || -off > 1 + $3 / 10) {
+        if (!(part in now) || off > 1 + $3 / 5 || -off > 1 + $3 / 5) {
             printf "%s: %s: the table says %s KB, the proof has %.1f; ", FILENAME, part, $3 + 0, now[part]
             print "print the table by ci/no_std.sh --sizes"
             failed = 1

@@ -37,6 +37,8 @@ count_rows() {
             "$op" "$n" "$per_page" "$budget" "$verdict"
     done
 }
+# A row of an order counts blocks. The orders 4 to 8 and 10 go through the zone, and so do most of 512
+# blocks of the orders 1 and 3.
 count_rows <<'TABLE'
 array 64 1000 12.4
 array 512 200 9.5
@@ -46,6 +48,15 @@ list 64 1000 37.8
 list 1 10000 172
 burst 64 500 26.7
 spread 64 700 172
+order0 1 10000 206
+order1 8 2000 196
+order9 1 5000 206
+order1 512 40 680
+order3 512 40 862
+order4 8 1000 805
+order6 8 1000 810
+order8 8 1000 865
+order10 8 1000 657
 vec 64 1000 6.1
 vec 1 10000 168
 local 64 1000 3.7

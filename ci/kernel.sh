@@ -90,10 +90,57 @@ check_limits() {
     ' ../../docs/kernel-guide.md "$1" >&2
 }
 
+# Compares the costs of blocks with the guide's table. The zone's depend on the frames that the image
+# uses, so only much higher ones fail.
+compare_orders() {
+    awk -F'|' '
+        FNR == 1 { file++ }
+        # A row of the guide: order, one by one for N = 1, 8 and 64, by request for the same, Linux.
+        file == 1 && NF == 10 && $2 ~ /^ *[0-9]+ *$/ {
+            nr_rows += 3
+            for (i = 0; i < 3; i++) {
+                n = 8 ^ i
+                guide[$2 + 0, n, 2] = $(3 + i) + 0
+                guide[$2 + 0, n, 3] = $(6 + i) + 0
+            }
+        }
+        file == 2 && /^orders:/ { is_orders = 1 }
+        file == 2 && /^$/ { is_orders = 0 }
+        # A row of the run: order and N, and for each way the costs of alloc, free and both.
+        file == 2 && is_orders && split($1, key, " ") == 2 && (key[1] + 0, key[2] + 0, 2) in guide {
+            nr_found++
+            order = key[1] + 0
+            for (i = 2; i <= 3; i++) {
+                split($i, costs, " ")
+                was = guide[order, key[2] + 0, i]
+                is_listed = order <= 3 || order == 9
+                allowed = was * 1.4
+                least = i == 2 ? 1400 : 2400
+                if (is_listed && key[2] <= 8 && i == 2) allowed = was * 1.05
+                else if (allowed < least) allowed = least
+                if (costs[3] > allowed) {
+                    printf "docs/kernel-guide.md: order %d, N = %d: the guide says %s, the image counts %s\n", \
+                        order, key[2], was, costs[3]
+                    failed = 1
+                }
+            }
+        }
+        END {
+            if (nr_rows == 0 || nr_rows != nr_found) {
+                printf "docs/kernel-guide.md: %d of %d rows of blocks are in the output\n", nr_found, nr_rows
+                failed = 1
+            }
+            exit failed
+        }
+    ' ../../docs/kernel-guide.md "$1" >&2
+}
+
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
 # The boot whose costs the guide shows.
 RECORDED='--machine q35 --memory 256M --icount'
+# That for the costs of blocks: 64 blocks of each order are a part of its memory.
+RECORDED_BLOCKS='--machine q35 --memory 1G --icount'
 
 # 4 GiB: a part of it lies above 4 GiB, behind the hole that the machines keep for devices.
 while read -r options; do
@@ -104,6 +151,9 @@ while read -r options; do
         compare_with_guide "$output"
         check_limits "$output"
     fi
+    if [[ $options = "$RECORDED_BLOCKS" ]]; then
+        compare_orders "$output"
+    fi
 done <<'BOOTS'
 --machine q35 --memory 64M
 --machine q35 --memory 4G --cpus 2
@@ -111,5 +161,6 @@ done <<'BOOTS'
 --machine microvm --memory 4G
 --machine pc --memory 256M --cpus 4
 --machine q35 --memory 256M --icount
+--machine q35 --memory 1G --icount
 --machine microvm --memory 64M --cpus 2 --icount
 BOOTS

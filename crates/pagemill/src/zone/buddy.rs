@@ -17,7 +17,8 @@ use crate::base::units::{MAX_ORDER, Order, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER, 
 use crate::zone::block_state::{BlockState, State};
 use crate::zone::frame_words::{FrameWord, FrameWords};
 use crate::zone::pageblock::{
-    Bitmap, WORD_NR_PAGES, may_make_larger, nr_ones, ones, position_in_block, word_in_block,
+    Bitmap, HALF_PAGEBLOCK, WORD_NR_PAGES, may_make_larger, nr_ones, ones, position_in_block,
+    word_in_block,
 };
 use crate::zone::span::{Span, Spans, block_base};
 
@@ -52,11 +53,6 @@ pub(super) enum Filed {
 const NONE: u32 = u32::MAX;
 /// Number of free frames of a wholly free pageblock.
 const WHOLE_NR_FREE: u16 = 1 << PAGEBLOCK_ORDER.value();
-/// The order of half a pageblock.
-const HALF_PAGEBLOCK: Order = match Order::new(PAGEBLOCK_ORDER.value() - 1) {
-    Ok(order) => order,
-    Err(_) => unreachable!(),
-};
 const NR_PARTIAL: usize = PAGEBLOCK_ORDER.value() as usize;
 pub(crate) const WHOLE: usize = NR_PARTIAL * NR_MIGRATE_TYPES;
 pub(crate) const PAIRS: usize = WHOLE + 1;
@@ -371,12 +367,9 @@ impl Buddy {
         let Ok((word, mask)) = bitmap.put(at, order) else {
             self.double_free_of_block(pfn, self.first_block + as_number(number), order)
         };
-        let nr_pages = order.nr_pages();
-        #[expect(clippy::cast_possible_truncation, reason = "at most 512")]
-        let nr_pages_short = nr_pages as u16;
         // No overflow: no frame is free twice.
-        block.nr_free = block.nr_free.wrapping_add(nr_pages_short);
-        self.nr_free = self.nr_free.wrapping_add(nr_pages as u64);
+        block.nr_free = block.nr_free.wrapping_add(1 << order.value());
+        self.nr_free = self.nr_free.wrapping_add(1 << order.value());
         match block.filed {
             Filed::Partial(largest) if !may_make_larger(word, mask, largest) => {}
             _ => self.file_after_put(number, at / WORD_NR_PAGES),

@@ -11,6 +11,11 @@ use crate::base::units::{MAX_ORDER, Order, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER};
 pub(crate) const WORD_NR_PAGES: usize = u64::BITS as usize;
 const NR_WORDS: usize = PAGEBLOCK_NR_PAGES / WORD_NR_PAGES;
 const WORD_ORDER: u8 = 6;
+/// The order of half a pageblock.
+pub(crate) const HALF_PAGEBLOCK: Order = match Order::new(PAGEBLOCK_ORDER.value() - 1) {
+    Ok(order) => order,
+    Err(_) => unreachable!(),
+};
 const _: () = assert!(1 << WORD_ORDER == WORD_NR_PAGES);
 
 /// Bits at the multiples of 2^n, for n from 0 to 6.

@@ -32,10 +32,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let ended: Arc<Ended> = Arc::default();
     // Weak: extents keep their allocator alive, which keeps the callback.
     let cache = Arc::downgrade(&ended);
-    let blocks = IndexAllocator::with_reclaim(NR_BLOCKS, move |lacking| {
+    let blocks = IndexAllocator::with_reclaim(NR_BLOCKS, move |lack| {
         let Some(cache) = cache.upgrade() else { return 0 };
         let mut freed = 0;
-        while freed < lacking {
+        while freed < lack.nr {
             let oldest = cache.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let Some(oldest) = oldest else { break };
             freed += oldest.own.iter().map(Extent::nr_blocks).sum::<u64>();

@@ -9,12 +9,11 @@ use alloc::alloc::{alloc_zeroed, dealloc};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::alloc::Layout;
-use core::cell::Cell;
 use core::fmt;
 use core::ops::Range;
 use core::ptr::NonNull;
-use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::{self, ThreadId};
 
 use pagemill::contig::{ContigRequest, FrameRange};
 use pagemill::handles::RawPage;
@@ -28,9 +27,9 @@ use thiserror::Error;
 /// Spins before a thread that waits for a lock yields its CPU.
 const SPINS_BEFORE_YIELD: u32 = 100;
 
-/// How often a request asks the reclaim callback before it fails although the callback frees blocks,
-/// which other threads take each time.
-const MAX_NR_RECLAIMS: u32 = 256;
+/// How many calls of the reclaim callback in a row may leave no more free blocks than before, although
+/// it returns a number above zero, until the request fails.
+const MAX_NR_FRUITLESS: u32 = 256;
 
 /// An allocator of block numbers from zero on; the size of a block is the caller's.
 ///
@@ -38,8 +37,10 @@ const MAX_NR_RECLAIMS: u32 = 256;
 /// A clone is another handle of the same allocator. Extents keep the allocator alive.
 ///
 /// # Concurrency
-/// Any thread may allocate and free. One lock guards the blocks. A call releases it after at most 128
-/// groups of 512 blocks, of which it reads or changes at most 34.
+/// Any thread may allocate and free. Requests for one run of adjacent blocks, and frees, go on side by
+/// side; a request that must take several runs waits until it is the only request. A shard's lock guards
+/// the blocks. A search releases it after at most 128 groups of 512 blocks, of which it reads or changes at
+/// most 34.
 ///
 /// # Cost
 /// 13 bytes of address space per block, of which the allocator touches approximately 0.3.
@@ -83,6 +84,12 @@ struct Inner {
     _metadata: Metadata,
     nr_blocks: u64,
     reclaim: Option<Box<Reclaim>>,
+    /// Threads in the reclaim callback.
+    reclaiming: Mutex<Vec<ThreadId>>,
+    /// Read by requests that take one run, which other threads see taken in full or not at all. Written by
+    /// a request that takes several runs, and before one fails: then no other request holds blocks that it
+    /// may return.
+    requests: RwLock<()>,
     /// Blocks whose owners were turned into numbers: first blocks of extents, their words and lengths.
     ///
     /// Not extents: these would keep the allocator alive.
@@ -90,7 +97,19 @@ struct Inner {
 }
 
 /// A function that frees blocks and returns their number; see [`IndexAllocator::with_reclaim`].
-type Reclaim = dyn Fn(u64) -> u64 + Send + Sync;
+type Reclaim = dyn Fn(Lack) -> u64 + Send + Sync;
+
+/// What a request lacks when it calls the reclaim callback; see [`IndexAllocator::with_reclaim`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lack {
+    /// Blocks that must be freed before the request can succeed; at least one. If enough blocks are free
+    /// but not adjacent, one.
+    pub nr: u64,
+    /// Adjacent blocks that the request needs: its number of blocks for
+    /// [`alloc_run`](IndexAllocator::alloc_run), one for all others.
+    pub run: u64,
+}
 
 /// Why blocks could not be allocated or taken back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -229,18 +248,24 @@ impl IndexAllocator {
         Self::build(nr_blocks, None)
     }
 
-    /// Makes an allocator that asks `reclaim` for blocks when too few are free.
+    /// Makes an allocator that calls `reclaim` when a request finds too few blocks.
     ///
-    /// `reclaim` receives the number of blocks that a request lacks, frees some by dropping extents, and
-    /// returns how many, or zero to let the request fail. It is called without a lock held, by the thread
-    /// that makes the request, so several threads may be in it at once. Requests that it makes itself fail
-    /// without calling it again.
+    /// `reclaim` receives what the request [lacks](Lack), frees some blocks by dropping extents, and returns
+    /// how many. The request then tries again, and calls `reclaim` until it succeeds or `reclaim` returns
+    /// zero. It also fails after 256 calls in a row that left no more blocks free than before.
+    ///
+    /// Requests that `reclaim` itself makes of this allocator fail without another call of it.
+    ///
+    /// # Concurrency
+    /// `reclaim` runs in the thread that makes the request, and the allocator holds no lock meanwhile.
+    /// Several threads may be in it at once. Do not hold a lock that `reclaim` takes while you call
+    /// [`alloc`](Self::alloc) or [`alloc_run`](Self::alloc_run): the thread would wait for itself.
     ///
     /// # Errors
     /// For the reasons of [`new`](Self::new).
     pub fn with_reclaim(
         nr_blocks: u64,
-        reclaim: impl Fn(u64) -> u64 + Send + Sync + 'static,
+        reclaim: impl Fn(Lack) -> u64 + Send + Sync + 'static,
     ) -> Result<Self, IndexError> {
         Self::build(nr_blocks, Some(Box::new(reclaim)))
     }
@@ -272,9 +297,15 @@ impl IndexAllocator {
         //    are dropped together, the allocator first.
         // 2. No other allocator manages these frames: they are numbers that stand for nothing here.
         let allocator = unsafe { PageAllocator::new(&config, tables, Numbers) }?;
-        let parked = Mutex::new(BTreeMap::new());
-        let inner = Inner { allocator, _metadata: metadata, nr_blocks, reclaim, parked };
-        Ok(Self(Arc::new(inner)))
+        Ok(Self(Arc::new(Inner {
+            allocator,
+            _metadata: metadata,
+            nr_blocks,
+            reclaim,
+            reclaiming: Mutex::default(),
+            requests: RwLock::default(),
+            parked: Mutex::default(),
+        })))
     }
 
     /// Returns the number of blocks, free ones and others.
@@ -303,14 +334,14 @@ impl IndexAllocator {
     /// result has beyond the first, and for the first one if memory is fragmented, linear in the number of
     /// groups.
     pub fn alloc(&self, nr: u64) -> Result<Vec<Extent>, IndexError> {
-        self.retry(nr, || self.try_alloc(nr), |free| self.exhausted(nr, free))
+        self.retry(Need { nr, run: 1 }, || self.try_alloc(nr), |free| self.exhausted(nr, free))
     }
 
     /// Allocates `nr` adjacent blocks.
     ///
     /// # Errors
-    /// [`IndexError::EmptyRun`] if `nr` is zero, [`IndexError::Exhausted`] if fewer blocks are free, or [`IndexError::NoRun`] if there is no run of
-    /// so many.
+    /// [`IndexError::EmptyRun`] if `nr` is zero, [`IndexError::Exhausted`] if fewer than `nr` blocks are
+    /// free, or [`IndexError::NoRun`] if no run of `nr` blocks is free.
     pub fn alloc_run(&self, nr: u64) -> Result<Extent, IndexError> {
         if nr == 0 {
             return Err(IndexError::EmptyRun);
@@ -322,7 +353,7 @@ impl IndexAllocator {
                 IndexError::NoRun { wanted: nr, free }
             }
         };
-        self.retry(nr, || self.take(nr, nr), refused)
+        self.retry(Need { nr, run: nr }, || self.try_alloc_run(nr), refused)
     }
 
     /// Makes extents of blocks that [`Extent::into_numbers`] gave up.
@@ -378,12 +409,32 @@ impl IndexAllocator {
         source.alloc_contig_with(&request).ok().map(Extent)
     }
 
+    /// Takes one run of up to `nr` blocks, at least `min`, while other requests do so, too. Takes nothing
+    /// if fewer than `nr` blocks are free, so that a request that must fail takes no blocks from others.
+    fn take_beside_others(&self, min: u64, nr: u64) -> Option<Extent> {
+        let _shared = self.0.requests.read().unwrap_or_else(PoisonError::into_inner);
+        if self.nr_free() < nr { None } else { self.take(min, nr) }
+    }
+
+    fn try_alloc_run(&self, nr: u64) -> Option<Extent> {
+        self.take_beside_others(nr, nr).or_else(|| {
+            let _alone = self.0.requests.write().unwrap_or_else(PoisonError::into_inner);
+            if self.nr_free() < nr { None } else { self.take(nr, nr) }
+        })
+    }
+
     fn try_alloc(&self, nr: u64) -> Option<Vec<Extent>> {
+        if nr == 0 {
+            return Some(Vec::new());
+        }
+        if let Some(extent) = self.take_beside_others(nr, nr) {
+            return Some(vec![extent]);
+        }
+        let _alone = self.0.requests.write().unwrap_or_else(PoisonError::into_inner);
         let mut extents = Vec::new();
         let mut left = nr;
         while left > 0 {
-            // Usually the first run is long enough, and nothing needs to be counted.
-            if left < nr && self.nr_free() < left {
+            if self.nr_free() < left {
                 return None;
             }
             let extent = self.take(1, left)?;
@@ -396,42 +447,65 @@ impl IndexAllocator {
     /// Makes attempts as long as the callback frees blocks.
     fn retry<T>(
         &self,
-        nr: u64,
+        need: Need,
         attempt: impl Fn() -> Option<T>,
         refused: impl FnOnce(u64) -> IndexError,
     ) -> Result<T, IndexError> {
-        for _ in 0..MAX_NR_RECLAIMS {
+        if need.nr > self.0.nr_blocks {
+            return Err(refused(self.nr_free()));
+        }
+        let mut nr_fruitless = 0;
+        loop {
             if let Some(result) = attempt() {
                 return Ok(result);
             }
-            if nr > self.0.nr_blocks || self.reclaim(nr) == 0 {
-                break;
+            let before = self.nr_free();
+            if nr_fruitless == MAX_NR_FRUITLESS || self.reclaim(need) == 0 {
+                return Err(refused(self.nr_free()));
             }
+            nr_fruitless = if self.nr_free() > before { 0 } else { nr_fruitless + 1 };
         }
-        Err(refused(self.nr_free()))
     }
 
-    /// Asks the callback for the blocks that a request for `nr` lacks, unless it made that request.
-    fn reclaim(&self, nr: u64) -> u64 {
-        thread_local!(static IS_RECLAIMING: Cell<bool> = const { Cell::new(false) });
+    /// Asks the callback for the blocks that a request lacks, unless it made that request.
+    fn reclaim(&self, need: Need) -> u64 {
         /// Ends the call of the callback, also if it panics.
-        struct End;
-        impl Drop for End {
+        struct End<'a>(&'a Inner, ThreadId);
+        impl Drop for End<'_> {
             fn drop(&mut self) {
-                IS_RECLAIMING.set(false);
+                self.0.reclaiming().retain(|&thread| thread != self.1);
             }
         }
         let Some(reclaim) = &self.0.reclaim else { return 0 };
-        if IS_RECLAIMING.replace(true) {
-            return 0;
+        let thread = thread::current().id();
+        {
+            let mut reclaiming = self.0.reclaiming();
+            if reclaiming.contains(&thread) {
+                return 0;
+            }
+            reclaiming.push(thread);
         }
-        let _end = End;
+        let _end = End(&self.0, thread);
         // At least one: if enough blocks are free, they are not adjacent.
-        reclaim(nr.saturating_sub(self.nr_free()).max(1))
+        let nr = need.nr.saturating_sub(self.nr_free()).max(1);
+        reclaim(Lack { nr, run: need.run })
     }
 
     fn exhausted(&self, wanted: u64, free: u64) -> IndexError {
         IndexError::Exhausted { wanted, free, nr_blocks: self.0.nr_blocks }
+    }
+}
+
+/// What a request needs: a number of blocks, in runs of at least `run`.
+#[derive(Clone, Copy)]
+struct Need {
+    nr: u64,
+    run: u64,
+}
+
+impl Inner {
+    fn reclaiming(&self) -> MutexGuard<'_, Vec<ThreadId>> {
+        self.reclaiming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

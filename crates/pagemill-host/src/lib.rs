@@ -113,7 +113,7 @@ pub mod debug {
 
 /// Extents and errors of an [`IndexAllocator`].
 pub mod index {
-    pub use crate::index_allocator::{Extent, IndexError, SharedExtent};
+    pub use crate::index_allocator::{Extent, IndexError, Lack, SharedExtent};
 }
 
 /// The machine: its CPUs, clocks, context switches, and a description for reports of measurements.

@@ -4,7 +4,8 @@ extern crate alloc;
 
 use alloc::collections::BTreeSet;
 use alloc::sync::{Arc, Weak};
-use std::sync::Mutex;
+use core::mem;
+use std::sync::{Barrier, Mutex};
 use std::thread;
 
 use pagemill_host::IndexAllocator;
@@ -197,12 +198,12 @@ fn extents_keep_their_allocator_and_numbers_do_not() {
 #[test]
 fn a_callback_frees_blocks_for_requests_that_lack_them() {
     let cache: Arc<Mutex<Vec<Extent>>> = Arc::default();
-    let asked: Arc<Mutex<Vec<u64>>> = Arc::default();
+    let asked: Arc<Mutex<Vec<(u64, u64)>>> = Arc::default();
     // Weak: extents keep their allocator, and that keeps the callback.
     let entries: Weak<Mutex<Vec<Extent>>> = Arc::downgrade(&cache);
     let log = asked.clone();
-    let blocks = IndexAllocator::with_reclaim(100, move |lacking| {
-        log.lock().unwrap().push(lacking);
+    let blocks = IndexAllocator::with_reclaim(100, move |lack| {
+        log.lock().unwrap().push((lack.nr, lack.run));
         let Some(cache) = entries.upgrade() else { return 0 };
         let entry = cache.lock().unwrap().pop();
         entry.map_or(0, |extent| extent.nr_blocks())
@@ -214,13 +215,14 @@ fn a_callback_frees_blocks_for_requests_that_lack_them() {
     assert_eq!(asked.lock().unwrap().len(), 0);
     let extents = blocks.alloc(25).unwrap();
     assert_eq!(extents.iter().map(Extent::nr_blocks).sum::<u64>(), 25);
-    assert_eq!(*asked.lock().unwrap(), [25, 15, 5]);
+    assert_eq!(*asked.lock().unwrap(), [(25, 1), (15, 1), (5, 1)]);
     // A run that the free blocks do not have.
     assert_eq!(blocks.alloc_run(30).unwrap().nr_blocks(), 30);
+    assert_eq!(asked.lock().unwrap().last(), Some(&(5, 30)));
     // All entries, and then there is no more to free.
     let error = blocks.alloc(90).unwrap_err();
     assert_eq!(error, IndexError::Exhausted { wanted: 90, free: 75, nr_blocks: 100 });
-    assert_eq!(asked.lock().unwrap().last(), Some(&15));
+    assert_eq!(asked.lock().unwrap().last(), Some(&(15, 1)));
     // More than there are: nothing is asked for in vain.
     let nr_asked = asked.lock().unwrap().len();
     assert!(blocks.alloc(101).is_err());
@@ -279,4 +281,112 @@ fn threads_never_share_a_block() {
         }
     });
     assert_eq!((blocks.nr_free(), blocks.validate()), (NR, Ok(())));
+}
+
+/// Returns extents of every second block, with the others free.
+fn every_second(blocks: &IndexAllocator) -> Vec<Extent> {
+    let mut held: Vec<_> =
+        (0..blocks.nr_blocks()).map(|_| blocks.alloc_run(1).expect("a block is free")).collect();
+    held.retain(|extent| extent.start() % 2 == 0);
+    held
+}
+
+#[test]
+fn a_request_that_must_fail_takes_no_blocks_from_others() {
+    const NR: u64 = 4_096;
+    let blocks = IndexAllocator::new(NR).unwrap();
+    let _held = blocks.alloc(NR / 2).unwrap();
+    let nr_rounds = if cfg!(miri) { 3 } else { 3_000 };
+    for too_many in [NR + 1, NR / 2 + 1] {
+        let barrier = Barrier::new(2);
+        thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                barrier.wait();
+                for _ in 0..nr_rounds {
+                    assert!(blocks.alloc(too_many).is_err());
+                    assert!(blocks.alloc_run(too_many).is_err());
+                }
+            });
+            barrier.wait();
+            while !thread.is_finished() {
+                blocks.alloc(1).unwrap();
+                blocks.alloc_run(1).unwrap();
+            }
+        });
+    }
+}
+
+#[test]
+fn one_of_two_requests_for_scattered_blocks_succeeds() {
+    let blocks = IndexAllocator::new(200).unwrap();
+    let _held = every_second(&blocks);
+    let barrier = Barrier::new(3);
+    let nr_rounds = if cfg!(miri) { 3 } else { 20_000 };
+    let ask = || -> Vec<bool> {
+        let ask = |_| {
+            barrier.wait();
+            let extents = blocks.alloc(60);
+            barrier.wait();
+            extents.is_ok()
+        };
+        (0..nr_rounds).map(ask).collect()
+    };
+    thread::scope(|scope| {
+        let (one, other) = (scope.spawn(ask), scope.spawn(ask));
+        // There are always blocks for this request, too.
+        for _ in 0..nr_rounds {
+            barrier.wait();
+            let block = blocks.alloc_run(1).map(drop);
+            barrier.wait();
+            assert_eq!(block, Ok(()));
+        }
+        let (one, other) = (one.join().unwrap(), other.join().unwrap());
+        for (round, (one, other)) in one.into_iter().zip(other).enumerate() {
+            assert!(one != other, "round {round}: {one}, {other}");
+        }
+    });
+}
+
+#[test]
+fn the_callback_of_one_allocator_makes_another_call_its_own() {
+    let cache: Arc<Mutex<Vec<Extent>>> = Arc::default();
+    let entries = Arc::downgrade(&cache);
+    let second = IndexAllocator::with_reclaim(10, move |_| {
+        let entries = entries.upgrade().map(|cache| mem::take(&mut *cache.lock().unwrap()));
+        entries.unwrap_or_default().iter().map(Extent::nr_blocks).sum()
+    })
+    .unwrap();
+    *cache.lock().unwrap() = second.alloc(10).unwrap();
+    let spill = second.clone();
+    let first = IndexAllocator::with_reclaim(4, move |_| {
+        assert_eq!(spill.alloc(10).map(|extents| extents.len()), Ok(1));
+        0
+    })
+    .unwrap();
+    let _held = first.alloc(4).unwrap();
+    assert!(first.alloc(1).is_err());
+    assert_eq!(second.nr_free(), 10);
+}
+
+#[test]
+fn a_callback_that_frees_one_block_at_a_time_is_called_as_often_as_needed() {
+    let cache: Arc<Mutex<Vec<Extent>>> = Arc::default();
+    let entries = Arc::downgrade(&cache);
+    let blocks = IndexAllocator::with_reclaim(1_000, move |_| {
+        let entry = entries.upgrade().and_then(|cache| cache.lock().unwrap().pop());
+        entry.map_or(0, |extent| extent.nr_blocks())
+    })
+    .unwrap();
+    let refill = || {
+        for _ in 0..blocks.nr_free() {
+            cache.lock().unwrap().push(blocks.alloc_run(1).unwrap());
+        }
+    };
+    refill();
+    assert_eq!(blocks.alloc(500).unwrap().len(), 1);
+    refill();
+    assert_eq!(blocks.alloc_run(700).unwrap().nr_blocks(), 700);
+    refill();
+    assert!(blocks.alloc(1_001).is_err());
+    assert_eq!(cache.lock().unwrap().len(), 1_000);
 }

@@ -39,8 +39,7 @@ const MAX_NR_FRUITLESS: u32 = 256;
 /// # Concurrency
 /// Any thread may allocate and free. Requests for one run of adjacent blocks, and frees, go on side by
 /// side; a request that must take several runs waits until it is the only request. A shard's lock guards
-/// the blocks. A search releases it after at most 128 groups of 512 blocks, of which it reads or changes at
-/// most 34.
+/// the blocks. A search releases it after at most 32 groups of 512 blocks.
 ///
 /// # Cost
 /// 13 bytes of address space per block, of which the allocator touches approximately 0.3.

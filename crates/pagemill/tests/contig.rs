@@ -670,7 +670,7 @@ fn a_shard_is_held_for_a_bounded_number_of_pageblocks() {
     let mut whole = None;
     let taken =
         holds(&mut || whole = frames.alloc_contig(Gfp::KERNEL, NR_BLOCKS << 9, 1, None).ok());
-    assert!(taken >= NR_BLOCKS / 16 + NR_BLOCKS / 128, "{taken} holds for {NR_BLOCKS} pageblocks");
+    assert!(taken >= NR_BLOCKS / 16 + NR_BLOCKS / 32, "{taken} holds for {NR_BLOCKS} pageblocks");
     let freed = holds(&mut || drop(whole.take()));
     assert!(freed >= NR_BLOCKS / 16, "{freed} holds for {NR_BLOCKS} pageblocks");
     // Every second frame of each pageblock is in use. The pageblocks' lists rule all of them out, so the
@@ -680,12 +680,12 @@ fn a_shard_is_held_for_a_bounded_number_of_pageblocks() {
     held.extend(all.into_pages().filter(|page| page.pfn().value() % 2 == 0));
     world.drain_all_pages();
     let searched = holds(&mut || assert!(frames.alloc_contig(Gfp::NOWAIT, 600, 1, None).is_err()));
-    assert!(searched >= NR_BLOCKS / 128, "{searched} holds for {NR_BLOCKS} pageblocks");
+    assert!(searched >= NR_BLOCKS / 32, "{searched} holds for {NR_BLOCKS} pageblocks");
     // Runs of 3 in each pageblock: a search for 5 reads every bitmap.
     held.retain(|page| page.pfn().value() % 4 == 0);
     world.drain_all_pages();
     let searched = holds(&mut || assert!(frames.alloc_contig(Gfp::NOWAIT, 5, 1, None).is_err()));
-    assert!(searched >= NR_BLOCKS / 16, "{searched} holds for {NR_BLOCKS} pageblocks");
+    assert!(searched >= NR_BLOCKS / 4, "{searched} holds for {NR_BLOCKS} pageblocks");
 }
 
 /// Threads take ranges at random and by number; the frames of each thread are its own.

@@ -76,7 +76,7 @@ pub(crate) struct Buddy {
     heads: [u32; PAIRS + 1],
     order_mask: [u16; NR_MIGRATE_TYPES],
     pub(super) nr_free: u64,
-    stolen: Option<Stolen>,
+    pub(super) stolen: Option<Stolen>,
 }
 
 /// Record of pages that were taken from pageblocks of another migrate type.
@@ -565,21 +565,6 @@ impl Buddy {
             return Some(block);
         }
         None
-    }
-
-    /// Records that pages of `migratetype` are taken from an unfiled pageblock of another type, and
-    /// changes the pageblock's type as [`pick`](Self::pick) documents.
-    pub(super) fn steal(&mut self, block: usize, migratetype: MigrateType, order: Order) {
-        let half = PAGEBLOCK_NR_PAGES / 2;
-        let pollutes = migratetype != MigrateType::Movable;
-        let is_whole = pollutes && usize::from(self.blocks[block].nr_free) >= half;
-        let from = self.blocks[block].migratetype;
-        if is_whole {
-            self.set_migratetype(block, migratetype);
-        }
-        let nr_pageblocks = self.stolen.map_or(0, |stolen| stolen.nr_pageblocks) + 1;
-        let pageblock = self.first_pfn(block);
-        self.stolen = Some(Stolen { nr_pageblocks, pageblock, order, from, is_whole });
     }
 
     #[inline]

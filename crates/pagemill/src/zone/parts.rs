@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use crate::base::migratetype::MigrateType;
 use crate::base::units::{MAX_ORDER, Order, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER, Pfn};
-use crate::zone::buddy::{Buddy, Filed, PAIRS, WHOLE};
+use crate::zone::buddy::{Buddy, Filed, PAIRS, Stolen, WHOLE};
 use crate::zone::pageblock::position_in_block;
 
 impl Buddy {
@@ -87,6 +87,21 @@ impl Buddy {
     #[inline]
     fn nr_free_in(&self, block: usize) -> usize {
         self.blocks[block].nr_free.into()
+    }
+
+    /// Records that pages of `migratetype` are taken from an unfiled pageblock of another type, and
+    /// changes the pageblock's type as [`pick`](Self::pick) documents.
+    pub(super) fn steal(&mut self, block: usize, migratetype: MigrateType, order: Order) {
+        let half = PAGEBLOCK_NR_PAGES / 2;
+        let pollutes = migratetype != MigrateType::Movable;
+        let is_whole = pollutes && usize::from(self.blocks[block].nr_free) >= half;
+        let from = self.blocks[block].migratetype;
+        if is_whole {
+            self.set_migratetype(block, migratetype);
+        }
+        let nr_pageblocks = self.stolen.map_or(0, |stolen| stolen.nr_pageblocks) + 1;
+        let pageblock = self.first_pfn(block);
+        self.stolen = Some(Stolen { nr_pageblocks, pageblock, order, from, is_whole });
     }
 
     /// Removes a pageblock from the list that it is on, if any.

@@ -42,11 +42,14 @@ const NR_PARTIAL: usize = PAGEBLOCK_ORDER.value() as usize;
 pub(crate) const NR_CANDIDATES: usize = 8;
 /// The same for pageblocks that are sure to have one, as far as alignment and limit permit.
 pub(crate) const NR_SURE: usize = 4;
+/// Maximum number of runs of free frames that [`best_fit`] looks at. Pageblocks that are in use have few;
+/// this bounds the time under the lock where every second frame is free.
+const MAX_NR_RUNS: usize = 256;
 
 /// Maximum number of pageblocks that one hold of a shard's lock passes in a scan.
 pub(crate) const MAX_NR_PASSED: usize = 32;
 /// Maximum number of bitmaps that one hold of a shard's lock reads in a scan.
-pub(crate) const MAX_NR_READ: usize = 16;
+pub(crate) const MAX_NR_READ: usize = 4;
 
 impl Wanted {
     /// Returns whether [`best_fit`] may find a place.
@@ -97,6 +100,7 @@ pub(crate) fn best_fit(buddy: &Buddy, wanted: &Wanted) -> Option<Run> {
         return None;
     }
     let exact = Wanted { min: wanted.max, ..*wanted };
+    let mut nr_runs = 0;
     let least = least_order(exact.max);
     let fits = u32::from(buddy.order_mask(wanted.migratetype)) >> least << least;
     for order in (least..NR_PARTIAL).filter(|order| fits >> order & 1 != 0) {
@@ -104,7 +108,7 @@ pub(crate) fn best_fit(buddy: &Buddy, wanted: &Wanted) -> Option<Run> {
         let is_sure = 1 << order >= exact.max;
         let nr = if is_sure { NR_SURE } else { NR_CANDIDATES };
         for block in list(buddy, partial_list(wanted.migratetype, order)).take(nr) {
-            if let Some((length, run)) = tightest(buddy, block, &exact)
+            if let Some((length, run)) = tightest(buddy, block, &exact, &mut nr_runs)
                 && best.is_none_or(|(shortest, _)| length < shortest)
             {
                 best = Some((length, run));
@@ -134,12 +138,18 @@ fn list(buddy: &Buddy, number: usize) -> impl Iterator<Item = usize> {
 }
 
 /// Returns the place in the shortest sufficient run of free frames that is in a pageblock or touches it,
-/// and the length of that run.
-fn tightest(buddy: &Buddy, index: usize, wanted: &Wanted) -> Option<(u64, Run)> {
+/// and the length of that run. Adds the runs that it looked at to `nr_runs`.
+fn tightest(
+    buddy: &Buddy,
+    index: usize,
+    wanted: &Wanted,
+    nr_runs: &mut usize,
+) -> Option<(u64, Run)> {
     let block = buddy.record(index)?;
     let first = block.first.value();
     let mut best: Option<(u64, Run)> = None;
-    for run in block.bitmap.runs() {
+    for run in block.bitmap.runs().take(MAX_NR_RUNS.saturating_sub(*nr_runs)) {
+        *nr_runs += 1;
         let mut free = first + run.start as u64..first + run.end as u64;
         if run.start == 0
             && let Some(before) = index.checked_sub(1).and_then(|before| buddy.record(before))

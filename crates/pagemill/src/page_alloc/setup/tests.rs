@@ -10,7 +10,7 @@ use super::*;
 use crate::alloc_pages::AllocPages;
 use crate::base::gfp::Gfp;
 use crate::base::migratetype::NR_MIGRATE_TYPES;
-use crate::base::units::{MAX_ORDER, Pfn, PhysAddr};
+use crate::base::units::{MAX_ORDER, PAGEBLOCK_ORDER, Pfn, PhysAddr};
 use crate::config::config::{MemoryRegion, ReservedRange};
 use crate::page::list::PageList;
 use crate::page::page::Page;
@@ -349,6 +349,24 @@ fn a_frame_between_two_regions_is_refused() {
 #[should_panic(expected = "free of frame 0x1003ff: it is not in this zone")]
 fn a_block_that_ends_between_two_regions_is_refused() {
     give_back(|zone, _, machine| zone.free(machine, Pfn::new(0x10_0000), MAX_ORDER));
+}
+
+#[test]
+fn a_pair_of_which_the_upper_half_is_free_is_refused_and_nothing_changes() {
+    give_back(|zone, class, machine| {
+        let (home, kind) = (ShardHint(0), MigrateType::Movable);
+        let pair = zone.rmqueue(machine, home, kind, MAX_ORDER, |_| {}).expect("a whole pair");
+        let half = PAGEBLOCK_ORDER;
+        let upper = pair.pfn().offset(half.nr_pages() as u64);
+        zone.free(machine, upper, half);
+        let free = AssertUnwindSafe(|| zone.free(machine, pair.pfn(), MAX_ORDER));
+        catch_unwind(free).expect_err("the upper half is free");
+        assert_eq!(zone.check(machine), Ok(()));
+        zone.free(machine, pair.pfn(), half);
+        assert_eq!(zone.check(machine), Ok(()));
+        let again = zone.rmqueue(machine, home, kind, MAX_ORDER, |_| {});
+        assert_eq!(again.map(|block| (block.pfn(), class)), Some((pair.pfn(), class)));
+    });
 }
 
 #[test]

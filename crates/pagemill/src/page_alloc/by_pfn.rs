@@ -105,14 +105,24 @@ impl<P: Platform> PageAllocator<P> {
         self.zones().iter().find_map(find)
     }
 
+    /// Returns the first frames of a range that are in one span, and the span; `None` if the range is empty
+    /// or its first frame is outside of the map.
+    #[inline(never)]
+    fn first_part(&self, pfns: Range<u64>) -> Option<(Located, Range<u64>)> {
+        if pfns.is_empty() {
+            return None;
+        }
+        let found = self.find(pfns.start)?;
+        let end = found.span.end.min(pfns.end);
+        Some((found, pfns.start..end))
+    }
+
     /// Yields the parts of a range that are in one span each, and ends at a frame outside of the map.
-    fn parts(&self, pfns: Range<u64>) -> impl Iterator<Item = (Located, Range<u64>)> {
-        let mut next = pfns.start;
+    fn parts(&self, mut pfns: Range<u64>) -> impl Iterator<Item = (Located, Range<u64>)> {
         core::iter::from_fn(move || {
-            let pfn = next;
-            let found = if pfn < pfns.end { self.find(pfn)? } else { return None };
-            next = found.span.end.min(pfns.end);
-            Some((found, pfn..next))
+            let (found, part) = self.first_part(pfns.clone())?;
+            pfns.start = part.end;
+            Some((found, part))
         })
     }
 
@@ -384,7 +394,7 @@ impl<P: Platform> PageAllocator<P> {
             }
             self.free_plain(found, plain);
             plain = part.end..part.end;
-            self.free_charged(found, part);
+            self.free_to_lists(found, part);
         }
         self.free_plain(found, plain);
     }
@@ -399,17 +409,12 @@ impl<P: Platform> PageAllocator<P> {
             }
             return found.zone.put_range(self.platform(), pfns);
         }
-        for part in blocks_of(pfns) {
-            let class = found.class(found.state(part.start), Order::ZERO);
-            let nr = usize::try_from(part.end - part.start).expect("at most a pageblock");
-            let mut pages = part.map(|pfn| class.at(Pfn::new(pfn)));
-            self.free_class(class, nr, |room| write_pages(room, &mut pages));
-        }
+        blocks_of(pfns).for_each(|part| self.free_to_lists(found, part));
     }
 
-    /// Frees frames of one pageblock, some of which may be charged.
-    #[cold]
-    fn free_charged(&self, found: &Located, pfns: Range<u64>) {
+    /// Frees frames of one pageblock, some of which may be charged, to this CPU's lists.
+    #[inline(never)]
+    fn free_to_lists(&self, found: &Located, pfns: Range<u64>) {
         let class = found.class(found.state(pfns.start), Order::ZERO);
         let mut pages = pfns.map(|pfn| self.with_charge(found, class.at(Pfn::new(pfn)))).peekable();
         while pages.peek().is_some() {

@@ -68,6 +68,33 @@ fn a_frame_returns_to_the_list_of_its_pageblock() {
     }
 }
 
+#[test]
+fn frames_of_several_kinds_and_zones_in_one_call_return_to_their_lists() {
+    let memory = [region(NORMAL - 2048, 2048, 0), region(NORMAL, 4096, 0)];
+    let world = World::new(&Config::new(&memory, 1));
+    let frames = world.frames();
+    let single = || frames.pcp_info().filter(|list| list.order.value() == 0);
+    let counts = || -> Vec<_> { single().map(|list| list.count).collect() };
+    let kinds = [Gfp::KERNEL, Gfp::HIGHUSER_MOVABLE, Gfp::KERNEL | Gfp::RECLAIMABLE];
+    for zones in [&[Gfp::empty()][..], &[Gfp::empty(), Gfp::DMA32]] {
+        let mut pfns = Vec::new();
+        for gfp in kinds.iter().flat_map(|&gfp| zones.iter().map(move |&zone| gfp | zone)) {
+            let mut of_kind = [Pfn::new(0); 30];
+            assert_eq!(frames.alloc_pfns_bulk(gfp, &mut of_kind), 30);
+            pfns.extend(of_kind);
+        }
+        let before: usize = counts().iter().sum();
+        // Each chunk of 64 has some of every kind and zone.
+        let mixed = (0..30).flat_map(|at| pfns.iter().skip(at).step_by(30).copied());
+        let mixed: Vec<_> = mixed.collect();
+        free_all(frames, &mixed).expect("frames of the map");
+        assert_eq!(counts().iter().sum::<usize>(), before + mixed.len());
+        // 64 of each kind that was asked for came to a list, and 30 of these were handed out.
+        let of_zones = counts().iter().filter(|&&count| count == 64).count();
+        assert_eq!((of_zones, frames.validate()), (3 * zones.len(), Ok(())));
+    }
+}
+
 /// Makes a world with accounts and one account.
 fn with_account(page_owner: bool) -> World {
     let memory = [region(NORMAL, 4096, 0)];

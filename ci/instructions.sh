@@ -70,7 +70,7 @@ TABLE
 
 # The same by frame number; see the head of the example. A number may cost 1.3 times what the handle costs
 # for single frames, blocks and ranges, and twice what it costs for arrays. Handles, when these budgets were
-# set: single 144, array 11.8, spread 164.4, block of 8 frames 22.0, range of 33 frames 56.0, of 700 5.5.
+# set: single 144, array 11.8, spread 164.4, block of 8 frames 22.0, range of 33 frames 55.6, of 700 4.0.
 cargo build --quiet --release --package pagemill-host --example pfn_path
 program=${CARGO_TARGET_DIR:-target}/release/examples/pfn_path
 count_rows <<'TABLE'
@@ -78,8 +78,8 @@ array-pfn 64 1000 21.2
 single-pfn 1 10000 178
 spread-pfn 64 700 177
 block-pfn 8 1000 29.6
-range-pfn 33 300 74.5
-range-pfn 700 200 7.1
+range-pfn 33 300 70.4
+range-pfn 700 200 5.2
 TABLE
 
 # A page through the page pool: path, loop, budget. What the benchmark's own loop costs (none,

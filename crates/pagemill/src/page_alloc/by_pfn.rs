@@ -17,6 +17,7 @@ use crate::page_alloc::slow_path_flags::OWNERS;
 use crate::percpu::pcp::{Batch, write_pages};
 use crate::platform::platform::Platform;
 use crate::zone::block_state::Special;
+use crate::zone::contig::double_free;
 use crate::zone::frame_words::words_of;
 use crate::zone::located::Located;
 use crate::zone::pageblock::{WORD_NR_PAGES, ones, word_in_block};
@@ -403,8 +404,12 @@ impl<P: Platform> PageAllocator<P> {
     #[track_caller]
     fn free_plain(&self, found: &Located, pfns: Range<u64>) {
         if pfns.end - pfns.start >= MIN_TO_ZONE && !self.slow_path_flags.any() {
-            // Checked before the first is freed, so that a wrong free changes nothing.
-            if let Some(pfn) = found.zone.first_free(self.platform(), pfns.clone()) {
+            // Checked before the first is freed, so that a wrong free changes nothing. Those of the first
+            // pageblock are checked when they are freed, which they are at once.
+            let behind = (block_base(pfns.start) + 1) * PAGEBLOCK_NR_PAGES as u64;
+            if behind < pfns.end
+                && let Some(pfn) = found.zone.first_free(self.platform(), behind..pfns.end)
+            {
                 double_free(pfn, &pfns);
             }
             return found.zone.put_range(self.platform(), pfns);
@@ -540,17 +545,6 @@ fn order_of(start: Pfn, nr_pages: usize) -> Option<Order> {
 #[cold]
 fn not_in_map(pfn: u64, start: Pfn, nr_pages: usize) -> PfnError {
     PfnError::NotInMap { pfn, start, nr_pages }
-}
-
-#[cold]
-#[inline(never)]
-#[track_caller]
-fn double_free(pfn: u64, pfns: &Range<u64>) -> ! {
-    let (start, nr) = (pfns.start, pfns.end - pfns.start);
-    panic!(
-        "double free of frame {pfn:#x}, of the {nr} frames from {start:#x}: it is free in its zone \
-         already"
-    )
 }
 
 #[cold]

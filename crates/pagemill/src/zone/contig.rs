@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use crate::base::migratetype::MigrateType;
 use crate::base::stats::ZoneEvents;
-use crate::base::units::{PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER, Pfn};
+use crate::base::units::{PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER};
 use crate::platform::platform::Platform;
 use crate::zone::buddy::Buddy;
 use crate::zone::pageblock::position_in_block;
@@ -175,8 +175,8 @@ impl Zone {
 
     fn put_parts(&self, platform: &impl Platform, pfns: Range<u64>) {
         let put = |buddy: &mut Buddy, block, part| buddy.put_part(block, part);
-        if let (_, Err(free)) = self.for_each_part(platform, pfns, None, put) {
-            double_free(free);
+        if let (_, Err(free)) = self.for_each_part(platform, pfns.clone(), None, put) {
+            double_free(free, &pfns);
         }
     }
 
@@ -246,8 +246,14 @@ fn parts(pfns: Range<u64>) -> impl Iterator<Item = (u64, Range<usize>)> {
     })
 }
 
+/// Panics because of frame `pfn`, of those that are freed, which is free already.
 #[cold]
 #[inline(never)]
-fn double_free(pfn: u64) -> ! {
-    panic!("double free of frame {}: it is free in its zone already", Pfn::new(pfn))
+#[track_caller]
+pub(crate) fn double_free(pfn: u64, pfns: &Range<u64>) -> ! {
+    let (start, nr) = (pfns.start, pfns.end - pfns.start);
+    panic!(
+        "double free of frame {pfn:#x}, of the {nr} frames from {start:#x}: it is free in its zone \
+         already"
+    )
 }

@@ -42,7 +42,11 @@ impl Buddy {
     /// # Errors
     /// The position of the first of them that is free.
     pub(super) fn check_part(&self, block: u32, part: Range<usize>) -> Result<(), usize> {
-        self.bitmaps[self.own(block)].first(false, part).map_or(Ok(()), Err)
+        let block = self.own(block);
+        if self.blocks[block].nr_free == 0 {
+            return Ok(());
+        }
+        self.bitmaps[block].first(false, part).map_or(Ok(()), Err)
     }
 
     /// Frees the frames at positions `part` of the zone's pageblock `block`.

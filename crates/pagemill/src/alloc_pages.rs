@@ -96,7 +96,12 @@ pub trait AllocPages: PageSource {
     /// frames and all below the address `limit`.
     ///
     /// `nr` is any number up to the zone's size; the frames behind it stay free. The range can be
-    /// [split](FrameRange::split_at) at any frame.
+    /// [split](FrameRange::split_at) at any frame. It lies in one zone; with
+    /// [`Config::zone_dma32`](crate::Config::zone_dma32), which is on by default, no range crosses 4 GiB.
+    ///
+    /// With [`Gfp::NOFAIL`], fails only if no zone could have such frames with all frames of its memory map
+    /// free. Reserved frames count as free there, because they may be handed in: a request for a range
+    /// that needs one of them waits until then.
     ///
     /// # Errors
     /// [`ContigError`]: `nr` is zero or more than any zone has; `align` is no power of two; no memory is
@@ -106,7 +111,8 @@ pub trait AllocPages: PageSource {
     /// # Concurrency
     /// Takes one shard's lock at a time, and releases it after at most 32 pageblocks, of which at most 16
     /// are read or changed, whatever `nr` and the size of the memory are. With several threads, frames of
-    /// a range that turns out to be taken in part are in use for a moment.
+    /// a range that turns out to be taken in part, or to leave less than the watermark, are in use for a
+    /// moment.
     ///
     /// # Cost
     /// Up to one pageblock of frames (512): usually looks at no more than 20 pageblocks, those with the
@@ -170,7 +176,8 @@ pub trait AllocPages: PageSource {
     /// # Errors
     /// [`ContigError`]: `nr` is zero; a frame is not in the memory map; the range crosses zones; a frame
     /// is not free, which is named; or the zone would go below the watermark that `gfp` sets. Does not
-    /// reclaim or wait.
+    /// reclaim or wait. If no other thread takes frames of the range at the same time, a refused request
+    /// changes no pageblock's migrate type.
     ///
     /// # Concurrency
     /// As for [`alloc_contig`](Self::alloc_contig). If a frame is not free, first empties all per-CPU

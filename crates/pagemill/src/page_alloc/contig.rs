@@ -217,6 +217,10 @@ const MAX_RECLAIM_RETRIES: u32 = 16;
 /// `linux-6.12` `include/linux/mmzone.h` `PAGE_ALLOC_COSTLY_ORDER`
 const MAX_NR_RETRIED: usize = 8;
 
+/// How often frames of a zone are taken again because requests of other threads took frames at the same
+/// time, and too few were left.
+const MAX_NR_OVERDRAWN: usize = 8;
+
 /// Adjacent frames that were taken for a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Taken {
@@ -257,15 +261,15 @@ impl<P: Platform> PageAllocator<P> {
     ) -> Result<Taken, ContigError> {
         let ContigRequest { gfp, nr, min, .. } = *request;
         self.check_contig(request)?;
-        let (mut payer, affordable) = self.charge_contig(request)?;
+        let mut payer = self.charge_contig(request)?;
         let wanted = Wanted {
             min: min as u64,
-            max: affordable,
+            max: nr as u64,
             align: request.align as u64,
             end: request.end(),
             migratetype: gfp.migratetype(),
         };
-        let taken = self.take_contig(request, &wanted);
+        let taken = self.take_contig(request, &wanted, &mut payer);
         let taken = taken.map_err(|short| ContigError::Short { nr: min, short })?;
         payer.keep(taken.nr as u64);
         debug_assert!(taken.nr <= nr, "{} frames of {nr}", taken.nr);
@@ -286,19 +290,15 @@ impl<P: Platform> PageAllocator<P> {
         let end = start.value().saturating_add(nr as u64);
         let zone = self.zone_of_range(start.value()..end)?;
         let request = ContigRequest::new(gfp, nr);
-        let (mut payer, _) = self.charge_contig(&request)?;
+        let mut payer = self.charge_contig(&request)?;
         let migratetype = gfp.migratetype();
         let attempt = || {
-            let spare = zone.marks.spare(zone.nr_free(), Mark::last(gfp), zone.facts.kind);
-            if spare < nr as u64 {
-                return Err(ContigError::Short { nr, short: Shortage::Memory });
+            let mut has_put_back = false;
+            let taken = self.take_contig_range(zone, start.value()..end, gfp, &mut has_put_back);
+            if has_put_back {
+                self.tell_waiters();
             }
-            let taken = zone.take_range(self.platform(), start.value()..end, migratetype);
-            taken.map_err(|pfn| {
-                let frame = zone.facts.spans.find(pfn).map(|span| span.frame(pfn));
-                let owner = frame.and_then(|frame| self.owners().holder(frame));
-                ContigError::InUse { pfn: Pfn::new(pfn), owner }
-            })
+            taken
         };
         attempt().or_else(|_| {
             // Some of them may be in per-CPU lists.
@@ -316,6 +316,45 @@ impl<P: Platform> PageAllocator<P> {
         Ok(self.finish_contig(taken, &mut payer, gfp, site))
     }
 
+    /// Takes frames `pfns` of a zone for the last attempt of a request. Sets `has_put_back` if some of
+    /// them were in use for a moment although the request failed.
+    fn take_contig_range(
+        &self,
+        zone: &Zone,
+        pfns: Range<u64>,
+        gfp: Gfp,
+        has_put_back: &mut bool,
+    ) -> Result<(), ContigError> {
+        let (platform, mark, kind) = (self.platform(), Mark::last(gfp), zone.facts.kind);
+        let nr = pfns.end - pfns.start;
+        let short = || {
+            let nr = usize::try_from(nr).unwrap_or(usize::MAX);
+            ContigError::Short { nr, short: Shortage::Memory }
+        };
+        if zone.marks.spare(zone.nr_free(), mark, kind) < nr {
+            return Err(short());
+        }
+        let in_use = |pfn| {
+            let frame = zone.facts.spans.find(pfn).map(|span| span.frame(pfn));
+            let owner = frame.and_then(|frame| self.owners().holder(frame));
+            ContigError::InUse { pfn: Pfn::new(pfn), owner }
+        };
+        // Checked before the first is taken, so that a refused request leaves the migrate types of the
+        // pageblocks alone.
+        if let Some(used) = zone.first_used(platform, pfns.clone()) {
+            return Err(in_use(used));
+        }
+        let taken = zone.take_range(platform, pfns.clone(), gfp.migratetype(), has_put_back);
+        taken.map_err(in_use)?;
+        // Another request may have passed the check above at the same time.
+        if zone.marks.is_kept(zone.nr_free(), mark, kind) {
+            return Ok(());
+        }
+        zone.put_parts(platform, pfns);
+        *has_put_back = true;
+        Err(short())
+    }
+
     /// Frees adjacent frames of one class.
     ///
     /// # Panics
@@ -324,10 +363,11 @@ impl<P: Platform> PageAllocator<P> {
         if taken.nr == 0 || self.platform().is_abandoned() {
             return;
         }
+        // First: a call of the platform that panics below leaves nothing charged.
+        self.accounts().uncharge(taken.class.account(), taken.nr as u64);
         if self.slow_path_flags.any() {
             taken.blocks().for_each(|block| self.note_freed(block));
         }
-        self.accounts().uncharge(taken.class.account(), taken.nr as u64);
         self.free_unfinished_contig(taken);
     }
 
@@ -367,9 +407,9 @@ impl<P: Platform> PageAllocator<P> {
         Ok(())
     }
 
-    /// Makes the checks and charges that come before the search, and returns how many frames the account
-    /// can pay for.
-    fn charge_contig(&self, request: &ContigRequest) -> Result<(Payer, u64), ContigError> {
+    /// Makes the checks that come before the search, and charges the smallest number of frames that is of
+    /// use. The search charges more when it knows how many frames a zone can spare.
+    fn charge_contig(&self, request: &ContigRequest) -> Result<Payer, ContigError> {
         let ContigRequest { gfp, nr, min, account, .. } = *request;
         let refused = |short| ContigError::Short { nr: min, short };
         self.check_usable().map_err(refused)?;
@@ -377,22 +417,28 @@ impl<P: Platform> PageAllocator<P> {
             return Err(refused(Shortage::Fault));
         }
         let mut payer = self.payer(account, gfp).ok_or(refused(Shortage::Account))?;
-        let charged = self.charge(&mut payer, nr as u64, min as u64, gfp);
-        if charged == 0 { Err(refused(Shortage::Account)) } else { Ok((payer, charged)) }
+        let charged = self.charge(&mut payer, min as u64, min as u64, gfp);
+        if charged == 0 { Err(refused(Shortage::Account)) } else { Ok(payer) }
     }
 
     /// Takes adjacent frames: first above the low watermark, then as far below as the request may go,
     /// then after reclaim, then after waiting.
-    fn take_contig(&self, request: &ContigRequest, wanted: &Wanted) -> Result<Taken, Shortage> {
+    fn take_contig(
+        &self,
+        request: &ContigRequest,
+        wanted: &Wanted,
+        payer: &mut Payer,
+    ) -> Result<Taken, Shortage> {
         let mut is_low = false;
-        if let Some(taken) = self.take_contig_once(request, wanted, Mark::Low, &mut is_low) {
+        if let Some(taken) = self.take_contig_once(request, wanted, Mark::Low, payer, &mut is_low) {
             return Ok(taken);
         }
         let gfp = self.platform().gfp_context(request.gfp);
         let order = order_of(request.nr);
         self.wake_reclaim(order, gfp);
         self.look_for_tracers();
-        let attempt = |gfp| self.take_contig_once(request, wanted, Mark::last(gfp), &mut false);
+        let mut attempt =
+            |gfp| self.take_contig_once(request, wanted, Mark::last(gfp), payer, &mut false);
         // Frames in per-CPU lists may be all that a run lacks. If no zone was passed over because of
         // its watermark, and there are no such frames, another search would find nothing either.
         let nr_drained = self.drain_all_pages();
@@ -427,9 +473,12 @@ impl<P: Platform> PageAllocator<P> {
             return Ok(taken);
         }
         let last = gfp | Gfp::HIGH;
-        if !gfp.contains(Gfp::NOFAIL)
-            || self.most(&context, Order::ZERO, Mark::last(last)) < wanted.min
-        {
+        // Counts reserved frames, which may be handed in later.
+        let can_serve = |zone: &Zone| {
+            let spare = zone.marks.spare(zone.facts.present, Mark::last(last), context.highest);
+            spare.min(longest_range(zone, wanted.align, wanted.end)) >= wanted.min
+        };
+        if !gfp.contains(Gfp::NOFAIL) || !self.eligible(&context).any(can_serve) {
             return Err(Shortage::Memory);
         }
         let attempt = || {
@@ -461,33 +510,57 @@ impl<P: Platform> PageAllocator<P> {
         nr_reclaimed
     }
 
-    /// Takes adjacent frames from the first zone that has them above `mark`; sets `is_low` if the
-    /// watermark ruled out frames of a zone.
+    /// Takes adjacent frames from the first zone that has them above `mark`, and charges what they need
+    /// beyond `wanted.min`; sets `is_low` if the watermark ruled out frames of a zone.
     fn take_contig_once(
         &self,
         request: &ContigRequest,
         wanted: &Wanted,
         mark: Mark,
+        payer: &mut Payer,
         is_low: &mut bool,
     ) -> Option<Taken> {
         let context = self.contig_context(request);
-        for zone in self.eligible(&context) {
-            let spare = zone.marks.spare(zone.nr_free(), mark, context.highest);
-            *is_low |= spare < wanted.max;
-            if spare < wanted.min || !has_below(zone, wanted.end) {
-                continue;
+        let mut has_put_back = false;
+        let taken = self.eligible(&context).find_map(|zone| {
+            for _ in 0..MAX_NR_OVERDRAWN {
+                let spare = zone.marks.spare(zone.nr_free(), mark, context.highest);
+                if spare < wanted.min {
+                    *is_low = true;
+                    return None;
+                }
+                if !has_below(zone, wanted.end) {
+                    return None;
+                }
+                let max = wanted.max.min(spare);
+                if payer.charged() < max {
+                    self.charge(payer, max - payer.charged(), 1, request.gfp);
+                }
+                let wanted = Wanted { max: max.min(payer.charged()), ..*wanted };
+                let count = |events: &_, nr| self.count_alloc(events, &context, zone, nr, 1);
+                let (platform, home) = (self.platform(), context.home);
+                let run = zone.take_contig(platform, home, &wanted, &mut has_put_back, count)?;
+                // Another request may have passed the check above at the same time.
+                if zone.marks.is_kept(zone.nr_free(), mark, context.highest) {
+                    return Some((zone, run));
+                }
+                zone.put_range(platform, run.start..run.start + run.nr);
+                has_put_back = true;
             }
-            let wanted = Wanted { max: wanted.max.min(spare), ..*wanted };
-            let count = |events: &_, nr| self.count_alloc(events, &context, zone, nr, 1);
-            let Some(run) = zone.take_contig(self.platform(), context.home, &wanted, count) else {
-                continue;
-            };
-            let nr_pages = usize::try_from(run.nr).unwrap_or(usize::MAX);
-            let event = zone.gave(wanted.migratetype, order_of(nr_pages), nr_pages, false);
-            self.platform().trace(event);
-            return Some(Taken::new(Class::new(zone.list(wanted.migratetype), Order::ZERO), run));
+            *is_low = true;
+            None
+        });
+        if has_put_back {
+            self.tell_waiters();
         }
-        None
+        let Some((zone, run)) = taken else {
+            payer.keep(wanted.min);
+            return None;
+        };
+        let nr_pages = usize::try_from(run.nr).unwrap_or(usize::MAX);
+        let event = zone.gave(wanted.migratetype, order_of(nr_pages), nr_pages, false);
+        self.platform().trace(event);
+        Some(Taken::new(Class::new(zone.list(wanted.migratetype), Order::ZERO), run))
     }
 
     /// Prepares new frames for their owner, block by block, and hands their charge over.

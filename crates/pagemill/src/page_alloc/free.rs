@@ -138,8 +138,9 @@ impl<P: Platform> PageAllocator<P> {
         if self.platform().is_abandoned() {
             return;
         }
-        self.note_freed(page);
+        // First: a call of the platform that panics below leaves nothing charged.
         self.accounts().uncharge(page.class().account(), page.order().nr_pages() as u64);
+        self.note_freed(page);
         self.free_unfinished(page.charged_to(AccountNumber::NONE));
     }
 
@@ -316,7 +317,7 @@ impl<P: Platform> PageAllocator<P> {
     #[cold]
     fn free_blocks(&self, class: Class, blocks: &[RawPage]) {
         if !class.account().is_none() || self.slow_path_flags.any() {
-            return blocks.iter().for_each(|&block| self.free_unusual(block));
+            return self.free_blocks_unusual(class, blocks);
         }
         for blocks in blocks.chunks(Batch::CAPACITY) {
             let left = match ListOrder::of(class.order()) {
@@ -325,6 +326,17 @@ impl<P: Platform> PageAllocator<P> {
             };
             self.free_blocks_to_zone(class, left);
         }
+    }
+
+    /// Frees blocks as [`free_blocks`](Self::free_blocks) does, with the hooks of the slow-path flags.
+    fn free_blocks_unusual(&self, class: Class, blocks: &[RawPage]) {
+        if self.platform().is_abandoned() {
+            return;
+        }
+        // First: as in `free_unusual`.
+        let nr_pages = (blocks.len() as u64) << class.order().value();
+        self.accounts().uncharge(class.account(), nr_pages);
+        blocks.iter().for_each(|&block| self.free_unusual(block.charged_to(AccountNumber::NONE)));
     }
 
     /// Frees blocks to their list of this CPU, and returns those that it cannot hold: all of them, if

@@ -32,13 +32,15 @@ impl Zone {
     /// Locks one shard at a time, for at most [`MAX_NR_READ`](crate::zone::runs::MAX_NR_READ) bitmaps of
     /// a scan or as many pageblocks as [`best_fit`] looks at, and for at most [`MAX_NR_BLOCKS`]
     /// pageblocks of a range that is taken. Frames of a range that cannot be taken in full are in use for
-    /// a moment, and other threads may fail to find them. Two threads cannot block each other forever,
-    /// because both take frames in ascending order.
+    /// a moment, and other threads may fail to find them; `has_put_back` is set then, and the caller wakes
+    /// the requests that wait. Two threads cannot block each other forever, because both take frames in
+    /// ascending order.
     pub(crate) fn take_contig(
         &self,
         platform: &impl Platform,
         home: ShardHint,
         wanted: &Wanted,
+        has_put_back: &mut bool,
         count: impl FnOnce(&ZoneEvents, u64),
     ) -> Option<Run> {
         let is_enough = |shard: &&Shard| wanted.is_small() && shard.nr_free() >= wanted.max;
@@ -55,9 +57,9 @@ impl Zone {
             count(held.events(), run.nr);
             return Some(run);
         }
-        let mut found = self.search(platform, wanted, false);
+        let mut found = self.search(platform, wanted, false, has_put_back);
         if let Err(NoRun { has_passed_over: true }) = found {
-            found = self.search(platform, wanted, true);
+            found = self.search(platform, wanted, true, has_put_back);
         }
         let run = found.ok()?;
         self.count(platform, |events| count(events, run.nr));
@@ -70,9 +72,10 @@ impl Zone {
         platform: &impl Platform,
         wanted: &Wanted,
         fallback: bool,
+        has_put_back: &mut bool,
     ) -> Result<Run, NoRun> {
         for _ in 0..MAX_NR_SEARCHES {
-            if let Some(run) = self.scan(platform, wanted, fallback)? {
+            if let Some(run) = self.scan(platform, wanted, fallback, has_put_back)? {
                 return Ok(run);
             }
         }
@@ -90,6 +93,7 @@ impl Zone {
         platform: &impl Platform,
         wanted: &Wanted,
         fallback: bool,
+        has_put_back: &mut bool,
     ) -> Result<Option<Run>, NoRun> {
         let mut scan = Scan::new(*wanted, fallback);
         let (mut number, mut next) = (0, 0);
@@ -109,7 +113,8 @@ impl Zone {
             }
             let Some(run) = found else { continue };
             let pfns = run.start..run.start + run.nr;
-            let Err(used) = self.take_range(platform, pfns, wanted.migratetype) else {
+            let taken = self.take_range(platform, pfns, wanted.migratetype, has_put_back);
+            let Err(used) = taken else {
                 return Ok(Some(run));
             };
             // Continues behind the frame that another thread has taken meanwhile.
@@ -122,14 +127,16 @@ impl Zone {
         let longest = if has_passed_over { None } else { scan.longest() };
         let run = longest.ok_or(NoRun { has_passed_over })?;
         let pfns = run.start..run.start + run.nr;
-        let is_taken = self.take_range(platform, pfns, wanted.migratetype).is_ok();
+        let taken = self.take_range(platform, pfns, wanted.migratetype, has_put_back);
+        let is_taken = taken.is_ok();
         Ok(is_taken.then_some(run))
     }
 
     /// Takes frames `pfns` for pages of `migratetype`, without counting them.
     ///
     /// # Errors
-    /// The first of them that is not free; none is taken then.
+    /// The first of them that is not free; none is taken then. Sets `has_put_back` if frames before it
+    /// were in use for a moment; their pageblocks may have changed their migrate type.
     ///
     /// # Panics
     /// If one of them is not in this zone.
@@ -138,13 +145,27 @@ impl Zone {
         platform: &impl Platform,
         pfns: Range<u64>,
         migratetype: MigrateType,
+        has_put_back: &mut bool,
     ) -> Result<(), u64> {
         let take = |buddy: &mut Buddy, block, part| buddy.take_part(block, part, migratetype);
         let (taken, result) = self.for_each_part(platform, pfns.clone(), Some(migratetype), take);
-        if result.is_err() {
+        if result.is_err() && taken > pfns.start {
             self.put_parts(platform, pfns.start..taken);
+            *has_put_back = true;
         }
         result
+    }
+
+    /// Returns the first of frames `pfns` that is not free in the zone.
+    ///
+    /// # Panics
+    /// If one of them is not in this zone.
+    ///
+    /// # Concurrency
+    /// Locks as [`put_range`](Self::put_range) does.
+    pub(crate) fn first_used(&self, platform: &impl Platform, pfns: Range<u64>) -> Option<u64> {
+        let check = |buddy: &mut Buddy, block, part| buddy.check_free(block, part);
+        self.for_each_part(platform, pfns, None, check).1.err()
     }
 
     /// Frees frames `pfns` and counts them.
@@ -173,7 +194,8 @@ impl Zone {
         self.for_each_part(platform, pfns, None, check).1.err()
     }
 
-    fn put_parts(&self, platform: &impl Platform, pfns: Range<u64>) {
+    /// Frees frames `pfns` without counting them, as [`put_range`](Self::put_range) does otherwise.
+    pub(crate) fn put_parts(&self, platform: &impl Platform, pfns: Range<u64>) {
         let put = |buddy: &mut Buddy, block, part| buddy.put_part(block, part);
         if let (_, Err(free)) = self.for_each_part(platform, pfns.clone(), None, put) {
             double_free(free, &pfns);

@@ -20,11 +20,9 @@ impl Buddy {
         part: Range<usize>,
         migratetype: MigrateType,
     ) -> Result<(), usize> {
+        self.check_free(block, part.clone())?;
         let block = self.own(block);
         let (nr, is_whole) = (part.len(), self.nr_free_in(block) == PAGEBLOCK_NR_PAGES);
-        if !is_whole && let Some(used) = self.bitmaps[block].first(true, part.clone()) {
-            return Err(used);
-        }
         self.unfile(block);
         if is_whole {
             self.set_migratetype(block, migratetype);
@@ -47,6 +45,18 @@ impl Buddy {
             return Ok(());
         }
         self.bitmaps[block].first(false, part).map_or(Ok(()), Err)
+    }
+
+    /// Checks that the frames at positions `part` of the zone's pageblock `block` are free.
+    ///
+    /// # Errors
+    /// The position of the first of them that is in use.
+    pub(super) fn check_free(&self, block: u32, part: Range<usize>) -> Result<(), usize> {
+        let block = self.own(block);
+        if self.nr_free_in(block) == PAGEBLOCK_NR_PAGES {
+            return Ok(());
+        }
+        self.bitmaps[block].first(true, part).map_or(Ok(()), Err)
     }
 
     /// Frees the frames at positions `part` of the zone's pageblock `block`.

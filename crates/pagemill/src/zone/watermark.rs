@@ -106,6 +106,11 @@ impl Marks {
         free.saturating_sub(self.limit(mark, highest).unwrap_or(0))
     }
 
+    /// Returns whether `free` pages are as many as a request that is tested against `mark` must leave.
+    pub(crate) fn is_kept(&self, free: u64, mark: Mark, highest: ZoneKind) -> bool {
+        self.limit(mark, highest).is_none_or(|limit| free >= limit)
+    }
+
     /// Returns how many pages must be left; `None` for no limit.
     #[inline]
     fn limit(&self, mark: Mark, highest: ZoneKind) -> Option<u64> {

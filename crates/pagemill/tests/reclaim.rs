@@ -16,7 +16,7 @@ use pagemill::request::Effort;
 use pagemill::reserves::Mempool;
 use pagemill::source::PageSource;
 use pagemill::units::NodeId;
-use pagemill::{AllocPages, BulkRequest, Config, Gfp, Page, PageAllocator, Shortage};
+use pagemill::{AllocPages, BulkRequest, Config, Folio, Gfp, Page, PageAllocator, Shortage};
 use pagemill_testkit::{
     Frames, Machine, NORMAL, Traces, World, holes, interrupts_are_off, nr_wakes, order, pages,
     region, set_account, set_cpu, traced,
@@ -73,6 +73,39 @@ impl Shrinker for Cache {
         drop(pages);
         freed.len()
     }
+}
+
+/// A cache of blocks, which it frees one at a time.
+struct Blocks(Mutex<Vec<Folio<Frames<'static>>>>);
+
+impl Shrinker for Blocks {
+    fn count(&self, _control: ShrinkControl) -> usize {
+        self.0.lock().expect("not poisoned").len()
+    }
+
+    fn scan(&self, _nr: usize, _control: ShrinkControl) -> usize {
+        let block = self.0.lock().expect("not poisoned").pop();
+        block.map_or(0, |block| block.order().nr_pages())
+    }
+}
+
+#[test]
+fn blocks_that_a_shrinker_frees_to_a_list_count_with_all_their_pages() {
+    let memory = [region(NORMAL, 4096, 0)];
+    let world = World::new(&Config { pcp_high: Some(64), ..Config::new(&memory, 1) });
+    let frames = Box::leak(Box::new(world)).frames();
+    let block = frames.alloc_pages(Gfp::KERNEL, order(3)).expect("a block");
+    frames.drain_all_pages();
+    let cache: &'static Blocks = Box::leak(Box::new(Blocks(Mutex::new(vec![block]))));
+    let guard = frames.register_shrinker(cache).expect("there is room");
+    let taken: Vec<_> = core::iter::from_fn(|| frames.alloc_page(Gfp::NOWAIT)).collect();
+    let events = traced(Traces::Events, || assert!(frames.alloc_page(Gfp::KERNEL).is_some()));
+    let ends = events.iter().filter_map(|event| match event {
+        Event::VmscanDirectReclaimEnd { nr_reclaimed } => Some(*nr_reclaimed),
+        _ => None,
+    });
+    assert_eq!(ends.collect::<Vec<_>>(), [8]);
+    drop((guard, taken));
 }
 
 /// A request that came while another thread asked the shrinkers found no memory, and failed.

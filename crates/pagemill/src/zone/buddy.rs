@@ -69,7 +69,7 @@ pub(crate) struct Buddy {
     pub(super) blocks: &'static mut [Block],
     pub(super) bitmaps: &'static mut [Bitmap],
     /// Each pageblock's migrate type once more, for readers without the lock.
-    states: &'static [BlockState],
+    pub(super) states: &'static [BlockState],
     spans: Spans,
     /// Index, within the zone, of the first pageblock.
     first_block: u32,
@@ -565,14 +565,6 @@ impl Buddy {
             return Some(block);
         }
         None
-    }
-
-    #[inline]
-    pub(super) fn set_migratetype(&mut self, block: usize, migratetype: MigrateType) {
-        let old = core::mem::replace(&mut self.blocks[block].migratetype, migratetype);
-        if old != migratetype {
-            self.states[block].change_migratetype(old, migratetype);
-        }
     }
 
     /// Returns a wholly free pageblock (or, for order 10, the lower one of a pair), unfiled.

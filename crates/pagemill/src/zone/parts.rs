@@ -118,6 +118,14 @@ impl Buddy {
         self.stolen = Some(Stolen { nr_pageblocks, pageblock, order, from, is_whole });
     }
 
+    #[inline]
+    pub(super) fn set_migratetype(&mut self, block: usize, migratetype: MigrateType) {
+        let old = core::mem::replace(&mut self.blocks[block].migratetype, migratetype);
+        if old != migratetype {
+            self.states[block].change_migratetype(old, migratetype);
+        }
+    }
+
     /// Removes a pageblock from the list that it is on, if any.
     fn unfile(&mut self, block: usize) {
         match self.blocks[block].filed {

@@ -11,7 +11,9 @@ use pagemill::reclaim::{ShrinkControl, Shrinker};
 use pagemill::request::Effort;
 use pagemill::reserves::{LocalPages, Mempool};
 use pagemill::{AllocPages, BulkRequest, Config, Folio, Gfp, Page, PageList, PageVec};
-use pagemill_testkit::{Frames, Machine, NORMAL, Slots, World, holes, order, pages, region};
+use pagemill_testkit::{
+    Frames, Machine, NORMAL, Slots, World, holes, interrupted_by, order, pages, region,
+};
 
 #[expect(clippy::disallowed_types, reason = "a test's own: loom has no business here")]
 type Count = core::sync::atomic::AtomicUsize;
@@ -118,6 +120,33 @@ fn a_freed_block_or_charged_page_wakes_a_waiter() {
         check_woken(frames);
         drop(taken);
     }
+}
+
+/// The waiter begins to wait after the call has looked for waiters and before the frames are free.
+#[test]
+fn a_range_freed_by_number_wakes_a_waiter_that_came_meanwhile() {
+    let world = patient(1024);
+    let frames = world.frames();
+    let (start, nr) =
+        frames.alloc_contig(Gfp::KERNEL, 1023, 1, None).expect("all is free").into_pfn();
+    let rest = take_all(frames);
+    thread::scope(|scope| {
+        let mut waiter = None;
+        let mut come = || {
+            let wait = move || drop(frames.alloc_page(Gfp::KERNEL | Gfp::NOFAIL));
+            waiter.get_or_insert_with(|| {
+                let waiter = scope.spawn(wait);
+                until_asleep(frames, 1);
+                waiter
+            });
+        };
+        // SAFETY: 1. owned: `into_pfn` returned them.
+        let freed = interrupted_by(&mut come, || unsafe { frames.free_pfn_range(start, nr) });
+        freed.expect("frames of the map");
+        waiter.expect("the call can be interrupted").join().expect("it waits");
+    });
+    check_woken(frames);
+    drop(rest);
 }
 
 /// The first waiter wants a block that cannot be had, and leaves without freeing anything. There is

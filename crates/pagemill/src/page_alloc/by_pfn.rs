@@ -412,7 +412,9 @@ impl<P: Platform> PageAllocator<P> {
             {
                 double_free(pfn, &pfns);
             }
-            return found.zone.put_range(self.platform(), pfns);
+            found.zone.put_range(self.platform(), pfns);
+            // A request may have begun to wait since the flags were read.
+            return self.tell_waiters();
         }
         blocks_of(pfns).for_each(|part| self.free_to_lists(found, part));
     }

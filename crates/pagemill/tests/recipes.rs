@@ -1,8 +1,9 @@
 //! The recipes of docs/kernel-guide.md.
 
+use pagemill::accounts::{Account, AccountLimits};
 use pagemill::units::{NodeId, Pfn};
 use pagemill::{AllocPages, BulkRequest, Config, Gfp, Page, PageList};
-use pagemill_testkit::{World, region, set_cpu};
+use pagemill_testkit::{NORMAL, World, region, set_cpu};
 
 /// Handing out every frame.
 #[test]
@@ -49,28 +50,36 @@ fn an_unknown_node_becomes_that_of_the_caller() {
 /// Slots that come from C: an array of words, of which zero is an empty one.
 #[test]
 fn words_are_filled_with_addresses_and_emptied_again() {
-    let world = World::with_memory(if cfg!(miri) { 512 } else { 4096 }, 1);
-    let frames = world.frames();
-    let mut words = [0_u64; 100];
-    words[3] = 7 << 12; // in use: kept
-    let mut empty = words.iter_mut().filter(|word| **word == 0);
-    let got = frames.bulk_each(&BulkRequest::new(Gfp::KERNEL), 99, |page: Page<_>| {
-        let word = empty.next().expect("as many as were asked for");
-        *word = page.phys_addr().value();
-        let _given_up = page.into_raw();
-    });
-    assert_eq!((got.new, got.short), (99, None));
-    assert_eq!(words[3], 7 << 12);
-    words[3] = 0;
-    let mut pages = PageList::new(frames);
-    for word in &mut words {
-        let address = core::mem::take(word);
-        if address != 0 {
-            // SAFETY: 1. the word owned the frame, and no longer does.
-            let page = unsafe { Page::from_pfn(frames, Pfn::new(address >> 12)) };
-            pages.push(page.expect("a frame of this allocator"));
+    let memory = [region(NORMAL, if cfg!(miri) { 512 } else { 4096 }, 0)];
+    for is_charged in [false, true] {
+        let world = World::new(&Config { nr_accounts: 1, ..Config::new(&memory, 1) });
+        let frames = world.frames();
+        let account = Account::open(frames, AccountLimits::NONE).expect("there is room");
+        let mut words = [0_u64; 100];
+        words[3] = 7 << 12; // in use: kept
+        let mut empty = words.iter_mut().filter(|word| **word == 0);
+        let payer = is_charged.then(|| account.id());
+        let request = BulkRequest { account: payer, ..BulkRequest::new(Gfp::KERNEL) };
+        let got = frames.bulk_each(&request, 99, |page: Page<_>| {
+            let word = empty.next().expect("as many as were asked for");
+            *word = page.into_pfn().start().value();
+        });
+        assert_eq!((got.new, got.short), (99, None));
+        assert_eq!(words[3], 7 << 12);
+        assert_eq!(account.usage().current, if is_charged { 99 } else { 0 });
+        words[3] = 0;
+        let mut pages = PageList::new(frames);
+        for word in &mut words {
+            let address = core::mem::take(word);
+            if address != 0 {
+                // SAFETY: 1. the word owned the frame, and no longer does.
+                let page = unsafe { Page::from_pfn(frames, Pfn::new(address >> 12)) };
+                pages.push(page.expect("a frame of this allocator"));
+            }
         }
+        assert_eq!(pages.len(), 99);
+        assert!(words.iter().all(|&word| word == 0));
+        drop(pages);
+        assert_eq!((account.usage().current, frames.validate()), (0, Ok(())));
     }
-    assert_eq!(pages.len(), 99);
-    assert!(words.iter().all(|&word| word == 0));
 }

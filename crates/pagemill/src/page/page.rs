@@ -224,11 +224,14 @@ impl<S: PageSource> Page<S> {
     /// it last.
     ///
     /// # Safety
-    /// The caller owns the frame and gives it up: [`into_pfn`](Self::into_pfn),
-    /// [`Folio::into_pfn`] or [`alloc_pfns_bulk`](crate::AllocPages::alloc_pfns_bulk) returned its number
-    /// or that of the block around it, [`into_raw`](Self::into_raw) returned its word, or it is a reserved
-    /// frame. A reserved frame counts as managed from now on, and the watermarks of all zones are
-    /// adjusted.
+    /// The caller owns the frame and gives it up: [`into_pfn`](Self::into_pfn), [`Folio::into_pfn`],
+    /// [`FrameRange::into_pfn`](crate::contig::FrameRange::into_pfn) or
+    /// [`alloc_pfns_bulk`](crate::AllocPages::alloc_pfns_bulk) returned its number or that of the frames
+    /// around it, or it is a reserved frame. A reserved frame counts as managed from now on, and the
+    /// watermarks of all zones are adjusted.
+    ///
+    /// The word that [`into_raw`](Self::into_raw) returned is not enough: it holds the page's charge. Use
+    /// [`from_raw`](Self::from_raw).
     ///
     /// # Cost
     /// A search for the frame's zone, which begins at the largest, and one load from the pageblock's

@@ -228,6 +228,10 @@ mod by_pfn {
             // SAFETY: as above.
             unsafe { FRAMES.free_pfn_range(start, nr) }
         }
+        fn hand_in(start: Pfn, nr: usize) -> Result<(), PfnError> {
+            // SAFETY: 1. unused: as the caller says.
+            unsafe { FRAMES.hand_in(start, nr) }
+        }
         fn free_pfns(pfns: &[Pfn]) -> Result<(), PfnError> {
             // SAFETY: as above.
             unsafe { FRAMES.free_pfns(pfns) }

@@ -419,12 +419,11 @@ pub trait AllocPages: PageSource {
     /// Frees the `nr_pages` frames from `start` on, whatever they were allocated as: single pages, blocks,
     /// ranges, or pieces of these.
     ///
-    /// Reserved frames may be among them. They count as managed from now on, and the watermarks of all
-    /// zones are adjusted once: this is how a kernel hands in the memory of its loader.
+    /// Zero pages are no frames: nothing is freed, and `start` may be any number.
     ///
     /// # Errors
-    /// If one of the frames is not in the allocator's memory map; nothing has been freed then. A range may
-    /// cross zones, but no hole.
+    /// If one of the frames is not in the allocator's memory map, or is reserved; nothing has been freed
+    /// then. A range may cross zones, but no hole. [`hand_in`](Self::hand_in) frees reserved frames.
     ///
     /// # Panics
     /// If one of the frames is known to be free, with its number:
@@ -447,18 +446,49 @@ pub trait AllocPages: PageSource {
     /// [`FrameRange`] does.
     ///
     /// # Source
-    /// `linux-6.12` `mm/page_alloc.c` `free_contig_range`, `free_pages_exact`; `mm/mm_init.c`
-    /// `free_reserved_area`. Differs: those free frame by frame.
+    /// `linux-6.12` `mm/page_alloc.c` `free_contig_range`, `free_pages_exact`. Differs: those free frame by
+    /// frame.
     #[inline]
     #[track_caller]
     unsafe fn free_pfn_range(self, start: Pfn, nr_pages: usize) -> Result<(), PfnError> {
-        self.allocator().free_pfn_range(start, nr_pages, Location::caller())
+        self.allocator().free_pfn_range(start, nr_pages)
+    }
+
+    /// Hands in the `nr_pages` reserved frames from `start` on: frees them, so that they can be allocated.
+    /// Zero pages hand in nothing.
+    ///
+    /// A kernel hands in the memory of its loader and of its init code once it no longer needs them. The
+    /// frames count as managed from now on, and the watermarks of all zones follow. No other call makes a
+    /// reserved frame free, so a wrong free never gives away the kernel's image.
+    ///
+    /// # Errors
+    /// If one of the frames is not in the allocator's memory map, or is not reserved; nothing has changed
+    /// then. Reserved are the frames of [`Config::reserved`](crate::Config::reserved) that have not been
+    /// handed in. A range may cross zones, but no hole.
+    ///
+    /// # Safety
+    /// Nothing uses the frames, and no other thread hands one of them in meanwhile.
+    ///
+    /// # Concurrency
+    /// Holds the lock of the watermarks once per zone and region, and frees as
+    /// [`free_pfn_range`](Self::free_pfn_range) does.
+    ///
+    /// # Cost
+    /// A few instructions per frame to check it, then what `free_pfn_range` costs.
+    ///
+    /// # Source
+    /// `linux-6.12` `mm/mm_init.c` `free_reserved_area`, `include/linux/mm.h` `free_reserved_page`.
+    /// Differs: a frame that is not reserved is an error; those free it.
+    #[track_caller]
+    unsafe fn hand_in(self, start: Pfn, nr_pages: usize) -> Result<(), PfnError> {
+        self.allocator().hand_in(start, nr_pages, Location::caller())
     }
 
     /// Frees single frames by their numbers, in any order, whatever they were allocated as.
     ///
     /// # Errors
-    /// If one of the frames is not in the allocator's memory map; nothing has been freed then.
+    /// If one of the frames is not in the allocator's memory map, or is reserved; nothing has been freed
+    /// then.
     ///
     /// # Panics
     /// If one of the frames is known to be free: with [`page_owner`](crate::Config::page_owner), always,
@@ -474,7 +504,7 @@ pub trait AllocPages: PageSource {
     #[inline]
     #[track_caller]
     unsafe fn free_pfns(self, pfns: &[Pfn]) -> Result<(), PfnError> {
-        self.allocator().free_pfns(pfns, Location::caller())
+        self.allocator().free_pfns(pfns)
     }
 
     /// Does what [`alloc_pages_bulk`](Self::alloc_pages_bulk) does, on the nodes that `policy` selects.

@@ -34,6 +34,12 @@ fn free_all(frames: Frames<'_>, pfns: &[Pfn]) -> Result<(), PfnError> {
     unsafe { frames.free_pfns(pfns) }
 }
 
+/// Hands in reserved frames that nothing uses.
+fn hand_in(frames: Frames<'_>, start: u64, nr_pages: usize) -> Result<(), PfnError> {
+    // SAFETY: 1. unused: see above.
+    unsafe { frames.hand_in(Pfn::new(start), nr_pages) }
+}
+
 fn listed(frames: Frames<'_>, migratetype: MigrateType) -> usize {
     frames.pcp_info().filter(|list| list.migratetype == migratetype).map(|list| list.count).sum()
 }
@@ -237,30 +243,138 @@ fn reserved_ranges_are_handed_in_whole() {
         let frames = world.frames();
         let managed = || frames.zone_info().map(|zone| zone.managed).sum::<u64>();
         assert_eq!(managed(), 4096 - 1103);
-        free_range(frames, NORMAL + 500, 1100).expect("frames of the map");
+        hand_in(frames, NORMAL + 500, 1100).expect("reserved frames");
         assert_eq!((managed(), frames.nr_free_pages()), (4096 - 3, 4096 - 3));
         assert_eq!(frames.validate(), Ok(()));
-        free_all(frames, &[3000, 3002, 3001].map(|pfn| Pfn::new(NORMAL + pfn)))
-            .expect("of the map");
+        for at in [3000, 3002, 3001] {
+            hand_in(frames, NORMAL + at, 1).expect("a reserved frame");
+        }
         assert_eq!((managed(), frames.nr_free_pages()), (4096, 4096));
         (0..1103).for_each(|_| world.hand_in());
     }
 }
 
+/// A wrong free gave the frames of the kernel's image away.
 #[test]
-fn a_range_with_reserved_frames_and_frames_in_use_is_freed_whole() {
-    let memory = [region(NORMAL, 1024, 0)];
-    let ranges = [reserved(NORMAL + 512, 512)];
+fn reserved_frames_are_not_freed_by_their_numbers() {
+    let memory = [region(NORMAL, 2048, 0)];
+    let ranges = [reserved(NORMAL + 512, 512), reserved(NORMAL + 1100, 1)];
     for page_owner in [false, true] {
         let world =
             World::new(&Config { reserved: &ranges, page_owner, ..Config::new(&memory, 1) });
         let frames = world.frames();
-        let block =
-            frames.alloc_pages(Gfp::ATOMIC | Gfp::MEMALLOC, order(9)).expect("the other half");
-        free_range(frames, block.into_pfn().value(), 1024).expect("frames of the map");
-        assert_eq!((frames.nr_free_pages(), frames.validate()), (1024, Ok(())));
-        (0..512).for_each(|_| world.hand_in());
+        let block = frames.alloc_contig_range(Gfp::KERNEL, Pfn::new(NORMAL), 512);
+        let block = block.expect("free frames");
+        let other = frames.alloc_contig_range(Gfp::KERNEL, Pfn::new(NORMAL + 1024), 50);
+        let other = other.expect("free frames");
+        let nr_free = frames.nr_free_pages();
+        let refused = |at| Err(PfnError::Reserved { pfn: Pfn::new(NORMAL + at) });
+        for (start, nr_pages, first) in
+            [(512, 1, 512), (511, 2, 512), (0, 1024, 512), (1000, 20, 1000), (1024, 1024, 1100)]
+        {
+            assert_eq!(free_range(frames, NORMAL + start, nr_pages), refused(first));
+        }
+        for pfns in [&[1024, 1100][..], &[1, 2, 700, 3], &[600], &[1100; 65]] {
+            let pfns: Vec<_> = pfns.iter().map(|pfn| Pfn::new(NORMAL + pfn)).collect();
+            let wrong = *pfns
+                .iter()
+                .find(|pfn| pfn.value() != NORMAL + 1024 && pfn.value() >= NORMAL + 512)
+                .expect("one");
+            assert_eq!(free_all(frames, &pfns), Err(PfnError::Reserved { pfn: wrong }));
+        }
+        // SAFETY: 1. no owner is made: the frame is reserved.
+        let page = unsafe { Page::from_pfn(frames, Pfn::new(NORMAL + 1100)) };
+        assert_eq!(page.map(Page::into_pfn).map(drop), refused(1100));
+        for (start, exponent, first) in [(512, 9, 512), (0, 10, 512), (1100, 1, 1100)] {
+            // SAFETY: 1. no owner is made: a frame of the block is reserved.
+            let block =
+                unsafe { Folio::from_pfn(frames, Pfn::new(NORMAL + start), order(exponent)) };
+            assert_eq!(block.map(Folio::into_pfn).map(drop), refused(first));
+        }
+        assert_eq!((frames.nr_free_pages(), frames.validate()), (nr_free, Ok(())));
+        drop((block, other));
     }
+    assert_eq!(
+        PfnError::Reserved { pfn: Pfn::new(NORMAL) }.to_string(),
+        "frame 0x100000 is reserved: only hand_in makes it the allocator's"
+    );
+}
+
+#[test]
+fn only_reserved_frames_are_handed_in_and_each_once() {
+    let memory = [region(NORMAL, 1024, 0), region(NORMAL + 1024, 1024, 0)];
+    let ranges = [reserved(NORMAL + 1000, 100)];
+    for page_owner in [false, true] {
+        let world =
+            World::new(&Config { reserved: &ranges, page_owner, ..Config::new(&memory, 1) });
+        let frames = world.frames();
+        let nr_free = frames.nr_free_pages();
+        let refused = |at| Err(PfnError::NotReserved { pfn: Pfn::new(NORMAL + at) });
+        for (start, nr_pages, first) in
+            [(0, 1, 0), (999, 3, 999), (1000, 101, 1100), (1050, 70, 1100), (1000, 1048, 1100)]
+        {
+            assert_eq!(hand_in(frames, NORMAL + start, nr_pages), refused(first));
+        }
+        let outside = Err(PfnError::NotInMap {
+            pfn: NORMAL + 2048,
+            start: Pfn::new(NORMAL + 1000),
+            nr_pages: 2000,
+        });
+        assert_eq!(hand_in(frames, NORMAL + 1000, 2000), outside);
+        assert_eq!(hand_in(frames, NORMAL, 0), Ok(()));
+        assert_eq!((frames.nr_free_pages(), frames.validate()), (nr_free, Ok(())));
+        // Both regions.
+        assert_eq!(hand_in(frames, NORMAL + 1000, 100), Ok(()));
+        (0..100).for_each(|_| world.hand_in());
+        assert_eq!(hand_in(frames, NORMAL + 1000, 100), refused(1000));
+        assert_eq!((frames.nr_free_pages(), frames.validate()), (nr_free + 100, Ok(())));
+    }
+    assert_eq!(
+        PfnError::NotReserved { pfn: Pfn::new(NORMAL) }.to_string(),
+        "frame 0x100000 is not reserved: allowed are frames of Config::reserved, each handed in once"
+    );
+}
+
+#[test]
+fn with_page_owner_a_frame_that_was_handed_in_says_so_when_it_is_freed() {
+    let memory = [region(NORMAL, 1024, 0)];
+    let ranges = [reserved(NORMAL + 8, 4)];
+    let config = Config { reserved: &ranges, page_owner: true, ..Config::new(&memory, 1) };
+    let world = World::new(&config);
+    let frames = world.frames();
+    hand_in(frames, NORMAL + 8, 4).expect("reserved frames");
+    (0..4).for_each(|_| world.hand_in());
+    for nr_pages in [1, 3, 4] {
+        let message = panic_of(|| free_range(frames, NORMAL + 8, nr_pages).expect("it panics"));
+        let expected = "frame 0x100008 is free; it was handed in by the call at ";
+        assert!(message.contains(expected) && message.contains("by_pfn.rs:"), "{message}");
+    }
+    let page = frames.alloc_contig_range(Gfp::KERNEL, Pfn::new(NORMAL + 8), 1).expect("it is free");
+    drop(page);
+    frames.drain_all_pages();
+    let message = panic_of(|| free_range(frames, NORMAL + 8, 1).expect("it panics"));
+    assert!(message.contains("its last owner got it from the call at "), "{message}");
+}
+
+/// The lock of the watermarks may have been held at the fork, by a thread that the child does not have.
+#[test]
+fn the_child_of_a_fork_hands_in_nothing() {
+    let memory = [region(NORMAL, 1024, 0)];
+    let ranges = [reserved(NORMAL + 8, 40)];
+    let world = World::new(&Config { reserved: &ranges, ..Config::new(&memory, 1) });
+    // Never dropped: a child returns nothing.
+    let world = ManuallyDrop::new(world);
+    let frames = world.frames();
+    let (nr_free, managed) = (frames.nr_free_pages(), 1024 - 40);
+    frames.platform().abandon();
+    for nr_pages in [1, 40] {
+        assert_eq!(hand_in(frames, NORMAL + 8, nr_pages), Ok(()));
+    }
+    // SAFETY: 1. no owner is made: the frame is reserved.
+    let page = unsafe { Page::from_pfn(frames, Pfn::new(NORMAL + 8)) };
+    assert!(page.is_err());
+    assert_eq!(frames.nr_free_pages(), nr_free);
+    assert_eq!(frames.zone_info().map(|zone| zone.managed).sum::<u64>(), managed);
 }
 
 #[test]

@@ -55,10 +55,18 @@ fn with_bytes(nr_frames: usize) -> World {
     World::on(Machine::with_memory(1, NORMAL, nr_frames), &Config::new(&memory, 1))
 }
 
-/// Frees a range that `into_pfn` or `alloc_pfns_bulk` returned, or reserved frames, once.
+/// Frees a range that `into_pfn` or `alloc_pfns_bulk` returned, once.
 fn free(frames: Frames<'_>, start: Pfn, nr_pages: usize) -> Result<(), PfnError> {
     // SAFETY: 1. owned and given up: see above.
     unsafe { frames.free_pfn_range(start, nr_pages) }
+}
+
+/// Hands in reserved frames that nothing uses.
+fn hand_in(world: &World, start: u64, nr_pages: usize) -> Result<(), PfnError> {
+    // SAFETY: 1. unused: see above.
+    unsafe { world.frames().hand_in(Pfn::new(start), nr_pages) }?;
+    (0..nr_pages).for_each(|_| world.hand_in());
+    Ok(())
 }
 
 /// Allocates by size and alignment in bytes, and returns the address.
@@ -102,8 +110,7 @@ fn ostd_add_free_memory() {
     let world = World::new(&Config { reserved: &all, ..Config::new(&memory, 1) });
     let frames = world.frames();
     assert!(frames.alloc_page(Gfp::KERNEL).is_none());
-    free(frames, Pfn::new(NORMAL + 17), 1500).expect("frames of the map");
-    (0..1500).for_each(|_| world.hand_in());
+    hand_in(&world, NORMAL + 17, 1500).expect("reserved frames");
     assert_eq!(frames.nr_free_pages(), 1500);
     assert!(frames.alloc_page(Gfp::KERNEL).is_some());
 }
@@ -114,11 +121,10 @@ fn axallocator_add_memory() {
     let all = [reserved(NORMAL, 2048)];
     let world = World::new(&Config { reserved: &all, ..Config::new(&memory, 1) });
     for (at, nr) in [(0, 512), (1024, 300)] {
-        free(world.frames(), Pfn::new(NORMAL + at), nr).expect("frames of the map");
-        (0..nr).for_each(|_| world.hand_in());
+        hand_in(&world, NORMAL + at, nr).expect("reserved frames");
     }
     assert_eq!(world.frames().nr_free_pages(), 812);
-    let outside = free(world.frames(), Pfn::new(NORMAL + 2000), 100);
+    let outside = hand_in(&world, NORMAL + 2000, 100);
     assert!(matches!(outside, Err(PfnError::NotInMap { .. })), "{outside:?}");
 }
 
@@ -382,8 +388,7 @@ fn linux_free_reserved_area() {
     let memory = [region(NORMAL, 1024, 0)];
     let init = [reserved(NORMAL + 10, 300)];
     let world = World::new(&Config { reserved: &init, ..Config::new(&memory, 1) });
-    free(world.frames(), Pfn::new(NORMAL + 10), 300).expect("frames of the map");
-    (0..300).for_each(|_| world.hand_in());
+    hand_in(&world, NORMAL + 10, 300).expect("reserved frames");
     assert_eq!(world.frames().nr_free_pages(), 1024);
 }
 

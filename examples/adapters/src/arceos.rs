@@ -30,8 +30,8 @@ impl<S: AllocPages> ArceosPages<S> {
     /// The interface has no unsafe calls, so this one has their obligations:
     /// 1. `dealloc_pages` is called only for pages that were allocated, and that nothing uses; it may be
     ///    called for parts of them.
-    /// 2. `init` and `add_memory` are called only for frames that nothing uses and that are reserved in
-    ///    the allocator's configuration.
+    /// 2. `init` and `add_memory` are called only for frames that nothing uses. Frames that are not reserved
+    ///    in the allocator's configuration are refused.
     pub const unsafe fn new(source: S, gfp: Gfp, offset: usize) -> Self {
         Self { source, gfp, offset }
     }
@@ -48,17 +48,19 @@ impl<S: AllocPages> ArceosPages<S> {
     fn hand_in(&self, start: usize, len_bytes: usize) -> AllocResult {
         let start = start.checked_sub(self.offset).ok_or(AllocError::InvalidParam)?;
         let (first, nr) = whole_frames(start, len_bytes);
-        // SAFETY: 1. reserved frames: obligation 2 of `new`.
-        unsafe { ranges::free(&self.source, first, nr) }.map_err(|_| AllocError::InvalidParam)
+        // SAFETY: 1. unused: obligation 2 of `new`.
+        unsafe { ranges::hand_in(&self.source, first, nr) }.map_err(|_| AllocError::InvalidParam)
     }
 }
 
 impl<S: AllocPages> BaseAllocator for ArceosPages<S> {
     /// # Panics
-    /// If the memory is not in the memory map of the allocator.
+    /// If the memory is not in the memory map of the allocator, or is not reserved there.
     fn init(&mut self, start: usize, size: usize) {
         self.hand_in(start, size).unwrap_or_else(|_| {
-            panic!("init: {size:#x} bytes from {start:#x} are not in the allocator's memory map")
+            panic!(
+                "init: {size:#x} bytes from {start:#x} are not reserved in the allocator's memory map"
+            )
         });
     }
 

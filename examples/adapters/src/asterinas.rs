@@ -41,8 +41,8 @@ impl<S: AllocPages> OstdFrames<S> {
     /// # Safety
     /// The interface has no unsafe calls, so this one has their obligations:
     /// 1. `dealloc` is called only for frames that were allocated, and that nothing uses.
-    /// 2. `add_free_memory` is called only for frames that nothing uses and that are reserved in the
-    ///    allocator's configuration.
+    /// 2. `add_free_memory` is called only for frames that nothing uses. Frames that are not reserved in the
+    ///    allocator's configuration are refused.
     ///
     /// `ostd` calls its allocator so, and checks each frame's state before.
     pub const unsafe fn new(source: S, gfp: Gfp) -> Self {
@@ -68,11 +68,11 @@ impl<S: AllocPages + Sync> GlobalFrameAllocator for OstdFrames<S> {
     }
 
     /// # Panics
-    /// If a frame is not in the memory map.
+    /// If a frame is not in the memory map, or is not reserved there.
     fn add_free_memory(&self, addr: Paddr, size: usize) {
         let (first, nr) = whole_frames(addr, size);
-        // SAFETY: 1. reserved frames: obligation 2 of `new`.
-        let added = unsafe { ranges::free(&self.source, first, nr) };
+        // SAFETY: 1. unused: obligation 2 of `new`.
+        let added = unsafe { ranges::hand_in(&self.source, first, nr) };
         added.unwrap_or_else(|error| panic!("add_free_memory: {error}"));
     }
 }

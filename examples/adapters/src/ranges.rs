@@ -43,17 +43,29 @@ fn given_up<S: AllocPages>(range: FrameRange<S>) -> Pfn {
     first
 }
 
-/// Frees frames, or hands reserved ones in.
+/// Frees frames.
 ///
 /// # Errors
-/// If the range is not in the allocator's memory map.
+/// If a frame is not in the allocator's memory map, or is reserved.
 ///
 /// # Safety
-/// The caller owns the frames, in ranges that [`alloc`] returned or in pieces of these, or they are
-/// reserved; and it gives them up.
+/// The caller owns the frames, in ranges that [`alloc`] returned or in pieces of these, and it gives
+/// them up.
 pub unsafe fn free<S: AllocPages>(source: &S, first: Pfn, nr: usize) -> Result<(), PfnError> {
-    // SAFETY: 1. the caller owns the frames, or they are reserved: guaranteed by the caller.
+    // SAFETY: 1. the caller owns the frames: guaranteed by the caller.
     unsafe { source.clone().free_pfn_range(first, nr) }
+}
+
+/// Hands in reserved frames.
+///
+/// # Errors
+/// If a frame is not in the allocator's memory map, or is not reserved.
+///
+/// # Safety
+/// Nothing uses the frames.
+pub unsafe fn hand_in<S: AllocPages>(source: &S, first: Pfn, nr: usize) -> Result<(), PfnError> {
+    // SAFETY: 1. unused: guaranteed by the caller.
+    unsafe { source.clone().hand_in(first, nr) }
 }
 
 /// Returns the whole frames within `len_bytes` bytes from `start` on: the first, and how many.

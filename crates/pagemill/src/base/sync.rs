@@ -224,25 +224,39 @@ impl Counter {
     }
 }
 
-/// A reference for ever, or none, that threads exchange, and whether it has ended.
+/// A reference for ever, or none, that threads exchange, whether it has ended and whether it is marked.
 ///
-/// `ref-static`: the pointer without its lowest bit is null or was a `&'static T`.
+/// `ref-static`: the pointer without its two lowest bits is null or was a `&'static T`.
 #[derive(Debug)]
 pub(crate) struct AtomicRef<T: 'static>(AtomicPtr<T>);
 
 /// The bit of the pointer of a reference that has ended.
 const ENDED: usize = 1;
+/// The bit of the pointer of a reference that is marked.
+const MARKED: usize = 2;
 
 impl<T: Sync> AtomicRef<T> {
     /// Makes one without a reference.
     pub(crate) fn new() -> Self {
-        const { assert!(align_of::<T>() > ENDED) };
+        const { assert!(align_of::<T>() > ENDED + MARKED) };
         Self(AtomicPtr::new(ptr::null_mut()))
     }
 
     pub(crate) fn set(&self, value: &'static T) {
         // Release pairs with the Acquire in `load`: the value was made before.
         self.0.store(ptr::from_ref(value).cast_mut(), Ordering::Release);
+    }
+
+    /// Stores a reference that is marked.
+    pub(crate) fn set_marked(&self, value: &'static T) {
+        let value = ptr::from_ref(value).cast_mut().map_addr(|address| address | MARKED);
+        // Release pairs with the Acquire in `load`, as in `set`.
+        self.0.store(value, Ordering::Release);
+    }
+
+    /// Returns whether the reference that was stored last is marked.
+    pub(crate) fn is_marked(&self) -> bool {
+        self.load().addr() & MARKED != 0
     }
 
     /// Returns the reference, unless it has ended.
@@ -278,7 +292,7 @@ impl<T: Sync> AtomicRef<T> {
     }
 
     fn reference(value: *mut T) -> Option<&'static T> {
-        let value = value.map_addr(|address| address & !ENDED);
+        let value = value.map_addr(|address| address & !(ENDED | MARKED));
         // SAFETY: 1. null or a reference for ever: `ref-static`.
         unsafe { value.as_ref() }
     }

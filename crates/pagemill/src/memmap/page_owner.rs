@@ -21,6 +21,16 @@ impl Owners {
         self.0[frame].set(site);
     }
 
+    /// Records that the call at `site` hands a frame in, and holds it until it is free.
+    pub(crate) fn hold_handed_in(&self, frame: usize, site: &'static Location<'static>) {
+        self.0[frame].set_marked(site);
+    }
+
+    /// Returns whether the call site that held a frame last handed it in.
+    pub(crate) fn was_handed_in(&self, frame: usize) -> bool {
+        self.0.get(frame).is_some_and(Entry::is_marked)
+    }
+
     /// Records that no call site holds a frame any more, and returns whether one did. Of two frees of
     /// one frame, one finds none.
     pub(crate) fn release(&self, frame: usize) -> bool {
@@ -60,6 +70,19 @@ mod tests {
             assert!(owners.release(0) && !owners.release(0));
             assert_eq!((owners.holder(0), owners.last_holder(0)), (None, Some(site)));
         }
-        assert!(owners.holder(1).is_none(), "not recorded");
+        assert!(owners.holder(1).is_none() && !owners.was_handed_in(1), "not recorded");
+    }
+
+    #[test]
+    fn a_frame_that_was_handed_in_is_not_one_that_was_allocated() {
+        let owners = Owners::new(Box::leak(Box::new([Entry::new()])));
+        let site = Location::caller();
+        assert!(!owners.was_handed_in(0));
+        owners.hold_handed_in(0, site);
+        assert_eq!(owners.holder(0), Some(site));
+        assert!(owners.release(0) && !owners.release(0) && owners.was_handed_in(0));
+        assert_eq!((owners.holder(0), owners.last_holder(0)), (None, Some(site)));
+        owners.hold(0, site);
+        assert!(!owners.was_handed_in(0) && owners.release(0) && !owners.was_handed_in(0));
     }
 }

@@ -3,7 +3,6 @@
 use core::fmt;
 use core::marker::PhantomData;
 use core::mem::{self, ManuallyDrop, MaybeUninit};
-use core::panic::Location;
 use core::ptr::{self, NonNull};
 
 use crate::base::raw_page::{Class, Difference, RawPage};
@@ -217,7 +216,8 @@ impl<S: PageSource> Page<S> {
     /// the account that it was charged to.
     ///
     /// # Errors
-    /// If the frame is not in the allocator's memory map.
+    /// If the frame is not in the allocator's memory map, or is reserved; see
+    /// [`hand_in`](crate::AllocPages::hand_in). Nothing has changed then.
     ///
     /// # Panics
     /// With [`page_owner`](crate::Config::page_owner), if the frame is free, with the call that allocated
@@ -227,8 +227,7 @@ impl<S: PageSource> Page<S> {
     /// The caller owns the frame and gives it up: [`into_pfn`](Self::into_pfn), [`Folio::into_pfn`],
     /// [`FrameRange::into_pfn`](crate::contig::FrameRange::into_pfn) or
     /// [`alloc_pfns_bulk`](crate::AllocPages::alloc_pfns_bulk) returned its number or that of the frames
-    /// around it, or it is a reserved frame. A reserved frame counts as managed from now on, and the
-    /// watermarks of all zones are adjusted.
+    /// around it.
     ///
     /// The word that [`into_raw`](Self::into_raw) returned is not enough: it holds the page's charge. Use
     /// [`from_raw`](Self::from_raw).
@@ -242,7 +241,7 @@ impl<S: PageSource> Page<S> {
     #[inline]
     #[track_caller]
     pub unsafe fn from_pfn(source: S, pfn: Pfn) -> Result<Self, PfnError> {
-        let raw = source.allocator().take_over(pfn, Location::caller())?;
+        let raw = source.allocator().take_over(pfn)?;
         Ok(Self::new(source, raw))
     }
 
@@ -497,8 +496,8 @@ impl<S: PageSource> Folio<S> {
     /// or to several accounts, the charges end.
     ///
     /// # Errors
-    /// If a frame is not in the allocator's memory map, if `pfn` is not a multiple of 2^`order`, or if
-    /// the frames are in several zones.
+    /// If a frame is not in the allocator's memory map or is reserved, if `pfn` is not a multiple of
+    /// 2^`order`, or if the frames are in several zones. Nothing has changed then.
     ///
     /// # Panics
     /// As [`Page::from_pfn`].
@@ -512,7 +511,7 @@ impl<S: PageSource> Folio<S> {
     #[inline]
     #[track_caller]
     pub unsafe fn from_pfn(source: S, pfn: Pfn, order: Order) -> Result<Self, PfnError> {
-        let raw = source.allocator().take_over_block(pfn, order, Location::caller())?;
+        let raw = source.allocator().take_over_block(pfn, order)?;
         Ok(Self::new(source, raw))
     }
 

@@ -1,5 +1,5 @@
-//! Frames that are known by their numbers alone: takes them over, and frees them singly, in ranges and in
-//! bulk.
+//! Frames that are known by their numbers alone: takes them over, frees them singly, in ranges and in
+//! bulk, and hands in reserved ones.
 //!
 //! A page word says to which list a page returns and who pays for it. Of a frame that is known by its
 //! number, the zone's tables say both: its pageblock's migrate type, and whether it is charged. Frames of
@@ -20,7 +20,7 @@ use crate::zone::block_state::Special;
 use crate::zone::contig::double_free;
 use crate::zone::frame_words::words_of;
 use crate::zone::located::Located;
-use crate::zone::pageblock::{WORD_NR_PAGES, ones, word_in_block};
+use crate::zone::pageblock::word_in_block;
 use crate::zone::span::block_base;
 use crate::zone::zone::Zone;
 
@@ -36,6 +36,16 @@ pub enum PfnError {
         start: Pfn,
         /// Number of frames of the call, from `start` on.
         nr_pages: usize,
+    },
+    /// A frame is reserved, so it is not in use.
+    Reserved {
+        /// The first such frame.
+        pfn: Pfn,
+    },
+    /// A frame to hand in is not reserved: it has been handed in, or never was reserved.
+    NotReserved {
+        /// The first such frame.
+        pfn: Pfn,
     },
     /// The first frame of a block is not a multiple of the block's size.
     Misaligned {
@@ -63,6 +73,14 @@ impl fmt::Display for PfnError {
                 f,
                 "frame {pfn:#x}, of the {nr_pages} frames from {start}, is not in the allocator's \
                  memory map"
+            ),
+            Self::Reserved { pfn } => {
+                write!(f, "frame {pfn} is reserved: only hand_in makes it the allocator's")
+            }
+            Self::NotReserved { pfn } => write!(
+                f,
+                "frame {pfn} is not reserved: allowed are frames of Config::reserved, each handed in \
+                 once"
             ),
             Self::Misaligned { pfn, order } => write!(
                 f,
@@ -135,44 +153,63 @@ impl<P: Platform> PageAllocator<P> {
         if end == pfns.end { Ok(pfns) } else { Err(not_in_map(end, start, nr_pages)) }
     }
 
-    /// Checks that frames of one span have an owner or are reserved, if owners are recorded.
+    /// Checks that frames of one span are not reserved and, if owners are recorded, have an owner.
+    ///
+    /// # Errors
+    /// If one of them is reserved.
     ///
     /// # Panics
     /// If one of them has no owner, with its last one.
     #[track_caller]
-    fn check_owned(&self, found: &Located, pfns: Range<u64>) {
+    fn check_in_use(&self, found: &Located, pfns: Range<u64>) -> Result<(), PfnError> {
+        let Located { zone, span, .. } = *found;
+        let reserved = zone.states.set(Special::Reserved);
+        let mut parts = blocks_of(pfns.clone())
+            .filter(|part| found.state(part.start).count(Special::Reserved) > 0);
+        if let Some(pfn) = parts.find_map(|mut part| part.find(|&pfn| reserved.holds(span, pfn))) {
+            return Err(PfnError::Reserved { pfn: Pfn::new(pfn) });
+        }
         if !self.slow_path_flags.has(OWNERS) {
-            return;
+            return Ok(());
         }
-        for pfn in pfns.clone() {
-            let frame = found.span.frame(pfn);
-            let is_held = self.owners().holder(frame).is_some();
-            if !is_held && !found.zone.states.set(Special::Reserved).holds(found.span, pfn) {
-                let last_owner = self.owners().last_holder(frame);
-                not_in_use(NotInUse { pfn: Pfn::new(pfn), last_owner }, &pfns);
-            }
+        let is_held = |pfn: &u64| self.owners().holder(span.frame(*pfn)).is_some();
+        if let Some(pfn) = pfns.clone().find(|pfn| !is_held(pfn)) {
+            let frame = NotInUse::new(Pfn::new(pfn), self.owners(), span.frame(pfn));
+            not_in_use(&frame, &pfns);
         }
+        Ok(())
     }
 
-    /// Hands in the reserved ones among frames of one span: they count as managed from now on, and
-    /// `site` is their owner.
-    fn hand_in(&self, found: &Located, pfns: Range<u64>, site: Site) {
-        let Located { zone, span, .. } = *found;
-        let mut nr = 0;
-        let has_reserved = |part: &Range<u64>| found.state(part.start).count(Special::Reserved) > 0;
-        for (pfn, mask) in blocks_of(pfns).filter(has_reserved).flat_map(words_of) {
-            let (block, index) = (span.block(pfn), word_in_block(pfn));
-            let taken = zone.states.remove(Special::Reserved, block, index, mask);
-            nr += u64::from(taken.count_ones());
-            if self.slow_path_flags.has(OWNERS) {
-                let base = pfn / WORD_NR_PAGES as u64 * WORD_NR_PAGES as u64;
-                let frames = ones(taken).map(|position| span.frame(base + position as u64));
-                frames.for_each(|frame| self.owners().hold(frame, site));
+    /// Hands in reserved frames: frees them and counts them as managed from now on.
+    ///
+    /// # Errors
+    /// If one of them is not in the map or not reserved; nothing has changed then.
+    #[track_caller]
+    pub(crate) fn hand_in(&self, start: Pfn, nr_pages: usize, site: Site) -> Result<(), PfnError> {
+        let pfns = self.check_map(start, nr_pages)?;
+        for (found, mut part) in self.parts(pfns.clone()) {
+            let reserved = found.zone.states.set(Special::Reserved);
+            if let Some(pfn) = part.find(|&pfn| !reserved.holds(found.span, pfn)) {
+                return Err(PfnError::NotReserved { pfn: Pfn::new(pfn) });
             }
         }
-        if nr > 0 {
-            self.add_managed(zone, nr);
+        // In the child of a fork, a lock may be held for ever.
+        if self.platform().is_abandoned() {
+            return Ok(());
         }
+        for (found, part) in self.parts(pfns) {
+            for (pfn, mask) in words_of(part.clone()) {
+                let (block, index) = (found.span.block(pfn), word_in_block(pfn));
+                found.zone.states.remove(Special::Reserved, block, index, mask);
+            }
+            if self.slow_path_flags.has(OWNERS) {
+                let frames = part.clone().map(|pfn| found.span.frame(pfn));
+                frames.for_each(|frame| self.owners().hold_handed_in(frame, site));
+            }
+            self.add_managed(found.zone, part.end - part.start);
+            self.free_part(&found, part);
+        }
+        Ok(())
     }
 
     /// Records the words of charged frames, which the caller owns and of which only the numbers will be
@@ -214,25 +251,28 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Takes over a frame of which only the number is known.
     ///
+    /// # Errors
+    /// If it is not in the map, or is reserved.
+    ///
     /// # Panics
     /// If owners are recorded and the frame is free.
     #[inline]
     #[track_caller]
-    pub(crate) fn take_over(&self, pfn: Pfn, site: Site) -> Result<RawPage, PfnError> {
+    pub(crate) fn take_over(&self, pfn: Pfn) -> Result<RawPage, PfnError> {
         // By reference: a copy of the largest span would be made on the stack.
         let largest = self.largest_span();
         if largest.holds(pfn.value()) {
-            return Ok(self.take_over_from(largest, pfn, site));
+            return self.take_over_from(largest, pfn);
         }
-        self.take_over_elsewhere(pfn, site)
+        self.take_over_elsewhere(pfn)
     }
 
     #[cold]
     #[inline(never)]
     #[track_caller]
-    fn take_over_elsewhere(&self, pfn: Pfn, site: Site) -> Result<RawPage, PfnError> {
+    fn take_over_elsewhere(&self, pfn: Pfn) -> Result<RawPage, PfnError> {
         match self.find_elsewhere(pfn.value()) {
-            Some(found) => Ok(self.take_over_from(&found, pfn, site)),
+            Some(found) => self.take_over_from(&found, pfn),
             None => Err(not_in_map(pfn.value(), pfn, 1)),
         }
     }
@@ -240,23 +280,22 @@ impl<P: Platform> PageAllocator<P> {
     /// Takes over a frame of a span.
     #[inline]
     #[track_caller]
-    fn take_over_from(&self, found: &Located, pfn: Pfn, site: Site) -> RawPage {
+    fn take_over_from(&self, found: &Located, pfn: Pfn) -> Result<RawPage, PfnError> {
         let state = found.state(pfn.value());
         let page = found.class(state, Order::ZERO).maker()(pfn);
         if state.is_plain() && !self.slow_path_flags.has(OWNERS) {
-            return page;
+            return Ok(page);
         }
-        self.take_over_unusual(found, page, site)
+        self.take_over_unusual(found, page)
     }
 
     #[cold]
     #[inline(never)]
     #[track_caller]
-    fn take_over_unusual(&self, found: &Located, page: RawPage, site: Site) -> RawPage {
+    fn take_over_unusual(&self, found: &Located, page: RawPage) -> Result<RawPage, PfnError> {
         let pfn = page.pfn().value();
-        self.check_owned(found, pfn..pfn + 1);
-        self.hand_in(found, pfn..pfn + 1, site);
-        self.with_charge(found, page)
+        self.check_in_use(found, pfn..pfn + 1)?;
+        Ok(self.with_charge(found, page))
     }
 
     /// Takes over a block of which only the first frame's number is known.
@@ -267,12 +306,7 @@ impl<P: Platform> PageAllocator<P> {
     /// If owners are recorded and one of the frames is free.
     #[inline]
     #[track_caller]
-    pub(crate) fn take_over_block(
-        &self,
-        pfn: Pfn,
-        order: Order,
-        site: Site,
-    ) -> Result<RawPage, PfnError> {
+    pub(crate) fn take_over_block(&self, pfn: Pfn, order: Order) -> Result<RawPage, PfnError> {
         if !pfn.is_aligned(order) {
             return Err(PfnError::Misaligned { pfn, order });
         }
@@ -281,13 +315,13 @@ impl<P: Platform> PageAllocator<P> {
         {
             return Ok(block);
         }
-        self.take_over_parts(pfn, order, site)
+        self.take_over_parts(pfn, order)
     }
 
     #[cold]
     #[inline(never)]
     #[track_caller]
-    fn take_over_parts(&self, pfn: Pfn, order: Order, site: Site) -> Result<RawPage, PfnError> {
+    fn take_over_parts(&self, pfn: Pfn, order: Order) -> Result<RawPage, PfnError> {
         let pfns = self.check_map(pfn, order.nr_pages())?;
         let parts = || self.parts(pfns.clone());
         let zone = |found: &Located| found.zone.facts.index;
@@ -295,12 +329,16 @@ impl<P: Platform> PageAllocator<P> {
         if parts().any(|(found, _)| zone(&found) != zone(&first)) {
             return Err(PfnError::CrossesZones { pfn, order });
         }
-        parts().for_each(|(found, part)| self.check_owned(&found, part));
+        for (found, part) in parts() {
+            self.check_in_use(&found, part)?;
+        }
         let block = first.class(first.state(pfn.value()), order).at(pfn);
         let page = first.class(first.state(pfn.value()), Order::ZERO);
+        if self.platform().is_abandoned() {
+            return Ok(block);
+        }
         let (mut account, mut nr_of_account) = (None, 0);
         for (found, part) in parts() {
-            self.hand_in(&found, part.clone(), site);
             for pfn in part {
                 let of_frame = self.with_charge(&found, page.at(Pfn::new(pfn))).class().account();
                 if *account.get_or_insert(of_frame) == of_frame {
@@ -342,20 +380,15 @@ impl<P: Platform> PageAllocator<P> {
     /// Frees frames of which only the numbers are known, whatever they were allocated as.
     ///
     /// # Errors
-    /// If one of them is not in the map; nothing has changed then.
+    /// If one of them is not in the map, or is reserved; nothing has changed then.
     ///
     /// # Panics
     /// If one of them is known to be free.
     #[inline]
     #[track_caller]
-    pub(crate) fn free_pfn_range(
-        &self,
-        start: Pfn,
-        nr_pages: usize,
-        site: Site,
-    ) -> Result<(), PfnError> {
+    pub(crate) fn free_pfn_range(&self, start: Pfn, nr_pages: usize) -> Result<(), PfnError> {
         if nr_pages == 1 {
-            self.free_single(self.take_over(start, site)?);
+            self.free_single(self.take_over(start)?);
             return Ok(());
         }
         if let Some(order) = order_of(start, nr_pages)
@@ -364,20 +397,21 @@ impl<P: Platform> PageAllocator<P> {
             self.free_folio(block);
             return Ok(());
         }
-        self.free_parts(start, nr_pages, site)
+        self.free_parts(start, nr_pages)
     }
 
     #[cold]
     #[inline(never)]
     #[track_caller]
-    fn free_parts(&self, start: Pfn, nr_pages: usize, site: Site) -> Result<(), PfnError> {
+    fn free_parts(&self, start: Pfn, nr_pages: usize) -> Result<(), PfnError> {
         let pfns = self.check_map(start, nr_pages)?;
+        for (found, part) in self.parts(pfns.clone()) {
+            self.check_in_use(&found, part)?;
+        }
         if self.platform().is_abandoned() {
             return Ok(());
         }
-        self.parts(pfns.clone()).for_each(|(found, part)| self.check_owned(&found, part));
         for (found, part) in self.parts(pfns) {
-            self.hand_in(&found, part.clone(), site);
             self.free_part(&found, part);
         }
         Ok(())
@@ -434,22 +468,22 @@ impl<P: Platform> PageAllocator<P> {
     /// Frees single frames of which only the numbers are known, in any order.
     ///
     /// # Errors
-    /// If one of them is not in the map; nothing has changed then.
+    /// If one of them is not in the map, or is reserved; nothing has changed then.
     ///
     /// # Panics
     /// If one of them is known to be free.
     #[inline]
     #[track_caller]
-    pub(crate) fn free_pfns(&self, pfns: &[Pfn], site: Site) -> Result<(), PfnError> {
+    pub(crate) fn free_pfns(&self, pfns: &[Pfn]) -> Result<(), PfnError> {
         match *pfns {
             [] => return Ok(()),
-            [pfn] => return self.free_pfn_range(pfn, 1, site),
+            [pfn] => return self.free_pfn_range(pfn, 1),
             _ => {}
         }
         if pfns.len() <= CHUNK && self.free_near(pfns) {
             return Ok(());
         }
-        self.free_chunks(pfns, site)
+        self.free_chunks(pfns)
     }
 
     /// Frees frames if all of them are in one span of the largest zone and in plain pageblocks of one
@@ -484,27 +518,26 @@ impl<P: Platform> PageAllocator<P> {
 
     #[inline(never)]
     #[track_caller]
-    fn free_chunks(&self, pfns: &[Pfn], site: Site) -> Result<(), PfnError> {
+    fn free_chunks(&self, pfns: &[Pfn]) -> Result<(), PfnError> {
         for &pfn in pfns {
             let Some(found) = self.find(pfn.value()) else {
                 return Err(not_in_map(pfn.value(), pfn, 1));
             };
-            self.check_owned(&found, pfn.value()..pfn.value() + 1);
+            self.check_in_use(&found, pfn.value()..pfn.value() + 1)?;
         }
         for pfns in pfns.chunks(CHUNK) {
             if !self.free_near(pfns) {
-                self.free_mixed(pfns, site);
+                self.free_mixed(pfns);
             }
         }
         Ok(())
     }
 
     /// Frees up to [`CHUNK`] frames of any zones, migrate types and accounts, class by class.
-    fn free_mixed(&self, pfns: &[Pfn], site: Site) {
+    fn free_mixed(&self, pfns: &[Pfn]) {
         let mut pages = Batch::new();
         for &pfn in pfns {
             let Some(found) = self.find(pfn.value()) else { continue };
-            self.hand_in(&found, pfn.value()..pfn.value() + 1, site);
             let page = found.class(found.state(pfn.value()), Order::ZERO).at(pfn);
             pages.push_all([self.with_charge(&found, page)]);
         }
@@ -552,7 +585,7 @@ fn not_in_map(pfn: u64, start: Pfn, nr_pages: usize) -> PfnError {
 #[cold]
 #[inline(never)]
 #[track_caller]
-fn not_in_use(frame: NotInUse, pfns: &Range<u64>) -> ! {
+fn not_in_use(frame: &NotInUse, pfns: &Range<u64>) -> ! {
     match pfns.end - pfns.start {
         1 => panic!("double free by frame number: {frame}"),
         nr => panic!(

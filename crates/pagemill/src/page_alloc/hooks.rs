@@ -6,6 +6,7 @@ use crate::account::table::{AccountId, Payer};
 use crate::base::gfp::Gfp;
 use crate::base::raw_page::{AccountNumber, RawPage};
 use crate::base::units::{Order, Pfn};
+use crate::memmap::page_owner::Owners;
 use crate::page_alloc::allocator::{PageAllocator, Site};
 use crate::page_alloc::fault::FaultConfig;
 use crate::page_alloc::slow_path_flags::{FAULTS, OWNERS, POISON, TRACE};
@@ -110,7 +111,7 @@ impl<P: Platform> PageAllocator<P> {
             let not_held = frames.clone().find(|frame| !is_held(frame));
             if let Some(frame) = not_held.or_else(|| frames.find(|&f| !self.owners().release(f))) {
                 let pfn = page.pfn().offset((frame - first) as u64);
-                freed_twice(page, pfn, self.owners().last_holder(frame));
+                freed_twice(page, &NotInUse::new(pfn, self.owners(), frame));
             }
         }
         if self.slow_path_flags.has(POISON) {
@@ -130,24 +131,34 @@ fn used_after_free(page: RawPage, position: usize) -> ! {
 }
 
 #[cold]
-fn freed_twice(page: RawPage, pfn: Pfn, last_owner: Option<Site>) -> ! {
+fn freed_twice(page: RawPage, frame: &NotInUse) -> ! {
     let (order, first) = (page.order(), page.pfn());
-    panic!(
-        "double free of the block of order {order} at frame {first}: {}",
-        NotInUse { pfn, last_owner }
-    )
+    panic!("double free of the block of order {order} at frame {first}: {frame}")
 }
 
 /// Says that a frame is not in use, and who used it last.
 pub(crate) struct NotInUse {
-    pub(crate) pfn: Pfn,
-    pub(crate) last_owner: Option<Site>,
+    pfn: Pfn,
+    last_owner: Option<Site>,
+    was_handed_in: bool,
+}
+
+impl NotInUse {
+    pub(crate) fn new(pfn: Pfn, owners: Owners, frame: usize) -> Self {
+        let last_owner = owners.last_holder(frame);
+        Self { pfn, last_owner, was_handed_in: owners.was_handed_in(frame) }
+    }
 }
 
 impl fmt::Display for NotInUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { pfn, last_owner } = self;
+        let Self { pfn, last_owner, was_handed_in } = self;
         match last_owner {
+            Some(site) if *was_handed_in => write!(
+                f,
+                "frame {pfn} is free; it was handed in by the call at {site}, and no call has \
+                 allocated it yet"
+            ),
             Some(site) => write!(
                 f,
                 "frame {pfn} is free already; its last owner got it from the call at {site}"

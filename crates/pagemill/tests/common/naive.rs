@@ -149,7 +149,7 @@ impl Naive {
         }
     }
 
-    /// Yields the reserved frames that were not passed to `from_pfn` yet.
+    /// Yields the reserved frames that were not handed in yet.
     pub(crate) fn reserved(&self) -> impl Iterator<Item = u64> + '_ {
         self.reserved.iter().copied()
     }

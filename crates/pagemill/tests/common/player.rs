@@ -670,16 +670,8 @@ impl<'w> Player<'w> {
                 }
             }
             Op::HandIn(which) => {
-                let nr_reserved = self.naive.reserved().count();
-                if nr_reserved > 0 {
-                    let pfn = self.naive.reserved().nth(which % nr_reserved).expect("in range");
-                    self.naive.hand_in(pfn);
-                    self.world.hand_in();
-                    // SAFETY: 1. owned: a reserved frame that was not passed to `from_pfn` before.
-                    let page = unsafe { Page::from_pfn(frames, Pfn::new(pfn)) };
-                    self.pages.push(page.expect("a frame of the map"));
-                    self.naive.follow_marks(frames);
-                }
+                self.refuse_reserved(which);
+                self.hand_in_ranges(which, 1);
             }
             Op::FromForeignPfn(pfn) if !self.naive.has_frame(pfn) => {
                 // SAFETY: 1. no frame is used: the number is outside the memory map.
@@ -758,6 +750,24 @@ impl<'w> Player<'w> {
         self.naive.give(pfns);
     }
 
+    /// Takes over and frees a reserved frame by its number, which changes nothing.
+    fn refuse_reserved(&mut self, which: usize) {
+        let frames = self.world.frames();
+        let nr_reserved = self.naive.reserved().count();
+        let Some(at) = which.checked_rem(nr_reserved) else { return };
+        let pfn = Pfn::new(self.naive.reserved().nth(at).expect("in range"));
+        let refused = Err(PfnError::Reserved { pfn });
+        // SAFETY: 1. no owner is made: the frame is reserved.
+        let page = unsafe { Page::from_pfn(frames, pfn) };
+        assert_eq!(page.map(Page::into_pfn), refused);
+        // SAFETY: 1. nothing is freed: the frame is reserved.
+        let freed = unsafe { frames.free_pfn_range(pfn, 1) };
+        assert_eq!(freed.map(|()| pfn), refused);
+        // SAFETY: 1. nothing is freed: the frame is reserved.
+        let freed = unsafe { frames.free_pfns(&[pfn, pfn]) };
+        assert_eq!(freed.map(|()| pfn), refused);
+    }
+
     fn hand_in_ranges(&mut self, which: usize, len: usize) {
         let frames = self.world.frames();
         let nr_reserved = self.naive.reserved().count();
@@ -771,9 +781,9 @@ impl<'w> Player<'w> {
                 self.naive.hand_in(pfn);
                 self.world.hand_in();
             }
-            // SAFETY: 1. owned: reserved frames that were not handed in before.
-            let freed = unsafe { frames.free_pfn_range(Pfn::new(run[0]), run.len()) };
-            freed.expect("frames of the map");
+            // SAFETY: 1. unused: reserved frames that were not handed in before.
+            let freed = unsafe { frames.hand_in(Pfn::new(run[0]), run.len()) };
+            freed.expect("reserved frames");
             self.naive.give(run.iter().copied());
             self.naive.follow_marks(frames);
         }

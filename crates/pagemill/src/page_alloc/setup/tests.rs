@@ -306,11 +306,9 @@ fn watermarks_follow_memory_that_is_handed_in() {
     };
     assert_eq!(facts(&some)[1].0, 0);
     for pfn in (1 << 18..(1 << 18) + 2048).chain(0..1) {
-        // SAFETY: 1. owned: a reserved frame that was not passed to `from_pfn` before.
-        let page = unsafe { Page::from_pfn(&some, Pfn::new(pfn)) }.unwrap();
-        let pfn = page.into_raw().pfn();
-        // SAFETY: 1. owned: `into_raw` has just returned it.
-        drop(unsafe { Page::from_pfn(&some, pfn) });
+        let pfn = Pfn::new(pfn);
+        // SAFETY: 1. unused: a reserved frame that was not handed in before.
+        unsafe { AllocPages::hand_in(&some, pfn, 1) }.unwrap();
     }
     assert_eq!(facts(&some), facts(&all));
     // What each CPU remembers of them follows, too.

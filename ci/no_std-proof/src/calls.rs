@@ -223,6 +223,10 @@ mod by_pfn {
             // SAFETY: as above.
             unsafe { Folio::from_pfn(FRAMES, pfn, order) }
         }
+        fn alloc_pfn() -> Option<Pfn> { FRAMES.alloc_pfn(Gfp::KERNEL) }
+        fn bulk_pfns(request: &BulkRequest<'_>, pfns: &mut [Pfn]) -> usize {
+            FRAMES.bulk_pfns(request, pfns).new
+        }
         fn alloc_pfns_bulk(pfns: &mut [Pfn]) -> usize { FRAMES.alloc_pfns_bulk(Gfp::KERNEL, pfns) }
         fn free_pfn_range(start: Pfn, nr: usize) -> Result<(), PfnError> {
             // SAFETY: as above.

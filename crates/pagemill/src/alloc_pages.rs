@@ -381,6 +381,19 @@ pub trait AllocPages: PageSource {
         bulk::vec::alloc(&self, gfp, nr, vec, Location::caller())
     }
 
+    /// Allocates a single page, and returns the number of its frame.
+    ///
+    /// The page belongs to the caller, as if [`Page::into_pfn`] had returned the number.
+    ///
+    /// # Errors
+    /// `None` for the reasons of [`alloc_page`](Self::alloc_page).
+    #[inline]
+    #[track_caller]
+    #[must_use = "the page leaks unless its number is used"]
+    fn alloc_pfn(self, gfp: Gfp) -> Option<Pfn> {
+        self.alloc_page(gfp).map(Page::into_pfn)
+    }
+
     /// Allocates up to `pfns.len()` single pages, writes their frame numbers to the first entries of
     /// `pfns`, and returns how many it wrote.
     ///
@@ -641,6 +654,39 @@ pub trait AllocPages: PageSource {
     ) -> BulkOutcome {
         list.check_allocator(&self);
         bulk::request::append(&self, request, nr, list, Location::caller())
+    }
+
+    /// Writes the frame numbers of up to `pfns.len()` blocks to the first entries of `pfns`.
+    ///
+    /// # Shape
+    /// The first [`new`](BulkOutcome::new) entries are the first frames of blocks of the request's order.
+    /// The blocks belong to the caller, as if [`Folio::into_pfn`] had returned each number. The other
+    /// entries keep their values.
+    ///
+    /// # Panics
+    /// If the policy names a node that the allocator does not have.
+    ///
+    /// # Cost
+    /// For single pages, one copy per page, as [`alloc_pfns_bulk`](Self::alloc_pfns_bulk), unless they are
+    /// charged.
+    ///
+    /// # Examples
+    /// ```
+    /// # use pagemill::request::Effort;
+    /// # use pagemill::units::Pfn;
+    /// # use pagemill::{AllocPages, BulkRequest, Gfp};
+    /// # fn example<S: AllocPages + Copy>(frames: S) {
+    /// let request = BulkRequest { effort: Effort::AllOrNothing, ..BulkRequest::new(Gfp::KERNEL) };
+    /// let mut pfns = [Pfn::new(0); 64];
+    /// if frames.bulk_pfns(&request, &mut pfns).short.is_none() {
+    ///     // All numbers are from the call above, and are not used again.
+    ///     unsafe { frames.free_pfns(&pfns) }.expect("frames of the map");
+    /// }
+    /// # }
+    /// ```
+    #[track_caller]
+    fn bulk_pfns(self, request: &BulkRequest<'_>, pfns: &mut [Pfn]) -> BulkOutcome {
+        bulk::request::pfns(&self, request, pfns, Location::caller())
     }
 
     /// Passes up to `nr` blocks to `take`, one by one; `take` may allocate, for instance to grow a

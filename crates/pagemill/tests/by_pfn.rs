@@ -10,8 +10,10 @@ use std::panic::catch_unwind;
 use pagemill::accounts::{Account, AccountLimits};
 use pagemill::gfp::MigrateType;
 use pagemill::handles::PfnError;
-use pagemill::units::Pfn;
-use pagemill::{AllocPages, Config, Folio, Gfp, Page};
+use pagemill::policy::{NodeMask, Policy};
+use pagemill::request::Effort;
+use pagemill::units::{NodeId, Pfn};
+use pagemill::{AllocPages, BulkRequest, Config, Folio, Gfp, Page, Shortage};
 use pagemill_testkit::{
     Frames, Machine, NORMAL, World, order, pages, region, reserved, set_account,
 };
@@ -151,6 +153,67 @@ fn a_charge_ends_when_its_frame_is_freed_by_number() {
         assert_eq!(current(), 53);
         free_all(frames, &pfns[11..]).expect("frames of the map");
         assert_eq!((current(), frames.validate()), (0, Ok(())));
+    }
+}
+
+#[test]
+fn a_page_is_allocated_by_number() {
+    let world = with_account(false);
+    let frames = world.frames();
+    let account = account(frames);
+    let pfn = charged(&account, || frames.alloc_pfn(Gfp::KERNEL_ACCOUNT)).expect("a page");
+    assert_eq!((account.usage().current, frames.validate()), (1, Ok(())));
+    free_range(frames, pfn.value(), 1).expect("a frame of the map");
+    assert_eq!(account.usage().current, 0);
+    world.fail_all(true);
+    assert_eq!(frames.alloc_pfn(Gfp::KERNEL), None);
+}
+
+#[test]
+fn a_bulk_request_writes_numbers() {
+    let memory = [region(NORMAL, 2048, 0), region(NORMAL + 2048, 2048, 1)];
+    let world = World::new(&Config { nr_accounts: 3, ..Config::new(&memory, 1) });
+    let frames = world.frames();
+    let account = account(frames);
+    let far = NodeMask::of(&[NodeId::new(1)]);
+    for exponent in [0, 2, 9] {
+        let nr_pages = order(exponent).nr_pages();
+        for (nr, payer) in [(1, None), (2, Some(account.id())), (3, None), (3, Some(account.id()))]
+        {
+            let request = BulkRequest {
+                order: order(exponent),
+                effort: Effort::AllOrNothing,
+                policy: Policy::Bind(far),
+                account: payer,
+                ..BulkRequest::new(Gfp::KERNEL)
+            };
+            let mut pfns = vec![Pfn::MAX; nr];
+            let outcome = frames.bulk_pfns(&request, &mut pfns);
+            assert_eq!((outcome.new, outcome.short), (nr, None));
+            let is_block =
+                |pfn: &Pfn| pfn.is_aligned(order(exponent)) && pfn.value() >= NORMAL + 2048;
+            assert!(pfns.iter().all(is_block), "{pfns:?}");
+            let nr_charged = if payer.is_some() { nr * nr_pages } else { 0 };
+            assert_eq!(account.usage().current, nr_charged as u64);
+            assert_eq!((world.nr_out(), frames.validate()), ((nr * nr_pages) as u64, Ok(())));
+            for pfn in pfns {
+                free_range(frames, pfn.value(), nr_pages).expect("frames of the map");
+            }
+            assert_eq!((account.usage().current, world.nr_out()), (0, 0));
+        }
+        // More than the node has: nothing is allocated, charged or written.
+        let request = BulkRequest {
+            order: order(exponent),
+            effort: Effort::AllOrNothing,
+            policy: Policy::Bind(far),
+            account: Some(account.id()),
+            ..BulkRequest::new(Gfp::KERNEL)
+        };
+        let mut pfns = vec![Pfn::MAX; 2048 / nr_pages + 1];
+        let outcome = frames.bulk_pfns(&request, &mut pfns);
+        assert_eq!((outcome.new, outcome.short), (0, Some(Shortage::Memory)));
+        assert!(pfns.iter().all(|&pfn| pfn == Pfn::MAX));
+        assert_eq!((account.usage().current, world.nr_out()), (0, 0));
     }
 }
 

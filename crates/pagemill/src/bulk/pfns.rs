@@ -22,10 +22,10 @@ pub(crate) fn alloc<S: PageSource>(source: &S, gfp: Gfp, pfns: &mut [Pfn], site:
     source.allocator().alloc_at_least_one(gfp, None, wanted, &mut numbers, site).new_pages()
 }
 
-/// A sink that keeps the pages' numbers.
-struct Numbers<'a, S> {
-    room: &'a mut [Pfn],
-    source: &'a S,
+/// A sink that keeps the numbers of the first frames of blocks.
+pub(super) struct Numbers<'a, S> {
+    pub(super) room: &'a mut [Pfn],
+    pub(super) source: &'a S,
 }
 
 impl<S: PageSource> Sink for Numbers<'_, S> {

@@ -4,13 +4,14 @@ use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use super::engine::{Finish, Sink};
+use super::pfns::Numbers;
 use super::slots::{Empty, Holes, Uninit, all_empty};
 use crate::account::table::{AccountId, Payer};
 use crate::base::gfp::Gfp;
 use crate::base::policy::{NodeMask, Policy, Share};
 use crate::base::raw_page::RawPage;
 use crate::base::shortage::Shortage;
-use crate::base::units::{MAX_ORDER, Order};
+use crate::base::units::{MAX_ORDER, Order, Pfn};
 use crate::page::list::PageList;
 use crate::page::owned::{Owned, Unowned};
 use crate::page::page::{Folio, Page};
@@ -176,6 +177,18 @@ pub(crate) fn append<T: BulkItem>(
 ) -> BulkOutcome {
     T::check_order(request.order);
     serve(source, request, nr, list, site)
+}
+
+/// Writes the numbers of the first frames of blocks.
+#[track_caller]
+pub(crate) fn pfns<S: PageSource>(
+    source: &S,
+    request: &BulkRequest<'_>,
+    pfns: &mut [Pfn],
+    site: Site,
+) -> BulkOutcome {
+    let nr = pfns.len();
+    serve(source, request, nr, &mut Numbers { room: pfns, source }, site)
 }
 
 /// Passes blocks to a callback, one by one.

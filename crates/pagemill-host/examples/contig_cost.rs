@@ -6,6 +6,10 @@
 //! - `aged`: 85 % are in use, by requests for 20 to 100 frames with random lifetimes.
 //! - `holes`: every eighth frame is in use, so that no range of 8 frames or more is found.
 //!
+//! `contig_cost scattered NR_FRAMES N ROUNDS alloc|fill|run` takes and frees N single frames instead, while every
+//! second frame is in use, by one call of `IndexAllocator::alloc` or `IndexAllocator::fill`, or by N of
+//! `IndexAllocator::alloc_run`.
+//!
 //! The program's total for twice the rounds, less its total for the rounds, is what the path itself
 //! costs: see "Contiguous ranges" in BENCHMARKING.md.
 
@@ -47,7 +51,11 @@ fn main() -> ExitCode {
                 rest = back;
             }
         }
+        "scattered" => {}
         _ => return usage(),
+    }
+    if state == "scattered" {
+        return scattered(&frames, nr, rounds, args.get(4).map(String::as_str));
     }
     let nr_found = (0..rounds).filter(|_| frames.alloc_run(nr).is_ok()).count() as u64;
     drop(held);
@@ -56,6 +64,30 @@ fn main() -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// Takes single frames.
+fn scattered(frames: &IndexAllocator, nr: u64, rounds: u64, call: Option<&str>) -> ExitCode {
+    let Ok(all) = frames.alloc_run(frames.nr_blocks()) else { return usage() };
+    let held: Vec<_> = all.into_blocks().filter(|frame| frame.start() % 2 == 0).collect();
+    let mut slots: Vec<_> = (0..nr).map(|_| None).collect();
+    for _ in 0..rounds {
+        let is_done = match call {
+            Some("alloc") => frames.alloc(nr).is_ok(),
+            Some("fill") => frames.fill(&mut slots).is_ok(),
+            Some("run") => slots.iter_mut().all(|slot| {
+                *slot = frames.alloc_run(1).ok();
+                slot.is_some()
+            }),
+            _ => return usage(),
+        };
+        slots.fill_with(|| None);
+        if !is_done {
+            return ExitCode::FAILURE;
+        }
+    }
+    drop(held);
+    ExitCode::SUCCESS
 }
 
 /// Uses 85 % of the frames, after each was used twice.
@@ -76,7 +108,8 @@ fn age(frames: &IndexAllocator, held: &mut Vec<pagemill_host::index::Extent>) {
 #[expect(clippy::print_stderr, reason = "a program for people")]
 fn usage() -> ExitCode {
     eprintln!(
-        "usage: contig_cost fresh|aged|holes NR_FRAMES N ROUNDS; all found, or none for holes"
+        "usage: contig_cost fresh|aged|holes NR_FRAMES N ROUNDS; all found, or none for holes\n\
+         or: contig_cost scattered NR_FRAMES N ROUNDS alloc|fill|run"
     );
     ExitCode::FAILURE
 }

@@ -9,6 +9,7 @@ use alloc::alloc::{alloc_zeroed, dealloc};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::alloc::Layout;
+use core::cmp::Reverse;
 use core::fmt;
 use core::ops::Range;
 use core::ptr::NonNull;
@@ -17,11 +18,13 @@ use std::thread::{self, ThreadId};
 
 use pagemill::contig::{ContigRequest, FrameRange};
 use pagemill::handles::RawPage;
+use pagemill::machine::{Claim, Claimed};
+use pagemill::request::Effort;
 use pagemill::setup::{ConfigError, MemoryRegion};
 use pagemill::source::PageSource;
 use pagemill::units::{CpuId, NodeId, PAGE_SHIFT, Pfn, PhysAddr};
 use pagemill::validate::BookError;
-use pagemill::{AllocPages, Config, Gfp, PageAllocator, Platform};
+use pagemill::{AllocPages, BulkRequest, Config, Gfp, Page, PageAllocator, Platform};
 use thiserror::Error;
 
 /// Spins before a thread that waits for a lock yields its CPU.
@@ -30,6 +33,9 @@ const SPINS_BEFORE_YIELD: u32 = 100;
 /// How many calls of the reclaim callback in a row may leave no more free blocks than before, although
 /// it returns a number above zero, until the request fails.
 const MAX_NR_FRUITLESS: u32 = 256;
+
+/// Up to this number of runs, a request gets the fewest possible. Each may cost a search of all blocks.
+const MAX_NR_SEARCHED: u64 = 16;
 
 /// An allocator of block numbers from zero on; the size of a block is the caller's.
 ///
@@ -173,7 +179,9 @@ pub enum IndexError {
     },
 }
 
-/// The platform of block numbers: no memory, and one set of lists, which is not used.
+/// The platform of block numbers: no memory, and one set of per-CPU lists, which stay empty.
+///
+/// Blocks in these lists would be missing in the zone, where runs of adjacent blocks are searched for.
 #[derive(Debug)]
 struct Numbers;
 
@@ -184,6 +192,11 @@ impl Platform for Numbers {
 
     fn pin(&self) -> CpuId {
         CpuId::new(0)
+    }
+
+    unsafe fn try_claim<'a>(&self, _claim: &'a Claim) -> Option<Claimed<'a>> {
+        // All requests go to the zone, as if another thread used the lists.
+        None
     }
 
     fn relax(&self, spins: u32) {
@@ -322,18 +335,60 @@ impl IndexAllocator {
         self.0.allocator.vmstat().nr_free_pages
     }
 
-    /// Allocates exactly `nr` blocks (for zero, an empty list), in as long runs of adjacent blocks as there are, the longest first:
-    /// in one run if there is one of `nr`.
+    /// Allocates exactly `nr` blocks in the fewest possible runs of adjacent blocks, longest first, if 16
+    /// runs are enough.
+    ///
+    /// Returns one extent if a run of `nr` blocks is free, and an empty list for zero. If more than 16 runs
+    /// are needed, it takes runs of any lengths, largest aligned pieces first, and joins pieces that are
+    /// adjacent. Use [`fill`](Self::fill) for single blocks from any places.
     ///
     /// # Errors
     /// [`IndexError::Exhausted`]; nothing is allocated then.
     ///
     /// # Cost
-    /// For `nr` up to 512, usually a look at no more than 20 groups of 512 blocks. For each run that the
-    /// result has beyond the first, and for the first one if memory is fragmented, linear in the number of
-    /// groups.
+    /// For `nr` up to 512, usually a look at no more than 20 groups of 512 blocks. If no run of `nr` blocks
+    /// is free, up to 17 searches, each linear in the number of groups. If more than 16 runs are needed,
+    /// usually two searches, and approximately 1,250 instructions for each run, allocated and freed
+    /// ("Contiguous ranges" in BENCHMARKING.md).
     pub fn alloc(&self, nr: u64) -> Result<Vec<Extent>, IndexError> {
         self.retry(Need { nr, run: 1 }, || self.try_alloc(nr), |free| self.exhausted(nr, free))
+    }
+
+    /// Fills the empty slots with extents of one block each, from any places.
+    ///
+    /// Takes blocks from the groups that are already most used, which keeps long runs of free blocks for
+    /// other requests. The numbers are in no particular order.
+    ///
+    /// # Errors
+    /// [`IndexError::Exhausted`]; no slot is filled then.
+    ///
+    /// # Cost
+    /// Does not search. Approximately 920 instructions for each block, allocated and freed ("Contiguous
+    /// ranges" in BENCHMARKING.md).
+    ///
+    /// # Examples
+    /// ```
+    /// use pagemill_host::IndexAllocator;
+    ///
+    /// # fn main() -> Result<(), pagemill_host::index::IndexError> {
+    /// let blocks = IndexAllocator::new(64)?;
+    /// let mut table = [const { None }; 5];
+    /// blocks.fill(&mut table)?;
+    /// assert!(table.iter().all(|slot| slot.as_ref().is_some_and(|block| block.nr_blocks() == 1)));
+    /// // Frees one of the blocks.
+    /// table[3] = None;
+    /// assert_eq!(blocks.nr_free(), 60);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn fill(&self, slots: &mut [Option<Extent>]) -> Result<(), IndexError> {
+        let nr = slots.iter().filter(|slot| slot.is_none()).count();
+        let need = Need { nr: nr as u64, run: 1 };
+        let blocks =
+            self.retry(need, || self.try_fill(nr), |free| self.exhausted(need.nr, free))?;
+        let empty = slots.iter_mut().filter(|slot| slot.is_none());
+        empty.zip(blocks).for_each(|(slot, block)| *slot = Some(block));
+        Ok(())
     }
 
     /// Allocates `nr` adjacent blocks.
@@ -403,44 +458,85 @@ impl IndexAllocator {
     /// Takes the longest run of up to `nr` blocks, at least `min`.
     fn take(&self, min: u64, nr: u64) -> Option<Extent> {
         let source = Source(self.0.clone());
-        let request =
-            ContigRequest { min: as_usize(min), ..ContigRequest::new(Gfp::empty(), as_usize(nr)) };
+        let request = ContigRequest { min: as_usize(min), ..ContigRequest::new(GFP, as_usize(nr)) };
         source.alloc_contig_with(&request).ok().map(Extent)
     }
 
-    /// Takes one run of up to `nr` blocks, at least `min`, while other requests do so, too. Takes nothing
-    /// if fewer than `nr` blocks are free, so that a request that must fail takes no blocks from others.
-    fn take_beside_others(&self, min: u64, nr: u64) -> Option<Extent> {
+    /// Takes a run of `nr` blocks while other requests do so, too; takes nothing if there is none.
+    fn take_beside_others(&self, nr: u64) -> Option<Extent> {
         let _shared = self.0.requests.read().unwrap_or_else(PoisonError::into_inner);
-        if self.nr_free() < nr { None } else { self.take(min, nr) }
+        self.take(nr, nr)
+    }
+
+    /// Takes `nr` blocks while no other request takes any, if as many are free.
+    fn take_alone<T>(&self, nr: u64, take: impl FnOnce() -> Option<T>) -> Option<T> {
+        let _alone = self.0.requests.write().unwrap_or_else(PoisonError::into_inner);
+        if self.nr_free() < nr { None } else { take() }
     }
 
     fn try_alloc_run(&self, nr: u64) -> Option<Extent> {
-        self.take_beside_others(nr, nr).or_else(|| {
-            let _alone = self.0.requests.write().unwrap_or_else(PoisonError::into_inner);
-            if self.nr_free() < nr { None } else { self.take(nr, nr) }
-        })
+        let taken = self.take_beside_others(nr);
+        taken.or_else(|| self.take_alone(nr, || self.take(nr, nr)))
     }
 
     fn try_alloc(&self, nr: u64) -> Option<Vec<Extent>> {
         if nr == 0 {
             return Some(Vec::new());
         }
-        if let Some(extent) = self.take_beside_others(nr, nr) {
-            return Some(vec![extent]);
+        match self.take_beside_others(nr) {
+            Some(extent) => Some(vec![extent]),
+            None => self.take_alone(nr, || self.take_runs(nr)),
         }
-        let _alone = self.0.requests.write().unwrap_or_else(PoisonError::into_inner);
-        let mut extents = Vec::new();
-        let mut left = nr;
-        while left > 0 {
-            if self.nr_free() < left {
-                return None;
+    }
+
+    /// Takes `nr` blocks: the longest runs first as long as [`MAX_NR_SEARCHED`] may be enough, pieces of
+    /// any lengths otherwise.
+    fn take_runs(&self, nr: u64) -> Option<Vec<Extent>> {
+        let (mut extents, mut left, mut longest) = (Vec::new(), nr, nr);
+        for nr_runs in (1..=MAX_NR_SEARCHED).rev() {
+            if left == 0 || longest.saturating_mul(nr_runs) < left {
+                break;
             }
-            let extent = self.take(1, left)?;
-            left -= extent.nr_blocks();
+            // A search for a length that there is often ends at once.
+            let extent = self.take(1, left.min(longest))?;
+            longest = extent.nr_blocks();
+            left -= longest;
             extents.push(extent);
         }
+        if left > 0 {
+            extents.extend(self.take_pieces(left)?);
+            extents.sort_by_key(|extent| Reverse(extent.nr_blocks()));
+        }
         Some(extents)
+    }
+
+    /// Takes `nr` blocks in aligned pieces, the largest first, and joins those that are adjacent.
+    fn take_pieces(&self, nr: u64) -> Option<Vec<Extent>> {
+        let mut pieces = Vec::new();
+        let take = |piece| pieces.push(FrameRange::from(piece));
+        let outcome = Source(self.0.clone()).bulk_extents(&ALL, as_usize(nr), take);
+        if outcome.short.is_some() {
+            return None;
+        }
+        pieces.sort_unstable_by_key(FrameRange::pfn);
+        let mut extents: Vec<Extent> = Vec::new();
+        for piece in pieces {
+            let piece = match extents.last_mut() {
+                Some(last) => last.append(Extent(piece)),
+                None => Err(Extent(piece)),
+            };
+            extents.extend(piece.err());
+        }
+        Some(extents)
+    }
+
+    fn try_fill(&self, nr: usize) -> Option<Vec<Extent>> {
+        self.take_alone(nr as u64, || {
+            let mut blocks = Vec::with_capacity(nr);
+            let take = |block: Page<Source>| blocks.push(Extent(block.into()));
+            let outcome = Source(self.0.clone()).bulk_each(&ALL, nr, take);
+            outcome.short.is_none().then_some(blocks)
+        })
     }
 
     /// Makes attempts as long as the callback frees blocks.
@@ -494,6 +590,13 @@ impl IndexAllocator {
         IndexError::Exhausted { wanted, free, nr_blocks: self.0.nr_blocks }
     }
 }
+
+/// Flags of all requests: the migrate type that all pageblocks begin with, so that none of them is passed
+/// over in a first search.
+const GFP: Gfp = Gfp::MOVABLE;
+
+/// A bulk request, all or nothing.
+const ALL: BulkRequest<'_> = BulkRequest { effort: Effort::AllOrNothing, ..BulkRequest::new(GFP) };
 
 /// What a request needs: a number of blocks, in runs of at least `run`.
 #[derive(Clone, Copy)]
@@ -549,6 +652,21 @@ impl Extent {
         assert!(nr <= self.nr_blocks(), "split at block {nr}: the extent has {}", self.nr_blocks());
         let (front, back) = self.0.split_at(as_usize(nr));
         (Self(front), Self(back))
+    }
+
+    /// Appends the blocks of `other` to this extent, if they come right behind its own.
+    ///
+    /// # Errors
+    /// `other`, if its first block is not the one behind this extent's last, or if it is of another
+    /// allocator. An extent without blocks is never refused, and one to which blocks are appended becomes
+    /// `other`.
+    pub fn append(&mut self, other: Self) -> Result<(), Self> {
+        self.0.append(other.0).map_err(Self)
+    }
+
+    /// Splits the extent into extents of one block each.
+    pub fn into_blocks(self) -> impl ExactSizeIterator<Item = Self> {
+        self.0.into_pages().map(|page| Self(page.into()))
     }
 
     /// Makes a counted extent: the last of its clones frees the blocks.

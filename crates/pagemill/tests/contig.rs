@@ -567,6 +567,33 @@ fn a_range_frees_itself_in_any_pieces() {
     assert_eq!(world.nr_out(), 300);
 }
 
+#[test]
+fn ranges_are_joined_if_they_are_adjacent_and_of_one_class() {
+    let (world, other) = (World::bare(64), World::bare(64));
+    let (mut range, back) =
+        world.frames().alloc_contig(Gfp::KERNEL, 10, 1, None).unwrap().split_at(4);
+    let foreign = other.frames().alloc_contig(Gfp::KERNEL, 10, 1, None).unwrap().split_at(4).1;
+    assert_eq!(range.pfn().value() + 4, foreign.pfn().value());
+    assert!(range.append(foreign).is_err());
+    assert_eq!((range.nr_pages(), other.nr_out()), (4, 0));
+    let (middle, back) = back.split_at(3);
+    let back = range.append(back).unwrap_err();
+    range.append(middle).unwrap();
+    let pfn = back.pfn();
+    drop(back);
+    let (mut empty, range) = range.split_at(0);
+    empty.append(range).unwrap();
+    assert_eq!((empty.nr_pages(), world.nr_out()), (7, 7));
+    let account = Account::open(world.frames(), AccountLimits::NONE).unwrap();
+    let request =
+        ContigRequest { account: Some(account.id()), ..ContigRequest::new(Gfp::KERNEL, 3) };
+    let charged = world.frames().alloc_contig_with(&request).unwrap();
+    assert_eq!(charged.pfn(), pfn);
+    let charged = empty.append(charged).unwrap_err();
+    drop(charged);
+    assert_eq!((account.usage().current, world.nr_out()), (0, 7));
+}
+
 /// A range has all that a page has: poison, owners, charges, zeroes, events and faults.
 #[test]
 fn hooks_run_for_each_frame() {

@@ -143,6 +143,29 @@ impl<S: PageSource> FrameRange<S> {
         back
     }
 
+    /// Appends the frames of `other` to this range, if they come right behind its own.
+    ///
+    /// # Errors
+    /// `other`, if its first frame is not the one behind this range's last, or if it is of another
+    /// allocator, zone, migrate type or account. A range without frames is never refused, and one to which
+    /// frames are appended becomes `other`.
+    pub fn append(&mut self, other: Self) -> Result<(), Self> {
+        if other.nr == 0 {
+            return Ok(());
+        }
+        if self.nr == 0 {
+            *self = other;
+            return Ok(());
+        }
+        let is_next = self.start.value() + self.nr as u64 == other.start.value();
+        let is_same = core::ptr::eq(self.source.allocator(), other.source.allocator());
+        if !is_next || !is_same || self.class != other.class {
+            return Err(other);
+        }
+        self.nr += other.into_raw().1;
+        Ok(())
+    }
+
     /// Splits the range into its single pages, which are then freed one by one.
     pub fn into_pages(self) -> RangePages<S> {
         RangePages(self)

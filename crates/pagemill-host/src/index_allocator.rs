@@ -2,8 +2,8 @@
 //! that are no memory.
 //!
 //! A [`PageAllocator`] never touches the frames that it manages, so its frame numbers can stand for
-//! blocks of anything: of a GPU's memory, of a disk, of a device's slots. Here block n is frame n, on a
-//! platform without memory.
+//! blocks of anything: of a GPU's memory, of a disk, of a device's slots. Block n is frame n of a platform
+//! without memory.
 
 use alloc::alloc::{alloc_zeroed, dealloc};
 use alloc::collections::BTreeMap;
@@ -37,15 +37,17 @@ const MAX_NR_FRUITLESS: u32 = 256;
 /// Up to this number of runs, a request gets the fewest possible. Each may cost a search of all blocks.
 const MAX_NR_SEARCHED: u64 = 16;
 
-/// An allocator of block numbers from zero on; the size of a block is the caller's.
+/// An allocator of block numbers from zero on; the caller chooses what a block is.
 ///
 /// It returns owned handles ([`Extent`]) of adjacent blocks and never touches what the numbers stand for.
 /// A clone is another handle of the same allocator. Extents keep the allocator alive.
 ///
 /// # Concurrency
-/// Any thread may allocate and free. Requests for one run of adjacent blocks, and frees, go on side by
-/// side; a request that must take several runs waits until it is the only request. A shard's lock guards
-/// the blocks. A search releases it after at most 32 groups of 512 blocks.
+/// Any thread may allocate and free. Requests for one run of adjacent blocks, and frees, proceed side by
+/// side. A request that needs several runs waits until no other request runs. A request never fails because
+/// of blocks that another request takes and returns.
+///
+/// A lock guards the blocks. A search releases it after at most 32 groups of 512 blocks.
 ///
 /// # Cost
 /// 13 bytes of address space per block, of which the allocator touches approximately 0.3.
@@ -671,10 +673,12 @@ impl Extent {
 
     /// Makes a counted extent: the last of its clones frees the blocks.
     ///
-    /// To share each block by itself, [split](Self::split_at) the extent first.
+    /// To free each block when its own last owner is dropped, take the extent apart first:
+    /// [`into_blocks`](Self::into_blocks).
     #[must_use]
     pub fn share(self) -> SharedExtent {
-        SharedExtent(Arc::new(self))
+        let blocks = self.blocks();
+        SharedExtent { extent: Arc::new(self), blocks }
     }
 
     /// Gives up the ownership, for tables that have room for numbers only.
@@ -694,41 +698,74 @@ impl fmt::Debug for Extent {
     }
 }
 
-/// An [`Extent`] with several owners; the last one that is dropped frees the blocks.
-#[derive(Clone, Debug)]
-pub struct SharedExtent(Arc<Extent>);
+/// An [`Extent`] with several owners, or a [slice](Self::slice) of one.
+///
+/// The last owner that is dropped, of the extent or of any slice, frees all blocks of the extent.
+#[derive(Clone)]
+pub struct SharedExtent {
+    extent: Arc<Extent>,
+    /// All blocks of the extent, or those of the slice.
+    blocks: Range<u64>,
+}
 
 impl SharedExtent {
     /// Returns the number of the first block.
     #[must_use]
     pub fn start(&self) -> u64 {
-        self.0.start()
+        self.blocks.start
     }
 
     /// Returns the number of blocks.
     #[must_use]
     pub fn nr_blocks(&self) -> u64 {
-        self.0.nr_blocks()
+        self.blocks.end - self.blocks.start
     }
 
     /// Returns the numbers of the blocks.
     #[must_use]
     pub fn blocks(&self) -> Range<u64> {
-        self.0.blocks()
+        self.blocks.clone()
     }
 
-    /// Returns the number of owners, which other threads may change at any time.
+    /// Returns another owner, for a part of the blocks: those at positions `part`, counted from zero.
+    ///
+    /// It keeps all blocks of the extent in use, not only those of the part.
+    ///
+    /// # Panics
+    /// If `part` ends before it starts or behind the last block.
+    #[track_caller]
+    #[must_use]
+    pub fn slice(&self, part: Range<u64>) -> Self {
+        let nr = self.nr_blocks();
+        assert!(
+            part.start <= part.end && part.end <= nr,
+            "slice of blocks {} to {}: allowed are parts of 0 to {nr}",
+            part.start,
+            part.end
+        );
+        let blocks = self.start() + part.start..self.start() + part.end;
+        Self { extent: self.extent.clone(), blocks }
+    }
+
+    /// Returns the number of owners, those of slices included. Other threads may change it at any time.
     #[must_use]
     pub fn nr_owners(&self) -> usize {
-        Arc::strong_count(&self.0)
+        Arc::strong_count(&self.extent)
     }
 
-    /// Returns the extent if this is its only owner.
+    /// Returns the whole extent, also for a slice, if this is its only owner.
     ///
     /// # Errors
     /// This owner, if there are others.
     pub fn try_unshare(self) -> Result<Extent, Self> {
-        Arc::try_unwrap(self.0).map_err(Self)
+        let Self { extent, blocks } = self;
+        Arc::try_unwrap(extent).map_err(|extent| Self { extent, blocks })
+    }
+}
+
+impl fmt::Debug for SharedExtent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SharedExtent({:?})", self.blocks())
     }
 }
 

@@ -200,6 +200,31 @@ fn the_last_owner_of_a_shared_extent_frees_it() {
 }
 
 #[test]
+fn a_slice_is_an_owner_of_the_whole_extent() {
+    let blocks = IndexAllocator::new(16).unwrap();
+    let _first = blocks.alloc_run(2).unwrap();
+    let shared = blocks.alloc_run(10).unwrap().share();
+    let slice = shared.slice(3..8);
+    let inner = slice.slice(1..5);
+    assert_eq!((slice.blocks(), slice.start(), slice.nr_blocks()), (5..10, 5, 5));
+    assert_eq!((inner.blocks(), inner.nr_owners()), (6..10, 3));
+    assert_eq!((slice.slice(5..5).nr_blocks(), shared.slice(0..10).blocks()), (0, 2..12));
+    assert_eq!(format!("{inner:?}"), "SharedExtent(6..10)");
+    drop((shared, slice));
+    assert_eq!(blocks.nr_free(), 4);
+    assert_eq!(inner.try_unshare().unwrap().blocks(), 2..12);
+    assert_eq!(blocks.nr_free(), 14);
+}
+
+#[test]
+#[should_panic(expected = "slice of blocks 1 to 4: allowed are parts of 0 to 3")]
+fn a_slice_behind_the_end_panics() {
+    let blocks = IndexAllocator::new(8).unwrap();
+    let shared = blocks.alloc_run(5).unwrap().share();
+    let _slice = shared.slice(1..4).slice(1..4);
+}
+
+#[test]
 fn extents_keep_their_allocator_and_numbers_do_not() {
     let blocks = IndexAllocator::new(8).unwrap();
     let _numbers = blocks.alloc_run(2).unwrap().into_numbers();

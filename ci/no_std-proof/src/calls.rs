@@ -524,6 +524,9 @@ mod units {
             let pfn = Pfn::new(pfn).offset(count);
             (pfn.start(), pfn.is_aligned(order), pfn.start().pfn().value())
         }
+        fn exact_frames(start: PhysAddr, len_bytes: u64) -> (Option<Pfn>, (Pfn, usize)) {
+            (start.frame(), Pfn::within(start, len_bytes))
+        }
         fn words(raw: RawPage) -> (Pfn, Order) { (raw.pfn(), raw.order()) }
     }
 }

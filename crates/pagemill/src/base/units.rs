@@ -9,9 +9,9 @@ use core::fmt;
 pub const PAGE_SHIFT: u32 = 12;
 /// Bytes in one page frame.
 pub const PAGE_SIZE: usize = 1 << PAGE_SHIFT;
-/// Frames in one pageblock: 2 MiB, the unit of a zone's metadata.
+/// Frames in one pageblock: 512, which are 2 MiB, the unit of a zone's metadata.
 pub const PAGEBLOCK_NR_PAGES: usize = 1 << PAGEBLOCK_ORDER.0;
-/// Order of a pageblock.
+/// Order of a pageblock: 2^9 frames, 2 MiB.
 pub const PAGEBLOCK_ORDER: Order = Order(9);
 /// The largest order that can be allocated: 2^10 frames, 4 MiB.
 pub const MAX_ORDER: Order = Order(10);
@@ -40,6 +40,37 @@ impl Pfn {
     pub const fn new(pfn: u64) -> Self {
         assert!(pfn <= Self::MAX.0, "pfn does not fit in 40 bits");
         Self(pfn)
+    }
+
+    /// Returns the whole frames within the `len_bytes` bytes from `start` on: the first one, and their
+    /// number. If the number is zero, the first one is the frame that holds `start`.
+    ///
+    /// # Panics
+    /// If `start` is at 2^52 or above, or the bytes end above 2^52.
+    ///
+    /// # Examples
+    /// ```
+    /// # use pagemill::units::{Pfn, PhysAddr};
+    /// assert_eq!(Pfn::within(PhysAddr::new(0x1800), 0x2800), (Pfn::new(2), 2));
+    /// assert_eq!(Pfn::within(PhysAddr::new(0x1800), 0x1000), (Pfn::new(1), 0));
+    /// ```
+    #[must_use]
+    #[track_caller]
+    pub const fn within(start: PhysAddr, len_bytes: u64) -> (Self, usize) {
+        let page_size = PAGE_SIZE as u64;
+        let first = start.pfn();
+        let Some(end) = start.0.checked_add(len_bytes) else {
+            panic!("the bytes end above the address 2^52")
+        };
+        assert!(end >> PAGE_SHIFT <= Self::MAX.0 + 1, "the bytes end above the address 2^52");
+        let (first_whole, end) = (start.0.div_ceil(page_size), end / page_size);
+        if first_whole < end {
+            #[expect(clippy::cast_possible_truncation, reason = "pointers have 64 bits")]
+            let nr = (end - first_whole) as usize;
+            (Self(first_whole), nr)
+        } else {
+            (first, 0)
+        }
     }
 
     /// Returns the number itself.
@@ -100,7 +131,10 @@ impl PhysAddr {
         self.0
     }
 
-    /// Returns the frame that holds this byte.
+    /// Returns the frame that holds this byte: rounds down.
+    ///
+    /// For an address that must be the first of a frame, such as one to free, use
+    /// [`frame`](Self::frame).
     ///
     /// # Panics
     /// If the address is 2^52 or above.
@@ -108,7 +142,27 @@ impl PhysAddr {
     #[must_use]
     #[track_caller]
     pub const fn pfn(self) -> Pfn {
-        Pfn::new(self.0 >> PAGE_SHIFT)
+        let pfn = self.0 >> PAGE_SHIFT;
+        assert!(pfn <= Pfn::MAX.0, "the address is 2^52 or above");
+        Pfn(pfn)
+    }
+
+    /// Returns the frame that begins at this address.
+    ///
+    /// # Errors
+    /// `None` if the address is not a multiple of [`PAGE_SIZE`], or is 2^52 or above.
+    ///
+    /// # Examples
+    /// ```
+    /// # use pagemill::units::{Pfn, PhysAddr};
+    /// assert_eq!(PhysAddr::new(0x3000).frame(), Some(Pfn::new(3)));
+    /// assert_eq!(PhysAddr::new(0x3001).frame(), None);
+    /// ```
+    #[inline]
+    #[must_use]
+    pub const fn frame(self) -> Option<Pfn> {
+        let pfn = Pfn(self.0 >> PAGE_SHIFT);
+        if self.0 == pfn.0 << PAGE_SHIFT && pfn.0 <= Pfn::MAX.0 { Some(pfn) } else { None }
     }
 }
 
@@ -263,5 +317,55 @@ mod tests {
     #[should_panic(expected = "does not fit in 40 bits")]
     fn pfn_beyond_the_handle_is_refused() {
         let _pfn = Pfn::new(1 << PFN_BITS);
+    }
+    #[test]
+    #[should_panic(expected = "the address is 2^52 or above")]
+    fn frame_of_an_address_beyond_the_handle_is_refused() {
+        let _pfn = PhysAddr::new(1 << 52).pfn();
+    }
+
+    #[test]
+    fn only_the_first_byte_begins_a_frame() {
+        for pfn in [0, 1, Pfn::MAX.value()] {
+            let start = Pfn::new(pfn).start();
+            assert_eq!(start.frame(), Some(Pfn::new(pfn)));
+            for byte in [1, 8, 2048, 4095] {
+                assert_eq!(PhysAddr::new(start.value() + byte).frame(), None);
+            }
+        }
+        assert_eq!(PhysAddr::new(1 << 52).frame(), None);
+        assert_eq!(PhysAddr::new(u64::MAX << 12).frame(), None);
+    }
+
+    #[test]
+    fn whole_frames_are_those_that_a_walk_finds() {
+        // At the lowest and at the highest addresses, in steps of a quarter of a page.
+        for base in [0, (1 << 52) - 4 * 4096] {
+            for start in (0..4 * 4096).step_by(1024) {
+                for len in (0..=4 * 4096 - start).step_by(1024) {
+                    let bytes = base + start..base + start + len;
+                    let is_whole = |pfn: &u64| {
+                        bytes.start <= pfn << PAGE_SHIFT && (pfn + 1) << PAGE_SHIFT <= bytes.end
+                    };
+                    let frames = base >> PAGE_SHIFT..(base >> PAGE_SHIFT) + 4;
+                    let whole: alloc::vec::Vec<_> = frames.filter(is_whole).collect();
+                    let first = whole.first().copied().unwrap_or(bytes.start >> PAGE_SHIFT);
+                    let found = Pfn::within(PhysAddr::new(bytes.start), len);
+                    assert_eq!(found, (Pfn::new(first), whole.len()), "{bytes:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "the bytes end above the address 2^52")]
+    fn bytes_beyond_the_handle_are_refused() {
+        let _frames = Pfn::within(PhysAddr::new((1 << 52) - 1), 4097);
+    }
+
+    #[test]
+    #[should_panic(expected = "the bytes end above the address 2^52")]
+    fn bytes_beyond_the_largest_address_are_refused() {
+        let _frames = Pfn::within(PhysAddr::new(4096), u64::MAX);
     }
 }

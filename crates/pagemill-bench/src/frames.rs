@@ -4,7 +4,7 @@ use pagemill::{Page, PageAllocator};
 use pagemill_host::Host;
 
 pagemill::static_allocator! {
-    static FRAMES: Host;
+    static ALLOCATOR: Host;
     /// How pages reach the static.
     pub type Frames;
 }
@@ -14,7 +14,7 @@ pagemill::static_allocator! {
 /// # Panics
 /// If there is one already: a process measures only once.
 pub fn install(allocator: PageAllocator<Host>) -> Frames {
-    FRAMES.set(allocator).expect("a process measures once");
+    ALLOCATOR.set(allocator).expect("a process measures once");
     Frames::new()
 }
 

@@ -23,7 +23,7 @@ use pagemill::{AllocPages, BulkRequest, Gfp, Order, Page, PageList, PageVec};
 use pagemill_host::{AllocatorConfig, ArenaConfig, Host, allocator};
 
 pagemill::static_allocator! {
-    static FRAMES: Host;
+    static ALLOCATOR: Host;
     type Frames;
 }
 
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     let mut number = || args.next().and_then(|arg| arg.parse::<usize>().ok());
     let (Some(n), Some(rounds)) = (number(), number()) else { return ExitCode::from(2) };
     let arena = AllocatorConfig::new(ArenaConfig::new(1 << 30));
-    let stored = allocator(&arena).is_ok_and(|allocator| FRAMES.set(allocator).is_ok());
+    let stored = allocator(&arena).is_ok_and(|allocator| ALLOCATOR.set(allocator).is_ok());
     if !stored {
         return ExitCode::FAILURE;
     }

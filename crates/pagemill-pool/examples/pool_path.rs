@@ -31,7 +31,7 @@ use pagemill_pool::dma::NoDma;
 use pagemill_pool::{PagePool, PoolFrag, PoolFrags, PoolOwner, PoolPage, PoolParams, Returner};
 
 pagemill::static_allocator! {
-    static FRAMES: Host;
+    static ALLOCATOR: Host;
     type Frames;
 }
 
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let arena = AllocatorConfig::new(ArenaConfig::new(64 << 20));
-    let stored = allocator(&arena).is_ok_and(|allocator| FRAMES.set(allocator).is_ok());
+    let stored = allocator(&arena).is_ok_and(|allocator| ALLOCATOR.set(allocator).is_ok());
     let made = PagePool::new(&PoolParams::new(), Frames::new(), NoDma);
     if !stored || made.is_err() || made.is_ok_and(|pool| POOL.set(pool).is_err()) {
         return ExitCode::FAILURE;

@@ -147,7 +147,7 @@ impl<B: Block, M: DmaMapper> fmt::Debug for OncePool<B, M> {
 /// use pagemill_pool::{PagePool, PoolOwner, PoolPage, PoolParams};
 ///
 /// pagemill::static_allocator! {
-///     static FRAMES: Host;
+///     static ALLOCATOR: Host;
 ///     type Frames;
 /// }
 ///
@@ -158,7 +158,7 @@ impl<B: Block, M: DmaMapper> fmt::Debug for OncePool<B, M> {
 /// }
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// FRAMES.set(HostAllocator::new(64 << 20)?.into_inner()).expect("set once");
+/// ALLOCATOR.set(HostAllocator::new(64 << 20)?.into_inner()).expect("set once");
 /// RX.set(PagePool::new(&PoolParams::new(), Frames::new(), NoDma)?).expect("set once");
 /// let mut owner = PoolOwner::claim(Rx::new()).expect("the pool has no owner yet");
 /// let page: PoolPage<Rx> = owner.alloc().expect("there is memory");
@@ -171,7 +171,7 @@ impl<B: Block, M: DmaMapper> fmt::Debug for OncePool<B, M> {
 /// # use pagemill::Page;
 /// # use pagemill_host::Host;
 /// # use pagemill_pool::{PoolOwner, PoolPage};
-/// # pagemill::static_allocator! { static FRAMES: Host; type Frames; }
+/// # pagemill::static_allocator! { static ALLOCATOR: Host; type Frames; }
 /// pagemill_pool::static_pool! { static RX: Page<Frames>; type Rx; }
 /// pagemill_pool::static_pool! { static OTHER: Page<Frames>; type Other; }
 /// fn example(owner: &mut PoolOwner<Rx>, page: PoolPage<Other>) {
@@ -185,7 +185,7 @@ impl<B: Block, M: DmaMapper> fmt::Debug for OncePool<B, M> {
 /// # use pagemill_host::Host;
 /// # use pagemill_pool::dma::ArenaOffsets;
 /// # use pagemill_pool::{PagePool, PoolParams};
-/// # pagemill::static_allocator! { static FRAMES: Host; type Frames; }
+/// # pagemill::static_allocator! { static ALLOCATOR: Host; type Frames; }
 /// pagemill_pool::static_pool! { static RX: Page<Frames>; type Rx; }
 /// let mapper = ArenaOffsets::new(Pfn::new(1 << 20));
 /// let pool = PagePool::new(&PoolParams::new(), Frames::new(), mapper).unwrap();

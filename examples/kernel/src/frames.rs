@@ -9,16 +9,16 @@ use crate::memory::Map;
 use crate::platform::Machine;
 
 pagemill::static_allocator! {
-    /// The kernel's frames.
+    /// The allocator of the kernel's frames.
     static ALLOCATOR: Machine;
-    /// Where pages come from; it has no size, so that a page is one word.
-    pub(crate) type Source;
+    /// The source of its pages; it has no size, so that a page is one word.
+    pub(crate) type Frames;
 }
 /// A frame of the kernel's.
-pub(crate) type Frame = Page<Source>;
+pub(crate) type Frame = Page<Frames>;
 
-/// The source itself.
-pub(crate) const FRAMES: Source = Source::new();
+/// The kernel's frames.
+pub(crate) const FRAMES: Frames = Frames::new();
 
 /// Builds the allocator of all memory that `map` does not reserve, including its own metadata.
 pub(crate) fn build(map: &mut Map, nr_cpus: u32) {

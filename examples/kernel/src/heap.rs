@@ -12,7 +12,7 @@ use pagemill::units::{PAGE_SIZE, PhysAddr};
 use pagemill::{AllocPages, Folio, Gfp, Order};
 
 use crate::direct_map;
-use crate::frames::{FRAMES, Source};
+use crate::frames::{FRAMES, Frames};
 use crate::lock::SpinLock;
 
 /// What `alloc`'s collections allocate from.
@@ -198,7 +198,7 @@ unsafe fn put_block(start: *mut u8, size_bytes: usize) {
     unsafe { FRAMES.free_pfn_range(first, order.nr_pages()) }.expect("a block of the map");
 }
 
-fn start_of(block: &Folio<Source>) -> *mut u8 {
+fn start_of(block: &Folio<Frames>) -> *mut u8 {
     direct_map::pointer(block.phys_addr().value()).as_ptr()
 }
 

@@ -103,7 +103,7 @@ fn wait_for(nr_others: u32) {
 }
 
 /// Turns a block into a stack that is never given back, and returns where it begins.
-fn stack_top(block: Folio<crate::frames::Source>) -> u64 {
+fn stack_top(block: Folio<crate::frames::Frames>) -> u64 {
     let len_bytes = (PAGE_SIZE << block.order().value()) as u64;
     let start: PhysAddr = block.phys_addr();
     let _forever = block.into_raw();

@@ -17,7 +17,7 @@ const GFP: Gfp = Gfp::KERNEL;
 const RESERVE: usize = 512;
 
 pagemill::static_allocator! {
-    pub(crate) static FRAMES: Host;
+    pub(crate) static ALLOCATOR: Host;
     pub(crate) type Source;
 }
 type FramePage = Page<Source>;
@@ -28,17 +28,17 @@ type Pages<const M: usize> = PageVec<Source, M>;
 /// # Errors
 /// The error of mapping the arena.
 pub(crate) fn install(arena_bytes: u64) -> anyhow::Result<()> {
-    if FRAMES.get().is_none() {
+    if ALLOCATOR.get().is_none() {
         let frames = allocator(&AllocatorConfig::new(ArenaConfig::new(arena_bytes)))?;
         // No race: only the leading thread calls this.
-        drop(FRAMES.set(frames));
+        drop(ALLOCATOR.set(frames));
     }
     Ok(())
 }
 
 /// Returns the number of free blocks of 2 MiB, after draining the per-CPU lists.
 fn nr_whole() -> Option<u64> {
-    let frames = FRAMES.get()?;
+    let frames = ALLOCATOR.get()?;
     frames.drain_all_pages();
     let order = usize::from(PAGEBLOCK_ORDER.value());
     let of_zone = |zone: ZoneInfo| -> u64 {

@@ -22,7 +22,7 @@ use crate::plan::nfsd::{MAX_NR_MOUNT_CONNECTIONS, NfsdPlan};
 
 pagemill::static_allocator! {
     /// The frames that requests get their pages from.
-    static FRAMES: Host;
+    static ALLOCATOR: Host;
     /// How pages reach the static.
     pub(crate) type Source;
 }
@@ -98,7 +98,7 @@ impl Service {
             return Err(error.into());
         }
         anyhow::ensure!(vfs.exports().iter().next().is_some(), "no export can be served");
-        FRAMES.set(frames).ok().context("this process already runs a server")?;
+        ALLOCATOR.set(frames).ok().context("this process already runs a server")?;
         let source = Source::new();
         let nfs = Arc::new(NfsProgram::new(Arc::clone(&vfs), plan.nfs));
         let mount: Arc<dyn Program<Source>> = Arc::new(MountProgram::new(Arc::clone(&vfs)));

@@ -18,6 +18,12 @@ use crate::platform::platform::Platform;
 /// # Safety
 /// `allocator` returns the same allocator in each call, on this value and on its clones. An
 /// overridden `is_same` returns true only for sources of the same allocator.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no source of pages",
+    label = "no source of pages",
+    note = "a source is a reference to an allocator, or a value of the type that `static_allocator!` \
+            declares: for `type Frames;`, call `Frames::new().alloc_page(..)`, not a method of the static"
+)]
 pub unsafe trait PageSource: Clone {
     /// The platform of the allocator.
     type Platform: Platform;
@@ -57,12 +63,12 @@ unsafe impl<P: Platform> PageSource for &PageAllocator<P> {
 /// #     unsafe fn zero_pages(&self, _: Pfn, _: usize) {}
 /// # }
 ///
-/// static FRAMES: (OnceAllocator<Machine>, &str) = (OnceAllocator::new(), "frames");
+/// static ALLOCATOR: (OnceAllocator<Machine>, &str) = (OnceAllocator::new(), "frames");
 ///
 /// enum Frames {}
 /// impl StaticAllocator for Frames {
 ///     type Platform = Machine;
-///     const ALLOCATOR: &'static OnceAllocator<Machine> = &FRAMES.0;
+///     const ALLOCATOR: &'static OnceAllocator<Machine> = &ALLOCATOR.0;
 /// }
 ///
 /// assert_eq!(size_of::<Option<Page<Static<Frames>>>>(), 8);
@@ -79,9 +85,11 @@ pub trait StaticAllocator: 'static {
 /// Declares a static that receives an allocator at run time, and the source of its pages.
 ///
 /// The first line declares a static of type [`OnceAllocator`] for an allocator on the platform named
-/// there. The second one declares the name of its source: a [`Static`], which has no size, so that a
-/// page is one word. A `#[cfg]` goes before the macro call: on a line, it would apply to a part of the
-/// items only.
+/// there; only [`OnceAllocator::set`] and [`OnceAllocator::get`] are called on it. The second line declares
+/// the type of its source: a [`Static`], which has no size, so that a page is one word. Allocate from a
+/// value of that type. By convention, the three names are `ALLOCATOR`, `Frames` and, for a constant of
+/// the source, `FRAMES`. A `#[cfg]` goes before the macro call: on a line, it would apply to a part of
+/// the items only.
 ///
 /// # Examples
 /// ```
@@ -95,21 +103,36 @@ pub trait StaticAllocator: 'static {
 /// # }
 ///
 /// pagemill::static_allocator! {
-///     /// The frames of this machine.
-///     pub static FRAMES: Machine;
-///     /// How pages reach them.
+///     /// The allocator of this machine.
+///     static ALLOCATOR: Machine;
+///     /// The source of its pages.
 ///     pub type Frames;
 /// }
+/// /// The frames of this machine.
+/// pub const FRAMES: Frames = Frames::new();
 ///
 /// fn start(allocator: PageAllocator<Machine>) {
-///     assert!(FRAMES.set(allocator).is_ok(), "there is one allocator");
+///     assert!(ALLOCATOR.set(allocator).is_ok(), "there is one allocator");
 /// }
 ///
 /// fn one_page() -> Option<Page<Frames>> {
-///     Frames::new().alloc_page(Gfp::KERNEL)
+///     FRAMES.alloc_page(Gfp::KERNEL)
 /// }
 ///
 /// assert_eq!(size_of::<Option<Page<Frames>>>(), 8);
+/// ```
+/// The static itself is no source:
+/// ```compile_fail,E0599
+/// # use pagemill::units::{CpuId, Pfn};
+/// # use pagemill::{AllocPages, Gfp, Platform};
+/// # struct Machine;
+/// # impl Platform for Machine {
+/// #     fn nr_cpus(&self) -> u32 { 1 }
+/// #     fn pin(&self) -> CpuId { CpuId::new(0) }
+/// #     unsafe fn zero_pages(&self, _: Pfn, _: usize) {}
+/// # }
+/// pagemill::static_allocator! { static ALLOCATOR: Machine; type Frames; }
+/// let page = ALLOCATOR.alloc_page(Gfp::KERNEL);
 /// ```
 /// A page of one static does not pass for another's:
 /// ```compile_fail,E0308
@@ -137,9 +160,9 @@ pub trait StaticAllocator: 'static {
 /// #     fn pin(&self) -> CpuId { CpuId::new(0) }
 /// #     unsafe fn zero_pages(&self, _: Pfn, _: usize) {}
 /// # }
-/// pagemill::static_allocator! { static FRAMES: Machine; type Frames; }
+/// pagemill::static_allocator! { static ALLOCATOR: Machine; type Frames; }
 /// fn example<P: Platform>(allocator: PageAllocator<P>) {
-///     let _stored = FRAMES.set(allocator);
+///     let _stored = ALLOCATOR.set(allocator);
 /// }
 /// ```
 /// Its platform must be one that all threads may use:
@@ -152,7 +175,7 @@ pub trait StaticAllocator: 'static {
 /// #     fn pin(&self) -> CpuId { CpuId::new(self.0.get()) }
 /// #     unsafe fn zero_pages(&self, _: Pfn, _: usize) {}
 /// # }
-/// pagemill::static_allocator! { static FRAMES: Machine; type Frames; }
+/// pagemill::static_allocator! { static ALLOCATOR: Machine; type Frames; }
 /// ```
 #[cfg(not(loom))]
 #[macro_export]

@@ -12,16 +12,16 @@ use pagemill::reserves::{LocalPages, Mempool};
 use pagemill::units::NodeId;
 use pagemill::{AllocPages, BulkRequest, Folio, Gfp, Order, Page, PageList, PageVec};
 
-use crate::frames::{FRAMES, Frame, Source, allocator};
+use crate::frames::{FRAMES, Frame, Frames, allocator};
 use crate::{section, stack};
 
 /// What calls write to, so that it is not on the stack that is measured.
 struct Room {
     slots: [Option<Frame>; NR_SLOTS],
-    folios: [Option<Folio<Source>>; 16],
+    folios: [Option<Folio<Frames>>; 16],
     list: PageList<Frame>,
-    vec: PageVec<Source, 64>,
-    local: LocalPages<Source, 64>,
+    vec: PageVec<Frames, 64>,
+    local: LocalPages<Frames, 64>,
     /// Pages that are in use all the time.
     kept: PageList<Frame>,
 }

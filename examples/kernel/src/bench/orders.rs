@@ -6,7 +6,7 @@ use pagemill::{AllocPages, BulkRequest, Folio, Order};
 
 use super::measure::{self, Shape};
 use super::workload::{GFP, Workload};
-use crate::frames::{FRAMES, Source, allocator};
+use crate::frames::{FRAMES, Frames, allocator};
 use crate::ticks::Clock;
 
 /// Blocks in a batch.
@@ -14,7 +14,7 @@ const SIZES: [usize; 3] = [1, 8, 64];
 /// Batches that are timed together.
 const NR_BATCHES: usize = 8;
 
-type Slot = Option<Folio<Source>>;
+type Slot = Option<Folio<Frames>>;
 
 /// Blocks of one order in batches of `n`, each by a call of its own.
 struct Singles<'a> {

@@ -10,7 +10,7 @@ use x86_64::structures::paging::{
 
 use crate::cpu;
 use crate::direct_map::{self, BASE};
-use crate::frames::{FRAMES, Source, allocator};
+use crate::frames::{FRAMES, Frames, allocator};
 
 /// Where the pages are mapped: behind the window of the check before, with a root entry of its own.
 const START: u64 = BASE + (1024 << 30);
@@ -54,7 +54,7 @@ fn page(number: u64) -> Page {
 }
 
 /// Maps a new frame, and writes `number` to it through the mapping.
-fn map(mapper: &mut OffsetPageTable<'_>, frames: &mut PagingFrames<Source>, number: u64) {
+fn map(mapper: &mut OffsetPageTable<'_>, frames: &mut PagingFrames<Frames>, number: u64) {
     let frame = FrameAllocator::<Size4KiB>::allocate_frame(frames).expect("a frame");
     let flags = PageTableFlags::PRESENT | PageTableFlags::WRITABLE;
     // SAFETY: 1. a new frame at an address that nothing else uses.
@@ -66,7 +66,7 @@ fn map(mapper: &mut OffsetPageTable<'_>, frames: &mut PagingFrames<Source>, numb
 }
 
 /// Reads the number through the mapping and through the direct map, and frees the frame.
-fn unmap(mapper: &mut OffsetPageTable<'_>, frames: &mut PagingFrames<Source>, number: u64) {
+fn unmap(mapper: &mut OffsetPageTable<'_>, frames: &mut PagingFrames<Frames>, number: u64) {
     let start = page(number).start_address();
     // SAFETY: 1. mapped and owned.
     let seen = unsafe { start.as_ptr::<u64>().read_volatile() };

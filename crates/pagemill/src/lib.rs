@@ -90,10 +90,10 @@
 //! - `shared-count` (`shared.rs`): how many owners a shared frame has.
 //! - `frag-count`, `frag-disjoint` (`fragment.rs`): who owns which bytes of a page in pieces.
 //! - `ring-claim`, `ring-turn` (`ring.rs`): who may use which slot of a ring.
-//! - `handle-unique`: each frame in use has exactly one [`RawPage`]: in a handle, or held by the
-//!   code that took it out of one; or one owner that knows its number, and no [`RawPage`]. Frames in per-CPU lists and zones have none outside the
-//!   allocator. Safe calls preserve this; [`Page::from_raw`] and the other unsafe constructors rely
-//!   on their callers.
+//! - `handle-unique`: a frame in use has exactly one owner: a handle, code that holds its [`RawPage`], or
+//!   code that holds its number. In the last case, it has no [`RawPage`]. Frames in per-CPU lists and
+//!   zones have no [`RawPage`] outside the allocator. Safe calls preserve this; [`Page::from_raw`] and
+//!   the other unsafe constructors rely on their callers.
 //!
 //! [`Account`]: accounts::Account
 //! [`FrameRange`]: contig::FrameRange

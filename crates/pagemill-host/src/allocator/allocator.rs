@@ -88,6 +88,19 @@ impl AllocatorConfig {
 /// # Ok(())
 /// # }
 /// ```
+/// A reference to it is a source of pages, for a [`PageVec`](pagemill::PageVec) and other types that keep
+/// one:
+/// ```
+/// use pagemill::{AllocPages, Gfp, PageVec};
+/// use pagemill_host::HostAllocator;
+///
+/// # fn main() -> Result<(), Box<dyn core::error::Error>> {
+/// let frames = HostAllocator::new(64 << 20)?;
+/// let mut pages = PageVec::<_, 64>::new(&frames);
+/// assert_eq!(frames.alloc_pages_bulk_vec(Gfp::KERNEL, 64, &mut pages), 64);
+/// # Ok(())
+/// # }
+/// ```
 /// A page cannot outlive it:
 /// ```compile_fail,E0505
 /// # use pagemill::{AllocPages, Gfp};

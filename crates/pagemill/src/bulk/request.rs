@@ -61,8 +61,8 @@ pub struct BulkRequest<'a> {
     /// [`Shortage::Account`].
     pub account: Option<AccountId>,
     /// Stops the request, and its waiting, when it returns true. It is called before the request
-    /// reclaims or waits, and after every 512 pages. Unless the effort is all or nothing, the request
-    /// then returns the pages that it has.
+    /// reclaims or waits, and approximately once for every 512 pages, sometimes more often. Unless the
+    /// effort is all or nothing, the request then returns the pages that it has.
     pub stop: Option<&'a dyn Fn() -> bool>,
 }
 

@@ -73,18 +73,23 @@ impl ReservedRange {
 
 /// The configuration of an allocator.
 ///
-/// Checked once, by [`PageAllocator::metadata_layout`](crate::PageAllocator::metadata_layout) and
-/// [`PageAllocator::new`](crate::PageAllocator::new).
+/// [`PageAllocator::metadata_layout`](crate::PageAllocator::metadata_layout) and
+/// [`PageAllocator::new`](crate::PageAllocator::new) check it. `metadata_layout` has no platform: only
+/// `new` finds a [`nr_cpus`](Self::nr_cpus) that is larger than the platform's.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "plain data; start from Config::new")]
 pub struct Config<'a> {
     /// The usable memory, sorted by address, disjoint.
     ///
-    /// Two nodes must not share a pageblock (2 MiB).
+    /// Two nodes must not share a pageblock (2 MiB). All regions together have at most 2^32 - 1 frames,
+    /// which is one frame less than 16 TiB.
+    ///
+    /// No memory can be added later. Describe memory that may be found after the allocator is built, and
+    /// reserve it ([`reserved`](Self::reserved)) until then.
     pub memory: &'a [MemoryRegion],
     /// Ranges that must not be handed out.
     pub reserved: &'a [ReservedRange],
-    /// Number of CPUs, at most the platform's.
+    /// Number of CPUs: 1 to [`Platform::nr_cpus`](crate::Platform::nr_cpus).
     ///
     /// A CPU whose number is `nr_cpus` or more shares the lists of another CPU.
     pub nr_cpus: u32,

@@ -73,11 +73,12 @@ pub enum ConfigError {
     },
     /// The number of CPUs is zero.
     NoCpus,
-    /// The number of CPUs is zero or more than the platform has.
+    /// The number of CPUs is larger than the platform's, or out of the range that a crate such as
+    /// `pagemill-host` allows.
     BadNrCpus {
         /// The number asked for.
         nr_cpus: u32,
-        /// The number that the platform has.
+        /// The largest number allowed; the smallest is 1.
         max: u32,
     },
     /// The list of the CPUs' nodes is neither empty nor one entry per CPU.
@@ -215,7 +216,7 @@ impl fmt::Display for ConfigError {
             }
             Self::BadNrCpus { nr_cpus, max } => write!(
                 f,
-                "{nr_cpus} CPUs do not fit the platform, which has {max}: allowed are 1 to {max}"
+                "{nr_cpus} CPUs are not possible: allowed are 1 to {max}, the platform's number"
             ),
             Self::BadCpuNodes { len, nr_cpus } => write!(
                 f,

@@ -112,7 +112,8 @@ impl<P: Platform> PageAllocator<P> {
         platform: P,
     ) -> Result<Self, ConfigError> {
         let (nr_cpus, max) = (config.nr_cpus, platform.nr_cpus());
-        if !(1..=max).contains(&nr_cpus) {
+        // `validate` refuses zero.
+        if nr_cpus > max {
             return Err(ConfigError::BadNrCpus { nr_cpus, max });
         }
         // SAFETY: 1. metadata initialised, valid, not used otherwise: guaranteed by the caller.

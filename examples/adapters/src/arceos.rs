@@ -1,10 +1,10 @@
 //! ArceOS: the page allocator of the crate `axallocator` 0.2.
 
 use axallocator::{AllocError, AllocResult, BaseAllocator, PageAllocator};
-use pagemill::units::PAGE_SIZE;
+use pagemill::units::{PAGE_SIZE, Pfn, PhysAddr};
 use pagemill::{AllocPages, Gfp};
 
-use crate::ranges::{self, address_of, frame_at, whole_frames};
+use crate::ranges::{self, address_of};
 
 /// Pages by their addresses.
 ///
@@ -45,9 +45,14 @@ impl<S: AllocPages> ArceosPages<S> {
         }
     }
 
+    /// Returns the frame that the direct map shows at `address`, or `None` if none begins there.
+    fn frame_at(&self, address: usize) -> Option<Pfn> {
+        PhysAddr::new(address.checked_sub(self.offset)? as u64).frame()
+    }
+
     fn hand_in(&self, start: usize, len_bytes: usize) -> AllocResult {
         let start = start.checked_sub(self.offset).ok_or(AllocError::InvalidParam)?;
-        let (first, nr) = whole_frames(start, len_bytes);
+        let (first, nr) = Pfn::within(PhysAddr::new(start as u64), len_bytes as u64);
         // SAFETY: 1. unused: obligation 2 of `new`.
         unsafe { ranges::hand_in(&self.source, first, nr) }.map_err(|_| AllocError::InvalidParam)
     }
@@ -91,7 +96,7 @@ impl<S: AllocPages> PageAllocator for ArceosPages<S> {
         if num_pages == 0 || !base.is_multiple_of(align_pow2) {
             return Err(AllocError::InvalidParam);
         }
-        let first = base.checked_sub(self.offset).and_then(frame_at);
+        let first = self.frame_at(base);
         let first = first.ok_or(AllocError::InvalidParam)?;
         let first = ranges::alloc_at(&self.source, self.gfp, first, num_pages);
         first.map(|_| base).map_err(|_| AllocError::NoMemory)
@@ -100,7 +105,7 @@ impl<S: AllocPages> PageAllocator for ArceosPages<S> {
     /// # Panics
     /// If `pos` is no multiple of the page size, or a page is not in the memory map.
     fn dealloc_pages(&mut self, pos: usize, num_pages: usize) {
-        let first = pos.checked_sub(self.offset).and_then(frame_at);
+        let first = self.frame_at(pos);
         let first = first.unwrap_or_else(|| panic!("dealloc_pages: no page begins at {pos:#x}"));
         // SAFETY: 1. owned and given up: obligation 1 of `new`.
         let freed = unsafe { ranges::free(&self.source, first, num_pages) };

@@ -7,10 +7,10 @@
 
 use core::alloc::Layout;
 
-use pagemill::units::PAGE_SIZE;
+use pagemill::units::{PAGE_SIZE, Pfn, PhysAddr};
 use pagemill::{AllocPages, Gfp};
 
-use crate::ranges::{self, address_of, frame_at, whole_frames};
+use crate::ranges::{self, address_of};
 
 /// A physical address, as `ostd` has it.
 pub type Paddr = usize;
@@ -35,8 +35,9 @@ pub struct OstdFrames<S> {
 }
 
 impl<S: AllocPages> OstdFrames<S> {
-    /// Makes an adapter that allocates from `source` with the flags `gfp`. `ostd` allocates where it may
-    /// not wait too, so without [`Gfp::KERNEL`] unless the platform removes what is not allowed.
+    /// Makes an adapter that allocates from `source` with the flags `gfp`. `ostd` also
+    /// allocates where it must not wait: use [`Gfp::ATOMIC`] or [`Gfp::NOWAIT`], unless
+    /// [`Platform::gfp_context`](pagemill::Platform::gfp_context) removes [`Gfp::DIRECT_RECLAIM`] there.
     ///
     /// # Safety
     /// The interface has no unsafe calls, so this one has their obligations:
@@ -44,7 +45,7 @@ impl<S: AllocPages> OstdFrames<S> {
     /// 2. `add_free_memory` is called only for frames that nothing uses. Frames that are not reserved in the
     ///    allocator's configuration are refused.
     ///
-    /// `ostd` calls its allocator so, and checks each frame's state before.
+    /// `ostd` meets both obligations.
     pub const unsafe fn new(source: S, gfp: Gfp) -> Self {
         Self { source, gfp }
     }
@@ -60,8 +61,8 @@ impl<S: AllocPages + Sync> GlobalFrameAllocator for OstdFrames<S> {
     /// # Panics
     /// If no frame begins at `addr`, or a frame is not in the memory map.
     fn dealloc(&self, addr: Paddr, size: usize) {
-        let first =
-            frame_at(addr).unwrap_or_else(|| panic!("dealloc: no frame begins at {addr:#x}"));
+        let first = PhysAddr::new(addr as u64).frame();
+        let first = first.unwrap_or_else(|| panic!("dealloc: no frame begins at {addr:#x}"));
         // SAFETY: 1. owned and given up: obligation 1 of `new`.
         let freed = unsafe { ranges::free(&self.source, first, size.div_ceil(PAGE_SIZE)) };
         freed.unwrap_or_else(|error| panic!("dealloc: {error}"));
@@ -70,7 +71,7 @@ impl<S: AllocPages + Sync> GlobalFrameAllocator for OstdFrames<S> {
     /// # Panics
     /// If a frame is not in the memory map, or is not reserved there.
     fn add_free_memory(&self, addr: Paddr, size: usize) {
-        let (first, nr) = whole_frames(addr, size);
+        let (first, nr) = Pfn::within(PhysAddr::new(addr as u64), size as u64);
         // SAFETY: 1. unused: obligation 2 of `new`.
         let added = unsafe { ranges::hand_in(&self.source, first, nr) };
         added.unwrap_or_else(|error| panic!("add_free_memory: {error}"));

@@ -6,14 +6,14 @@
 //! | ArceOS, crate `axallocator` 0.2 | `BaseAllocator`, `PageAllocator` | [`arceos::ArceosPages`] |
 //! | Asterinas, crate `ostd` | `GlobalFrameAllocator` | [`asterinas::OstdFrames`] |
 //!
-//! Each adapter is a source of pages and the flags of its requests, and nothing else. What the
-//! frameworks hand back is an address and a size, of which [`ranges`] makes frames again: pagemill keeps
-//! what it needs for that (the zone, the migrate type) itself, so no adapter has a table.
+//! An adapter holds a source of pages and the flags of its requests. Frameworks free by address and size;
+//! [`ranges`] converts these to frame numbers.
 //!
 //! # Memory that is added later
-//! Two of the interfaces receive their memory after they were made (`init`, `add_memory`,
-//! `add_free_memory`). Describe all memory of the machine in [`Config::memory`](pagemill::Config::memory)
-//! and all of it as reserved too: adding memory hands reserved frames in.
+//! ostd and ArceOS add memory piece by piece (`init`, `add_memory`, `add_free_memory`), and their first
+//! call comes before a kernel could build an allocator. Describe all memory of the machine in
+//! [`Config::memory`](pagemill::Config::memory) and reserve all of it: adding memory hands reserved frames
+//! in. [`late::build`] builds the allocator in the first call, with its metadata in the memory of that call.
 //!
 //! # Long ranges in little memory
 //! The lists of a CPU hand the page freed last to the next that wants one, wherever it lies. In a zone of a
@@ -26,6 +26,7 @@
 #[cfg(feature = "axallocator")]
 pub mod arceos;
 pub mod asterinas;
+pub mod late;
 #[cfg(feature = "x86_64")]
 pub mod paging;
 pub mod ranges;

@@ -71,6 +71,22 @@ fn one<Z: PageSize>(frames: &mut PagingFrames<&PageAllocator<Machine>>) -> Optio
 }
 
 #[test]
+fn frames_of_2_mib_come_from_the_list_of_the_cpu_and_return_to_it() {
+    let world = World::with_memory(1 << 17, 1);
+    let mut frames = PagingFrames::new(world.frames(), Gfp::KERNEL);
+    let nr_listed = || -> usize {
+        let lists = world.frames().pcp_info().filter(|list| list.order.value() == 9);
+        lists.map(|list| list.count).sum()
+    };
+    assert_eq!(nr_listed(), 0);
+    let first = one::<Size2MiB>(&mut frames);
+    let nr = nr_listed();
+    assert!(nr >= 512, "{nr} pages in the lists");
+    assert_eq!(one::<Size2MiB>(&mut frames), first, "the block that was freed last");
+    assert_eq!(nr_listed(), nr);
+}
+
+#[test]
 fn frames_of_all_sizes_are_aligned_and_come_back() {
     // From 4 GiB on, without bytes.
     let world = World::bare(3 << 18);

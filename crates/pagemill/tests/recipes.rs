@@ -1,7 +1,8 @@
 //! The recipes of docs/kernel-guide.md.
 
 use pagemill::accounts::{Account, AccountLimits};
-use pagemill::units::{NodeId, Pfn};
+use pagemill::contig::{ContigError, ContigRequest};
+use pagemill::units::{NodeId, Pfn, PhysAddr};
 use pagemill::{AllocPages, BulkRequest, Config, Gfp, Page, PageList};
 use pagemill_testkit::{NORMAL, World, region, set_cpu};
 
@@ -82,4 +83,28 @@ fn words_are_filled_with_addresses_and_emptied_again() {
         drop(pages);
         assert_eq!((account.usage().current, frames.validate()), (0, Ok(())));
     }
+}
+
+/// A large contiguous heap, and DMA below 4 GiB.
+#[test]
+fn a_range_crosses_4_gib_without_a_zone_below() {
+    const NR: u64 = if cfg!(miri) { 1024 } else { 16_384 };
+    let nr_heap = usize::try_from(NR).expect("64 bits") * 3 / 4;
+    // Half of the memory on each side of 4 GiB.
+    let memory = [region((1 << 20) - NR / 2, NR, 0)];
+    let world = World::new(&Config::new(&memory, 1));
+    let refused = world.frames().alloc_contig(Gfp::KERNEL, nr_heap, 1, None);
+    let Err(ContigError::TooLong { largest, .. }) = refused else { panic!("{refused:?}") };
+    assert_eq!(largest as u64, NR / 2);
+
+    let world = World::new(&Config { zone_dma32: false, ..Config::new(&memory, 1) });
+    let frames = world.frames();
+    let limit = PhysAddr::new(4 << 30);
+    let below_4_gib =
+        ContigRequest { limit: Some(limit), ..ContigRequest::new(Gfp::KERNEL, nr_heap / 48) };
+    let buffers = frames.alloc_contig_with(&below_4_gib).expect("low memory is free");
+    assert!(buffers.phys_addr().value() + ((buffers.nr_pages() as u64) << 12) <= limit.value());
+    let heap = frames.alloc_contig(Gfp::KERNEL, nr_heap, 1, None).expect("most memory is free");
+    assert!(heap.phys_addr() < limit && heap.pfn().offset(nr_heap as u64).start() > limit);
+    assert!(frames.alloc_page(Gfp::DMA32).is_none(), "there is no such zone");
 }

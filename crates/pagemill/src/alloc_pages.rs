@@ -109,8 +109,8 @@ pub trait AllocPages: PageSource {
     /// reclaim that `gfp` allows. There is no compaction: no page is moved to make room.
     ///
     /// # Concurrency
-    /// Takes one shard's lock at a time, and releases it after at most 32 pageblocks, of which at most 16
-    /// are read or changed, whatever `nr` and the size of the memory are. With several threads, frames of
+    /// Takes one shard's lock at a time, and releases it after at most 32 pageblocks, of which it reads at most
+    /// 8 bitmaps, or after 16 pageblocks that it changes, whatever `nr` and the size of the memory are. With several threads, frames of
     /// a range that turns out to be taken in part, or to leave less than the watermark, are in use for a
     /// moment.
     ///

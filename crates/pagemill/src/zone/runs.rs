@@ -42,14 +42,14 @@ const NR_PARTIAL: usize = PAGEBLOCK_ORDER.value() as usize;
 pub(crate) const NR_CANDIDATES: usize = 8;
 /// The same for pageblocks that are sure to have one, as far as alignment and limit permit.
 pub(crate) const NR_SURE: usize = 4;
-/// Maximum number of runs of free frames that [`best_fit`] looks at. Pageblocks that are in use have few;
-/// this bounds the time under the lock where every second frame is free.
-const MAX_NR_RUNS: usize = 256;
+/// Maximum number of large enough runs of free frames that [`best_fit`] looks at, and the number after which
+/// a scan releases the lock before it reads another bitmap. A bitmap has at most 256.
+const MAX_NR_RUNS: usize = 128;
 
 /// Maximum number of pageblocks that one hold of a shard's lock passes in a scan.
 pub(crate) const MAX_NR_PASSED: usize = 32;
 /// Maximum number of bitmaps that one hold of a shard's lock reads in a scan.
-pub(crate) const MAX_NR_READ: usize = 4;
+pub(crate) const MAX_NR_READ: usize = 8;
 
 impl Wanted {
     /// Returns whether [`best_fit`] may find a place.
@@ -148,7 +148,14 @@ fn tightest(
     let block = buddy.record(index)?;
     let first = block.first.value();
     let mut best: Option<(u64, Run)> = None;
-    for run in block.bitmap.runs().take(MAX_NR_RUNS.saturating_sub(*nr_runs)) {
+    let (head, tail) = (block.bitmap.free_head(), block.bitmap.free_tail());
+    let wanted_nr = usize::try_from(wanted.max).unwrap_or(usize::MAX);
+    let starts = block.bitmap.starts_of(wanted_nr);
+    let long = starts.runs().map(|starts| starts.start..starts.end + (wanted_nr - 1));
+    // Runs at the borders may be long enough together with their neighbours' frames.
+    let at_borders = [0..head, PAGEBLOCK_NR_PAGES - tail..PAGEBLOCK_NR_PAGES];
+    let at_borders = at_borders.into_iter().filter(|run| !run.is_empty());
+    for run in at_borders.chain(long).take(MAX_NR_RUNS.saturating_sub(*nr_runs)) {
         *nr_runs += 1;
         let mut free = first + run.start as u64..first + run.end as u64;
         if run.start == 0
@@ -235,34 +242,40 @@ impl Scan {
     /// Looks at pageblocks from `next` on and advances it, until it finds a place for all wanted frames,
     /// comes to the end of `buddy`, or has looked at enough for one hold of the lock.
     pub(crate) fn step(&mut self, buddy: &Buddy, next: &mut usize) -> Option<Run> {
-        let mut read = 0;
+        let (mut nr_read, mut nr_runs) = (0, 0);
         for _ in 0..MAX_NR_PASSED {
             let block = buddy.record(*next)?;
             let is_read = self.needs_runs(&block);
-            if is_read && read == MAX_NR_READ {
+            if is_read && (nr_read == MAX_NR_READ || nr_runs >= MAX_NR_RUNS) {
                 return None;
             }
-            read += usize::from(is_read);
+            nr_read += usize::from(is_read);
             *next += 1;
-            if let Some(run) = self.look(&block, is_read) {
+            if let Some(run) = self.look(&block, is_read, &mut nr_runs) {
                 return Some(run);
             }
         }
         None
     }
 
+    /// Returns the smallest number of frames that serves the request better than what was found so far.
+    #[inline]
+    fn least(&self) -> u64 {
+        self.best.map_or(self.wanted.min, |best| best.nr + 1)
+    }
+
     /// Returns whether a pageblock may hold a run of its own that serves the request better than what was
     /// found so far.
     #[inline]
     fn needs_runs(&self, block: &BlockRecord<'_>) -> bool {
-        let least = self.best.map_or(self.wanted.min, |best| best.nr + 1);
+        let least = self.least();
         block.list < WHOLE
             && largest_order(block) >= least_order(least)
             && (self.fallback || is_own(block, &self.wanted))
     }
 
-    /// Looks at one pageblock.
-    fn look(&mut self, block: &BlockRecord<'_>, is_read: bool) -> Option<Run> {
+    /// Looks at one pageblock. Adds the runs that it looked at to `nr_runs`.
+    fn look(&mut self, block: &BlockRecord<'_>, is_read: bool, nr_runs: &mut usize) -> Option<Run> {
         let first = block.first.value();
         if self.open.end != first {
             self.open = first..first;
@@ -288,8 +301,12 @@ impl Scan {
             }
         }
         if is_read {
-            for run in block.bitmap.runs() {
-                let run = self.consider(first + run.start as u64..first + run.end as u64);
+            let least = self.least();
+            let starts = block.bitmap.starts_of(usize::try_from(least).unwrap_or(usize::MAX));
+            for starts in starts.runs() {
+                *nr_runs += 1;
+                let end = first + starts.end as u64 + (least - 1);
+                let run = self.consider(first + starts.start as u64..end);
                 if run.is_some() {
                     return run;
                 }
@@ -304,7 +321,7 @@ impl Scan {
     /// the longest so far.
     #[inline]
     fn consider(&mut self, free: Range<u64>) -> Option<Run> {
-        let least = self.best.map_or(self.wanted.min, |best| best.nr + 1);
+        let least = self.least();
         if free.end - free.start < least {
             return None;
         }

@@ -66,6 +66,10 @@ const CALLS: [Call; 17] = [
         let _got = FRAMES.bulk_extents(&whole(), 3333, drop);
     }),
     ("alloc_contig", |_| {
+        // Where every second page is in use, there are no such ranges, and each bitmap has 256 runs.
+        for nr in [2, 3, 5] {
+            drop(FRAMES.alloc_contig(Gfp::KERNEL, nr, 1, None));
+        }
         drop(FRAMES.alloc_contig(Gfp::KERNEL, 33, 1, None));
         drop(FRAMES.alloc_contig(Gfp::KERNEL, 4097, 1024, None));
     }),

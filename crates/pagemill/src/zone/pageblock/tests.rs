@@ -186,3 +186,28 @@ fn every_pattern_of_whole_and_partial_words_is_searched_rightly() {
         }));
     }
 }
+
+#[test]
+fn starts_of_runs_agree_with_an_array_of_flags() {
+    let mut seed = 0x2545_f491_4f6c_dd1d;
+    let lengths = [1, 2, 3, 5, 31, 63, 64, 65, 127, 128, 129, 256, 300, 511, 512, 513, 1_024];
+    for percent in [5, 50, 90, 99, 100] {
+        for _ in 0..if cfg!(miri) { 1 } else { 50 } {
+            let is_free: Vec<bool> =
+                (0..PAGEBLOCK_NR_PAGES).map(|_| next(&mut seed) % 100 < percent).collect();
+            let mut bitmap = Bitmap::EMPTY;
+            for position in (0..PAGEBLOCK_NR_PAGES).filter(|&position| is_free[position]) {
+                bitmap.set_part(position..position + 1);
+            }
+            for nr in lengths {
+                let starts = bitmap.starts_of(nr);
+                for position in 0..PAGEBLOCK_NR_PAGES {
+                    let run = is_free.get(position..position + nr);
+                    let begins = run.is_some_and(|run| run.iter().all(|&free| free));
+                    let found = starts.first(false, position..position + 1).is_some();
+                    assert_eq!(found, begins, "{nr} frames from position {position}");
+                }
+            }
+        }
+    }
+}

@@ -489,17 +489,24 @@ fn values_that_cannot_be_served_are_named_in_errors() {
     let lowest = "no memory that the request may use is below";
     assert_eq!(contig(1, 1, Some(0)), format!("{lowest} 0x0: the lowest is at 0x100000000"));
     assert!(contig(1, 1, Some((NORMAL << 12) + 4095)).starts_with(lowest));
-    assert_eq!(
-        contig(usize::MAX, 1, None),
+    let too_long = |nr: usize, largest| {
         format!(
-            "{} adjacent frames are not possible: with this alignment and limit, allowed are 1 to 1000",
-            usize::MAX
+            "{nr} adjacent frames are not possible: a range is in one zone, and the longest one with the \
+             request's alignment and limit has {largest} frames"
         )
-    );
-    assert!(contig(601, 1, Some((NORMAL + 701) << 12)).ends_with("allowed are 1 to 600"));
-    assert!(contig(1, 1 << 63, None).ends_with("allowed are 1 to 0"));
+    };
+    assert_eq!(contig(usize::MAX, 1, None), too_long(usize::MAX, 1000));
+    assert_eq!(contig(601, 1, Some((NORMAL + 701) << 12)), too_long(601, 600));
+    let none_aligned = |align: usize| {
+        format!(
+            "no frame that the request may use is a multiple of {align} frames and below its limit: \
+             choose a smaller alignment"
+        )
+    };
+    assert_eq!(contig(1, 1 << 40, None), none_aligned(1 << 40));
+    assert_eq!(contig(1, 1 << 63, None), none_aligned(1 << 63));
     // One byte too low for two frames, and just enough.
-    assert!(contig(2, 1, Some(((NORMAL + 2) << 12) - 1)).ends_with("allowed are 1 to 1"));
+    assert_eq!(contig(2, 1, Some(((NORMAL + 2) << 12) - 1)), too_long(2, 1));
     assert!(frames.alloc_contig(Gfp::KERNEL, 2, 1, Some(address(NORMAL + 2))).is_ok());
     for min in [0, 9] {
         let request = ContigRequest { min, ..ContigRequest::new(Gfp::KERNEL, 8) };
@@ -507,8 +514,31 @@ fn values_that_cannot_be_served_are_named_in_errors() {
         assert_eq!(error, ContigError::BadNr { nr: 8, min });
         assert!(error.to_string().contains("allowed are 1 to 8"), "{error}");
     }
-    let dma = frames.alloc_contig(Gfp::DMA, 1, 1, Some(PhysAddr::new(1 << 24))).unwrap_err();
-    assert!(matches!(dma, ContigError::LimitTooLow { lowest: None, .. }), "{dma}");
+    for limit in [None, Some(PhysAddr::new(1 << 24))] {
+        let dma = frames.alloc_contig(Gfp::DMA, 1, 1, limit).unwrap_err();
+        assert_eq!(dma, ContigError::NoZone { gfp: Gfp::DMA });
+        assert!(dma.to_string().ends_with("set Config::zone_dma, or leave out Gfp::DMA"), "{dma}");
+    }
+}
+
+#[test]
+fn free_frames_that_are_not_adjacent_are_told_from_no_free_frames() {
+    let memory = [region(NORMAL, 64, 0)];
+    let world = World::new(&bare(&memory));
+    let frames = world.frames();
+    let all = frames.alloc_contig(Gfp::KERNEL, 64, 1, None).unwrap();
+    let error = frames.alloc_contig(Gfp::KERNEL, 2, 1, None).unwrap_err();
+    assert_eq!(error, ContigError::Short { nr: 2, short: Shortage::Memory });
+    let held: Vec<_> = all.into_pages().filter(|page| page.pfn().value() % 2 == 0).collect();
+    let error = frames.alloc_contig(Gfp::KERNEL, 2, 1, None).unwrap_err();
+    assert_eq!(error, ContigError::Fragmented { nr: 2, nr_free: 32 });
+    assert_eq!(error.shortage(), Some(Shortage::Memory));
+    assert_eq!(
+        error.to_string(),
+        "32 frames are free above the reserve, but no 2 of them are adjacent where the request's \
+         alignment and limit allow it: free adjacent frames, or ask for fewer"
+    );
+    drop(held);
 }
 
 #[test]
@@ -712,7 +742,11 @@ fn a_shard_is_held_for_a_bounded_number_of_pageblocks() {
     held.retain(|page| page.pfn().value() % 4 == 0);
     world.drain_all_pages();
     let searched = holds(&mut || assert!(frames.alloc_contig(Gfp::NOWAIT, 5, 1, None).is_err()));
-    assert!(searched >= NR_BLOCKS / 4, "{searched} holds for {NR_BLOCKS} pageblocks");
+    assert!(searched >= NR_BLOCKS / 8, "{searched} holds for {NR_BLOCKS} pageblocks");
+    // Runs of 3 that are of use only at other addresses: each is looked at.
+    let misaligned = || frames.alloc_contig(Gfp::NOWAIT, 3, 4, None);
+    let searched = holds(&mut || assert!(misaligned().is_err()));
+    assert!(searched >= NR_BLOCKS, "{searched} holds for {NR_BLOCKS} pageblocks");
 }
 
 /// Threads take ranges at random and by number; the frames of each thread are its own.

@@ -5,7 +5,7 @@ use core::ops::Range;
 use core::panic::Location;
 
 use crate::account::table::{AccountId, Payer};
-use crate::base::gfp::Gfp;
+use crate::base::gfp::{Gfp, ZoneKind};
 use crate::base::raw_page::{AccountNumber, Class, RawPage};
 use crate::base::shortage::Shortage;
 use crate::base::units::{MAX_ORDER, NodeId, Order, PAGE_SHIFT, Pfn, PhysAddr};
@@ -92,10 +92,20 @@ pub enum ContigError {
     LimitTooLow {
         /// The limit.
         limit: PhysAddr,
-        /// The first byte of the lowest of these zones; `None` if there is no such zone.
-        lowest: Option<PhysAddr>,
+        /// The first byte of the lowest of these zones.
+        lowest: PhysAddr,
     },
-    /// No zone that the request may use has so many adjacent frames, even if all were free.
+    /// No zone is of a kind and on a node that the request admits.
+    NoZone {
+        /// The flags of the request.
+        gfp: Gfp,
+    },
+    /// No frame of a zone that the request may use is a multiple of the alignment and below the limit.
+    NoneAligned {
+        /// The alignment, in frames.
+        align: usize,
+    },
+    /// No zone that the request may use has `nr` adjacent frames, even if all were free.
     TooLong {
         /// The number of frames that the request needs.
         nr: usize,
@@ -127,6 +137,14 @@ pub enum ContigError {
         /// The call that allocated it, if [`Config::page_owner`](crate::Config::page_owner) is set.
         owner: Option<&'static Location<'static>>,
     },
+    /// Enough frames are free above the watermark, but no `nr` of them are adjacent, at a multiple of the
+    /// request's alignment and below its limit.
+    Fragmented {
+        /// The number of frames that the request needs.
+        nr: usize,
+        /// The number of frames above the watermark in the zone that has most of them.
+        nr_free: u64,
+    },
     /// Memory is short, or the request was refused for another reason.
     Short {
         /// The number of frames that the request needs.
@@ -142,6 +160,7 @@ impl ContigError {
     pub const fn shortage(&self) -> Option<Shortage> {
         match self {
             Self::Short { short, .. } => Some(*short),
+            Self::Fragmented { .. } => Some(Shortage::Memory),
             _ => None,
         }
     }
@@ -159,18 +178,26 @@ impl fmt::Display for ContigError {
                 f,
                 "an alignment of {align} frames is not possible: it must be a power of two, 1 for none"
             ),
-            Self::LimitTooLow { limit, lowest: Some(lowest) } => write!(
+            Self::LimitTooLow { limit, lowest } => write!(
                 f,
                 "no memory that the request may use is below {limit}: the lowest is at {lowest}"
             ),
-            Self::LimitTooLow { limit, lowest: None } => write!(
+            Self::NoZone { gfp } => {
+                write!(f, "no zone is one that a request with {gfp:?} may use")?;
+                match gfp.highest_zone() {
+                    ZoneKind::Dma => write!(f, ": set Config::zone_dma, or leave out Gfp::DMA"),
+                    _ => write!(f, ": choose a node and a kind of zone that have memory"),
+                }
+            }
+            Self::NoneAligned { align } => write!(
                 f,
-                "no memory is below {limit}: there is no zone that the request's flags admit"
+                "no frame that the request may use is a multiple of {align} frames and below its limit: \
+                 choose a smaller alignment"
             ),
             Self::TooLong { nr, largest } => write!(
                 f,
-                "{nr} adjacent frames are not possible: with this alignment and limit, allowed are 1 \
-                 to {largest}"
+                "{nr} adjacent frames are not possible: a range is in one zone, and the longest one \
+                 with the request's alignment and limit has {largest} frames"
             ),
             Self::Misaligned { pfn, order } => write!(
                 f,
@@ -190,6 +217,11 @@ impl fmt::Display for ContigError {
             Self::InUse { pfn, owner: None } => {
                 write!(f, "frame {pfn} is not free: it is in use or reserved")
             }
+            Self::Fragmented { nr, nr_free } => write!(
+                f,
+                "{nr_free} frames are free above the reserve, but no {nr} of them are adjacent where the \
+                 request's alignment and limit allow it: free adjacent frames, or ask for fewer"
+            ),
             Self::Short { nr, short } => write!(f, "no {nr} adjacent frames: {short}"),
         }
     }
@@ -270,7 +302,7 @@ impl<P: Platform> PageAllocator<P> {
             migratetype: gfp.migratetype(),
         };
         let taken = self.take_contig(request, &wanted, &mut payer);
-        let taken = taken.map_err(|short| ContigError::Short { nr: min, short })?;
+        let taken = taken.map_err(|short| self.why_short(request, short))?;
         payer.keep(taken.nr as u64);
         debug_assert!(taken.nr <= nr, "{} frames of {nr}", taken.nr);
         Ok(self.finish_contig(taken, &mut payer, gfp, site))
@@ -394,17 +426,36 @@ impl<P: Platform> PageAllocator<P> {
             let start = zone.facts.spans.iter().map(|span| span.start).min();
             lowest = lowest.into_iter().chain(start).min();
         }
+        let Some(lowest) = lowest else { return Err(ContigError::NoZone { gfp }) };
         if let Some(limit) = limit
-            && lowest.is_none_or(|lowest| lowest >= request.end())
+            && lowest >= request.end()
         {
-            let lowest = lowest.map(|pfn| Pfn::new(pfn).start());
+            let lowest = Pfn::new(lowest).start();
             return Err(ContigError::LimitTooLow { limit, lowest });
+        }
+        if largest == 0 {
+            return Err(ContigError::NoneAligned { align });
         }
         if largest < min as u64 {
             let largest = usize::try_from(largest).unwrap_or(usize::MAX);
             return Err(ContigError::TooLong { nr: min, largest });
         }
         Ok(())
+    }
+
+    /// Returns the error for a request that found no range.
+    #[cold]
+    fn why_short(&self, request: &ContigRequest, short: Shortage) -> ContigError {
+        let nr = request.min;
+        let context = self.contig_context(request);
+        let mark = Mark::last(self.platform().gfp_context(request.gfp));
+        let spare = |zone: &Zone| zone.marks.spare(zone.nr_free(), mark, context.highest);
+        match self.eligible(&context).map(spare).max() {
+            Some(nr_free) if short == Shortage::Memory && nr_free >= nr as u64 => {
+                ContigError::Fragmented { nr, nr_free }
+            }
+            _ => ContigError::Short { nr, short },
+        }
     }
 
     /// Makes the checks that come before the search, and charges the smallest number of frames that is of

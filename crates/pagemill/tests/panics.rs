@@ -5,17 +5,21 @@ extern crate alloc;
 
 use alloc::rc::Rc;
 use core::cell::Cell;
+use core::panic::AssertUnwindSafe;
 use core::sync::atomic::Ordering;
+use std::panic::catch_unwind;
 use std::thread;
 
 use pagemill::accounts::{Account, AccountLimits};
 use pagemill::debug::Event;
 use pagemill::handles::free_pages_bulk;
 use pagemill::reclaim::{ShrinkControl, Shrinker};
-use pagemill::{AllocPages, Config, Gfp, Page, PageList};
+use pagemill::reserves::LocalPages;
+use pagemill::source::PageSource;
+use pagemill::{AllocPages, Config, Gfp, Page, PageAllocator, PageList, PageVec};
 use pagemill_testkit::{
-    Call, Frames, NORMAL, Slots, World, holes, hooked, interrupts_are_off, pages, region,
-    set_account,
+    Call, Frames, Machine, NORMAL, Slots, World, holes, hooked, interrupts_are_off, order, pages,
+    region, set_account,
 };
 
 #[expect(clippy::disallowed_types, reason = "a test's own: loom has no business here")]
@@ -142,4 +146,100 @@ fn a_waiter_that_panics_is_not_woken_later() {
     assert!(!hooked(counts, alloc).unwrap());
     assert_eq!(nr_wakes.get(), 0);
     drop((guard, all));
+}
+
+thread_local! {
+    /// How many clones of a [`Fragile`] succeed.
+    static NR_CLONES: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+/// A source of which a clone may panic.
+struct Fragile<'w>(Frames<'w>);
+
+impl Clone for Fragile<'_> {
+    fn clone(&self) -> Self {
+        let left = NR_CLONES.get().checked_sub(1).expect("a clone that panics");
+        NR_CLONES.set(left);
+        Self(self.0)
+    }
+}
+
+// SAFETY: 1. same allocator in each call: clones copy the reference.
+unsafe impl PageSource for Fragile<'_> {
+    type Platform = Machine;
+
+    fn allocator(&self) -> &PageAllocator<Machine> {
+        self.0
+    }
+}
+
+/// Each use is repeated with one more clone that succeeds, until none panics.
+#[test]
+fn a_clone_of_the_source_that_panics_loses_no_page() {
+    type Use = fn(Fragile<'_>);
+    let uses: [(&str, Use); 5] = [
+        ("FrameRange::into_folio", |source| {
+            let range = source.alloc_contig(Gfp::KERNEL, 8, 8, None).unwrap();
+            drop(range.into_folio());
+        }),
+        ("RangePages::next", |source| {
+            let range = source.alloc_contig(Gfp::KERNEL, 5, 1, None).unwrap();
+            drop(range.into_pages().collect::<Vec<_>>());
+        }),
+        ("FolioPages::next", |source| {
+            let folio = source.alloc_pages(Gfp::KERNEL, order(2)).unwrap();
+            drop(folio.split().collect::<Vec<_>>());
+        }),
+        ("PageVec::pop", |source| {
+            let mut pages = PageVec::<_, 4>::new(source.clone());
+            source.alloc_pages_bulk_vec(Gfp::KERNEL, 4, &mut pages);
+            while let Some(page) = pages.pop() {
+                drop(page);
+            }
+        }),
+        ("PageList::pop", |source| {
+            let mut pages = PageList::<Page<_>>::new(source.clone());
+            source.alloc_pages_bulk_list(Gfp::KERNEL, 4, &mut pages);
+            while let Some(page) = pages.pop() {
+                drop(page);
+            }
+        }),
+    ];
+    for (name, run) in uses {
+        let world = World::bare(64);
+        for nr_clones in 0.. {
+            NR_CLONES.set(nr_clones);
+            let result = catch_unwind(AssertUnwindSafe(|| run(Fragile(world.frames()))));
+            NR_CLONES.set(usize::MAX);
+            world.drain_all_pages();
+            assert_eq!(world.nr_out(), 0, "{name}: clone {nr_clones} panics");
+            assert_eq!(world.validate(), Ok(()), "{name}: clone {nr_clones} panics");
+            if result.is_ok() {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_reserve_refuses_every_page_of_another_allocator() {
+    /// Returns whether `put` panics, with an empty reserve.
+    fn refuses<'w>(own: &'w World, put: impl FnOnce(&mut LocalPages<Frames<'w>, 8>)) -> bool {
+        let mut local = LocalPages::<_, 8>::new(own.frames());
+        let is_refused = catch_unwind(AssertUnwindSafe(|| put(&mut local))).is_err();
+        is_refused && local.is_empty()
+    }
+    let (own, other) = (World::bare(64), World::bare(64));
+    for gfp in [Gfp::KERNEL, Gfp::KERNEL | Gfp::MOVABLE, Gfp::KERNEL | Gfp::RECLAIMABLE] {
+        let page = || other.frames().alloc_page(gfp);
+        assert!(refuses(&own, |local| local.free(page().unwrap())), "free {gfp:?}");
+        let free_from =
+            |local: &mut LocalPages<_, 8>| assert_eq!(local.free_from(&mut [page()]), 1);
+        assert!(refuses(&own, free_from), "free_from {gfp:?}");
+        let mut pages = PageVec::<_, 8>::new(other.frames());
+        other.frames().alloc_pages_bulk_vec(gfp, 4, &mut pages);
+        let free_bulk = |local: &mut LocalPages<_, 8>| assert_eq!(local.free_bulk(&mut pages), 4);
+        assert!(refuses(&own, free_bulk), "free_bulk {gfp:?}");
+        assert_eq!(pages.len(), 4);
+    }
 }

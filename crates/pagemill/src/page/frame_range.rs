@@ -181,9 +181,11 @@ impl<S: PageSource> FrameRange<S> {
         match order.filter(|&order| self.start.is_aligned(order)) {
             None => Err(self),
             Some(order) => {
+                // First: a clone that panics leaves the frames to this range, which frees them.
+                let source = self.source.clone();
                 self.nr = 0;
                 let raw = self.class.with_order(order).at(self.start);
-                Ok(Folio::new(self.source.clone(), raw))
+                Ok(Folio::new(source, raw))
             }
         }
     }
@@ -266,10 +268,12 @@ impl<S: PageSource> Iterator for RangePages<S> {
 
     fn next(&mut self) -> Option<Page<S>> {
         let left = self.0.nr.checked_sub(1)?;
+        // First: as in `into_folio`.
+        let source = self.0.source.clone();
         let raw = self.0.class.at(self.0.start);
         self.0.start = self.0.pfn_at(1);
         self.0.nr = left;
-        Some(Page::new(self.0.source.clone(), raw))
+        Some(Page::new(source, raw))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

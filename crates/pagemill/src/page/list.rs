@@ -67,8 +67,11 @@ impl<T: Listable> PageList<T> {
     /// Removes and returns the first page.
     #[inline]
     pub fn pop(&mut self) -> Option<T> {
+        self.ends?;
+        // First: a clone that panics leaves the page to the list.
+        let source = self.source.clone();
         let raw = self.pop_raw()?;
-        Some(T::from_unowned(self.source.clone(), Unowned(raw)))
+        Some(T::from_unowned(source, Unowned(raw)))
     }
 
     /// Appends all pages of `other`.

@@ -579,8 +579,13 @@ impl<S: PageSource> Iterator for FolioPages<S> {
     type Item = Page<S>;
 
     fn next(&mut self) -> Option<Page<S>> {
+        if self.pfns.is_empty() {
+            return None;
+        }
+        // First: a clone that panics leaves the page to this iterator, which frees it.
+        let source = self.source.clone();
         let pfn = Pfn::new(self.pfns.next()?);
-        Some(Page::new(self.source.clone(), self.class.at(pfn)))
+        Some(Page::new(source, self.class.at(pfn)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -110,8 +110,11 @@ impl<S: PageSource, const N: usize> PageVec<S, N> {
     #[inline]
     pub fn pop(&mut self) -> Option<Page<S>> {
         let (&raw, rest) = self.as_raw().split_last()?;
-        self.len = rest.len();
-        Some(Page::new(self.source.clone(), raw))
+        let len = rest.len();
+        // First: a clone that panics leaves the page to the vector.
+        let source = self.source.clone();
+        self.len = len;
+        Some(Page::new(source, raw))
     }
 
     /// Moves up to `nr` pages from the end of `other` to the end of this vector, as far as there is

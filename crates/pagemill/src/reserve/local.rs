@@ -131,8 +131,14 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
     ///
     /// # Panics
     /// If a page belongs to another allocator.
+    #[track_caller]
     pub fn free_from(&mut self, slots: &mut [Option<Page<S>>]) -> usize {
-        slots.iter_mut().filter_map(Option::take).map(|page| self.free(page)).count()
+        let mut nr = 0;
+        for page in slots.iter_mut().filter_map(Option::take) {
+            self.free(page);
+            nr += 1;
+        }
+        nr
     }
 
     /// Puts one page into the reserve, or frees it to the allocator if it is movable, reclaimable or
@@ -141,8 +147,10 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
     /// # Panics
     /// If the page belongs to another allocator.
     #[inline]
+    #[track_caller]
     pub fn free(&mut self, page: Page<S>) {
         if !page.raw().class().is_plain() {
+            self.reserve.check_allocator(page.source());
             return drop(page);
         }
         if self.reserve.is_full() {
@@ -256,7 +264,9 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
 
     /// Frees pages of which some must not enter the reserve.
     #[cold]
+    #[track_caller]
     fn free_special<const M: usize>(&mut self, pages: &mut PageVec<S, M>) -> usize {
+        self.reserve.check_allocator(pages.source());
         let nr = pages.len();
         core::iter::from_fn(|| pages.pop()).for_each(|page| self.free(page));
         nr

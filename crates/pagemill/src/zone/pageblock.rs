@@ -36,6 +36,9 @@ pub(crate) struct Bitmap {
     words: [u64; NR_WORDS],
 }
 
+/// Number of runs of free frames above which it is cheaper to single out the long ones first.
+const MANY_RUNS: u32 = 24;
+
 impl Bitmap {
     pub(crate) const EMPTY: Self = Self { words: [0; NR_WORDS] };
 
@@ -304,14 +307,27 @@ impl Bitmap {
         })
     }
 
+    /// Returns a bitmap whose [`runs`](Self::runs) stand for the runs of at least `nr` free frames, and how
+    /// many frames shorter they are. Shorter runs may be among them if there are few.
+    ///
+    /// # Cost
+    /// Up to [`MANY_RUNS`] runs: one load and a few operations per word. For more, see
+    /// [`starts_of`](Self::starts_of), which is then cheaper than a look at each of them.
+    #[inline]
+    pub(crate) fn long_runs(&self, nr: usize) -> (Self, usize) {
+        // A run that goes on in the next word counts twice.
+        let nr_runs: u32 = self.words.iter().map(|&word| nr_ones(word & !(word << 1))).sum();
+        if nr_runs > MANY_RUNS { (self.starts_of(nr), nr - 1) } else { (self.clone(), 0) }
+    }
+
     /// Returns the positions at which at least `nr` adjacent free frames begin. Each run of them is `nr - 1`
     /// shorter than the run of free frames that it stands for.
     ///
     /// # Cost
     /// Approximately 130 instructions for each doubling of `nr`, until there are no such runs; the number
     /// of runs does not matter.
-    #[inline]
-    pub(crate) fn starts_of(&self, nr: usize) -> Self {
+    #[inline(never)]
+    fn starts_of(&self, nr: usize) -> Self {
         let mut starts = Self { words: self.words };
         // Frames that are known to be free from each position on.
         let mut len = 1;

@@ -150,8 +150,8 @@ fn tightest(
     let mut best: Option<(u64, Run)> = None;
     let (head, tail) = (block.bitmap.free_head(), block.bitmap.free_tail());
     let wanted_nr = usize::try_from(wanted.max).unwrap_or(usize::MAX);
-    let starts = block.bitmap.starts_of(wanted_nr);
-    let long = starts.runs().map(|starts| starts.start..starts.end + (wanted_nr - 1));
+    let (runs, shorter) = block.bitmap.long_runs(wanted_nr);
+    let long = runs.runs().map(|run| run.start..run.end + shorter);
     // Runs at the borders may be long enough together with their neighbours' frames.
     let at_borders = [0..head, PAGEBLOCK_NR_PAGES - tail..PAGEBLOCK_NR_PAGES];
     let at_borders = at_borders.into_iter().filter(|run| !run.is_empty());
@@ -302,11 +302,12 @@ impl Scan {
         }
         if is_read {
             let least = self.least();
-            let starts = block.bitmap.starts_of(usize::try_from(least).unwrap_or(usize::MAX));
-            for starts in starts.runs() {
+            let least = usize::try_from(least).unwrap_or(usize::MAX);
+            let (runs, shorter) = block.bitmap.long_runs(least);
+            for run in runs.runs() {
                 *nr_runs += 1;
-                let end = first + starts.end as u64 + (least - 1);
-                let run = self.consider(first + starts.start as u64..end);
+                let end = first + (run.end + shorter) as u64;
+                let run = self.consider(first + run.start as u64..end);
                 if run.is_some() {
                     return run;
                 }

@@ -201,6 +201,11 @@ fn starts_of_runs_agree_with_an_array_of_flags() {
             }
             for nr in lengths {
                 let starts = bitmap.starts_of(nr);
+                let (runs, shorter) = bitmap.long_runs(nr);
+                let runs = runs.runs().map(|run| run.start..run.end + shorter);
+                let found: Vec<_> = runs.filter(|run| run.len() >= nr).collect();
+                let expected: Vec<_> = bitmap.runs().filter(|run| run.len() >= nr).collect();
+                assert_eq!(found, expected, "runs of {nr} frames");
                 for position in 0..PAGEBLOCK_NR_PAGES {
                     let run = is_free.get(position..position + nr);
                     let begins = run.is_some_and(|run| run.iter().all(|&free| free));

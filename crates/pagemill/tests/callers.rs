@@ -62,6 +62,8 @@ fn check_numbers() {
     check!(Pfn::new(u64::MAX));
     check!(Pfn::MAX.offset(1));
     check!(PhysAddr::new(u64::MAX).pfn());
+    check!(Pfn::within(PhysAddr::new(u64::MAX), 1));
+    check!(Pfn::within(PhysAddr::new(0), u64::MAX));
     check!(NodeMask::of(&[NodeId::new(64)]));
 }
 

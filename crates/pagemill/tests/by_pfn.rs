@@ -3,16 +3,18 @@
 
 extern crate alloc;
 
+use core::cell::RefCell;
 use core::mem::ManuallyDrop;
 use core::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
+use std::sync::Once;
 
 use pagemill::accounts::{Account, AccountLimits};
 use pagemill::gfp::MigrateType;
 use pagemill::handles::PfnError;
 use pagemill::policy::{NodeMask, Policy};
 use pagemill::request::Effort;
-use pagemill::units::{NodeId, Pfn};
+use pagemill::units::{CpuId, NodeId, Pfn};
 use pagemill::{AllocPages, BulkRequest, Config, Folio, Gfp, Page, Shortage};
 use pagemill_testkit::{
     Frames, Machine, NORMAL, World, order, pages, region, reserved, set_account,
@@ -22,6 +24,23 @@ use pagemill_testkit::{
 fn panic_of(wrong: impl FnOnce()) -> String {
     let payload = catch_unwind(AssertUnwindSafe(wrong)).expect_err("it panics");
     payload.downcast_ref::<String>().expect("a formatted message").clone()
+}
+
+/// Returns the file of the code that is blamed for the panic of `wrong`.
+fn blamed_file(wrong: impl FnOnce()) -> String {
+    thread_local! {
+        static FILE: RefCell<String> = const { RefCell::new(String::new()) };
+    }
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let earlier = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            FILE.set(info.location().map(|at| at.file().to_owned()).unwrap_or_default());
+            earlier(info);
+        }));
+    });
+    let _message = panic_of(wrong);
+    FILE.take()
 }
 
 /// Frees a range that the caller owns, or violates that on purpose: the allocator only changes its own
@@ -635,6 +654,41 @@ fn a_frame_freed_twice_is_found_when_its_list_is_drained() {
     free_range(frames, NORMAL + 7, 1).expect("a frame of the map");
     let message = panic_of(|| assert_eq!(frames.drain_all_pages(), 0));
     assert!(message.starts_with("double free of frame 0x100007"), "{message}");
+}
+
+#[test]
+fn a_double_free_by_number_blames_the_caller() {
+    type Wrong = fn(Frames<'_>);
+    let wrongs: [Wrong; 8] = [
+        // Compared with the zone when its list is drained.
+        |frames| free_range(frames, NORMAL, 1).expect("of the map"),
+        |frames| free_range(frames, NORMAL, 2).expect("of the map"),
+        |frames| free_range(frames, NORMAL, 17).expect("it panics"),
+        |frames| free_range(frames, NORMAL, 64).expect("it panics"),
+        |frames| free_range(frames, NORMAL, 512).expect("it panics"),
+        |frames| free_range(frames, NORMAL, 1000).expect("it panics"),
+        |frames| free_range(frames, NORMAL, 1024).expect("it panics"),
+        |frames| free_all(frames, &[7, 9, 0].map(|at| Pfn::new(NORMAL + at))).expect("of the map"),
+    ];
+    for (page_owner, wrong) in
+        [false, true].into_iter().flat_map(|on| wrongs.map(|wrong| (on, wrong)))
+    {
+        // Never dropped: frames are in use.
+        let world = ManuallyDrop::new(full(page_owner));
+        let frames = world.frames();
+        free_range(frames, NORMAL, 1).expect("a frame of the map");
+        frames.drain_all_pages();
+        let blamed = blamed_file(|| {
+            wrong(frames);
+            frames.drain_pages(CpuId::new(0));
+        });
+        assert!(blamed.ends_with("tests/by_pfn.rs"), "{blamed}");
+    }
+    // Twice in one call: the second free of the frame is found.
+    let world = ManuallyDrop::new(full(true));
+    let twice = [Pfn::new(NORMAL + 5), Pfn::new(NORMAL + 5)];
+    let blamed = blamed_file(|| free_all(world.frames(), &twice).expect("it panics"));
+    assert!(blamed.ends_with("tests/by_pfn.rs"), "{blamed}");
 }
 
 #[test]

@@ -172,8 +172,14 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `drain_all_pages`
+    #[track_caller]
     pub fn drain_all_pages(&self) -> usize {
-        self.tables.cpus.iter().map(|cpu| self.drain(cpu)).sum()
+        let mut drained = 0;
+        // No closure: the caller's line is passed on.
+        for cpu in self.tables.cpus {
+            drained += self.drain(cpu);
+        }
+        drained
     }
 
     /// Moves the pages in one CPU's lists to the zones, and returns their number.

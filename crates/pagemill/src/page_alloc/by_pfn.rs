@@ -534,6 +534,7 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Frees up to [`CHUNK`] frames of any zones, migrate types and accounts, class by class.
+    #[track_caller]
     fn free_mixed(&self, pfns: &[Pfn]) {
         let mut pages = Batch::new();
         for &pfn in pfns {
@@ -548,7 +549,11 @@ impl<P: Platform> PageAllocator<P> {
                 let of = if page.class() == class { &mut same } else { &mut others };
                 of.push_all([page]);
             }
-            self.free_pages_of(class, same.as_slice());
+            if self.slow_path_flags.any() {
+                self.free_pages_unusual(class, same.as_slice());
+            } else {
+                self.free_pages_of(class, same.as_slice());
+            }
             pages = others;
         }
     }

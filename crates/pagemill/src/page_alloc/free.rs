@@ -54,6 +54,7 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Frees one block of any order.
     #[inline]
+    #[track_caller]
     pub(crate) fn free_folio(&self, folio: RawPage) {
         if self.slow_path_flags.any() {
             return self.free_unusual(folio);
@@ -85,6 +86,7 @@ impl<P: Platform> PageAllocator<P> {
     /// Frees one block that is charged or does not belong to a usual list.
     #[cold]
     #[inline(never)]
+    #[track_caller]
     fn free_other(&self, block: RawPage) {
         if block.is_charged() {
             self.free_unusual(block);
@@ -96,6 +98,7 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Frees one block that is not charged: to its list, if there is one.
+    #[track_caller]
     fn free_to_list(&self, block: RawPage) {
         let Some(order) = ListOrder::of(block.order()) else { return self.free_block(block) };
         let pinned = self.pin();
@@ -119,6 +122,7 @@ impl<P: Platform> PageAllocator<P> {
     /// # Panics
     /// If one of its frames is already free in its zone.
     #[inline]
+    #[track_caller]
     fn free_block(&self, page: RawPage) {
         if self.platform().is_abandoned() {
             return;
@@ -127,6 +131,7 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Frees one block that was never handed to its requester.
+    #[track_caller]
     pub(crate) fn free_unfinished(&self, page: RawPage) {
         self.free_to_list(page);
         self.tell_waiters();
@@ -134,6 +139,7 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Frees one block, with the hooks that the slow-path flags ask for.
     #[cold]
+    #[track_caller]
     fn free_unusual(&self, page: RawPage) {
         if self.platform().is_abandoned() {
             return;
@@ -191,6 +197,15 @@ impl<P: Platform> PageAllocator<P> {
         });
     }
 
+    /// Frees single pages of one class as [`free_pages_of`](Self::free_pages_of) does, with the hooks of the
+    /// slow-path flags. A panic of theirs names the caller, which costs the fast path too much.
+    #[cold]
+    #[track_caller]
+    pub(crate) fn free_pages_unusual(&self, class: Class, pages: &[RawPage]) {
+        let mut next = pages.iter().copied();
+        self.free_class_unusual(class, pages.len(), &mut |room| write_pages(room, &mut next));
+    }
+
     /// Frees `nr` single pages of one class. `next` writes them in order, as for
     /// [`fill`](crate::recycle::stack::fill), until `nr` are written. They are all of `class`, and
     /// owned by the caller, who gives them up.
@@ -237,6 +252,7 @@ impl<P: Platform> PageAllocator<P> {
     /// Frees as [`free_class`](Self::free_class) does, with the hooks of the slow-path flags: accounts
     /// are uncharged once per batch, the other hooks run once per page.
     #[cold]
+    #[track_caller]
     fn free_class_unusual(&self, class: Class, nr: usize, mut next: &mut NextPages<'_>) {
         if self.platform().is_abandoned() {
             return self.free_to_zone(class, nr, next);
@@ -250,7 +266,9 @@ impl<P: Platform> PageAllocator<P> {
             left -= nr;
             let mut batch = Batch::new();
             batch.push_with(nr, &mut next);
-            batch.as_slice().iter().for_each(|&page| self.note_freed(page));
+            for &page in batch.as_slice() {
+                self.note_freed(page);
+            }
             let mut pages = batch.as_slice().iter().map(|page| uncharged.at(page.pfn()));
             self.free_class_to_list(uncharged, nr, &mut |room| write_pages(room, &mut pages));
         }
@@ -336,7 +354,9 @@ impl<P: Platform> PageAllocator<P> {
         // First: as in `free_unusual`.
         let nr_pages = (blocks.len() as u64) << class.order().value();
         self.accounts().uncharge(class.account(), nr_pages);
-        blocks.iter().for_each(|&block| self.free_unusual(block.charged_to(AccountNumber::NONE)));
+        for &block in blocks {
+            self.free_unusual(block.charged_to(AccountNumber::NONE));
+        }
     }
 
     /// Frees blocks to their list of this CPU, and returns those that it cannot hold: all of them, if
@@ -381,6 +401,7 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Moves the `nr` oldest blocks of a list to their zone.
     #[cold]
+    #[track_caller]
     fn drain_list(&self, lists: &mut Lists<'_, P>, id: ListId, order: ListOrder, nr: usize) {
         let mut list = lists.block_list(id, order);
         let oldest = list.take_bottom(nr);
@@ -402,6 +423,7 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// # Concurrency
     /// Releases the lists after every [`PAGES_PER_HOLD`] pages.
+    #[track_caller]
     pub(crate) fn drain(&self, cpu: &PerCpu) -> usize {
         let mut drained = 0;
         for (id, order) in cpu.list_ids() {

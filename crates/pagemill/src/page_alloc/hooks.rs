@@ -97,6 +97,7 @@ impl<P: Platform> PageAllocator<P> {
     ///
     /// # Panics
     /// If owners are recorded and one of the frames has none, with its last owner.
+    #[track_caller]
     pub(crate) fn note_freed(&self, page: RawPage) {
         let nr_pages = page.order().nr_pages();
         if self.slow_path_flags.has(TRACE) {
@@ -131,6 +132,7 @@ fn used_after_free(page: RawPage, position: usize) -> ! {
 }
 
 #[cold]
+#[track_caller]
 fn freed_twice(page: RawPage, frame: &NotInUse) -> ! {
     let (order, first) = (page.order(), page.pfn());
     panic!("double free of the block of order {order} at frame {first}: {frame}")

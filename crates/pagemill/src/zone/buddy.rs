@@ -307,6 +307,7 @@ impl Buddy {
     /// # Panics
     /// If one of them is already free or not in these pageblocks.
     #[inline]
+    #[track_caller]
     pub(crate) fn put_all(&mut self, words: impl Iterator<Item = FrameWord>) {
         let mut nr_pages = 0_u64;
         let mut twice = None;
@@ -345,6 +346,7 @@ impl Buddy {
 
     #[cold]
     #[inline(never)]
+    #[track_caller]
     fn double_free(&self, freed: FrameWord) -> ! {
         let twice = self.bitmaps[self.own(freed.block)].word(freed.index()) & freed.mask;
         let frame = Pfn::new(freed.base + u64::from(twice.trailing_zeros()));
@@ -356,6 +358,7 @@ impl Buddy {
     /// # Panics
     /// If one of its frames is already free or not in this zone, or if the block is misaligned; nothing
     /// has changed then.
+    #[track_caller]
     pub(crate) fn put_block(&mut self, pfn: Pfn, block: u32, order: Order) {
         assert!(pfn.is_aligned(order), "free of frame {pfn}: not aligned to order {order}");
         let number = self.own(block);
@@ -378,6 +381,7 @@ impl Buddy {
 
     /// Frees two pageblocks that are a block of the largest order, of which `lower` is the first.
     #[inline]
+    #[track_caller]
     fn put_pair(&mut self, pfn: Pfn, lower: usize) {
         let of_pair = lower..lower + 2;
         for block in of_pair.clone() {

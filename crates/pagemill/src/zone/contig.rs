@@ -176,6 +176,7 @@ impl Zone {
     /// # Concurrency
     /// Locks each shard that has some of them, repeatedly, for at most [`MAX_NR_BLOCKS`] pageblocks each
     /// time.
+    #[track_caller]
     pub(crate) fn put_range(&self, platform: &impl Platform, pfns: Range<u64>) {
         let nr = pfns.end - pfns.start;
         self.put_parts(platform, pfns);
@@ -195,6 +196,7 @@ impl Zone {
     }
 
     /// Frees frames `pfns` without counting them, as [`put_range`](Self::put_range) does otherwise.
+    #[track_caller]
     pub(crate) fn put_parts(&self, platform: &impl Platform, pfns: Range<u64>) {
         let put = |buddy: &mut Buddy, block, part| buddy.put_part(block, part);
         if let (_, Err(free)) = self.for_each_part(platform, pfns.clone(), None, put) {

@@ -80,6 +80,7 @@ impl Buddy {
 
     #[cold]
     #[inline(never)]
+    #[track_caller]
     pub(super) fn double_free_of_block(&self, pfn: Pfn, block: u32, order: Order) -> ! {
         let half = order.min(PAGEBLOCK_ORDER);
         let upper = || self.first_free_in(pfn.offset(half.nr_pages() as u64), block + 1, half);

@@ -134,6 +134,7 @@ impl Zone {
     /// # Concurrency
     /// Locks each shard that owns some of the pages, repeatedly, for at most
     /// [`MAX_NR_WORDS`] words each time.
+    #[track_caller]
     pub(crate) fn free_pages(&self, platform: &impl Platform, pages: &[RawPage]) {
         let mut rest = pages;
         while !rest.is_empty() {
@@ -260,6 +261,7 @@ impl Zone {
     /// # Concurrency
     /// Locks the shard of each block, once for consecutive blocks of one shard, for at most 16 blocks and
     /// [`MAX_NR_WORDS`] words each time.
+    #[track_caller]
     pub(crate) fn free_blocks(
         &self,
         platform: &impl Platform,
@@ -294,6 +296,7 @@ impl Zone {
     ///
     /// # Panics
     /// If a frame is already free or not in this zone.
+    #[track_caller]
     pub(crate) fn free(&self, platform: &impl Platform, pfn: Pfn, order: Order) {
         let (shard, block) = self.locate_block(pfn.value(), order);
         let mut held = self.shards[usize::from(shard)].hold(platform);

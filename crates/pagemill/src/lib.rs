@@ -91,8 +91,8 @@
 //! - `frag-count`, `frag-disjoint` (`fragment.rs`): who owns which bytes of a page in pieces.
 //! - `ring-claim`, `ring-turn` (`ring.rs`): who may use which slot of a ring.
 //! - `handle-unique`: a frame in use has exactly one owner: a handle, code that holds its [`RawPage`], or
-//!   code that holds its number. In the last case, it has no [`RawPage`]. Frames in per-CPU lists and
-//!   zones have no [`RawPage`] outside the allocator. Safe calls preserve this; [`Page::from_raw`] and
+//!   code that holds its number. In the last case, the frame has no [`RawPage`]. Frames in per-CPU lists
+//!   and zones have no [`RawPage`] outside the allocator. Safe calls preserve this; [`Page::from_raw`] and
 //!   the other unsafe constructors rely on their callers.
 //!
 //! [`Account`]: accounts::Account

@@ -5,8 +5,8 @@
 //!
 //! - *single*: `alloc_page`, thousands of pages before all are freed, so that most come from the CPU's
 //!   list and some wait for its refill from the zone;
-//! - *locked*: `alloc_pages` of order 1, and the free of its result. Each of these calls takes the zone
-//!   lock, so a call that meets a holder waits for it.
+//! - *locked*: `alloc_pages` of order 4, which has no per-CPU lists, and the free of its result. Each of
+//!   these calls takes the zone lock, so a call that meets a holder waits for it.
 //!
 //! Separate turns measure how long locks are *held*; see [`holds`](super::holds). The longest locked
 //! call shows the effect on other threads. Such a wait can span several holds, ends with the call's own
@@ -95,8 +95,8 @@ pub struct HoldRow {
     pub holds: Holds,
 }
 
-/// Maximum number of blocks of order 1 that the probe holds.
-const LOCKED_BLOCKS: usize = 256;
+/// Maximum number of blocks of [`UNLISTED`] that the probe holds.
+const LOCKED_BLOCKS: usize = 64;
 /// Number of turns of each company, so that a disturbance affects all alike.
 const NR_TURNS: u32 = 5;
 
@@ -228,7 +228,7 @@ impl LatencyExperiment {
             pages.clear();
             let (before, mut longest) = (Switches::of_this_thread(), 0);
             for _ in 0..LOCKED_BLOCKS.min(self.probe_pages) {
-                let (folio, ticks) = locked.time(clock, || source.alloc_pages(GFP, ORDER_1));
+                let (folio, ticks) = locked.time(clock, || source.alloc_pages(GFP, UNLISTED));
                 longest = longest.max(ticks);
                 folios.push(folio.context(RAN_OUT)?);
             }
@@ -245,7 +245,8 @@ impl LatencyExperiment {
     }
 }
 
-const ORDER_1: Order = match Order::new(1) {
+/// An order without per-CPU lists.
+const UNLISTED: Order = match Order::new(4) {
     Ok(order) => order,
     Err(_) => unreachable!(),
 };
@@ -376,7 +377,7 @@ mod tests {
         for row in &rows {
             let single = row.single.percentiles(clock);
             assert_eq!(single.calls, 5 * 300);
-            assert_eq!(row.locked.percentiles(clock).calls, 5 * 2 * 256);
+            assert_eq!(row.locked.percentiles(clock).calls, 5 * 2 * 64);
             assert!(single.p50 <= single.p99 && single.p99 <= single.p999, "{single:?}");
             assert!(single.p999 <= single.max, "{single:?}");
             let longest = row.calm_max_ns(clock).unwrap_or(0.0);
@@ -397,9 +398,9 @@ mod tests {
         assert_eq!(2 * steps, experiment.nr_steps());
         assert_eq!(rows.iter().map(|row| row.company).collect::<Vec<_>>(), experiment.companies());
         for HoldRow { company, holds } in &rows {
-            // Five rounds of the probe: 256 blocks and 300 pages.
+            // Five rounds of the probe: 64 blocks and 300 pages.
             let zone = holds.zone.all.percentiles(clock);
-            assert!(zone.calls >= 5 * 2 * 256, "{company}: {zone:?}");
+            assert!(zone.calls >= 5 * 2 * 64, "{company}: {zone:?}");
             let lists = holds.lists.all.percentiles(clock);
             assert!(lists.calls >= 5 * 300, "{company}: {lists:?}");
             for (held, all) in [(&holds.zone, zone), (&holds.lists, lists)] {

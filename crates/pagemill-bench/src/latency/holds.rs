@@ -274,7 +274,7 @@ mod tests {
         meter.flush();
         meter.take();
         for _ in 0..100 {
-            drop(frames.alloc_pages(Gfp::KERNEL, Order::new(1).unwrap()));
+            drop(frames.alloc_pages(Gfp::KERNEL, Order::new(4).unwrap()));
         }
         meter.flush();
         let calls = |held: &Held| held.all.percentiles(clock).calls;

@@ -103,7 +103,7 @@ impl Display for LatencyReport {
         writeln!(
             f,
             "\nns per call, within 1 %.\n\
-             single: the allocation of a page; locked: that of a block of two pages, or its\n\
+             single: the allocation of a page; locked: that of a block of 16 pages, or its\n\
              release, which take the zone lock each time.\n\
              calm: the longest of these in rounds in which the probe was not switched out.\n"
         )?;

@@ -78,7 +78,7 @@ pub(crate) enum ExperimentArgs {
     /// probe times two kinds of calls:
     ///
     ///   single  the allocation of a page, thousands of them before any is freed
-    ///   locked  the allocation and the free of a block of two pages, which take the zone lock
+    ///   locked  the allocation and the free of a block of 16 pages, which take the zone lock
     ///           each time
     ///
     /// In separate turns, each holder of the zone lock or of a CPU's lists measures its hold.

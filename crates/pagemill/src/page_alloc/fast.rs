@@ -58,16 +58,56 @@ impl<P: Platform> PageAllocator<P> {
         order: Order,
         site: Site,
     ) -> Option<RawPage> {
-        match self.alloc_hot_block(gfp, node, order) {
+        if let Some(list_order) = ListOrder::of(order)
+            && let Some(block) = self.alloc_hot_block(gfp, node, list_order)
+        {
+            return Some(block);
+        }
+        // A tail call with its arguments in registers, so that the fast path needs no stack frame.
+        self.alloc_folio_slowly(gfp, node, order, site)
+    }
+
+    /// Takes a block from this CPU's list of the preferred zone, if the list has one and the CPU's own shard
+    /// alone has more free frames than the low watermark.
+    #[inline]
+    fn alloc_hot_block(
+        &self,
+        gfp: Gfp,
+        node: Option<NodeId>,
+        list_order: ListOrder,
+    ) -> Option<RawPage> {
+        if gfp.intersects(Gfp::UNUSUAL) || self.slow_path_flags.any() {
+            return None;
+        }
+        let pinned = self.pin();
+        let hot_zone = pinned.hot_zone(gfp, node)?;
+        // As `lists_at_once`, makes no call that returns.
+        if !hot_zone.own_admits(list_order.order().nr_pages() - 1) {
+            return None;
+        }
+        let mut lists = pinned.lists_at_once()?;
+        lists.hot_block_list(gfp, list_order).pop_counted()
+    }
+
+    /// Allocates a block that no list has: from the preferred zone, if nothing is unusual about the
+    /// request, else with all the effort that the request allows.
+    #[inline(never)]
+    fn alloc_folio_slowly(
+        &self,
+        gfp: Gfp,
+        node: Option<NodeId>,
+        order: Order,
+        site: Site,
+    ) -> Option<RawPage> {
+        match self.alloc_from_hot_zone(gfp, node, order) {
             Some(block) => Some(block),
-            None => self.alloc_folio_slowly(&BlockRequest::new(gfp, node, order, site)),
+            None => self.alloc_block(&BlockRequest::new(gfp, node, order, site)).ok(),
         }
     }
 
-    /// Takes a block from this CPU's list of the preferred zone, if the list has one, or from the zone,
-    /// if the order has no list there. The zone stays above its low watermark.
-    #[inline]
-    fn alloc_hot_block(&self, gfp: Gfp, node: Option<NodeId>, order: Order) -> Option<RawPage> {
+    /// Takes a block from the preferred zone if its order has no lists there. Else takes it from this CPU's
+    /// list, which is refilled if it is empty. The zone stays above its low watermark.
+    fn alloc_from_hot_zone(&self, gfp: Gfp, node: Option<NodeId>, order: Order) -> Option<RawPage> {
         if gfp.intersects(Gfp::UNUSUAL) || self.slow_path_flags.any() {
             return None;
         }
@@ -80,36 +120,12 @@ impl<P: Platform> PageAllocator<P> {
             return self.take_from_hot_zone(hot_zone, gfp, order);
         };
         let mut lists = pinned.lists()?;
-        let mut list = lists.hot_block_list(gfp, list_order);
-        let block = list.pop()?;
-        list.events.alloc.add(1);
-        Some(block)
-    }
-
-    /// Allocates a block that the fast path did not find: refills this CPU's list of the preferred zone,
-    /// if nothing is unusual about the request, else with all the effort that the request allows.
-    #[inline(never)]
-    fn alloc_folio_slowly(&self, request: &BlockRequest<'_>) -> Option<RawPage> {
-        self.refill_hot_list(request).or_else(|| self.alloc_block(request).ok())
-    }
-
-    /// Refills a list of the preferred zone that is empty, and takes a block from it, or from the zone if
-    /// it is too small for such a list. The zone stays above its low watermark.
-    fn refill_hot_list(&self, request: &BlockRequest<'_>) -> Option<RawPage> {
-        let BlockRequest { gfp, node, order, .. } = *request;
-        if gfp.intersects(Gfp::UNUSUAL) || self.slow_path_flags.any() {
-            return None;
-        }
-        let pinned = self.pin();
-        let hot_zone = pinned.hot_zone(gfp, node)?;
-        if !hot_zone.admits(order.nr_pages() - 1) {
-            return None;
-        }
-        let list_order = ListOrder::of(order)?;
-        let mut lists = pinned.lists()?;
         if lists.hot_block_list(gfp, list_order).high() == 0 {
             drop(lists);
             return self.take_from_hot_zone(hot_zone, gfp, order);
+        }
+        if let Some(block) = lists.hot_block_list(gfp, list_order).pop_counted() {
+            return Some(block);
         }
         let (zone, _) = hot_zone.own();
         let spare = zone.marks.spare(zone.nr_free(), Mark::Low, gfp.highest_zone());
@@ -118,10 +134,7 @@ impl<P: Platform> PageAllocator<P> {
         } else {
             self.refill_blocks(&mut lists, zone, gfp.migratetype(), list_order, spare);
         }
-        let mut list = lists.hot_block_list(gfp, list_order);
-        let block = list.pop()?;
-        list.events.alloc.add(1);
-        Some(block)
+        lists.hot_block_list(gfp, list_order).pop_counted()
     }
 
     /// Takes a block of an order without lists from the CPU's own shard of the preferred zone, which is on

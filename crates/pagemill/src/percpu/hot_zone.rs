@@ -130,6 +130,13 @@ impl HotZone {
         (self.zone, self.own)
     }
 
+    /// Returns whether the CPU's own shard has so many free frames that the zone can give `nr_pages` and
+    /// stay above its low watermark. If not, the zone may still be able to.
+    #[inline]
+    pub(crate) fn own_admits(&self, nr_pages: usize) -> bool {
+        self.own.nr_free() > self.limit.0.get().saturating_add(nr_pages as u64)
+    }
+
     /// Returns whether the zone can give `nr_pages` and stay above its low watermark.
     #[inline]
     pub(crate) fn admits(&self, nr_pages: usize) -> bool {

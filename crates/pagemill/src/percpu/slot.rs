@@ -4,6 +4,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
+use crate::base::raw_page::RawPage;
 use crate::base::stats::ListEvents;
 use crate::base::sync::{MutPtr, UnsafeCell, shared};
 use crate::base::units::{MAX_ORDER, Order};
@@ -105,6 +106,14 @@ impl Slot {
 }
 
 impl ListMut<'_> {
+    /// Takes the page or block that was freed last, and counts it as allocated.
+    #[inline]
+    pub(crate) fn pop_counted(&mut self) -> Option<RawPage> {
+        let block = self.pop()?;
+        self.events.alloc.add(1);
+        Some(block)
+    }
+
     /// Returns how many pages to keep when `nr` are taken; see [`PcpList::leftover_at`].
     #[inline]
     pub(crate) fn leftover(&self, nr: usize) -> usize {

@@ -19,7 +19,7 @@ use pagemill::request::Effort;
 use pagemill::units::NodeId;
 use pagemill::{Config, Gfp, Order};
 use pagemill_testkit::{Machine, NORMAL, Rng, World, order, pages, play_seeds, region};
-use player::Player;
+use player::{Contig, Player};
 use shape::{Place, Shape, Sink};
 use tally::Tally;
 
@@ -32,6 +32,7 @@ const NR_ACCOUNTS: u32 = 5;
 enum Op {
     Request(Shape),
     Series { gfp: Gfp, payer: Option<usize>, nr: usize },
+    Contig(Contig),
     Free { which: usize, nr: usize, way: usize },
     Open { parent: Option<usize>, max: u64 },
     Close(usize),
@@ -98,8 +99,8 @@ impl Habits {
     }
 
     fn shape(&mut self, player: &Player<'_>) -> Shape {
-        use Sink::{Complete, Each, Exactly, Extents, Fill, List, Range, Write};
-        let sinks = [Fill, Fill, Range, Write, List, Each, Extents, Complete, Exactly];
+        use Sink::{Complete, Each, Exactly, Extents, Fill, List, Numbers, Range, Write};
+        let sinks = [Fill, Fill, Range, Write, List, Each, Extents, Numbers, Complete, Exactly];
         let sink = self.rng.pick(&sinks);
         let folios = self.rng.chance(40);
         let order = match self.rng.below(11) {
@@ -132,17 +133,35 @@ impl Habits {
         shape.as_sink_allows()
     }
 
+    fn contig(&mut self, player: &Player<'_>) -> Contig {
+        let nr = 1 + self.rng.below(self.nr_max);
+        let payer = self.payer(player);
+        let by_flag = payer.is_some() && self.rng.chance(30);
+        Contig {
+            gfp: self.gfp() | if by_flag { Gfp::ACCOUNT } else { Gfp::empty() },
+            nr,
+            min: if self.rng.chance(50) { nr } else { 1 + self.rng.below(nr) },
+            align: 1 << self.rng.below(6),
+            limit: self.rng.chance(20).then(|| self.rng.below(self.nr_frames) as u64),
+            exact: self.rng.chance(25).then(|| self.rng.below(self.nr_frames) as u64),
+            payer,
+            by_flag,
+            cut: self.rng.below(nr + 1),
+        }
+    }
+
     fn op(&mut self, player: &Player<'_>) -> Op {
         let open = player.payers.open_ones();
         let max = self.rng.below(self.nr_frames) as u64;
         let max = self.rng.pick(&[u64::MAX, max, max, max / 4]);
         match self.rng.below(100) {
             0..45 => Op::Request(self.shape(player)),
-            45..50 => {
+            45..48 => Op::Contig(self.contig(player)),
+            48..51 => {
                 let (gfp, payer) = (self.gfp(), self.payer(player));
                 Op::Series { gfp, payer, nr: self.rng.below(self.nr_max + 1) }
             }
-            50..88 => {
+            51..88 => {
                 let nr = self.rng.pick(&[1, 5, 60, player.nr_held() / 2 + 1]);
                 Op::Free { which: self.rng.below(1 << 20), nr, way: self.rng.below(7) }
             }
@@ -170,6 +189,7 @@ fn step(player: &mut Player<'_>, op: Op) {
     match op {
         Op::Request(shape) => player.request(&shape),
         Op::Series { gfp, payer, nr } => player.series(gfp, payer, nr),
+        Op::Contig(contig) => player.contig(&contig),
         Op::Free { which, nr, way } => player.free(which, nr, way),
         Op::Open { parent, max } => player.payers.open(parent, max),
         Op::Close(payer) => player.payers.close(payer),

@@ -1,6 +1,7 @@
 //! Serves random requests, notes what is held, and compares after every step.
 
 mod checks;
+mod contig;
 
 use alloc::collections::BTreeMap;
 use core::mem::MaybeUninit;
@@ -16,6 +17,8 @@ use pagemill_testkit::{Frames, World, check_balance, set_account, set_cpu, take_
 use crate::payers::Payers;
 use crate::shape::{Outcome, Shape, Sink};
 use crate::tally::Tally;
+
+pub(crate) use contig::Contig;
 
 /// What a request handed out.
 pub(crate) enum Block<'w> {
@@ -155,6 +158,7 @@ impl<'w> Player<'w> {
         let (outcome, blocks, full) = shape.with_request(account, |request| match shape.sink {
             Sink::Complete => self.complete(shape),
             Sink::Exactly => self.exactly(shape),
+            Sink::Numbers => self.numbers(shape, request),
             _ if shape.folios => self.serve(shape, request, Block::Folio, |block| match block {
                 Block::Folio(folio) => Ok(folio),
                 page @ Block::Page(_) => Err(page),
@@ -221,7 +225,7 @@ impl<'w> Player<'w> {
             }
             Sink::Each => frames.bulk_each(request, nr, |item| new.push(item)),
             Sink::Extents => frames.bulk_extents(request, nr, |folio| extents.push(folio)),
-            Sink::Complete | Sink::Exactly => unreachable!("calls without a request"),
+            Sink::Complete | Sink::Exactly | Sink::Numbers => unreachable!("served elsewhere"),
         };
         let new = new.into_iter().map(wrap).chain(extents.into_iter().map(Block::Folio)).collect();
         assert_eq!(kept.len(), nr_full, "what was there stays");
@@ -251,6 +255,30 @@ impl<'w> Player<'w> {
             Err(error) => (Err(error), Vec::new()),
         };
         (outcome_of(result, shape.nr), pages, 0)
+    }
+
+    /// Calls `bulk_pfns`, takes the blocks over by their numbers, and returns what `serve` does.
+    fn numbers(
+        &mut self,
+        shape: &Shape,
+        request: &BulkRequest<'_>,
+    ) -> (Outcome, Vec<Block<'w>>, usize) {
+        let frames = self.frames;
+        let mut pfns = vec![Pfn::new(0); shape.nr];
+        let outcome = frames.bulk_pfns(request, &mut pfns);
+        let take_over = |&pfn: &Pfn| {
+            if shape.folios {
+                // SAFETY: 1. owned: `bulk_pfns` has just returned the number.
+                let folio = unsafe { Folio::from_pfn(frames, pfn, shape.order) };
+                Block::Folio(folio.expect("a block of the map"))
+            } else {
+                // SAFETY: 1. owned: as above.
+                let page = unsafe { Page::from_pfn(frames, pfn) };
+                Block::Page(page.expect("a frame of the map"))
+            }
+        };
+        let blocks = pfns[..outcome.new].iter().map(take_over).collect();
+        (outcome.into(), blocks, 0)
     }
 
     /// Puts back what [`take_held`](Self::take_held) took.
@@ -378,7 +406,8 @@ impl<'w> Player<'w> {
         let mut nr_owned = 0;
         self.frames.for_each_owner(|pfn, site| {
             assert!(self.pfns.contains_key(&pfn.value()), "{pfn} is owned, and no handle has it");
-            assert!(site.file().ends_with("player.rs"), "{pfn} was not allocated at {site}");
+            let is_ours = ["player.rs", "contig.rs"].iter().any(|file| site.file().ends_with(file));
+            assert!(is_ours, "{pfn} was not allocated at {site}");
             nr_owned += 1;
         });
         assert_eq!(nr_owned, if self.has_owners { self.pfns.len() } else { 0 });

@@ -18,6 +18,8 @@ pub(crate) enum Sink {
     List,
     Each,
     Extents,
+    /// `bulk_pfns`: the blocks are known by their numbers.
+    Numbers,
     /// `fill`, which takes no request.
     Complete,
     /// `alloc_exactly`, which takes no request.

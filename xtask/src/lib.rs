@@ -15,6 +15,7 @@ pub mod figures;
 pub mod layers;
 pub mod links;
 pub mod packages;
+pub mod readmes;
 mod results;
 pub mod roots;
 pub mod scripts;

@@ -29,7 +29,7 @@ pub struct Tree {
 impl Tree {
     /// Reads every file below `root`, except for hidden folders and build output.
     ///
-    /// Build output is a folder named `target` or one that holds a `CACHEDIR.TAG`.
+    /// A link to a file is read as the file. Build output is a folder named `target` or one that holds a `CACHEDIR.TAG`.
     ///
     /// # Errors
     /// If a folder or a file cannot be read. A file that vanishes during the walk is no error.
@@ -51,7 +51,7 @@ impl Tree {
                 if !foreign && !output {
                     self.read_folder(&entry.path(), &format!("{path}/"))?;
                 }
-            } else if kind.is_file() {
+            } else if kind.is_file() || (kind.is_symlink() && entry.path().is_file()) {
                 match read_file(&entry.path()) {
                     Ok(file) => {
                         self.files.insert(path, file);

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use xtask::{
-    Finding, Tree, docs, figures, layers, links, roots, scripts, size, sources, unsafe_modules,
-    words,
+    Finding, Tree, docs, figures, layers, links, readmes, roots, scripts, size, sources,
+    unsafe_modules, words,
 };
 
 /// Reads the tree that this package stands in.
@@ -60,6 +60,11 @@ fn nothing_is_left_unfinished() {
 #[test]
 fn links_lead_somewhere() {
     assert_tidy(links::check);
+}
+
+#[test]
+fn published_crates_are_complete() {
+    assert_tidy(readmes::check);
 }
 
 #[test]

@@ -1,27 +1,15 @@
 //! Benchmarks of page allocation, page pools, refills and NFS servers, and their reports.
+#![doc = include_str!("../README.md")]
 //!
-//! The program `pagemill` runs them; `pagemill-peers` shares the plot and the random numbers. Each
-//! benchmark is a module: [`bulk`], [`frag`], [`latency`], [`nfs`], [`pool`] and [`refill`]. [`report`]
-//! turns their results into tables, JSON and plots. The benchmarks allocate from a static allocator
-//! ([`frames`]), so a handle of a page is one word. The crate has no unsafe code.
+//! # Modules
+//! Each benchmark is a module: [`bulk`], [`frag`], [`latency`], [`nfs`], [`pool`] and [`refill`].
+//! [`report`] turns their results into tables, JSON and plots. The benchmarks allocate from a static
+//! allocator ([`frames`]), so a handle of a page is one word. The program `pagemill` runs them;
+//! `pagemill-peers` shares the plot ([`plot`]) and the random numbers ([`rng`]).
 //!
-//! ```
-//! use pagemill_bench::{Clock, Size};
-//!
-//! # fn main() -> Result<(), String> {
-//! let memory: Size = "64M".parse()?;
-//! let clock = Clock::detect();
-//! let ticks = clock.interval(|| drop(vec![0_u8; 4096]));
-//! println!("{:.0} ns for one of {} pages", clock.net_ns(ticks, 1), memory.nr_pages());
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! # Features
-//! `benchmarks`, which is on by default, enables all benchmarks and [`report`]. `plot` enables only
-//! [`plot`]. Without either, the crate has a clock ([`clock`]), random numbers ([`rng`]), sizes
-//! ([`size`]), common parts of JSON documents ([`document`]) and the static allocator ([`frames`]).
-//! The program `pagemill` uses some of them even if it is built without benchmarks.
+//! The modules [`clock`], [`rng`], [`size`], [`document`] and [`frames`] need no feature. The program
+//! `pagemill` uses some of them even if it is built without benchmarks. The crate has no unsafe code.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![expect(
     clippy::exhaustive_enums,

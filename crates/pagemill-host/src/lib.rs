@@ -1,19 +1,7 @@
 //! pagemill in a Linux process: memory, CPU numbers, clocks.
+#![doc = include_str!("../README.md")]
 //!
-//! ```
-//! use pagemill::{AllocPages, Gfp};
-//! use pagemill_host::HostAllocator;
-//!
-//! # fn main() -> Result<(), Box<dyn core::error::Error>> {
-//! let frames = HostAllocator::new(64 << 20)?;
-//! let mut slots = [const { None }; 64];
-//! frames.fill(Gfp::KERNEL, &mut slots)?;
-//! slots[0].as_mut().expect("filled").as_bytes_mut().fill(0x5a);
-//! assert_eq!(frames.release_pages(&mut slots), 64);
-//! # Ok(())
-//! # }
-//! ```
-//!
+//! # Configuration
 //! [`AllocatorConfig`] sets nodes, lists, accounts and the kind of memory;
 //! [`HostAllocator::with_config`] takes one.
 //!
@@ -81,6 +69,7 @@
 //! [`Machine`]: machine::Machine
 //! [`Tsc`]: machine::Tsc
 //! [`monotonic_ns`]: machine::monotonic_ns
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 
 extern crate alloc;
@@ -144,9 +133,3 @@ pub use memory::arena::ArenaConfig;
 
 // Lengths come as u64 and are mapped as usize; both are the same number.
 const _: () = assert!(usize::BITS == u64::BITS, "the host needs a 64-bit target");
-
-// The README's example is compiled and run.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-#[derive(Debug)]
-pub struct Readme;

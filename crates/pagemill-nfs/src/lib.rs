@@ -1,5 +1,7 @@
 //! An NFS server over directory trees: version 3 of the protocol, and MOUNT.
+#![doc = include_str!("../README.md")]
 //!
+//! # Structure
 //! [`NfsProgram`] and [`MountProgram`] are programs for a server of `pagemill-rpc`; both serve the
 //! trees of one [`Vfs`]. Data of READ goes from the file to the network, through the reply's pages or
 //! directly; data of WRITE goes to the file from the pages that it arrived in.
@@ -11,41 +13,8 @@
 //! 3. Start a `pagemill_rpc::Server` with the two programs.
 //! 4. Call [`Vfs::sweep`] approximately once per second.
 //!
-//! ```
-//! extern crate alloc;
-//!
-//! use alloc::sync::Arc;
-//! use core::time::Duration;
-//! use std::net::TcpListener;
-//!
-//! use pagemill_host::{HostAllocator, SharedAllocator};
-//! use pagemill_nfs::exports::{ExportOptions, parse_exports};
-//! use pagemill_nfs::fh::FhKey;
-//! use pagemill_nfs::vfs::{Actors, Vfs, VfsConfig};
-//! use pagemill_nfs::{MountProgram, NfsConfig, NfsProgram};
-//! use pagemill_rpc::{Listener, Program, Server, ServerConfig};
-//!
-//! # fn main() -> Result<(), Box<dyn core::error::Error>> {
-//! # let dir = tempfile::tempdir()?;
-//! # let path = dir.path().display();
-//! let rules = parse_exports(&format!("{path} *(ro)\n"), ExportOptions::default())?;
-//! let (key, actors) = (FhKey::random()?, Actors::detect());
-//! let vfs = Arc::new(Vfs::new(VfsConfig { key, actors, max_nr_files: 256, nr_threads: 4 })?);
-//! vfs.set_exports(rules)?;
-//! let programs: Vec<Arc<dyn Program<SharedAllocator>>> = vec![
-//!     Arc::new(NfsProgram::new(Arc::clone(&vfs), NfsConfig::default())),
-//!     Arc::new(MountProgram::new(vfs)),
-//! ];
-//! let frames = SharedAllocator::new(HostAllocator::new(256 << 20)?);
-//! let listeners = vec![Listener::Tcp(TcpListener::bind("127.0.0.1:0")?)];
-//! let server = Server::start(ServerConfig::default(), frames, programs, listeners)?;
-//! println!("serving on {}", server.addrs()[0]);
-//! server.stop(Duration::from_secs(1)); // a program that serves waits for a signal first
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! The program `pagemill nfsd` does this; its guide, `docs/nfsd.md`, describes the service for clients.
+//! The program `pagemill nfsd` does this; its guide (`docs/nfsd.md` in the repository) describes the
+//! service for clients.
 //!
 //! # Invariants
 //! - `one-component`: a name from a client is a [`Name`], which no system call can read as a path.
@@ -68,6 +37,7 @@
 //! [`Vfs::set_exports`]: vfs::Vfs::set_exports
 //! [`Vfs::sweep`]: vfs::Vfs::sweep
 //! [`parse_exports`]: exports::parse_exports
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 extern crate alloc;

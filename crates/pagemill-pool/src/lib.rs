@@ -1,6 +1,8 @@
 //! A recycling pool of pages between the page allocator and a device's receive ring: Linux's
 //! `page_pool`, with its contract, its constants and the names of its statistics.
+#![doc = include_str!("../README.md")]
 //!
+//! # Structure
 //! A receive ring is refilled thousands of times per second with pages that are soon returned. A
 //! [`PagePool`] keeps them, mapped for the device, in three places:
 //!
@@ -14,26 +16,6 @@
 //! owns its page, can be kept and sent anywhere, and returns through the ring when it is dropped;
 //! [`PoolOwner::put`] takes it back directly. A [`Returner`] returns many at once, from any thread.
 //! Small packets share pages as [`PoolFrag`]s.
-//!
-//! ```
-//! use pagemill_host::HostAllocator;
-//! use pagemill_pool::dma::NoDma;
-//! use pagemill_pool::{PagePool, PoolOwner, PoolParams, Returner};
-//!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let frames = HostAllocator::new(64 << 20)?;
-//! let pool = PagePool::new(&PoolParams::new(), &frames, NoDma)?;
-//! let mut owner = PoolOwner::claim(&pool).expect("the pool has no owner yet");
-//!
-//! let mut packets = Vec::new();
-//! assert_eq!(owner.alloc_bulk(64, &mut packets), 64);
-//! std::thread::scope(|scope| {
-//!     scope.spawn(|| Returner::new(&pool).put_bulk(packets)); // by one claim
-//! });
-//! assert_eq!(owner.stats().recycle.ring, 64);
-//! owner.shutdown().wait(|out| panic!("{out}"))?;
-//! # Ok(()) }
-//! ```
 //!
 //! # Devices
 //! A [`DmaMapper`] maps pages: [`NoDma`], [`ArenaOffsets`] for devices that address an arena by
@@ -78,6 +60,7 @@
 //! [`NoDma`]: dma::NoDma
 //! [`Tracked`]: sources::Tracked
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![no_std]
 #![forbid(unsafe_code)]
 

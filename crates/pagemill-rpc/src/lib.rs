@@ -1,5 +1,7 @@
 //! An ONC RPC server core, built like Linux's sunrpc, whose request pages come from pagemill.
+#![doc = include_str!("../README.md")]
 //!
+//! # Structure
 //! A [`Server`] receives calls from connections and datagrams; a pool of threads carries them out with
 //! its [`Program`]s. Each thread has a [`Rqst`] with two arrays of pages: calls are received into one,
 //! and replies are built in the other. Before the next call, one bulk call refills the pages that were
@@ -46,64 +48,6 @@
 //! client then waits until one thread is free. Calls by UDP arrive in one socket, which has turns like
 //! one client, and are taken in the order in which they came.
 //!
-//! # Not supported
-//! `RPCSEC_GSS`, RPC over TLS and RDMA, and calls from the server to its clients.
-//!
-//! # Examples
-//! ```
-//! extern crate alloc;
-//!
-//! use alloc::sync::Arc;
-//! use core::time::Duration;
-//! use std::net::{TcpListener, UdpSocket};
-//!
-//! use pagemill_host::{HostAllocator, SharedAllocator};
-//! use pagemill_rpc::buffer::Frames;
-//! use pagemill_rpc::program::{Blocking, Data, Procedure, Replies, Version};
-//! use pagemill_rpc::xdr::XdrWrite;
-//! use pagemill_rpc::{Call, CallError, Listener, Program, Server, ServerConfig};
-//!
-//! struct Echo;
-//!
-//! const fn procedure(name: &'static str) -> Procedure {
-//!     Procedure { name, blocking: Blocking::No, replies: Replies::Forgotten, data: Data::InPages }
-//! }
-//!
-//! const PROCEDURES: &[Procedure] = &[procedure("NULL"), procedure("ECHO")];
-//!
-//! impl<S: Frames> Program<S> for Echo {
-//!     fn number(&self) -> u32 {
-//!         0x2000_0000
-//!     }
-//!
-//!     fn name(&self) -> &'static str {
-//!         "echo"
-//!     }
-//!
-//!     fn versions(&self) -> &'static [Version] {
-//!         &[Version { number: 1, procedures: PROCEDURES }]
-//!     }
-//!
-//!     fn call(&self, call: &mut Call<'_, S>) -> Result<(), CallError> {
-//!         let text = call.args.opaque(1024)?;
-//!         call.reply.opaque(text.copy_to(&mut [0; 1024]).unwrap_or_default())?;
-//!         Ok(())
-//!     }
-//! }
-//!
-//! fn main() -> Result<(), Box<dyn core::error::Error>> {
-//!     let frames = SharedAllocator::new(HostAllocator::new(256 << 20)?);
-//!     let tcp = TcpListener::bind("127.0.0.1:0")?;
-//!     let udp = UdpSocket::bind(tcp.local_addr()?)?;
-//!     let listeners = vec![Listener::Tcp(tcp), Listener::Udp(udp)];
-//!     let server = Server::start(ServerConfig::default(), frames, vec![Arc::new(Echo)], listeners)?;
-//!     let port = server.addrs()[0].port();
-//!     println!("rpcinfo -a 127.0.0.1.{}.{} -T tcp 536870912 1", port >> 8, port & 0xff);
-//!     server.stop(Duration::from_secs(1)); // a program that serves waits for a signal first
-//!     Ok(())
-//! }
-//! ```
-//!
 //! [`Blocking::No`]: program::Blocking::No
 //! [`Blocking::Yes`]: program::Blocking::Yes
 //! [`Bytes`]: xdr::Bytes
@@ -115,6 +59,7 @@
 //! [`Stats::panicked`]: stats::Stats::panicked
 //! [`XdrReader`]: xdr::XdrReader
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 extern crate alloc;

@@ -1,5 +1,7 @@
 //! Packets in pages: AF_XDP over pagemill's arenas, and devices that behave like it.
+#![doc = include_str!("../README.md")]
 //!
+//! # Structure
 //! The memory that a kernel's AF_XDP sockets read and write (the UMEM) is the arena of a page
 //! allocator, and each frame is one of its pages. So the rings are filled from the allocator in bulk,
 //! and a received packet is an owned page. A [`Packet`] may be kept, changed in place with room on both
@@ -12,32 +14,8 @@
 //! out of another device ([`Forward`]), to another thread ([`handover`]), or nowhere ([`Discard`]); its
 //! frames come from a [`FramePool`]. [`parse`] checks headers.
 //!
-//! # Getting started
-//! ```
-//! use pagemill_host::HostAllocator;
-//! use pagemill_xdp::devices::Loopback;
-//! use pagemill_xdp::frames::{AllocatorPool, Refill};
-//! use pagemill_xdp::headers::Datagram;
-//! use pagemill_xdp::sinks::Forward;
-//! use pagemill_xdp::{Interface, Socket, Worker};
-//!
-//! # fn main() -> Result<(), Box<dyn core::error::Error>> {
-//! let frames = HostAllocator::new(16 << 20)?;
-//! let input = Loopback::new(&frames, 256)?;
-//! let output = Loopback::new(&frames, 256)?;
-//! let pool = AllocatorPool::new(&frames, Refill::Bulk);
-//! let mut worker = Worker::new(input, pool, Forward::new(output))?;
-//! worker.input_mut().inject(&Datagram::example().packet(b"payload"));
-//! assert_eq!(worker.step()?, 1);
-//! assert_eq!(worker.output_counters().sent, 1);
-//! let (_, closed) = worker.close();
-//! closed?;
-//! assert_eq!(frames.nr_free_pages(), 4096); // every page is back
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! On a real interface, with frames from a page pool:
+//! # A real interface
+//! With frames from a page pool:
 //! ```no_run
 //! use core::time::Duration;
 //!
@@ -103,6 +81,7 @@
 //! [`Loopback`]: devices::Loopback
 //! [`handover`]: sinks::handover
 //! [`parse`]: headers::parse
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 
 extern crate alloc;

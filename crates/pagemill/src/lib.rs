@@ -1,5 +1,7 @@
 //! A page allocator with a bulk interface, for kernels, hypervisors and processes.
+#![doc = include_str!("../README.md")]
 //!
+//! # Types and calls
 //! [`PageAllocator`] manages the page frames of a memory map: zones with watermarks, per-CPU lists of
 //! free pages, migrate types, blocks of up to 4 MiB. Its handles own their frames: a [`Page`], a
 //! [`Folio`] of several adjacent frames, a [`FrameRange`] of any number of them, a [`PageList`], a
@@ -25,53 +27,6 @@
 //! 3. Reach it through a reference, or through a static that [`static_allocator`] declares, which
 //!    makes a page handle one word.
 //! 4. `use pagemill::AllocPages` to call the allocation functions.
-//!
-//! ```
-//! extern crate alloc;
-//!
-//! use alloc::alloc::alloc_zeroed;
-//! use core::ptr::NonNull;
-//!
-//! use pagemill::setup::MemoryRegion;
-//! use pagemill::units::{CpuId, NodeId, Pfn, PhysAddr};
-//! use pagemill::{AllocPages, Config, Gfp, PageAllocator, Platform};
-//!
-//! /// A machine with one CPU, no interrupts and no memory behind its frames.
-//! struct Machine;
-//!
-//! impl Platform for Machine {
-//!     fn nr_cpus(&self) -> u32 {
-//!         1
-//!     }
-//!
-//!     fn pin(&self) -> CpuId {
-//!         CpuId::new(0)
-//!     }
-//!
-//!     unsafe fn zero_pages(&self, _first: Pfn, _nr_pages: usize) {}
-//! }
-//!
-//! # fn main() -> Result<(), Box<dyn core::error::Error>> {
-//! let start = PhysAddr::new(4 << 30);
-//! let memory = [MemoryRegion { start, len_bytes: 64 << 20, node: NodeId::new(0) }];
-//! let config = Config::new(&memory, 1);
-//! let layout = PageAllocator::<Machine>::metadata_layout(&config)?;
-//! // An allocator always needs metadata, so the layout is not empty.
-//! let metadata = NonNull::new(unsafe { alloc_zeroed(layout) }).expect("out of memory");
-//! let metadata = NonNull::slice_from_raw_parts(metadata, layout.size());
-//! // The metadata is initialised, never freed, and used by nothing else; so are the frames, which have
-//! // no memory behind them.
-//! let frames = unsafe { PageAllocator::new(&config, metadata, Machine) }?;
-//! let mut slots = [const { None }; 64];
-//! frames.fill(Gfp::KERNEL, &mut slots)?;
-//! assert_eq!(frames.nr_free_pages(), (64 << 20 >> 12) - 64);
-//! frames.release_pages(&mut slots);
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! In a Linux process, the crate `pagemill-host` does the first three steps:
-//! `HostAllocator::new(64 << 20)?`.
 //!
 //! # Invariants
 //! SAFETY comments cite these invariants by name. Each is stated in full in the file named.
@@ -105,6 +60,7 @@
 //! [`Shrinker`]: reclaim::Shrinker
 //! [`free_pages_bulk`]: handles::free_pages_bulk
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![no_std]
 #![deny(unsafe_code)]
 

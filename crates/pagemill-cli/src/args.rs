@@ -6,18 +6,18 @@
 pub(crate) mod arena;
 #[cfg(feature = "bench")]
 pub(crate) mod bench;
+pub(crate) mod docs;
 pub(crate) mod nfsd;
 pub(crate) mod xdp;
 
 use std::path::PathBuf;
 
-#[cfg(any(feature = "bench", test))]
-use clap::CommandFactory as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
 
 use self::arena::ArenaArgs;
 #[cfg(feature = "bench")]
 use self::bench::BenchArgs;
+use self::docs::{CompletionsArgs, ManArgs};
 use self::nfsd::NfsdArgs;
 use self::xdp::XdpArgs;
 use crate::output::StdoutError;
@@ -62,6 +62,10 @@ pub(crate) enum Command {
     /// Needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF, which root has.
     #[command(verbatim_doc_comment)]
     Xdp(XdpArgs),
+    /// Prints a script that completes commands and options in a shell
+    Completions(CompletionsArgs),
+    /// Prints the manual page of a command, or writes all pages to a directory
+    Man(ManArgs),
 }
 
 /// The options of `info`.
@@ -87,6 +91,22 @@ pub(crate) fn parse() -> anyhow::Result<Option<Command>> {
         }
         Err(error) => Err(UsageError::from(error).into()),
     }
+}
+
+/// Returns the commands as manual pages and completions show them: built, and without `help`.
+pub(crate) fn documented() -> clap::Command {
+    let mut command = complete_only_paths(Cli::command().disable_help_subcommand(true));
+    command.build();
+    command
+}
+
+/// Keeps shells from completing the names of files where an option takes something else.
+fn complete_only_paths(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|arg| match arg.get_value_hint() {
+        ValueHint::Unknown if arg.get_action().takes_values() => arg.value_hint(ValueHint::Other),
+        _ => arg,
+    });
+    command.mut_subcommands(complete_only_paths)
 }
 
 #[cfg(feature = "bench")]

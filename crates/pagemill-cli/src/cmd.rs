@@ -2,8 +2,10 @@
 
 #[cfg(feature = "bench")]
 pub(crate) mod bench;
+pub(crate) mod completions;
 mod fresh;
 pub(crate) mod info;
+pub(crate) mod man;
 pub(crate) mod nfsd;
 #[cfg(feature = "bench")]
 mod peers;

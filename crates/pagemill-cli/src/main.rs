@@ -10,6 +10,7 @@ extern crate alloc;
 mod args;
 mod cmd;
 mod interrupt;
+mod manual;
 mod nfsd;
 mod output;
 mod plan;
@@ -35,6 +36,8 @@ fn run() -> anyhow::Result<ExitCode> {
         Some(Command::Info(args)) => cmd::info::run(&args)?,
         Some(Command::Nfsd(args)) => cmd::nfsd::run(&args)?,
         Some(Command::Xdp(args)) => cmd::xdp::run(&args)?,
+        Some(Command::Completions(args)) => cmd::completions::run(&args)?,
+        Some(Command::Man(args)) => cmd::man::run(&args)?,
         None => {}
     }
     Ok(ExitCode::SUCCESS)

@@ -587,6 +587,26 @@ fn sockets_passed_to_another_process_are_left_alone() {
     nfsd.mount(&dir.join("export")).unwrap();
 }
 
+#[test]
+fn the_secret_is_in_the_state_directory_of_the_unit_unless_an_option_names_a_file() {
+    let dir = scratch("state-directory");
+    let export = export_arg(&dir, "ro,insecure");
+    let serve = |more: &[&str]| {
+        let mut server = Command::new(env!("CARGO_BIN_EXE_pagemill"));
+        server.args(["nfsd", "--export", &export, "--listen", "127.0.0.1:0"]).args(more);
+        // What systemd sets for StateDirectory=first second.
+        let [first, second] = ["first", "second"].map(|name| dir.join(name));
+        server.env("STATE_DIRECTORY", std::env::join_paths([first, second]).unwrap());
+        drop(Nfsd::spawn(server));
+    };
+    let named = dir.join("named");
+    serve(&["--key-file", named.to_str().unwrap()]);
+    assert!(named.exists() && !dir.join("first").exists());
+    serve(&[]);
+    assert_eq!(fs::metadata(dir.join("first/nfsd.key")).unwrap().len(), 16);
+    assert!(!dir.join("second").exists());
+}
+
 fn refused(args: &[&str]) -> (Option<i32>, String) {
     let dir = scratch(&format!("refused-{}", args.len()));
     let Output { status, stderr, .. } = command(&dir, args).output().unwrap();

@@ -141,7 +141,8 @@ pub(crate) enum ExperimentArgs {
     /// Runs the program pagemill-peers with all options that follow. It has its own workspace,
     /// because it builds other allocators:
     ///
-    ///   cargo build --release --manifest-path benches/peers/Cargo.toml --target-dir target
+    ///   cargo build --release --manifest-path benches/peers/Cargo.toml \
+    ///     --target-dir target
     ///
     /// When it is built, --help shows its options.
     #[command(verbatim_doc_comment, disable_help_flag = true)]

@@ -4,7 +4,7 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, ValueHint};
 
 /// The options of `nfsd`.
 #[derive(Debug, Args)]
@@ -14,6 +14,7 @@ pub(crate) struct NfsdArgs {
     /// Without ro clients can write. The options are those of --exports-file, and client=ADDRESS or
     /// client=NETWORK, which may be repeated: then only these clients are served.
     #[arg(long = "export", value_name = "DIR[:OPTION[,OPTION]...]")]
+    #[arg(value_hint = ValueHint::DirPath)]
     pub(crate) exports: Vec<OsString>,
     /// File with exports in the format of /etc/exports; may be repeated
     ///
@@ -63,8 +64,8 @@ pub(crate) struct NfsdArgs {
     /// File with the secret of file handles, created if missing
     ///
     /// Handles survive restarts as long as the secret stays the same.
-    /// [default: /var/lib/pagemill/nfsd.key for root, else pagemill/nfsd.key in $XDG_STATE_HOME or
-    /// ~/.local/state]
+    /// [default: nfsd.key in $STATE_DIRECTORY, which systemd sets; else /var/lib/pagemill/nfsd.key for
+    /// root, and pagemill/nfsd.key in $XDG_STATE_HOME or ~/.local/state for other users]
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
     /// Maximum number of files kept open between calls [default: by the limit on descriptors]

@@ -107,6 +107,8 @@ pub(crate) struct ExportSources {
 const NFS_PORT: u16 = 2049;
 /// Where those listen who may not use that port.
 const HIGH_PORT: u16 = 20490;
+/// Name of the file with the secret of file handles.
+const KEY_FILE: &str = "nfsd.key";
 /// Descriptors of a connection: its socket, and a file that an unread reply keeps open.
 const DESCRIPTORS_PER_CONNECTION: u64 = 2;
 /// Descriptors for all that is neither a file nor a connection.
@@ -407,8 +409,13 @@ fn key_file(args: &NfsdArgs, actors: Actors) -> anyhow::Result<PathBuf> {
     if let Some(path) = &args.key_file {
         return Ok(path.clone());
     }
+    // The directories of a unit's StateDirectory=, with colons between them.
+    let state = env::var_os("STATE_DIRECTORY").unwrap_or_default();
+    if let Some(first) = env::split_paths(&state).find(|path| path.is_absolute()) {
+        return Ok(first.join(KEY_FILE));
+    }
     if actors == Actors::Callers {
-        return Ok(PathBuf::from("/var/lib/pagemill/nfsd.key"));
+        return Ok(Path::new("/var/lib/pagemill").join(KEY_FILE));
     }
     let state = env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(|| {
         let home = env::var_os("HOME")?;
@@ -416,7 +423,7 @@ fn key_file(args: &NfsdArgs, actors: Actors) -> anyhow::Result<PathBuf> {
     });
     let state =
         state.ok_or_else(|| UsageError::new("$HOME is not set: name a file with --key-file"))?;
-    Ok(state.join("pagemill/nfsd.key"))
+    Ok(state.join("pagemill").join(KEY_FILE))
 }
 
 /// How the descriptors that this process may have are divided.

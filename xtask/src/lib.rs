@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::std_instead_of_alloc, reason = "only a host with std runs this")]
 
+pub mod dependencies;
 pub mod docs;
 pub mod fences;
 pub mod figures;

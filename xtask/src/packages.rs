@@ -1,5 +1,7 @@
 //! The packages of the tree, read line by line from their manifests.
 
+use std::collections::BTreeMap;
+
 use crate::tree::Tree;
 
 /// A folder with a manifest that has a `[package]` table.
@@ -48,6 +50,31 @@ impl Package {
 #[must_use]
 pub fn packages(tree: &Tree) -> Vec<Package> {
     tree.texts("toml").filter_map(|(path, text)| package(path, text)).collect()
+}
+
+/// Returns the versions that the table `[workspace.dependencies]` of `manifest` requires, by name.
+#[must_use]
+pub fn requirements(manifest: &str) -> BTreeMap<String, String> {
+    let lines = manifest.lines().map(str::trim);
+    lines
+        .skip_while(|line| *line != "[workspace.dependencies]")
+        .skip(1)
+        .take_while(|line| !line.starts_with('['))
+        .filter_map(|line| line.split_once('='))
+        .filter_map(|(name, value)| Some((unquoted(name), requirement(value)?)))
+        .collect()
+}
+
+/// Returns the version in the value of a dependency: `"1"` or `{ version = "1", .. }`.
+#[must_use]
+pub fn requirement(value: &str) -> Option<String> {
+    let value = value.trim();
+    let version = if value.starts_with('"') {
+        value
+    } else {
+        value.split_once("version")?.1.trim_start().strip_prefix('=')?.trim_start()
+    };
+    Some(version.strip_prefix('"')?.split('"').next()?.to_owned())
 }
 
 /// Returns the package that the file at `path` belongs to: the innermost folder wins.

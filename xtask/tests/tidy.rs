@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use xtask::{
-    Finding, Tree, docs, figures, layers, links, readmes, roots, scripts, size, sources,
-    unsafe_modules, words,
+    Finding, Tree, dependencies, docs, figures, layers, links, readmes, roots, scripts, size,
+    sources, unsafe_modules, words,
 };
 
 /// Reads the tree that this package stands in.
@@ -65,6 +65,11 @@ fn links_lead_somewhere() {
 #[test]
 fn published_crates_are_complete() {
     assert_tidy(readmes::check);
+}
+
+#[test]
+fn dependencies_have_their_rows() {
+    assert_tidy(dependencies::check);
 }
 
 #[test]

@@ -8,26 +8,13 @@ use std::net::{TcpListener, UdpSocket};
 
 use pagemill_host::{AllocatorConfig, ArenaConfig, SharedAllocator, allocator};
 use pagemill_rpc::buffer::Frames;
-use pagemill_rpc::program::{Blocking, Data, Procedure, Replies, Version};
+use pagemill_rpc::program::{Procedure, Version};
 use pagemill_rpc::xdr::XdrWrite;
 use pagemill_rpc::{Call, CallError, Listener, Program, Server, ServerConfig};
 
 struct Echo;
 
-const PROCEDURES: &[Procedure] = &[
-    Procedure {
-        name: "NULL",
-        blocking: Blocking::No,
-        replies: Replies::Forgotten,
-        data: Data::InPages,
-    },
-    Procedure {
-        name: "ECHO",
-        blocking: Blocking::No,
-        replies: Replies::Forgotten,
-        data: Data::InPages,
-    },
-];
+const PROCEDURES: &[Procedure] = &[Procedure::quick("NULL"), Procedure::quick("ECHO")];
 
 impl<S: Frames> Program<S> for Echo {
     fn number(&self) -> u32 {

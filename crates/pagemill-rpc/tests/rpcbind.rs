@@ -16,7 +16,7 @@ use std::sync::Mutex;
 use common::{PROG, VERS, World, small_config};
 use pagemill_host::{AllocatorConfig, ArenaConfig, SharedAllocator, allocator};
 use pagemill_rpc::buffer::Frames;
-use pagemill_rpc::program::{Blocking, Data, Procedure, Replies, Transport, Version};
+use pagemill_rpc::program::{Procedure, Transport, Version};
 use pagemill_rpc::rpcbind::{Mapping, Registration, RpcbindError, port_of};
 use pagemill_rpc::xdr::XdrWrite;
 use pagemill_rpc::{Call, CallError, Listener, Program, Server};
@@ -36,10 +36,6 @@ struct Portmapper {
     ports: Mutex<Vec<u16>>,
 }
 
-const fn procedure(name: &'static str) -> Procedure {
-    Procedure { name, blocking: Blocking::No, replies: Replies::Forgotten, data: Data::InPages }
-}
-
 impl<S: Frames> Program<S> for Portmapper {
     fn number(&self) -> u32 {
         100_000
@@ -50,8 +46,12 @@ impl<S: Frames> Program<S> for Portmapper {
     }
 
     fn versions(&self) -> &'static [Version] {
-        const PROCEDURES: &[Procedure] =
-            &[procedure("NULL"), procedure("SET"), procedure("UNSET"), procedure("GETPORT")];
+        const PROCEDURES: &[Procedure] = &[
+            Procedure::quick("NULL"),
+            Procedure::quick("SET"),
+            Procedure::quick("UNSET"),
+            Procedure::quick("GETPORT"),
+        ];
         const BOTH: &[Version] = &[
             Version { number: 2, procedures: PROCEDURES },
             Version { number: 4, procedures: PROCEDURES },

@@ -23,12 +23,7 @@ use crate::wire::record::MARK_BYTES;
 use crate::wire::xdr::XdrWrite;
 
 /// `NULL`, procedure 0 of every version of every program.
-const NULL: Procedure = Procedure {
-    name: "NULL",
-    blocking: Blocking::No,
-    replies: Replies::Forgotten,
-    data: Data::InPages,
-};
+const NULL: Procedure = Procedure::quick("NULL");
 
 /// The largest reply that the cache keeps for retransmitted calls.
 const MAX_KEPT_BYTES: usize = PAGE_SIZE;

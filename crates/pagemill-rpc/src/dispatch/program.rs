@@ -61,6 +61,15 @@ pub struct Procedure {
     pub data: Data,
 }
 
+impl Procedure {
+    /// Makes the row of a procedure that does not block and may be repeated: it runs on the thread that
+    /// received the call, and its replies are not kept. Its data, if any, is in pages.
+    #[must_use]
+    pub const fn quick(name: &'static str) -> Self {
+        Self { name, blocking: Blocking::No, replies: Replies::Forgotten, data: Data::InPages }
+    }
+}
+
 /// A version of a program.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "a row of a table that programs write")]

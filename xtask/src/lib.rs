@@ -13,6 +13,7 @@ pub mod dependencies;
 pub mod docs;
 pub mod fences;
 pub mod figures;
+pub mod guides;
 pub mod layers;
 pub mod links;
 pub mod packages;

@@ -9,7 +9,7 @@ use std::{fs, io};
 use core::fmt;
 
 /// Hidden folders that are part of the project; every other one belongs to some tool.
-const HIDDEN_FOLDERS: &[&str] = &[".ci", ".github"];
+const HIDDEN_FOLDERS: &[&str] = &[".cargo", ".ci", ".github"];
 
 /// One file of a [`Tree`].
 #[derive(Clone, Debug)]

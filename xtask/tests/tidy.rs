@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use xtask::{
-    Finding, Tree, dependencies, docs, figures, layers, links, readmes, roots, scripts, size,
+    Finding, Tree, dependencies, docs, figures, guides, layers, links, readmes, roots, scripts, size,
     sources, unsafe_modules, words,
 };
 
@@ -80,6 +80,11 @@ fn sources_have_their_keys() {
 #[test]
 fn every_script_is_called() {
     assert_tidy(scripts::check);
+}
+
+#[test]
+fn guides_show_their_programs() {
+    assert_tidy(guides::check);
 }
 
 #[test]

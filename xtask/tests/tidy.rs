@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use xtask::{
-    Finding, Tree, dependencies, docs, figures, guides, layers, links, readmes, roots, scripts, size,
-    sources, unsafe_modules, words,
+    Finding, Tree, dependencies, docs, figures, guides, layers, links, readmes, roots, scripts,
+    size, sources, unsafe_modules, words,
 };
 
 /// Reads the tree that this package stands in.

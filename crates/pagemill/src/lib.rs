@@ -105,7 +105,9 @@ pub mod validate {
 
 /// Accounts: limits on the pages that a user may hold, and the charges against them.
 pub mod accounts {
-    pub use crate::account::table::{AccountError, AccountId, AccountLimits, AccountUsage};
+    pub use crate::account::table::{
+        AccountError, AccountId, AccountInfo, AccountLimits, AccountUsage,
+    };
     pub use crate::page::account::Account;
 }
 
@@ -203,7 +205,7 @@ pub mod source {
 /// State of an allocator: its event counters, its zones with their watermarks, and its per-CPU lists.
 pub mod stats {
     pub use crate::base::stats::VmStat;
-    pub use crate::page_alloc::view::{NR_PAGE_ORDERS, PcpInfo, ZoneInfo};
+    pub use crate::page_alloc::view::{NR_PAGE_ORDERS, PcpInfo, ShardInfo, ZoneInfo};
     pub use crate::zone::watermark::Watermarks;
 }
 

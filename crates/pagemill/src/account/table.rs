@@ -42,6 +42,20 @@ pub struct AccountUsage {
     pub nr_max: u64,
 }
 
+/// One account, as [`PageAllocator::account_info`](crate::PageAllocator::account_info) shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AccountInfo {
+    /// Its number, as [`AccountId::number`] returns it.
+    pub number: usize,
+    /// The number of its parent.
+    pub parent: Option<usize>,
+    /// Its limits.
+    pub limits: AccountLimits,
+    /// Its current charges and its counters.
+    pub usage: AccountUsage,
+}
+
 /// An account could not be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -435,6 +449,30 @@ impl Accounts {
             nr_high: read(&entry.nr_high),
             nr_max: read(&entry.nr_max),
         }
+    }
+
+    /// Yields the accounts in use, by number: those that are open, and closed ones that have pages or
+    /// children.
+    pub(crate) fn info(&self) -> impl Iterator<Item = AccountInfo> + use<> {
+        let accounts = *self;
+        (1..self.entries.len()).filter_map(move |index| {
+            let entry = &accounts.entries[index];
+            // Relaxed, all of them: a snapshot, in which an entry may be of two accounts if one is
+            // closed and another opened meanwhile.
+            if users(entry.state.load(Ordering::Relaxed)) == 0 {
+                return None;
+            }
+            let parent = entry.parent();
+            Some(AccountInfo {
+                number: index,
+                parent: (!parent.is_none()).then(|| parent.index()),
+                limits: AccountLimits {
+                    max: entry.max.load(Ordering::Relaxed),
+                    high: entry.high.load(Ordering::Relaxed),
+                },
+                usage: accounts.usage(AccountNumber::new(index)),
+            })
+        })
     }
 
     /// Checks the entries in use against each other, and their pages against the frames in use; no charge

@@ -3,6 +3,7 @@
 
 use core::panic::Location;
 
+use crate::account::table::AccountInfo;
 use crate::base::gfp::ZoneKind;
 use crate::base::migratetype::{MigrateType, NR_MIGRATE_TYPES};
 use crate::base::stats::VmStat;
@@ -53,6 +54,20 @@ impl ZoneInfo {
         }
         sums
     }
+}
+
+/// One shard of a zone: a part of its pageblocks, with a lock of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShardInfo {
+    /// The zone's node.
+    pub node: NodeId,
+    /// The zone's kind.
+    pub kind: ZoneKind,
+    /// The shard's number in its zone.
+    pub shard: usize,
+    /// Free pages, without those in per-CPU lists.
+    pub nr_free_pages: u64,
 }
 
 /// One CPU's list for one zone, migrate type and order.
@@ -107,6 +122,27 @@ impl<P: Platform> PageAllocator<P> {
                 batch: list.batch() << order.value(),
             })
         })
+    }
+
+    /// Yields the shards of each zone.
+    ///
+    /// # Cost
+    /// One load per shard; takes no lock.
+    pub fn shard_info(&self) -> impl Iterator<Item = ShardInfo> + '_ {
+        self.zones().iter().flat_map(|zone| {
+            let (node, kind) = (zone.facts.node, zone.facts.kind);
+            let free = zone.shard_free().enumerate();
+            free.map(move |(shard, nr_free_pages)| ShardInfo { node, kind, shard, nr_free_pages })
+        })
+    }
+
+    /// Yields the accounts that are open, and closed ones that have pages or children, by number.
+    ///
+    /// # Concurrency
+    /// Takes no lock. The figures of an account may be from different moments; if an account is closed
+    /// and another one opened during the call, one item may have figures of both.
+    pub fn account_info(&self) -> impl Iterator<Item = AccountInfo> + use<P> {
+        self.accounts().info()
     }
 
     /// Calls `visit` with each frame in use and the call that allocated it.

@@ -79,6 +79,11 @@ impl Zone {
         }
     }
 
+    /// Yields the number of free frames of each shard, each read once.
+    pub(crate) fn shard_free(&self) -> impl Iterator<Item = u64> + use<> {
+        self.shards.iter().map(Shard::nr_free)
+    }
+
     /// Returns whether more than `nr` frames are free. Reads shards from `home` on, until they have
     /// enough.
     #[inline(never)]

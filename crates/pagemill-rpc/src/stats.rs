@@ -1,5 +1,6 @@
-//! Counters of a server, its procedures and its page refills.
+//! Counters of a server, its procedures and its page refills; the addresses that have connections.
 
+use core::net::IpAddr;
 use core::time::Duration;
 
 use crate::wire::sync::{AtomicU64, Ordering};
@@ -113,6 +114,18 @@ impl ProcedureStats {
         }
         0
     }
+}
+
+/// An address that has connections to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClientInfo {
+    /// The address; an IPv4 address is never mapped to IPv6.
+    pub addr: IpAddr,
+    /// Its connections.
+    pub nr_connections: usize,
+    /// Whether no program knew the address when it connected.
+    pub is_stranger: bool,
 }
 
 /// Counters of a server, besides those of its procedures.

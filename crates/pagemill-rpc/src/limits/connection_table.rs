@@ -65,6 +65,11 @@ impl<T> ConnectionTable<T> {
         (nr, self.nr_at.get(&client).copied().unwrap_or(0))
     }
 
+    /// Yields each address with its number of connections.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = (Client, usize)> + '_ {
+        self.nr_at.iter().map(|(&client, &nr)| (client, nr))
+    }
+
     /// Returns the connection to close for a new one of `client`: the least useful of those that may be
     /// closed for it.
     ///

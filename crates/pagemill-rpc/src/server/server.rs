@@ -15,6 +15,7 @@ use crate::server::config::{MAX_THREADS, ServerConfig};
 use crate::server::server_state::ServerState;
 use crate::server::supervisor;
 use crate::server::worker;
+use crate::stats::ClientInfo;
 use crate::transport::listener::{Listener, Socket};
 use crate::wire::error::ConfigError;
 use crate::wire::sync::{Mutex, Ordering, lock};
@@ -116,6 +117,15 @@ impl<S: Frames> Server<S> {
     #[must_use]
     pub fn nr_connections(&self) -> usize {
         self.state.nr_connections()
+    }
+
+    /// Returns the addresses that have connections.
+    ///
+    /// # Cost
+    /// Copies them under the lock of the table of connections, which is taken for each new connection.
+    #[must_use]
+    pub fn clients(&self) -> Vec<ClientInfo> {
+        self.state.clients()
     }
 
     /// Returns how many bytes of pages connections hold.

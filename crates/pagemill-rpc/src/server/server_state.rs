@@ -19,6 +19,7 @@ use crate::limits::memory_budget::MemoryBudget;
 use crate::rqst::pages::Frames;
 use crate::server::config::ServerConfig;
 use crate::server::worker_count::WorkerCount;
+use crate::stats::ClientInfo;
 use crate::transport::listener::{Accepted, Room, Socket, accept_batch};
 use crate::transport::poller::{Interest, Poller};
 use crate::transport::run_queue::RunQueue;
@@ -110,6 +111,17 @@ impl<S: Frames> ServerState<S> {
 
     pub(crate) fn nr_connections(&self) -> usize {
         lock(&self.table).len()
+    }
+
+    /// Returns the addresses that have connections.
+    pub(crate) fn clients(&self) -> Vec<ClientInfo> {
+        let table = lock(&self.table);
+        let info = |(client, nr_connections): (Client, usize)| ClientInfo {
+            addr: client.addr,
+            nr_connections,
+            is_stranger: client.is_stranger(),
+        };
+        table.addresses().map(info).collect()
     }
 
     /// Returns whether an unread reply may keep another file open.

@@ -129,6 +129,9 @@ fn random_rosters_lose_the_one_that_the_naive_rules_name() {
             assert_eq!(connection_table.len(), model.len());
             let tokens: Vec<u64> = connection_table.iter().map(|entry| entry.0).collect();
             assert!(tokens.is_sorted() && tokens.len() == model.len());
+            let at: Vec<_> = connection_table.addresses().collect();
+            assert_eq!(at.iter().map(|&(_, nr)| nr).sum::<usize>(), model.len());
+            assert!(at.iter().all(|&(other, nr)| nr > 0 && connection_table.nr_of(other).1 == nr));
             for number in NUMBERS {
                 let nr = |is_of: &dyn Fn(u64) -> bool| {
                     model.iter().filter(|entry| is_of(entry.1)).count()

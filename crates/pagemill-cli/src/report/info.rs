@@ -5,10 +5,10 @@ use core::fmt::{self, Display};
 use pagemill::PageAllocator;
 use pagemill::gfp::MigrateType;
 use pagemill::stats::NR_PAGE_ORDERS;
-use pagemill::stats::{PcpInfo, ZoneInfo};
 use pagemill::units::{PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER};
 use pagemill_host::Host;
-use serde::{Serialize, Serializer};
+use pagemill_status::snapshots::{Counters, PagesetStatus, TypeStatus, ZoneStatus};
+use serde::Serialize;
 
 use crate::output::json;
 use pagemill_bench::Size;
@@ -23,53 +23,10 @@ pub(crate) struct Info {
     schema_version: u32,
     pagemill_version: &'static str,
     arena: JsonArena,
-    zones: Vec<Zone>,
-    #[serde(serialize_with = "as_map")]
-    vmstat: Vec<(&'static str, u64)>,
+    zones: Vec<ZoneStatus>,
+    vmstat: Counters,
     #[serde(skip)]
     heading: String,
-}
-
-/// One zone, under the names of `/proc/zoneinfo`.
-#[derive(Debug, Serialize)]
-struct Zone {
-    node: u8,
-    zone: &'static str,
-    free: u64,
-    min: u64,
-    low: u64,
-    high: u64,
-    spanned: u64,
-    present: u64,
-    managed: u64,
-    protection: Vec<u64>,
-    start_pfn: u64,
-    /// Free blocks by order.
-    free_blocks: [u64; NR_PAGE_ORDERS],
-    /// Free blocks and pageblocks by kind of page.
-    types: Vec<Type>,
-    pagesets: Vec<Pageset>,
-}
-
-/// One kind of page in one zone, under the names of `/proc/pagetypeinfo`.
-#[derive(Debug, Serialize)]
-struct Type {
-    #[serde(rename = "type")]
-    name: &'static str,
-    free_blocks: [u64; NR_PAGE_ORDERS],
-    pageblocks: u64,
-}
-
-/// One list of one CPU.
-#[derive(Debug, Serialize)]
-struct Pageset {
-    cpu: u32,
-    #[serde(rename = "type")]
-    name: &'static str,
-    order: u8,
-    count: usize,
-    high: usize,
-    batch: usize,
 }
 
 impl Info {
@@ -77,12 +34,11 @@ impl Info {
     pub(crate) fn of(allocator: &PageAllocator<Host>) -> Self {
         let memory = allocator.platform().memory();
         let (len_bytes, kind) = (memory.len_bytes() as u64, memory.kind());
-        let lists: Vec<PcpInfo> = allocator.pcp_info().collect();
         Self {
             schema_version: SCHEMA_VERSION,
             pagemill_version: env!("CARGO_PKG_VERSION"),
             arena: JsonArena::of(len_bytes, kind),
-            zones: allocator.zone_info().map(|zone| Zone::of(&zone, &lists)).collect(),
+            zones: ZoneStatus::all(allocator),
             vmstat: allocator.vmstat().counters().collect(),
             heading: format!("A fresh allocator over an arena of {}, {kind}", Size::of(len_bytes)),
         }
@@ -97,57 +53,8 @@ impl Info {
     }
 }
 
-impl Zone {
-    fn of(info: &ZoneInfo, lists: &[PcpInfo]) -> Self {
-        let own = |list: &&PcpInfo| list.node == info.node && list.kind == info.kind;
-        Self {
-            node: info.node.value(),
-            zone: info.kind.name(),
-            free: info.nr_free_pages,
-            min: info.watermarks.min,
-            low: info.watermarks.low,
-            high: info.watermarks.high,
-            spanned: info.spanned,
-            present: info.present,
-            managed: info.managed,
-            protection: info.watermarks.lowmem_reserve.to_vec(),
-            start_pfn: info.start_pfn,
-            free_blocks: info.buddyinfo(),
-            types: MigrateType::ALL.map(|migratetype| Type::of(info, migratetype)).into(),
-            pagesets: lists.iter().filter(own).map(Pageset::of).collect(),
-        }
-    }
-
-    fn title(&self) -> String {
-        format!("Node {}, zone {:>8}", self.node, self.zone)
-    }
-}
-
-impl Type {
-    fn of(info: &ZoneInfo, migratetype: MigrateType) -> Self {
-        Self {
-            name: migratetype.name(),
-            free_blocks: info.free_blocks[migratetype.index()],
-            pageblocks: info.pageblocks[migratetype.index()],
-        }
-    }
-}
-
-impl Pageset {
-    fn of(list: &PcpInfo) -> Self {
-        Self {
-            cpu: list.cpu.value(),
-            name: list.migratetype.name(),
-            order: list.order.value(),
-            count: list.count,
-            high: list.high,
-            batch: list.batch,
-        }
-    }
-}
-
-fn as_map<S: Serializer>(pairs: &[(&'static str, u64)], to: S) -> Result<S::Ok, S::Error> {
-    to.collect_map(pairs.iter().copied())
+fn title(zone: &ZoneStatus) -> String {
+    format!("Node {}, zone {:>8}", zone.node, zone.zone)
 }
 
 impl Display for Info {
@@ -155,12 +62,12 @@ impl Display for Info {
         writeln!(f, "{}", self.heading)?;
         writeln!(f, "\n# free blocks of each order, as in /proc/buddyinfo")?;
         for zone in &self.zones {
-            writeln!(f, "{} {}", zone.title(), Counts(&zone.free_blocks))?;
+            writeln!(f, "{} {}", title(zone), Counts(&zone.free_blocks))?;
         }
         writeln!(f, "\n# the same by kind of page, and pageblocks, as in /proc/pagetypeinfo")?;
         self.pagetypeinfo(f)?;
         writeln!(f, "\n# pages and limits of each zone, as in /proc/zoneinfo")?;
-        self.zones.iter().try_for_each(|zone| zone.zoneinfo(f))?;
+        self.zones.iter().try_for_each(|zone| ZoneInfo(zone).fmt(f))?;
         writeln!(f, "\n# counters, as in /proc/vmstat")?;
         self.vmstat.iter().try_for_each(|(name, count)| writeln!(f, "{name} {count}"))
     }
@@ -174,15 +81,15 @@ impl Info {
         let heading = "Free pages count per migrate type at order";
         writeln!(f, "{heading:<42}{}", Counts(&orders))?;
         for zone in &self.zones {
-            for Type { name, free_blocks, .. } in &zone.types {
-                writeln!(f, "{}, type {name:>12}  {}", zone.title(), Counts(free_blocks))?;
+            for TypeStatus { name, free_blocks, .. } in &zone.types {
+                writeln!(f, "{}, type {name:>12}  {}", title(zone), Counts(free_blocks))?;
             }
         }
         write!(f, "\nNumber of blocks type ")?;
         MigrateType::ALL.iter().try_for_each(|kind| write!(f, " {:>12}", kind.name()))?;
         writeln!(f)?;
         for zone in &self.zones {
-            write!(f, "{:<22}", zone.title())?;
+            write!(f, "{:<22}", title(zone))?;
             zone.types.iter().try_for_each(|kind| write!(f, " {:>12}", kind.pageblocks))?;
             writeln!(f)?;
         }
@@ -190,32 +97,36 @@ impl Info {
     }
 }
 
-impl Zone {
-    fn zoneinfo(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.title())?;
-        writeln!(f, "  pages free     {}", self.free)?;
+/// Shows a zone as `/proc/zoneinfo` does.
+struct ZoneInfo<'a>(&'a ZoneStatus);
+
+impl Display for ZoneInfo<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(zone) = self;
+        writeln!(f, "{}", title(zone))?;
+        writeln!(f, "  pages free     {}", zone.free)?;
         for (name, nr_pages) in [
-            ("min", self.min),
-            ("low", self.low),
-            ("high", self.high),
-            ("spanned", self.spanned),
-            ("present", self.present),
-            ("managed", self.managed),
+            ("min", zone.min),
+            ("low", zone.low),
+            ("high", zone.high),
+            ("spanned", zone.spanned),
+            ("present", zone.present),
+            ("managed", zone.managed),
         ] {
             writeln!(f, "        {name:<8} {nr_pages}")?;
         }
-        let protection: Vec<String> = self.protection.iter().map(u64::to_string).collect();
+        let protection: Vec<String> = zone.protection.iter().map(u64::to_string).collect();
         writeln!(f, "        protection: ({})", protection.join(", "))?;
         writeln!(f, "  pagesets")?;
         let mut cpu = None;
-        for Pageset { cpu: of, name, order, count, high, batch } in &self.pagesets {
+        for PagesetStatus { cpu: of, name, order, count, high, batch, .. } in &zone.pagesets {
             if cpu.replace(of) != Some(of) {
                 writeln!(f, "    cpu: {of}")?;
             }
             write!(f, "      {name:>12}  order: {order}  ")?;
             writeln!(f, "count: {count:<5} high: {high:<5} batch: {batch}")?;
         }
-        writeln!(f, "  start_pfn:           {}", self.start_pfn)
+        writeln!(f, "  start_pfn:           {}", zone.start_pfn)
     }
 }
 

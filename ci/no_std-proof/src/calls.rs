@@ -240,6 +240,19 @@ mod by_pfn {
             // SAFETY: as above.
             unsafe { FRAMES.free_pfns(pfns) }
         }
+        fn alloc_raw_bulk(slots: &mut [Option<RawPage>]) -> usize {
+            FRAMES.alloc_raw_bulk(Gfp::KERNEL, slots)
+        }
+        fn bulk_raw(request: &BulkRequest<'_>, slots: &mut [Option<RawPage>]) -> usize {
+            FRAMES.bulk_raw(request, slots).new
+        }
+        fn release_raw(slots: &mut [Option<RawPage>]) -> Result<usize, InvalidRawPage> {
+            // SAFETY: as above.
+            unsafe { FRAMES.release_raw(slots) }
+        }
+        fn check_raw(raw: RawPage) -> Result<(), InvalidRawPage> {
+            pagemill::source::PageSource::allocator(&FRAMES).check_raw(raw)
+        }
         fn bits_of_a_page(raw: RawPage) -> u64 { raw.to_bits().get() }
         fn page_of_bits(bits: u64) -> Result<RawPage, InvalidRawPage> { RawPage::from_bits(bits) }
     }

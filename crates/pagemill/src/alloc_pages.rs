@@ -5,6 +5,7 @@ use core::panic::Location;
 
 use crate::base::gfp::Gfp;
 use crate::base::policy::Policy;
+use crate::base::raw_page::{InvalidRawPage, RawPage};
 use crate::base::units::{NodeId, Order, Pfn, PhysAddr};
 use crate::bulk::{
     self,
@@ -518,6 +519,73 @@ pub trait AllocPages: PageSource {
     #[track_caller]
     unsafe fn free_pfns(self, pfns: &[Pfn]) -> Result<(), PfnError> {
         self.allocator().free_pfns(pfns)
+    }
+
+    /// Fills the empty slots of `slots` with the words of single pages, as
+    /// [`alloc_pages_bulk`](Self::alloc_pages_bulk) does with pages, and returns the length of the filled
+    /// prefix that it has seen.
+    ///
+    /// For C code and tables of devices, which have no handles. The pages belong to the caller, as if
+    /// [`Page::into_raw`] had returned each word.
+    ///
+    /// # Cost
+    /// That of `alloc_pages_bulk` for one-word pages.
+    ///
+    /// # Examples
+    /// ```
+    /// # use pagemill::handles::InvalidRawPage;
+    /// # use pagemill::{AllocPages, Gfp};
+    /// # fn example<S: AllocPages + Copy>(frames: S) -> Result<(), InvalidRawPage> {
+    /// let mut slots = [None; 64];
+    /// let nr = frames.alloc_raw_bulk(Gfp::KERNEL, &mut slots);
+    /// // The words are from the call above, and are not used again.
+    /// let freed = unsafe { frames.release_raw(&mut slots) }?;
+    /// assert_eq!(freed, nr);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Source
+    /// `linux-6.12` `mm/page_alloc.c` `alloc_pages_bulk_noprof`
+    #[inline]
+    #[track_caller]
+    fn alloc_raw_bulk(self, gfp: Gfp, slots: &mut [Option<RawPage>]) -> usize {
+        bulk::words::alloc(&self, gfp, slots, Location::caller())
+    }
+
+    /// Empties the slots, frees the blocks that their words name, of any order, and returns their number.
+    ///
+    /// Empty slots are skipped.
+    ///
+    /// # Errors
+    /// What [`check_raw`](crate::PageAllocator::check_raw) finds wrong with a word. The slots are freed 64
+    /// at a time, and none of a group with such a word; the groups in front of it are freed and empty.
+    ///
+    /// # Panics
+    /// As for [`free_pfns`](Self::free_pfns), if a block is known to be free.
+    ///
+    /// # Safety
+    /// The caller owns the blocks and gives them up: each word is one that [`Page::from_raw`] or
+    /// [`Folio::from_raw`] could be called with, or is not a word of the allocator. No word occurs twice.
+    ///
+    /// # Cost
+    /// That of [`release_pages`](Self::release_pages) for one-word pages, if 64 slots hold pages of one
+    /// migrate type of the zone with the most adjacent frames; otherwise, each block is checked and freed by
+    /// itself.
+    #[inline]
+    #[track_caller]
+    unsafe fn release_raw(self, slots: &mut [Option<RawPage>]) -> Result<usize, InvalidRawPage> {
+        bulk::words::release(self.allocator(), slots)
+    }
+
+    /// Fills the empty slots of `slots` with the words of blocks, as [`bulk_fill`](Self::bulk_fill) does with
+    /// handles.
+    ///
+    /// # Panics
+    /// If the policy names a node that the allocator does not have.
+    #[track_caller]
+    fn bulk_raw(self, request: &BulkRequest<'_>, slots: &mut [Option<RawPage>]) -> BulkOutcome {
+        bulk::request::words(&self, request, slots, Location::caller())
     }
 
     /// Does what [`alloc_pages_bulk`](Self::alloc_pages_bulk) does, on the nodes that `policy` selects.

@@ -253,6 +253,11 @@ impl Accounts {
         Self { entries, allocator: AllocatorId::next() }
     }
 
+    /// Returns whether there is an entry for `account`, open or not; the account zero needs none.
+    pub(crate) fn has(&self, account: AccountNumber) -> bool {
+        account.is_none() || account.index() < self.entries.len()
+    }
+
     /// Opens an account under `parent`, which is open.
     pub(crate) fn open(
         &self,

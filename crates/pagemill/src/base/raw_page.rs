@@ -75,7 +75,8 @@ impl ListId {
 #[repr(transparent)]
 pub struct RawPage(NonZeroU64);
 
-/// An integer that is not the word of a block, with [`RawPage::from_bits`]'s reason.
+/// An integer that is not the word of a block, with the reason that [`RawPage::from_bits`] or
+/// [`PageAllocator::check_raw`](crate::PageAllocator::check_raw) found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidRawPage {
@@ -100,6 +101,18 @@ pub enum InvalidRawPage {
         /// The order.
         order: Order,
     },
+    /// The frames are not in the zone whose list the word names.
+    NotInZone {
+        /// The integer.
+        bits: u64,
+        /// The frame number.
+        pfn: Pfn,
+    },
+    /// The allocator does not have the account.
+    NoAccount {
+        /// The integer.
+        bits: u64,
+    },
 }
 
 impl fmt::Display for InvalidRawPage {
@@ -119,6 +132,16 @@ impl fmt::Display for InvalidRawPage {
                 "{bits:#x} is not a raw page: frame {pfn} is not a multiple of {} frames, as a \
                  block of order {order} is",
                 order.nr_pages()
+            ),
+            Self::NotInZone { bits, pfn } => write!(
+                f,
+                "{bits:#x} is not a raw page of this allocator: frame {pfn} is not in the zone that \
+                 bits 40 to 48 name"
+            ),
+            Self::NoAccount { bits } => write!(
+                f,
+                "{bits:#x} is not a raw page of this allocator: there is no account {}",
+                bits >> ACCOUNT_SHIFT & (MAX_NR_ACCOUNTS as u64 - 1)
             ),
         }
     }
@@ -214,6 +237,19 @@ impl Class {
         Self(self.0.wrapping_add((nr_lists as u64) << LIST_SHIFT))
     }
 
+    /// Returns the words of the pages of this class at the frames `start` to `end - 1`.
+    #[inline]
+    pub(crate) const fn words(self, start: u64, end: u64) -> Words {
+        Words { first: self.0 | start, nr: end.wrapping_sub(start) }
+    }
+
+    /// Returns whether this is the class of single pages, not charged, of the zone whose first list has the
+    /// class `first`.
+    #[inline]
+    pub(crate) const fn is_plain_of_zone(self, first: Self) -> bool {
+        self.0.wrapping_sub(first.0) >> LIST_SHIFT < NR_MIGRATE_TYPES as u64
+    }
+
     /// Returns this class with `account` as the account that is charged.
     #[inline]
     pub(crate) const fn charged_to(self, account: AccountNumber) -> Self {
@@ -276,6 +312,39 @@ impl Class {
             None => 0,
         };
         Difference(self.0 ^ word)
+    }
+}
+
+/// The words of pages of one class at adjacent frames: they are adjacent integers, and none is zero.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Words {
+    first: u64,
+    nr: u64,
+}
+
+impl Words {
+    /// Returns whether the word of `slot` is among these; that of an empty slot never is.
+    #[inline]
+    pub(crate) fn has(self, slot: Option<RawPage>) -> bool {
+        self.distance(slot) < self.nr
+    }
+
+    /// Returns whether the words of all slots are among these.
+    ///
+    /// # Cost
+    /// A subtraction and a combination per slot. If the number of words is not a power of two and the last
+    /// of them are in the slots, a comparison per slot, too.
+    #[inline]
+    pub(crate) fn have_all(self, slots: &[Option<RawPage>]) -> bool {
+        let all = slots.iter().fold(0, |all, &slot| all | self.distance(slot));
+        all < self.nr || slots.iter().all(|&slot| self.has(slot))
+    }
+
+    /// Returns how far behind the first word a slot's word is. That of an empty slot is in front of all, so
+    /// its distance wraps to a number that no word has.
+    #[inline]
+    fn distance(self, slot: Option<RawPage>) -> u64 {
+        slot.map_or(0, RawPage::word).wrapping_sub(self.first)
     }
 }
 

@@ -9,3 +9,4 @@ pub(crate) mod pfns;
 pub(crate) mod request;
 mod slots;
 pub(crate) mod vec;
+pub(crate) mod words;

@@ -6,6 +6,7 @@ use core::ops::Range;
 use super::engine::{Finish, Sink};
 use super::pfns::Numbers;
 use super::slots::{Empty, Holes, Uninit, all_empty};
+use super::words::{EmptyWords, WordHoles, are_empty};
 use crate::account::table::{AccountId, Payer};
 use crate::base::gfp::Gfp;
 use crate::base::policy::{NodeMask, Policy, Share};
@@ -189,6 +190,24 @@ pub(crate) fn pfns<S: PageSource>(
 ) -> BulkOutcome {
     let nr = pfns.len();
     serve(source, request, nr, &mut Numbers { room: pfns, source }, site)
+}
+
+/// Fills the empty slots with the words of blocks.
+#[track_caller]
+pub(crate) fn words<S: PageSource>(
+    source: &S,
+    request: &BulkRequest<'_>,
+    slots: &mut [Option<RawPage>],
+    site: Site,
+) -> BulkOutcome {
+    let nr = slots.len();
+    if are_empty(slots) {
+        return serve(source, request, nr, &mut EmptyWords { slots }, site);
+    }
+    let empty = slots.iter().filter(|slot| slot.is_none()).count();
+    let mut holes = WordHoles { slots: slots.iter_mut() };
+    let outcome = serve(source, request, empty, &mut holes, site);
+    BulkOutcome { populated: nr - empty + outcome.new, ..outcome }
 }
 
 /// Passes blocks to a callback, one by one.

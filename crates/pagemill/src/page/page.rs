@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 use core::mem::{self, ManuallyDrop, MaybeUninit};
 use core::ptr::{self, NonNull};
 
-use crate::base::raw_page::{Class, Difference, RawPage};
+use crate::base::raw_page::{Class, Difference, RawPage, Words};
 use crate::base::units::{NodeId, Order, PAGE_SIZE, Pfn, PhysAddr};
 use crate::page::source::PageSource;
 use crate::page_alloc::by_pfn::PfnError;
@@ -376,21 +376,59 @@ impl<'a, S: PageSource> FullSlots<'a, S> {
             let words = ptr::from_mut(now) as *mut [Option<RawPage>];
             // SAFETY: 1. valid, exclusive: the borrow of the slots. 2. of the same layout: `page-word`,
             // and an `Option<RawPage>` is a word that is zero for `None`, as for all transparent types
-            // around a non-zero number. 3. pages are passed by hand: copied here and cleared below.
+            // around a non-zero number. 3. pages are passed by hand: copied and cleared by `take_words`.
             let words = unsafe { &mut *words };
-            let from = words.as_ptr().cast::<MaybeUninit<RawPage>>();
-            // SAFETY: 1. as long: split there. 2. apart: both are borrowed uniquely. 3. each word is a
-            // page: `full-slots`.
-            unsafe { from.copy_to_nonoverlapping(room.as_mut_ptr(), room.len()) };
-            words.fill(None);
-        } else {
-            for (entry, slot) in room.iter_mut().zip(now) {
-                // SAFETY: 1. the slot holds a page: `full-slots`.
-                entry.write(unsafe { slot.take().unwrap_unchecked() }.into_raw());
-            }
+            // SAFETY: 1. as long: split there. 2. each word is a page: `full-slots`.
+            return unsafe { take_words(words, room) };
+        }
+        for (entry, slot) in room.iter_mut().zip(now) {
+            // SAFETY: 1. the slot holds a page: `full-slots`.
+            entry.write(unsafe { slot.take().unwrap_unchecked() }.into_raw());
         }
         // SAFETY: 1. initialised: every entry was just written.
         unsafe { room.assume_init_mut() }
+    }
+}
+
+/// Moves pages out of `words` into all of `room`, and returns it.
+///
+/// # Safety
+/// Both are of one length, and every word is a page.
+#[inline]
+unsafe fn take_words<'r>(
+    words: &mut [Option<RawPage>],
+    room: &'r mut [MaybeUninit<RawPage>],
+) -> &'r mut [RawPage] {
+    let from = words.as_ptr().cast::<MaybeUninit<RawPage>>();
+    // SAFETY: 1. as long: guaranteed by the caller. 2. apart: both are borrowed uniquely.
+    unsafe { from.copy_to_nonoverlapping(room.as_mut_ptr(), room.len()) };
+    words.fill(None);
+    // SAFETY: 1. initialised: every entry was just written, with a page, as the caller guarantees.
+    unsafe { room.assume_init_mut() }
+}
+
+/// Slots of page words to be freed together.
+///
+/// `full-slots`: each of them holds a page of one class.
+pub(crate) struct FullWords<'a>(&'a mut [Option<RawPage>]);
+
+impl<'a> FullWords<'a> {
+    /// Returns the slots if the words of all of them are among `words`.
+    #[inline]
+    pub(crate) fn check(words: Words, slots: &'a mut [Option<RawPage>]) -> Option<Self> {
+        words.have_all(slots).then_some(Self(slots))
+    }
+
+    /// Does what [`FullSlots::take_into`] does.
+    #[inline]
+    pub(crate) fn take_into<'r>(
+        &mut self,
+        room: &'r mut [MaybeUninit<RawPage>],
+    ) -> &'r mut [RawPage] {
+        let (now, later) = mem::take(&mut self.0).split_at_mut(room.len());
+        self.0 = later;
+        // SAFETY: 1. as long: split there. 2. each word is a page: `full-slots`.
+        unsafe { take_words(now, room) }
     }
 }
 

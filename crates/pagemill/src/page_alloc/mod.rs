@@ -4,6 +4,7 @@ pub(crate) mod alloc_context;
 #[expect(unsafe_code, reason = "the metadata memory; frames that nobody owns")]
 pub(crate) mod allocator;
 pub(crate) mod by_pfn;
+mod by_word;
 pub(crate) mod contig;
 pub(crate) mod fast;
 pub(crate) mod fault;

@@ -1,0 +1,170 @@
+//! Bulk calls on slots of page words, for code that has no handles: C structures, rings of devices.
+
+use core::mem;
+
+use super::engine::{Got, Sink, Wanted};
+use crate::base::gfp::Gfp;
+use crate::base::raw_page::{Class, InvalidRawPage, RawPage};
+use crate::base::units::Order;
+use crate::page::page::FullWords;
+use crate::page::source::PageSource;
+use crate::page_alloc::allocator::{PageAllocator, Site};
+use crate::percpu::pcp::Batch;
+use crate::platform::platform::Platform;
+
+/// Fills the empty slots; see [`AllocPages::alloc_raw_bulk`](crate::AllocPages::alloc_raw_bulk).
+#[inline]
+pub(crate) fn alloc<S: PageSource>(
+    source: &S,
+    gfp: Gfp,
+    slots: &mut [Option<RawPage>],
+    site: Site,
+) -> usize {
+    match slots {
+        [slot @ None] => {
+            *slot = source.allocator().alloc_single(gfp, None, site);
+            usize::from(slot.is_some())
+        }
+        [] | [Some(_)] => slots.len(),
+        _ if are_empty(slots) => {
+            let nr = slots.len();
+            let wanted = Wanted { claim: nr, new: nr };
+            let mut empty = EmptyWords { slots };
+            source.allocator().alloc_at_least_one(gfp, None, wanted, &mut empty, site).new_pages()
+        }
+        _ => alloc_into_holes(source, gfp, slots, site),
+    }
+}
+
+/// Does what [`alloc()`] does where some slots hold a page.
+#[cold]
+#[inline(never)]
+fn alloc_into_holes<S: PageSource>(
+    source: &S,
+    gfp: Gfp,
+    slots: &mut [Option<RawPage>],
+    site: Site,
+) -> usize {
+    let nr = slots.len();
+    let new = slots.iter().filter(|slot| slot.is_none()).count();
+    if new == 0 {
+        return nr;
+    }
+    let mut holes = WordHoles { slots: slots.iter_mut() };
+    let wanted = Wanted { claim: nr, new };
+    match source.allocator().alloc_at_least_one(gfp, None, wanted, &mut holes, site) {
+        Got::Bulk(filled) if filled == new => nr,
+        Got::Bulk(_) | Got::Single | Got::Nothing => {
+            slots.iter().position(Option::is_none).unwrap_or(nr)
+        }
+    }
+}
+
+/// Returns whether no slot holds a page, as [`all_empty`](super::slots::all_empty) does for handles.
+#[inline]
+pub(super) fn are_empty(slots: &[Option<RawPage>]) -> bool {
+    slots.last().is_none_or(Option::is_none)
+        && slots.iter().fold(0, |sum, slot| sum | slot.map_or(0, RawPage::word)) == 0
+}
+
+/// A sink of slots that are all empty.
+pub(super) struct EmptyWords<'a> {
+    pub(super) slots: &'a mut [Option<RawPage>],
+}
+
+impl Sink for EmptyWords<'_> {
+    #[inline]
+    fn accept(&mut self, pages: &[RawPage]) {
+        let (filled, rest) = mem::take(&mut self.slots).split_at_mut(pages.len());
+        for (slot, &page) in filled.iter_mut().zip(pages) {
+            *slot = Some(page);
+        }
+        self.slots = rest;
+    }
+}
+
+/// A sink of slots of which some hold a page.
+pub(super) struct WordHoles<'a> {
+    pub(super) slots: core::slice::IterMut<'a, Option<RawPage>>,
+}
+
+impl Sink for WordHoles<'_> {
+    fn accept(&mut self, pages: &[RawPage]) {
+        let holes = self.slots.by_ref().filter(|slot| slot.is_none());
+        for (&page, slot) in pages.iter().zip(holes) {
+            *slot = Some(page);
+        }
+    }
+}
+
+/// Slots that are checked together before they are freed together.
+const CHUNK: usize = Batch::CAPACITY;
+
+/// Frees the blocks of all slots; see [`AllocPages::release_raw`](crate::AllocPages::release_raw).
+#[inline]
+#[track_caller]
+pub(crate) fn release<P: Platform>(
+    allocator: &PageAllocator<P>,
+    slots: &mut [Option<RawPage>],
+) -> Result<usize, InvalidRawPage> {
+    if let [slot] = slots {
+        let Some(page) = *slot else { return Ok(0) };
+        allocator.check_raw(page)?;
+        *slot = None;
+        if page.order() == Order::ZERO {
+            allocator.free_single(page);
+        } else {
+            allocator.free_folio(page);
+        }
+        return Ok(1);
+    }
+    release_several(allocator, slots)
+}
+
+/// Does what [`release`] does for two slots or more.
+#[inline]
+#[track_caller]
+fn release_several<P: Platform>(
+    allocator: &PageAllocator<P>,
+    slots: &mut [Option<RawPage>],
+) -> Result<usize, InvalidRawPage> {
+    let mut nr = 0;
+    for chunk in slots.chunks_mut(CHUNK) {
+        nr += release_chunk(allocator, chunk)?;
+    }
+    Ok(nr)
+}
+
+#[inline]
+#[track_caller]
+fn release_chunk<P: Platform>(
+    allocator: &PageAllocator<P>,
+    slots: &mut [Option<RawPage>],
+) -> Result<usize, InvalidRawPage> {
+    let nr = slots.len();
+    let class = slots.first().and_then(|&slot| slot).map_or(Class::NONE, RawPage::class);
+    if let Some(words) = allocator.largest_span().words_of(class)
+        && let Some(mut full) = FullWords::check(words, slots)
+    {
+        allocator.free_class(class, nr, |room| full.take_into(room));
+        return Ok(nr);
+    }
+    release_mixed(allocator, slots)
+}
+
+/// Frees blocks of any kind, after a check of each.
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn release_mixed<P: Platform>(
+    allocator: &PageAllocator<P>,
+    slots: &mut [Option<RawPage>],
+) -> Result<usize, InvalidRawPage> {
+    for &page in slots.iter().flatten() {
+        allocator.check_raw(page)?;
+    }
+    let mut batch = Batch::new();
+    batch.push_all(slots.iter_mut().filter_map(Option::take));
+    allocator.free_pages(batch.as_slice());
+    Ok(batch.as_slice().len())
+}

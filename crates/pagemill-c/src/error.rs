@@ -1,0 +1,71 @@
+//! Error codes of C functions, and their texts.
+
+use core::ffi::CStr;
+
+use pagemill::Shortage;
+use pagemill::contig::ContigError;
+
+/// The result of a C function that can fail: zero, or one of the header's `PAGEMILL_E` constants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Code(pub(crate) i32);
+
+impl Code {
+    pub(crate) const OK: Self = Self(0);
+    /// `PAGEMILL_ENOMEM`
+    pub(crate) const NO_MEMORY: Self = Self(1);
+    /// `PAGEMILL_EFRAGMENTED`
+    pub(crate) const FRAGMENTED: Self = Self(2);
+    /// `PAGEMILL_ESTOPPED`
+    pub(crate) const STOPPED: Self = Self(3);
+    /// `PAGEMILL_EFORKED`
+    pub(crate) const FORKED: Self = Self(4);
+    /// `PAGEMILL_ERANGE`
+    pub(crate) const RANGE: Self = Self(5);
+    /// `PAGEMILL_EBUSY`
+    pub(crate) const BUSY: Self = Self(6);
+    /// `PAGEMILL_ECONFIG`
+    pub(crate) const CONFIG: Self = Self(7);
+    /// `PAGEMILL_ESYSTEM`
+    pub(crate) const SYSTEM: Self = Self(8);
+
+    /// Returns a sentence for people.
+    pub(crate) const fn text(self) -> &'static CStr {
+        match self {
+            Self::OK => c"success",
+            Self::NO_MEMORY => {
+                c"no zone that the flags admit has enough free memory above its watermark"
+            }
+            Self::FRAGMENTED => c"enough pages are free, but not that many adjacent ones",
+            Self::STOPPED => c"the stop callback ended the request",
+            Self::FORKED => {
+                c"the allocator belongs to the process that this one was forked from: create another"
+            }
+            Self::RANGE => c"no zone that the flags admit can ever have such a range",
+            Self::BUSY => c"pages or pools of the allocator, or pages of the pool, are still in use",
+            Self::CONFIG => c"the configuration is invalid: see pagemill_last_error",
+            Self::SYSTEM => c"the operating system refused: see pagemill_last_error",
+            _ => c"unknown error code",
+        }
+    }
+}
+
+impl From<Shortage> for Code {
+    fn from(shortage: Shortage) -> Self {
+        match shortage {
+            Shortage::Stopped => Self::STOPPED,
+            Shortage::Abandoned => Self::FORKED,
+            _ => Self::NO_MEMORY,
+        }
+    }
+}
+
+impl From<ContigError> for Code {
+    fn from(error: ContigError) -> Self {
+        match error {
+            ContigError::Fragmented { .. } => Self::FRAGMENTED,
+            ContigError::Short { short, .. } => short.into(),
+            _ => Self::RANGE,
+        }
+    }
+}

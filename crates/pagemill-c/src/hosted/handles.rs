@@ -1,0 +1,203 @@
+//! Handles: names of allocators and pools that are recognised after the object is gone.
+//!
+//! A handle is not an address. It has the number of an entry in a table that is never freed, and the
+//! generation of the entry, so that a handle of a destroyed object differs from that of any later one.
+//!
+//! `handle-live`: an entry's handle is `vacant` unless its object exists. It is written after the object's
+//! address and cleared before the object is dropped.
+
+use core::ffi::c_void;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+#[expect(clippy::disallowed_types, reason = "not part of the core: loom has no business here")]
+type AtomicUsize = core::sync::atomic::AtomicUsize;
+
+/// Most objects of one kind that exist at the same time.
+pub(super) const NR_HANDLES: usize = 64;
+
+/// The upper bits of a handle: no address on a machine with 48 bits of virtual addresses, so that an
+/// access through a handle ends the program at once.
+const MARK: usize = 0x7067 << 48;
+
+/// Bit 0 is one, so that no aligned address is a handle.
+const INDEX_SHIFT: u32 = 4;
+const GENERATION_SHIFT: u32 = 16;
+const GENERATION_MASK: usize = (1 << 32) - 1;
+
+/// The table of the objects of one kind.
+pub(super) struct Handles<T: 'static, const KIND: usize> {
+    entries: [Entry<T>; NR_HANDLES],
+}
+
+struct Entry<T> {
+    /// [`vacant`] if there is no object.
+    handle: AtomicUsize,
+    object: AtomicPtr<T>,
+    /// Generations so far. Odd while the entry is being changed or in use.
+    generation: AtomicUsize,
+}
+
+/// Why a handle is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    Null,
+    /// The object was destroyed.
+    Gone,
+    /// No call returned it.
+    Unknown,
+}
+
+impl<T, const KIND: usize> Handles<T, KIND> {
+    pub(super) const fn new() -> Self {
+        let mut entries = [const { Entry::new(0) }; NR_HANDLES];
+        let mut index = 0;
+        while index < NR_HANDLES {
+            entries[index] = Entry::new(vacant(index));
+            index += 1;
+        }
+        Self { entries }
+    }
+
+    /// Returns the object of a handle.
+    #[inline]
+    pub(super) fn find(&self, handle: *mut c_void) -> Option<*mut T> {
+        let entry = self.entry(handle);
+        // Acquire pairs with the Release in `add`.
+        let is_live = entry.handle.load(Ordering::Acquire) == handle.addr();
+        // Relaxed: ordered by the load above.
+        is_live.then(|| entry.object.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    fn entry(&self, handle: *mut c_void) -> &Entry<T> {
+        &self.entries[index(handle)]
+    }
+
+    /// Returns why [`find`](Self::find) found nothing.
+    pub(super) fn refused(&self, handle: *mut c_void) -> Refused {
+        let generation = handle.addr() >> GENERATION_SHIFT & GENERATION_MASK;
+        if handle.is_null() {
+            Refused::Null
+        } else if name::<KIND>(index(handle), generation) == handle.addr()
+            // Relaxed: for a message.
+            && generation <= self.entry(handle).generation.load(Ordering::Relaxed)
+        {
+            Refused::Gone
+        } else {
+            Refused::Unknown
+        }
+    }
+
+    /// Enters an object and returns its handle, or `None` if there are [`NR_HANDLES`].
+    pub(super) fn add(&self, object: *mut T) -> Option<*mut c_void> {
+        self.entries.iter().enumerate().find_map(|(index, entry)| {
+            // Relaxed: the claim below orders.
+            let generation = entry.generation.load(Ordering::Relaxed);
+            let (next, acquire) = (generation + 1, Ordering::Acquire);
+            let is_free = generation % 2 == 0;
+            // Acquire pairs with the Release in `remove`.
+            let claim =
+                || entry.generation.compare_exchange(generation, next, acquire, Ordering::Relaxed);
+            (is_free && claim().is_ok()).then(|| {
+                let handle = name::<KIND>(index, next & GENERATION_MASK);
+                // Relaxed: ordered by the store below.
+                entry.object.store(object, Ordering::Relaxed);
+                // Release pairs with the Acquire in `find`.
+                entry.handle.store(handle, Ordering::Release);
+                ptr::without_provenance_mut(handle)
+            })
+        })
+    }
+
+    /// Removes an object and returns it; `None` if the handle is not that of one.
+    ///
+    /// Of several calls with one handle, one gets the object.
+    pub(super) fn remove(&self, handle: *mut c_void) -> Option<*mut T> {
+        let object = self.find(handle)?;
+        let entry = self.entry(handle);
+        let (acquire, relaxed) = (Ordering::Acquire, Ordering::Relaxed);
+        // Acquire pairs with the Release in `add`.
+        entry
+            .handle
+            .compare_exchange(handle.addr(), vacant(index(handle)), acquire, relaxed)
+            .ok()?;
+        // Release pairs with the Acquire in `add`.
+        entry.generation.fetch_add(1, Ordering::Release);
+        Some(object)
+    }
+}
+
+impl<T> Entry<T> {
+    const fn new(handle: usize) -> Self {
+        let object = AtomicPtr::new(ptr::null_mut());
+        Self { handle: AtomicUsize::new(handle), object, generation: AtomicUsize::new(0) }
+    }
+}
+
+/// Returns the index of the entry that a handle names.
+#[inline]
+fn index(handle: *mut c_void) -> usize {
+    handle.addr() >> INDEX_SHIFT & (NR_HANDLES - 1)
+}
+
+/// Returns what entry `index` has in place of a handle if there is no object: a value that names the next
+/// entry, so that no pointer finds it, not even null.
+const fn vacant(index: usize) -> usize {
+    ((index + 1) % NR_HANDLES) << INDEX_SHIFT
+}
+
+/// Returns the handle of an entry in a generation.
+fn name<const KIND: usize>(index: usize, generation: usize) -> usize {
+    MARK | generation << GENERATION_SHIFT | index << INDEX_SHIFT | KIND << 1 | 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Numbers = Handles<u32, 1>;
+
+    #[test]
+    fn a_handle_finds_its_object_until_it_is_removed() {
+        let handles = Numbers::new();
+        let (mut one, mut two) = (1, 2);
+        let first = handles.add(&raw mut one).unwrap();
+        let second = handles.add(&raw mut two).unwrap();
+        assert_eq!(handles.find(first), Some(&raw mut one));
+        assert_eq!(handles.find(second), Some(&raw mut two));
+        assert_eq!(handles.remove(first), Some(&raw mut one));
+        assert_eq!(handles.remove(first), None);
+        assert_eq!((handles.find(first), handles.refused(first)), (None, Refused::Gone));
+        let third = handles.add(&raw mut one).unwrap();
+        assert_ne!(third, first);
+        assert_eq!((handles.find(first), handles.refused(first)), (None, Refused::Gone));
+    }
+
+    #[test]
+    fn what_no_call_returned_is_unknown() {
+        let (handles, others) = (Numbers::new(), Handles::<u32, 2>::new());
+        let mut one = 1;
+        let handle = handles.add(&raw mut one).unwrap();
+        let other = others.add(&raw mut one).unwrap();
+        assert_eq!(handles.refused(ptr::null_mut()), Refused::Null);
+        assert_eq!((handles.find(other), handles.refused(other)), (None, Refused::Unknown));
+        for address in
+            [1, 4096, (&raw const one).addr(), handle.addr() + 1, handle.addr() + (1 << 20)]
+        {
+            let foreign = ptr::without_provenance_mut(address);
+            assert_eq!((handles.find(foreign), handles.refused(foreign)), (None, Refused::Unknown));
+        }
+    }
+
+    #[test]
+    fn a_full_table_refuses_and_takes_again_after_a_removal() {
+        let handles = Numbers::new();
+        let mut one = 1;
+        let all: Vec<_> = (0..NR_HANDLES).map(|_| handles.add(&raw mut one).unwrap()).collect();
+        assert_eq!(handles.add(&raw mut one), None);
+        handles.remove(all[17]).unwrap();
+        assert!(handles.add(&raw mut one).is_some());
+        assert_eq!(handles.add(&raw mut one), None);
+    }
+}

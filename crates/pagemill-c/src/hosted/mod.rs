@@ -1,0 +1,5 @@
+//! A process: its allocators, and the functions that only a process has.
+
+mod fail;
+mod handles;
+mod process;

@@ -97,8 +97,9 @@ in_root() {
         mount --bind "$4" "$root/opt/rust"
         mount --bind "$5" "$root/root/.cargo/registry"
         mount -t proc proc "$root/proc"
+        mount -t sysfs -o ro sysfs "$root/sys"
         mount -t tmpfs tmpfs "$root/tmp"
-        mount --bind /dev "$root/dev"
+        mount --rbind /dev "$root/dev"
         ip link set lo up
         shift 5
         exec env --ignore-environment PATH=/opt/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
@@ -154,11 +155,13 @@ run_guides() {
 
 # Runs the README's two commands in a clone.
 run_readme() {
+    tree=$cache/clone
     rm -rf "$tree"
     git clone --quiet . "$tree"
     cargo fetch --quiet --locked
     in_root bash -euo pipefail -c '
         cd /guides
+        unset CARGO_TARGET_DIR
         export CARGO_NET_OFFLINE=true
         start=$SECONDS
         cargo run --release -- bench
@@ -186,8 +189,6 @@ if [[ ${1-} == --readme ]]; then
         skipped "--readme needs the root"
         exit 0
     fi
-    tree=$cache/clone
-    target=$cache/target-clone
     run_readme
 else
     if [[ $# -eq 0 ]]; then

@@ -132,7 +132,9 @@ echo_on_veth() {
         skipped "packets: not run on an interface: the kernel makes no virtual pair"
         return 0
     fi
-    timeout "$limit_s" unshare --net --mount ci/guides/veth "$target/debug/guide-packets"
+    # unshare ignores other signals, and the program ends with it.
+    timeout --signal=KILL "$limit_s" unshare --net --mount --pid --fork --kill-child \
+        ci/guides/veth "$target/debug/guide-packets"
 }
 
 run_guides() {

@@ -9,10 +9,21 @@ if ! cargo deny --version >/dev/null 2>&1; then
     exit 0
 fi
 
+# Fetches what $1 needs. Cargo reads the configuration of the folder that it runs in.
+fetch() {
+    (cd "$(dirname "$1")" && cargo fetch --quiet)
+}
+
+# Runs cargo-deny on the workspace of $1, with the options that follow.
+deny() {
+    local config=$PWD/deny.toml
+    (cd "$(dirname "$1")" && cargo deny --config "$config" "${@:2}")
+}
+
 # What `cargo tree` says of the direct dependencies of $1: name|licence.
 direct() {
-    cargo tree --manifest-path "$1" --workspace --all-features --target all --depth 1 \
-        --edges normal,build,dev --prefix none --format '{p}|{l}' |
+    (cd "$(dirname "$1")" && cargo tree --workspace --all-features --target all --depth 1 \
+        --edges normal,build,dev --prefix none --format '{p}|{l}') |
         sed -n '/ (\//d; s/ ([*])$//; s/ v[^|]*|/|/p' | sort -u
 }
 
@@ -30,17 +41,31 @@ compare_licences() {
 
 # The root, and each workspace of its own: the fuzz targets, examples and comparisons.
 manifests=$(grep -rlx --include=Cargo.toml --exclude-dir=target '\[workspace\]' . | sort)
+# The guides ask for published versions. Copies of them ask for the crates here.
+copies=$PWD/target/deny
+rm -rf "$copies"
+mkdir -p "$copies/.cargo"
+{
+    echo '[patch.crates-io]'
+    for crate in "$PWD"/crates/*; do
+        echo "${crate##*/} = { path = \"$crate\" }"
+    done
+} >"$copies/.cargo/config.toml"
 checked=()
 for manifest in $manifests; do
+    if [[ $manifest = ./examples/guides/* ]]; then
+        folder=$(dirname "$manifest")
+        cp -r "$folder" "$copies/"
+        manifest=target/deny/${folder##*/}/Cargo.toml
+    fi
     # The packages of a side workspace may be out of reach.
-    if [[ $manifest != ./Cargo.toml ]] && ! cargo fetch --quiet --manifest-path "$manifest"; then
+    if [[ $manifest != ./Cargo.toml ]] && ! fetch "$manifest"; then
         echo "SKIPPED: deny.sh: the packages of $manifest cannot be had"
         continue
     fi
     echo "$manifest"
     # Not each workspace has each licence that is allowed.
-    cargo deny --manifest-path "$manifest" --config deny.toml --all-features \
-        check --hide-inclusion-graph --allow license-not-encountered \
+    deny "$manifest" --all-features check --hide-inclusion-graph --allow license-not-encountered \
         --allow license-exception-not-encountered bans licenses sources
     compare_licences "$manifest"
     checked+=("$manifest")
@@ -52,5 +77,5 @@ if ! cargo deny fetch db; then
     exit 0
 fi
 for manifest in "${checked[@]}"; do
-    cargo deny --offline --manifest-path "$manifest" --config deny.toml --all-features check advisories
+    deny "$manifest" --offline --all-features check advisories
 done

@@ -65,6 +65,9 @@ pub(crate) enum Command {
     /// Prints a script that completes commands and options in a shell
     Completions(CompletionsArgs),
     /// Prints the manual page of a command, or writes all pages to a directory
+    ///
+    /// To read a page that is not installed: pagemill man nfsd | man -l -
+    #[command(verbatim_doc_comment)]
     Man(ManArgs),
 }
 

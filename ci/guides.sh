@@ -70,14 +70,20 @@ unpack_crates() {
 
 # Copies the programs, and fetches what they need from others, in the versions of the workspace.
 copy_guides() {
-    local name
+    local name package
     for name in "$@"; do
         rm -rf "${tree:?}/$name"
         cp -rp "examples/guides/$name" "$tree/$name"
-        [[ -e $tree/$name/Cargo.toml ]] || continue
-        cp Cargo.lock "$tree/$name/"
+        package=$tree/$name
+        if [[ $name == c ]]; then
+            # The libraries for it are those of a package of this repository, with its dependencies.
+            package=.
+            cp Cargo.lock "$tree"/crates/pagemill-c-*/
+        else
+            cp Cargo.lock "$package/"
+        fi
         # What an earlier run fetched is enough, so try without a network first.
-        (cd "$tree/$name" && { cargo fetch --quiet --offline 2>/dev/null || cargo fetch --quiet; })
+        (cd "$package" && { cargo fetch --quiet --offline 2>/dev/null || cargo fetch --quiet; })
     done
     cp -p ci/guides/inside "$tree/"
 }

@@ -7,13 +7,21 @@
 //! entries as the call says, and nothing else uses them during the call; pages belong to the caller; no
 //! call runs while its allocator is destroyed.
 
+use core::ffi::{c_char, c_int};
+use core::mem::MaybeUninit;
 use core::slice;
 
 use pagemill::handles::RawPage;
-use pagemill::{AllocPages, Gfp, Order, PageAllocator};
+use pagemill::policy::Policy;
+use pagemill::request::Effort;
+use pagemill::units::{NodeId, PhysAddr};
+use pagemill::{AllocPages, BulkRequest, Gfp, Order, PageAllocator};
 
 use crate::environment::Environment;
-use crate::types::{Handle, NR_MAX, PageWord};
+use crate::error::Code;
+use crate::types::{
+    Handle, ListView, NR_MAX, PageWord, Request, SizedStruct, VmStatView, ZoneView,
+};
 
 /// Flags that C code may pass: all but the one that charges an account.
 const GFP_ALLOWED: Gfp = Gfp::all().difference(Gfp::ACCOUNT);
@@ -181,6 +189,352 @@ pub(crate) fn nr_free_pages<E: Environment>(call: &'static str, handle: Handle) 
     E::allocator(call, handle).nr_free_pages()
 }
 
+/// Reads a structure that begins with its size. Fields that the caller's version does not have are zero.
+///
+/// # Safety
+/// `from` is null, or valid for reads of the size that it begins with.
+pub(crate) unsafe fn read_struct<E: Environment, T: SizedStruct>(
+    call: &'static str,
+    what: &str,
+    from: *const T,
+) -> T {
+    // SAFETY:
+    // 1. Guaranteed by the caller.
+    let size = unsafe { size_of_struct::<E, T>(call, what, from) };
+    let mut value = MaybeUninit::<T>::zeroed();
+    let (nr, bytes) = (size.min(size_of::<T>()), from.cast::<u8>());
+    // SAFETY:
+    // 1. Valid for reads of `size`: guaranteed by the caller. 2. Valid for writes: not more than a `T`.
+    // 3. Apart: `value` is new.
+    unsafe { bytes.copy_to_nonoverlapping(value.as_mut_ptr().cast(), nr) };
+    for at in nr..size {
+        // SAFETY:
+        // 1. In the structure: below `size`.
+        let byte = unsafe { bytes.add(at) };
+        // SAFETY:
+        // 1. Valid for reads: guaranteed by the caller.
+        if unsafe { byte.read() } != 0 {
+            E::misuse(
+                call,
+                format_args!(
+                    "{what} has a field that this version does not know, at byte {at}; allowed there is 0"
+                ),
+            );
+        }
+    }
+    // SAFETY:
+    // 1. Zeroes are a value, and so is what a C caller writes into integers, pointers and functions.
+    unsafe { value.assume_init() }
+}
+
+/// Writes as much of a structure as the caller's version has; its size stays the caller's.
+///
+/// # Safety
+/// `to` is null, or valid for reads and writes of the size that it begins with.
+pub(crate) unsafe fn write_struct<E: Environment, T: SizedStruct>(
+    call: &'static str,
+    what: &str,
+    to: *mut T,
+    value: &T,
+) {
+    // SAFETY:
+    // 1. Guaranteed by the caller.
+    let size = unsafe { size_of_struct::<E, T>(call, what, to) };
+    let nr = size.min(size_of::<T>()) - size_of::<usize>();
+    let from = (&raw const *value).cast::<usize>().wrapping_add(1).cast::<u8>();
+    let to = to.cast::<usize>().wrapping_add(1).cast::<u8>();
+    // SAFETY:
+    // 1. Valid for reads: the fields of a `T` behind the first.
+    // 2. Valid for writes: the same fields of the caller's structure, whose size bounds them.
+    // 3. Apart: a reference is apart from what the caller can write to.
+    unsafe { from.copy_to_nonoverlapping(to, nr) };
+}
+
+/// # Safety
+/// As for [`read_struct`].
+unsafe fn size_of_struct<E: Environment, T>(
+    call: &'static str,
+    what: &str,
+    structure: *const T,
+) -> usize {
+    /// Far more than any version of a structure has.
+    const SIZE_MAX: usize = 4096;
+    if structure.is_null() || !structure.is_aligned() {
+        E::misuse(
+            call,
+            format_args!("{what} {structure:p}; allowed is a pointer to the structure"),
+        );
+    }
+    // SAFETY:
+    // 1. Aligned, not null: checked above. Valid: guaranteed by the caller.
+    let size = unsafe { structure.cast::<usize>().read() };
+    // Each structure had at least one field beside its size in its first version.
+    if !(2 * size_of::<usize>()..=SIZE_MAX).contains(&size) {
+        let expected = size_of::<T>();
+        E::misuse(
+            call,
+            format_args!(
+                "{what} has the size {size}; set the field size to sizeof, which is {expected}"
+            ),
+        );
+    }
+    size
+}
+
+/// # Safety
+/// As for [`slots`].
+unsafe fn request<E: Environment>(
+    call: &'static str,
+    frames: &'static PageAllocator<E::Platform>,
+    request: &BulkRequest<'_>,
+    nr: usize,
+    pages: *mut PageWord,
+) -> (usize, Code) {
+    // SAFETY:
+    // 1. Guaranteed by the caller.
+    let slots = unsafe { slots::<E>(call, nr, pages) };
+    let outcome = frames.bulk_raw(request, slots);
+    (outcome.new, outcome.short.map_or(Code::OK, Code::from))
+}
+
+/// # Safety
+/// As for [`slots`].
+pub(crate) unsafe fn fill<E: Environment>(
+    call: &'static str,
+    handle: Handle,
+    gfp: u32,
+    nr: usize,
+    pages: *mut PageWord,
+) -> i32 {
+    let plain = BulkRequest::new(flags::<E>(call, gfp));
+    // SAFETY:
+    // 1. Guaranteed by the caller.
+    unsafe { request::<E>(call, E::allocator(call, handle), &plain, nr, pages) }.1.0
+}
+
+/// # Safety
+/// As for [`slots`].
+pub(crate) unsafe fn alloc_exactly<E: Environment>(
+    call: &'static str,
+    handle: Handle,
+    gfp: u32,
+    nr: usize,
+    pages: *mut PageWord,
+) -> i32 {
+    let all = Effort::AllOrNothing;
+    let all = BulkRequest { effort: all, ..BulkRequest::new(flags::<E>(call, gfp)) };
+    // SAFETY:
+    // 1. Guaranteed by the caller.
+    unsafe { request::<E>(call, E::allocator(call, handle), &all, nr, pages) }.1.0
+}
+
+/// # Safety
+/// As for [`slots`] and [`read_struct`]; `new` is null or valid for writes; the stop callback can be called.
+pub(crate) unsafe fn alloc_request<E: Environment>(
+    call: &'static str,
+    handle: Handle,
+    wanted: *const Request,
+    nr: usize,
+    pages: *mut PageWord,
+    new: *mut usize,
+) -> i32 {
+    let frames = E::allocator(call, handle);
+    // SAFETY:
+    // 1. Guaranteed by the caller.
+    let wanted = unsafe { read_struct::<E, _>(call, "request", wanted) };
+    let stop = wanted.stop.map(|stop| {
+        // SAFETY:
+        // 1. Guaranteed by the caller.
+        move || unsafe { stop(wanted.context) } != 0
+    });
+    let effort = match wanted.effort {
+        0 => Effort::TryHard,
+        1 => Effort::Fast,
+        2 => Effort::AllOrNothing,
+        other => E::misuse(call, format_args!("effort {other}; allowed are 0 to 2")),
+    };
+    let nr_nodes = u32::try_from(frames.nr_nodes()).unwrap_or(u32::MAX);
+    let policy = match u8::try_from(wanted.node).ok().and_then(|node| node.checked_sub(1)) {
+        _ if wanted.node > nr_nodes => {
+            let node = wanted.node;
+            E::misuse(
+                call,
+                format_args!("node {node}; allowed are 0, for the caller's, to {nr_nodes}"),
+            )
+        }
+        Some(node) => Policy::Preferred(NodeId::new(node)),
+        None => Policy::Local,
+    };
+    let gfp = flags::<E>(call, wanted.gfp);
+    let all = BulkRequest {
+        order: order::<E>(call, wanted.order),
+        effort,
+        policy,
+        stop: stop.as_ref().map(|stop| -> &dyn Fn() -> bool { stop }),
+        ..BulkRequest::new(gfp)
+    };
+    // SAFETY:
+    // 1. Guaranteed by the caller.
+    let (nr_new, code) = unsafe { request::<E>(call, frames, &all, nr, pages) };
+    if !new.is_null() {
+        // SAFETY:
+        // 1. Guaranteed by the caller.
+        unsafe { new.write(nr_new) };
+    }
+    code.0
+}
+
+/// # Safety
+/// `first` is null or valid for writes.
+pub(crate) unsafe fn alloc_contig<E: Environment>(
+    call: &'static str,
+    handle: Handle,
+    gfp: u32,
+    nr: usize,
+    align: usize,
+    limit: u64,
+    first: *mut PageWord,
+) -> i32 {
+    let (frames, gfp) = (E::allocator(call, handle), flags::<E>(call, gfp));
+    if nr == 0 || nr >= NR_MAX {
+        E::misuse(call, format_args!("nr {nr}; allowed are 1 to {}", NR_MAX - 1));
+    }
+    if !align.is_power_of_two() {
+        E::misuse(call, format_args!("align {align}; allowed are powers of two"));
+    }
+    if first.is_null() || !first.is_aligned() {
+        E::misuse(call, format_args!("first {first:p}; allowed is a pointer to a page"));
+    }
+    let limit = (limit != 0).then(|| PhysAddr::new(limit));
+    match frames.alloc_contig(gfp, nr, align, limit) {
+        Ok(range) => {
+            // SAFETY:
+            // 1. Aligned, not null: checked above. Valid: guaranteed by the caller.
+            unsafe { first.write(word(range.into_raw().0)) };
+            Code::OK.0
+        }
+        Err(error) => Code::from(error).0,
+    }
+}
+
+/// # Safety
+/// The caller owns the pages.
+pub(crate) unsafe fn free_contig<E: Environment>(
+    call: &'static str,
+    handle: Handle,
+    first: PageWord,
+    nr: usize,
+) {
+    let frames = E::allocator(call, handle);
+    if nr == 0 {
+        return;
+    }
+    let raw = block::<E>(call, frames, first);
+    if raw.order() != Order::ZERO {
+        E::misuse(
+            call,
+            format_args!("first {first:#x} is a block; allowed is the first page of a range"),
+        );
+    }
+    // SAFETY:
+    // 1. Guaranteed by the caller.
+    if let Err(error) = unsafe { frames.free_pfn_range(raw.pfn(), nr) } {
+        E::misuse(call, format_args!("{error}"));
+    }
+}
+
+/// # Safety
+/// As for [`write_struct`].
+pub(crate) unsafe fn get_zone<E: Environment>(
+    call: &'static str,
+    handle: Handle,
+    index: usize,
+    zone: *mut ZoneView,
+) -> c_int {
+    let Some(info) = E::allocator(call, handle).zone_info().nth(index) else { return 0 };
+    let view = ZoneView {
+        size: 0,
+        node: info.node.value().into(),
+        kind: info.kind as u32,
+        start_pfn: info.start_pfn,
+        spanned: info.spanned,
+        present: info.present,
+        managed: info.managed,
+        nr_free_pages: info.nr_free_pages,
+        min: info.watermarks.min,
+        low: info.watermarks.low,
+        high: info.watermarks.high,
+        free_blocks: info.buddyinfo(),
+    };
+    // SAFETY:
+    // 1. Guaranteed by the caller.
+    unsafe { write_struct::<E, _>(call, "zone", zone, &view) };
+    1
+}
+
+/// # Safety
+/// As for [`write_struct`].
+pub(crate) unsafe fn get_list<E: Environment>(
+    call: &'static str,
+    handle: Handle,
+    index: usize,
+    list: *mut ListView,
+) -> c_int {
+    let Some(info) = E::allocator(call, handle).pcp_info().nth(index) else { return 0 };
+    let view = ListView {
+        size: 0,
+        cpu: info.cpu.value(),
+        node: info.node.value().into(),
+        kind: info.kind as u32,
+        migratetype: info.migratetype as u32,
+        order: info.order.value().into(),
+        reserved: 0,
+        count: info.count as u64,
+        high: info.high as u64,
+        batch: info.batch as u64,
+    };
+    // SAFETY:
+    // 1. Guaranteed by the caller.
+    unsafe { write_struct::<E, _>(call, "list", list, &view) };
+    1
+}
+
+/// # Safety
+/// As for [`write_struct`].
+pub(crate) unsafe fn get_vmstat<E: Environment>(
+    call: &'static str,
+    handle: Handle,
+    vmstat: *mut VmStatView,
+) {
+    let stat = E::allocator(call, handle).vmstat();
+    let view = VmStatView {
+        size: 0,
+        nr_free_pages: stat.nr_free_pages,
+        pgalloc: stat.pgalloc,
+        pgfree: stat.pgfree,
+        numa_hit: stat.numa_hit,
+        numa_miss: stat.numa_miss,
+        numa_foreign: stat.numa_foreign,
+        numa_local: stat.numa_local,
+        numa_other: stat.numa_other,
+    };
+    // SAFETY:
+    // 1. Guaranteed by the caller.
+    unsafe { write_struct::<E, _>(call, "vmstat", vmstat, &view) };
+}
+
+pub(crate) fn strerror(_call: &'static str, error: i32) -> *const c_char {
+    Code(error).text().as_ptr()
+}
+
+pub(crate) fn version(_call: &'static str) -> *const c_char {
+    concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
+}
+
+pub(crate) fn drain<E: Environment>(call: &'static str, handle: Handle) -> usize {
+    E::allocator(call, handle).drain_all_pages()
+}
+
 /// Exports functions for an environment.
 ///
 /// A line is the C function's name and parameters, its result, and the function behind it, whose first
@@ -209,21 +563,51 @@ pub(crate) use export;
 /// Exports the shared functions for an environment; called once in a library.
 macro_rules! export_shared {
     ($Environment:ty) => {
-        $crate::calls::export! { $Environment;
+        const _: () = {
+            use core::ffi::{c_char, c_int};
+
+            use $crate::types::{Handle, ListView, PageWord, Request, VmStatView, ZoneView};
+
+            $crate::calls::export! { $Environment;
             fn pagemill_alloc_page(handle: Handle, gfp: u32) -> PageWord
-                = calls::alloc_page::<$Environment>;
+                = $crate::calls::alloc_page::<$Environment>;
             fn pagemill_alloc_pages(handle: Handle, gfp: u32, order: u32) -> PageWord
-                = calls::alloc_pages::<$Environment>;
+                = $crate::calls::alloc_pages::<$Environment>;
             fn pagemill_free_page(handle: Handle, page: PageWord)
-                = calls::free_page::<$Environment>;
+                = $crate::calls::free_page::<$Environment>;
             fn pagemill_alloc_pages_bulk(
                 handle: Handle, gfp: u32, nr: usize, pages: *mut PageWord,
-            ) -> usize = calls::alloc_pages_bulk::<$Environment>;
+            ) -> usize = $crate::calls::alloc_pages_bulk::<$Environment>;
             fn pagemill_free_pages_bulk(handle: Handle, nr: usize, pages: *mut PageWord) -> usize
-                = calls::free_pages_bulk::<$Environment>;
+                = $crate::calls::free_pages_bulk::<$Environment>;
             fn pagemill_nr_free_pages(handle: Handle) -> u64
-                = calls::nr_free_pages::<$Environment>;
-        }
+                = $crate::calls::nr_free_pages::<$Environment>;
+            fn pagemill_fill(handle: Handle, gfp: u32, nr: usize, pages: *mut PageWord) -> i32
+                = $crate::calls::fill::<$Environment>;
+            fn pagemill_alloc_exactly(
+                handle: Handle, gfp: u32, nr: usize, pages: *mut PageWord,
+            ) -> i32 = $crate::calls::alloc_exactly::<$Environment>;
+            fn pagemill_alloc_request(
+                handle: Handle, request: *const Request, nr: usize, pages: *mut PageWord,
+                new: *mut usize,
+            ) -> i32 = $crate::calls::alloc_request::<$Environment>;
+            fn pagemill_alloc_contig(
+                handle: Handle, gfp: u32, nr: usize, align: usize, limit: u64,
+                first: *mut PageWord,
+            ) -> i32 = $crate::calls::alloc_contig::<$Environment>;
+            fn pagemill_free_contig(handle: Handle, first: PageWord, nr: usize)
+                = $crate::calls::free_contig::<$Environment>;
+            fn pagemill_get_zone(handle: Handle, index: usize, zone: *mut ZoneView) -> c_int
+                = $crate::calls::get_zone::<$Environment>;
+            fn pagemill_get_list(handle: Handle, index: usize, list: *mut ListView) -> c_int
+                = $crate::calls::get_list::<$Environment>;
+            fn pagemill_get_vmstat(handle: Handle, vmstat: *mut VmStatView)
+                = $crate::calls::get_vmstat::<$Environment>;
+            fn pagemill_drain(handle: Handle) -> usize = $crate::calls::drain::<$Environment>;
+            fn pagemill_strerror(error: i32) -> *const c_char = $crate::calls::strerror;
+            fn pagemill_version() -> *const c_char = $crate::calls::version;
+            }
+        };
     };
 }
 pub(crate) use export_shared;

@@ -13,6 +13,7 @@
 //! SAFETY comments cite these invariants by name.
 //!
 //! - `c-arguments` (`calls.rs`): a C caller keeps the rules of the header that no function can check.
+//! - `pool-owner` (`hosted/pool.rs`): only the thread whose number is in a pool uses its owner.
 //! - `handle-live` (`hosted/handles.rs`): a handle that its table finds is that of an object that exists.
 #![deny(unsafe_code)]
 
@@ -22,6 +23,9 @@ extern crate alloc;
 mod calls;
 mod environment;
 mod error;
+#[cfg(test)]
+mod header;
 #[expect(unsafe_code, reason = "handles of C callers, functions with C names")]
 mod hosted;
+#[expect(unsafe_code, reason = "structures that C code fills in")]
 mod types;

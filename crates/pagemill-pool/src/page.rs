@@ -10,7 +10,7 @@ use pagemill::recycling::{Returning, TakeBack};
 use pagemill::source::PageSource;
 
 use crate::block::{Block, BlockBytes};
-use crate::dma::{DmaAddr, DmaMapper};
+use crate::dma::{DmaAddr, DmaMapper, NoDma};
 use crate::pool::{Item, PagePool};
 use crate::pool_ref::{PoolRef, ToPool};
 
@@ -79,6 +79,27 @@ impl<R: PoolRef> PoolPage<R> {
     pub fn detach(self) -> R::Block {
         let (item, ToPool(pool)) = self.0.into_parts();
         pool.pool().detach(item)
+    }
+}
+
+impl<R: PoolRef<Mapper = NoDma>> PoolPage<R> {
+    /// Gives the page out of the program's types: it stays in flight until
+    /// [`from_block`](Self::from_block) takes it back.
+    ///
+    /// For C code, which keeps pages as words. A block that is freed instead is lost to the pool: it stays
+    /// in flight for ever. [`detach`](Self::detach) takes a page out of the pool's books.
+    #[must_use = "the page stays in flight unless from_block takes it back"]
+    #[inline]
+    pub fn into_block(self) -> R::Block {
+        ManuallyDrop::into_inner(self.into_item().0)
+    }
+
+    /// Takes back a block that [`into_block`](Self::into_block) of a page of the same pool gave out.
+    ///
+    /// A block that did not come from this pool makes its count of pages in flight wrong.
+    #[inline]
+    pub fn from_block(block: R::Block, pool: R) -> Self {
+        Self::new((ManuallyDrop::new(block), ()), pool)
     }
 }
 

@@ -32,6 +32,23 @@ fn offsets() -> FaultyMapper<ArenaOffsets> {
     FaultyMapper::new(ArenaOffsets::new(World::BASE))
 }
 
+/// Pages that C code keeps as blocks stay in flight, and are recycled when they come back.
+#[test]
+fn a_page_that_left_as_a_block_comes_back_to_its_pool() {
+    let world = world();
+    let pool = pool(&world);
+    let mut owner = PoolOwner::claim(&pool).unwrap();
+    let (one, two) = (owner.alloc().unwrap().into_block(), owner.alloc().unwrap().into_block());
+    assert_eq!((owner.nr_out(), pool.inflight()), (2, 64));
+    let pfn = one.pfn();
+    owner.put(PoolPage::from_block(one, &pool));
+    drop(PoolPage::from_block(two, &pool));
+    assert_eq!((owner.nr_out(), pool.inflight()), (0, 64));
+    assert_eq!((owner.stats().recycle.cached, owner.stats().recycle.ring), (1, 1));
+    assert_eq!(owner.alloc().map(|page| page.pfn()), Some(pfn));
+    assert!(owner.shutdown().is_complete());
+}
+
 /// 2.24: the refill ran although the cache was not empty, and overflowed it.
 #[test]
 fn the_cache_is_refilled_only_when_it_is_empty_and_never_overflows() {

@@ -2,4 +2,5 @@
 
 mod fail;
 mod handles;
+mod pool;
 mod process;

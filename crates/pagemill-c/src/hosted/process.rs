@@ -1,14 +1,17 @@
-//! Allocators of a process: creates, finds and destroys them.
+//! Allocators of a process: creates, finds and destroys them; addresses of their pages.
 
 use alloc::ffi::CString;
 use core::cell::RefCell;
 use core::ffi::{c_char, c_void};
 use core::fmt;
 use core::panic::AssertUnwindSafe;
+use core::sync::atomic::Ordering;
 use std::panic::catch_unwind;
 
 use pagemill::machine::DirectMap;
-use pagemill::{PageAllocator, Platform};
+use pagemill::units::{PAGE_SIZE, Pfn};
+use pagemill::{AllocPages, Folio, PageAllocator, Platform};
+use pagemill_host::arena::{Backing, HugePages};
 use pagemill_host::{AllocatorConfig, ArenaConfig, Host, HostError, allocator};
 
 use super::fail;
@@ -16,24 +19,40 @@ use super::handles::{Handles, NR_HANDLES, Refused};
 use crate::calls::{self, export, export_shared};
 use crate::environment::Environment;
 use crate::error::Code;
-use crate::types::{Handle, PageWord};
+use crate::types::{ConfigView, Handle, PageWord};
 
 /// The environment of the shared functions in a process.
 pub(crate) struct Process;
 
-static ALLOCATORS: Handles<PageAllocator<Host>, 1> = Handles::new();
+/// An allocator that C code created.
+pub(super) struct Hosted {
+    pub(super) frames: PageAllocator<Host>,
+    /// Pools of its pages, which refer to it.
+    pub(super) nr_pools: Count,
+}
+
+#[expect(clippy::disallowed_types, reason = "not part of the core: loom has no business here")]
+pub(super) type Count = core::sync::atomic::AtomicUsize;
+
+static ALLOCATORS: Handles<Hosted, 1> = Handles::new();
+
+/// Returns the allocator of a handle, or ends the process.
+#[inline]
+pub(super) fn hosted(call: &'static str, handle: Handle) -> &'static Hosted {
+    match ALLOCATORS.find(handle) {
+        // SAFETY:
+        // 1. The object exists: `handle-live`. It is not destroyed during the call: `c-arguments`.
+        Some(hosted) => unsafe { &*hosted },
+        None => no_allocator(call, handle),
+    }
+}
 
 impl Environment for Process {
     type Platform = Host;
 
     #[inline]
-    fn allocator(call: &'static str, handle: *mut c_void) -> &'static PageAllocator<Host> {
-        match ALLOCATORS.find(handle) {
-            // SAFETY:
-            // 1. The object exists: `handle-live`. It is not destroyed during the call: `c-arguments`.
-            Some(allocator) => unsafe { &*allocator },
-            None => no_allocator(call, handle),
-        }
+    fn allocator(call: &'static str, handle: Handle) -> &'static PageAllocator<Host> {
+        &hosted(call, handle).frames
     }
 
     fn misuse(call: &str, what: fmt::Arguments<'_>) -> ! {
@@ -49,7 +68,7 @@ impl Environment for Process {
 
 #[cold]
 #[inline(never)]
-fn no_allocator(call: &str, handle: *mut c_void) -> ! {
+fn no_allocator(call: &str, handle: Handle) -> ! {
     let why = match ALLOCATORS.refused(handle) {
         Refused::Null => "is null",
         Refused::Gone => "was destroyed",
@@ -67,10 +86,22 @@ std::thread_local! {
     static LAST_ERROR: RefCell<CString> = RefCell::new(CString::default());
 }
 
-fn failed(error: &HostError) -> Code {
+/// Keeps the message of an error for `pagemill_last_error`.
+pub(super) fn failed(code: Code, error: &dyn fmt::Display) -> Code {
     let message = CString::new(error.to_string()).unwrap_or_default();
     LAST_ERROR.with_borrow_mut(|last| *last = message);
-    if matches!(error, HostError::Config(_)) { Code::CONFIG } else { Code::SYSTEM }
+    code
+}
+
+fn last_error(_call: &'static str) -> *const c_char {
+    LAST_ERROR.with_borrow(|last| last.as_ptr())
+}
+
+/// Ends the process unless a handle can be written to `out`.
+pub(super) fn check_out(call: &'static str, what: &str, out: *mut Handle) {
+    if out.is_null() || !out.is_aligned() {
+        fail::misuse(call, format_args!("{what} {out:p}; allowed is a pointer to a handle"));
+    }
 }
 
 /// # Safety
@@ -79,27 +110,83 @@ unsafe fn create(call: &'static str, len_bytes: u64, out: *mut Handle) -> i32 {
     let config = AllocatorConfig::new(ArenaConfig::new(len_bytes));
     // SAFETY:
     // 1. Guaranteed by the caller.
-    unsafe { create_with(call, &config, out) }.0
+    unsafe { create_on(call, &config, out) }.0
+}
+
+/// # Safety
+/// As for [`create`] and [`calls::read_struct`].
+unsafe fn create_with(call: &'static str, config: *const ConfigView, out: *mut Handle) -> i32 {
+    // SAFETY:
+    // 1. Guaranteed by the caller.
+    let view = unsafe { calls::read_struct::<Process, _>(call, "config", config) };
+    let config = match config_of(call, &view) {
+        Ok(config) => config,
+        Err(code) => return code.0,
+    };
+    // SAFETY:
+    // 1. Guaranteed by the caller.
+    unsafe { create_on(call, &config, out) }.0
+}
+
+fn config_of(call: &'static str, view: &ConfigView) -> Result<AllocatorConfig, Code> {
+    const OWNERS: u32 = 1;
+    const POISON: u32 = 2;
+    const PREFAULT: u32 = 4;
+    const LOCK: u32 = 8;
+    const MEMFD: u32 = 16;
+    const HUGETLB: u32 = 32;
+    const NO_HUGE: u32 = 64;
+    let has = |flag| view.flags & flag != 0;
+    if view.flags > 127 || has(HUGETLB) && has(NO_HUGE) {
+        let flags = view.flags;
+        fail::misuse(
+            call,
+            format_args!(
+                "config.flags {flags:#x}; allowed are the PAGEMILL_CONFIG flags, one of HUGETLB and NO_HUGE"
+            ),
+        );
+    }
+    let nr_nodes = u8::try_from(view.nr_nodes.max(1))
+        .map_err(|_| failed(Code::CONFIG, &format_args!("nr_nodes {}: too many", view.nr_nodes)))?;
+    let arena = ArenaConfig {
+        backing: if has(MEMFD) { Backing::Memfd } else { Backing::Anonymous },
+        huge: if has(HUGETLB) {
+            HugePages::HugeTlb
+        } else if has(NO_HUGE) {
+            HugePages::Never
+        } else {
+            HugePages::Auto
+        },
+        prefault: has(PREFAULT),
+        lock: has(LOCK),
+        ..ArenaConfig::new(view.len_bytes)
+    };
+    Ok(AllocatorConfig {
+        nr_nodes,
+        nr_cpus: (view.nr_cpus != 0).then_some(view.nr_cpus),
+        min_free_bytes: (view.min_free_bytes != 0).then_some(view.min_free_bytes),
+        movable_bytes: view.movable_bytes,
+        page_owner: has(OWNERS),
+        poison: has(POISON),
+        ..AllocatorConfig::new(arena)
+    })
 }
 
 /// # Safety
 /// As for [`create`].
-unsafe fn create_with(call: &'static str, config: &AllocatorConfig, out: *mut Handle) -> Code {
+unsafe fn create_on(call: &'static str, config: &AllocatorConfig, out: *mut Handle) -> Code {
     fail::keep_messages();
-    if out.is_null() || !out.is_aligned() {
-        fail::misuse(call, format_args!("allocator {out:p}; allowed is a pointer to a handle"));
-    }
-    let frames = match allocator(config) {
-        Ok(frames) => Box::into_raw(Box::new(frames)),
-        Err(error) => return failed(&error),
+    check_out(call, "allocator", out);
+    let hosted = match allocator(config) {
+        Ok(frames) => Box::into_raw(Box::new(Hosted { frames, nr_pools: Count::new(0) })),
+        Err(error @ HostError::Config(_)) => return failed(Code::CONFIG, &error),
+        Err(error) => return failed(Code::SYSTEM, &error),
     };
-    let Some(handle) = ALLOCATORS.add(frames) else {
+    let Some(handle) = ALLOCATORS.add(hosted) else {
         // SAFETY:
         // 1. Made from a box above, and not entered.
-        drop(unsafe { Box::from_raw(frames) });
-        let message = format!("{NR_HANDLES} allocators exist: destroy one first");
-        LAST_ERROR.with_borrow_mut(|last| *last = CString::new(message).unwrap_or_default());
-        return Code::CONFIG;
+        drop(unsafe { Box::from_raw(hosted) });
+        return failed(Code::CONFIG, &format_args!("{NR_HANDLES} allocators exist: destroy one"));
     };
     // SAFETY:
     // 1. Aligned and not null: checked above. Valid for writes: guaranteed by the caller.
@@ -115,24 +202,18 @@ fn is_unused(frames: &PageAllocator<Host>) -> bool {
 }
 
 fn destroy(call: &'static str, handle: Handle) -> i32 {
-    let frames = Process::allocator(call, handle);
+    let hosted = hosted(call, handle);
     // In the child of a fork, the pages are the parent's.
-    if !frames.platform().is_abandoned() && !is_unused(frames) {
+    let is_forked = hosted.frames.platform().is_abandoned();
+    // Acquire pairs with the Release in `pool::destroy`.
+    if hosted.nr_pools.load(Ordering::Acquire) != 0 || !is_forked && !is_unused(&hosted.frames) {
         return Code::BUSY.0;
     }
     let Some(object) = ALLOCATORS.remove(handle) else { no_allocator(call, handle) };
     // SAFETY:
-    // 1. Made from a box by `create`, and removed from the table, so nothing else drops it.
+    // 1. Made from a box by `create_on`, and removed from the table, so nothing else drops it.
     drop(unsafe { Box::from_raw(object) });
     Code::OK.0
-}
-
-fn strerror(_call: &'static str, error: i32) -> *const c_char {
-    Code(error).text().as_ptr()
-}
-
-fn last_error(_call: &'static str) -> *const c_char {
-    LAST_ERROR.with_borrow(|last| last.as_ptr())
 }
 
 fn page_address(call: &'static str, handle: Handle, page: PageWord) -> *mut c_void {
@@ -141,12 +222,65 @@ fn page_address(call: &'static str, handle: Handle, page: PageWord) -> *mut c_vo
     frames.platform().frame_ptr(raw.pfn()).as_ptr().cast()
 }
 
+/// Returns the frame that begins at an address, or ends the process.
+fn frame_at(call: &'static str, frames: &PageAllocator<Host>, address: *const c_void) -> Pfn {
+    let host = frames.platform();
+    let (base, len) = (host.memory().base().addr().get(), host.memory().len_bytes());
+    let offset = address.addr().wrapping_sub(base);
+    if offset >= len || !offset.is_multiple_of(PAGE_SIZE) {
+        let last = base + len - PAGE_SIZE;
+        fail::misuse(
+            call,
+            format_args!(
+                "address {address:p}; allowed are addresses of pages of the allocator, multiples of \
+                 {PAGE_SIZE} from {base:#x} to {last:#x}"
+            ),
+        );
+    }
+    host.base_pfn().offset((offset / PAGE_SIZE) as u64)
+}
+
+/// # Safety
+/// The caller owns the block.
+unsafe fn page_at(
+    call: &'static str,
+    handle: Handle,
+    address: *const c_void,
+    order: u32,
+) -> PageWord {
+    let frames = Process::allocator(call, handle);
+    let (pfn, order) = (frame_at(call, frames, address), calls::order::<Process>(call, order));
+    // SAFETY:
+    // 1. Guaranteed by the caller. The handle gives the block up below: the caller is its owner.
+    match unsafe { Folio::from_pfn(frames, pfn, order) } {
+        Ok(block) => block.into_raw().to_bits().get(),
+        Err(error) => fail::misuse(call, format_args!("address {address:p}: {error}")),
+    }
+}
+
+/// # Safety
+/// The caller owns the pages.
+unsafe fn free_at(call: &'static str, handle: Handle, address: *mut c_void, nr: usize) {
+    if address.is_null() && nr == 0 {
+        return;
+    }
+    let frames = Process::allocator(call, handle);
+    let pfn = frame_at(call, frames, address);
+    // SAFETY:
+    // 1. Guaranteed by the caller.
+    if let Err(error) = unsafe { frames.free_pfn_range(pfn, nr) } {
+        fail::misuse(call, format_args!("{nr} pages from {address:p}: {error}"));
+    }
+}
+
 export_shared!(Process);
 
 export! { Process;
     fn pagemill_create(len_bytes: u64, out: *mut Handle) -> i32 = create;
+    fn pagemill_create_with(config: *const ConfigView, out: *mut Handle) -> i32 = create_with;
     fn pagemill_destroy(handle: Handle) -> i32 = destroy;
-    fn pagemill_strerror(error: i32) -> *const c_char = strerror;
     fn pagemill_last_error() -> *const c_char = last_error;
     fn pagemill_page_address(handle: Handle, page: PageWord) -> *mut c_void = page_address;
+    fn pagemill_page_at(handle: Handle, address: *const c_void, order: u32) -> PageWord = page_at;
+    fn pagemill_free_at(handle: Handle, address: *mut c_void, nr: usize) = free_at;
 }

@@ -1,0 +1,143 @@
+#!/usr/bin/env bash
+# The C interface: the libraries install, export the functions of the header and nothing else, and pass
+# the tests in C with gcc and clang, under valgrind and AddressSanitizer. A bulk call from C costs at most
+# 30 instructions more than from Rust. The guide's program compiles without warnings and leaks nothing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Instructions that a call from C may cost more than the same call from Rust, for 64 pages.
+CALL_MAX=30
+
+tests=crates/pagemill-c/tests/c
+warnings=(-Wall -Wextra -Wpedantic -Wconversion -Wstrict-prototypes -Werror)
+failed=0
+
+skipped() {
+    echo "SKIPPED: c.sh: $1"
+}
+
+fail() {
+    echo "$1"
+    failed=1
+}
+
+for tool in make nm pkg-config; do
+    command -v "$tool" >/dev/null || { skipped "$tool is not installed"; exit 0; }
+done
+compilers=()
+for compiler in gcc clang; do
+    if command -v "$compiler" >/dev/null; then
+        compilers+=("$compiler")
+    else
+        skipped "$compiler is not installed"
+    fi
+done
+[[ ${#compilers[@]} -gt 0 ]] || exit 0
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# Moved after it was installed, as a package is: pkg-config is told where it is.
+make --quiet -C crates/pagemill-c install PREFIX=/usr DESTDIR="$work/root"
+export PKG_CONFIG_SYSROOT_DIR=$work/root PKG_CONFIG_ALLOW_SYSTEM_CFLAGS=1 PKG_CONFIG_ALLOW_SYSTEM_LIBS=1
+export PKG_CONFIG_PATH=$work/root/usr/lib/pkgconfig LD_LIBRARY_PATH=$work/root/usr/lib
+read -ra cflags <<<"$(pkg-config --cflags pagemill)"
+read -ra libs <<<"$(pkg-config --libs pagemill)"
+read -ra private <<<"$(pkg-config --static --libs-only-l pagemill)"
+static=("$work/root/usr/lib/libpagemill.a" "${private[@]:1}")
+
+declared=$(sed -n 's/^[a-z].* \**\(pagemill_[a-z_]*\)(.*/\1/p' "$work/root/usr/include/pagemill.h" |
+    grep -vxE 'pagemill_page_(pfn|order)' | sort)
+exported=$(nm -D --defined-only "$work/root/usr/lib/libpagemill.so" | awk '{ print $3 }' | sort)
+[[ $declared == "$exported" ]] ||
+    fail "the header and the shared library differ: $(diff <(echo "$declared") <(echo "$exported"))"
+
+# compile COMPILER OUTPUT SOURCE FLAG...: with all warnings, as errors.
+compile() {
+    "$1" -g -O1 -std=gnu99 "${warnings[@]}" -pthread "${cflags[@]}" -o "$2" "$3" "${@:4}"
+}
+
+# run NAME COMMAND...: a test, whose output is shown if it fails.
+run() {
+    local log=$work/log
+    if "${@:2}" >"$log" 2>&1; then
+        echo "ok: $1"
+    else
+        cat "$log"
+        fail "FAILED: $1"
+    fi
+}
+
+for compiler in "${compilers[@]}"; do
+    echo '#include <pagemill.h>' >"$work/header.c"
+    "$compiler" -std=c99 -fsyntax-only "${warnings[@]}" "${cflags[@]}" "$work/header.c"
+    "$compiler" -x c++ -std=c++98 -fsyntax-only -Wall -Wextra -Wconversion -Werror "${cflags[@]}" "$work/header.c"
+    compile "$compiler" "$work/layout" "$tests/layout.c" -std=c11
+    for test in basic calls pool random threads wrong; do
+        program=$work/$compiler-$test
+        compile "$compiler" "$program" "$tests/$test.c" "${libs[@]}"
+        run "$compiler $test" "$program"
+        compile "$compiler" "$program-static" "$tests/$test.c" "${static[@]}"
+        run "$compiler $test, static" "$program-static"
+        if ! compile "$compiler" "$program-asan" "$tests/$test.c" "${libs[@]}" \
+            -fsanitize=address,undefined -fno-sanitize-recover=all 2>"$work/log"; then
+            tail -2 "$work/log"
+            skipped "$compiler $test under AddressSanitizer: does not link"
+            continue
+        fi
+        run "$compiler $test, AddressSanitizer" "$program-asan"
+    done
+done
+
+for seed in $RANDOM $RANDOM $RANDOM; do
+    run "random, seed $seed" "$work/${compilers[0]}-random" "$seed" 50000
+done
+
+guide=examples/guides/c
+for compiler in "${compilers[@]}"; do
+    [[ -e $guide/main.c ]] || continue
+    compile "$compiler" "$work/guide" "$guide/main.c" "${libs[@]}"
+    run "$compiler guide" "$work/guide"
+    # The guide's program uses every function of the header.
+    for name in $declared pagemill_page_pfn pagemill_page_order; do
+        grep -q "\b$name(" "$guide/main.c" || fail "$guide/main.c does not call $name"
+    done
+done
+
+if ! command -v valgrind >/dev/null; then
+    skipped "valgrind is not installed: no memory check, no instruction counts"
+    exit "$failed"
+fi
+memcheck=(valgrind --quiet --leak-check=full --show-leak-kinds=definite,indirect,possible
+    --errors-for-leak-kinds=definite,indirect,possible --error-exitcode=9)
+for test in basic calls pool threads; do
+    run "$test, valgrind" "${memcheck[@]}" "$work/${compilers[0]}-$test"
+done
+run "random, valgrind" "${memcheck[@]}" "$work/${compilers[0]}-random" 1 2000
+[[ ! -e $work/guide ]] || run "guide, valgrind" "${memcheck[@]}" "$work/guide"
+
+# Instructions of a call: half of a round, which allocates and frees.
+cargo build --quiet --release --package pagemill-host --example hot_path
+"${compilers[0]}" -O2 "${cflags[@]}" -o "$work/count" "$tests/count.c" "${libs[@]}"
+total() {
+    valgrind --tool=callgrind --callgrind-out-file=/dev/null "$@" 2>&1 |
+        sed -n 's/.*Collected : \([0-9]*\).*/\1/p'
+}
+per_call() {
+    awk -v d=$(($(total "$@" 2000) - $(total "$@" 1000))) 'BEGIN { printf "%.1f", d / 2000 }'
+}
+hot_path=${CARGO_TARGET_DIR:-target}/release/examples/hot_path
+while read -r op nr budget; do
+    of_c=$(per_call "$work/count" "$op" "$nr")
+    of_rust=$(per_call "$hot_path" "$op" "$nr")
+    more=$(awk -v c="$of_c" -v r="$of_rust" 'BEGIN { printf "%.1f", c - r }')
+    printf '%-7s n=%-3s %7s instructions for a call from C, %7s from Rust, %5s more, budget %s\n' \
+        "$op" "$nr" "$of_c" "$of_rust" "$more" "$budget"
+    awk -v a="$more" -v b="$budget" 'BEGIN { exit !(a > b) }' && fail "TOO MANY: $op $nr"
+done <<TABLE
+array 64 $CALL_MAX
+array 512 100
+single 1 60
+TABLE
+printf 'pool    n=1   %7s instructions for a call from C\n' "$(per_call "$work/count" pool 1)"
+exit "$failed"

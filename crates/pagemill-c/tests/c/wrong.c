@@ -1,0 +1,204 @@
+/* Wrong calls: each ends the process with SIGABRT and one line that names the function and the value.
+ * Each case runs in a child. */
+#include <pthread.h>
+#include <signal.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "check.h"
+
+static pagemill_allocator *frames, *other, *destroyed;
+static pagemill_pool *pool;
+static pagemill_page pages[64], one;
+
+static void set_up(void)
+{
+	CHECK(pagemill_create(16 << 20, &destroyed) == PAGEMILL_OK);
+	CHECK(pagemill_destroy(destroyed) == PAGEMILL_OK);
+	CHECK(pagemill_create(16 << 20, &frames) == PAGEMILL_OK);
+	CHECK(pagemill_create(64 << 20, &other) == PAGEMILL_OK);
+	CHECK(pagemill_pool_create(frames, NULL, &pool) == PAGEMILL_OK);
+	CHECK(pagemill_alloc_pages_bulk(frames, PAGEMILL_GFP_KERNEL, 64, pages) == 64);
+	one = pagemill_alloc_page(frames, PAGEMILL_GFP_KERNEL);
+	CHECK(one != 0);
+}
+
+static void *takes(void *argument)
+{
+	(void)argument;
+	pagemill_pool_alloc(pool);
+	return NULL;
+}
+
+static void from_another_thread(void)
+{
+	pthread_t thread;
+
+	CHECK(pthread_create(&thread, NULL, takes, NULL) == 0);
+	pthread_join(thread, NULL);
+}
+
+static void free_twice(void)
+{
+	for (int i = 0; i < 3000; i++)
+		pagemill_free_page(frames, one);
+	pagemill_drain(frames);
+}
+
+static void free_twice_with_owners(void)
+{
+	struct pagemill_config config = {
+		.size = sizeof config, .len_bytes = 16 << 20, .flags = PAGEMILL_CONFIG_PAGE_OWNER,
+	};
+	pagemill_allocator *checked;
+
+	CHECK(pagemill_create_with(&config, &checked) == PAGEMILL_OK);
+	one = pagemill_alloc_page(checked, PAGEMILL_GFP_KERNEL);
+	pagemill_free_page(checked, one);
+	pagemill_free_page(checked, one);
+}
+
+static void a_request_with(size_t size, uint32_t gfp, uint32_t order, uint32_t effort, uint32_t node)
+{
+	struct {
+		struct pagemill_request known;
+		uint64_t unknown;
+	} request = { .known = { .size = size, .gfp = gfp, .order = order, .effort = effort, .node = node } };
+
+	request.unknown = 1;
+	pages[0] = 0;
+	pagemill_alloc_request(frames, &request.known, 1, pages, NULL);
+}
+
+static char *bytes(void)
+{
+	return pagemill_page_address(frames, one);
+}
+
+#define SIZE sizeof(struct pagemill_request)
+#define KERNEL PAGEMILL_GFP_KERNEL
+#define FAKE ((pagemill_allocator *)(void *)pages)
+
+/* A statement, the function that it names, and what the line contains. */
+#define CASES(X)                                                                                          \
+	X(pagemill_alloc_page(NULL, KERNEL), "pagemill_alloc_page: allocator 0x0 is null")              \
+	X(pagemill_alloc_page(destroyed, KERNEL), "was destroyed")                                        \
+	X(pagemill_destroy(destroyed), "pagemill_destroy: allocator 0x")                                  \
+	X(pagemill_alloc_page(FAKE, KERNEL), "was not returned by pagemill_create")                       \
+	X(pagemill_alloc_page((pagemill_allocator *)(void *)pool, KERNEL), "was not returned by")         \
+	X(pagemill_pool_alloc((pagemill_pool *)(void *)frames), "pagemill_pool_alloc: pool 0x")           \
+	X(pagemill_pool_alloc(NULL), "is null")                                                           \
+	X(pagemill_create(16 << 20, NULL), "pagemill_create: allocator 0x0; allowed is")                  \
+	X(pagemill_create(16 << 20, (pagemill_allocator **)(void *)((char *)pages + 1)), "allowed is")    \
+	X(pagemill_alloc_page(frames, 1u << 31), "flags 0x80000000 have unknown bits 0x80000000")         \
+	X(pagemill_alloc_page(frames, 1u << 21), "unknown bits 0x200000")                                 \
+	X(pagemill_alloc_pages(frames, KERNEL, 11), "pagemill_alloc_pages: order 11; allowed are 0 to 10") \
+	X(pagemill_alloc_pages(frames, KERNEL, 256), "order 256; allowed are 0 to 10")                    \
+	X(pagemill_alloc_pages_bulk(frames, KERNEL, 64, NULL), "pages 0x0; allowed is an aligned array")  \
+	X(pagemill_alloc_pages_bulk(frames, KERNEL, 2, (pagemill_page *)(void *)((char *)pages + 4)), "allowed is an aligned") \
+	X(pagemill_alloc_pages_bulk(frames, KERNEL, SIZE_MAX, pages), "nr 18446744073709551615; allowed are 0 to 1099511627775") \
+	X(pagemill_free_pages_bulk(frames, SIZE_MAX / 8, pages), "pagemill_free_pages_bulk: nr 23058430") \
+	X(pagemill_free_pages_bulk(frames, 2, NULL), "pages 0x0")                                         \
+	X(pagemill_fill(frames, KERNEL, SIZE_MAX, pages), "pagemill_fill: nr")                            \
+	X(pagemill_alloc_exactly(frames, ~0u, 1, pages), "pagemill_alloc_exactly: flags 0xffffffff")      \
+	X(pagemill_free_page(frames, 5), "pagemill_free_page: page 0x5 is not a raw page")                \
+	X(pagemill_free_page(frames, one + 4096), "is not in the zone")                                   \
+	X(pagemill_free_page(frames, one ^ (UINT64_C(1) << 53)), "there is no account 1")                 \
+	X(pagemill_free_page(frames, one | (UINT64_C(11) << 49)), "its order is 11")                      \
+	X(pagemill_free_page(frames, (uint64_t)(uintptr_t)bytes()), "is not a raw page")                  \
+	X((pages[9] = 1, pagemill_free_pages_bulk(frames, 64, pages)), "pagemill_free_pages_bulk: page 0x1 ") \
+	X((pages[9] = one + 100000, pagemill_free_pages_bulk(frames, 64, pages)), "is not in the zone")   \
+	X(free_twice(), "double free")                                                                    \
+	X(free_twice_with_owners(), "double free")                                                        \
+	X(pagemill_page_address(frames, 0), "pagemill_page_address: page 0x0 is not a raw page")          \
+	X(pagemill_page_address(frames, one + 5000), "is not in the zone")                                \
+	X(pagemill_page_at(frames, NULL, 0), "pagemill_page_at: address 0x0; allowed are addresses")      \
+	X(pagemill_page_at(frames, bytes() + 1, 0), "multiples of 4096")                                  \
+	X(pagemill_page_at(frames, pages, 0), "allowed are addresses of pages")                           \
+	X(pagemill_page_at(frames, pagemill_page_address(frames, (one & ~UINT64_C(0x3ff)) + 3), 3), "begins no block of order 3") \
+	X(pagemill_free_at(frames, bytes() + 8, 1), "pagemill_free_at: address 0x")                       \
+	X(pagemill_free_at(frames, pages, 1), "allowed are addresses of pages")                           \
+	X(pagemill_free_at(frames, NULL, 1), "address 0x0")                                               \
+	X(pagemill_free_at(frames, bytes(), 5000), "is not in the allocator's memory map")                \
+	X(pagemill_free_at(frames, bytes(), SIZE_MAX), "is not in the allocator's memory map")            \
+	X(pagemill_free_contig(frames, one, SIZE_MAX), "pagemill_free_contig: frame 0x")                  \
+	X(pagemill_free_contig(frames, one + 77777, 1), "is not in the zone")                             \
+	X(pagemill_free_contig(frames, pagemill_alloc_pages(frames, KERNEL, 1), 2), "is a block")         \
+	X(pagemill_alloc_contig(frames, KERNEL, 0, 1, 0, pages), "pagemill_alloc_contig: nr 0; allowed are 1 to") \
+	X(pagemill_alloc_contig(frames, KERNEL, SIZE_MAX, 1, 0, pages), "nr 18446744073709551615")        \
+	X(pagemill_alloc_contig(frames, KERNEL, 1, 0, 0, pages), "align 0; allowed are powers of two")    \
+	X(pagemill_alloc_contig(frames, KERNEL, 1, 3, 0, pages), "align 3; allowed")                      \
+	X(pagemill_alloc_contig(frames, KERNEL, 1, 1, 0, NULL), "first 0x0; allowed is")                  \
+	X(pagemill_alloc_request(frames, NULL, 1, pages, NULL), "request 0x0; allowed is")                \
+	X(a_request_with(0, KERNEL, 0, 0, 0), "request has the size 0; set the field size to sizeof")     \
+	X(a_request_with(5000, KERNEL, 0, 0, 0), "request has the size 5000")                             \
+	X(a_request_with(SIZE + 8, KERNEL, 0, 0, 0), "has a field that this version does not know")       \
+	X(a_request_with(SIZE, KERNEL, 0, 3, 0), "effort 3; allowed are 0 to 2")                          \
+	X(a_request_with(SIZE, KERNEL, 0, 0, 2), "node 2; allowed are 0, for the caller's, to 1")         \
+	X(a_request_with(SIZE, KERNEL, 11, 0, 0), "order 11")                                             \
+	X(a_request_with(SIZE, 1u << 30, 0, 0, 0), "flags 0x40000000")                                    \
+	X(pagemill_get_zone(frames, 0, NULL), "pagemill_get_zone: zone 0x0")                              \
+	X(pagemill_get_vmstat(frames, NULL), "vmstat 0x0")                                                \
+	X(pagemill_pool_create(frames, NULL, NULL), "pagemill_pool_create: pool 0x0")                     \
+	X(pagemill_pool_put(pool, 3), "pagemill_pool_put: page 0x3 is not a raw page")                    \
+	X((pages[0] = 3, pagemill_pool_return(pool, 1, pages)), "pagemill_pool_return: page 0x3")         \
+	X(from_another_thread(), "pagemill_pool_alloc: another thread owns the pool")
+
+static void run(int wanted)
+{
+	int number = 0;
+
+#define X(statement, text)                          \
+	if (number++ == wanted) {                   \
+		(void)(statement);                  \
+		fprintf(stderr, "it returned\n");   \
+		_exit(3);                           \
+	}
+	CASES(X)
+#undef X
+}
+
+/* Runs a case in a child and returns whether it ended as expected. */
+static int dies(int wanted, const char *statement, const char *text)
+{
+	static char line[2048];
+	size_t len = 0;
+	ssize_t got;
+	int ends[2], status;
+
+	CHECK(pipe(ends) == 0);
+	pid_t child = fork();
+	CHECK(child >= 0);
+	if (child == 0) {
+		dup2(ends[1], 2);
+		close(ends[0]);
+		close(ends[1]);
+		set_up();
+		run(wanted);
+		_exit(4);
+	}
+	close(ends[1]);
+	while ((got = read(ends[0], line + len, sizeof line - 1 - len)) > 0)
+		len += (size_t)got;
+	line[len] = '\0';
+	close(ends[0]);
+	CHECK(waitpid(child, &status, 0) == child);
+	char *end = strchr(line, '\n');
+	int is_line = end && end[1] == '\0' && strncmp(line, "pagemill: pagemill_", 19) == 0;
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT && is_line && strstr(line, text))
+		return 1;
+	fprintf(stderr, "%s: status %#x, expected \"%s\", got:\n%s", statement, (unsigned)status, text, line);
+	return 0;
+}
+
+int main(void)
+{
+	int number = 0, failed = 0;
+
+#define X(statement, text) failed += !dies(number++, #statement, text);
+	CASES(X)
+#undef X
+	printf("%d wrong calls, %d not found\n", number, failed);
+	return failed != 0;
+}

@@ -28,6 +28,12 @@ impl Code {
     pub(crate) const CONFIG: Self = Self(7);
     /// `PAGEMILL_ESYSTEM`
     pub(crate) const SYSTEM: Self = Self(8);
+    /// `PAGEMILL_ENOTRESERVED`
+    #[cfg(not(feature = "host"))]
+    pub(crate) const NOT_RESERVED: Self = Self(9);
+    /// `PAGEMILL_ECORRUPT`
+    #[cfg(not(feature = "host"))]
+    pub(crate) const CORRUPT: Self = Self(10);
 
     /// Returns a sentence for people.
     pub(crate) const fn text(self) -> &'static CStr {
@@ -45,6 +51,10 @@ impl Code {
             Self::BUSY => c"pages or pools of the allocator, or pages of the pool, are still in use",
             Self::CONFIG => c"the configuration is invalid: see pagemill_last_error",
             Self::SYSTEM => c"the operating system refused: see pagemill_last_error",
+            #[cfg(not(feature = "host"))]
+            Self::NOT_RESERVED => c"a frame of the range is not in the memory map, or is not reserved",
+            #[cfg(not(feature = "host"))]
+            Self::CORRUPT => c"the allocator's data contradict each other: see the message",
             _ => c"unknown error code",
         }
     }

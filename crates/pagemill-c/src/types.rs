@@ -84,6 +84,7 @@ pub(crate) struct VmStatView {
 }
 
 /// `struct pagemill_config`
+#[cfg(feature = "host")]
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct ConfigView {
@@ -98,6 +99,7 @@ pub(crate) struct ConfigView {
 }
 
 /// `struct pagemill_pool_params`
+#[cfg(feature = "host")]
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct PoolParamsView {
@@ -109,6 +111,7 @@ pub(crate) struct PoolParamsView {
 }
 
 /// `struct pagemill_pool_stats`
+#[cfg(feature = "host")]
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct PoolStatsView {
@@ -132,4 +135,6 @@ macro_rules! sized {
         $(unsafe impl SizedStruct for $Type {})*
     };
 }
-sized! { Request ZoneView ListView VmStatView ConfigView PoolParamsView PoolStatsView }
+sized! { Request ZoneView ListView VmStatView }
+#[cfg(feature = "host")]
+sized! { ConfigView PoolParamsView PoolStatsView }

@@ -1,6 +1,6 @@
 //! A process: its allocators, and the functions that only a process has.
 
 mod fail;
-mod handles;
+use crate::handles;
 mod pool;
 mod process;

@@ -114,6 +114,7 @@ impl fmt::Display for Pfn {
 
 /// A physical address, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
 pub struct PhysAddr(u64);
 
 impl PhysAddr {
@@ -232,6 +233,7 @@ impl core::error::Error for OrderTooLarge {}
 
 /// A NUMA node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
 pub struct NodeId(u8);
 
 impl NodeId {

@@ -8,6 +8,7 @@ use crate::config::error::ConfigError;
 
 /// One range of usable memory on one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 #[expect(clippy::exhaustive_structs, reason = "plain data, written out by the caller")]
 pub struct MemoryRegion {
     /// First byte; a multiple of [`PAGE_SIZE`].
@@ -51,6 +52,7 @@ impl MemoryRegion {
 /// Every page that the range touches is reserved. Ranges may overlap, be empty, come in any order, and
 /// extend beyond the memory of the map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 #[expect(clippy::exhaustive_structs, reason = "plain data, written out by the caller")]
 pub struct ReservedRange {
     /// First byte.

@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 type AtomicUsize = core::sync::atomic::AtomicUsize;
 
 /// Most objects of one kind that exist at the same time.
-pub(super) const NR_HANDLES: usize = 64;
+pub(crate) const NR_HANDLES: usize = 64;
 
 /// The upper bits of a handle: no address on a machine with 48 bits of virtual addresses, so that an
 /// access through a handle ends the program at once.
@@ -26,7 +26,7 @@ const GENERATION_SHIFT: u32 = 16;
 const GENERATION_MASK: usize = (1 << 32) - 1;
 
 /// The table of the objects of one kind.
-pub(super) struct Handles<T: 'static, const KIND: usize> {
+pub(crate) struct Handles<T: 'static, const KIND: usize> {
     entries: [Entry<T>; NR_HANDLES],
 }
 
@@ -40,7 +40,7 @@ struct Entry<T> {
 
 /// Why a handle is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(crate) enum Refused {
     Null,
     /// The object was destroyed.
     Gone,
@@ -49,7 +49,7 @@ pub(super) enum Refused {
 }
 
 impl<T, const KIND: usize> Handles<T, KIND> {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         let mut entries = [const { Entry::new(0) }; NR_HANDLES];
         let mut index = 0;
         while index < NR_HANDLES {
@@ -61,7 +61,7 @@ impl<T, const KIND: usize> Handles<T, KIND> {
 
     /// Returns the object of a handle.
     #[inline]
-    pub(super) fn find(&self, handle: *mut c_void) -> Option<*mut T> {
+    pub(crate) fn find(&self, handle: *mut c_void) -> Option<*mut T> {
         let entry = self.entry(handle);
         // Acquire pairs with the Release in `add`.
         let is_live = entry.handle.load(Ordering::Acquire) == handle.addr();
@@ -75,7 +75,7 @@ impl<T, const KIND: usize> Handles<T, KIND> {
     }
 
     /// Returns why [`find`](Self::find) found nothing.
-    pub(super) fn refused(&self, handle: *mut c_void) -> Refused {
+    pub(crate) fn refused(&self, handle: *mut c_void) -> Refused {
         let generation = handle.addr() >> GENERATION_SHIFT & GENERATION_MASK;
         if handle.is_null() {
             Refused::Null
@@ -90,7 +90,7 @@ impl<T, const KIND: usize> Handles<T, KIND> {
     }
 
     /// Enters an object and returns its handle, or `None` if there are [`NR_HANDLES`].
-    pub(super) fn add(&self, object: *mut T) -> Option<*mut c_void> {
+    pub(crate) fn add(&self, object: *mut T) -> Option<*mut c_void> {
         self.entries.iter().enumerate().find_map(|(index, entry)| {
             // Relaxed: the claim below orders.
             let generation = entry.generation.load(Ordering::Relaxed);
@@ -113,7 +113,7 @@ impl<T, const KIND: usize> Handles<T, KIND> {
     /// Removes an object and returns it; `None` if the handle is not that of one.
     ///
     /// Of several calls with one handle, one gets the object.
-    pub(super) fn remove(&self, handle: *mut c_void) -> Option<*mut T> {
+    pub(crate) fn remove(&self, handle: *mut c_void) -> Option<*mut T> {
         let object = self.find(handle)?;
         let entry = self.entry(handle);
         let (acquire, relaxed) = (Ordering::Acquire, Ordering::Relaxed);

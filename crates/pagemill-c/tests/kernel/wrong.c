@@ -1,0 +1,247 @@
+/* Wrong calls: each passes one line to fatal, which names the function and the value, and never returns.
+ * Each case runs in a child. */
+#include <signal.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+
+#include "table.h"
+
+static struct machine machine;
+static struct pagemill_platform table;
+static struct pagemill_kernel_config config;
+static pagemill_allocator *frames, *destroyed;
+static pagemill_page pages[64], one;
+static uint64_t pfns[4];
+static size_t size, align;
+static void *metadata;
+
+static void set_up(void)
+{
+	make_machine(&machine);
+	table = table_of(&machine);
+	config = config_of(&whole, 1);
+	destroyed = create(&table, &config, &metadata);
+	CHECK(pagemill_kernel_destroy(destroyed) == PAGEMILL_OK);
+	frames = create(&table, &config, &metadata);
+	one = pagemill_alloc_page(frames, KERNEL);
+	CHECK(one);
+	CHECK(pagemill_kernel_metadata_layout(&table, &config, &size, &align) == PAGEMILL_OK);
+}
+
+static void free_twice(void)
+{
+	for (int i = 0; i < 3000; i++)
+		pagemill_free_page(frames, one);
+	pagemill_drain(frames);
+}
+
+static pagemill_allocator *with_owners(void)
+{
+	config.flags = PAGEMILL_KERNEL_PAGE_OWNER;
+	return create(&table, &config, &metadata);
+}
+
+static void free_twice_with_owners(void)
+{
+	pagemill_allocator *checked = with_owners();
+
+	one = pagemill_alloc_page(checked, KERNEL);
+	pagemill_free_page(checked, one);
+	pagemill_free_page(checked, one);
+}
+
+static void free_number_twice_with_owners(void)
+{
+	pagemill_allocator *checked = with_owners();
+
+	pfns[0] = pagemill_page_pfn(pagemill_alloc_page(checked, KERNEL));
+	pagemill_kernel_free_pfn_range(checked, pfns[0], 1);
+	pagemill_kernel_free_pfns(checked, 1, pfns);
+}
+
+/* Fills the library's table of allocators. */
+static void too_many(void)
+{
+	for (int i = 0; i < 65; i++)
+		create(&table, &config, &metadata);
+}
+
+static void free_reserved(void)
+{
+	const struct pagemill_range range = { whole.start, 8192 };
+
+	config.ranges = &range;
+	config.nr_ranges = 1;
+	pagemill_kernel_free_pfn_range(create(&table, &config, &metadata), FIRST_PFN, 1);
+}
+
+#define CREATE pagemill_kernel_create(&table, &config, metadata, size, &frames)
+#define LAYOUT pagemill_kernel_metadata_layout(&table, &config, &size, &align)
+#define ODD(pointer) ((void *)((char *)(pointer) + 1))
+
+/* A statement, and what the line contains. */
+#define CASES(X)                                                                                              \
+	X(pagemill_kernel_create(NULL, &config, metadata, size, &frames), "create: platform 0x0; allowed is") \
+	X(pagemill_kernel_create(ODD(&table), &config, metadata, size, &frames), "create: platform 0x")       \
+	X((table.size = 0, CREATE), "platform has the size 0; set the field size to sizeof, which is 112")    \
+	X((table.size = 8, CREATE), "platform has the size 8;")                                               \
+	X((table.size = SIZE_MAX, CREATE), "platform has the size 18446744073709551615")                      \
+	X((table.size = 16, CREATE), "platform.fatal is null; it is required")                                \
+	X((table.size = 32, CREATE), "platform.irq_save or irq_restore is null; both are required")           \
+	X((table.fatal = NULL, CREATE), "platform.fatal is null; it is required")                             \
+	X((table.fatal = NULL, LAYOUT), "layout: platform.fatal is null; it is required")                     \
+	X((table.irq_save = NULL, CREATE), "platform.irq_save or irq_restore is null")                        \
+	X((table.irq_restore = NULL, LAYOUT), "platform.irq_save or irq_restore is null")                     \
+	X((table.nr_cpus = 0, CREATE), "platform.nr_cpus is 0; allowed")                                      \
+	X((table.nr_cpus = 2, table.pin = NULL, CREATE), "platform.pin is null; it is required")              \
+	X((table.unpin = table.wake = (void (*)(void *))set_up, table.pin = NULL, CREATE), "platform.unpin")  \
+	X((table.frame_address = NULL, CREATE), "platform.frame_address and zero_pages are null")             \
+	X((table.wake = (void (*)(void *))set_up, CREATE), "platform.one of wait and wake is null")           \
+	X(pagemill_kernel_create(&table, NULL, metadata, size, &frames), "create: config 0x0; allowed")       \
+	X((config.size = 1, CREATE), "config has the size 1; set the field size to sizeof, which is 72")      \
+	X((config.flags = 8, CREATE), "create: config.flags 0x8; allowed are the bits of 0x7")                \
+	X((config.regions = NULL, CREATE), "config.regions 0x0; allowed is an aligned array of 1")            \
+	X((config.regions = ODD(&whole), CREATE), "config.regions 0x")                                        \
+	X((config.nr_regions = SIZE_MAX, CREATE), "config.nr_regions 18446744073709551615; allowed are 0 to") \
+	X((config.nr_ranges = 70000, CREATE), "config.nr_ranges 70000; allowed are 0 to 65536")               \
+	X((config.nr_ranges = 1, CREATE), "config.ranges 0x0; allowed")                                       \
+	X(pagemill_kernel_create(&table, &config, NULL, size, &frames), "create: metadata is null")           \
+	X(pagemill_kernel_create(&table, &config, metadata, size, NULL), "create: allocator 0x0; allowed is") \
+	X(pagemill_kernel_create(&table, &config, metadata, size, ODD(&frames)), "create: allocator 0x")      \
+	X(pagemill_kernel_metadata_layout(&table, &config, NULL, &align), "layout: size 0x0; allowed is")     \
+	X(pagemill_kernel_metadata_layout(&table, &config, &size, ODD(&align)), "layout: align 0x")           \
+	X(too_many(), "create: 64 allocators exist")                                                          \
+	X(pagemill_alloc_page(NULL, KERNEL), "pagemill_alloc_page: allocator 0x0 is null")                    \
+	X(pagemill_alloc_page(destroyed, KERNEL), "was destroyed")                                            \
+	X(pagemill_kernel_destroy(destroyed), "pagemill_kernel_destroy: allocator 0x")                        \
+	X(pagemill_kernel_validate(destroyed, NULL, 0), "pagemill_kernel_validate: allocator 0x")             \
+	X(pagemill_kernel_hand_in(NULL, 0, 0), "pagemill_kernel_hand_in: allocator 0x0 is null")              \
+	X(pagemill_alloc_page(metadata, KERNEL), "was not returned by pagemill_kernel_create")                \
+	X(pagemill_alloc_page(frames, 1u << 31), "flags 0x80000000 have unknown bits 0x80000000")             \
+	X(pagemill_alloc_pages(frames, KERNEL, 11), "pagemill_alloc_pages: order 11; allowed are 0 to 10")    \
+	X(pagemill_alloc_pages_bulk(frames, KERNEL, 64, NULL), "pages 0x0; allowed is an aligned array")      \
+	X(pagemill_alloc_pages_bulk(frames, KERNEL, SIZE_MAX, pages), "nr 18446744073709551615; allowed")     \
+	X(pagemill_free_pages_bulk(frames, 2, ODD(pages)), "pagemill_free_pages_bulk: pages 0x")              \
+	X(pagemill_free_page(frames, 5), "pagemill_free_page: page 0x5 is not a raw page")                    \
+	X(pagemill_free_page(frames, one + NR_FRAMES), "is not in the zone")                                  \
+	X(free_twice(), "double free")                                                                        \
+	X(free_twice_with_owners(), "double free")                                                            \
+	X(free_number_twice_with_owners(), "double free")                                                     \
+	X((table.frame_address = NULL, table.zero_pages = (void (*)(void *, uint64_t, size_t))set_up,         \
+	   pagemill_page_address(create(&table, &config, &metadata), one)), "platform.frame_address is null") \
+	X(pagemill_page_address(frames, 0), "pagemill_page_address: page 0x0 is not a raw page")              \
+	X(pagemill_kernel_page_of_pfn(frames, UINT64_MAX, 0), "page_of_pfn: pfn 0xffffffffffffffff; allowed") \
+	X(pagemill_kernel_page_of_pfn(frames, 5, 0), "page_of_pfn: frame 0x5 is not in the allocator's")      \
+	X(pagemill_kernel_page_of_pfn(frames, FIRST_PFN + 1, 1), "begins no block of order 1")                \
+	X(pagemill_kernel_page_of_pfn(frames, FIRST_PFN, 11), "page_of_pfn: order 11")                        \
+	X(pagemill_kernel_alloc_pfns_bulk(frames, KERNEL, 3, NULL), "alloc_pfns_bulk: pfns 0x0; allowed is")  \
+	X(pagemill_kernel_alloc_pfns_bulk(frames, KERNEL, SIZE_MAX, pfns), "alloc_pfns_bulk: nr 18446744")    \
+	X(pagemill_kernel_alloc_pfns_bulk(frames, 1u << 30, 1, pfns), "flags 0x40000000")                     \
+	X(pagemill_kernel_free_pfns(frames, 4, pfns), "free_pfns: frame 0x0 is not in the allocator's")       \
+	X(pagemill_kernel_free_pfns(frames, 1, ODD(pfns)), "free_pfns: pfns 0x")                              \
+	X((pfns[0] = UINT64_MAX, pagemill_kernel_free_pfns(frames, 1, pfns)), "free_pfns: pfn 0xffffffffff")  \
+	X(pagemill_kernel_free_pfn_range(frames, UINT64_MAX, 1), "free_pfn_range: pfn 0xffffffffffffffff")    \
+	X(pagemill_kernel_free_pfn_range(frames, FIRST_PFN, SIZE_MAX), "free_pfn_range: frame 0x")            \
+	X(pagemill_kernel_free_pfn_range(frames, 1, 1), "frame 0x1 is not in the allocator's memory map")     \
+	X(free_reserved(), "free_pfn_range: frame 0x200 is reserved")                                         \
+	X(pagemill_kernel_hand_in(frames, UINT64_MAX, 1), "pagemill_kernel_hand_in: pfn 0xffffffffffffffff")
+
+static void run(int wanted)
+{
+	int number = 0;
+
+#define X(statement, text)                        \
+	if (number++ == wanted) {                 \
+		(void)(statement);                \
+		fprintf(stderr, "it returned\n"); \
+		_exit(3);                         \
+	}
+	CASES(X)
+#undef X
+}
+
+/* Runs a case in a child and returns whether it ended as expected. */
+static int dies(int wanted, const char *statement, const char *text)
+{
+	static char line[2048];
+	size_t len = 0;
+	ssize_t got;
+	int ends[2], status;
+
+	CHECK(pipe(ends) == 0);
+	pid_t child = fork();
+	CHECK(child >= 0);
+	if (child == 0) {
+		dup2(ends[1], 2);
+		close(ends[0]);
+		close(ends[1]);
+		set_up();
+		run(wanted);
+		_exit(4);
+	}
+	close(ends[1]);
+	while ((got = read(ends[0], line + len, sizeof line - 1 - len)) > 0)
+		len += (size_t)got;
+	line[len] = '\0';
+	close(ends[0]);
+	CHECK(waitpid(child, &status, 0) == child);
+	char *end = strchr(line, '\n');
+	int is_line = end && end[1] == '\0' && strncmp(line, "pagemill: ", 10) == 0;
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT && is_line && strstr(line, text))
+		return 1;
+	fprintf(stderr, "%s: status %#x, expected \"%s\", got:\n%s", statement, (unsigned)status, text, line);
+	return 0;
+}
+
+/* Runs a call in a child that has passed no table, and returns the signal that ended it. */
+static int before_the_first_table(void)
+{
+	int status;
+	pid_t child = fork();
+
+	CHECK(child >= 0);
+	if (child == 0) {
+		pagemill_alloc_page(NULL, KERNEL);
+		_exit(3);
+	}
+	CHECK(waitpid(child, &status, 0) == child);
+	return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+static void returns(const char *line, size_t length)
+{
+	(void)line;
+	(void)length;
+}
+
+/* A fatal that returns: the call must not. */
+static int goes_on_after_fatal(void)
+{
+	int status;
+	pid_t child = fork();
+
+	CHECK(child >= 0);
+	if (child == 0) {
+		set_up();
+		table.fatal = returns;
+		(void)LAYOUT;
+		alarm(1);
+		pagemill_alloc_page(NULL, KERNEL);
+		_exit(3);
+	}
+	CHECK(waitpid(child, &status, 0) == child);
+	return !(WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM);
+}
+
+int main(void)
+{
+	int number = 0, failed = 0;
+
+#define X(statement, text) failed += !dies(number++, #statement, text);
+	CASES(X)
+#undef X
+	CHECK(before_the_first_table() == SIGILL);
+	CHECK(!goes_on_after_fatal());
+	printf("%d wrong calls, %d not found\n", number, failed);
+	return failed != 0;
+}

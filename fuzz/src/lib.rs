@@ -4,4 +4,5 @@
 
 pub mod nfs;
 pub mod rpc;
+pub mod status;
 pub mod xdp;

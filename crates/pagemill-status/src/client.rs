@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::{Pid, geteuid, test_kill_process};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{FetchError, ReplyError};
 use crate::place::{all_directories, entries, is_refused};
@@ -22,7 +23,7 @@ use crate::protocol::{MAX_REPLY_BYTES, Request, is_complete, parse_reply};
 use crate::snapshot::Snapshot;
 
 /// A process that serves its status.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Process {
     /// The program, as its socket's name says.

@@ -15,6 +15,9 @@ pub struct Section {
     /// When its figures were counted, in microseconds from any moment on: between two snapshots in which
     /// it is the same, they have not been counted again. The server sets it where it is zero.
     pub taken_us: u64,
+    /// Whether an overview leaves it out.
+    #[serde(default)]
+    pub is_detail: bool,
     /// Single numbers.
     pub figures: Vec<Figure>,
     /// Numbers by row and column.
@@ -107,13 +110,21 @@ impl Section {
     #[must_use]
     pub fn new(name: impl Into<String>, title: impl Into<String>) -> Self {
         let (figures, tables) = (Vec::new(), Vec::new());
-        Self { name: name.into(), title: title.into(), taken_us: 0, figures, tables }
+        let (name, title) = (name.into(), title.into());
+        Self { name, title, taken_us: 0, is_detail: false, figures, tables }
     }
 
     /// Sets when its figures were counted, if that was not now: microseconds from any moment on.
     #[must_use]
     pub fn taken_us(mut self, taken_us: u64) -> Self {
         self.taken_us = taken_us;
+        self
+    }
+
+    /// Leaves it out of the overview.
+    #[must_use]
+    pub fn detail(mut self) -> Self {
+        self.is_detail = true;
         self
     }
 

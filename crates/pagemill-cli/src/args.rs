@@ -8,6 +8,8 @@ pub(crate) mod arena;
 pub(crate) mod bench;
 pub(crate) mod docs;
 pub(crate) mod nfsd;
+#[cfg(feature = "top")]
+pub(crate) mod top;
 pub(crate) mod xdp;
 
 use std::path::PathBuf;
@@ -19,6 +21,8 @@ use self::arena::ArenaArgs;
 use self::bench::BenchArgs;
 use self::docs::{CompletionsArgs, ManArgs};
 use self::nfsd::NfsdArgs;
+#[cfg(feature = "top")]
+use self::top::TopArgs;
 use self::xdp::XdpArgs;
 use crate::output::StdoutError;
 use crate::usage::UsageError;
@@ -57,6 +61,14 @@ pub(crate) enum Command {
     /// until TERM or INT. HUP reads the exports again, USR1 prints statistics. See docs/nfsd.md.
     #[command(verbatim_doc_comment)]
     Nfsd(NfsdArgs),
+    #[cfg(feature = "top")]
+    /// Shows a running pagemill process: zones, lists, pools, accounts, NFS, packets
+    ///
+    /// A live view of a process that serves its status on a local socket, as nfsd and xdp do, and
+    /// programs that use the crate pagemill-status. Shows processes of this user; for root, those of
+    /// all users. See docs/top.md.
+    #[command(verbatim_doc_comment)]
+    Top(TopArgs),
     /// Moves packets between interfaces through pages of an arena, by AF_XDP
     ///
     /// Needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF, which root has.

@@ -10,4 +10,7 @@ pub(crate) mod nfsd;
 #[cfg(feature = "bench")]
 mod peers;
 mod progress;
+mod status;
+#[cfg(feature = "top")]
+pub(crate) mod top;
 pub(crate) mod xdp;

@@ -27,13 +27,14 @@ impl Page {
 }
 
 /// Sections that follow the options, by the name of the page.
-const SECTIONS: [(&str, &str); 7] = [
+const SECTIONS: [(&str, &str); 8] = [
     ("pagemill", include_str!("manual/pagemill.man")),
     ("pagemill-bench", include_str!("manual/pagemill-bench.man")),
     ("pagemill-bench-nfs", include_str!("manual/pagemill-bench-nfs.man")),
     ("pagemill-completions", include_str!("manual/pagemill-completions.man")),
     ("pagemill-man", include_str!("manual/pagemill-man.man")),
     ("pagemill-nfsd", include_str!("manual/pagemill-nfsd.man")),
+    ("pagemill-top", include_str!("manual/pagemill-top.man")),
     ("pagemill-xdp", include_str!("manual/pagemill-xdp.man")),
 ];
 /// The sections of all other pages.

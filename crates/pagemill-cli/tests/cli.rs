@@ -386,7 +386,7 @@ fn peers_are_another_program_which_gets_what_was_typed() {
 #[test]
 fn a_missing_command_is_told_with_those_there_are() {
     let complaint = fail(&[], 2);
-    assert!(complaint.contains("info, nfsd, xdp, completions or man"), "{complaint}");
+    assert!(complaint.contains("info, nfsd, top, xdp, completions or man"), "{complaint}");
     assert!(fail(&["benhc"], 2).contains("'benhc'"));
     let complaint = fail(&["xdp"], 2);
     let told = "name a command: redirect, drop, stack or bench; see pagemill xdp --help";

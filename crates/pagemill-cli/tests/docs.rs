@@ -105,7 +105,7 @@ fn bash_completes_commands_options_and_values() {
         return;
     }
     let commands = completed_by_bash("pagemill");
-    for name in ["info", "nfsd", "xdp", "completions", "man"] {
+    for name in ["info", "nfsd", "top", "xdp", "completions", "man"] {
         assert!(commands.iter().any(|word| word == name), "{commands:?}");
     }
     assert!(!commands.contains(&"help".to_owned()), "{commands:?}");

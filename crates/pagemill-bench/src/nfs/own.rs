@@ -71,7 +71,7 @@ impl OwnServer {
         let mut child = Command::new(program)
             .arg0("pagemill")
             .args(["nfsd", "--listen", "127.0.0.1:0", "--log", "warn", "--refill", refill])
-            .args(["--die-with", &std::process::id().to_string()])
+            .args(["--status", "none", "--die-with", &std::process::id().to_string()])
             .arg("--key-file")
             .arg(folder.0.join("secret/key"))
             .arg("--export")

@@ -77,6 +77,9 @@ pub(crate) struct NfsdArgs {
     /// Port, or address and port, that serves metrics to Prometheus
     #[arg(long, value_name = "[ADDR:]PORT", value_parser = local_addr)]
     pub(crate) metrics: Option<SocketAddr>,
+    /// Socket for pagemill top, or none [default: in a private directory, where top finds it]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) status: Option<PathBuf>,
     /// Parent process to end with
     ///
     /// For programs that start a server: the server is killed when they end for any reason.

@@ -121,6 +121,9 @@ pub(crate) struct RunArgs {
     /// Write all figures to FILE as JSON, one sample a second; - for the standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Socket for pagemill top, or none [default: in a private directory, where top finds it]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) status: Option<PathBuf>,
 }
 
 /// The options of `xdp bench`.

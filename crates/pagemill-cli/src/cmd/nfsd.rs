@@ -23,6 +23,7 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use super::fresh::fresh_allocator;
+use super::status::serve;
 use crate::args::nfsd::NfsdArgs;
 use crate::interrupt::Interrupt;
 use crate::nfsd::{FIRST_RETRY, LAST_RETRY, Service, Sockets, log_exported, metrics, statistics};
@@ -69,6 +70,11 @@ pub(crate) fn run(args: &NfsdArgs) -> anyhow::Result<()> {
         let service = Arc::clone(&service);
         metrics::start(listener, Arc::new(move || statistics::prometheus(&service)))?;
     }
+    let status = serve(args.status.as_deref(), statistics::status(&service));
+    let status = status.unwrap_or_else(|error| {
+        warn!("{}; pagemill top does not find this process", output::one_line(&error.into()));
+        None
+    });
     let ticker = tick(Arc::clone(&service), plan.stats_every)?;
     let reloads = reload_when_asked(&service, plan.exports)?;
     notify(&[NotifyState::Ready]);
@@ -86,6 +92,8 @@ pub(crate) fn run(args: &NfsdArgs) -> anyhow::Result<()> {
     stopping.ask();
     notify(&[NotifyState::Stopping]);
     info!("stopping");
+    // It has the service too, whose last owner is to be this thread.
+    drop(status);
     drop(ticker);
     match stop(&service) {
         Some(true) => {}

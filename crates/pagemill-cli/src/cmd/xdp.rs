@@ -14,12 +14,14 @@ use pagemill_xdp::{Device, Interface, Sink, Socket, Worker, XdpError};
 
 use super::fresh::fresh_allocator;
 use super::progress::{progress_bar, warn_of_debug_build};
+use super::status::serve;
 use crate::args::xdp::{XdpArgs, XdpCommand};
 use crate::interrupt::Interrupt;
 use crate::output::{self, Output};
 use crate::plan::xdp::{self as plan, BenchPlan, Fate, Polling, RunPlan};
 use crate::report::xdp::{RunReport, TrialReport};
 use crate::xdp::drive::{Ended, LatestTotals, Totals, drive};
+use crate::xdp::status::{self, ShownTotals};
 use crate::xdp::supply::{Source, Supply, TakeBack, page_pool};
 use crate::xdp::{holder, trial};
 use pagemill_bench::frames;
@@ -62,12 +64,19 @@ fn move_packets(plan: RunPlan) -> anyhow::Result<()> {
         Fate::Drop | Fate::Stack(_) => None,
     };
     let source = frames::install(fresh_allocator(plan.arena)?);
+    let shown = ShownTotals::default();
+    let status = status::status(source, plan.input, plan.fate, &shown);
+    let _status = serve(plan.status.as_deref(), status).unwrap_or_else(|error| {
+        let error = output::one_line(&error.into());
+        output::note(&format!("warning: {error}; pagemill top does not find this process"));
+        None
+    });
     if let Some(pool_ring) = plan.pool_ring {
         let pool = page_pool(source, plan.refill, pool_ring)?;
-        move_from(&input, output, pool, plan, &interrupt)?;
+        move_from(&input, output, pool, plan, (&interrupt, &shown))?;
     } else {
         let pool = AllocatorPool::new(source, plan.refill);
-        move_from(&input, output, pool, plan, &interrupt)?;
+        move_from(&input, output, pool, plan, (&interrupt, &shown))?;
     }
     whole(source)
 }
@@ -78,7 +87,7 @@ fn move_from<P: Supply>(
     output: Option<(Interface, u32)>,
     pool: P,
     plan: RunPlan,
-    interrupt: &Interrupt,
+    (interrupt, shown): (&Interrupt, &ShownTotals),
 ) -> anyhow::Result<()> {
     // Before sockets are open, which packets are waiting for: the other end of a virtual pair is
     // looked for among the namespaces of all processes.
@@ -99,17 +108,17 @@ fn move_from<P: Supply>(
         .for_each(|notice| output::note(&notice.to_string()));
     let run = match (plan.fate, output) {
         (Fate::Redirect(_), Some(output)) => {
-            watch(Worker::new(socket, pool, Forward::new(output))?, &plan, interrupt)
+            watch(Worker::new(socket, pool, Forward::new(output))?, &plan, interrupt, shown)
         }
         (Fate::Stack(hold), _) => thread::scope(|scope| {
             let (to, inbox) = handover(HANDOVER_BATCHES);
             let mut back = pool.back();
             back.set_refill(plan.refill);
             scope.spawn(move || holder::hold(&inbox, hold, |spent| back.take_back(spent)));
-            watch(Worker::new(socket, pool, to)?, &plan, interrupt)
+            watch(Worker::new(socket, pool, to)?, &plan, interrupt, shown)
         }),
         (Fate::Redirect(_) | Fate::Drop, _) => {
-            watch(Worker::new(socket, pool, Discard)?, &plan, interrupt)
+            watch(Worker::new(socket, pool, Discard)?, &plan, interrupt, shown)
         }
     }?;
     // Now that nobody has packets.
@@ -132,6 +141,7 @@ fn watch<D, P, S>(
     worker: Worker<D, P, S>,
     plan: &RunPlan,
     interrupt: &Interrupt,
+    shown: &ShownTotals,
 ) -> anyhow::Result<Run<P>>
 where
     D: Device + Send,
@@ -157,6 +167,7 @@ where
         loop {
             let is_running = ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout);
             if let Some(totals) = latest.take() {
+                shown.set(totals);
                 let line = report.sample(totals);
                 if for_people && printed.is_ok() {
                     printed = output::print(&line);

@@ -152,7 +152,7 @@ pub(crate) fn log_exported(export: &Export) {
 }
 
 /// Returns the clients of a rule with their modes, in the order in which they are compared.
-fn clients(rule: &ExportRule) -> String {
+pub(super) fn clients(rule: &ExportRule) -> String {
     let clients = rule.clients.iter().map(|client| {
         let mode = match client.options.access {
             Access::ReadOnly => "ro",

@@ -5,6 +5,8 @@ use core::fmt::{self, Write as _};
 
 use pagemill_nfs::vfs::ExportStats;
 use pagemill_rpc::stats::{Counter, ProcedureStats, Stats};
+use pagemill_status::sections::{Column, Table};
+use pagemill_status::{Section, Status, Unit};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
@@ -12,6 +14,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::Service;
+use super::exports::clients;
+use super::service::Source;
 
 /// One line: calls since the start, with the busiest procedures, and what pages did.
 pub(crate) fn line(service: &Service) -> String {
@@ -58,6 +62,93 @@ pub(crate) fn table(service: &Service) -> String {
         let _ = writeln!(text, "{name} {value}");
     }
     text
+}
+
+/// What `pagemill top` shows.
+pub(crate) fn status(service: &Arc<Service>) -> Status {
+    let (of_nfs, of_rpc) = (Arc::clone(service), Arc::clone(service));
+    Status::of("nfsd", env!("CARGO_PKG_VERSION"))
+        .allocator("requests", Source::new())
+        .section(move || nfs_section(&of_nfs))
+        .section(move || rpc_section(&of_rpc))
+}
+
+fn nfs_section(service: &Service) -> Section {
+    let dispatcher = service.server.dispatcher();
+    let (stats, replies) = (dispatcher.stats(), dispatcher.replies());
+    let (nr_replies, reply_bytes) = replies.usage();
+    Section::new("nfs", "NFS")
+        .counter("calls", Unit::Count, stats.calls.value())
+        .counter("received", Unit::Bytes, stats.received_bytes.value())
+        .counter("sent", Unit::Bytes, stats.sent_bytes.value())
+        .gauge("connections", Unit::Count, service.server.nr_connections() as u64)
+        .counter("page_refills", Unit::Count, stats.refills.calls.value())
+        .counter("waits_for_pages", Unit::Count, stats.refills.waits.value())
+        .gauge("open_files", Unit::Count, service.vfs.nr_files() as u64)
+        .counter("reply_cache_hits", Unit::Count, replies.hits.value())
+        .gauge("reply_cache_replies", Unit::Count, nr_replies as u64)
+        .gauge("reply_cache", Unit::Bytes, reply_bytes as u64)
+        .table(export_table(service))
+        .table(client_table(service))
+        .table(procedure_table(service))
+}
+
+fn export_table(service: &Service) -> Table {
+    let columns = [
+        Column::counter("calls", Unit::Count),
+        Column::counter("read", Unit::Bytes),
+        Column::counter("written", Unit::Bytes),
+    ];
+    let mut table = Table::new("exports", ["export", "clients"], columns);
+    for export in service.vfs.exports().iter() {
+        let rule = export.rule();
+        let labels = [rule.path.to_string_lossy().into_owned(), clients(rule)];
+        let values = EXPORT_COUNTERS.map(|(.., counter)| counter(export.stats()).value());
+        table.push(labels, values);
+    }
+    table
+}
+
+fn client_table(service: &Service) -> Table {
+    let columns = [Column::gauge("connections", Unit::Count)];
+    let mut table = Table::new("clients", ["address", "known"], columns);
+    for client in service.server.clients() {
+        let known = if client.is_stranger { "no" } else { "yes" };
+        table.push([client.addr.to_string(), known.to_owned()], [client.nr_connections as u64]);
+    }
+    table
+}
+
+fn procedure_table(service: &Service) -> Table {
+    let columns = [
+        Column::counter("calls", Unit::Count),
+        Column::counter("refused", Unit::Count),
+        Column::gauge("mean", Unit::Micros),
+        Column::gauge("99 % below", Unit::Micros),
+    ];
+    let mut table = Table::new("procedures", ["procedure"], columns);
+    for ((name, stats), refused) in procedures(service).zip(service.nfs.refused()) {
+        let calls = stats.served.value();
+        if let Some(mean) = stats.busy_us.value().checked_div(calls) {
+            table.push([name.to_owned()], [calls, refused, mean, stats.quantile_us(0.99)]);
+        }
+    }
+    table
+}
+
+fn rpc_section(service: &Service) -> Section {
+    counters(service).fold(Section::new("rpc", "RPC").detail(), |section, (name, _, value)| {
+        let unit = if name.ends_with("_bytes") || name.ends_with("_bytes_total") {
+            Unit::Bytes
+        } else {
+            Unit::Count
+        };
+        let name = name.strip_prefix("rpc_").unwrap_or(name);
+        match name.strip_suffix("_total") {
+            Some(name) => section.counter(name, unit, value),
+            None => section.gauge(name, unit, value),
+        }
+    })
 }
 
 /// Everything in the `OpenMetrics` format, which Prometheus reads.

@@ -1,6 +1,7 @@
 //! What the options of `pagemill xdp` mean on this machine.
 
 use core::time::Duration;
+use std::path::PathBuf;
 
 use pagemill::units::CpuId;
 use pagemill_host::ArenaConfig;
@@ -50,6 +51,8 @@ pub(crate) struct RunPlan {
     pub(crate) polling: Polling,
     /// Where the figures go.
     pub(crate) json: Option<Output>,
+    /// Where the status is served, if not where `top` looks.
+    pub(crate) status: Option<PathBuf>,
 }
 
 /// What the thread that moves packets does when there are none.
@@ -231,6 +234,7 @@ fn run(input: Endpoint, fate: Fate, args: &RunArgs) -> anyhow::Result<RunPlan> {
         polling: if args.busy { Polling::Busy } else { Polling::Adaptive },
         pool_ring: pool_ring(args.pool, args.pool_ring, args.ring),
         json: Output::open("--json", args.json.as_deref())?,
+        status: args.status.clone(),
     })
 }
 

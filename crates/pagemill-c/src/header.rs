@@ -1,4 +1,4 @@
-//! Comparison of `include/pagemill.h` with the code: functions and their types, constants, and the layout of
+//! Comparison of the headers with the code: functions and their types, constants, and the layout of
 //! structures.
 //!
 //! The compiler of C knows the header, and this crate knows the code. So the tests write what the code says
@@ -19,15 +19,18 @@ use crate::types::{
 const HEADER: &str = include_str!("../include/pagemill.h");
 const SOURCES: [&str; 3] =
     [include_str!("calls.rs"), include_str!("hosted/process.rs"), include_str!("hosted/pool.rs")];
+const KERNEL_HEADER: &str = include_str!("../include/pagemill_kernel.h");
+const KERNEL_SOURCES: [&str; 2] =
+    [include_str!("kernel/allocator.rs"), include_str!("kernel/numbers.rs")];
 const LAYOUT: &str = include_str!("../tests/c/layout.c");
 
 /// A function as `name(type, type) -> type`, with the types of C.
 type Signature = String;
 
 /// Returns the functions that the sources export.
-fn exported() -> Vec<Signature> {
+fn exported(sources: &[&str]) -> Vec<Signature> {
     let mut found = Vec::new();
-    for source in SOURCES {
+    for source in sources {
         for item in source.split("fn pagemill_").skip(1) {
             let (name, rest) = item.split_once('(').expect("parameters");
             let (parameters, rest) = rest.split_once(')').expect("the end of the parameters");
@@ -43,10 +46,10 @@ fn exported() -> Vec<Signature> {
     found
 }
 
-/// Returns the functions that the header declares, but for those that it defines.
-fn declared() -> Vec<Signature> {
+/// Returns the functions that a header declares, but for those that it defines.
+fn declared(header: &str) -> Vec<Signature> {
     let mut text = String::new();
-    let mut rest = HEADER;
+    let mut rest = header;
     while let Some((before, comment)) = rest.split_once("/*") {
         text.push_str(before);
         rest = comment.split_once("*/").expect("the end of a comment").1;
@@ -62,7 +65,7 @@ fn declared() -> Vec<Signature> {
             depth += i32::from(c == '{') - i32::from(c == '}');
             if c == '}' || c == '{' {
                 ';'
-            } else if depth > i32::from(HEADER.contains("extern \"C\" {")) {
+            } else if depth > i32::from(header.contains("extern \"C\" {")) {
                 ' '
             } else {
                 c
@@ -109,6 +112,11 @@ fn of_rust(name: &str) -> &str {
         "*const ConfigView" => "const struct pagemill_config *",
         "*const PoolParamsView" => "const struct pagemill_pool_params *",
         "*mut PoolStatsView" => "struct pagemill_pool_stats *",
+        "*mut c_char" => "char *",
+        "*mut u64" => "uint64_t *",
+        "*const u64" => "const uint64_t *",
+        "*const Table" => "const struct pagemill_platform *",
+        "*const KernelConfig" => "const struct pagemill_kernel_config *",
         other => panic!("{other} has no type of C"),
     }
 }
@@ -121,13 +129,29 @@ fn of_c(declaration: &str) -> String {
     of.replace("pagemill_allocator", "handle").replace("pagemill_pool *", "handle *")
 }
 
-#[test]
-fn the_header_declares_the_functions_that_are_exported() {
-    let (exported, declared) = (exported(), declared());
+fn assert_same(exported: &[Signature], declared: &[Signature]) {
     let missing: Vec<_> = exported.iter().filter(|one| !declared.contains(one)).collect();
     let unknown: Vec<_> = declared.iter().filter(|one| !exported.contains(one)).collect();
     assert!(missing.is_empty() && unknown.is_empty(), "missing {missing:#?}, unknown {unknown:#?}");
+}
+
+#[test]
+fn the_header_declares_the_functions_that_are_exported() {
+    let exported = exported(&SOURCES);
+    assert_same(&exported, &declared(HEADER));
     assert!(exported.len() > 30, "{exported:#?}");
+}
+
+#[test]
+fn the_header_of_a_kernel_declares_the_functions_that_are_exported() {
+    let all = exported(&KERNEL_SOURCES);
+    let (own, shared): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|one| one.starts_with("pagemill_kernel_"));
+    assert_same(&own, &declared(KERNEL_HEADER));
+    assert_eq!(own.len(), 9, "{own:#?}");
+    // Those of pagemill.h that each environment defines.
+    let of_process = declared(HEADER);
+    assert!(shared.iter().all(|one| of_process.contains(one)), "{shared:#?}");
 }
 
 macro_rules! layout {

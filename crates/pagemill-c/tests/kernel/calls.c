@@ -13,7 +13,7 @@ static void destroy(pagemill_allocator *frames, void *metadata)
 
 	if (result)
 		fprintf(stderr, "%s\n", wrong);
-	CHECK(result == PAGEMILL_OK);
+	CHECK(result == PAGEMILL_OK && nr_irq_saves > 0 && nr_irq_off == 0);
 	CHECK(pagemill_kernel_destroy(frames) == PAGEMILL_OK);
 	free(metadata);
 }

@@ -53,8 +53,9 @@ static void *works(void *argument)
 		if (round % 3 == 0)
 			pagemill_drain(frames);
 		pagemill_free_pages_bulk(frames, 64, pages);
-		CHECK(nr_pinned == 0);
+		CHECK(nr_pinned == 0 && nr_irq_off == 0);
 	}
+	CHECK(nr_irq_saves > NR_ROUNDS);
 	return NULL;
 }
 

@@ -14,6 +14,9 @@
  * such handler away. A handler that irq_save cannot keep away, such as that of an NMI, must not call any
  * function.
  *
+ * COST. A bulk call of 64 pages costs what a Rust program pays, and at most 45 instructions, without those of
+ * the functions pin and unpin.
+ *
  * MEMORY. The library defines memcpy, memmove, memset and memcmp as weak symbols: those of the kernel
  * take precedence. pagemill_kernel_create() needs 12 KiB of stack, and every other call at
  * most 6 KiB. The library does not use floating-point or vector registers on x86-64. */

@@ -21,11 +21,14 @@ cargo_home=${CARGO_HOME:-$HOME/.cargo}
 # Copies the tree to folder $1/source and builds it there; prints the program's path.
 build() {
     local folder=$1 home=$1/cargo
-    mkdir -p "$folder/source" "$home"
+    mkdir -p "$folder/source" "$home/registry"
     # Files that did not change keep their times, and with them what was compiled.
     git ls-files -z --cached --others --exclude-standard |
         tar --create --null --files-from=- --ignore-failed-read | tar --extract --directory "$folder/source"
-    ln -sfn "$cargo_home/registry" "$home/registry"
+    # What was fetched serves both. Each unpacks it for itself: a link to the sources would show where
+    # they are.
+    ln -sfn "$cargo_home/registry/index" "$home/registry/index"
+    ln -sfn "$cargo_home/registry/cache" "$home/registry/cache"
     (
         cd "$folder/source"
         unset CARGO_TARGET_DIR

@@ -31,13 +31,14 @@ fn state(frames: Frames<'_>) -> (Vec<(usize, u64)>, Vec<u64>) {
 /// Plays random bulk calls on handles in one world and on words in another, which stay equal.
 #[test]
 fn words_are_served_and_freed_as_handles_are() {
-    let memory = [region(NORMAL - 1024, 1000, 0), region(NORMAL, 3000, 0)];
-    let config = Config { movable_bytes: 4 << 20, ..Config::new(&memory, 1) };
+    // Small, so that many calls fall short.
+    let memory = [region(NORMAL - 256, 200, 0), region(NORMAL, 400, 0)];
+    let config = Config::new(&memory, 1);
     let nr_rounds = if cfg!(miri) { 20 } else { 4000 };
     let (one, two) = (World::new(&config), World::new(&config));
     let (pages, words) = (one.frames(), two.frames());
     let mut rng = Rng::new(7);
-    let (mut slots, mut raw) = (holes(200), Words::from([None; 200]));
+    let (mut slots, mut raw) = (holes(600), Words::from([None; 600]));
     let kinds = [
         Gfp::KERNEL,
         Gfp::HIGHUSER_MOVABLE,
@@ -45,9 +46,9 @@ fn words_are_served_and_freed_as_handles_are() {
         Gfp::NOWAIT | Gfp::RECLAIMABLE,
     ];
     for round in 0..nr_rounds {
-        let start = rng.below(200);
-        let longest = rng.pick(&[3, 140, 140]);
-        let end = (start + 1 + rng.below(longest)).min(200);
+        let start = rng.below(600);
+        let longest = rng.pick(&[3, 140, 500]);
+        let end = (start + 1 + rng.below(longest)).min(600);
         let gfp = rng.pick(&kinds);
         let nr = match rng.below(4) {
             0 => {
@@ -137,7 +138,10 @@ fn words_that_name_no_block_are_refused_and_nothing_is_freed() {
         (at(other_zone, NORMAL), in_zone(at(other_zone, NORMAL))),
         (at(class | 0x1ff << 40, NORMAL), in_zone(at(class | 0x1ff << 40, NORMAL))),
         (at(class | 10 << 49, NORMAL + 2048), in_zone(at(class | 10 << 49, NORMAL + 2048))),
-        (at(class | 1 << 53, NORMAL), InvalidRawPage::NoAccount { bits: at(class | 1 << 53, NORMAL) }),
+        (
+            at(class | 1 << 53, NORMAL),
+            InvalidRawPage::NoAccount { bits: at(class | 1 << 53, NORMAL) },
+        ),
         (NORMAL, InvalidRawPage::NotLive { bits: NORMAL }),
         (1, InvalidRawPage::NotLive { bits: 1 }),
     ];

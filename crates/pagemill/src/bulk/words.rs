@@ -46,17 +46,21 @@ fn alloc_into_holes<S: PageSource>(
     site: Site,
 ) -> usize {
     let nr = slots.len();
-    let new = slots.iter().filter(|slot| slot.is_none()).count();
-    if new == 0 {
-        return nr;
+    let Some(first_hole) = slots.iter().position(Option::is_none) else { return nr };
+    let rest = &mut slots[first_hole..];
+    if let [slot] = rest {
+        *slot = source.allocator().alloc_single(gfp, None, site);
+        return first_hole + usize::from(slot.is_some());
     }
-    let mut holes = WordHoles { slots: slots.iter_mut() };
+    let new = rest.iter().filter(|slot| slot.is_none()).count();
+    let mut holes = WordHoles { slots: rest.iter_mut() };
     let wanted = Wanted { claim: nr, new };
     match source.allocator().alloc_at_least_one(gfp, None, wanted, &mut holes, site) {
         Got::Bulk(filled) if filled == new => nr,
-        Got::Bulk(_) | Got::Single | Got::Nothing => {
-            slots.iter().position(Option::is_none).unwrap_or(nr)
-        }
+        Got::Bulk(_) => slots.iter().position(Option::is_none).unwrap_or(nr),
+        // The prefix that the call has seen, as on handles.
+        Got::Single => first_hole + 1,
+        Got::Nothing => first_hole,
     }
 }
 

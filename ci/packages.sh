@@ -7,8 +7,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# What a package may contain beside what cargo adds, as a pattern for paths.
-allowed='README\.md|LICENSE-(MIT|APACHE)|build\.rs|(src|include|examples)/[^.]*\.(rs|h|c|man)'
+# What a package may contain beside what cargo adds, as a pattern for paths. Unit tests compare with texts.
+allowed='README\.md|LICENSE-(MIT|APACHE)|build\.rs|(src|include|examples)/[^.]*\.(rs|h|c|man|txt)'
 # The C interface is installed by make; its unit tests read layout.c.
 allowed+='|Makefile|[a-z]+\.pc\.in|tests/c/layout\.c'
 added='Cargo\.(toml|toml\.orig|lock)|\.cargo_vcs_info\.json'

@@ -8,7 +8,7 @@ use anyhow::{Context as _, anyhow};
 use pagemill_status::{Process, Snapshot, fetch, processes};
 use ratatui::crossterm::event::{Event, KeyEventKind};
 use serde::Serialize;
-use signal_hook::consts::SIGTSTP;
+use signal_hook::consts::{SIGHUP, SIGTSTP};
 use signal_hook::flag;
 
 use crate::args::top::TopArgs;
@@ -126,6 +126,8 @@ fn once(snapshot: Snapshot) -> String {
 /// Shows the process on the terminal until the person ends that.
 fn live(target: Target, interval: Duration) -> anyhow::Result<()> {
     let interrupt = Interrupt::watch()?;
+    // The terminal is gone: nothing is to be restored, and a read from it may never end.
+    flag::register_conditional_default(SIGHUP, Arc::new(true.into()))?;
     let stops = Arc::default();
     flag::register(SIGTSTP, Arc::clone(&stops))?;
     let mut screen = Screen::new(Theme::detect(), interval);

@@ -2,10 +2,11 @@
 
 use core::error::Error;
 use core::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
 #[cfg(feature = "bench")]
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -61,10 +62,13 @@ impl Output {
             Self::Stdout => Ok(print(text)?),
             Self::File { option, path, mut file } => {
                 let mut replace = || {
-                    // Pipes and devices have no length to cut.
-                    if file.metadata()?.is_file() {
-                        file.set_len(0)?;
+                    if !file.metadata()?.is_file() {
+                        return file.write_all(text.as_bytes());
                     }
+                    if replace_whole(&path, &file, text)? {
+                        return Ok(());
+                    }
+                    file.set_len(0)?;
                     file.write_all(text.as_bytes())
                 };
                 replace().with_context(|| refused(option, &path))
@@ -98,6 +102,37 @@ impl Output {
             Self::File { file, .. } => file.as_fd(),
         }
     }
+}
+
+/// Replaces a file by a new one with its permissions, so that a full disk leaves the old one whole.
+///
+/// Returns `false` if that cannot be: the folder takes no new file, the old one belongs to another user,
+/// or it is no longer at its path.
+fn replace_whole(path: &Path, old: &File, text: &str) -> io::Result<bool> {
+    // What a symbolic link leads to is replaced, not the link.
+    let Ok(path) = path.canonicalize() else { return Ok(false) };
+    let place = |found: &Metadata| (found.dev(), found.ino(), found.uid());
+    let old = old.metadata()?;
+    if !std::fs::metadata(&path).is_ok_and(|found| place(&found) == place(&old)) {
+        return Ok(false);
+    }
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let new = path.with_file_name(name);
+    let Ok(mut file) = OpenOptions::new().write(true).create_new(true).open(&new) else {
+        return Ok(false);
+    };
+    if file.metadata()?.uid() != old.uid() {
+        return std::fs::remove_file(&new).map(|()| false);
+    }
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| file.set_permissions(old.permissions()))
+        .and_then(|()| std::fs::rename(&new, &path));
+    if written.is_err() {
+        let _is_gone = std::fs::remove_file(&new);
+    }
+    written.map(|()| true)
 }
 
 fn refused(option: &str, path: &Path) -> String {
@@ -230,6 +265,27 @@ mod tests {
         output.write("short").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "short");
         std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_with_its_permissions_behind_a_link() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+
+        let folder = std::env::temp_dir().join(format!("pagemill-whole-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let [path, link] = ["file", "link"].map(|name| folder.join(name));
+        std::fs::write(&path, "old").unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
+        symlink(&path, &link).unwrap();
+        let before = File::open(&path).unwrap();
+        open(&link).unwrap().write("new").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        assert!(link.is_symlink());
+        // Who had opened the file still reads the old one: it was not cut.
+        assert_eq!(io::read_to_string(before).unwrap(), "old");
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2);
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod nfs;
 pub mod rpc;
 pub mod status;

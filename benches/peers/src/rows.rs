@@ -36,7 +36,7 @@ pub(crate) struct Spread {
 
 impl Spread {
     /// Summarises one or more figures.
-    fn of(figures: &[f64]) -> Self {
+    pub(crate) fn of(figures: &[f64]) -> Self {
         let mut sorted = figures.to_vec();
         sorted.sort_unstable_by(f64::total_cmp);
         let at = |quarters: usize| sorted[(sorted.len() - 1) * quarters / 4];
@@ -68,6 +68,11 @@ impl Rows {
     /// Returns each row.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, Spread)> + '_ {
         self.rows.iter().map(|(key, figures)| (*key, Spread::of(figures)))
+    }
+
+    /// Returns each row with its figures, in the order of measurement.
+    pub(crate) fn figures(&self) -> impl Iterator<Item = (Key, &[f64])> + '_ {
+        self.rows.iter().map(|(key, figures)| (*key, figures.as_slice()))
     }
 
     /// Returns the row of a scenario, a peer, a number of pages per call and a part.

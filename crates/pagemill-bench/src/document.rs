@@ -4,6 +4,12 @@ use pagemill_host::arena::{ArenaKind, ArenaPages, Backing};
 use pagemill_host::machine::Machine;
 use serde::Serialize;
 
+/// The commit that the program was built from, if the variable `PAGEMILL_COMMIT` named it then:
+/// `PAGEMILL_COMMIT=$(git describe --always --dirty) cargo build --release`.
+///
+/// A build script that asked git would make builds of one source differ.
+pub const COMMIT: Option<&str> = option_env!("PAGEMILL_COMMIT");
+
 /// The machine, under the names of [`Machine`].
 #[derive(Debug, Serialize)]
 pub struct JsonMachine {

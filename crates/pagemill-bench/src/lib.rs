@@ -3,9 +3,10 @@
 //!
 //! # Modules
 //! Each benchmark is a module: [`bulk`], [`frag`], [`latency`], [`nfs`], [`pool`] and [`refill`].
-//! [`report`] turns their results into tables, JSON and plots. The benchmarks allocate from a static
-//! allocator ([`frames`]), so a handle of a page is one word. The program `pagemill` runs them;
-//! `pagemill-peers` shares the plot ([`plot`]) and the random numbers ([`rng`]).
+//! [`report`] turns their results into tables, JSON and plots; [`saved`] reads, compares and exports
+//! what was written as JSON. The benchmarks allocate from a static allocator ([`frames`]), so a handle
+//! of a page is one word. The program `pagemill` runs them; `pagemill-peers` shares the plot ([`plot`])
+//! and the random numbers ([`rng`]).
 //!
 //! The modules [`clock`], [`rng`], [`size`], [`document`] and [`frames`] need no feature. The program
 //! `pagemill` uses some of them even if it is built without benchmarks. The crate has no unsafe code.
@@ -41,6 +42,8 @@ pub mod refill;
 #[cfg(feature = "benchmarks")]
 pub mod report;
 pub mod rng;
+#[cfg(feature = "saved")]
+pub mod saved;
 pub mod size;
 
 #[cfg(feature = "benchmarks")]

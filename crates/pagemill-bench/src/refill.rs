@@ -47,7 +47,7 @@ impl RefillRow {
     /// Returns every duration with its name.
     pub fn figures(&self) -> [(String, Spread); WAYS.len()] {
         let used = self.consumed.map_or("fresh".to_owned(), |consumed| format!("{consumed} used"));
-        core::array::from_fn(|way| (format!("{used} {}", WAYS[way].0), self.us[way]))
+        core::array::from_fn(|way| (format!("{used} {}", WAYS[way].0), self.us[way].clone()))
     }
 }
 
@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(steps, experiment.nr_steps());
         let consumed: Vec<_> = rows.iter().map(|row| row.consumed).collect();
         assert_eq!(consumed, [None, Some(1), Some(259)]);
-        assert!(rows.iter().flat_map(|row| row.us).all(|us| us.median >= 0.0));
+        assert!(rows.iter().flat_map(|row| &row.us).all(|us| us.median >= 0.0));
         assert!(rows[2].us[0].median > 0.0, "259 pages take time");
         assert_eq!(frames.nr_free_pages(), free);
     }

@@ -10,6 +10,8 @@ pub(crate) mod nfsd;
 #[cfg(feature = "bench")]
 mod peers;
 mod progress;
+#[cfg(feature = "bench")]
+mod saved;
 mod status;
 #[cfg(feature = "top")]
 pub(crate) mod top;

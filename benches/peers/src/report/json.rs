@@ -1,5 +1,6 @@
 //! All figures as JSON.
 
+use pagemill_bench::document::{COMMIT, rounded};
 use serde::Serialize;
 
 use super::Context;
@@ -8,6 +9,7 @@ use crate::rows::{Key, Rows, Spread};
 #[derive(Serialize)]
 struct Document<'a> {
     schema_version: u32,
+    commit: Option<&'static str>,
     debug_build: bool,
     command: &'static str,
     #[serde(flatten)]
@@ -21,6 +23,12 @@ struct Row {
     key: Key,
     #[serde(flatten)]
     spread: Spread,
+    samples: Vec<f64>,
+}
+
+fn row(key: Key, figures: &[f64]) -> Row {
+    let samples = figures.iter().copied().map(rounded).collect();
+    Row { key, spread: Spread::of(figures), samples }
 }
 
 /// Returns one JSON object with all figures.
@@ -30,10 +38,11 @@ struct Row {
 pub(crate) fn document(context: &Context, rows: &Rows) -> anyhow::Result<String> {
     let document = Document {
         schema_version: 1,
+        commit: COMMIT,
         debug_build: cfg!(debug_assertions),
         command: "bench peers",
         context,
-        rows: rows.iter().map(|(key, spread)| Row { key, spread }).collect(),
+        rows: rows.figures().map(|(key, figures)| row(key, figures)).collect(),
     };
     Ok(serde_json::to_string_pretty(&document)? + "\n")
 }

@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(results.sizes().collect::<Vec<_>>(), experiment.sizes);
         assert_eq!(results.rows.len(), 2 * 3 * 3);
         for row in &results.rows {
-            for spread in [row.alloc, row.free, row.both] {
+            for spread in [&row.alloc, &row.free, &row.both] {
                 assert!(0.0 < spread.min && spread.min <= spread.median, "{row:?}");
                 assert!(spread.median <= spread.max, "{row:?}");
             }

@@ -2,8 +2,8 @@
 
 use super::task::{Operation, Sample, Shape};
 
-/// Median, minimum and maximum of several values.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// Median, minimum and maximum of several values, and the values.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Spread {
     /// Half of the values are not above it, and half are not below.
     pub median: f64,
@@ -11,6 +11,8 @@ pub struct Spread {
     pub min: f64,
     /// The maximum.
     pub max: f64,
+    /// The values, in the order in which they were measured.
+    pub samples: Vec<f64>,
 }
 
 impl Spread {
@@ -19,13 +21,15 @@ impl Spread {
     /// # Panics
     /// If there are none.
     pub fn of(figures: impl IntoIterator<Item = f64>) -> Self {
-        let mut sorted: Vec<f64> = figures.into_iter().collect();
+        let samples: Vec<f64> = figures.into_iter().collect();
+        let mut sorted = samples.clone();
         sorted.sort_unstable_by(f64::total_cmp);
         let (upper, lower) = (sorted.len() / 2, (sorted.len() - 1) / 2);
         Self {
             median: f64::midpoint(sorted[lower], sorted[upper]),
             min: sorted[0],
             max: sorted[sorted.len() - 1],
+            samples,
         }
     }
 
@@ -36,7 +40,7 @@ impl Spread {
 }
 
 /// The cost of a page in one cell, in ns per page and thread.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     /// The order of allocation and free.
     pub shape: Shape,
@@ -68,7 +72,7 @@ impl Row {
 }
 
 /// The cost of copying N handles to another array and back, in ns per handle.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LimitRow {
     /// Handles per copy.
     pub n: usize,
@@ -89,7 +93,7 @@ impl Results {
     /// Returns every value of the cells with its name.
     pub fn figures(&self) -> impl Iterator<Item = (String, Spread)> + '_ {
         self.rows.iter().flat_map(|row| {
-            let Row { shape, operation, n, alloc, free, both } = *row;
+            let Row { shape, operation, n, alloc, free, both } = row.clone();
             [("alloc", alloc), ("free", free), ("both", both)].map(|(what, spread)| {
                 (format!("{} {} {n} {what}", shape.name(), operation.name()), spread)
             })
@@ -125,7 +129,7 @@ pub mod samples {
 
     /// Returns results for three batch sizes in both shapes.
     pub fn results() -> Results {
-        let spread = |ns: f64| Spread { median: ns, min: ns * 0.9, max: ns * 1.2 };
+        let spread = |ns: f64| Spread::of([ns * 1.2, ns, ns * 0.9]);
         let mut results = Results::default();
         for n in [1_u16, 8, 64] {
             results.limit.push(LimitRow { n: n.into(), ns: spread(0.5 + 1.5 / f64::from(n)) });
@@ -153,7 +157,7 @@ mod tests {
     #[test]
     fn spread_is_of_the_sorted_figures() {
         let odd = Spread::of([3.0, 1.0, 2.0]);
-        assert_eq!(odd, Spread { median: 2.0, min: 1.0, max: 3.0 });
+        assert_eq!(odd, Spread { median: 2.0, min: 1.0, max: 3.0, samples: vec![3.0, 1.0, 2.0] });
         assert!((odd.relative() - 1.0).abs() < 1e-9);
         let even = Spread::of([4.0, 1.0, 2.0, 3.0]);
         assert!((even.median - 2.5).abs() < 1e-9);

@@ -81,9 +81,9 @@ impl PoolFindings {
     pub fn figures(&self) -> impl Iterator<Item = (String, Spread)> + '_ {
         let rows = self.rows.iter().flat_map(|row| {
             let name = |way: Way| format!("{} {} ns {}", row.case.name(), row.work_ns, way.name());
-            Way::ALL.map(|way| (name(way), row.ns[way.index()]))
+            Way::ALL.map(|way| (name(way), row.ns[way.index()].clone()))
         });
-        rows.chain(self.paths.iter().map(|row| (row.path.name().to_owned(), row.ns)))
+        rows.chain(self.paths.iter().map(|row| (row.path.name().to_owned(), row.ns.clone())))
     }
 }
 

@@ -48,7 +48,7 @@ impl Path {
 }
 
 /// The cost of a page on one path: allocation and return.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct PathRow {
     /// The path.
     pub path: Path,

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::json;
 use crate::FragExperiment;
+use crate::document::COMMIT;
 use crate::frag::{BATCH, CHURNED_ONE_IN, KEPT_ONE_IN, Kinds, Life, Look, Step};
 use crate::size::Size;
 
@@ -42,6 +43,7 @@ impl FragReport {
         let document = Document {
             schema_version: SCHEMA_VERSION,
             pagemill_version: env!("CARGO_PKG_VERSION"),
+            commit: COMMIT,
             command: "bench frag",
             arena_bytes: self.arena.bytes(),
             rounds: self.experiment.rounds,
@@ -154,6 +156,7 @@ fn words(step: Step) -> String {
 struct Document {
     schema_version: u32,
     pagemill_version: &'static str,
+    commit: Option<&'static str>,
     command: &'static str,
     arena_bytes: u64,
     rounds: usize,

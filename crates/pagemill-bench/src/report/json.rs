@@ -8,7 +8,7 @@
 //! | field | what |
 //! | --- | --- |
 //! | `schema_version` | the number of this schema |
-//! | `pagemill_version`, `debug_build` | the program; figures of a debug build mean nothing |
+//! | `pagemill_version`, `commit`, `debug_build` | the program; figures of a debug build mean nothing |
 //! | `command` | always `bench bulk` |
 //! | `machine` | what is known of the machine; `null` for what is not |
 //! | `arena` | `len_bytes`, and `kind`: `backing`, `pages`, `prefaulted`, `locked` |
@@ -21,7 +21,7 @@
 use serde::Serialize;
 
 use super::context::Context;
-use crate::document::{JsonArena, JsonMachine, rounded};
+use crate::document::{COMMIT, JsonArena, JsonMachine, rounded};
 use crate::{LimitRow, Results, Row, Spread};
 
 /// Version of the schema.
@@ -76,6 +76,7 @@ impl Document {
 pub struct JsonHead {
     schema_version: u32,
     pagemill_version: &'static str,
+    commit: Option<&'static str>,
     debug_build: bool,
     command: &'static str,
     machine: JsonMachine,
@@ -90,6 +91,7 @@ impl JsonHead {
         Self {
             schema_version,
             pagemill_version: env!("CARGO_PKG_VERSION"),
+            commit: COMMIT,
             debug_build: cfg!(debug_assertions),
             command,
             machine: context.machine.clone().into(),
@@ -100,19 +102,20 @@ impl JsonHead {
     }
 }
 
-/// Median, minimum and maximum of some values.
+/// Median, minimum and maximum of some values, and the values in the order of measurement.
 #[derive(Debug, Serialize)]
 pub struct JsonSpread {
     median: f64,
     min: f64,
     max: f64,
+    samples: Vec<f64>,
 }
 
 impl JsonSpread {
     /// Rounds the values.
-    pub fn of(spread: Spread) -> Self {
-        let [median, min, max] = [spread.median, spread.min, spread.max].map(rounded);
-        Self { median, min, max }
+    pub fn of(spread: &Spread) -> Self {
+        let [median, min, max] = figures(spread);
+        Self { median, min, max, samples: samples(spread) }
     }
 }
 
@@ -151,12 +154,13 @@ struct JsonLimit {
     ns: f64,
     ns_min: f64,
     ns_max: f64,
+    ns_samples: Vec<f64>,
 }
 
 impl JsonLimit {
     fn of(row: &LimitRow) -> Self {
-        let [ns, ns_min, ns_max] = figures(row.ns);
-        Self { n: row.n, ns, ns_min, ns_max }
+        let [ns, ns_min, ns_max] = figures(&row.ns);
+        Self { n: row.n, ns, ns_min, ns_max, ns_samples: samples(&row.ns) }
     }
 }
 
@@ -182,14 +186,17 @@ struct JsonRow {
     alloc_cycles: Option<f64>,
     free_cycles: Option<f64>,
     both_cycles: Option<f64>,
+    alloc_ns_samples: Vec<f64>,
+    free_ns_samples: Vec<f64>,
+    both_ns_samples: Vec<f64>,
 }
 
 impl JsonRow {
     fn of(context: &Context, row: &Row, threads: usize) -> Self {
-        let [alloc_ns, alloc_ns_min, alloc_ns_max] = figures(row.alloc);
-        let [free_ns, free_ns_min, free_ns_max] = figures(row.free);
-        let [both_ns, both_ns_min, both_ns_max] = figures(row.both);
-        let cycles = |spread: Spread| context.clock.cycles(spread.median).map(rounded);
+        let [alloc_ns, alloc_ns_min, alloc_ns_max] = figures(&row.alloc);
+        let [free_ns, free_ns_min, free_ns_max] = figures(&row.free);
+        let [both_ns, both_ns_min, both_ns_max] = figures(&row.both);
+        let cycles = |spread: &Spread| context.clock.cycles(spread.median).map(rounded);
         Self {
             shape: row.shape.name(),
             op: row.operation.name(),
@@ -204,16 +211,24 @@ impl JsonRow {
             both_ns,
             both_ns_min,
             both_ns_max,
-            alloc_cycles: cycles(row.alloc),
-            free_cycles: cycles(row.free),
-            both_cycles: cycles(row.both),
+            alloc_cycles: cycles(&row.alloc),
+            free_cycles: cycles(&row.free),
+            both_cycles: cycles(&row.both),
+            alloc_ns_samples: samples(&row.alloc),
+            free_ns_samples: samples(&row.free),
+            both_ns_samples: samples(&row.both),
         }
     }
 }
 
 /// Returns median, minimum and maximum.
-fn figures(spread: Spread) -> [f64; 3] {
+fn figures(spread: &Spread) -> [f64; 3] {
     [spread.median, spread.min, spread.max].map(rounded)
+}
+
+/// Returns the values in the order of measurement.
+fn samples(spread: &Spread) -> Vec<f64> {
+    spread.samples.iter().copied().map(rounded).collect()
 }
 
 #[cfg(test)]
@@ -243,6 +258,8 @@ mod tests {
         assert_eq!(row["free_ns_min"], 13.5);
         assert_eq!(row["both_ns_max"], 36.0);
         assert_eq!(row["alloc_cycles"].is_number(), context.clock.tsc_hz().is_some());
+        assert_eq!(row["free_ns_samples"], serde_json::json!([18.0, 15.0, 13.5]));
         assert_eq!(document["limit"][0]["ns"], 2.0);
+        assert_eq!(document["limit"][0]["ns_samples"], serde_json::json!([2.4, 2.0, 1.8]));
     }
 }

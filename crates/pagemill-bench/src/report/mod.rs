@@ -1,6 +1,6 @@
 //! Reports of all benchmarks: tables for people, JSON for programs, plots.
 
-mod context;
+pub(crate) mod context;
 pub mod frag;
 pub mod json;
 pub mod latency;

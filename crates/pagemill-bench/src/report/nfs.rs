@@ -7,7 +7,7 @@ use pagemill_host::machine::Machine;
 use serde::Serialize;
 
 use super::json::{self, JsonSpread};
-use crate::document::{JsonMachine, rounded};
+use crate::document::{COMMIT, JsonMachine, rounded};
 use crate::nfs::NfsRow;
 use crate::{NfsExperiment, Spread};
 
@@ -34,6 +34,7 @@ impl NfsReport {
         let document = Document {
             schema_version: SCHEMA_VERSION,
             pagemill_version: env!("CARGO_PKG_VERSION"),
+            commit: COMMIT,
             debug_build: cfg!(debug_assertions),
             command: "bench nfs",
             machine: self.machine.clone().into(),
@@ -48,12 +49,12 @@ impl NfsReport {
 
     fn line(f: &mut fmt::Formatter<'_>, width: usize, row: &NfsRow) -> fmt::Result {
         let stream = row.workload.is_stream();
-        let rate = if stream { row.mib_per_s } else { row.calls_per_s };
-        let cpu = if stream { row.cpu_s_per_gib } else { row.cpu_us_per_call };
-        let Spread { median, min, max } = rate;
+        let rate = if stream { &row.mib_per_s } else { &row.calls_per_s };
+        let cpu = if stream { &row.cpu_s_per_gib } else { &row.cpu_us_per_call };
+        let Spread { median, min, max, .. } = rate;
         write!(f, "  {:width$} | {median:>9.0} {min:>9.0} {max:>9.0} |", row.server)?;
         match cpu {
-            Some(Spread { median, min, max }) => {
+            Some(Spread { median, min, max, .. }) => {
                 write!(f, " {median:>8.3} {min:>8.3} {max:>8.3} |")?;
             }
             None => write!(f, " {:>8} {:>8} {:>8} |", "-", "-", "-")?,
@@ -116,6 +117,7 @@ fn microseconds(latency: &Histogram<u64>, quantile: f64) -> f64 {
 struct Document {
     schema_version: u32,
     pagemill_version: &'static str,
+    commit: Option<&'static str>,
     debug_build: bool,
     command: &'static str,
     machine: JsonMachine,
@@ -151,10 +153,10 @@ impl JsonRow {
             block_bytes: row.workload.block,
             connections: row.workload.connections,
             depth: row.workload.depth,
-            calls_per_s: JsonSpread::of(row.calls_per_s),
-            mib_per_s: JsonSpread::of(row.mib_per_s),
-            cpu_us_per_call: row.cpu_us_per_call.map(JsonSpread::of),
-            cpu_s_per_gib: row.cpu_s_per_gib.map(JsonSpread::of),
+            calls_per_s: JsonSpread::of(&row.calls_per_s),
+            mib_per_s: JsonSpread::of(&row.mib_per_s),
+            cpu_us_per_call: row.cpu_us_per_call.as_ref().map(JsonSpread::of),
+            cpu_s_per_gib: row.cpu_s_per_gib.as_ref().map(JsonSpread::of),
             peak_mib: row.peak_mib.map(rounded),
             latency_us: JsonLatency { calls: row.latency.len(), p50, p99, p999, max },
         }

@@ -94,7 +94,7 @@ impl Display for PoolReport {
                 let (ns, share) = (row.cost_ns(way), 100.0 * row.share(way));
                 write!(f, " | {ns:>7.2} {:>6.2} {share:>3.0} %", 1e3 / ns)?;
             }
-            let Spread { median, min, max } = row.gain;
+            let Spread { median, min, max, .. } = row.gain;
             let [median, min, max] = [median, min, max].map(|gain| 100.0 * gain);
             writeln!(f, " | {median:>6.1} % [{min:>5.1}..{max:<5.1}]")?;
         }
@@ -146,8 +146,8 @@ struct JsonPath {
     ns: JsonSpread,
 }
 
-fn json_rows(row: &PoolRow) -> impl Iterator<Item = JsonRow> {
-    Way::ALL.into_iter().zip(row.ns).map(|(way, ns)| JsonRow {
+fn json_rows(row: &PoolRow) -> impl Iterator<Item = JsonRow> + '_ {
+    Way::ALL.into_iter().zip(&row.ns).map(|(way, ns)| JsonRow {
         packets: row.case.name(),
         work_ns: row.work_ns,
         way: way.name(),
@@ -159,7 +159,7 @@ fn json_rows(row: &PoolRow) -> impl Iterator<Item = JsonRow> {
 
 impl JsonGain {
     fn of(row: &PoolRow) -> Self {
-        Self { packets: row.case.name(), work_ns: row.work_ns, gain: JsonSpread::of(row.gain) }
+        Self { packets: row.case.name(), work_ns: row.work_ns, gain: JsonSpread::of(&row.gain) }
     }
 }
 
@@ -173,6 +173,6 @@ impl JsonPath {
             Path::SlowBulk => ("slow", 64),
             Path::Limit => ("limit", 1),
         };
-        Self { path, returned_at_once, ns: JsonSpread::of(row.ns) }
+        Self { path, returned_at_once, ns: JsonSpread::of(&row.ns) }
     }
 }

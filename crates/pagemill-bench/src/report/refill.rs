@@ -46,10 +46,10 @@ impl RefillReport {
         let all = self.context.experiment.nr_slots;
         let fresh = self.rows.iter().find(|row| row.consumed.is_none())?;
         let used = self.rows.iter().find(|row| row.consumed == Some(all)).unwrap_or(fresh);
-        let [single, bulk, _] = used.us.map(|us| us.median);
+        let [single, bulk, _] = used.us.each_ref().map(|us| us.median);
         let least =
             self.rows.iter().filter(|row| row.consumed.is_some()).min_by_key(|row| row.consumed)?;
-        let [_, scanned, hinted] = least.us.map(|us| us.median);
+        let [_, scanned, hinted] = least.us.each_ref().map(|us| us.median);
         Some(format!(
             "On this machine the {all} pages of a request take {single:.2} us one at a time and \
              {bulk:.2} us in bulk, which saves {:.0} %; where {} page{} went, looking only there \
@@ -79,10 +79,10 @@ impl Display for RefillReport {
                 Some(consumed) => write!(f, "{consumed:>8}")?,
                 None => write!(f, "{:>8}", "fresh")?,
             }
-            for Spread { median, min, max } in row.us {
+            for Spread { median, min, max, .. } in &row.us {
                 write!(f, " | {median:>8.3} {min:>7.3}-{max:<8.3}")?;
             }
-            let [single, _, hinted] = row.us.map(|us| us.median);
+            let [single, _, hinted] = row.us.each_ref().map(|us| us.median);
             writeln!(f, " | {:>4.0} %", 100.0 * (1.0 - hinted / single))?;
         }
         self.sentence().map_or(Ok(()), |sentence| writeln!(f, "\n{sentence}"))
@@ -110,8 +110,8 @@ struct JsonRow {
 }
 
 fn json_rows(row: &RefillRow) -> impl Iterator<Item = JsonRow> {
-    let (consumed, all) = (row.consumed, row.us);
-    WAYS.into_iter().zip(all).map(move |((_, refill), us)| JsonRow {
+    let consumed = row.consumed;
+    WAYS.into_iter().zip(&row.us).map(move |((_, refill), us)| JsonRow {
         consumed,
         calls: match refill.calls {
             pagemill_rpc::buffer::RefillCalls::Single => "single",

@@ -22,7 +22,7 @@ pub fn warning(figures: impl IntoIterator<Item = (String, Spread)>) -> Option<St
             widest = Some((name, spread));
         }
     }
-    let (name, Spread { median, min, max }) = widest?;
+    let (name, Spread { median, min, max, .. }) = widest?;
     let percent = 100.0 * (max - min) / median;
     Some(format!(
         "warning: {nr_wide} of {nr} figures vary between runs by more than {:.0} % of their \
@@ -38,7 +38,8 @@ mod tests {
 
     #[test]
     fn wide_spreads_are_counted_and_the_widest_is_named() {
-        let figure = |name: &str, min, median, max| (name.to_owned(), Spread { median, min, max });
+        let figure =
+            |name: &str, min, median, max| (name.to_owned(), Spread::of([min, median, max]));
         let calm = figure("calm", 0.9, 1.0, 1.3);
         assert_eq!(warning([calm.clone()]), None);
         assert_eq!(warning([]), None);

@@ -35,11 +35,11 @@ pub fn bulk(context: &Context, results: &Results) -> anyhow::Result<String> {
 
 /// Returns a line for each shape and operation, and one for the limit.
 fn lines(results: &Results) -> Vec<Line> {
-    let point = |n, ns: Spread| Point { n, median: ns.median, low: ns.min, high: ns.max };
+    let point = |n, ns: &Spread| Point { n, median: ns.median, low: ns.min, high: ns.max };
     let mut lines = Vec::new();
     for shape in results.shapes() {
         for operation in Operation::ALL {
-            let row = |n| results.row(shape, operation, n).map(|row| point(n, row.both));
+            let row = |n| results.row(shape, operation, n).map(|row| point(n, &row.both));
             let (color, stroke) = look(shape, operation);
             let name = format!("{}, {}", shape.name(), operation.name());
             let points = results.sizes().filter_map(row).collect();
@@ -50,7 +50,7 @@ fn lines(results: &Results) -> Vec<Line> {
         name: "limit".to_owned(),
         color: Color::Black,
         stroke: Stroke::Dotted,
-        points: results.limit.iter().map(|row| point(row.n, row.ns)).collect(),
+        points: results.limit.iter().map(|row| point(row.n, &row.ns)).collect(),
     });
     lines
 }

@@ -1,6 +1,8 @@
 //! The options of `bench`.
 
+mod count;
 mod nfs;
+mod saved;
 
 use core::str::FromStr;
 use std::ffi::OsString;
@@ -9,7 +11,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pagemill_bench::Size;
 
+use self::count::at_least_one;
 pub(crate) use self::nfs::{NfsArgs, ServerArg, WorkloadArg};
+pub(crate) use self::saved::{CompareArgs, ExportArgs, TableArgs};
 use super::arena::ArenaArgs;
 
 /// The experiment.
@@ -147,6 +151,32 @@ pub(crate) enum ExperimentArgs {
     /// When it is built, --help shows its options.
     #[command(verbatim_doc_comment, disable_help_flag = true)]
     Peers(PeersArgs),
+    /// Compares saved results, and judges each difference against the noise
+    ///
+    /// Reads files that --json of an experiment wrote. The first is A; each other one is compared
+    /// with it as B. Every figure gets one verdict:
+    ///
+    ///   faster, slower  B differs beyond the noise, by at least --threshold (better, worse for
+    ///                   figures that are not times)
+    ///   same            B differs by less than --threshold
+    ///   unclear (N)     too much noise to tell; N runs of each side may tell
+    ///   not judged      measured once, so that its noise is unknown
+    ///
+    /// The interval of a change comes from the ranks of the runs (Mann-Whitney), and is widened for
+    /// the number of figures (Benjamini-Hochberg): 5 % of the reported changes are false on
+    /// average, and of comparisons without any change, 5 % report one. That covers the noise within
+    /// each file, but not what differs between two processes of one program, such as the placement
+    /// of its memory or other work on the machine: measure that with another run of A's program,
+    /// and name its results by --noise.
+    #[command(verbatim_doc_comment)]
+    Compare(CompareArgs),
+    /// Writes saved results as CSV or Markdown
+    ///
+    /// Reads a file that --json of an experiment wrote.
+    ///
+    ///   pagemill bench rpc --json - | pagemill bench export - --csv rpc.csv
+    #[command(verbatim_doc_comment)]
+    Export(ExportArgs),
 }
 
 /// The options of `bench bulk`.
@@ -332,14 +362,6 @@ impl FromStr for CpuList {
             Some(pair) => Err(format!("CPU {} is named twice: name each once", pair[0])),
             None => Ok(Self(numbers)),
         }
-    }
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("0 measures nothing: use 1 or more".to_owned()),
-        Ok(number) => Ok(number),
-        Err(_) => Err(format!("'{text}' is not a count: use a number of 1 or more")),
     }
 }
 

@@ -11,6 +11,7 @@ use pagemill_host::{AllocatorConfig, ArenaConfig, Host};
 use super::fresh::{fresh_allocator, told};
 use super::peers;
 use super::progress::{progress_bar, warn_of_debug_build};
+use super::saved;
 use crate::args::bench::{BenchArgs, ExperimentArgs};
 use crate::output::{self, Output};
 use crate::plan::bench::{
@@ -49,6 +50,8 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         ExperimentArgs::Rpc(args) => rpc(plan::rpc(&args)?),
         ExperimentArgs::Pool(args) => pool(plan::pool(&args)?),
         ExperimentArgs::Peers(args) => peers::become_it(&args.rest),
+        ExperimentArgs::Compare(args) => saved::compare(plan::compare(&args)?),
+        ExperimentArgs::Export(args) => saved::export(plan::export(&args)?),
     }
 }
 
@@ -114,7 +117,7 @@ fn nfs(plan: NfsPlan) -> anyhow::Result<()> {
     let rates = report
         .rows
         .iter()
-        .map(|row| (format!("{} on {}", row.workload.name(), row.server), row.calls_per_s));
+        .map(|row| (format!("{} on {}", row.workload.name(), row.server), row.calls_per_s.clone()));
     warn_of_spreads(rates);
     Ok(())
 }

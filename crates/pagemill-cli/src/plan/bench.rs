@@ -1,6 +1,7 @@
 //! What the options of `bench` mean on this machine.
 
 mod nfs;
+mod saved;
 
 use core::time::Duration;
 
@@ -15,6 +16,7 @@ use pagemill_host::machine::Cpus;
 use pagemill_rpc::buffer::{MAX_PAYLOAD_BYTES, nr_request_pages};
 
 pub(crate) use self::nfs::{NfsPlan, nfs};
+pub(crate) use self::saved::{ComparePlan, ExportPlan, Input, TablesPlan, compare, export};
 use super::arena::arena;
 use crate::args::bench::{BulkArgs, CpuList, FragArgs, LatencyArgs, PoolArgs, RpcArgs, ShapeArg};
 use crate::output::Output;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::at_least_one;
+use super::count::at_least_one;
 use pagemill_bench::Size;
 
 /// The options of `bench nfs`.

@@ -1,0 +1,68 @@
+//! The options of `bench compare` and `bench export`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// The options of `bench compare`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// Results as JSON, A first; - for the standard input
+    #[arg(value_name = "FILE", num_args = 2.., required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Smallest change that matters, in percent
+    #[arg(long, value_name = "PERCENT", default_value = "5", value_parser = threshold)]
+    pub(crate) threshold: f64,
+    /// Results of A's program from another run: what differs from A counts as noise, too
+    ///
+    /// The factor that 95 % of all figures stay below widens each interval. With several files, the
+    /// largest factor does.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) noise: Vec<PathBuf>,
+    /// Exit with code 1 if a figure is slower (or worse) beyond the noise by more than PERCENT
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub(crate) fail_on_slower: Option<f64>,
+    /// Write the comparison as JSON (docs/bench-json.md) to FILE; - for the standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) tables: TableArgs,
+}
+
+/// The options of `bench export`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// Results as JSON; - for the standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) tables: TableArgs,
+}
+
+/// Where tables go.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TableArgs {
+    /// Write CSV (RFC 4180) to FILE; - for the standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csv: Option<PathBuf>,
+    /// Write Markdown to FILE; - for the standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) markdown: Option<PathBuf>,
+}
+
+/// Largest percentage that is accepted: a factor of 100.
+const PERCENT_MAX: f64 = 10_000.0;
+
+fn percent(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(percent) if (0.0..=PERCENT_MAX).contains(&percent) => Ok(percent),
+        _ => Err(format!("'{text}' is not a percentage: use a number from 0 to {PERCENT_MAX}")),
+    }
+}
+
+fn threshold(text: &str) -> Result<f64, String> {
+    match percent(text)? {
+        percent if percent >= 0.1 => Ok(percent),
+        _ => Err("no benchmark can tell such a small change: use 0.1 or more".to_owned()),
+    }
+}

@@ -1,0 +1,137 @@
+//! `pagemill bench compare` and `pagemill bench export`: saved results as comparisons and tables.
+
+use std::env;
+use std::io::{self, IsTerminal};
+
+use anyhow::Context as _;
+use pagemill_bench::saved::compare::noise_between;
+use pagemill_bench::saved::show::{self, Shown, Style};
+use pagemill_bench::saved::{Comparison, SavedReport};
+
+use crate::output::{self, Output};
+use crate::plan::bench::{ComparePlan, ExportPlan, Input, TablesPlan};
+
+/// Columns of text that does not go to a terminal.
+const WIDTH: usize = 80;
+
+/// Circumstances whose change explains a difference better than the program does.
+const SUSPECTS: [&str; 3] = ["machine", "debug_build", "arena"];
+
+/// Compares each other report with the first.
+///
+/// # Errors
+/// For reports that cannot be compared, outputs that cannot be written, and figures that are slower
+/// than `--fail-on-slower` allows.
+pub(crate) fn compare(plan: ComparePlan) -> anyhow::Result<()> {
+    let ComparePlan { first, others, noise, relevant, fail_above, json, tables } = plan;
+    let failed = |other: &Input| format!("cannot compare {} with {}", first.name, other.name);
+    let mut between = 1.0_f64;
+    for again in &noise {
+        let factor = noise_between(&first.report, &again.report).with_context(|| failed(again))?;
+        between = between.max(factor);
+    }
+    let compare = |other: &Input| {
+        Comparison::of(&first.report, &other.report, relevant, between)
+            .with_context(|| failed(other))
+    };
+    let comparisons = others.iter().map(compare).collect::<anyhow::Result<Vec<_>>>()?;
+    let shown: Vec<Shown<'_>> = comparisons
+        .iter()
+        .zip(&others)
+        .map(|(comparison, other)| Shown { comparison, a: &first.name, b: &other.name })
+        .collect();
+    let for_people =
+        ![&json, &tables.csv, &tables.markdown].into_iter().flatten().any(Output::is_stdout);
+    if let Some(output) = json {
+        output.write(&show::to_json(&shown)?)?;
+    }
+    let markdown = || joined(shown.iter().map(Shown::to_markdown));
+    write_tables(tables, || show::to_csv(&shown), markdown)?;
+    if for_people {
+        let style = style();
+        output::print(&joined(shown.iter().map(|shown| shown.to_text(style))))?;
+    }
+    core::iter::once(&first).chain(&others).for_each(warn_of_debug);
+    shown.iter().for_each(warn_of_suspects);
+    fail_above.map_or(Ok(()), |share| check(&shown, share))
+}
+
+/// Writes a report as tables.
+///
+/// # Errors
+/// For outputs that cannot be written.
+pub(crate) fn export(plan: ExportPlan) -> anyhow::Result<()> {
+    let ExportPlan { input: Input { report, .. }, tables } = plan;
+    write_tables(tables, || report.to_csv(), || report.to_markdown())
+}
+
+fn write_tables(
+    tables: TablesPlan,
+    to_csv: impl FnOnce() -> String,
+    to_markdown: impl FnOnce() -> String,
+) -> anyhow::Result<()> {
+    if let Some(output) = tables.csv {
+        output.write(&to_csv())?;
+    }
+    if let Some(output) = tables.markdown {
+        output.write(&to_markdown())?;
+    }
+    Ok(())
+}
+
+fn joined(texts: impl Iterator<Item = String>) -> String {
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+/// Returns the width of the terminal and whether it shall have colours.
+fn style() -> Style {
+    let stdout = io::stdout();
+    if !stdout.is_terminal() {
+        return Style { width: WIDTH, colour: false };
+    }
+    let columns = rustix::termios::tcgetwinsize(&stdout).map_or(0, |size| size.ws_col.into());
+    let is_set =
+        |name| env::var_os(name).is_some_and(|value: std::ffi::OsString| !value.is_empty());
+    let is_dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
+    Style {
+        width: if columns == 0 { WIDTH } else { columns },
+        colour: !is_set("NO_COLOR") && !is_dumb,
+    }
+}
+
+fn warn_of_debug(Input { name, report }: &Input) {
+    let SavedReport { circumstances, .. } = report;
+    if circumstances.iter().any(|(name, value)| name == "debug_build" && value == "true") {
+        output::note(&format!("warning: {name} is of a debug build: its times mean nothing"));
+    }
+}
+
+fn warn_of_suspects(shown: &Shown<'_>) {
+    let suspects = shown.comparison.differences.iter().map(|difference| difference.name.as_str());
+    let suspects = suspects.filter(|name| {
+        let group = name.split('.').next();
+        SUSPECTS.iter().any(|suspect| group == Some(suspect))
+    });
+    let suspects: Vec<_> = suspects.collect();
+    if !suspects.is_empty() {
+        let (a, b) = (shown.a, shown.b);
+        output::note(&format!(
+            "warning: {a} and {b} differ in {}: a change of the figures may come from that",
+            suspects.join(", ")
+        ));
+    }
+}
+
+fn check(shown: &[Shown<'_>], share: f64) -> anyhow::Result<()> {
+    for Shown { comparison, a, b } in shown {
+        let nr = comparison.worse_than(share).count();
+        anyhow::ensure!(
+            nr == 0,
+            "{nr} of {} figures of {b} are slower than in {a}, beyond the noise and by more than {} % \
+             (--fail-on-slower)",
+            comparison.figures().count(),
+            100.0 * share
+        );
+    }
+    Ok(())
+}

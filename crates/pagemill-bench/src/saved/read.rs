@@ -11,6 +11,9 @@ use super::kind::{FigureKind, Form, KINDS, Kind, TableKind};
 /// Largest report that is read: `bench bulk` with a thousand runs writes a tenth of it.
 pub const MAX_LEN_BYTES: usize = 64 << 20;
 
+/// Largest number of runs that is believed where the runs themselves are not recorded.
+const MAX_RUNS: usize = 1_000_000;
+
 /// Why a text is not a report that can be read.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -222,8 +225,9 @@ fn read_values(
     Ok(Some(Values::Runs { median, min, max, nr, samples }))
 }
 
+/// Returns a number of runs; one that no benchmark makes counts as unknown.
 fn as_count(value: &Value) -> Option<usize> {
-    usize::try_from(value.as_u64()?).ok()
+    usize::try_from(value.as_u64()?).ok().filter(|count| *count <= MAX_RUNS)
 }
 
 /// Returns all fields that are not results, with objects as several fields.

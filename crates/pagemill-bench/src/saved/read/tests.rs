@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::saved::compare::Comparison;
 
 fn parse(document: &Value) -> Result<SavedReport, String> {
     SavedReport::parse(document.to_string().as_bytes()).map_err(|error| error.to_string())
@@ -162,4 +163,19 @@ fn what_is_not_json_is_refused() {
     let deep = "[".repeat(100_000);
     assert_eq!(SavedReport::parse(deep.as_bytes()).unwrap_err().to_string(), "it is not JSON");
     assert_eq!(SavedReport::parse(&[0xff, 0xfe]).unwrap_err().to_string(), "it is not JSON");
+}
+
+#[test]
+fn a_number_of_runs_that_nobody_makes_is_unknown() {
+    for nr in [json!(u64::MAX), json!(1_000_001), json!(-3), json!("15")] {
+        let mut document = rpc(&rpc_row());
+        document["rows"][0]["us"]["samples"] = Value::Null;
+        document["runs"] = nr;
+        let report = parse(&document).unwrap();
+        let Values::Runs { nr, .. } = report.tables[0].rows[0].figures[0].values else {
+            panic!("{report:?}")
+        };
+        assert_eq!(nr, None, "{document}");
+        Comparison::of(&report, &report, 0.05, 1.0).unwrap();
+    }
 }

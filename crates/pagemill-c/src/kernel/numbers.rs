@@ -1,5 +1,6 @@
 //! Functions that know a frame by its number.
 
+use core::mem::MaybeUninit;
 use core::slice;
 
 use pagemill::units::Pfn;
@@ -22,27 +23,48 @@ fn number(call: &'static str, pfn: u64) -> Pfn {
     Pfn::new(pfn)
 }
 
-/// Makes a slice of a C array of frame numbers.
-///
-/// # Safety
-/// As for [`calls::slots`].
-unsafe fn entries<'a>(call: &'static str, nr: usize, pfns: *mut u64) -> &'a mut [u64] {
-    if nr == 0 {
-        return &mut [];
-    }
+/// Checks an array of frame numbers of C code.
+fn check_array(call: &'static str, nr: usize, pfns: *const u64) {
     if nr >= NR_MAX {
         fail::misuse(call, format_args!("nr {nr}; allowed are 0 to {}", NR_MAX - 1));
     }
-    if pfns.is_null() || !pfns.is_aligned() {
+    if nr != 0 && (pfns.is_null() || !pfns.is_aligned()) {
         fail::misuse(
             call,
             format_args!("pfns {pfns:p}; allowed is an aligned array of {nr} entries"),
         );
     }
+}
+
+/// Makes a slice of a C array of frame numbers, which may be in memory that cannot be written.
+///
+/// # Safety
+/// `pfns` is null, or has `nr` entries that nothing changes while the slice exists.
+unsafe fn numbers<'a>(call: &'static str, nr: usize, pfns: *const u64) -> &'a [u64] {
+    check_array(call, nr, pfns);
+    if nr == 0 {
+        return &[];
+    }
     // SAFETY:
-    // 1. Valid for `nr` entries, and used by nothing else: guaranteed by the caller.
+    // 1. Valid for reads of `nr` entries, and constant meanwhile: guaranteed by the caller.
     // 2. Aligned, not null and not longer than the largest array: checked above.
-    unsafe { slice::from_raw_parts_mut(pfns, nr) }
+    unsafe { slice::from_raw_parts(pfns, nr) }
+}
+
+/// Makes slots of a C array for frame numbers. C code need not have initialised it.
+///
+/// # Safety
+/// `pfns` is null, or valid for writes of `nr` entries, which nothing else uses while the slots exist.
+unsafe fn slots<'a>(call: &'static str, nr: usize, pfns: *mut u64) -> &'a mut [MaybeUninit<u64>] {
+    check_array(call, nr, pfns);
+    if nr == 0 {
+        return &mut [];
+    }
+    // SAFETY:
+    // 1. Valid for `nr` entries, and used by nothing else: guaranteed by the caller. No entry must be
+    //    initialised.
+    // 2. Aligned, not null and not longer than the largest array: checked above.
+    unsafe { slice::from_raw_parts_mut(pfns.cast(), nr) }
 }
 
 /// # Safety
@@ -59,7 +81,7 @@ unsafe fn page_of_pfn(call: &'static str, handle: Handle, pfn: u64, order: u32) 
 }
 
 /// # Safety
-/// As for [`calls::slots`].
+/// As for [`slots`].
 unsafe fn alloc_pfns_bulk(
     call: &'static str,
     handle: Handle,
@@ -71,13 +93,13 @@ unsafe fn alloc_pfns_bulk(
     let gfp = calls::flags::<Kernel>(call, gfp);
     // SAFETY:
     // 1. Guaranteed by the caller.
-    let out = unsafe { entries(call, nr, pfns) };
+    let out = unsafe { slots(call, nr, pfns) };
     let mut done = 0;
     for chunk in out.chunks_mut(CHUNK) {
         let mut numbers = [Pfn::new(0); CHUNK];
         let nr = frames.alloc_pfns_bulk(gfp, &mut numbers[..chunk.len()]);
         for (slot, number) in chunk.iter_mut().zip(&numbers[..nr]) {
-            *slot = number.value();
+            slot.write(number.value());
         }
         done += nr;
         if nr < chunk.len() {
@@ -88,12 +110,12 @@ unsafe fn alloc_pfns_bulk(
 }
 
 /// # Safety
-/// As for [`calls::slots`]; the caller owns the frames.
+/// As for [`numbers`]; the caller owns the frames.
 unsafe fn free_pfns(call: &'static str, handle: Handle, nr: usize, pfns: *const u64) {
     let frames = Kernel::allocator(call, handle);
     // SAFETY:
     // 1. Guaranteed by the caller.
-    let all = unsafe { entries(call, nr, pfns.cast_mut()) };
+    let all = unsafe { numbers(call, nr, pfns) };
     for chunk in all.chunks(CHUNK) {
         let mut numbers = [Pfn::new(0); CHUNK];
         for (slot, &pfn) in numbers.iter_mut().zip(chunk) {

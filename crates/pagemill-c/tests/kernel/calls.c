@@ -1,5 +1,6 @@
 /* Each call of the kernel's library, and the circumstances that it reports. */
 #include <pthread.h>
+#include <sys/mman.h>
 
 #include "table.h"
 
@@ -98,7 +99,13 @@ static void by_number(void)
 		CHECK(*(unsigned char *)frame_address(&machine, pfns[i]) == i);
 	pagemill_free_page(frames, pagemill_kernel_page_of_pfn(frames, pfns[149], 0));
 	pagemill_kernel_free_pfn_range(frames, pfns[148], 1);
-	pagemill_kernel_free_pfns(frames, 148, pfns);
+	/* The array is only read: it can be in memory that cannot be written. */
+	uint64_t *constant = mmap(NULL, sizeof pfns, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(constant != MAP_FAILED);
+	memcpy(constant, pfns, sizeof pfns);
+	CHECK(mprotect(constant, sizeof pfns, PROT_READ) == 0);
+	pagemill_kernel_free_pfns(frames, 148, constant);
+	CHECK(munmap(constant, sizeof pfns) == 0);
 	pagemill_page block = pagemill_alloc_pages(frames, KERNEL, 3);
 	CHECK(pagemill_kernel_page_of_pfn(frames, pagemill_page_pfn(block), 3) == block);
 	pagemill_kernel_free_pfn_range(frames, pagemill_page_pfn(block) + 4, 4);

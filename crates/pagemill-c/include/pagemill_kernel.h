@@ -8,7 +8,11 @@
  *
  * WRONG CALLS. A call that breaks a rule of the headers, and a contradiction that the allocator finds in its
  * data, end the kernel: the function fatal of the table gets one line, and the call never returns. Before the
- * first table, the call raises the exception of an undefined instruction. Nothing unwinds.
+ * first table, and if fatal returns, the call raises the exception of an undefined instruction; if the handler
+ * of the exception returns, the call never does. Nothing unwinds.
+ * The line names the function, the value and what is allowed. That of a double free and of a contradiction in
+ * the data names the frame, and not the function: fatal runs on the stack of the call, so a backtrace in it
+ * shows the function.
  *
  * INTERRUPTS. A handler may allocate with PAGEMILL_GFP_ATOMIC and free at any moment, if irq_save keeps every
  * such handler away. A handler that irq_save cannot keep away, such as that of an NMI, must not call any

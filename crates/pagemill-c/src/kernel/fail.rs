@@ -21,7 +21,7 @@ pub(super) fn set_fatal(fatal: Fatal) {
     FATAL.store(fatal as *mut (), Ordering::Relaxed);
 }
 
-/// Passes `pagemill: CALL: WHAT` to `fatal`, and does not return even if that does.
+/// Passes `pagemill: CALL: WHAT` to `fatal`. Raises an exception if there is none, or if it returns.
 #[cold]
 #[inline(never)]
 pub(super) fn misuse(call: &str, what: fmt::Arguments<'_>) -> ! {
@@ -40,10 +40,8 @@ fn end(what: fmt::Arguments<'_>) -> ! {
     let line = line.as_bytes();
     // Relaxed: see `set_fatal`.
     let fatal = FATAL.load(Ordering::Relaxed);
-    if fatal.is_null() {
-        // Nobody to report to. An exception shows at least where.
-        trap();
-    } else {
+    // Null before the first table: there is nobody to report to.
+    if !fatal.is_null() {
         // SAFETY:
         // 1. Not null, and stored by `set_fatal`, from a function of this type.
         let fatal = unsafe { mem::transmute::<*mut (), Fatal>(fatal) };
@@ -51,7 +49,9 @@ fn end(what: fmt::Arguments<'_>) -> ! {
         // 1. `fatal` can be called in any context with a line: `c-platform`.
         unsafe { fatal(line.as_ptr().cast(), line.len()) };
     }
-    // `fatal` must not return, and nothing may go on if it does.
+    // `fatal` must not return. If it does, an exception shows where, and if its handler returns as well,
+    // this CPU stops here: the caller must not continue.
+    trap();
     loop {
         core::hint::spin_loop();
     }

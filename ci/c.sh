@@ -38,7 +38,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 # Moved after it was installed, as a package is: pkg-config is told where it is.
-make --quiet -C crates/pagemill-c install PREFIX=/usr DESTDIR="$work/root"
+make --quiet -C crates/pagemill-c all install PREFIX=/usr DESTDIR="$work/root"
 export PKG_CONFIG_SYSROOT_DIR=$work/root PKG_CONFIG_ALLOW_SYSTEM_CFLAGS=1 PKG_CONFIG_ALLOW_SYSTEM_LIBS=1
 export PKG_CONFIG_PATH=$work/root/usr/lib/pkgconfig LD_LIBRARY_PATH=$work/root/usr/lib
 read -ra cflags <<<"$(pkg-config --cflags pagemill)"

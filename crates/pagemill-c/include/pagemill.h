@@ -10,10 +10,11 @@
  *
  * WRONG CALLS. A call that breaks a rule of this header ends the process: one line on stderr that names the
  * function, the value and what is allowed, then SIGABRT. That is so for a null, destroyed or unknown handle,
- * a null or misaligned array, a number of entries or an order out of range, unknown flags, and a page that
- * is not the allocator's. A page that is freed twice ends the process too, but often later: when its
- * per-CPU list is emptied. With PAGEMILL_CONFIG_PAGE_OWNER, it does so at once. Circumstances that a correct
- * program can meet are reported as results.
+ * a null or misaligned array, a number of entries or an order out of range, a wrong size of a structure,
+ * unknown flags (of a request, a configuration or a pool), and a page that is not the allocator's. A page that
+ * is freed twice ends the process too, but often later: when its per-CPU list is emptied. With
+ * PAGEMILL_CONFIG_PAGE_OWNER, it does so at once. A page of a pool that is freed by another function than the
+ * pool's is not found. Conditions that a correct program can meet are returned as results.
  *
  * THREADS. Any thread may call any function with any allocator and any page, at the same time, unless the
  * function says otherwise. A signal handler must not call any function.
@@ -50,13 +51,13 @@ extern "C" {
 #define PAGEMILL_EFORKED 4     /* the allocator belongs to the parent process */
 #define PAGEMILL_ERANGE 5      /* no zone can ever have such a range */
 #define PAGEMILL_EBUSY 6       /* pages are still in use */
-#define PAGEMILL_ECONFIG 7     /* the configuration is invalid; see pagemill_last_error() */
+#define PAGEMILL_ECONFIG 7     /* a length or number is out of range; see pagemill_last_error() */
 #define PAGEMILL_ESYSTEM 8     /* the operating system refused; see pagemill_last_error() */
 
 /* Flags of a request, with Linux's names. */
-#define PAGEMILL_GFP_DMA 0x1u             /* frames below 16 MiB */
+#define PAGEMILL_GFP_DMA 0x1u             /* frames below 16 MiB; in a process, there are none */
 #define PAGEMILL_GFP_HIGHMEM 0x2u         /* with MOVABLE: zone Movable is allowed */
-#define PAGEMILL_GFP_DMA32 0x4u           /* frames below 4 GiB */
+#define PAGEMILL_GFP_DMA32 0x4u           /* frames below 4 GiB; in a process, there are none */
 #define PAGEMILL_GFP_MOVABLE 0x8u         /* group with movable pages */
 #define PAGEMILL_GFP_RECLAIMABLE 0x10u    /* group with reclaimable pages */
 #define PAGEMILL_GFP_HIGH 0x20u           /* may use half of the min watermark */
@@ -117,7 +118,11 @@ struct pagemill_request {
 	uint32_t effort; /* PAGEMILL_EFFORT */
 	uint32_t node;   /* preferred node, plus 1; 0 for the caller's node */
 	/* Ends the request, and its waiting, when it returns another value than 0; or null. With a callback and
-	 * PAGEMILL_GFP_DIRECT_RECLAIM, the request waits for other threads to free pages. The callback may call
+	 * PAGEMILL_GFP_DIRECT_RECLAIM, the request waits for other threads to free pages, and calls it before each
+	 * wait of at most approximately 10 ms. Also called before the request reclaims, and approximately once for
+	 * every 512 pages; sometimes more often, also after it returned another value than 0. Never called for an
+	 * ALL_OR_NOTHING request that is larger than what the allocator can ever have: it fails at once. Called
+	 * by the thread that made the request, without a lock of the allocator held. The callback may call
 	 * any function with this allocator, and must return. */
 	int (*stop)(void *context);
 	void *context; /* passed to stop */
@@ -217,6 +222,7 @@ int32_t pagemill_alloc_request(pagemill_allocator *allocator, const struct pagem
  * physical address limit (0 for none), and stores the first page in *first. Page i of the range is
  * *first + i. All are single pages: each part of the range can be freed by pagemill_free_contig(), and each
  * page by pagemill_free_page().
+ * In a process, a frame's physical address means its number times PAGEMILL_PAGE_SIZE, from 4 GiB on.
  * Returns PAGEMILL_OK; PAGEMILL_ENOMEM; PAGEMILL_EFRAGMENTED; PAGEMILL_ERANGE if no zone can ever have such a
  * range; or PAGEMILL_EFORKED. nr is 1 to 2^40 - 1.
  * Cost: a search that is linear in the number of pageblocks of 512 pages, at worst. */

@@ -2,6 +2,7 @@
  *
  * pagemill in a kernel: creates an allocator of page frames in memory that the kernel supplies. The library
  * for this header, libpagemill_kernel.a, needs no operating system, no heap and no C library.
+ * make -C crates/pagemill-c kernel TARGET=x86_64-unknown-none builds it.
  *
  * Of pagemill.h, it has all functions under "Functions that a process and a kernel share", and
  * pagemill_page_address(). A program links either this library or that of a process, not both.
@@ -14,7 +15,7 @@
  * the data names the frame, and not the function: fatal runs on the stack of the call, so a backtrace in it
  * shows the function.
  *
- * INTERRUPTS. A handler may allocate with PAGEMILL_GFP_ATOMIC and free at any moment, if irq_save keeps every
+ * INTERRUPTS. A handler may allocate with PAGEMILL_GFP_ATOMIC and free at any moment if irq_save keeps every
  * such handler away. A handler that irq_save cannot keep away, such as that of an NMI, must not call any
  * function.
  *
@@ -22,7 +23,7 @@
  * the functions pin and unpin.
  *
  * MEMORY. The library defines memcpy, memmove, memset and memcmp as weak symbols: those of the kernel
- * take precedence. pagemill_kernel_create() needs 12 KiB of stack, and every other call at
+ * take precedence. pagemill_kernel_create() needs at most 12 KiB of stack, and every other call at
  * most 6 KiB. The library does not use floating-point or vector registers on x86-64. */
 #ifndef PAGEMILL_KERNEL_H
 #define PAGEMILL_KERNEL_H
@@ -47,8 +48,8 @@ struct pagemill_event {
 };
 
 /* What the kernel supplies. Set all fields that are not used to 0. The library copies the table. context is
- * passed to each function that has it. Functions are called on any CPU, also at the same time; none of them
- * may call the library, except where it says so.
+ * passed to each function that has it. Functions are called on any CPU, also at the same time. None of them
+ * may call the library. None but wait may sleep: a call from an interrupt handler calls them in that handler.
  *
  * A wrong table ends the kernel: by its own fatal, if it has one. */
 struct pagemill_platform {
@@ -56,36 +57,44 @@ struct pagemill_platform {
 	size_t size;
 	void *context;
 	/* Required. Reports a line of length bytes, without a line break and without a zero at its end, and does
-	 * not return. Called in any context, also with interrupts off and from any allocator: the function of the
-	 * table that was passed to the library last. */
+	 * not return. Called in any context, also with interrupts off and locks held. For all allocators, it is the
+	 * function of the table that was passed to the library last. */
 	void (*fatal)(const char *line, size_t length);
-	/* The largest number of CPUs, at least 1. */
+	/* The largest number of CPUs, at least 1. The size of the metadata, which grows with it, is the only upper
+	 * limit. */
 	uint32_t nr_cpus;
 	uint32_t reserved;
 	/* Required. Turns the interrupts of this CPU off and returns their earlier state; restores that state.
-	 * Without them, an interrupt handler that allocates can wait for the code that it interrupted. */
+	 * Without them, an interrupt handler that allocates can wait for the code that it interrupted. Called in any
+	 * context, also with interrupts off already. Pairs may nest: irq_restore turns interrupts on only if state
+	 * says that they were on. */
 	size_t (*irq_save)(void *context);
 	void (*irq_restore)(void *context, size_t state);
 	/* Required if nr_cpus is above 1. Turns preemption off and returns the number of this CPU, from 0 on. A
-	 * wrong number costs time, and is no error. */
+	 * wrong number costs time, and is no error. Called in any context, also with interrupts off. Pairs of pin
+	 * and unpin may nest, for instance in an interrupt handler: count them. */
 	uint32_t (*pin)(void *context);
-	/* Optional. Turns preemption on. */
+	/* Optional. Reverts one pin: preemption is on again after the last. */
 	void (*unpin)(void *context);
 	/* One of these two is required. Returns the address of the first byte of a frame, at which it stays
-	 * mapped; frames with adjacent numbers have adjacent addresses. Fills nr frames with zeroes; if it is
-	 * null, the library does so at their addresses. */
+	 * mapped; frames with adjacent numbers have adjacent addresses. The address must not be null: if frame 0 is
+	 * mapped at address 0, put it into config.ranges. Fills nr frames with zeroes; if it is null, the library
+	 * does so at their addresses. Both are called in the context of the call that allocates. */
 	void *(*frame_address)(void *context, uint64_t pfn);
 	void (*zero_pages)(void *context, uint64_t pfn, size_t nr);
-	/* Optional. Called between two attempts to take a lock that another CPU holds, spins times so far. */
+	/* Optional. Called between two attempts to take a lock that another CPU holds, spins times so far. Called
+	 * in any context, also with interrupts off. */
 	void (*relax)(void *context, uint32_t spins);
-	/* Optional, both or none. wait blocks the caller until wake is called, or for approximately 10 ms, unless
-	 * still(argument) returns 0. It calls still once it is sure to notice a later wake. Only requests with
-	 * PAGEMILL_GFP_DIRECT_RECLAIM wait. wake is called in any context in which pages are freed. Without the
-	 * two functions, requests that wait spin. */
+	/* Optional, both or none. wait: register the thread as a waiter. Then call still(argument). If it returns
+	 * 0, return at once. Otherwise block until wake is called, or for approximately 10 ms. Only requests with
+	 * PAGEMILL_GFP_DIRECT_RECLAIM wait: in the context of the call, which may sleep, without a lock of the
+	 * allocator and outside of pin and irq_save. wake: wake all threads in wait. Called in any context in which
+	 * pages are freed, also in interrupt handlers, without a lock of the allocator. Without the two functions,
+	 * requests that wait spin. */
 	void (*wait)(void *context, int (*still)(void *argument), void *argument);
 	void (*wake)(void *context);
-	/* Optional. Receives events, except those of single pages. Called in any context, with locks held: takes
-	 * little time. The event is valid during the call. */
+	/* Optional. Receives events, except those of single pages. Called in any context, also with interrupts off
+	 * and locks held: it must return soon. The event is valid during the call. */
 	void (*trace)(void *context, const struct pagemill_event *event);
 };
 

@@ -64,15 +64,15 @@ static int give_up(void *context)
 	return --*tries < 0;
 }
 
-/* A request with all options: blocks of 4 pages, until a callback says that it has waited long enough. */
+/* A request with all options: blocks of 4 pages. It waits for others to free more until the callback ends that. */
 static void with_options(pagemill_allocator *frames)
 {
 	static pagemill_page blocks[32768]; /* more than there are */
-	int tries = 1000;
+	int tries = 10;
 	size_t nr_new;
 	struct pagemill_request request = {
 		.size = sizeof request,
-		.gfp = PAGEMILL_GFP_NOWAIT,
+		.gfp = PAGEMILL_GFP_KERNEL, /* may wait; NOWAIT never does */
 		.order = 2,
 		.effort = PAGEMILL_EFFORT_TRY_HARD,
 		.stop = give_up,

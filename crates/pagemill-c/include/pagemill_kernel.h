@@ -63,7 +63,7 @@ struct pagemill_platform {
 	/* The largest number of CPUs, at least 1. The size of the metadata, which grows with it, is the only upper
 	 * limit. */
 	uint32_t nr_cpus;
-	uint32_t reserved;
+	uint32_t reserved; /* 0 */
 	/* Required. Turns the interrupts of this CPU off and returns their earlier state; restores that state.
 	 * Without them, an interrupt handler that allocates can wait for the code that it interrupted. Called in any
 	 * context, also with interrupts off already. Pairs may nest: irq_restore turns interrupts on only if state
@@ -136,7 +136,7 @@ struct pagemill_kernel_config {
 	/* The sum of the zones' min watermarks; 0 for Linux's rule, 4 * sqrt(KiB of memory) KiB. */
 	uint64_t min_free_bytes;
 	uint32_t flags; /* PAGEMILL_KERNEL flags */
-	uint32_t reserved;
+	uint32_t reserved; /* 0 */
 };
 
 /* Stores how many bytes an allocator needs for itself, and the power of two of which their address is a
@@ -149,9 +149,10 @@ int32_t pagemill_kernel_metadata_layout(const struct pagemill_platform *platform
 /* Creates an allocator of all frames of the regions that no range touches, and stores its handle in
  * *allocator. metadata has size bytes, at least those of pagemill_kernel_metadata_layout(). The allocator is
  * in them, and nothing else may use them until pagemill_kernel_destroy(). If they lie in a region, they must
- * lie in a range too.
- * Returns PAGEMILL_OK or PAGEMILL_ECONFIG: also if the metadata is misaligned or too small. After an error,
- * *allocator and the metadata are unchanged. At most 64 allocators exist at the same time.
+ * lie in a range too; the library checks that if the table has frame_address, which it calls for the first
+ * frame of each region.
+ * Returns PAGEMILL_OK or PAGEMILL_ECONFIG: also if the metadata is misaligned, too small or not in a range, and
+ * if 64 allocators exist. After an error, *allocator and the metadata are unchanged.
  * Cost: a few instructions for each 2 MiB. */
 int32_t pagemill_kernel_create(const struct pagemill_platform *platform,
                                const struct pagemill_kernel_config *config, void *metadata, size_t size,

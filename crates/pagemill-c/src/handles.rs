@@ -7,6 +7,7 @@
 //! address and cleared before the object is dropped.
 
 use core::ffi::c_void;
+use core::mem::ManuallyDrop;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
@@ -38,6 +39,31 @@ struct Entry<T> {
     generation: AtomicUsize,
 }
 
+/// An entry without an object, which no other object gets; dropped without one, the entry is free again.
+pub(crate) struct Claim<'a, T: 'static, const KIND: usize> {
+    entry: &'a Entry<T>,
+    handle: usize,
+}
+
+impl<T, const KIND: usize> Claim<'_, T, KIND> {
+    /// Enters the object and returns its handle.
+    pub(crate) fn enter(self, object: *mut T) -> *mut c_void {
+        let claim = ManuallyDrop::new(self);
+        // Relaxed: ordered by the store below.
+        claim.entry.object.store(object, Ordering::Relaxed);
+        // Release pairs with the Acquire in `find`.
+        claim.entry.handle.store(claim.handle, Ordering::Release);
+        ptr::without_provenance_mut(claim.handle)
+    }
+}
+
+impl<T, const KIND: usize> Drop for Claim<'_, T, KIND> {
+    fn drop(&mut self) {
+        // Release pairs with the Acquire in `claim`.
+        self.entry.generation.fetch_add(1, Ordering::Release);
+    }
+}
+
 /// Why a handle is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
@@ -63,7 +89,7 @@ impl<T, const KIND: usize> Handles<T, KIND> {
     #[inline]
     pub(crate) fn find(&self, handle: *mut c_void) -> Option<*mut T> {
         let entry = self.entry(handle);
-        // Acquire pairs with the Release in `add`.
+        // Acquire pairs with the Release in `enter`.
         let is_live = entry.handle.load(Ordering::Acquire) == handle.addr();
         // Relaxed: ordered by the load above.
         is_live.then(|| entry.object.load(Ordering::Relaxed))
@@ -90,23 +116,23 @@ impl<T, const KIND: usize> Handles<T, KIND> {
     }
 
     /// Enters an object and returns its handle, or `None` if there are [`NR_HANDLES`].
+    #[cfg(any(test, feature = "host"))]
     pub(crate) fn add(&self, object: *mut T) -> Option<*mut c_void> {
+        self.claim().map(|claim| claim.enter(object))
+    }
+
+    /// Claims an entry for an object that is created next, or returns `None` if there are [`NR_HANDLES`].
+    pub(crate) fn claim(&self) -> Option<Claim<'_, T, KIND>> {
         self.entries.iter().enumerate().find_map(|(index, entry)| {
             // Relaxed: the claim below orders.
             let generation = entry.generation.load(Ordering::Relaxed);
             let (next, acquire) = (generation + 1, Ordering::Acquire);
             let is_free = generation % 2 == 0;
-            // Acquire pairs with the Release in `remove`.
+            // Acquire pairs with the Release in `remove` and in the drop of a `Claim`.
             let claim =
                 || entry.generation.compare_exchange(generation, next, acquire, Ordering::Relaxed);
-            (is_free && claim().is_ok()).then(|| {
-                let handle = name::<KIND>(index, next & GENERATION_MASK);
-                // Relaxed: ordered by the store below.
-                entry.object.store(object, Ordering::Relaxed);
-                // Release pairs with the Acquire in `find`.
-                entry.handle.store(handle, Ordering::Release);
-                ptr::without_provenance_mut(handle)
-            })
+            let handle = || name::<KIND>(index, next & GENERATION_MASK);
+            (is_free && claim().is_ok()).then(|| Claim { entry, handle: handle() })
         })
     }
 
@@ -117,12 +143,12 @@ impl<T, const KIND: usize> Handles<T, KIND> {
         let object = self.find(handle)?;
         let entry = self.entry(handle);
         let (acquire, relaxed) = (Ordering::Acquire, Ordering::Relaxed);
-        // Acquire pairs with the Release in `add`.
+        // Acquire pairs with the Release in `enter`.
         entry
             .handle
             .compare_exchange(handle.addr(), vacant(index(handle)), acquire, relaxed)
             .ok()?;
-        // Release pairs with the Acquire in `add`.
+        // Release pairs with the Acquire in `claim`.
         entry.generation.fetch_add(1, Ordering::Release);
         Some(object)
     }
@@ -197,6 +223,9 @@ mod tests {
         let all: Vec<_> = (0..NR_HANDLES).map(|_| handles.add(&raw mut one).unwrap()).collect();
         assert_eq!(handles.add(&raw mut one), None);
         handles.remove(all[17]).unwrap();
+        let claim = handles.claim().unwrap();
+        assert_eq!(handles.add(&raw mut one), None);
+        drop(claim);
         assert!(handles.add(&raw mut one).is_some());
         assert_eq!(handles.add(&raw mut one), None);
     }

@@ -12,6 +12,7 @@ use core::ptr::NonNull;
 use core::slice;
 
 use pagemill::setup::ConfigError;
+use pagemill::units::PAGE_SIZE;
 use pagemill::{Config, PageAllocator, Platform};
 
 use super::fail;
@@ -70,6 +71,13 @@ fn no_allocator(call: &str, handle: *mut c_void) -> ! {
     )
 }
 
+/// Checks a field that a later version may use.
+fn check_reserved(call: &'static str, what: &str, reserved: u32) {
+    if reserved != 0 {
+        fail::misuse(call, format_args!("{what}.reserved {reserved}; allowed is 0"));
+    }
+}
+
 /// Reads and checks a table; from then on, its `fatal` gets the line of a wrong call.
 ///
 /// # Safety
@@ -82,10 +90,79 @@ unsafe fn machine(call: &'static str, platform: *const Table) -> Machine {
         Some(fatal) => fail::set_fatal(fatal),
         None => fail::misuse(call, format_args!("platform.fatal is null; it is required")),
     }
+    check_reserved(call, "platform", table.reserved);
     match Machine::new(table) {
         Ok(machine) => machine,
         Err(what) => fail::misuse(call, format_args!("platform.{what}")),
     }
+}
+
+/// Why a configuration is refused.
+enum Invalid {
+    Config(ConfigError),
+    TooMany,
+    /// A page of the metadata is a frame that could be allocated.
+    MetadataNotReserved {
+        pfn: u64,
+    },
+}
+
+impl From<ConfigError> for Invalid {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::TooMany => write!(f, "{NR_HANDLES} allocators exist: destroy one"),
+            Self::MetadataNotReserved { pfn } => {
+                write!(
+                    f,
+                    "the metadata is in frame {pfn:#x}, which could be allocated: put the metadata in a \
+                     range, or outside of the regions"
+                )
+            }
+        }
+    }
+}
+
+/// Checks that no byte of the metadata is in a frame that could be allocated.
+///
+/// Without `frame_address`, the library does not know where frames are, and checks nothing.
+fn check_metadata(
+    machine: &Machine,
+    config: &Config<'_>,
+    metadata: usize,
+    size: usize,
+) -> Result<(), Invalid> {
+    /// Bytes of a page.
+    const PAGE: u64 = PAGE_SIZE as u64;
+    let (start, end) = (metadata as u64, (metadata as u64).saturating_add(size as u64));
+    for region in config.memory {
+        let first = region.start.pfn();
+        let Some(base) = machine.frame_address(first) else { return Ok(()) };
+        let base = base.addr() as u64;
+        // The frames of a region have adjacent addresses.
+        let (from, to) = (start.max(base), end.min(base.saturating_add(region.len_bytes)));
+        if from >= to {
+            continue;
+        }
+        let (mut next, last) =
+            (first.value() + (from - base) / PAGE, first.value() + (to - 1 - base) / PAGE);
+        while next <= last {
+            // The end of a range that touches the frame.
+            let end = config.reserved.iter().find_map(|range| {
+                let start = range.start.value();
+                let end = start.saturating_add(range.len_bytes).div_ceil(PAGE);
+                (range.len_bytes != 0 && start / PAGE <= next && next < end).then_some(end)
+            });
+            next = end.ok_or(Invalid::MetadataNotReserved { pfn: next })?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes a slice of an array of a C structure.
@@ -124,11 +201,12 @@ unsafe fn with_config<R>(
     call: &'static str,
     nr_cpus: u32,
     config: *const KernelConfig,
-    body: impl FnOnce(&Config<'_>) -> Result<R, ConfigError>,
+    body: impl FnOnce(&Config<'_>) -> Result<R, Invalid>,
 ) -> Result<R, Code> {
     // SAFETY:
     // 1. Guaranteed by the caller.
     let view = unsafe { calls::read_struct::<Kernel, _>(call, "config", config) };
+    check_reserved(call, "config", view.reserved);
     let flags = view.flags;
     let allowed = PAGE_OWNER | ZONE_DMA | NO_ZONE_DMA32;
     if flags & !allowed != 0 {
@@ -200,7 +278,8 @@ unsafe fn metadata_layout(
             fail::misuse(call, format_args!("{what} {to:p}; allowed is a pointer to a size_t"));
         }
     }
-    let layout = |config: &Config<'_>| extend(PageAllocator::<Machine>::metadata_layout(config)?);
+    let layout =
+        |config: &Config<'_>| Ok(extend(PageAllocator::<Machine>::metadata_layout(config)?)?);
     // SAFETY:
     // 1. Guaranteed by the caller.
     match unsafe { with_config(call, machine.nr_cpus(), config, layout) } {
@@ -240,17 +319,20 @@ unsafe fn create(
     let build = |config: &Config<'_>| {
         let (layout, start) = extend(PageAllocator::<Machine>::metadata_layout(config)?)?;
         if !metadata.addr().is_multiple_of(layout.align()) {
-            return Err(ConfigError::MetadataMisaligned {
+            return Err(Invalid::Config(ConfigError::MetadataMisaligned {
                 address: metadata.addr(),
                 align_bytes: layout.align(),
-            });
+            }));
         }
         if size < layout.size() {
-            return Err(ConfigError::MetadataTooSmall {
+            return Err(Invalid::Config(ConfigError::MetadataTooSmall {
                 given_bytes: size,
                 needed_bytes: layout.size(),
-            });
+            }));
         }
+        check_metadata(&machine, config, metadata.addr(), layout.size())?;
+        // Before the memory is written to, because an error leaves it unchanged.
+        let claim = ALLOCATORS.claim().ok_or(Invalid::TooMany)?;
         // SAFETY:
         // 1. In the memory: `start` is below its size.
         let rest = unsafe { metadata.cast::<u8>().add(start) };
@@ -265,17 +347,15 @@ unsafe fn create(
         // SAFETY:
         // 1. Aligned and large enough: checked above. Valid for writes: `c-memory`.
         unsafe { object.write(allocator) };
-        Ok(object)
+        Ok((object, claim))
     };
     // SAFETY:
     // 1. Guaranteed by the caller.
-    let object = match unsafe { with_config(call, nr_cpus, config, build) } {
-        Ok(object) => object,
+    let (object, claim) = match unsafe { with_config(call, nr_cpus, config, build) } {
+        Ok(created) => created,
         Err(code) => return code.0,
     };
-    let Some(handle) = ALLOCATORS.add(object) else {
-        fail::misuse(call, format_args!("{NR_HANDLES} allocators exist; destroy one first"));
-    };
+    let handle = claim.enter(object);
     // SAFETY:
     // 1. Aligned, not null: checked above. Valid for writes: guaranteed by the caller.
     unsafe { out.write(handle) };

@@ -247,6 +247,84 @@ static void wrong_metadata(void)
 	destroy(frames, memory);
 }
 
+/* Metadata in the frames themselves is accepted only in frames that are reserved. */
+static void metadata_in_a_region(void)
+{
+	struct pagemill_platform table = table_of(&machine);
+	struct pagemill_region halves[] = { whole, whole };
+	struct pagemill_range ranges[2];
+	pagemill_allocator *frames = NULL;
+	size_t size, align;
+
+	halves[0].len_bytes = whole.len_bytes / 2;
+	halves[1].start += whole.len_bytes / 2;
+	halves[1].len_bytes = whole.len_bytes / 2;
+	struct pagemill_kernel_config config = config_of(halves, 2);
+	config.ranges = ranges;
+	CHECK(pagemill_kernel_metadata_layout(&table, &config, &size, &align) == PAGEMILL_OK);
+	CHECK(PAGEMILL_PAGE_SIZE % align == 0 && size > 2 * PAGEMILL_PAGE_SIZE);
+	/* Frames before and behind those of the metadata; two of them are in the other region. */
+	const uint64_t nr = (size + PAGEMILL_PAGE_SIZE - 1) / PAGEMILL_PAGE_SIZE, first = NR_FRAMES / 2 - 2;
+	char *metadata = machine.memory + first * PAGEMILL_PAGE_SIZE;
+	const uint64_t start = whole.start + first * PAGEMILL_PAGE_SIZE;
+
+	memset(metadata, 0x5a, size);
+	for (uint64_t missing = 0; missing < nr; missing++) {
+		char frame[32];
+
+		/* All but one of its frames are reserved. The ranges need not be in order. */
+		ranges[1] = (struct pagemill_range){ start, missing * PAGEMILL_PAGE_SIZE };
+		ranges[0] = (struct pagemill_range){ start + (missing + 1) * PAGEMILL_PAGE_SIZE,
+		                                     (nr - missing - 1) * PAGEMILL_PAGE_SIZE };
+		config.nr_ranges = 2;
+		CHECK(pagemill_kernel_create(&table, &config, metadata, size, &frames) == PAGEMILL_ECONFIG);
+		snprintf(frame, sizeof frame, "frame 0x%x,", (unsigned)(FIRST_PFN + first + missing));
+		CHECK(strstr(message, frame) && strstr(message, "put the metadata in a range") && !frames);
+	}
+	for (size_t i = 0; i < size; i++)
+		CHECK(metadata[i] == 0x5a);
+	/* A range reserves each frame that it touches. */
+	ranges[0] = (struct pagemill_range){ start, PAGEMILL_PAGE_SIZE + 1 };
+	ranges[1] = (struct pagemill_range){ start + 2 * PAGEMILL_PAGE_SIZE, size - 2 * PAGEMILL_PAGE_SIZE };
+	CHECK(pagemill_kernel_create(&table, &config, metadata, size, &frames) == PAGEMILL_OK);
+	CHECK(pagemill_nr_free_pages(frames) == NR_FRAMES - nr);
+	CHECK(pagemill_kernel_validate(frames, NULL, 0) == PAGEMILL_OK);
+	CHECK(pagemill_kernel_destroy(frames) == PAGEMILL_OK);
+}
+
+/* The 65th allocator is refused; its metadata stays, and there is room again after an end. */
+static void too_many(void)
+{
+	struct pagemill_platform table = table_of(&machine);
+	struct pagemill_kernel_config config = config_of(&whole, 1);
+	pagemill_allocator *all[64], *frames = NULL;
+	void *metadata[64];
+	size_t size, align;
+
+	CHECK(pagemill_kernel_metadata_layout(&table, &config, &size, &align) == PAGEMILL_OK);
+	char *more = aligned_alloc(align, (size + align - 1) / align * align);
+	CHECK(more);
+	memset(more, 0x5a, size);
+	for (int i = 0; i < 64; i++)
+		all[i] = create(&table, &config, &metadata[i]);
+	CHECK(pagemill_kernel_create(&table, &config, more, size, &frames) == PAGEMILL_ECONFIG);
+	CHECK(strstr(message, "64 allocators exist") && !frames);
+	for (size_t i = 0; i < size; i++)
+		CHECK(more[i] == 0x5a);
+	destroy(all[17], metadata[17]);
+	/* A creation that fails later takes no room. */
+	config.min_free_bytes = UINT64_C(1) << 50;
+	for (int i = 0; i < 3; i++)
+		CHECK(pagemill_kernel_create(&table, &config, more, size, &frames) == PAGEMILL_ECONFIG);
+	config.min_free_bytes = 0;
+	CHECK(pagemill_kernel_create(&table, &config, more, size, &frames) == PAGEMILL_OK);
+	CHECK(frames != all[17]);
+	all[17] = frames;
+	metadata[17] = more;
+	for (int i = 0; i < 64; i++)
+		destroy(all[i], metadata[i]);
+}
+
 /* The functions of the table that are optional. */
 
 static struct {
@@ -336,6 +414,8 @@ int main(void)
 	views();
 	wrong_configurations();
 	wrong_metadata();
+	metadata_in_a_region();
+	too_many();
 	optional_functions();
 	free(machine.memory);
 	return 0;

@@ -59,13 +59,6 @@ static void free_number_twice_with_owners(void)
 	pagemill_kernel_free_pfns(checked, 1, pfns);
 }
 
-/* Fills the library's table of allocators. */
-static void too_many(void)
-{
-	for (int i = 0; i < 65; i++)
-		create(&table, &config, &metadata);
-}
-
 static void free_reserved(void)
 {
 	const struct pagemill_range range = { whole.start, 8192 };
@@ -110,7 +103,9 @@ static void free_reserved(void)
 	X(pagemill_kernel_create(&table, &config, metadata, size, ODD(&frames)), "create: allocator 0x")      \
 	X(pagemill_kernel_metadata_layout(&table, &config, NULL, &align), "layout: size 0x0; allowed is")     \
 	X(pagemill_kernel_metadata_layout(&table, &config, &size, ODD(&align)), "layout: align 0x")           \
-	X(too_many(), "create: 64 allocators exist")                                                          \
+	X((table.reserved = 5, CREATE), "create: platform.reserved 5; allowed is 0")                          \
+	X((table.reserved = 1u << 31, LAYOUT), "layout: platform.reserved 2147483648; allowed is 0")          \
+	X((config.reserved = 7, CREATE), "create: config.reserved 7; allowed is 0")                           \
 	X(pagemill_alloc_page(NULL, KERNEL), "pagemill_alloc_page: allocator 0x0 is null")                    \
 	X(pagemill_alloc_page(destroyed, KERNEL), "was destroyed")                                            \
 	X(pagemill_kernel_destroy(destroyed), "pagemill_kernel_destroy: allocator 0x")                        \

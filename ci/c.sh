@@ -45,6 +45,7 @@ read -ra cflags <<<"$(pkg-config --cflags pagemill)"
 read -ra libs <<<"$(pkg-config --libs pagemill)"
 read -ra private <<<"$(pkg-config --static --libs-only-l pagemill)"
 static=("$work/root/usr/lib/libpagemill.a" "${private[@]:1}")
+read -ra all_static <<<"$(pkg-config --static --libs pagemill)"
 
 declared=$(sed -n 's/^[a-z].* \**\(pagemill_[a-z_]*\)(.*/\1/p' "$work/root/usr/include/pagemill.h" |
     grep -vxE 'pagemill_page_(pfn|order)' | sort)
@@ -79,6 +80,16 @@ for compiler in "${compilers[@]}"; do
         run "$compiler $test" "$program"
         compile "$compiler" "$program-static" "$tests/$test.c" "${static[@]}"
         run "$compiler $test, static" "$program-static"
+        # No shared library at all, not even that of C. The linker warns of dlopen, which the host calls.
+        if [[ ! -e $("$compiler" -print-file-name=libc.a) ]]; then
+            skipped "$compiler $test with -static: libc.a is not installed"
+        elif compile "$compiler" "$program-all-static" "$tests/$test.c" -static "${all_static[@]}" \
+            2>"$work/log"; then
+            run "$compiler $test, -static" "$program-all-static"
+        else
+            cat "$work/log"
+            fail "FAILED: $compiler $test does not link with -static"
+        fi
         if ! compile "$compiler" "$program-asan" "$tests/$test.c" "${libs[@]}" \
             -fsanitize=address,undefined -fno-sanitize-recover=all 2>"$work/log"; then
             tail -2 "$work/log"

@@ -108,7 +108,8 @@ typedef struct pagemill_allocator pagemill_allocator;
 typedef uint64_t pagemill_page;
 
 /* Each structure begins with its size: set it to sizeof(struct ...). A later version of the library may add
- * fields at the end, and then accepts both sizes. Other fields that are zero have their default. */
+ * fields at the end, and then accepts both sizes. Other fields that are zero have their default. Fields named
+ * reserved must be 0. A function that fills in a structure sets fields that it does not know to 0. */
 
 /* A bulk request. */
 struct pagemill_request {
@@ -123,7 +124,8 @@ struct pagemill_request {
 	 * every 512 pages; sometimes more often, also after it returned another value than 0. Never called for an
 	 * ALL_OR_NOTHING request that is larger than what the allocator can ever have: it fails at once. Called
 	 * by the thread that made the request, without a lock of the allocator held. The callback may call
-	 * any function with this allocator, and must return. */
+	 * any function with this allocator, but pagemill_destroy() returns PAGEMILL_EBUSY. It must return, and must
+	 * not use the array of the request. */
 	int (*stop)(void *context);
 	void *context; /* passed to stop */
 };
@@ -274,7 +276,9 @@ static inline uint32_t pagemill_page_order(pagemill_page page)
  * *allocator. The memory is mapped now, and committed when it is first written to. A part of it, the min
  * watermark, is left free by ordinary requests: of 64 MiB, 1 MiB.
  * Returns PAGEMILL_OK, PAGEMILL_ECONFIG or PAGEMILL_ESYSTEM; *allocator is unchanged after an error. At most
- * 64 allocators exist at the same time. */
+ * 64 allocators exist at the same time, each of at most 64 TiB less 4 GiB.
+ * No two allocators have the same frame numbers, so a page of one is never taken for a page of another. The
+ * first begins at frame 2^20; the others begin at multiples of that. */
 int32_t pagemill_create(uint64_t len_bytes, pagemill_allocator **allocator);
 
 /* Flags of a configuration. */
@@ -302,7 +306,8 @@ struct pagemill_config {
 int32_t pagemill_create_with(const struct pagemill_config *config, pagemill_allocator **allocator);
 
 /* Destroys an allocator and unmaps its memory.
- * Returns PAGEMILL_OK, or PAGEMILL_EBUSY if pages or pools are in use; the allocator is unchanged then.
+ * Returns PAGEMILL_OK, or PAGEMILL_EBUSY if pages or pools are in use, or a stop callback of the allocator
+ * runs; the allocator is unchanged then.
  * No other thread may be in a call with the allocator. */
 int32_t pagemill_destroy(pagemill_allocator *allocator);
 

@@ -22,6 +22,9 @@
  * COST. A bulk call of 64 pages costs what a Rust program pays, and at most 45 instructions, without those of
  * the functions pin and unpin.
  *
+ * FRAMES. No two allocators may have a frame in common: each would hand it out, and would accept the other's
+ * pages.
+ *
  * MEMORY. The library defines memcpy, memmove, memset and memcmp as weak symbols: those of the kernel
  * take precedence. pagemill_kernel_create() needs at most 12 KiB of stack, and every other call at
  * most 6 KiB. The library does not use floating-point or vector registers on x86-64. */

@@ -227,7 +227,8 @@ pub(crate) unsafe fn read_struct<E: Environment, T: SizedStruct>(
     unsafe { value.assume_init() }
 }
 
-/// Writes as much of a structure as the caller's version has; its size stays the caller's.
+/// Writes as much of a structure as the caller's version has; its size stays the caller's. Fields that only the
+/// caller's version has become zero.
 ///
 /// # Safety
 /// `to` is null, or valid for reads and writes of the size that it begins with.
@@ -248,6 +249,17 @@ pub(crate) unsafe fn write_struct<E: Environment, T: SizedStruct>(
     // 2. Valid for writes: the same fields of the caller's structure, whose size bounds them.
     // 3. Apart: a reference is apart from what the caller can write to.
     unsafe { from.copy_to_nonoverlapping(to, nr) };
+    let (unknown, nr_unknown) = (to.wrapping_add(nr), size - size_of::<usize>() - nr);
+    // SAFETY:
+    // 1. Valid for writes: the fields behind those of a `T`, in the caller's structure, whose size bounds them.
+    unsafe { unknown.write_bytes(0, nr_unknown) };
+}
+
+/// Checks a field that a later version may give a meaning.
+pub(crate) fn check_reserved<E: Environment>(call: &'static str, what: &str, reserved: u32) {
+    if reserved != 0 {
+        E::misuse(call, format_args!("{what}.reserved {reserved}; allowed is 0"));
+    }
 }
 
 /// # Safety
@@ -373,12 +385,19 @@ pub(crate) unsafe fn alloc_request<E: Environment>(
         stop: stop.as_ref().map(|stop| -> &dyn Fn() -> bool { stop }),
         ..BulkRequest::new(gfp)
     };
+    if !new.is_aligned() {
+        E::misuse(
+            call,
+            format_args!("nr_new {new:p}; allowed are null and an aligned pointer to a size_t"),
+        );
+    }
+    let _hold = wanted.stop.map(|_| E::hold(handle));
     // SAFETY:
     // 1. Guaranteed by the caller.
     let (nr_new, code) = unsafe { request::<E>(call, frames, &all, nr, pages) };
     if !new.is_null() {
         // SAFETY:
-        // 1. Guaranteed by the caller.
+        // 1. Aligned, not null: checked above. Valid: guaranteed by the caller.
         unsafe { new.write(nr_new) };
     }
     code.0

@@ -5,6 +5,8 @@ use core::fmt;
 
 use pagemill::{PageAllocator, Platform};
 
+use crate::handles::Hold;
+
 /// A process or a kernel with allocators that C code knows by handles.
 pub(crate) trait Environment {
     /// The platform of its allocators.
@@ -15,6 +17,9 @@ pub(crate) trait Environment {
     /// The reference is valid until the allocator is destroyed (`c-arguments`).
     fn allocator(call: &'static str, handle: *mut c_void)
     -> &'static PageAllocator<Self::Platform>;
+
+    /// Keeps the allocator of a handle from being destroyed while a callback of C code may run.
+    fn hold(handle: *mut c_void) -> Hold<'static>;
 
     /// Ends the program with one line, because a call breaks a rule of the header.
     fn misuse(call: &str, what: fmt::Arguments<'_>) -> !;

@@ -48,7 +48,7 @@ impl Code {
                 c"the allocator belongs to the process that this one was forked from: create another"
             }
             Self::RANGE => c"no zone that the flags admit can ever have such a range",
-            Self::BUSY => c"pages or pools of the allocator, or pages of the pool, are still in use",
+            Self::BUSY => c"pages, pools or a request of the allocator, or pages of the pool, are still in use",
             Self::CONFIG => c"the configuration is invalid: see pagemill_last_error",
             Self::SYSTEM => c"the operating system refused: see pagemill_last_error",
             #[cfg(not(feature = "host"))]

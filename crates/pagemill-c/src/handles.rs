@@ -29,7 +29,12 @@ const GENERATION_MASK: usize = (1 << 32) - 1;
 /// The table of the objects of one kind.
 pub(crate) struct Handles<T: 'static, const KIND: usize> {
     entries: [Entry<T>; NR_HANDLES],
+    /// Of each entry, the requests that may call C code at the moment.
+    holds: [AtomicUsize; NR_HANDLES],
 }
+
+/// Keeps an object from being destroyed; see [`Handles::hold`].
+pub(crate) struct Hold<'a>(&'a AtomicUsize);
 
 struct Entry<T> {
     /// [`vacant`] if there is no object.
@@ -82,7 +87,21 @@ impl<T, const KIND: usize> Handles<T, KIND> {
             entries[index] = Entry::new(vacant(index));
             index += 1;
         }
-        Self { entries }
+        Self { entries, holds: [const { AtomicUsize::new(0) }; NR_HANDLES] }
+    }
+
+    /// Makes [`is_held`](Self::is_held) true for the object of a handle until the result is dropped.
+    pub(crate) fn hold(&self, handle: *mut c_void) -> Hold<'_> {
+        let holds = &self.holds[index(handle)];
+        // Relaxed: for a destruction by the same thread, in a callback. Those by others are ordered by C code.
+        holds.fetch_add(1, Ordering::Relaxed);
+        Hold(holds)
+    }
+
+    /// Returns whether a caller of [`hold`](Self::hold) uses the object of a handle.
+    pub(crate) fn is_held(&self, handle: *mut c_void) -> bool {
+        // Relaxed: as in `hold`.
+        self.holds[index(handle)].load(Ordering::Relaxed) != 0
     }
 
     /// Returns the object of a handle.
@@ -154,6 +173,13 @@ impl<T, const KIND: usize> Handles<T, KIND> {
     }
 }
 
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        // Relaxed: as in `hold`.
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl<T> Entry<T> {
     const fn new(handle: usize) -> Self {
         let object = AtomicPtr::new(ptr::null_mut());
@@ -214,6 +240,19 @@ mod tests {
             let foreign = ptr::without_provenance_mut(address);
             assert_eq!((handles.find(foreign), handles.refused(foreign)), (None, Refused::Unknown));
         }
+    }
+
+    #[test]
+    fn an_object_is_held_until_the_last_hold_ends() {
+        let handles = Numbers::new();
+        let (mut one, mut two) = (1, 2);
+        let (first, second) =
+            (handles.add(&raw mut one).unwrap(), handles.add(&raw mut two).unwrap());
+        let (outer, inner) = (handles.hold(first), handles.hold(first));
+        drop(inner);
+        assert_eq!((handles.is_held(first), handles.is_held(second)), (true, false));
+        drop(outer);
+        assert!(!handles.is_held(first));
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! The end of the process after a wrong call: one line on stderr, then SIGABRT.
 
-use core::cell::RefCell;
+use core::cell::Cell;
 use core::fmt;
 use std::io::{self, Write};
 use std::panic;
 use std::process;
 use std::sync::Once;
 
+use super::text::Text;
+
 std::thread_local! {
     /// The message of the panic that this thread is unwinding from.
-    static MESSAGE: RefCell<String> = const { RefCell::new(String::new()) };
+    static MESSAGE: Cell<Text> = const { Cell::new(Text::EMPTY) };
 }
 
 /// Writes `pagemill: CALL: WHAT` to stderr and ends the process with SIGABRT.
@@ -27,8 +29,7 @@ pub(super) fn misuse(call: &str, what: fmt::Arguments<'_>) -> ! {
 #[cold]
 #[inline(never)]
 pub(super) fn panicked(call: &str) -> ! {
-    let message = MESSAGE.with_borrow_mut(core::mem::take);
-    misuse(call, format_args!("{message}"));
+    misuse(call, format_args!("{}", MESSAGE.get().as_str()));
 }
 
 /// Makes panics of this library keep their message for [`panicked`], instead of printing several lines.
@@ -37,7 +38,7 @@ pub(super) fn keep_messages() {
     ONCE.call_once(|| {
         panic::set_hook(Box::new(|info| {
             let message = info.payload_as_str().unwrap_or("a panic without a message");
-            MESSAGE.with_borrow_mut(|kept| message.clone_into(kept));
+            MESSAGE.set(Text::new(&message));
         }));
     });
 }

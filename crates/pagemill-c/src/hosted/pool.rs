@@ -116,6 +116,7 @@ unsafe fn create(
         // SAFETY:
         // 1. Guaranteed by the caller.
         let view = unsafe { calls::read_struct::<Process, _>(call, "params", params) };
+        calls::check_reserved::<Process>(call, "params", view.reserved);
         wanted.pool_size = view.ring_size as usize;
         if view.refill != 0 {
             wanted.refill = view.refill as usize;

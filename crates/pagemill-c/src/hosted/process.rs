@@ -1,7 +1,6 @@
 //! Allocators of a process: creates, finds and destroys them; addresses of their pages.
 
-use alloc::ffi::CString;
-use core::cell::RefCell;
+use core::cell::Cell;
 use core::ffi::{c_char, c_void};
 use core::fmt;
 use core::panic::AssertUnwindSafe;
@@ -15,7 +14,9 @@ use pagemill_host::arena::{Backing, HugePages};
 use pagemill_host::{AllocatorConfig, ArenaConfig, Host, HostError, allocator};
 
 use super::fail;
-use super::handles::{Handles, NR_HANDLES, Refused};
+use super::frame_range::{FrameRange, NR_FRAMES_MAX};
+use super::handles::{Handles, Hold, NR_HANDLES, Refused};
+use super::text::Text;
 use crate::calls::{self, export, export_shared};
 use crate::environment::Environment;
 use crate::error::Code;
@@ -29,6 +30,8 @@ pub(super) struct Hosted {
     pub(super) frames: PageAllocator<Host>,
     /// Pools of its pages, which refer to it.
     pub(super) nr_pools: Count,
+    /// Dropped after the frames: fields are dropped in order.
+    _range: FrameRange,
 }
 
 #[expect(clippy::disallowed_types, reason = "not part of the core: loom has no business here")]
@@ -53,6 +56,10 @@ impl Environment for Process {
     #[inline]
     fn allocator(call: &'static str, handle: Handle) -> &'static PageAllocator<Host> {
         &hosted(call, handle).frames
+    }
+
+    fn hold(handle: Handle) -> Hold<'static> {
+        ALLOCATORS.hold(handle)
     }
 
     fn misuse(call: &str, what: fmt::Arguments<'_>) -> ! {
@@ -83,18 +90,17 @@ fn no_allocator(call: &str, handle: Handle) -> ! {
 }
 
 std::thread_local! {
-    static LAST_ERROR: RefCell<CString> = RefCell::new(CString::default());
+    static LAST_ERROR: Cell<Text> = const { Cell::new(Text::EMPTY) };
 }
 
 /// Keeps the message of an error for `pagemill_last_error`.
 pub(super) fn failed(code: Code, error: &dyn fmt::Display) -> Code {
-    let message = CString::new(error.to_string()).unwrap_or_default();
-    LAST_ERROR.with_borrow_mut(|last| *last = message);
+    LAST_ERROR.set(Text::new(error));
     code
 }
 
 fn last_error(_call: &'static str) -> *const c_char {
-    LAST_ERROR.with_borrow(|last| last.as_ptr())
+    LAST_ERROR.with(|last| last.as_ptr().cast())
 }
 
 /// Ends the process unless a handle can be written to `out`.
@@ -136,6 +142,7 @@ fn config_of(call: &'static str, view: &ConfigView) -> Result<AllocatorConfig, C
     const MEMFD: u32 = 16;
     const HUGETLB: u32 = 32;
     const NO_HUGE: u32 = 64;
+    calls::check_reserved::<Process>(call, "config", view.reserved);
     let has = |flag| view.flags & flag != 0;
     if view.flags > 127 || has(HUGETLB) && has(NO_HUGE) {
         let flags = view.flags;
@@ -177,8 +184,22 @@ fn config_of(call: &'static str, view: &ConfigView) -> Result<AllocatorConfig, C
 unsafe fn create_on(call: &'static str, config: &AllocatorConfig, out: *mut Handle) -> Code {
     fail::keep_messages();
     check_out(call, "allocator", out);
-    let hosted = match allocator(config) {
-        Ok(frames) => Box::into_raw(Box::new(Hosted { frames, nr_pools: Count::new(0) })),
+    let nr_frames = config.arena.len_bytes.div_ceil(PAGE_SIZE as u64);
+    if nr_frames > NR_FRAMES_MAX {
+        let (len_bytes, most) = (config.arena.len_bytes, NR_FRAMES_MAX * PAGE_SIZE as u64);
+        return failed(
+            Code::CONFIG,
+            &format_args!(
+                "a memory of {len_bytes:#x} bytes is too large: at most {most:#x} are allowed"
+            ),
+        );
+    }
+    let Some(range) = FrameRange::take(nr_frames) else { return too_many() };
+    let config = AllocatorConfig { base_pfn: range.base, ..*config };
+    let hosted = match allocator(&config) {
+        Ok(frames) => {
+            Box::into_raw(Box::new(Hosted { frames, nr_pools: Count::new(0), _range: range }))
+        }
         Err(error @ HostError::Config(_)) => return failed(Code::CONFIG, &error),
         Err(error) => return failed(Code::SYSTEM, &error),
     };
@@ -186,12 +207,16 @@ unsafe fn create_on(call: &'static str, config: &AllocatorConfig, out: *mut Hand
         // SAFETY:
         // 1. Made from a box above, and not entered.
         drop(unsafe { Box::from_raw(hosted) });
-        return failed(Code::CONFIG, &format_args!("{NR_HANDLES} allocators exist: destroy one"));
+        return too_many();
     };
     // SAFETY:
     // 1. Aligned and not null: checked above. Valid for writes: guaranteed by the caller.
     unsafe { out.write(handle) };
     Code::OK
+}
+
+fn too_many() -> Code {
+    failed(Code::CONFIG, &format_args!("{NR_HANDLES} allocators exist: destroy one"))
 }
 
 /// Returns whether all pages of an allocator are free; its lists are emptied.
@@ -206,7 +231,8 @@ fn destroy(call: &'static str, handle: Handle) -> i32 {
     // In the child of a fork, the pages are the parent's.
     let is_forked = hosted.frames.platform().is_abandoned();
     // Acquire pairs with the Release in `pool::destroy`.
-    if hosted.nr_pools.load(Ordering::Acquire) != 0 || !is_forked && !is_unused(&hosted.frames) {
+    let has_pools = hosted.nr_pools.load(Ordering::Acquire) != 0;
+    if has_pools || ALLOCATORS.is_held(handle) || !is_forked && !is_unused(&hosted.frames) {
         return Code::BUSY.0;
     }
     let Some(object) = ALLOCATORS.remove(handle) else { no_allocator(call, handle) };

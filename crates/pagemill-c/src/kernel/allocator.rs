@@ -22,7 +22,7 @@ use super::types::{KernelConfig, NO_ZONE_DMA32, PAGE_OWNER, Table, ZONE_DMA};
 use crate::calls::{self, export, export_shared};
 use crate::environment::Environment;
 use crate::error::Code;
-use crate::handles::{Handles, NR_HANDLES, Refused};
+use crate::handles::{Handles, Hold, NR_HANDLES, Refused};
 use crate::types::{Handle, PageWord};
 
 /// The environment of the shared functions in a kernel.
@@ -41,6 +41,10 @@ impl Environment for Kernel {
             Some(allocator) => unsafe { &*allocator },
             None => no_allocator(call, handle),
         }
+    }
+
+    fn hold(handle: *mut c_void) -> Hold<'static> {
+        ALLOCATORS.hold(handle)
     }
 
     fn misuse(call: &str, what: fmt::Arguments<'_>) -> ! {
@@ -366,7 +370,7 @@ fn destroy(call: &'static str, handle: Handle) -> i32 {
     let frames = Kernel::allocator(call, handle);
     frames.drain_all_pages();
     let managed: u64 = frames.zone_info().map(|zone| zone.managed).sum();
-    if frames.nr_free_pages() != managed {
+    if ALLOCATORS.is_held(handle) || frames.nr_free_pages() != managed {
         return Code::BUSY.0;
     }
     let Some(object) = ALLOCATORS.remove(handle) else { no_allocator(call, handle) };

@@ -1,9 +1,90 @@
 /* Requests, ranges, addresses, statistics and configurations. */
+#include <pthread.h>
+
 #include "check.h"
 
 static int stop_after_three(void *context)
 {
 	return ++*(int *)context > 3;
+}
+
+static pagemill_allocator *in_callback;
+
+static int destroys(void *context)
+{
+	*(int *)context = pagemill_destroy(in_callback);
+	return 1;
+}
+
+/* A callback cannot destroy the allocator of its request, even if that has no pages yet. */
+static void destruction_in_a_callback(void)
+{
+	pagemill_page block = 0;
+	int result = PAGEMILL_OK;
+	size_t nr_new = 7;
+	struct pagemill_request request = {
+		.size = sizeof request, .gfp = PAGEMILL_GFP_KERNEL, .order = PAGEMILL_MAX_ORDER,
+		.stop = destroys, .context = &result,
+	};
+
+	CHECK(pagemill_create(2 << 20, &in_callback) == PAGEMILL_OK);
+	CHECK(pagemill_alloc_request(in_callback, &request, 1, &block, &nr_new) == PAGEMILL_ESTOPPED);
+	CHECK(result == PAGEMILL_EBUSY && nr_new == 0);
+	CHECK(pagemill_destroy(in_callback) == PAGEMILL_OK);
+}
+
+/* Calls that fail where destructors of thread-local variables have run. */
+static pthread_key_t at_end_of_thread;
+
+static void fails(void *argument)
+{
+	pagemill_allocator *none;
+
+	(void)argument;
+	CHECK(pagemill_create(5, &none) == PAGEMILL_ECONFIG || pagemill_create(5, &none) == PAGEMILL_ESYSTEM);
+	CHECK(*pagemill_last_error());
+}
+
+static void fails_at_exit(void)
+{
+	fails(NULL);
+	puts("at exit: ok");
+}
+
+static void *sets_key(void *argument)
+{
+	fails(NULL);
+	CHECK(pthread_setspecific(at_end_of_thread, argument) == 0);
+	return NULL;
+}
+
+static void errors_at_the_end_of_a_thread(void)
+{
+	pthread_t thread;
+	int any;
+
+	CHECK(pthread_key_create(&at_end_of_thread, fails) == 0);
+	CHECK(pthread_create(&thread, NULL, sets_key, &any) == 0);
+	CHECK(pthread_join(thread, NULL) == 0);
+	CHECK(atexit(fails_at_exit) == 0);
+	fails(NULL);
+}
+
+/* Frame numbers of an allocator begin behind those of the others, and those of the destroyed. */
+static void frame_numbers(void)
+{
+	pagemill_allocator *frames;
+	uint64_t seen[200];
+
+	for (size_t i = 0; i < 200; i++) {
+		struct pagemill_zone zone = { .size = sizeof zone };
+		CHECK(pagemill_create(4 << 20, &frames) == PAGEMILL_OK);
+		CHECK(pagemill_get_zone(frames, 0, &zone) == 1 && zone.kind == PAGEMILL_ZONE_NORMAL);
+		seen[i] = zone.start_pfn;
+		for (size_t j = 0; j < i; j++)
+			CHECK(seen[j] != seen[i]);
+		CHECK(pagemill_destroy(frames) == PAGEMILL_OK);
+	}
 }
 
 static uint64_t in_lists(pagemill_allocator *frames)
@@ -106,6 +187,18 @@ static void statistics(pagemill_allocator *frames)
 	pagemill_get_vmstat(frames, &early);
 	CHECK(early.nr_free_pages == pagemill_nr_free_pages(frames) - in_lists(frames));
 	CHECK(early.pgalloc[0] == UINT64_C(0x7777777777777777));
+
+	/* A caller of a later version gets zeroes in the fields that this version does not know. */
+	struct {
+		struct pagemill_vmstat known;
+		uint64_t unknown[2], behind;
+	} later;
+	memset(&later, 0x77, sizeof later);
+	later.known.size = sizeof later.known + sizeof later.unknown;
+	pagemill_get_vmstat(frames, &later.known);
+	CHECK(later.known.nr_free_pages == early.nr_free_pages);
+	CHECK(later.unknown[0] == 0 && later.unknown[1] == 0);
+	CHECK(later.behind == UINT64_C(0x7777777777777777));
 }
 
 static void configurations(void)
@@ -150,6 +243,9 @@ int main(void)
 	ranges(frames);
 	statistics(frames);
 	configurations();
+	frame_numbers();
+	destruction_in_a_callback();
+	errors_at_the_end_of_a_thread();
 	CHECK(pagemill_destroy(frames) == PAGEMILL_OK);
 	return 0;
 }

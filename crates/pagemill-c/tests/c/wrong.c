@@ -8,6 +8,8 @@
 
 #include "check.h"
 
+#define KERNEL PAGEMILL_GFP_KERNEL
+
 static pagemill_allocator *frames, *other, *destroyed;
 static pagemill_pool *pool;
 static pagemill_page pages[64], one;
@@ -71,13 +73,111 @@ static void a_request_with(size_t size, uint32_t gfp, uint32_t order, uint32_t e
 	pagemill_alloc_request(frames, &request.known, 1, pages, NULL);
 }
 
+/* A page, block or range of an allocator like `frames`, which has the same number of pages, and of `other`. */
+static pagemill_page foreign(uint32_t order)
+{
+	pagemill_allocator *like;
+	pagemill_page page;
+
+	CHECK(pagemill_create(16 << 20, &like) == PAGEMILL_OK);
+	page = pagemill_alloc_pages(order == 1 ? other : like, KERNEL, order);
+	CHECK(page != 0);
+	return page;
+}
+
+static pagemill_page foreign_range(void)
+{
+	pagemill_page first;
+
+	CHECK(pagemill_alloc_contig(other, KERNEL, 100, 1, 0, &first) == PAGEMILL_OK);
+	return first;
+}
+
+static void free_foreign_pages(void)
+{
+	pagemill_page several[64] = { 0 };
+
+	CHECK(pagemill_alloc_pages_bulk(other, KERNEL, 64, several) == 64);
+	pagemill_free_pages_bulk(frames, 64, several);
+}
+
+/* The page of a pool of another allocator. */
+static pagemill_page of_another_pool(void)
+{
+	pagemill_pool *like;
+
+	CHECK(pagemill_pool_create(other, NULL, &like) == PAGEMILL_OK);
+	return pagemill_pool_alloc(like);
+}
+
+/* The page of an allocator that was destroyed, passed to the next one. */
+static void free_in_a_later_allocator(void)
+{
+	pagemill_allocator *frames;
+
+	CHECK(pagemill_create(16 << 20, &frames) == PAGEMILL_OK);
+	pagemill_page page = pagemill_alloc_page(frames, KERNEL);
+	pagemill_free_page(frames, page);
+	CHECK(pagemill_destroy(frames) == PAGEMILL_OK);
+	CHECK(pagemill_create(16 << 20, &frames) == PAGEMILL_OK);
+	pagemill_free_page(frames, page);
+}
+
+static void a_config_with_reserved(uint32_t reserved)
+{
+	struct pagemill_config config = { .size = sizeof config, .len_bytes = 16 << 20, .reserved = reserved };
+	pagemill_allocator *frames;
+
+	pagemill_create_with(&config, &frames);
+}
+
+static void params_with_reserved(uint32_t reserved)
+{
+	struct pagemill_pool_params params = { .size = sizeof params, .reserved = reserved };
+	pagemill_pool *pool;
+
+	pagemill_pool_create(frames, &params, &pool);
+}
+
+static void a_request_that_stores_at(void *nr_new)
+{
+	struct pagemill_request request = { .size = sizeof request, .gfp = KERNEL };
+
+	pages[0] = 0;
+	pagemill_alloc_request(frames, &request, 1, pages, nr_new);
+}
+
+/* A wrong call where destructors of thread-local variables have run. */
+static pthread_key_t at_end_of_thread;
+
+static void frees_one_twice(void *argument)
+{
+	(void)argument;
+	free_twice_with_owners();
+}
+
+static void *sets_key(void *argument)
+{
+	CHECK(pthread_setspecific(at_end_of_thread, pages) == 0);
+	pagemill_create(1, &frames);
+	return argument;
+}
+
+static void free_twice_at_the_end_of_a_thread(void)
+{
+	pthread_t thread;
+
+	CHECK(pthread_key_create(&at_end_of_thread, frees_one_twice) == 0);
+	CHECK(pthread_create(&thread, NULL, sets_key, NULL) == 0);
+	pthread_join(thread, NULL);
+}
+
 static char *bytes(void)
 {
 	return pagemill_page_address(frames, one);
 }
 
 #define SIZE sizeof(struct pagemill_request)
-#define KERNEL PAGEMILL_GFP_KERNEL
 #define FAKE ((pagemill_allocator *)(void *)pages)
 
 /* A statement, the function that it names, and what the line contains. */
@@ -111,6 +211,22 @@ static char *bytes(void)
 	X((pages[9] = one + 100000, pagemill_free_pages_bulk(frames, 64, pages)), "is not in the zone")   \
 	X(free_twice(), "double free")                                                                    \
 	X(free_twice_with_owners(), "double free")                                                        \
+	X(free_twice_at_the_end_of_a_thread(), "double free")                                             \
+	X(pagemill_free_page(frames, foreign(0)), "pagemill_free_page: page 0x")                          \
+	X(pagemill_free_page(frames, foreign(0)), "is not in the zone")                                   \
+	X(pagemill_free_page(frames, foreign(1)), "is not in the zone")                                   \
+	X(pagemill_free_page(frames, foreign(10)), "is not in the zone")                                  \
+	X(free_foreign_pages(), "pagemill_free_pages_bulk: page 0x")                                      \
+	X(free_foreign_pages(), "is not in the zone")                                                     \
+	X(pagemill_free_contig(frames, foreign_range(), 100), "is not in the zone")                       \
+	X(pagemill_page_address(frames, foreign(0)), "is not in the zone")                                \
+	X(pagemill_pool_put(pool, of_another_pool()), "pagemill_pool_put: page 0x")                       \
+	X(pagemill_pool_put(pool, of_another_pool()), "is not in the zone")                               \
+	X((pages[0] = of_another_pool(), pagemill_pool_return(pool, 1, pages)), "is not in the zone")     \
+	X(free_in_a_later_allocator(), "is not in the zone")                                              \
+	X(a_config_with_reserved(3), "pagemill_create_with: config.reserved 3; allowed is 0")             \
+	X(params_with_reserved(7), "pagemill_pool_create: params.reserved 7; allowed is 0")               \
+	X(a_request_that_stores_at((char *)pages + 4), "pagemill_alloc_request: nr_new 0x")               \
 	X(pagemill_page_address(frames, 0), "pagemill_page_address: page 0x0 is not a raw page")          \
 	X(pagemill_page_address(frames, one + 5000), "is not in the zone")                                \
 	X(pagemill_page_at(frames, NULL, 0), "pagemill_page_at: address 0x0; allowed are addresses")      \

@@ -3,6 +3,7 @@
 use core::sync::atomic::Ordering;
 
 use pagemill::handles::RawPage;
+use pagemill::units::{PAGE_SIZE, Pfn};
 use pagemill::{Order, Page, PageAllocator};
 use pagemill_host::Host;
 use pagemill_pool::dma::NoDma;
@@ -31,6 +32,44 @@ struct Pool {
     /// Used by that thread alone: `pool-owner`.
     owner: UnsafeCell<PoolOwner<PoolRef>>,
     allocator: &'static Hosted,
+    /// Only if the allocator records the owners of its pages.
+    pages_out: Option<PagesOut>,
+}
+
+/// The pages that are out of a pool: a bit for each frame of the allocator.
+struct PagesOut {
+    base: Pfn,
+    words: Box<[Count]>,
+}
+
+impl PagesOut {
+    fn new(frames: &PageAllocator<Host>) -> Self {
+        let host = frames.platform();
+        let nr_words = (host.memory().len_bytes() / PAGE_SIZE).div_ceil(usize::BITS as usize);
+        let words = (0..nr_words).map(|_| Count::new(0)).collect();
+        Self { base: host.base_pfn(), words }
+    }
+
+    /// Returns the word of a frame, and its bit in the word.
+    fn bit(&self, pfn: Pfn) -> (&Count, usize) {
+        let index =
+            usize::try_from(pfn.value() - self.base.value()).expect("a frame of the memory");
+        let bits = usize::BITS as usize;
+        (&self.words[index / bits], 1 << (index % bits))
+    }
+
+    fn take_out(&self, pfn: Pfn) {
+        let (word, bit) = self.bit(pfn);
+        // Relaxed: the page is passed to the thread that returns it by other means.
+        word.fetch_or(bit, Ordering::Relaxed);
+    }
+
+    /// Returns whether the page was out.
+    fn put_back(&self, pfn: Pfn) -> bool {
+        let (word, bit) = self.bit(pfn);
+        // Relaxed: as in `take_out`.
+        word.fetch_and(!bit, Ordering::Relaxed) & bit != 0
+    }
 }
 
 static POOLS: Handles<Pool, 2> = Handles::new();
@@ -136,7 +175,9 @@ unsafe fn create(
     // Relaxed: `destroy` of the allocator is ordered behind this call by the caller.
     hosted.nr_pools.fetch_add(1, Ordering::Relaxed);
     let (thread, owner) = (Count::new(this_thread()), UnsafeCell::new(owner));
-    let object = Box::into_raw(Box::new(Pool { pages: shared, thread, owner, allocator: hosted }));
+    let pages_out = hosted.has_owners.then(|| PagesOut::new(&hosted.frames));
+    let pool = Pool { pages: shared, thread, owner, allocator: hosted, pages_out };
+    let object = Box::into_raw(Box::new(pool));
     let Some(handle) = POOLS.add(object) else {
         // SAFETY:
         // 1. Made from a box above, and not entered; no page is out.
@@ -187,8 +228,12 @@ fn adopt(call: &'static str, handle: Handle) {
 }
 
 #[inline]
-fn word(page: PoolPage<PoolRef>) -> PageWord {
-    page.into_block().into_raw().to_bits().get()
+fn take_out(pool: &Pool, page: PoolPage<PoolRef>) -> RawPage {
+    let raw = page.into_block().into_raw();
+    if let Some(out) = &pool.pages_out {
+        out.take_out(raw.pfn());
+    }
+    raw
 }
 
 /// Makes a page of the pool of a word, or ends the process.
@@ -205,6 +250,17 @@ unsafe fn page(call: &'static str, pool: &Pool, word: PageWord) -> PoolPage<Pool
             format_args!("page {word:#x} is a block; allowed are pages of the pool"),
         );
     }
+    if let Some(out) = &pool.pages_out
+        && !out.put_back(raw.pfn())
+    {
+        fail::misuse(
+            call,
+            format_args!(
+                "page {word:#x} is not out of the pool: it was returned already, or the pool did not \
+                 allocate it; allowed are pages of the pool, each once"
+            ),
+        );
+    }
     // SAFETY:
     // 1. The word names a page of the allocator: just checked. Only one owner is made of it: guaranteed by
     //    the caller.
@@ -213,7 +269,10 @@ unsafe fn page(call: &'static str, pool: &Pool, word: PageWord) -> PoolPage<Pool
 }
 
 fn alloc(call: &'static str, handle: Handle) -> PageWord {
-    as_owner(call, pool(call, handle), |owner| owner.alloc().map_or(0, word))
+    let pool = pool(call, handle);
+    as_owner(call, pool, |owner| {
+        owner.alloc().map_or(0, |page| take_out(pool, page).to_bits().get())
+    })
 }
 
 /// # Safety
@@ -227,7 +286,7 @@ unsafe fn alloc_bulk(call: &'static str, handle: Handle, nr: usize, pages: *mut 
         for (at, slot) in slots.iter_mut().enumerate() {
             if slot.is_none() {
                 let Some(page) = owner.alloc() else { return at };
-                *slot = Some(page.into_block().into_raw());
+                *slot = Some(take_out(pool, page));
             }
         }
         slots.len()

@@ -30,6 +30,8 @@ pub(super) struct Hosted {
     pub(super) frames: PageAllocator<Host>,
     /// Pools of its pages, which refer to it.
     pub(super) nr_pools: Count,
+    /// Whether the owner of each page is recorded.
+    pub(super) has_owners: bool,
     /// Dropped after the frames: fields are dropped in order.
     _range: FrameRange,
 }
@@ -197,9 +199,12 @@ unsafe fn create_on(call: &'static str, config: &AllocatorConfig, out: *mut Hand
     let Some(range) = FrameRange::take(nr_frames) else { return too_many() };
     let config = AllocatorConfig { base_pfn: range.base, ..*config };
     let hosted = match allocator(&config) {
-        Ok(frames) => {
-            Box::into_raw(Box::new(Hosted { frames, nr_pools: Count::new(0), _range: range }))
-        }
+        Ok(frames) => Box::into_raw(Box::new(Hosted {
+            frames,
+            nr_pools: Count::new(0),
+            has_owners: config.page_owner,
+            _range: range,
+        })),
         Err(error @ HostError::Config(_)) => return failed(Code::CONFIG, &error),
         Err(error) => return failed(Code::SYSTEM, &error),
     };

@@ -172,6 +172,61 @@ static void free_twice_at_the_end_of_a_thread(void)
 	pthread_join(thread, NULL);
 }
 
+/* Pools find what is wrong with a page that is returned to them if the allocator records owners. */
+static pagemill_pool *with_owners, *beside;
+
+static pagemill_page of_a_pool_with_owners(void)
+{
+	struct pagemill_config config = {
+		.size = sizeof config, .len_bytes = 16 << 20, .flags = PAGEMILL_CONFIG_PAGE_OWNER,
+	};
+	pagemill_allocator *checked;
+
+	CHECK(pagemill_create_with(&config, &checked) == PAGEMILL_OK);
+	CHECK(pagemill_pool_create(checked, NULL, &with_owners) == PAGEMILL_OK);
+	CHECK(pagemill_pool_create(checked, NULL, &beside) == PAGEMILL_OK);
+	memset(pages, 0, sizeof pages);
+	/* Returned once, in each way: each is right, also a second time after it was allocated again. */
+	for (int i = 0; i < 3; i++) {
+		CHECK(pagemill_pool_alloc_bulk(with_owners, 64, pages) == 64);
+		pagemill_pool_put(with_owners, pages[0]);
+		pages[0] = 0;
+		pagemill_pool_return(with_owners, 64, pages);
+	}
+	pages[1] = pagemill_alloc_page(checked, PAGEMILL_GFP_KERNEL);
+	pages[0] = pagemill_pool_alloc(with_owners);
+	CHECK(pages[0] && pages[1]);
+	return pages[0];
+}
+
+static void put_twice(void)
+{
+	pagemill_page page = of_a_pool_with_owners();
+
+	pagemill_pool_put(with_owners, page);
+	pagemill_pool_put(with_owners, page);
+}
+
+static void return_twice(void)
+{
+	pages[63] = of_a_pool_with_owners();
+	pages[1] = 0;
+	pagemill_pool_return(with_owners, 64, pages);
+}
+
+static void put_to_the_pool_beside(void)
+{
+	pagemill_page page = of_a_pool_with_owners();
+
+	pagemill_pool_put(beside, page);
+}
+
+static void put_what_no_pool_allocated(void)
+{
+	of_a_pool_with_owners();
+	pagemill_pool_put(with_owners, pages[1]);
+}
+
 static char *bytes(void)
 {
 	return pagemill_page_address(frames, one);
@@ -210,6 +265,11 @@ static char *bytes(void)
 	X((pages[9] = 1, pagemill_free_pages_bulk(frames, 64, pages)), "pagemill_free_pages_bulk: page 0x1 ") \
 	X((pages[9] = one + 100000, pagemill_free_pages_bulk(frames, 64, pages)), "is not in the zone")   \
 	X(free_twice(), "double free")                                                                    \
+	X(put_twice(), "pagemill_pool_put: page 0x")                                                      \
+	X(put_twice(), "is not out of the pool: it was returned already")                                 \
+	X(return_twice(), "pagemill_pool_return: page 0x")                                                \
+	X(put_to_the_pool_beside(), "is not out of the pool")                                             \
+	X(put_what_no_pool_allocated(), "is not out of the pool")                                         \
 	X(free_twice_with_owners(), "double free")                                                        \
 	X(free_twice_at_the_end_of_a_thread(), "double free")                                             \
 	X(pagemill_free_page(frames, foreign(0)), "pagemill_free_page: page 0x")                          \

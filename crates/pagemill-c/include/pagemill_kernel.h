@@ -162,7 +162,8 @@ int32_t pagemill_kernel_create(const struct pagemill_platform *platform,
                                pagemill_allocator **allocator);
 
 /* Ends an allocator; its metadata and its frames belong to the caller again.
- * Returns PAGEMILL_OK, or PAGEMILL_EBUSY if pages are in use; the allocator is unchanged then.
+ * Returns PAGEMILL_OK, or PAGEMILL_EBUSY if pages are in use, or in the stop callback of a request; the
+ * allocator is unchanged then.
  * No other call with the allocator may run at the same time. */
 int32_t pagemill_kernel_destroy(pagemill_allocator *allocator);
 

@@ -75,13 +75,6 @@ fn no_allocator(call: &str, handle: *mut c_void) -> ! {
     )
 }
 
-/// Checks a field that a later version may use.
-fn check_reserved(call: &'static str, what: &str, reserved: u32) {
-    if reserved != 0 {
-        fail::misuse(call, format_args!("{what}.reserved {reserved}; allowed is 0"));
-    }
-}
-
 /// Reads and checks a table; from then on, its `fatal` gets the line of a wrong call.
 ///
 /// # Safety
@@ -94,7 +87,7 @@ unsafe fn machine(call: &'static str, platform: *const Table) -> Machine {
         Some(fatal) => fail::set_fatal(fatal),
         None => fail::misuse(call, format_args!("platform.fatal is null; it is required")),
     }
-    check_reserved(call, "platform", table.reserved);
+    calls::check_reserved::<Kernel>(call, "platform", table.reserved);
     match Machine::new(table) {
         Ok(machine) => machine,
         Err(what) => fail::misuse(call, format_args!("platform.{what}")),
@@ -210,7 +203,7 @@ unsafe fn with_config<R>(
     // SAFETY:
     // 1. Guaranteed by the caller.
     let view = unsafe { calls::read_struct::<Kernel, _>(call, "config", config) };
-    check_reserved(call, "config", view.reserved);
+    calls::check_reserved::<Kernel>(call, "config", view.reserved);
     let flags = view.flags;
     let allowed = PAGE_OWNER | ZONE_DMA | NO_ZONE_DMA32;
     if flags & !allowed != 0 {

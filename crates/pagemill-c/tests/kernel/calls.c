@@ -404,6 +404,36 @@ static void optional_functions(void)
 	destroy(hooks.frames, metadata);
 }
 
+/* A stop callback cannot destroy the allocator of its request, even if no page is in use. */
+
+static int nr_stops;
+
+static int destroys(void *context)
+{
+	CHECK(pagemill_kernel_destroy(*(pagemill_allocator **)context) == PAGEMILL_EBUSY);
+	nr_stops++;
+	return 0;
+}
+
+static void destroyed_in_a_request(void)
+{
+	struct pagemill_platform table = table_of(&machine);
+	struct pagemill_region small = whole;
+	void *metadata;
+	pagemill_page page = 0;
+	struct pagemill_request request = { .size = sizeof request, .gfp = KERNEL, .order = 10, .stop = destroys };
+	pagemill_allocator *frames;
+
+	/* No block of this order is in 2 MiB. */
+	small.len_bytes = 2 << 20;
+	struct pagemill_kernel_config config = config_of(&small, 1);
+	frames = create(&table, &config, &metadata);
+	request.context = &frames;
+	CHECK(pagemill_alloc_request(frames, &request, 1, &page, NULL) == PAGEMILL_ENOMEM);
+	CHECK(nr_stops > 0 && page == 0);
+	destroy(frames, metadata);
+}
+
 int main(void)
 {
 	make_machine(&machine);
@@ -417,6 +447,7 @@ int main(void)
 	metadata_in_a_region();
 	too_many();
 	optional_functions();
+	destroyed_in_a_request();
 	free(machine.memory);
 	return 0;
 }

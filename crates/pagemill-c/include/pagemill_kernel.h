@@ -54,7 +54,8 @@ struct pagemill_event {
  * passed to each function that has it. Functions are called on any CPU, also at the same time. None of them
  * may call the library. None but wait may sleep: a call from an interrupt handler calls them in that handler.
  *
- * A wrong table ends the kernel: by its own fatal, if it has one. */
+ * A wrong table ends the kernel: by its own fatal, if it has one. The fields up to fatal are at the same place
+ * in every version, so fatal is called even if size is wrong. */
 struct pagemill_platform {
 	/* sizeof(struct pagemill_platform), so that later versions can add fields. */
 	size_t size;

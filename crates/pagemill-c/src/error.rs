@@ -49,7 +49,10 @@ impl Code {
             }
             Self::RANGE => c"no zone that the flags admit can ever have such a range",
             Self::BUSY => c"pages, pools or a request of the allocator, or pages of the pool, are still in use",
-            Self::CONFIG => c"the configuration is invalid: see pagemill_last_error",
+            Self::CONFIG if cfg!(feature = "host") => {
+                c"the configuration is invalid: see pagemill_last_error"
+            }
+            Self::CONFIG => c"the configuration is invalid: see config.message",
             Self::SYSTEM => c"the operating system refused: see pagemill_last_error",
             #[cfg(not(feature = "host"))]
             Self::NOT_RESERVED => c"a frame of the range is not in the memory map, or is not reserved",

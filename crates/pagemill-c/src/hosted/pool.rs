@@ -72,6 +72,9 @@ impl PagesOut {
     }
 }
 
+/// `PagePool` would reduce a larger size to this, as Linux's page pool did.
+const RING_SIZE_MAX: u32 = 16384;
+
 static POOLS: Handles<Pool, 2> = Handles::new();
 
 std::thread_local! {
@@ -156,6 +159,11 @@ unsafe fn create(
         // 1. Guaranteed by the caller.
         let view = unsafe { calls::read_struct::<Process, _>(call, "params", params) };
         calls::check_reserved::<Process>(call, "params", view.reserved);
+        if view.ring_size > RING_SIZE_MAX {
+            let given = view.ring_size;
+            let what = format_args!("ring_size {given}: allowed are 0 to {RING_SIZE_MAX}");
+            return failed(Code::CONFIG, &what).0;
+        }
         wanted.pool_size = view.ring_size as usize;
         if view.refill != 0 {
             wanted.refill = view.refill as usize;

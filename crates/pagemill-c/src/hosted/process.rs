@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering;
 use std::panic::catch_unwind;
 
 use pagemill::machine::DirectMap;
-use pagemill::units::{PAGE_SIZE, Pfn};
+use pagemill::units::{MAX_NR_NODES, PAGE_SIZE, Pfn};
 use pagemill::{AllocPages, Folio, PageAllocator, Platform};
 use pagemill_host::arena::{Backing, HugePages};
 use pagemill_host::{AllocatorConfig, ArenaConfig, Host, HostError, allocator};
@@ -151,12 +151,15 @@ fn config_of(call: &'static str, view: &ConfigView) -> Result<AllocatorConfig, C
         fail::misuse(
             call,
             format_args!(
-                "config.flags {flags:#x}; allowed are the PAGEMILL_CONFIG flags, one of HUGETLB and NO_HUGE"
+                "config.flags {flags:#x}; allowed are the PAGEMILL_CONFIG flags, but not HUGETLB and NO_HUGE \
+                 together"
             ),
         );
     }
-    let nr_nodes = u8::try_from(view.nr_nodes.max(1))
-        .map_err(|_| failed(Code::CONFIG, &format_args!("nr_nodes {}: too many", view.nr_nodes)))?;
+    let nr_nodes = u8::try_from(view.nr_nodes.max(1)).map_err(|_| {
+        let given = view.nr_nodes;
+        failed(Code::CONFIG, &format_args!("nr_nodes {given}: allowed are 0 to {MAX_NR_NODES}"))
+    })?;
     let arena = ArenaConfig {
         backing: if has(MEMFD) { Backing::Memfd } else { Backing::Anonymous },
         huge: if has(HUGETLB) {
@@ -179,6 +182,18 @@ fn config_of(call: &'static str, view: &ConfigView) -> Result<AllocatorConfig, C
         poison: has(POISON),
         ..AllocatorConfig::new(arena)
     })
+}
+
+/// Returns whether the caller's numbers or the system are the cause of an error.
+const fn code_of(error: &HostError) -> Code {
+    match error {
+        HostError::Config(_)
+        | HostError::ArenaLength { .. }
+        | HostError::NrNodes { .. }
+        | HostError::BasePfn { .. }
+        | HostError::PfnRange { .. } => Code::CONFIG,
+        _ => Code::SYSTEM,
+    }
 }
 
 /// # Safety
@@ -205,8 +220,7 @@ unsafe fn create_on(call: &'static str, config: &AllocatorConfig, out: *mut Hand
             has_owners: config.page_owner,
             _range: range,
         })),
-        Err(error @ HostError::Config(_)) => return failed(Code::CONFIG, &error),
-        Err(error) => return failed(Code::SYSTEM, &error),
+        Err(error) => return failed(code_of(&error), &error),
     };
     let Some(handle) = ALLOCATORS.add(hosted) else {
         // SAFETY:

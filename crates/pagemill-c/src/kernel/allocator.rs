@@ -8,6 +8,7 @@
 use core::alloc::Layout;
 use core::ffi::{c_char, c_void};
 use core::fmt;
+use core::mem::offset_of;
 use core::ptr::NonNull;
 use core::slice;
 
@@ -18,7 +19,7 @@ use pagemill::{Config, PageAllocator, Platform};
 use super::fail;
 use super::message::Line;
 use super::platform::Machine;
-use super::types::{KernelConfig, NO_ZONE_DMA32, PAGE_OWNER, Table, ZONE_DMA};
+use super::types::{Fatal, KernelConfig, NO_ZONE_DMA32, PAGE_OWNER, Table, ZONE_DMA};
 use crate::calls::{self, export, export_shared};
 use crate::environment::Environment;
 use crate::error::Code;
@@ -75,17 +76,36 @@ fn no_allocator(call: &str, handle: *mut c_void) -> ! {
     )
 }
 
+/// Returns the function `fatal` of a table whose size may be wrong.
+///
+/// # Safety
+/// `platform` is null, or valid for reads up to the field `fatal`, whatever its size.
+unsafe fn fatal_of(platform: *const Table) -> Option<Fatal> {
+    if platform.is_null() || !platform.is_aligned() {
+        return None;
+    }
+    let field = platform.wrapping_byte_add(offset_of!(Table, fatal)).cast::<Option<Fatal>>();
+    // SAFETY:
+    // 1. Aligned: so is the table. Valid for reads: guaranteed by the caller. Null is a value.
+    unsafe { field.read() }
+}
+
 /// Reads and checks a table; from then on, its `fatal` gets the line of a wrong call.
 ///
 /// # Safety
-/// As for [`calls::read_struct`].
+/// As for [`calls::read_struct`] and [`fatal_of`].
 unsafe fn machine(call: &'static str, platform: *const Table) -> Machine {
+    // Before the size is checked, so that a wrong size in the first table is reported too.
+    // SAFETY:
+    // 1. Guaranteed by the caller.
+    if let Some(fatal) = unsafe { fatal_of(platform) } {
+        fail::set_fatal(fatal);
+    }
     // SAFETY:
     // 1. Guaranteed by the caller.
     let table = unsafe { calls::read_struct::<Kernel, _>(call, "platform", platform) };
-    match table.fatal {
-        Some(fatal) => fail::set_fatal(fatal),
-        None => fail::misuse(call, format_args!("platform.fatal is null; it is required")),
+    if table.fatal.is_none() {
+        fail::misuse(call, format_args!("platform.fatal is null; it is required"));
     }
     calls::check_reserved::<Kernel>(call, "platform", table.reserved);
     match Machine::new(table) {

@@ -51,7 +51,7 @@ impl Machine {
             return Err("frame_address and zero_pages are null; one of them is required");
         }
         if table.wait.is_some() != table.wake.is_some() {
-            return Err("one of wait and wake is null; set both or none");
+            return Err("wait or wake is null; set both or none");
         }
         Ok(Self { table, irq_save, irq_restore })
     }

@@ -60,7 +60,7 @@ int main(void)
 	arrays(frames);
 	shortage(frames);
 	CHECK(pagemill_destroy(frames) == PAGEMILL_OK);
-	CHECK(pagemill_create(1, &frames) == PAGEMILL_ESYSTEM);
+	CHECK(pagemill_create(1, &frames) == PAGEMILL_ECONFIG);
 	CHECK(strstr(pagemill_last_error(), "allowed are multiples of 4 KiB"));
 	return 0;
 }

@@ -201,6 +201,42 @@ static void statistics(pagemill_allocator *frames)
 	CHECK(later.behind == UINT64_C(0x7777777777777777));
 }
 
+/* Expects PAGEMILL_ECONFIG, and that the reason contains the text. */
+static void refused(const struct pagemill_config *config, const char *text)
+{
+	pagemill_allocator *none = NULL;
+
+	CHECK(pagemill_create_with(config, &none) == PAGEMILL_ECONFIG);
+	CHECK(none == NULL && strstr(pagemill_last_error(), text));
+}
+
+/* A wrong value of each field is the caller's, not the system's. */
+static void wrong_fields(void)
+{
+	const struct pagemill_config right = { .size = sizeof right, .len_bytes = 32 << 20 };
+	struct pagemill_config config = right;
+	pagemill_allocator *none;
+
+	CHECK(pagemill_create(0, &none) == PAGEMILL_ECONFIG);
+	CHECK(pagemill_create(4097, &none) == PAGEMILL_ECONFIG);
+	config.len_bytes = 4097;
+	refused(&config, "allowed are multiples of 4 KiB");
+	config = right;
+	config.min_free_bytes = UINT64_C(1) << 40;
+	refused(&config, "must be less than the 33554432 bytes");
+	config = right;
+	config.movable_bytes = UINT64_C(1) << 50;
+	refused(&config, "movable bytes for each node are not possible");
+	config = right;
+	config.nr_nodes = 65;
+	refused(&config, "65 nodes: allowed are 1 to 8");
+	config.nr_nodes = 2000;
+	refused(&config, "nr_nodes 2000: allowed are 0 to 64");
+	config = right;
+	config.nr_cpus = 1u << 31;
+	refused(&config, "allowed are 1 to");
+}
+
 static void configurations(void)
 {
 	pagemill_allocator *frames, *others[64];
@@ -246,6 +282,7 @@ int main(void)
 	frame_numbers();
 	destruction_in_a_callback();
 	errors_at_the_end_of_a_thread();
+	wrong_fields();
 	CHECK(pagemill_destroy(frames) == PAGEMILL_OK);
 	return 0;
 }

@@ -41,6 +41,10 @@ int main(void)
 	CHECK(pagemill_pool_create(frames, &params, &batch.pool) == PAGEMILL_ECONFIG);
 	CHECK(strstr(pagemill_last_error(), "use 1 to 64"));
 	params.refill = 32;
+	params.ring_size = 16385;
+	CHECK(pagemill_pool_create(frames, &params, &batch.pool) == PAGEMILL_ECONFIG);
+	CHECK(strstr(pagemill_last_error(), "ring_size 16385: allowed are 0 to 16384"));
+	params.ring_size = 16384;
 	CHECK(pagemill_pool_create(frames, &params, &batch.pool) == PAGEMILL_OK);
 
 	for (int round = 0; round < 50; round++) {

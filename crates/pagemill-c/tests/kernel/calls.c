@@ -53,6 +53,7 @@ static void pages_and_blocks(void)
 	pagemill_free_contig(frames, first, 700);
 	CHECK(pagemill_alloc_contig(frames, KERNEL, NR_FRAMES + 1, 1, 0, &first) == PAGEMILL_ERANGE);
 	CHECK(strcmp(pagemill_strerror(PAGEMILL_ENOTRESERVED), "unknown error code") != 0);
+	CHECK(strstr(pagemill_strerror(PAGEMILL_ECONFIG), "config.message"));
 	CHECK(strcmp(pagemill_strerror(PAGEMILL_ECORRUPT), "unknown error code") != 0);
 	destroy(frames, metadata);
 }

@@ -89,7 +89,7 @@ static void free_reserved(void)
 	X((table.nr_cpus = 2, table.pin = NULL, CREATE), "platform.pin is null; it is required")              \
 	X((table.unpin = table.wake = (void (*)(void *))set_up, table.pin = NULL, CREATE), "platform.unpin")  \
 	X((table.frame_address = NULL, CREATE), "platform.frame_address and zero_pages are null")             \
-	X((table.wake = (void (*)(void *))set_up, CREATE), "platform.one of wait and wake is null")           \
+	X((table.wake = (void (*)(void *))set_up, CREATE), "platform.wait or wake is null; set both")          \
 	X(pagemill_kernel_create(&table, NULL, metadata, size, &frames), "create: config 0x0; allowed")       \
 	X((config.size = 1, CREATE), "config has the size 1; set the field size to sizeof, which is 72")      \
 	X((config.flags = 8, CREATE), "create: config.flags 0x8; allowed are the bits of 0x7")                \
@@ -203,6 +203,29 @@ static int before_the_first_table(void)
 	return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 }
 
+static void expects_size(const char *line, size_t length)
+{
+	static const char start[] = "pagemill: pagemill_kernel_create: platform has the size 0;";
+
+	_exit(length >= sizeof start - 1 && memcmp(line, start, sizeof start - 1) == 0 ? 7 : 8);
+}
+
+/* The first table has a wrong size: its fatal gets the line. Returns the exit status of the child. */
+static int wrong_size_of_the_first_table(void)
+{
+	int status;
+	pid_t child = fork();
+
+	CHECK(child >= 0);
+	if (child == 0) {
+		table = (struct pagemill_platform){ .size = 0, .fatal = expects_size };
+		(void)CREATE;
+		_exit(3);
+	}
+	CHECK(waitpid(child, &status, 0) == child);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+}
+
 static void returns(const char *line, size_t length)
 {
 	(void)line;
@@ -237,6 +260,7 @@ int main(void)
 #undef X
 	CHECK(before_the_first_table() == SIGILL);
 	CHECK(after_fatal_returned() == SIGILL);
+	CHECK(wrong_size_of_the_first_table() == 7);
 	printf("%d wrong calls, %d not found\n", number, failed);
 	return failed != 0;
 }

@@ -185,7 +185,7 @@ impl fmt::Display for ConfigError {
             Self::MisalignedRegion { index, start, len_bytes } => write!(
                 f,
                 "region {index} at {start} of {len_bytes:#x} bytes is misaligned: start and length \
-                 must be multiples of {PAGE_SIZE}; MemoryRegion::within rounds inwards"
+                 must be multiples of {PAGE_SIZE}; round the start up and the end down"
             ),
             Self::AddressTooHigh { index, start, len_bytes } => write!(
                 f,
@@ -245,7 +245,7 @@ impl fmt::Display for ConfigError {
             Self::BadMovable { movable_bytes, max } => write!(
                 f,
                 "{movable_bytes} movable bytes for each node are not possible: the largest node has \
-                 {max}, and some memory must remain for requests without Gfp::MOVABLE"
+                 {max}, and some memory must remain for pages that are not movable"
             ),
             Self::BadWatermarkScale { factor, max } => {
                 write!(f, "a watermark scale of {factor} is not possible: allowed are 0 to {max}")
@@ -263,8 +263,8 @@ impl fmt::Display for ConfigError {
             ),
             Self::MetadataTooSmall { given_bytes, needed_bytes } => write!(
                 f,
-                "{given_bytes} bytes of metadata memory are too few: {needed_bytes} are needed, as \
-                 PageAllocator::metadata_layout says"
+                "{given_bytes} bytes of metadata memory are too few: {needed_bytes} are needed for \
+                 this memory map and number of CPUs"
             ),
             Self::MetadataMisaligned { address, align_bytes } => write!(
                 f,

@@ -306,10 +306,10 @@ unsafe fn page_at(
 /// # Safety
 /// The caller owns the pages.
 unsafe fn free_at(call: &'static str, handle: Handle, address: *mut c_void, nr: usize) {
+    let frames = Process::allocator(call, handle);
     if address.is_null() && nr == 0 {
         return;
     }
-    let frames = Process::allocator(call, handle);
     let pfn = frame_at(call, frames, address);
     // SAFETY:
     // 1. Guaranteed by the caller.

@@ -295,6 +295,7 @@ static char *bytes(void)
 	X(pagemill_page_at(frames, pagemill_page_address(frames, (one & ~UINT64_C(0x3ff)) + 3), 3), "begins no block of order 3") \
 	X(pagemill_free_at(frames, bytes() + 8, 1), "pagemill_free_at: address 0x")                       \
 	X(pagemill_free_at(frames, pages, 1), "allowed are addresses of pages")                           \
+	X(pagemill_free_at(NULL, NULL, 0), "pagemill_free_at: allocator 0x0 is null")                     \
 	X(pagemill_free_at(frames, NULL, 1), "address 0x0")                                               \
 	X(pagemill_free_at(frames, bytes(), 5000), "is not in the allocator's memory map")                \
 	X(pagemill_free_at(frames, bytes(), SIZE_MAX), "is not in the allocator's memory map")            \

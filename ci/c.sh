@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Instructions that a call from C may cost more than the same call from Rust, for 64 pages.
+# Instructions that a bulk call from C may cost more than the same call from Rust.
 CALL_MAX=30
 
 tests=crates/pagemill-c/tests/c
@@ -147,7 +147,7 @@ while read -r op nr budget; do
     awk -v a="$more" -v b="$budget" 'BEGIN { exit !(a > b) }' && fail "TOO MANY: $op $nr"
 done <<TABLE
 array 64 $CALL_MAX
-array 512 100
+array 512 $CALL_MAX
 single 1 60
 TABLE
 printf 'pool    n=1   %7s instructions for a call from C\n' "$(per_call "$work/count" pool 1)"

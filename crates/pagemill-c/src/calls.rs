@@ -63,9 +63,13 @@ pub(crate) unsafe fn slots<'a, E: Environment>(
     nr: usize,
     pages: *mut PageWord,
 ) -> &'a mut [Option<RawPage>] {
+    /// Returns if there are no entries, for which any pointer is allowed.
     #[cold]
     #[inline(never)]
-    fn wrong<E: Environment>(call: &'static str, nr: usize, pages: *mut PageWord) -> ! {
+    fn none_or_wrong<E: Environment>(call: &'static str, nr: usize, pages: *mut PageWord) {
+        if nr == 0 {
+            return;
+        }
         if nr >= NR_MAX {
             E::misuse(call, format_args!("nr {nr}; allowed are 0 to {}", NR_MAX - 1));
         }
@@ -74,11 +78,9 @@ pub(crate) unsafe fn slots<'a, E: Environment>(
             format_args!("pages {pages:p}; allowed is an aligned array of {nr} entries"),
         )
     }
-    if nr == 0 {
+    if nr == 0 || nr >= NR_MAX || pages.is_null() || !pages.is_aligned() {
+        none_or_wrong::<E>(call, nr, pages);
         return &mut [];
-    }
-    if nr >= NR_MAX || pages.is_null() || !pages.is_aligned() {
-        wrong::<E>(call, nr, pages);
     }
     // SAFETY:
     // 1. Valid for `nr` entries, and used by nothing else: guaranteed by the caller.
@@ -136,13 +138,76 @@ pub(crate) unsafe fn free_page<E: Environment>(call: &'static str, handle: Handl
     // SAFETY:
     // 1. One entry, which nothing else uses.
     // 2. The block in it belongs to the caller, as that guarantees.
-    unsafe { free_pages_bulk::<E>(call, handle, 1, &raw mut page) };
+    unsafe { free_number::<E>(call, handle, 1, &raw mut page) };
+}
+
+/// Returns whether a bulk call is for a usual number of pages: several, and not more than move at once.
+///
+/// In code for such a number, this comparison replaces those with zero, one, the largest array and the most
+/// pages that move at once.
+#[inline]
+fn is_usual(nr: usize) -> bool {
+    nr.wrapping_sub(2) <= 256 - 2
+}
+
+/// The slots of a bulk call whose arguments are as usual, or `None`; then [`slots`] says what is wrong, if
+/// anything is.
+///
+/// # Safety
+/// As for [`slots`].
+#[inline]
+unsafe fn usual_slots<'a>(nr: usize, pages: *mut PageWord) -> Option<&'a mut [Option<RawPage>]> {
+    if !is_usual(nr) || pages.is_null() || !pages.is_aligned() {
+        return None;
+    }
+    // SAFETY:
+    // 1. Valid for `nr` entries, and used by nothing else: guaranteed by the caller.
+    // 2. Aligned, not null and not longer than the largest array: checked above.
+    // 3. Every integer is an `Option<RawPage>`, which has the layout of `Option<NonZeroU64>`.
+    Some(unsafe { slice::from_raw_parts_mut(pages.cast(), nr) })
 }
 
 /// # Safety
 /// As for [`slots`].
 #[inline]
 pub(crate) unsafe fn alloc_pages_bulk<E: Environment>(
+    call: &'static str,
+    handle: Handle,
+    gfp: u32,
+    nr: usize,
+    pages: *mut PageWord,
+) -> usize {
+    if is_usual(nr) {
+        // SAFETY:
+        // 1. Guaranteed by the caller.
+        unsafe { alloc_number::<E>(call, handle, gfp, nr, pages) }
+    } else {
+        // SAFETY:
+        // 1. Guaranteed by the caller.
+        unsafe { alloc_other_number::<E>(call, handle, gfp, nr, pages) }
+    }
+}
+
+/// # Safety
+/// As for [`slots`].
+#[inline(never)]
+unsafe fn alloc_other_number<E: Environment>(
+    call: &'static str,
+    handle: Handle,
+    gfp: u32,
+    nr: usize,
+    pages: *mut PageWord,
+) -> usize {
+    // SAFETY:
+    // 1. Guaranteed by the caller.
+    unsafe { alloc_number::<E>(call, handle, gfp, nr, pages) }
+}
+
+/// # Safety
+/// As for [`slots`].
+// Always: compiled for usual numbers, and again for others.
+#[inline(always)]
+unsafe fn alloc_number<E: Environment>(
     call: &'static str,
     handle: Handle,
     gfp: u32,
@@ -159,9 +224,48 @@ pub(crate) unsafe fn alloc_pages_bulk<E: Environment>(
 
 /// # Safety
 /// As for [`slots`]; the caller owns the blocks in them.
+#[inline]
+pub(crate) unsafe fn free_pages_bulk<E: Environment>(
+    call: &'static str,
+    handle: Handle,
+    nr: usize,
+    pages: *mut PageWord,
+) -> usize {
+    // What most calls need, and nothing else: so it takes few registers. The function below checks again.
+    if let Some(frames) = E::find_allocator(handle)
+        // SAFETY:
+        // 1. Guaranteed by the caller.
+        && let Some(slots) = unsafe { usual_slots(nr, pages) }
+        // SAFETY:
+        // 1. The caller owns the blocks, and gives them up.
+        && unsafe { frames.try_release_raw(slots) }
+    {
+        return nr;
+    }
+    // SAFETY:
+    // 1. Guaranteed by the caller.
+    unsafe { free_any_bulk::<E>(call, handle, nr, pages) }
+}
+
+/// # Safety
+/// As for [`free_pages_bulk`].
+#[inline(never)]
+unsafe fn free_any_bulk<E: Environment>(
+    call: &'static str,
+    handle: Handle,
+    nr: usize,
+    pages: *mut PageWord,
+) -> usize {
+    // SAFETY:
+    // 1. Guaranteed by the caller.
+    unsafe { free_number::<E>(call, handle, nr, pages) }
+}
+
+/// # Safety
+/// As for [`free_pages_bulk`].
 // Always: two functions use it, and a call costs 20 instructions.
 #[inline(always)]
-pub(crate) unsafe fn free_pages_bulk<E: Environment>(
+unsafe fn free_number<E: Environment>(
     call: &'static str,
     handle: Handle,
     nr: usize,

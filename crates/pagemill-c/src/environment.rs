@@ -12,6 +12,9 @@ pub(crate) trait Environment {
     /// The platform of its allocators.
     type Platform: Platform + 'static;
 
+    /// Returns the allocator of a handle, as [`allocator`](Self::allocator) does, or `None`.
+    fn find_allocator(handle: *mut c_void) -> Option<&'static PageAllocator<Self::Platform>>;
+
     /// Returns the allocator of a handle, or ends the program with a line that begins with `call`.
     ///
     /// The reference is valid until the allocator is destroyed (`c-arguments`).

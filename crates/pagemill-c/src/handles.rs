@@ -29,6 +29,8 @@ const GENERATION_MASK: usize = (1 << 32) - 1;
 /// The table of the objects of one kind.
 pub(crate) struct Handles<T: 'static, const KIND: usize> {
     entries: [Entry<T>; NR_HANDLES],
+    /// Generations of each entry so far. Odd while the entry is being changed or in use.
+    generations: [AtomicUsize; NR_HANDLES],
     /// Of each entry, the requests that may call C code at the moment.
     holds: [AtomicUsize; NR_HANDLES],
 }
@@ -36,17 +38,20 @@ pub(crate) struct Handles<T: 'static, const KIND: usize> {
 /// Keeps an object from being destroyed; see [`Handles::hold`].
 pub(crate) struct Hold<'a>(&'a AtomicUsize);
 
+/// What every call reads.
 struct Entry<T> {
     /// [`vacant`] if there is no object.
     handle: AtomicUsize,
     object: AtomicPtr<T>,
-    /// Generations so far. Odd while the entry is being changed or in use.
-    generation: AtomicUsize,
 }
+
+// The index in a handle is then the entry's offset in bytes, which takes no arithmetic.
+const _: () = assert!(size_of::<Entry<u8>>() == 1 << INDEX_SHIFT);
 
 /// An entry without an object, which no other object gets; dropped without one, the entry is free again.
 pub(crate) struct Claim<'a, T: 'static, const KIND: usize> {
     entry: &'a Entry<T>,
+    generations: &'a AtomicUsize,
     handle: usize,
 }
 
@@ -65,7 +70,7 @@ impl<T, const KIND: usize> Claim<'_, T, KIND> {
 impl<T, const KIND: usize> Drop for Claim<'_, T, KIND> {
     fn drop(&mut self) {
         // Release pairs with the Acquire in `claim`.
-        self.entry.generation.fetch_add(1, Ordering::Release);
+        self.generations.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -82,12 +87,13 @@ pub(crate) enum Refused {
 impl<T, const KIND: usize> Handles<T, KIND> {
     pub(crate) const fn new() -> Self {
         let mut entries = [const { Entry::new(0) }; NR_HANDLES];
+        let generations = [const { AtomicUsize::new(0) }; NR_HANDLES];
         let mut index = 0;
         while index < NR_HANDLES {
             entries[index] = Entry::new(vacant(index));
             index += 1;
         }
-        Self { entries, holds: [const { AtomicUsize::new(0) }; NR_HANDLES] }
+        Self { entries, generations, holds: [const { AtomicUsize::new(0) }; NR_HANDLES] }
     }
 
     /// Makes [`is_held`](Self::is_held) true for the object of a handle until the result is dropped.
@@ -126,7 +132,7 @@ impl<T, const KIND: usize> Handles<T, KIND> {
             Refused::Null
         } else if name::<KIND>(index(handle), generation) == handle.addr()
             // Relaxed: for a message.
-            && generation <= self.entry(handle).generation.load(Ordering::Relaxed)
+            && generation <= self.generations[index(handle)].load(Ordering::Relaxed)
         {
             Refused::Gone
         } else {
@@ -142,16 +148,17 @@ impl<T, const KIND: usize> Handles<T, KIND> {
 
     /// Claims an entry for an object that is created next, or returns `None` if there are [`NR_HANDLES`].
     pub(crate) fn claim(&self) -> Option<Claim<'_, T, KIND>> {
-        self.entries.iter().enumerate().find_map(|(index, entry)| {
+        let mut entries = self.entries.iter().zip(&self.generations).enumerate();
+        entries.find_map(|(index, (entry, generations))| {
             // Relaxed: the claim below orders.
-            let generation = entry.generation.load(Ordering::Relaxed);
+            let generation = generations.load(Ordering::Relaxed);
             let (next, acquire) = (generation + 1, Ordering::Acquire);
             let is_free = generation % 2 == 0;
             // Acquire pairs with the Release in `remove` and in the drop of a `Claim`.
             let claim =
-                || entry.generation.compare_exchange(generation, next, acquire, Ordering::Relaxed);
+                || generations.compare_exchange(generation, next, acquire, Ordering::Relaxed);
             let handle = || name::<KIND>(index, next & GENERATION_MASK);
-            (is_free && claim().is_ok()).then(|| Claim { entry, handle: handle() })
+            (is_free && claim().is_ok()).then(|| Claim { entry, generations, handle: handle() })
         })
     }
 
@@ -168,7 +175,7 @@ impl<T, const KIND: usize> Handles<T, KIND> {
             .compare_exchange(handle.addr(), vacant(index(handle)), acquire, relaxed)
             .ok()?;
         // Release pairs with the Acquire in `claim`.
-        entry.generation.fetch_add(1, Ordering::Release);
+        self.generations[index(handle)].fetch_add(1, Ordering::Release);
         Some(object)
     }
 }
@@ -183,7 +190,7 @@ impl Drop for Hold<'_> {
 impl<T> Entry<T> {
     const fn new(handle: usize) -> Self {
         let object = AtomicPtr::new(ptr::null_mut());
-        Self { handle: AtomicUsize::new(handle), object, generation: AtomicUsize::new(0) }
+        Self { handle: AtomicUsize::new(handle), object }
     }
 }
 

@@ -547,7 +547,8 @@ pub trait AllocPages: PageSource {
     ///
     /// # Source
     /// `linux-6.12` `mm/page_alloc.c` `alloc_pages_bulk_noprof`
-    #[inline]
+    // Always: a C interface compiles it for several kinds of arguments, and a call costs 20 instructions.
+    #[inline(always)]
     #[track_caller]
     fn alloc_raw_bulk(self, gfp: Gfp, slots: &mut [Option<RawPage>]) -> usize {
         bulk::words::alloc(&self, gfp, slots, Location::caller())
@@ -576,6 +577,20 @@ pub trait AllocPages: PageSource {
     #[track_caller]
     unsafe fn release_raw(self, slots: &mut [Option<RawPage>]) -> Result<usize, InvalidRawPage> {
         bulk::words::release(self.allocator(), slots)
+    }
+
+    /// Does what [`release_raw`](Self::release_raw) does and returns true, if all slots hold pages of one
+    /// migrate type of the zone with the most adjacent frames and this CPU's list has room. Otherwise,
+    /// returns false and changes nothing.
+    ///
+    /// For functions that other languages call: a function that tries this, and calls another function for
+    /// all other cases, saves few registers.
+    ///
+    /// # Safety
+    /// As for [`release_raw`](Self::release_raw).
+    #[inline]
+    unsafe fn try_release_raw(self, slots: &mut [Option<RawPage>]) -> bool {
+        bulk::words::try_release(self.allocator(), slots)
     }
 
     /// Fills the empty slots of `slots` with the words of blocks, as [`bulk_fill`](Self::bulk_fill) does with

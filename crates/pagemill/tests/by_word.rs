@@ -100,6 +100,30 @@ fn blocks_of_all_orders_and_charged_pages_return_in_one_call() {
     assert_eq!(world.nr_out(), 0);
 }
 
+/// Two lists and an empty slot: what is not one copy changes nothing.
+#[test]
+fn a_release_that_tries_frees_all_pages_or_none() {
+    let memory = [region(NORMAL, 2048, 0)];
+    let world = World::new(&Config::new(&memory, 1));
+    let frames = world.frames();
+    // SAFETY: 1. owned: each word is from the allocator, and freed once.
+    let try_release = |words: &mut [Option<RawPage>]| unsafe { frames.try_release_raw(words) };
+    let mut words = Words::from([None; 64]);
+    assert_eq!(frames.alloc_raw_bulk(Gfp::KERNEL, &mut words), 64);
+    let last = words[63].take();
+    let before = (bits(&words), state(frames));
+    assert!(!try_release(&mut words));
+    assert_eq!((bits(&words), state(frames)), before);
+    words[63] = frames.alloc_page(Gfp::HIGHUSER_MOVABLE).map(Page::into_raw);
+    let before = (bits(&words), state(frames));
+    assert!(!try_release(&mut words));
+    assert_eq!((bits(&words), state(frames)), before);
+    assert_eq!(release(frames, &mut words[63..]), Ok(1));
+    words[63] = last;
+    assert!(try_release(&mut words));
+    assert!(words.iter().all(Option::is_none));
+}
+
 #[test]
 fn a_call_that_finds_all_slots_full_allocates_nothing() {
     let world = World::bare(4096);

@@ -41,19 +41,31 @@ pub(super) type Count = core::sync::atomic::AtomicUsize;
 
 static ALLOCATORS: Handles<Hosted, 1> = Handles::new();
 
+#[inline]
+fn find(handle: Handle) -> Option<&'static Hosted> {
+    ALLOCATORS.find(handle).map(|hosted| {
+        // SAFETY:
+        // 1. The object exists: `handle-live`. It is not destroyed during the call: `c-arguments`.
+        unsafe { &*hosted }
+    })
+}
+
 /// Returns the allocator of a handle, or ends the process.
 #[inline]
 pub(super) fn hosted(call: &'static str, handle: Handle) -> &'static Hosted {
-    match ALLOCATORS.find(handle) {
-        // SAFETY:
-        // 1. The object exists: `handle-live`. It is not destroyed during the call: `c-arguments`.
-        Some(hosted) => unsafe { &*hosted },
+    match find(handle) {
+        Some(hosted) => hosted,
         None => no_allocator(call, handle),
     }
 }
 
 impl Environment for Process {
     type Platform = Host;
+
+    #[inline]
+    fn find_allocator(handle: Handle) -> Option<&'static PageAllocator<Host>> {
+        Some(&find(handle)?.frames)
+    }
 
     #[inline]
     fn allocator(call: &'static str, handle: Handle) -> &'static PageAllocator<Host> {

@@ -35,11 +35,18 @@ impl Environment for Kernel {
     type Platform = Machine;
 
     #[inline]
-    fn allocator(call: &'static str, handle: *mut c_void) -> &'static PageAllocator<Machine> {
-        match ALLOCATORS.find(handle) {
+    fn find_allocator(handle: *mut c_void) -> Option<&'static PageAllocator<Machine>> {
+        ALLOCATORS.find(handle).map(|allocator| {
             // SAFETY:
             // 1. The object exists: `handle-live`. It is not destroyed during the call: `c-arguments`.
-            Some(allocator) => unsafe { &*allocator },
+            unsafe { &*allocator }
+        })
+    }
+
+    #[inline]
+    fn allocator(call: &'static str, handle: *mut c_void) -> &'static PageAllocator<Machine> {
+        match Self::find_allocator(handle) {
+            Some(allocator) => allocator,
             None => no_allocator(call, handle),
         }
     }

@@ -15,6 +15,8 @@ use super::types::{EventView, Table};
 /// The kernel of a C table that was checked.
 pub(crate) struct Machine {
     table: Table,
+    /// The table's `pin`, or [`first_cpu`]: a call of either costs less than a comparison first.
+    pin: unsafe extern "C" fn(*mut c_void) -> u32,
     irq_save: unsafe extern "C" fn(*mut c_void) -> usize,
     irq_restore: unsafe extern "C" fn(*mut c_void, usize),
 }
@@ -25,6 +27,11 @@ unsafe impl Send for Machine {}
 // SAFETY:
 // 1. As for `Send`.
 unsafe impl Sync for Machine {}
+
+/// The CPU of a machine that has one.
+unsafe extern "C" fn first_cpu(_context: *mut c_void) -> u32 {
+    0
+}
 
 impl Machine {
     /// Checks a table.
@@ -53,7 +60,7 @@ impl Machine {
         if table.wait.is_some() != table.wake.is_some() {
             return Err("wait or wake is null; set both or none");
         }
-        Ok(Self { table, irq_save, irq_restore })
+        Ok(Self { table, pin: table.pin.unwrap_or(first_cpu), irq_save, irq_restore })
     }
 
     /// Returns the address of the bytes of a frame, or `None` if the table has no `frame_address`.
@@ -74,12 +81,9 @@ impl Platform for Machine {
 
     #[inline]
     fn pin(&self) -> CpuId {
-        let cpu = self.table.pin.map_or(0, |pin| {
-            // SAFETY:
-            // 1. `c-platform`.
-            unsafe { pin(self.table.context) }
-        });
-        CpuId::new(cpu)
+        // SAFETY:
+        // 1. `c-platform`, or `first_cpu`.
+        CpuId::new(unsafe { (self.pin)(self.table.context) })
     }
 
     #[inline]

@@ -125,10 +125,17 @@ impl<P: Platform> PageAllocator<P> {
     /// low watermark.
     #[inline]
     pub(crate) fn alloc_bulk_at_once(&self, gfp: Gfp, nr: usize, sink: &mut impl Sink) -> bool {
+        self.alloc_bulk_ready(gfp, Wanted { claim: 0, new: nr }, sink)
+    }
+
+    /// Moves all wanted pages as [`alloc_bulk_at_once`](Self::alloc_bulk_at_once) does, if the zone stays
+    /// above its low watermark plus what is claimed.
+    #[inline(always)]
+    pub(crate) fn alloc_bulk_ready(&self, gfp: Gfp, wanted: Wanted, sink: &mut impl Sink) -> bool {
         if gfp.intersects(Gfp::UNUSUAL) || self.slow_path_flags.any() {
             return false;
         }
-        self.move_ready(&self.pin(), gfp, None, Wanted { claim: 0, new: nr }, sink)
+        self.move_ready(&self.pin(), gfp, None, wanted, sink)
     }
 
     /// Moves all wanted pages from this CPU's list, if it holds that many.

@@ -227,6 +227,20 @@ impl<P: Platform> PageAllocator<P> {
         }
     }
 
+    /// Frees pages as [`free_class`](Self::free_class) does, and returns whether it did: if that is a copy to
+    /// this CPU's list, and nothing else.
+    #[inline]
+    pub(crate) fn free_class_ready(
+        &self,
+        class: Class,
+        nr: usize,
+        next: impl FnOnce(&mut [MaybeUninit<RawPage>]) -> &mut [RawPage],
+    ) -> bool {
+        class.account().is_none()
+            && !self.slow_path_flags.any()
+            && self.free_class_at_once(class, nr, next)
+    }
+
     /// Frees pages of one class that is not charged, if this CPU's list has room for all of them, and
     /// returns whether it did. If not, the lists are released.
     #[inline]

@@ -235,18 +235,18 @@ impl PcpList {
     /// # Panics
     /// If there are fewer.
     #[inline]
-    pub(crate) fn take_top(&mut self, nr: usize) -> Taken<'_> {
+    pub(crate) fn take_top(&mut self, nr: usize) -> TakenTop<'_> {
         assert!(nr <= self.count(), "{nr} of {} pages", self.count);
-        Taken { list: self, nr, from: End::Top }
+        TakenTop { list: self, nr }
     }
 
     /// Takes the `nr` pages that were freed first; they leave the list when the result is dropped.
     ///
     /// # Panics
     /// If there are fewer.
-    pub(crate) fn take_bottom(&mut self, nr: usize) -> Taken<'_> {
+    pub(crate) fn take_bottom(&mut self, nr: usize) -> TakenBottom<'_> {
         assert!(nr <= self.count(), "{nr} of {} pages", self.count);
-        Taken { list: self, nr, from: End::Bottom }
+        TakenBottom { list: self, nr }
     }
 
     #[inline]
@@ -274,37 +274,46 @@ pub(crate) fn write_pages(
     unsafe { room.assume_init_mut() }
 }
 
-/// Pages that leave their list when this is dropped.
+/// The pages that were freed last, which leave their list when this is dropped.
+// Two types instead of one with two cases: the compiler does not inline the drop of that one.
 #[derive(Debug)]
-pub(crate) struct Taken<'a> {
+pub(crate) struct TakenTop<'a> {
     list: &'a mut PcpList,
     nr: usize,
-    from: End,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum End {
-    Top,
-    Bottom,
+/// The pages that were freed first, which leave their list when this is dropped.
+#[derive(Debug)]
+pub(crate) struct TakenBottom<'a> {
+    list: &'a mut PcpList,
+    nr: usize,
 }
 
-impl Taken<'_> {
+impl TakenTop<'_> {
     /// Returns the pages, oldest first.
     #[inline]
     pub(crate) fn pages(&self) -> &[RawPage] {
-        match self.from {
-            End::Top => self.list.top(self.nr),
-            End::Bottom => self.list.bottom(self.nr),
-        }
+        self.list.top(self.nr)
     }
 }
 
-impl Drop for Taken<'_> {
+impl TakenBottom<'_> {
+    /// Returns the pages, oldest first.
+    pub(crate) fn pages(&self) -> &[RawPage] {
+        self.list.bottom(self.nr)
+    }
+}
+
+impl Drop for TakenTop<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let End::Bottom = self.from {
-            self.list.pages.copy_within(self.nr..self.list.count, 0);
-        }
+        self.list.count -= self.nr;
+    }
+}
+
+impl Drop for TakenBottom<'_> {
+    fn drop(&mut self) {
+        self.list.pages.copy_within(self.nr..self.list.count, 0);
         self.list.count -= self.nr;
     }
 }

@@ -18,7 +18,7 @@ use rustix::process::{Pid, geteuid, test_kill_process};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{FetchError, ReplyError};
-use crate::place::{all_directories, entries, is_refused};
+use crate::place::{Entry, all_directories, entries, is_refused};
 use crate::protocol::{MAX_REPLY_BYTES, Request, is_complete, parse_reply};
 use crate::snapshot::Snapshot;
 
@@ -37,13 +37,16 @@ pub struct Process {
 }
 
 /// Returns the processes whose status this user may read, by number: its own; for root, those of all
-/// users. Skips sockets whose process has ended.
+/// users.
+///
+/// Skips a socket unless the process in its name listens there, and unless the same user owns the process,
+/// the socket and its directory: no user can add an entry for the process of another one.
 #[must_use]
 pub fn processes() -> Vec<Process> {
     let user = geteuid().as_raw();
-    let found = all_directories().into_iter().flat_map(|directory| entries(&directory));
+    let found = all_directories().into_iter().flat_map(|it| entries(&it.path, it.owner));
     let may_read = found.filter(|entry| user == 0 || entry.owner == user);
-    let alive = may_read.filter(|entry| !is_refused(&entry.path));
+    let alive = may_read.filter(Entry::is_served);
     let mut processes: Vec<_> = alive
         .map(|entry| {
             let (program, pid, path) = (entry.program, entry.pid, entry.path);
@@ -55,6 +58,9 @@ pub fn processes() -> Vec<Process> {
 }
 
 /// Asks the process at `path` for a snapshot, and waits up to `limit` for it.
+///
+/// Sets the number of the process to what the system says of the process that listens, whatever the
+/// snapshot says.
 ///
 /// # Errors
 /// [`FetchError::Gone`] once the process has ended; that it is another user's, does not reply in time, or
@@ -72,13 +78,16 @@ pub fn fetch(path: &Path, limit: Duration) -> Result<Snapshot, FetchError> {
     if actual != owner {
         return Err(FetchError::WrongPeer { path: path.to_owned(), expected: owner, actual });
     }
+    let pid = peer.pid.as_raw_nonzero().get().unsigned_abs();
     match deadline.exchange(&mut stream) {
+        Ok(mut snapshot) => {
+            snapshot.process.pid = pid;
+            Ok(snapshot)
+        }
         // A child may hold the socket of a parent that has ended.
         Err(FetchError::NoReply { .. }) if has_ended(peer.pid) => Err(gone(path)),
-        Err(FetchError::NoReply { path, .. }) => {
-            Err(FetchError::NoReply { path, pid: peer.pid.as_raw_nonzero().get().unsigned_abs() })
-        }
-        other => other,
+        Err(FetchError::NoReply { path, .. }) => Err(FetchError::NoReply { path, pid }),
+        Err(error) => Err(error),
     }
 }
 

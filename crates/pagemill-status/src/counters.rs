@@ -20,6 +20,11 @@ impl Counters {
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
         self.0.iter().map(|(name, value)| (name.as_str(), *value))
     }
+
+    /// Calls `change` with each name.
+    pub(crate) fn for_each_name(&mut self, change: &mut impl FnMut(&mut String)) {
+        self.0.iter_mut().for_each(|(name, _)| change(name));
+    }
 }
 
 impl<N: Into<String>> FromIterator<(N, u64)> for Counters {

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::text::shown;
+
 /// Why a status is not served.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ServeError {
     /// A directory is not private.
-    #[error("cannot use the directory {path} for a status socket: {why}")]
+    #[error("cannot use the directory {path} for a status socket: {why}", path = shown(path))]
     Directory {
         /// The directory.
         path: PathBuf,
@@ -18,7 +20,7 @@ pub enum ServeError {
         why: String,
     },
     /// Something else is at the socket's path.
-    #[error("cannot serve the status at {path}: {why}")]
+    #[error("cannot serve the status at {path}: {why}", path = shown(path))]
     Occupied {
         /// The path.
         path: PathBuf,
@@ -26,7 +28,7 @@ pub enum ServeError {
         why: &'static str,
     },
     /// The system refused something.
-    #[error("cannot serve the status at {path}: cannot {what}")]
+    #[error("cannot serve the status at {path}: cannot {what}", path = shown(path))]
     System {
         /// The path.
         path: PathBuf,
@@ -48,19 +50,19 @@ pub enum ServeError {
 #[non_exhaustive]
 pub enum FetchError {
     /// There is no socket, or nobody listens on it: the process has ended.
-    #[error("no process serves its status at {path}: it has ended, or never began")]
+    #[error("no process serves its status at {path}: it has ended, or never began", path = shown(path))]
     Gone {
         /// The path.
         path: PathBuf,
     },
     /// The path is not a socket.
-    #[error("{path} is not a socket")]
+    #[error("{path} is not a socket", path = shown(path))]
     NotASocket {
         /// The path.
         path: PathBuf,
     },
     /// The socket belongs to another user.
-    #[error("{path} belongs to user {owner}, and this is user {user}: run as that user or as root")]
+    #[error("{path} belongs to user {owner}, and this is user {user}: run as that user or as root", path = shown(path))]
     NotOurs {
         /// The path.
         path: PathBuf,
@@ -70,7 +72,7 @@ pub enum FetchError {
         user: u32,
     },
     /// Another user listens than the one that owns the socket.
-    #[error("a process of user {actual} listens on {path}, which belongs to user {expected}")]
+    #[error("a process of user {actual} listens on {path}, which belongs to user {expected}", path = shown(path))]
     WrongPeer {
         /// The path.
         path: PathBuf,
@@ -80,7 +82,7 @@ pub enum FetchError {
         actual: u32,
     },
     /// The process did not reply in time.
-    #[error("process {pid} does not reply at {path}")]
+    #[error("process {pid} does not reply at {path}", path = shown(path))]
     NoReply {
         /// The path.
         path: PathBuf,
@@ -88,7 +90,7 @@ pub enum FetchError {
         pid: u32,
     },
     /// The reply is not a snapshot.
-    #[error("the process at {path} sent no status")]
+    #[error("the process at {path} sent no status", path = shown(path))]
     Reply {
         /// The path.
         path: PathBuf,
@@ -96,7 +98,7 @@ pub enum FetchError {
         source: ReplyError,
     },
     /// The system refused something.
-    #[error("cannot {what} {path}")]
+    #[error("cannot {what} {path}", path = shown(path))]
     System {
         /// The path.
         path: PathBuf,

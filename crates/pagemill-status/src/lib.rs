@@ -14,6 +14,7 @@ mod protocol;
 mod section;
 mod server;
 mod snapshot;
+mod text;
 
 /// The parts of a [`Snapshot`], as they are in its JSON.
 pub mod snapshots {
@@ -34,6 +35,7 @@ pub mod sections {
 pub mod wire {
     pub use crate::error::ReplyError;
     pub use crate::protocol::{MAX_SNAPSHOT_BYTES, Request, VERSION, parse_reply};
+    pub use crate::text::visible;
 }
 
 /// Errors of [`Status::serve`] and [`fetch`].

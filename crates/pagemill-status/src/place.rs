@@ -5,7 +5,6 @@
 
 use core::time::Duration;
 use std::env;
-use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -17,12 +16,14 @@ use std::time::Instant;
 
 use rustix::fs::{FlockOperation, Mode, OFlags, fchmod, flock, fstat, open};
 use rustix::io::Errno;
+use rustix::net::sockopt::socket_peercred;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
 use rustix::process::{geteuid, getpid};
 
 use crate::error::ServeError;
+use crate::text::shown;
 
 /// Name of the directory for sockets in a directory for the files of running processes.
 const FOLDER: &str = "pagemill";
@@ -32,10 +33,15 @@ const SUFFIX: &str = ".sock";
 const MAX_NAME: usize = 32;
 /// Connections that wait until the server accepts them.
 const BACKLOG: i32 = 16;
-/// The most entries of a directory that are looked at.
+/// The most sockets of a directory that are looked at.
 const MAX_ENTRIES: usize = 1024;
+/// Name of the file that is locked while sockets of ended processes are removed.
+const LOCK: &str = ".lock";
 /// How long to wait for another process that looks for ended ones.
 const LOCK_LIMIT: Duration = Duration::from_secs(2);
+/// The most temporary names of a process in a directory: of its threads that bind sockets now, and of
+/// ended processes with the same number.
+const MAX_HIDDEN: u32 = 64;
 
 /// A listening socket at a path.
 #[derive(Debug)]
@@ -55,29 +61,44 @@ pub(crate) struct Entry {
     pub(crate) owner: u32,
 }
 
+/// A directory in which sockets are looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Source {
+    pub(crate) path: PathBuf,
+    /// The user that must own the directory; `None` where only root can create it, for any user.
+    pub(crate) owner: Option<u32>,
+}
+
 impl Place {
-    /// Listens on `<program>-<pid>.sock` in the first directory that is private.
+    /// Listens on `<program>-<pid>.sock` in the first directory that can be used.
     pub(crate) fn in_private_directory(program: &str) -> Result<Self, ServeError> {
+        Self::in_first_of(&own_directories(), program)
+    }
+
+    fn in_first_of(directories: &[PathBuf], program: &str) -> Result<Self, ServeError> {
         let mut tried = Vec::new();
-        for path in own_directories() {
-            match Self::in_directory(&path, program) {
+        for path in directories {
+            let why = match Self::in_directory(path, program) {
                 Ok(place) => return Ok(place),
-                Err(ServeError::Directory { path, why }) => {
-                    tried.push(format!("{}: {why}", path.display()));
-                }
-                Err(error) => return Err(error),
-            }
+                Err(ServeError::Directory { why, .. }) => why,
+                Err(ServeError::System { what, source, .. }) => format!("cannot {what}: {source}"),
+                Err(error) => error.to_string(),
+            };
+            tried.push(format!("{}: {why}", shown(path)));
         }
         Err(ServeError::NoDirectory { tried })
     }
 
     fn in_directory(directory: &Path, program: &str) -> Result<Self, ServeError> {
-        let opened = private_directory(directory)?;
-        let _lock = lock(opened, directory)?;
-        for entry in entries(directory) {
-            if entry.owner == geteuid().as_raw() && is_refused(&entry.path) {
-                // Under the lock, no other process has moved a socket there since.
-                let _another_removed_it = fs::remove_file(&entry.path);
+        make_private_directory(directory)?;
+        // Another process may hold the lock for as long as it is stopped. Old sockets harm nobody.
+        let lock = lock(directory)?;
+        if lock.is_some() {
+            for entry in entries(directory, Some(geteuid().as_raw())) {
+                if is_refused(&entry.path) {
+                    // Under the lock, no other process has moved a socket there since.
+                    let _another_removed_it = fs::remove_file(&entry.path);
+                }
             }
         }
         Self::bind(directory.join(socket_name(program, own_pid())))
@@ -115,10 +136,10 @@ impl Place {
 
     /// Listens under a name of its own, then moves the socket to `path`.
     fn bind(path: PathBuf) -> Result<Self, ServeError> {
-        let name = path.file_name().unwrap_or(OsStr::new("")).to_string_lossy();
-        let hidden = path.with_file_name(format!(".{name}.{}", own_pid()));
         let system = |what| system(&path, what);
-        let _seldom_there = fs::remove_file(&hidden);
+        SocketAddrUnix::new(&path).map_err(|error| {
+            system("use a path of this length (at most 108 bytes)")(error.into())
+        })?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
             .map_err(|error| system("make a socket")(error.into()))?;
@@ -126,9 +147,8 @@ impl Place {
         // without a change of the umask, which is that of all threads.
         fchmod(&socket, Mode::RUSR | Mode::WUSR)
             .map_err(|error| system("make the socket private")(error.into()))?;
-        let addr = SocketAddrUnix::new(&hidden)
-            .map_err(|error| system("use a path of this length")(error.into()))?;
-        bind(&socket, &addr).map_err(|error| system("create the socket")(error.into()))?;
+        let hidden = bind_hidden(&socket, &path)
+            .map_err(|error| system("create the socket")(error.into()))?;
         let moved = listen(&socket, BACKLOG)
             .map_err(|error| system("listen")(error.into()))
             .and_then(|()| {
@@ -150,6 +170,22 @@ impl Place {
             let _not_there = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Binds the socket to a temporary name beside `path`, and returns that path.
+///
+/// The name is shorter than `<program>-<pid>.sock`, so that it fits wherever that name does.
+fn bind_hidden(socket: &OwnedFd, path: &Path) -> Result<PathBuf, Errno> {
+    let pid = own_pid();
+    for number in 0..MAX_HIDDEN {
+        let hidden = path.with_file_name(format!(".{pid}.{number}"));
+        match bind(socket, &SocketAddrUnix::new(&hidden)?) {
+            Ok(()) => return Ok(hidden),
+            Err(Errno::ADDRINUSE) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Errno::ADDRINUSE)
 }
 
 pub(crate) fn own_pid() -> u32 {
@@ -188,34 +224,55 @@ pub(crate) fn own_directories() -> Vec<PathBuf> {
 }
 
 /// Returns the directories in which sockets that this user may read are looked for.
-pub(crate) fn all_directories() -> Vec<PathBuf> {
-    let mut directories = own_directories();
-    directories.push(Path::new("/run").join(FOLDER));
-    if geteuid().is_root() {
-        let below = |directory: &Path| {
-            let entries = fs::read_dir(directory).into_iter().flatten().take(MAX_ENTRIES);
-            entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect::<Vec<_>>()
-        };
-        let of_users = below(Path::new("/run/user")).into_iter().map(|path| path.join(FOLDER));
-        directories.extend(of_users);
-        let is_ours = |path: &PathBuf| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.strip_prefix(FOLDER).is_some_and(|rest| rest.starts_with('-'))
-        };
-        directories.extend(below(&env::temp_dir()).into_iter().filter(is_ours));
+pub(crate) fn all_directories() -> Vec<Source> {
+    let user = geteuid().as_raw();
+    let of_services = Path::new("/run").join(FOLDER);
+    // A service of any user may own it, and only root can create it.
+    let mut sources = vec![Source { path: of_services.clone(), owner: None }];
+    let own = own_directories().into_iter().filter(|path| *path != of_services);
+    sources.extend(own.map(|path| Source { path, owner: Some(user) }));
+    if user == 0 {
+        sources.extend(directories_of_users(Path::new("/run/user"), &env::temp_dir()));
     }
     let mut seen = Vec::new();
-    directories.retain(|path| {
-        let is_new = !seen.contains(path);
-        seen.push(path.clone());
+    sources.retain(|source| {
+        let is_new = !seen.contains(&source.path);
+        seen.push(source.path.clone());
         is_new
     });
-    directories
+    sources
 }
 
-/// Makes the directory, if it is not there, and opens it. It belongs to this user, no other one can
-/// write to it, and it is not a link.
-fn private_directory(path: &Path) -> Result<OwnedFd, ServeError> {
+/// Returns `<run_user>/<uid>/pagemill` and `<temp>/pagemill-<uid>` for each user that has one.
+///
+/// Every user can create entries in `temp`. Only those that belong to the user in their name count, so
+/// that no user can act for another one, choose what root reads on the terminal, or hide the entries of
+/// others behind many of its own.
+fn directories_of_users(run_user: &Path, temp: &Path) -> Vec<Source> {
+    let below = |directory: &Path, prefix: &str, end: &str| {
+        let files = fs::read_dir(directory).into_iter().flatten().flatten();
+        let source = |file: fs::DirEntry| {
+            let name = file.file_name();
+            let user = parse_decimal(name.to_str()?.strip_prefix(prefix)?)?;
+            let path = if end.is_empty() { file.path() } else { file.path().join(end) };
+            let facts = fs::symlink_metadata(&path).ok()?;
+            (facts.is_dir() && facts.uid() == user).then_some(Source { path, owner: Some(user) })
+        };
+        files.filter_map(source).collect::<Vec<_>>()
+    };
+    let mut sources = below(run_user, "", FOLDER);
+    sources.extend(below(temp, &format!("{FOLDER}-"), ""));
+    sources
+}
+
+/// Reads a number that is written in the only usual way: without sign and leading zeros.
+fn parse_decimal(text: &str) -> Option<u32> {
+    text.parse::<u32>().ok().filter(|number| number.to_string() == text)
+}
+
+/// Creates the directory, if it does not exist, and checks that it belongs to this user, that no other
+/// user can write to it, and that it is not a link.
+fn make_private_directory(path: &Path) -> Result<(), ServeError> {
     let refuse = |why: String| ServeError::Directory { path: path.to_owned(), why };
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
@@ -229,8 +286,7 @@ fn private_directory(path: &Path) -> Result<OwnedFd, ServeError> {
         error => refuse(io::Error::from(error).to_string()),
     })?;
     let facts = fstat(&opened).map_err(|error| refuse(io::Error::from(error).to_string()))?;
-    check(facts.st_uid, facts.st_mode, &[geteuid().as_raw()], false).map_err(refuse)?;
-    Ok(opened)
+    check(facts.st_uid, facts.st_mode, &[geteuid().as_raw()], false).map_err(refuse)
 }
 
 fn check_owner(facts: &Metadata, owners: &[u32], is_sticky: bool) -> Result<(), String> {
@@ -247,16 +303,23 @@ fn check(owner: u32, mode: u32, owners: &[u32], is_sticky: bool) -> Result<(), S
     Ok(())
 }
 
-/// Locks a directory against other processes that remove or add sockets.
-fn lock(opened: OwnedFd, directory: &Path) -> Result<OwnedFd, ServeError> {
+/// Locks a directory against other processes that remove or add sockets; `None` if one of them holds the
+/// lock for too long.
+///
+/// Locks a file of mode 0600: any user that can read a directory could lock the directory itself.
+fn lock(directory: &Path) -> Result<Option<OwnedFd>, ServeError> {
+    let flags = OFlags::CREATE | OFlags::NOFOLLOW | OFlags::RDWR | OFlags::CLOEXEC;
+    let opened = open(directory.join(LOCK), flags, Mode::RUSR | Mode::WUSR)
+        .map_err(|error| system(directory, "open the file .lock")(error.into()))?;
     let start = Instant::now();
     loop {
         match flock(opened.as_fd(), FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(opened),
+            Ok(()) => return Ok(Some(opened)),
             Err(Errno::WOULDBLOCK | Errno::INTR) if start.elapsed() < LOCK_LIMIT => {
                 thread::sleep(LOCK_LIMIT / 200);
             }
-            Err(error) => return Err(system(directory, "lock the directory")(error.into())),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => return Ok(None),
+            Err(error) => return Err(system(directory, "lock the file .lock")(error.into())),
         }
     }
 }
@@ -269,6 +332,28 @@ pub(crate) fn is_refused(path: &Path) -> bool {
     };
     let Ok(addr) = SocketAddrUnix::new(path) else { return false };
     matches!(connect(&socket, &addr), Err(Errno::CONNREFUSED))
+}
+
+impl Entry {
+    /// Returns whether the process that the socket's name gives listens there, as the socket's owner.
+    pub(crate) fn is_served(&self) -> bool {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let Ok(socket) = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None) else {
+            return false;
+        };
+        let Ok(addr) = SocketAddrUnix::new(&self.path) else { return false };
+        match connect(&socket, &addr) {
+            // The credentials are those of the process that called listen(2).
+            Ok(()) => socket_peercred(&socket).is_ok_and(|peer| {
+                let pid = peer.pid.as_raw_nonzero().get().unsigned_abs();
+                (peer.uid.as_raw(), pid) == (self.owner, self.pid)
+            }),
+            // Too many clients wait, so that there are no credentials: it hangs or is stopped.
+            Err(Errno::AGAIN) => fs::metadata(format!("/proc/{}", self.pid))
+                .is_ok_and(|facts| facts.uid() == self.owner),
+            Err(_) => false,
+        }
+    }
 }
 
 /// Returns the name of a program's socket.
@@ -287,26 +372,26 @@ fn parse_name(name: &str) -> Option<(&str, u32)> {
     (socket_name(program, pid) == name).then_some((program, pid))
 }
 
-/// Returns the sockets in a directory that have the name of a status socket.
+/// Returns the sockets in a directory that have the name of a status socket and the owner of the
+/// directory, which must be `owner`.
 ///
-/// None if the directory is a link, or can be changed by users other than its owner, this user and root.
-pub(crate) fn entries(directory: &Path) -> Vec<Entry> {
-    let user = geteuid().as_raw();
+/// None if the directory is a link, or other users can write to it.
+pub(crate) fn entries(directory: &Path, owner: Option<u32>) -> Vec<Entry> {
     let Ok(facts) = fs::symlink_metadata(directory) else { return Vec::new() };
-    let is_trusted = user == 0 || check_owner(&facts, &[user, 0], false).is_ok();
-    if !facts.is_dir() || !is_trusted {
+    let owner = owner.unwrap_or(facts.uid());
+    if !facts.is_dir() || check_owner(&facts, &[owner], false).is_err() {
         return Vec::new();
     }
-    let files = fs::read_dir(directory).into_iter().flatten().take(MAX_ENTRIES).flatten();
+    // The owner may replace the directory by a link now. It leads to no socket but the owner's.
+    let files = fs::read_dir(directory).into_iter().flatten().flatten();
     let entry = |file: fs::DirEntry| {
         let name = file.file_name();
         let (program, pid) = parse_name(name.to_str()?)?;
         let facts = fs::symlink_metadata(file.path()).ok()?;
-        let (path, owner) = (file.path(), facts.uid());
-        let is_socket = facts.file_type().is_socket();
-        is_socket.then(|| Entry { path, program: program.to_owned(), pid, owner })
+        let is_ours = facts.file_type().is_socket() && facts.uid() == owner;
+        is_ours.then(|| Entry { path: file.path(), program: program.to_owned(), pid, owner })
     };
-    files.filter_map(entry).collect()
+    files.filter_map(entry).take(MAX_ENTRIES).collect()
 }
 
 #[cfg(test)]
@@ -342,6 +427,7 @@ mod tests {
         let files = fs::read_dir(directory).unwrap();
         let mut names: Vec<_> =
             files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| name != LOCK);
         names.sort();
         names
     }
@@ -358,8 +444,7 @@ mod tests {
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).unwrap();
         let error = bound(&directory, "nfsd").unwrap_err().to_string();
         assert!(error.contains("other users can write to it (mode 0777)"), "{error}");
-        let is_root = geteuid().is_root();
-        assert_eq!(entries(&directory).len(), usize::from(is_root), "root checks each peer itself");
+        assert_eq!(entries(&directory, None), []);
     }
 
     #[test]
@@ -370,7 +455,7 @@ mod tests {
         std::os::unix::fs::symlink(&real, &link).unwrap();
         let error = bound(&link, "nfsd").unwrap_err().to_string();
         assert!(error.contains("it is a link or not a directory"), "{error}");
-        assert_eq!((entries(&real).len(), entries(&link).len()), (1, 0));
+        assert_eq!((entries(&real, None).len(), entries(&link, None).len()), (1, 0));
     }
 
     #[test]
@@ -386,7 +471,7 @@ mod tests {
         let expected =
             ["file-1.sock".into(), of_own("first"), "of another kind".into(), of_own("second")];
         assert_eq!(names(&directory), expected);
-        let found = entries(&directory);
+        let found = entries(&directory, None);
         assert_eq!(found.iter().filter(|entry| entry.pid == own_pid()).count(), 2, "{found:?}");
         first.remove();
         second.remove();
@@ -413,7 +498,145 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("x".repeat(100));
         let error = Place::at(&path).unwrap_err().to_string();
-        assert!(error.ends_with("cannot use a path of this length"), "{error}");
+        assert!(error.ends_with("cannot use a path of this length (at most 108 bytes)"), "{error}");
         assert_eq!(names(parent.path()), [""; 0]);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_used_does_not_end_the_search() {
+        let parent = tempfile::tempdir().unwrap();
+        let long = parent.path().join("x".repeat(100));
+        let (file, good) = (parent.path().join("file"), parent.path().join("good"));
+        fs::write(&file, "").unwrap();
+        let place =
+            Place::in_first_of(&[long.clone(), file.clone(), good.clone()], "nfsd").unwrap();
+        assert_eq!(place.path.parent(), Some(&*good));
+        let error = Place::in_first_of(&[long, file], "nfsd").unwrap_err().to_string();
+        let parts =
+            ["cannot use a path of this length (at most 108 bytes): ", "it is a link or not"];
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    }
+
+    #[test]
+    fn the_temporary_name_needs_no_longer_path_than_the_socket() {
+        let parent = tempfile::tempdir().unwrap();
+        let name = socket_name("a", own_pid());
+        let room = 108 - parent.path().as_os_str().len() - 2 - name.len();
+        let place = bound(&parent.path().join("d".repeat(room)), "a").unwrap();
+        assert_eq!(place.path.as_os_str().len(), 108);
+        assert!(bound(&parent.path().join("d".repeat(room + 1)), "a").is_err());
+    }
+
+    #[test]
+    fn a_lock_on_the_directory_delays_nobody_and_a_held_lock_delays_only_the_cleaning() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("run");
+        let first = bound(&directory, "first").unwrap();
+        drop(UnixListener::bind(directory.join("ended-1.sock")).unwrap());
+        let mode = fs::metadata(directory.join(LOCK)).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o600, "no other user can open the file, and lock it");
+        // What any user can do to a directory of mode 0755.
+        let of_directory = fs::File::open(&directory).unwrap();
+        flock(of_directory.as_fd(), FlockOperation::LockExclusive).unwrap();
+        let held = lock(&directory).unwrap();
+        assert!(held.is_some());
+        let second = bound(&directory, "second").unwrap();
+        let of_own = |program: &str| format!("{program}-{}.sock", own_pid());
+        let with_ended = ["ended-1.sock".into(), of_own("first"), of_own("second")];
+        assert_eq!(names(&directory), with_ended);
+        drop(held);
+        second.remove();
+        let _third = bound(&directory, "third").unwrap();
+        assert_eq!(names(&directory), [of_own("first"), of_own("third")]);
+        first.remove();
+    }
+
+    #[test]
+    fn another_process_in_the_name_is_not_served() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("run");
+        let _place = bound(&directory, "nfsd").unwrap();
+        // Process 1 exists, and does not listen here.
+        let _forged = UnixListener::bind(directory.join("nfsd-1.sock")).unwrap();
+        let found = entries(&directory, None);
+        assert_eq!(found.len(), 2, "{found:?}");
+        for entry in found {
+            assert_eq!(entry.is_served(), entry.pid == own_pid(), "{entry:?}");
+        }
+    }
+
+    const USER: u32 = 54_321;
+
+    #[expect(clippy::print_stderr, reason = "a test tells that it is skipped")]
+    fn is_root(test: &str) -> bool {
+        let is_root = geteuid().is_root();
+        if !is_root {
+            std::eprintln!("SKIPPED: {test}: not root");
+        }
+        is_root
+    }
+
+    fn give(path: &Path, user: u32) {
+        std::os::unix::fs::lchown(path, Some(user), Some(user)).unwrap();
+    }
+
+    #[test]
+    fn only_the_directory_of_the_user_in_its_name_is_searched() {
+        if !is_root("only_the_directory_of_the_user_in_its_name_is_searched") {
+            return;
+        }
+        let parent = tempfile::tempdir().unwrap();
+        let (temp, run_user) = (parent.path().join("tmp"), parent.path().join("user"));
+        fs::create_dir(&temp).unwrap();
+        // More than are looked at, by one user.
+        for number in 0..=MAX_ENTRIES {
+            let other = temp.join(format!("pagemill-{}", 100_000 + number));
+            fs::create_dir(&other).unwrap();
+            give(&other, USER);
+        }
+        for name in ["\x1b]0;title\x07", "0", "054321", "+54321", "54321x", ""] {
+            let forged = temp.join(format!("pagemill-{name}"));
+            fs::create_dir(&forged).unwrap();
+            give(&forged, USER);
+        }
+        let link = temp.join("pagemill-54322");
+        std::os::unix::fs::symlink(parent.path(), &link).unwrap();
+        give(&link, 54_322);
+        let (of_temp, of_run) = (temp.join("pagemill-54321"), run_user.join("54321/pagemill"));
+        let of_other = run_user.join("54322/pagemill");
+        for directory in [&of_temp, &of_run, &of_other] {
+            fs::create_dir_all(directory).unwrap();
+            give(directory, USER);
+        }
+        let found = directories_of_users(&run_user, &temp);
+        let expected = [of_run, of_temp].map(|path| Source { path, owner: Some(USER) });
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn only_sockets_of_the_owner_of_a_private_directory_are_entries() {
+        if !is_root("only_sockets_of_the_owner_of_a_private_directory_are_entries") {
+            return;
+        }
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("run");
+        fs::create_dir(&directory).unwrap();
+        give(&directory, USER);
+        for (name, user) in [("mine-1.sock", USER), ("of_root-1.sock", 0), ("other-1.sock", 7)] {
+            drop(UnixListener::bind(directory.join(name)).unwrap());
+            give(&directory.join(name), user);
+        }
+        for other in 0..MAX_ENTRIES {
+            fs::write(directory.join(format!("file-{other}.sock")), "").unwrap();
+        }
+        let programs = |owner| {
+            let found = entries(&directory, owner).into_iter();
+            found.map(|entry| (entry.program, entry.owner)).collect::<Vec<_>>()
+        };
+        let mine = [("mine".to_owned(), USER)];
+        assert_eq!((programs(Some(USER)), programs(None)), (mine.to_vec(), mine.to_vec()));
+        assert_eq!(programs(Some(0)), []);
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(programs(Some(USER)), []);
     }
 }

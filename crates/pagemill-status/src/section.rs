@@ -147,6 +147,21 @@ impl Section {
         self
     }
 
+    /// Calls `change` with every text.
+    pub(crate) fn for_each_text(&mut self, change: &mut impl FnMut(&mut String)) {
+        change(&mut self.name);
+        change(&mut self.title);
+        self.figures.iter_mut().for_each(|figure| change(&mut figure.name));
+        for table in &mut self.tables {
+            change(&mut table.name);
+            table.labels.iter_mut().for_each(&mut *change);
+            table.columns.iter_mut().for_each(|column| change(&mut column.name));
+            for row in &mut table.rows {
+                row.labels.iter_mut().for_each(&mut *change);
+            }
+        }
+    }
+
     fn figure(mut self, name: String, kind: Kind, unit: Unit, value: u64) -> Self {
         self.figures.push(Figure { name, kind, unit, value });
         self

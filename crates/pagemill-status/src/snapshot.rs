@@ -153,6 +153,30 @@ pub struct PoolStatus {
     pub counters: Counters,
 }
 
+impl Snapshot {
+    /// Calls `change` with every text. A later field must be added here: the fuzz target `status_reply`
+    /// looks for control characters in all of them.
+    pub(crate) fn for_each_text(&mut self, change: &mut impl FnMut(&mut String)) {
+        let Self { process, allocators, pools, sections } = self;
+        change(&mut process.program);
+        change(&mut process.version);
+        for allocator in allocators {
+            change(&mut allocator.name);
+            allocator.vmstat.for_each_name(change);
+            for zone in &mut allocator.zones {
+                change(&mut zone.zone);
+                zone.types.iter_mut().for_each(|it| change(&mut it.name));
+                zone.pagesets.iter_mut().for_each(|it| change(&mut it.name));
+            }
+        }
+        for pool in pools {
+            change(&mut pool.name);
+            pool.counters.for_each_name(change);
+        }
+        sections.iter_mut().for_each(|section| section.for_each_text(change));
+    }
+}
+
 impl AllocatorStatus {
     /// Reads the state of `allocator`.
     ///

@@ -4,17 +4,18 @@
 #![expect(
     clippy::unwrap_used,
     clippy::print_stderr,
+    clippy::print_stdout,
     reason = "helpers of tests are tests, which tell what they skip"
 )]
 
 use core::time::Duration;
 use std::fs::{self, Permissions};
-use std::io::{Read, Write};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Instant;
 
@@ -24,7 +25,7 @@ use pagemill_status::errors::FetchError;
 use pagemill_status::sections::{Column, Table};
 use pagemill_status::snapshots::AllocatorStatus;
 use pagemill_status::wire::ReplyError;
-use pagemill_status::{Section, Status, StatusServer, Unit, fetch};
+use pagemill_status::{Section, Status, StatusServer, Unit, fetch, processes};
 use tempfile::TempDir;
 
 /// How long anything may take before a test fails, on a machine that is busy with other work.
@@ -300,6 +301,9 @@ fn a_socket_that_another_one_has_replaced_is_left_alone() {
 }
 
 const PATH_OF_HELPER: &str = "PAGEMILL_STATUS_TEST_SOCKET";
+const DIRECTORY_OF_HELPER: &str = "PAGEMILL_STATUS_TEST_DIRECTORY";
+const TEMP_OF_FINDER: &str = "PAGEMILL_STATUS_TEST_TEMP";
+const READY: &str = "the helper serves";
 const OTHER_USER: u32 = 54_321;
 
 /// Not a test of its own: what the next one runs as another user.
@@ -341,4 +345,94 @@ fn another_user_is_refused_by_both_sides() {
         matches!(error, FetchError::WrongPeer { expected: OTHER_USER, actual: 0, .. }),
         "{error}"
     );
+}
+
+/// Not a test of its own: serves as another user, in the directory that `TMPDIR` names.
+#[test]
+fn serving_as_another_user() {
+    let Some(directory) = std::env::var_os(DIRECTORY_OF_HELPER).map(PathBuf::from) else { return };
+    let server = Status::of("honest", "1").serve().unwrap();
+    let own = server.path().parent().unwrap().to_owned();
+    // For a process of another user, and for one of its own, in every directory that it can create.
+    let mut forged = Vec::new();
+    for place in [own, directory.join("pagemill-0"), directory.join("pagemill-\x1b]0;title\x07")] {
+        let _exists = fs::create_dir(&place);
+        let parent = std::os::unix::process::parent_id();
+        forged.push(UnixListener::bind(place.join(format!("forged-{parent}.sock"))).unwrap());
+    }
+    println!("{READY}");
+    // Until the parent closes it.
+    let _closed = std::io::stdin().read_to_end(&mut Vec::new());
+    drop((forged, server));
+}
+
+#[test]
+fn root_finds_the_processes_of_other_users_and_none_that_they_forge() {
+    let skip = |why: &str| {
+        eprintln!(
+            "SKIPPED: root_finds_the_processes_of_other_users_and_none_that_they_forge: {why}"
+        );
+    };
+    if !rustix::process::geteuid().is_root() {
+        return skip("only root can become another user");
+    }
+    let Some(temp) = std::env::var_os(TEMP_OF_FINDER).map(PathBuf::from) else {
+        // A process of its own, because TMPDIR is that of the process.
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o1777)).unwrap();
+        let mut finder = Command::new(std::env::current_exe().unwrap());
+        finder.args([
+            "--exact",
+            "root_finds_the_processes_of_other_users_and_none_that_they_forge",
+            "--nocapture",
+        ]);
+        finder.env(TEMP_OF_FINDER, directory.path()).env("TMPDIR", directory.path());
+        let output = finder.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        eprintln!("{}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{text}");
+        return;
+    };
+    let mut helper = Command::new(std::env::current_exe().unwrap());
+    helper.args(["--exact", "serving_as_another_user", "--nocapture"]);
+    helper
+        .env(DIRECTORY_OF_HELPER, &temp)
+        .env_remove("XDG_RUNTIME_DIR")
+        .env_remove("RUNTIME_DIRECTORY");
+    helper.uid(OTHER_USER).gid(OTHER_USER).current_dir("/");
+    helper.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let Ok(mut helper) = helper.spawn() else {
+        return skip("another user cannot run this test");
+    };
+    let mut lines = BufReader::new(helper.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains(READY)), "the helper failed");
+    let found = processes().into_iter().filter(|it| it.path.starts_with(&temp));
+    let found: Vec<_> = found.map(|it| (it.program, it.pid, it.user)).collect();
+    drop(helper.stdin.take());
+    // The end of its output may be read by nobody.
+    let pid = helper.id();
+    lines.for_each(drop);
+    assert!(helper.wait().unwrap().success());
+    assert_eq!(found, [("honest".to_owned(), pid, OTHER_USER)]);
+}
+
+#[test]
+fn the_number_of_a_process_is_the_systems_and_no_error_has_control_characters() {
+    let (directory, path) = directory();
+    let server = fake(&path, |mut stream| {
+        let mut snapshot = small().snapshot();
+        snapshot.process.pid = 1;
+        let body = serde_json::to_string(&snapshot).unwrap();
+        write!(stream, "pagemill-status 1 ok {}\n{body}", body.len()).unwrap();
+    });
+    assert_eq!(fetch(&path, PATIENCE).unwrap().process.pid, std::process::id());
+    server.join().unwrap();
+    let hostile = directory.path().join("\x1b]0;title\x07\u{202e}");
+    let gone = fetch(&hostile, PATIENCE).unwrap_err().to_string();
+    fs::write(&hostile, "").unwrap();
+    let no_socket = fetch(&hostile, PATIENCE).unwrap_err().to_string();
+    let occupied = small().serve_at(&hostile).unwrap_err().to_string();
+    for error in [gone, no_socket, occupied] {
+        assert!(error.contains("/\u{fffd}]0;title\u{fffd}\u{fffd}"), "{error:?}");
+    }
 }

@@ -67,6 +67,13 @@ check_units() {
         "$scratch/pagemill-nfsd.service" >"$scratch/security" ||
         { cat "$scratch/security"; fail "the service is exposed to more than $EXPOSURE_MAX"; }
     tail -n 1 "$scratch/security"
+    local unit
+    for unit in service socket; do
+        grep -q '^AssertPathExists=/etc/pagemill/exports$' "packaging/systemd/pagemill-nfsd.$unit" ||
+            fail "pagemill-nfsd.$unit starts without exports"
+    done
+    grep -q '^RuntimeDirectoryPreserve=yes$' packaging/systemd/pagemill-nfsd.service ||
+        fail "a stop of the service removes the status sockets of other processes"
     # The unit's command line, with exports of our own.
     mkdir "$scratch/export"
     echo "$scratch/export *(ro,insecure)" >"$scratch/exports"
@@ -75,7 +82,7 @@ check_units() {
     [[ -n $options ]] || fail "the service has no PAGEMILL_NFSD_OPTIONS"
     # shellcheck disable=SC2086
     "$PROGRAM" nfsd --check --exports-file "$scratch/exports" $options
-    [[ $("$PROGRAM" nfsd --check --exports-file packaging/exports 2>&1) = *"nothing to serve"* ]] ||
+    [[ $("$PROGRAM" nfsd --check --exports-file packaging/exports 2>&1) = *"packaging/exports has no export"* ]] ||
         fail "packaging/exports exports something, or is not valid"
 }
 
@@ -119,6 +126,10 @@ check_deb() {
     while read -r path; do
         compgen -G "crates/pagemill-cli/$path" >/dev/null || fail "$manifest names $path: no such file"
     done < <(sed -n '/^\[package.metadata.deb\]/,$p' "$manifest" | grep -oE '"\.\./\.\./[^"]*"' | tr -d '"')
+    # Each page that the help of a command names.
+    while read -r path; do
+        grep -qF "\"../../$path\"" "$manifest" || fail "the help names $path, which the package lacks"
+    done < <(grep -rhoE 'docs/[a-z-]+\.md' crates/pagemill-cli/src/args* crates/pagemill-cli/src/manual | sort -u)
     for path in packaging/deb/* packaging/container/build.sh; do
         [[ $path = *.sh ]] && bash -n "$path" || sh -n "$path"
     done

@@ -1,6 +1,7 @@
 //! `pagemill nfsd` as a process: what it prints, what its signals do, what outlives it.
 
 #![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
+#![expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -276,6 +277,81 @@ fn a_check_of_exports_is_strict_and_serves_nothing() {
 }
 
 #[test]
+fn a_file_without_exports_is_named_with_a_line_to_add() {
+    let dir = scratch("comments");
+    let exports = dir.join("exports").display().to_string();
+    fs::write(&exports, "# nothing yet\n").unwrap();
+    for args in [&["--check", "--exports-file", &exports][..], &["--exports-file", &exports]] {
+        let Output { status, stderr, .. } = command(&dir, args).output().unwrap();
+        let expected = format!(
+            "pagemill: nothing to serve: {exports} has no export: add a line such as `/srv/data \
+             10.0.0.0/8(rw)`\n"
+        );
+        assert_eq!(String::from_utf8(stderr).unwrap(), expected);
+        assert_eq!(status.code(), Some(2));
+    }
+}
+
+#[test]
+fn a_directory_that_a_unit_may_hide_is_named_with_the_setting() {
+    let dir = scratch("hidden");
+    let exports = dir.join("exports").display().to_string();
+    fs::write(&exports, "/home/no-such-user/x *(ro)\n/var/tmp/no/such *(ro)\n/nowhere *(ro)\n")
+        .unwrap();
+    let check = |under_systemd: bool| {
+        let mut command = command(&dir, &["--check", "--exports-file", &exports]);
+        command.env_remove("INVOCATION_ID");
+        if under_systemd {
+            command.env("INVOCATION_ID", "0123456789abcdef0123456789abcdef");
+        }
+        String::from_utf8(command.output().unwrap().stderr).unwrap()
+    };
+    let told = check(true);
+    let [home, tmp, other] = told.lines().collect::<Vec<_>>()[..] else { panic!("{told}") };
+    assert!(home.ends_with("; or the unit hides it: ProtectHome="), "{home}");
+    assert!(tmp.ends_with("; or the unit hides it: PrivateTmp="), "{tmp}");
+    assert!(!other.contains("the unit"), "{other}");
+    assert!(!check(false).contains("the unit"));
+}
+
+/// Runs a program where the export of `dir` is mounted read-only. `None` if this user may not mount.
+fn run_read_only(dir: &Path, program: &[&str]) -> Option<(Option<i32>, String)> {
+    let export = dir.join("export");
+    let script = "mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\" && shift && \
+                  echo mounted && exec \"$@\"";
+    let namespaces = [&["--mount"][..], &["--user", "--map-root-user", "--mount"]];
+    namespaces.into_iter().find_map(|namespace| {
+        let mut unshare = Command::new("unshare");
+        unshare.args(namespace).args(["sh", "-c", script, "sh"]).arg(&export).args(program);
+        let Output { status, stdout, stderr } = unshare.output().ok()?;
+        let text = String::from_utf8([stdout, stderr].concat()).unwrap();
+        Some((status.code(), text.strip_prefix("mounted\n")?.to_owned()))
+    })
+}
+
+#[test]
+fn a_writable_export_of_a_read_only_mount_is_warned_of() {
+    let dir = scratch("read-only");
+    let export = dir.join("export").display().to_string();
+    let check = |options| {
+        let export = export_arg(&dir, options);
+        let pagemill = env!("CARGO_BIN_EXE_pagemill");
+        run_read_only(&dir, &[pagemill, "nfsd", "--check", "--export", &export])
+    };
+    let Some((code, told)) = check("rw") else {
+        return eprintln!("SKIPPED: this user cannot mount in a namespace of its own");
+    };
+    assert_eq!(code, Some(0), "{told}");
+    assert!(
+        told.contains(&format!("`{export}`: exported rw, but mounted read-only here")),
+        "{told}"
+    );
+    assert!(told.contains(&format!("`ReadWritePaths={export}`")), "{told}");
+    let (code, told) = check("ro").unwrap();
+    assert_eq!((code, told.as_str()), (Some(0), "1 export is valid\n"));
+}
+
+#[test]
 fn a_check_lists_errors_on_the_command_line_and_of_two_files() {
     let dir = scratch("check-all");
     let export = dir.join("export").display().to_string();
@@ -480,6 +556,12 @@ fn statistics_are_offered_to_prometheus() {
     let mut names: Vec<_> = described.collect();
     for line in body.lines().filter(|line| !line.starts_with('#')) {
         assert!(names.iter().any(|name| line.starts_with(name)), "{line}");
+    }
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/nfsd.md");
+    let page = fs::read_to_string(page).unwrap();
+    for name in &names {
+        let [counter, other] = [format!("`{name}_total`"), format!("`{name}`")];
+        assert!(page.contains(&counter) || page.contains(&other), "nfsd.md lacks {name}");
     }
     let nr = names.len();
     names.sort_unstable();

@@ -10,7 +10,7 @@ use pagemill_nfs::exports::{Access, ClientMatch, ExportRule};
 use pagemill_nfs::vfs::{Export, HandleLife, Vfs, VfsError};
 use tracing::{info, warn};
 
-use crate::plan::nfsd::LoadedExports;
+use crate::plan::nfsd::{LoadedExports, warn_of_read_only};
 
 /// The wait before names are looked up again, at first; it doubles each time.
 pub(crate) const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -106,6 +106,8 @@ impl Exports {
                 _ => warn!("skipped: {line}"),
             }
         }
+        // Last: the exports are in force by now, even if one of the file systems does not respond.
+        warn_of_read_only(self.vfs.exports().iter().map(|export| export.rule()));
         Ok(bad)
     }
 

@@ -22,6 +22,7 @@ use pagemill_nfs::vfs::{Actors, MAX_DESCRIPTORS_PER_FILE, Vfs, VfsConfig, VfsErr
 use pagemill_nfs::{NfsConfig, ReadPath};
 use pagemill_rpc::buffer::{Refill, RefillCalls};
 use pagemill_rpc::{Listener, ServerConfig};
+use rustix::fs::{StatVfsMountFlags, statvfs};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::level_filters::LevelFilter;
 use tracing::warn;
@@ -90,7 +91,11 @@ impl LoadedExports {
             }
             _ => String::new(),
         };
-        if at.is_empty() { error.to_string() } else { format!("{at}: {error}") }
+        let hint = match error {
+            VfsError::Root { path, errno } => hidden_hint(path, errno.kind()),
+            _ => "",
+        };
+        if at.is_empty() { format!("{error}{hint}") } else { format!("{at}: {error}{hint}") }
     }
 }
 
@@ -263,6 +268,18 @@ impl ExportSources {
         }
     }
 
+    /// Says what to do where no export is written.
+    fn missing(&self) -> String {
+        let files: Vec<_> = self.files.iter().map(|file| file.display().to_string()).collect();
+        match &files[..] {
+            [] => "name a directory with --export DIR".to_owned(),
+            files => format!(
+                "{} has no export: add a line such as `/srv/data 10.0.0.0/8(rw)`",
+                files.join(" and ")
+            ),
+        }
+    }
+
     /// Reads what is to be exported at the start.
     ///
     /// # Errors
@@ -271,7 +288,7 @@ impl ExportSources {
         let loaded = self.read();
         if loaded.rules.is_empty() {
             let why = match &loaded.problems[..] {
-                [] => "name a directory with --export DIR".to_owned(),
+                [] => self.missing(),
                 problems => problems.join("; "),
             };
             return Err(nothing_to_serve(&why).into());
@@ -290,10 +307,12 @@ pub(crate) fn check(args: &NfsdArgs) -> anyhow::Result<usize> {
     let mut loaded = sources.read();
     let nr_exports = loaded.rules.len();
     if nr_exports == 0 && problems.is_empty() && loaded.problems.is_empty() {
-        return Err(nothing_to_serve("name a directory with --export DIR").into());
+        return Err(nothing_to_serve(&sources.missing()).into());
     }
     let config = VfsConfig { key: FhKey::random()?, actors, max_nr_files: 1, nr_threads: 0 };
-    let bad = Vfs::new(config)?.set_good_exports(core::mem::take(&mut loaded.rules))?;
+    let vfs = Vfs::new(config)?;
+    let bad = vfs.set_good_exports(core::mem::take(&mut loaded.rules))?;
+    warn_of_read_only(vfs.exports().iter().map(|export| export.rule()));
     problems.append(&mut loaded.problems);
     problems.append(&mut loaded.unresolved);
     problems.extend(bad.iter().map(|error| LoadedExports::located(&loaded.places, error)));
@@ -301,6 +320,25 @@ pub(crate) fn check(args: &NfsdArgs) -> anyhow::Result<usize> {
         return Ok(nr_exports);
     }
     Err(UsageError::of_lines(problems).into())
+}
+
+/// Warns of exports that clients may write to by their options, but that are mounted read-only here.
+///
+/// Calls the file system of each of these exports, and waits for it.
+pub(crate) fn warn_of_read_only<'a>(rules: impl Iterator<Item = &'a ExportRule>) {
+    for ExportRule { path, clients, .. } in rules {
+        let is_writable = clients.iter().any(|rule| rule.options.access == Access::ReadWrite);
+        // A directory that cannot be examined has a warning of its own.
+        let is_read_only =
+            || statvfs(path).is_ok_and(|state| state.f_flag.contains(StatVfsMountFlags::RDONLY));
+        if is_writable && is_read_only() {
+            let path = path.display();
+            warn!(
+                "`{path}`: exported rw, but mounted read-only here: clients cannot write; under \
+                 systemd add `ReadWritePaths={path}` to the unit"
+            );
+        }
+    }
 }
 
 fn nothing_to_serve(why: &str) -> UsageError {
@@ -317,12 +355,33 @@ fn typed_export(text: &OsStr, defaults: ExportOptions) -> Result<ExportRule, Str
         if let Some(what) = misread_options(&rule.path, defaults) {
             return what;
         }
+        let hint = hidden_hint(&rule.path, error.kind());
         match error.kind() {
-            io::ErrorKind::NotFound => format!("{error}: name an existing directory"),
-            _ => format!("{error}: name a directory that this user can reach"),
+            io::ErrorKind::NotFound => format!("{error}: name an existing directory{hint}"),
+            _ => format!("{error}: name a directory that this user can reach{hint}"),
         }
     })?;
     Ok(rule)
+}
+
+/// Directories that a unit can hide from its processes, with the settings that do.
+const HIDDEN_BY_UNITS: [(&str, &str); 5] = [
+    ("/home", "; or the unit hides it: ProtectHome="),
+    ("/root", "; or the unit hides it: ProtectHome="),
+    ("/run/user", "; or the unit hides it: ProtectHome="),
+    ("/tmp", "; or the unit hides it: PrivateTmp="),
+    ("/var/tmp", "; or the unit hides it: PrivateTmp="),
+];
+
+/// Returns the end of a message about a directory that cannot be opened, if systemd started this process
+/// and the sandbox of a unit may be the reason.
+fn hidden_hint(path: &Path, kind: io::ErrorKind) -> &'static str {
+    let may_hide = [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied].contains(&kind);
+    if !may_hide || env::var_os("INVOCATION_ID").is_none() {
+        return "";
+    }
+    let hidden = HIDDEN_BY_UNITS.iter().find(|(dir, _)| path.starts_with(dir));
+    hidden.map_or("", |&(_, hint)| hint)
 }
 
 /// Returns what is wrong with the options that were taken for the end of a path, if a directory is

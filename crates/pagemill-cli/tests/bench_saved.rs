@@ -115,6 +115,52 @@ fn other_machines_and_debug_builds_are_warned_of() {
     assert!(stderr.contains("differ in debug_build, machine.governor"), "{stderr}");
 }
 
+/// A report of `bench rpc` with a row for each time.
+fn report_of(times: &[f64]) -> Value {
+    let mut whole = report(1.0);
+    let rows = times.iter().zip(1..).map(|(&us, consumed)| {
+        let mut row = report(us)["rows"][0].take();
+        row["consumed"] = json!(consumed);
+        row
+    });
+    whole["rows"] = rows.collect();
+    whole
+}
+
+#[test]
+fn figures_that_all_move_alike_are_warned_of_without_noise() {
+    let folder = folder("alike");
+    let before = save(&folder.join("before.json"), &report_of(&[1.0; 5]));
+    let again = save(&folder.join("again.json"), &report_of(&[1.0; 5]));
+    let faster = save(&folder.join("faster.json"), &report_of(&[0.8, 0.8, 0.8, 0.8, 1.0]));
+    let mixed = save(&folder.join("mixed.json"), &report_of(&[0.8, 0.8, 0.8, 1.3, 1.0]));
+    let (_, _, stderr) = run(&["compare", &before, &faster]);
+    assert!(stderr.contains("4 of 5 figures moved alike, faster or better in "), "{stderr}");
+    assert!(stderr.contains("pass it with --noise"), "{stderr}");
+    let (_, _, stderr) = run(&["compare", &faster, &before]);
+    assert!(stderr.contains("4 of 5 figures moved alike, slower or worse in "), "{stderr}");
+    for args in [&[&before, &mixed][..], &[&before, &faster, &"--noise".to_owned(), &again]] {
+        let args: Vec<&str> = args.iter().map(|arg| arg.as_str()).collect();
+        let (_, _, stderr) = run(&[&["compare"], &args[..]].concat());
+        assert_eq!(stderr, "", "{args:?}");
+    }
+}
+
+#[test]
+fn a_file_compared_with_itself_is_warned_of() {
+    let folder = folder("itself");
+    let one = save(&folder.join("one.json"), &report(1.0));
+    let two = save(&folder.join("two.json"), &report(1.0));
+    let link = folder.join("link.json");
+    std::os::unix::fs::symlink(&one, &link).unwrap();
+    let link = link.to_str().unwrap();
+    let (_, _, stderr) = run(&["compare", &one, link]);
+    assert!(stderr.contains("are one file: nothing can differ"), "{stderr}");
+    let (_, _, stderr) = run(&["compare", &one, &two, "--noise", link]);
+    assert!(stderr.contains(&format!("--noise {link} is {one} itself")), "{stderr}");
+    assert_eq!(run(&["compare", &one, &two]).2, "");
+}
+
 #[test]
 fn tables_go_to_files_or_to_the_standard_output_alone() {
     let folder = folder("tables");
@@ -183,6 +229,10 @@ fn each_wrong_input_is_told_with_its_name() {
     let line = fail(&["compare", &good, &pool], 1);
     assert!(line.contains("good.json with ") && line.contains("different kinds"), "{line}");
     assert!(line.contains("the first is of bench rpc, the second of bench pool"), "{line}");
+    let line = fail(&["compare", &good, &good, "--noise", &pool], 1);
+    let [pool_of, good_of] =
+        [format!("--noise {pool}: it is of bench pool"), format!("{good} of bench rpc")];
+    assert!(line.contains(&format!("{pool_of}, {good_of}")), "{line}");
     assert!(fail(&["compare", &pool, &pool], 1).contains("no figure is in both"));
 }
 
@@ -192,7 +242,9 @@ fn each_wrong_option_is_told() {
     let good = save(&folder.join("good.json"), &report(1.0));
     let good = good.as_str();
     for (args, told) in [
-        (&["compare", good][..], "2 values required"),
+        (&["compare", good][..], "good.json is named: name at least two files"),
+        (&["compare", good, good, "--threshold", "-1"], "'-1' is not a percentage"),
+        (&["compare", good, good, "--fail-on-slower", "-1"], "'-1' is not a percentage"),
         (&["compare", "-", "-"], "- is named twice"),
         (&["compare", "-", good, "--noise", "-"], "- is named twice"),
         (&["compare", good, good, "--threshold", "0"], "use 0.1 or more"),

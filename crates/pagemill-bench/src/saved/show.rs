@@ -118,8 +118,8 @@ impl Shown<'_> {
         if comparison.figures().any(|compared| compared.finding.interval.is_some()) {
             let between = 100.0 * (comparison.judge.between - 1.0);
             notes.push(format!(
-                "change: of B against A, with its interval in percent. Of the changes beyond the \
-                 noise, {:.0} % are false on average, as far as the noise within each report goes. {}",
+                "change: of B against A, with its interval in percent. On average, {:.0} % of \
+                 the changes that are reported as beyond the noise come from noise within a report. {}",
                 100.0 * FALSE_SHARE,
                 match between > 0.0 {
                     true => format!("Each interval is widened by {between:.1} %, the noise between processes."),
@@ -326,6 +326,8 @@ struct Lines<'a> {
     rows: Vec<([String; 6], &'a Compared)>,
 }
 
+/// What the lines below a label begin with.
+const INDENT: &str = "  ";
 const HEAD: [&str; 6] = ["", "A", "B", "change", "interval", "verdict"];
 
 impl<'a> Lines<'a> {
@@ -361,16 +363,28 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// Writes two lines for each figure.
+    /// Writes two lines for each figure, or three where two are wider than the screen.
     fn push_narrow(&self, text: &mut String, style: Style, unit: &str) {
         let unit = if unit.is_empty() { String::new() } else { format!("{unit}: ") };
         push(text, &format!("{unit}A, B, change, interval, verdict"));
-        for ([label, a, b, change, interval, verdict], compared) in &self.rows {
+        let joined = |cells: &[String]| {
+            let cells = cells.iter().map(|cell| cell.trim()).filter(|cell| !cell.is_empty());
+            cells.collect::<Vec<_>>().join(" ")
+        };
+        let is_wide =
+            |cells: &[String; 6]| INDENT.len() + joined(&cells[1..]).chars().count() > style.width;
+        let are_three = self.rows.iter().any(|(cells, _)| is_wide(cells));
+        for (cells, compared) in &self.rows {
+            let [label, .., interval, verdict] = cells;
             push_wrapped(text, label, style.width);
             let verdict = coloured(verdict, colour(compared, style));
-            let figures = [a.as_str(), b, change, interval].map(str::trim);
-            let figures: Vec<&str> = figures.into_iter().filter(|part| !part.is_empty()).collect();
-            push(text, &format!("  {} {verdict}", figures.join(" ")));
+            if are_three {
+                push(text, &format!("{INDENT}{}", joined(&cells[1..4])));
+                let parts = [interval.trim().to_owned(), verdict];
+                push(text, &format!("{INDENT}{}", joined(&parts)));
+            } else {
+                push(text, &format!("{INDENT}{} {verdict}", joined(&cells[1..5])));
+            }
         }
     }
 }

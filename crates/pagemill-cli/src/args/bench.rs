@@ -75,11 +75,11 @@ pub(crate) enum ExperimentArgs {
     /// It measures no times and accesses no page, so the arena uses hardly any memory.
     #[command(verbatim_doc_comment)]
     Frag(FragArgs),
-    /// Times single calls beside a hog that allocates very many pages in one call
+    /// Times single calls while another thread allocates very many pages in one call
     ///
-    /// A probe times calls one by one: alone, beside a hog on another CPU, and beside a hog on its
-    /// own CPU. The hog allocates all its pages in one call and frees them in one, repeatedly. The
-    /// probe times two kinds of calls:
+    /// One thread, the probe, times calls one by one. Another thread, the hog, repeatedly allocates
+    /// all its pages in one call and frees them in one. The probe runs alone, with the hog on
+    /// another CPU, and with the hog on its own CPU. It times two kinds of calls:
     ///
     ///   single  the allocation of a page, thousands of them before any is freed
     ///   locked  the allocation and the free of a block of 16 pages, which take the zone lock

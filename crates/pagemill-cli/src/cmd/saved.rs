@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal};
 use anyhow::Context as _;
 use pagemill_bench::saved::compare::noise_between;
 use pagemill_bench::saved::show::{self, Shown, Style};
-use pagemill_bench::saved::{Comparison, SavedReport};
+use pagemill_bench::saved::{Comparison, SavedReport, Verdict};
 
 use crate::output::{self, Output};
 use crate::plan::bench::{ComparePlan, ExportPlan, Input, TablesPlan};
@@ -27,7 +27,16 @@ pub(crate) fn compare(plan: ComparePlan) -> anyhow::Result<()> {
     let failed = |other: &Input| format!("cannot compare {} with {}", first.name, other.name);
     let mut between = 1.0_f64;
     for again in &noise {
-        let factor = noise_between(&first.report, &again.report).with_context(|| failed(again))?;
+        let [of_noise, of_first] = [again, &first].map(|input| &input.report.command);
+        anyhow::ensure!(
+            of_noise == of_first,
+            "--noise {}: it is of {of_noise}, {} of {of_first}",
+            again.name,
+            first.name
+        );
+        let factor = noise_between(&first.report, &again.report).with_context(|| {
+            format!("--noise {}: cannot compare it with {}", again.name, first.name)
+        })?;
         between = between.max(factor);
     }
     let compare = |other: &Input| {
@@ -40,6 +49,9 @@ pub(crate) fn compare(plan: ComparePlan) -> anyhow::Result<()> {
         .zip(&others)
         .map(|(comparison, other)| Shown { comparison, a: &first.name, b: &other.name })
         .collect();
+    // Before the table, which may be longer than the screen.
+    core::iter::once(&first).chain(&others).for_each(warn_of_debug);
+    warn_of_same_file(&first, &others, &noise);
     let for_people =
         ![&json, &tables.csv, &tables.markdown].into_iter().flatten().any(Output::is_stdout);
     if let Some(output) = json {
@@ -51,8 +63,10 @@ pub(crate) fn compare(plan: ComparePlan) -> anyhow::Result<()> {
         let style = style();
         output::print(&joined(shown.iter().map(|shown| shown.to_text(style))))?;
     }
-    core::iter::once(&first).chain(&others).for_each(warn_of_debug);
     shown.iter().for_each(warn_of_suspects);
+    if noise.is_empty() {
+        shown.iter().for_each(warn_of_one_direction);
+    }
     fail_above.map_or(Ok(()), |share| check(&shown, share))
 }
 
@@ -99,10 +113,51 @@ fn style() -> Style {
     }
 }
 
-fn warn_of_debug(Input { name, report }: &Input) {
+fn warn_of_debug(Input { name, report, .. }: &Input) {
     let SavedReport { circumstances, .. } = report;
     if circumstances.iter().any(|(name, value)| name == "debug_build" && value == "true") {
         output::note(&format!("warning: {name} is of a debug build: its times mean nothing"));
+    }
+}
+
+/// Warns of files that are compared with themselves: the result says nothing about the program.
+fn warn_of_same_file(first: &Input, others: &[Input], noise: &[Input]) {
+    let is_same = |a: &Input, b: &Input| a.path.is_some() && a.path == b.path;
+    for other in others.iter().filter(|other| is_same(first, other)) {
+        let (a, b) = (&first.name, &other.name);
+        output::note(&format!("warning: {a} and {b} are one file: nothing can differ"));
+    }
+    for again in noise {
+        if let Some(same) = core::iter::once(first).chain(others).find(|it| is_same(again, it)) {
+            let (again, same) = (&again.name, &same.name);
+            output::note(&format!(
+                "warning: --noise {again} is {same} itself: name results of A's program from \
+                 another run"
+            ));
+        }
+    }
+}
+
+/// Fewest figures whose common direction is suspicious.
+const FEW_FIGURES: usize = 3;
+
+/// Warns if at least four of five judged figures are better, or worse: a change of the program seldom
+/// affects all figures, a busier machine does.
+fn warn_of_one_direction(shown: &Shown<'_>) {
+    let comparison = shown.comparison;
+    let judged = comparison.figures().filter(|it| it.finding.interval.is_some());
+    let verdicts: Vec<_> = judged.map(|it| it.finding.verdict).collect();
+    for (verdict, word) in
+        [(Verdict::Better, "faster or better"), (Verdict::Worse, "slower or worse")]
+    {
+        let nr = verdicts.iter().filter(|it| **it == verdict).count();
+        if nr >= FEW_FIGURES && 5 * nr >= 4 * verdicts.len() {
+            let (all, a, b) = (verdicts.len(), shown.a, shown.b);
+            output::note(&format!(
+                "warning: {nr} of {all} figures moved alike, {word} in {b}: the machine may have \
+                 been busier during one of the runs; measure {a} again and pass it with --noise"
+            ));
+        }
     }
 }
 

@@ -54,8 +54,8 @@ n=64 free_ns   1000  1060  +6.0 %   [+5.6, +6.4] slower
 
 4 figures: in B, 1 are faster or better and 2 slower or worse; 1 are the same, 0
   unclear.
-change: of B against A, with its interval in percent. Of the changes beyond the
-  noise, 5 % are false on average, as far as the noise within each report goes.
+change: of B against A, with its interval in percent. On average, 5 % of the
+  changes that are reported as beyond the noise come from noise within a report.
   Noise between processes comes on top: measure it with --noise.
 same: less than 5 % apart; unclear: too much noise to tell, and in parentheses
   how many runs of each side may tell.
@@ -64,21 +64,28 @@ same: less than 5 % apart; unclear: too much noise to tell, and in parentheses
 }
 
 #[test]
-fn forty_columns_have_two_lines_for_each_figure() {
+fn forty_columns_have_three_lines_for_each_figure() {
     let shown = text(Style { width: 40, colour: false });
     let expected = "
 ns/page: A, B, change, interval, verdict
 n=1 alloc_ns
-  10.00 10.00 +0.0 % [-0.4, +0.4] same
+  10.00 10.00 +0.0 %
+  [-0.4, +0.4] same
 n=1 free_ns
-  10.00 12.00 +20.0 % [+19.6, +20.5] slower
+  10.00 12.00 +20.0 %
+  [+19.6, +20.5] slower
 n=64 alloc_ns
-  1.250 0.625 -50.0 % [-50.2, -49.8] faster
+  1.250 0.625 -50.0 %
+  [-50.2, -49.8] faster
 n=64 free_ns
-  1000 1060 +6.0 % [+5.6, +6.4] slower
+  1000 1060 +6.0 %
+  [+5.6, +6.4] slower
 
 ";
     assert!(shown.contains(expected), "{shown}");
+    assert!(shown.lines().all(|line| line.chars().count() <= 40), "{shown}");
+    let shown = text(Style { width: 44, colour: false });
+    assert!(shown.contains("\n  10.00 12.00 +20.0 % [+19.6, +20.5] slower\n"), "{shown}");
     assert!(shown.lines().all(|line| line.chars().count() <= 44), "{shown}");
 }
 

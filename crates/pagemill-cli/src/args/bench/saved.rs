@@ -7,11 +7,12 @@ use clap::Args;
 /// The options of `bench compare`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CompareArgs {
-    /// Results as JSON, A first; - for the standard input
-    #[arg(value_name = "FILE", num_args = 2.., required = true)]
+    /// Results as JSON, at least two files, A first; - for the standard input
+    #[arg(value_name = "FILE", num_args = 1.., required = true)]
     pub(crate) files: Vec<PathBuf>,
     /// Smallest change that matters, in percent
     #[arg(long, value_name = "PERCENT", default_value = "5", value_parser = threshold)]
+    #[arg(allow_negative_numbers = true)]
     pub(crate) threshold: f64,
     /// Results of A's program from another run: what differs from A counts as noise, too
     ///
@@ -20,7 +21,7 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) noise: Vec<PathBuf>,
     /// Exit with code 1 if a figure is slower (or worse) beyond the noise by more than PERCENT
-    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    #[arg(long, value_name = "PERCENT", value_parser = percent, allow_negative_numbers = true)]
     pub(crate) fail_on_slower: Option<f64>,
     /// Write the comparison as JSON (docs/bench-json.md) to FILE; - for the standard output
     #[arg(long, value_name = "FILE")]

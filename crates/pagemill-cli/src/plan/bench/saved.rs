@@ -17,6 +17,8 @@ use crate::usage::UsageError;
 pub(crate) struct Input {
     /// What was typed.
     pub(crate) name: String,
+    /// The path without symbolic links; `None` for the standard input.
+    pub(crate) path: Option<PathBuf>,
     /// The report.
     pub(crate) report: SavedReport,
 }
@@ -61,8 +63,12 @@ pub(crate) struct ExportPlan {
 /// Reads the reports of `bench compare`, and opens its outputs.
 ///
 /// # Errors
-/// A [`UsageError`] for outputs that are one; what is wrong with a file that cannot be read.
+/// A [`UsageError`] for fewer than two files, and for outputs that are one; what is wrong with a file that cannot be read.
 pub(crate) fn compare(args: &CompareArgs) -> anyhow::Result<ComparePlan> {
+    if let [only] = &args.files[..] {
+        let line = format!("only {} is named: name at least two files", only.display());
+        return Err(UsageError::new(line).into());
+    }
     one_reads_stdin(args.files.iter().chain(&args.noise))?;
     let mut inputs = args.files.iter().map(|path| input(path));
     let first = inputs.next().expect("at least two files are required")?;
@@ -140,7 +146,8 @@ fn input(path: &Path) -> anyhow::Result<Input> {
         File::open(path).map_err(anyhow::Error::from).and_then(read)
     };
     let report = text.and_then(|text| Ok(SavedReport::parse(&text)?)).with_context(failed)?;
-    Ok(Input { name, report })
+    let path = if is_stdin(path) { None } else { path.canonicalize().ok() };
+    Ok(Input { name, path, report })
 }
 
 fn read(source: impl Read) -> anyhow::Result<Vec<u8>> {

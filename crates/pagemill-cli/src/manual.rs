@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 
 use clap::builder::StyledStr;
-use clap::{Arg, Command};
+use clap::{Arg, ArgAction, Command};
 use clap_mangen::Man;
 use roff::{Roff, bold, italic, roman};
 
@@ -87,7 +87,7 @@ fn page(command: &Command, words: &[String]) -> String {
         Roff::new().render(),
         part(|out| man.render_title(out)),
         part(|out| man.render_name_section(out)),
-        part(|out| man.render_synopsis_section(out)),
+        part(|out| synopsis(command, &name).to_writer(out)),
         part(|out| own.to_writer(out)),
         if command.has_subcommands() {
             part(|out| man.render_subcommands_section(out))
@@ -98,6 +98,56 @@ fn page(command: &Command, words: &[String]) -> String {
         part(|out| see_also(command, words).to_writer(out)),
     ]
     .concat()
+    .replace("docs/", PACKAGED_DOCS)
+}
+
+/// Where packages install the files of `docs/`, which the help of the program names.
+const PACKAGED_DOCS: &str = "/usr/share/doc/pagemill/";
+
+/// Most options that a synopsis lists.
+const FEW_OPTIONS: usize = 6;
+
+/// Returns the section that shows how the command is called.
+///
+/// `clap_mangen` leaves out the values of options, and lists any number of options.
+fn synopsis(command: &Command, name: &str) -> Roff {
+    let shown = || command.get_arguments().filter(|arg| !arg.is_hide_set());
+    let mut words = vec![bold(name.replace('-', " "))];
+    let options: Vec<_> = shown().filter(|arg| !arg.is_positional()).collect();
+    if options.len() > FEW_OPTIONS {
+        words.extend([roman(" ["), italic("OPTIONS"), roman("]")]);
+    } else {
+        for option in options {
+            words.push(roman(" ["));
+            let long = option.get_long().map(|long| format!("--{long}"));
+            let short = option.get_short().map(|short| format!("-{short}"));
+            words.push(bold(long.or(short).expect("an option has a name")));
+            let nr_values = option.get_num_args().expect("the command is built");
+            if nr_values.takes_values() {
+                let is_optional = nr_values.min_values() == 0;
+                let (before, after) = if is_optional { (" [", "]") } else { (" ", "") };
+                let value = option.get_value_names().unwrap_or_default().join(" ");
+                words.extend([roman(before), italic(value), roman(after)]);
+            }
+            words.push(roman("]"));
+        }
+    }
+    for arg in shown().filter(|arg| arg.is_positional()) {
+        let (before, after) = if arg.is_required_set() { (" ", "") } else { (" [", "]") };
+        let value = arg.get_value_names().unwrap_or_default().join(" ");
+        let is_list = arg.get_num_args().is_some_and(|nr| nr.max_values() > 1)
+            || matches!(arg.get_action(), ArgAction::Append);
+        let more = if is_list { "..." } else { "" };
+        words.extend([roman(before), italic(value), roman(format!("{after}{more}"))]);
+    }
+    if command.has_subcommands() {
+        let is_required = command.is_subcommand_required_set();
+        let (before, after) = if is_required { (" ", "") } else { (" [", "]") };
+        words.extend([roman(before), italic("COMMAND"), roman(after)]);
+    }
+    let mut roff = Roff::new();
+    roff.control("SH", ["SYNOPSIS"]).text(words);
+    roff
 }
 
 /// Returns what `render` writes, without the definition of the apostrophe.
@@ -277,6 +327,7 @@ mod tests {
 
     /// A text as the pages have it.
     fn escaped(text: &str) -> String {
+        let text = text.replace("docs/", PACKAGED_DOCS);
         text.replace('\\', "\\\\").replace('-', "\\-").replace('\'', "\\*(Aq")
     }
 

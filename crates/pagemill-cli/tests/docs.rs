@@ -61,6 +61,25 @@ fn a_command_without_a_page_is_refused_with_those_that_have_one() {
 }
 
 #[test]
+fn a_synopsis_names_values_and_a_page_names_files_where_packages_install_them() {
+    for (words, expected) in [
+        (&["top"][..], "[\\fIPID\\fR]"),
+        (&["top"], "[\\fB\\-\\-socket\\fR \\fIPATH\\fR]"),
+        (&["nfsd"], "[\\fIOPTIONS\\fR]"),
+        (&["completions"], "\\fISHELL\\fR"),
+        (&["man"], "[\\fICOMMAND\\fR]..."),
+        (&[], "[\\fB\\-\\-version\\fR] \\fICOMMAND\\fR"),
+    ] {
+        let page = printed(&[&["man"], words].concat());
+        let synopsis = page.split(".SH ").find(|section| section.starts_with("SYNOPSIS")).unwrap();
+        assert!(synopsis.contains(expected), "{expected}: {synopsis}");
+        assert!(!synopsis.contains("subcommands"), "{synopsis}");
+        assert!(!page.contains("docs/"), "{words:?}");
+    }
+    assert!(printed(&["man", "nfsd"]).contains("/usr/share/doc/pagemill/nfsd.md"));
+}
+
+#[test]
 fn pages_are_valid() {
     if is_missing("mandoc") {
         return;
@@ -112,6 +131,10 @@ fn bash_completes_commands_options_and_values() {
     assert!(completed_by_bash("pagemill xdp").contains(&"redirect".to_owned()));
     assert!(completed_by_bash("pagemill nfsd").contains(&"--exports-file".to_owned()));
     assert_eq!(completed_by_bash("pagemill nfsd --log"), ["error", "warn", "info", "debug"]);
+    let pages = completed_by_bash("pagemill man");
+    for name in ["nfsd", "xdp", "redirect"] {
+        assert!(pages.iter().any(|word| word == name), "{pages:?}");
+    }
     // A number is not the name of a file.
     assert_eq!(completed_by_bash("pagemill nfsd --threads"), [""]);
 }

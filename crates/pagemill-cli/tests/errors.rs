@@ -60,6 +60,15 @@ fn a_busy_port_is_told_with_the_option_that_named_it() {
 }
 
 #[test]
+fn a_process_is_named_by_its_number() {
+    if cfg!(feature = "top") {
+        let line = fail(&["top", "nosuch"], 2);
+        assert!(line.contains("'nosuch'"), "{line}");
+        assert!(line.ends_with("write a process number; names are not supported"), "{line}");
+    }
+}
+
+#[test]
 fn a_busy_port_of_udp_is_told_too() {
     // Some port that is busy for UDP and free for TCP.
     let busy = UdpSocket::bind("127.0.0.1:0").unwrap();

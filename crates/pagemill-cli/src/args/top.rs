@@ -9,7 +9,7 @@ use clap::Args;
 #[derive(Debug, Args)]
 pub(crate) struct TopArgs {
     /// Process to show [default: the only one; with several, a choice]
-    #[arg(value_name = "PID", conflicts_with = "socket")]
+    #[arg(value_name = "PID", conflicts_with = "socket", value_parser = process)]
     pub(crate) pid: Option<u32>,
     /// Socket of the process, for one that was started with --status PATH
     #[arg(long, value_name = "PATH")]
@@ -23,6 +23,11 @@ pub(crate) struct TopArgs {
     /// Seconds between two snapshots, from 0.1 to 3600
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
     pub(crate) interval: Duration,
+}
+
+/// Reads the number of a process.
+fn process(text: &str) -> Result<u32, &'static str> {
+    text.parse().map_err(|_| "write a process number; names are not supported")
 }
 
 /// Reads a number of seconds.

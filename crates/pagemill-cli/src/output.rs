@@ -15,6 +15,8 @@ use anyhow::Context as _;
 use rustix::fs::{FileType, fstat};
 use serde::Serialize;
 
+use pagemill_status::wire::visible;
+
 use crate::usage::UsageError;
 
 /// The exit code for what the person at the keyboard can mend.
@@ -204,7 +206,7 @@ pub(crate) fn one_line(error: &anyhow::Error) -> String {
         }
         line.push_str(&text);
     }
-    line
+    visible(&line)
 }
 
 /// Tells whether `text` is in the line from one separator to another, and not a part of a word or of
@@ -219,8 +221,10 @@ fn has_segment(line: &str, text: &str) -> bool {
 }
 
 /// Writes a line for people to the standard error, if anyone listens.
+///
+/// Replaces characters that control a terminal: the line may have a file's name that another user chose.
 pub(crate) fn note(line: &str) {
-    let _nobody_listens = writeln!(io::stderr(), "pagemill: {line}");
+    let _nobody_listens = writeln!(io::stderr(), "pagemill: {}", visible(line));
 }
 
 /// Tells whether the reader of the standard output has gone.
@@ -340,5 +344,12 @@ mod tests {
         let codes = [StdoutError(broken()).into(), anyhow::Error::new(broken())]
             .map(|error: anyhow::Error| format!("{:?}", exit_code(&error)));
         assert_eq!(codes, [ExitCode::SUCCESS, ExitCode::FAILURE].map(|code| format!("{code:?}")));
+    }
+
+    #[test]
+    fn no_message_controls_the_terminal() {
+        let error = anyhow!("cannot open /tmp/\x1b]0;title\x07\u{202e}").context("failed");
+        let line = one_line(&error);
+        assert_eq!(line, "failed: cannot open /tmp/\u{fffd}]0;title\u{fffd}\u{fffd}");
     }
 }

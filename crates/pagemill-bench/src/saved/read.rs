@@ -262,9 +262,16 @@ fn flatten_fields(name: &str, fields: &Map<String, Value>, found: &mut Vec<(Stri
     }
 }
 
-/// Replaces characters that would move the cursor or colour the screen.
+/// Replaces characters that would move the cursor or colour the screen, change the direction or the
+/// lines of a text, or are invisible.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    let is_hidden = |c: char| {
+        matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+    };
+    let show =
+        |c: char| if c.is_control() || is_hidden(c) { char::REPLACEMENT_CHARACTER } else { c };
+    text.chars().map(show).collect()
 }
 
 #[cfg(test)]

@@ -9,7 +9,9 @@ use core::ops::Range;
 use core::panic::Location;
 use core::ptr::NonNull;
 
-use pagemill::accounts::{Account, AccountError, AccountId, AccountLimits, AccountUsage};
+use pagemill::accounts::{
+    Account, AccountError, AccountId, AccountInfo, AccountLimits, AccountUsage,
+};
 use pagemill::contig::{ContigError, ContigRequest, FrameRange, RangePages};
 use pagemill::debug::FaultConfig;
 use pagemill::fragment::{Carver, Fragment};
@@ -24,7 +26,7 @@ use pagemill::recycling::{Returning, Stack, TakeBack};
 use pagemill::request::{BulkError, BulkOutcome};
 use pagemill::reserves::{LocalPages, Mempool};
 use pagemill::setup::{ConfigError, MemoryRegion};
-use pagemill::stats::{NR_PAGE_ORDERS, VmStat, ZoneInfo};
+use pagemill::stats::{NR_PAGE_ORDERS, ShardInfo, VmStat, ZoneInfo};
 use pagemill::units::{CpuId, NodeId, OrderTooLarge, Pfn, PhysAddr};
 use pagemill::validate::BookError;
 use pagemill::{
@@ -249,6 +251,10 @@ mod by_pfn {
         fn release_raw(slots: &mut [Option<RawPage>]) -> Result<usize, InvalidRawPage> {
             // SAFETY: as above.
             unsafe { FRAMES.release_raw(slots) }
+        }
+        fn try_release_raw(slots: &mut [Option<RawPage>]) -> bool {
+            // SAFETY: as above.
+            unsafe { FRAMES.try_release_raw(slots) }
         }
         fn check_raw(raw: RawPage) -> Result<(), InvalidRawPage> {
             pagemill::source::PageSource::allocator(&FRAMES).check_raw(raw)
@@ -490,6 +496,10 @@ mod view {
 
     keep! {
         fn zone_info(allocator: &Allocator) -> Option<ZoneInfo> { allocator.zone_info().last() }
+        fn shard_info(allocator: &Allocator) -> Option<ShardInfo> { allocator.shard_info().last() }
+        fn account_info(allocator: &Allocator) -> Option<AccountInfo> {
+            allocator.account_info().last()
+        }
         fn buddyinfo(zone: &ZoneInfo) -> [u64; NR_PAGE_ORDERS] { zone.buddyinfo() }
         fn pcp_info(allocator: &Allocator) -> usize { allocator.pcp_info().map(|list| list.count).sum() }
         fn owners(allocator: &Allocator, visit: &mut dyn FnMut(Pfn, &'static Location<'static>)) {

@@ -3,7 +3,7 @@
 //!
 //! # For developers
 //! The header is the documentation of the functions. Functions that a process and a kernel share are
-//! written once, in `calls.rs`, for any [`Environment`](environment::Environment): it finds the allocator of
+//! written once, in `calls.rs`, for any `Environment`: it finds the allocator of
 //! a handle, and ends the program when a call is wrong. `hosted/` is the environment of a process, with the
 //! functions that only a process has. `kernel/` is that of a kernel, in a build without the feature `host`.
 //!

@@ -4,15 +4,17 @@ use core::error::Error;
 use core::fmt;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 #[cfg(feature = "bench")]
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 #[cfg(feature = "bench")]
-use rustix::fs::{FileType, fstat};
+use rustix::fs::FileType;
+use rustix::fs::fstat;
 use serde::Serialize;
 
 use pagemill_status::wire::visible;
@@ -35,12 +37,14 @@ pub(crate) enum Output {
         path: PathBuf,
         /// The file itself.
         file: File,
+        /// Whether text is added at the end, because another descriptor writes to the file too.
+        appends: bool,
     },
 }
 
 impl Output {
     /// Opens what `option` names, if it names anything, and makes the file if there is none; `-` is
-    /// the standard output.
+    /// the standard output, and so is a path that leads to it, such as `/dev/stdout`.
     ///
     /// # Errors
     /// One that names the option, the path and what the system answered.
@@ -49,10 +53,20 @@ impl Output {
         if path == Path::new("-") {
             return Ok(Some(Self::Stdout));
         }
-        // Not truncated yet: a run that fails leaves the last result as it was.
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+        let descriptor = Descriptor::at(path);
+        if descriptor == Some(Descriptor::Own(1)) {
+            return Ok(Some(Self::Stdout));
+        }
+        // Not truncated yet: a run that fails leaves the last result as it was. What has the file open
+        // under another descriptor has written to it, and that must not be overwritten.
+        let appends = descriptor.is_some();
+        let file =
+            OpenOptions::new().write(true).create(true).truncate(false).append(appends).open(path);
         let file = file.with_context(|| refused(option, path))?;
-        Ok(Some(Self::File { option, path: path.to_owned(), file }))
+        if is_file_of(&file, io::stdout()) {
+            return Ok(Some(Self::Stdout));
+        }
+        Ok(Some(Self::File { option, path: path.to_owned(), file, appends }))
     }
 
     /// Replaces what the output holds by `text`.
@@ -62,9 +76,12 @@ impl Output {
     pub(crate) fn write(self, text: &str) -> anyhow::Result<()> {
         match self {
             Self::Stdout => Ok(print(text)?),
-            Self::File { option, path, mut file } => {
+            Self::File { option, path, mut file, appends } => {
                 let mut replace = || {
-                    if !file.metadata()?.is_file() {
+                    if is_file_of(&file, io::stderr()) {
+                        return io::stderr().write_all(text.as_bytes());
+                    }
+                    if appends || !file.metadata()?.is_file() {
                         return file.write_all(text.as_bytes());
                     }
                     if replace_whole(&path, &file, text)? {
@@ -106,35 +123,89 @@ impl Output {
     }
 }
 
-/// Replaces a file by a new one with its permissions, so that a full disk leaves the old one whole.
+/// A descriptor of a process, named by a path such as `/dev/fd/3`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Descriptor {
+    /// One of this process.
+    Own(u32),
+    /// One of another process.
+    Foreign,
+}
+
+impl Descriptor {
+    /// Follows the links of `path`, and stops at the first one that is a descriptor.
+    fn at(path: &Path) -> Option<Self> {
+        // As many links as the system follows.
+        const MAX_LINKS: usize = 40;
+        let mut path = path.to_owned();
+        for _ in 0..MAX_LINKS {
+            let folder = match path.parent() {
+                Some(folder) if folder != Path::new("") => folder.canonicalize().ok()?,
+                _ => Path::new(".").canonicalize().ok()?,
+            };
+            if folder.starts_with("/proc") && folder.ends_with("fd") {
+                let number = path.file_name()?.to_str()?.parse().ok()?;
+                let process = folder.components().nth(2);
+                let own = std::process::id().to_string();
+                return Some(match process == Some(Component::Normal(own.as_ref())) {
+                    true => Self::Own(number),
+                    false => Self::Foreign,
+                });
+            }
+            path = folder.join(folder.join(path.file_name()?).read_link().ok()?);
+        }
+        None
+    }
+}
+
+/// Tells whether `stream` writes to `file`, which is a regular file.
+fn is_file_of(file: &File, stream: impl AsFd) -> bool {
+    let (Ok(found), Ok(stream)) = (file.metadata(), fstat(stream)) else { return false };
+    found.is_file() && (found.dev(), found.ino()) == (stream.st_dev, stream.st_ino)
+}
+
+/// Replaces a file by a new one with its group and permissions, so that a full disk leaves the old one
+/// whole.
 ///
-/// Returns `false` if that cannot be: the folder takes no new file, the old one belongs to another user,
-/// or it is no longer at its path.
+/// Returns `false` if that cannot be: the folder takes no new file, the old one belongs to another user
+/// or to a group that this one may not give files to, has several names, or is no longer at its path.
 fn replace_whole(path: &Path, old: &File, text: &str) -> io::Result<bool> {
     // What a symbolic link leads to is replaced, not the link.
     let Ok(path) = path.canonicalize() else { return Ok(false) };
     let place = |found: &Metadata| (found.dev(), found.ino(), found.uid());
     let old = old.metadata()?;
-    if !std::fs::metadata(&path).is_ok_and(|found| place(&found) == place(&old)) {
+    if old.nlink() > 1 || !std::fs::metadata(&path).is_ok_and(|found| place(&found) == place(&old))
+    {
         return Ok(false);
     }
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let new = path.with_file_name(name);
-    let Ok(mut file) = OpenOptions::new().write(true).create_new(true).open(&new) else {
+    // Nobody else may read the new file before it has the permissions of the old one.
+    let create = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new);
+    let Ok(mut file) = create else {
         return Ok(false);
     };
-    if file.metadata()?.uid() != old.uid() {
+    if !owned_as(&file, &old) {
         return std::fs::remove_file(&new).map(|()| false);
     }
+    let permissions = PermissionsExt::from_mode(old.mode() & 0o7777);
     let written = file
-        .write_all(text.as_bytes())
-        .and_then(|()| file.set_permissions(old.permissions()))
+        .set_permissions(permissions)
+        .and_then(|()| file.write_all(text.as_bytes()))
         .and_then(|()| std::fs::rename(&new, &path));
     if written.is_err() {
         let _is_gone = std::fs::remove_file(&new);
     }
     written.map(|()| true)
+}
+
+/// Gives a file the group of `old`, and tells whether it has the same owner and group then.
+fn owned_as(file: &File, old: &Metadata) -> bool {
+    let Ok(new) = file.metadata() else { return false };
+    let has_group =
+        || new.gid() == old.gid() || std::os::unix::fs::fchown(file, None, Some(old.gid())).is_ok();
+    new.uid() == old.uid() && has_group()
 }
 
 fn refused(option: &str, path: &Path) -> String {
@@ -289,6 +360,41 @@ mod tests {
         // Who had opened the file still reads the old one: it was not cut.
         assert_eq!(io::read_to_string(before).unwrap(), "old");
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_file_with_two_names_keeps_both() {
+        let folder = std::env::temp_dir().join(format!("pagemill-names-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let [one, two] = ["one", "two"].map(|name| folder.join(name));
+        std::fs::write(&one, "a longer text").unwrap();
+        std::fs::hard_link(&one, &two).unwrap();
+        open(&one).unwrap().write("new").unwrap();
+        assert_eq!([&one, &two].map(|path| std::fs::read_to_string(path).unwrap()), ["new"; 2]);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_path_through_a_descriptor_adds_to_its_file() {
+        use std::os::fd::AsRawFd;
+        use std::os::unix::fs::symlink;
+
+        let folder = std::env::temp_dir().join(format!("pagemill-through-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let [path, link] = ["file", "link"].map(|name| folder.join(name));
+        std::fs::write(&path, "old ").unwrap();
+        let file = File::options().append(true).open(&path).unwrap();
+        let number = file.as_raw_fd();
+        symlink(format!("/dev/fd/{number}"), &link).unwrap();
+        assert_eq!(Descriptor::at(&link), Some(Descriptor::Own(number.try_into().unwrap())));
+        open(&link).unwrap().write("new").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "old new");
+        assert!(link.is_symlink());
+        assert_eq!(Descriptor::at(Path::new("/proc/thread-self/fd/2")), Some(Descriptor::Own(2)));
+        for other in [&path, Path::new("/nowhere/at/all"), Path::new("/"), Path::new("fd/1")] {
+            assert_eq!(Descriptor::at(other), None, "{}", other.display());
+        }
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -183,6 +183,31 @@ fn tables_go_to_files_or_to_the_standard_output_alone() {
 }
 
 #[test]
+fn a_path_to_a_standard_stream_keeps_what_its_file_has() {
+    let folder = folder("streams");
+    let one = save(&folder.join("one.json"), &report(1.0));
+    let log = folder.join("log");
+    for (path, is_stderr) in [("/dev/stdout", false), ("/dev/fd/1", false), ("/dev/stderr", true)] {
+        fs::write(&log, "earlier\n").unwrap();
+        let file = fs::File::options().append(true).open(&log).unwrap();
+        let mut command = pagemill(&["export", &one, "--csv", path]);
+        let command = match is_stderr {
+            true => command.stderr(file),
+            false => command.stdout(file),
+        };
+        assert!(command.status().unwrap().success());
+        let text = fs::read_to_string(&log).unwrap();
+        assert!(text.starts_with("earlier\ntable,consumed,"), "{path}: {text}");
+    }
+    // The file of the standard output may be named as well.
+    let file = fs::File::create(&log).unwrap();
+    let args = ["compare", &one, &one, "--csv", log.to_str().unwrap()];
+    assert!(pagemill(&args).stdout(file).status().unwrap().success());
+    assert!(fs::read_to_string(&log).unwrap().starts_with("file_a,file_b,"));
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
+}
+
+#[test]
 fn the_standard_input_is_a_report_too() {
     let mut child = pagemill(&["export", "-", "--csv", "-"])
         .stdin(Stdio::piped())

@@ -95,9 +95,41 @@ fn a_slower_figure_fails_only_if_asked_for() {
     assert!(same.contains(" same\n"), "{same}");
     // A's own program was as slow in another run.
     let noisy = succeed(&["compare", &fast, &slow, "--noise", &slow, "--fail-on-slower", "0"]);
-    assert!(noisy.contains(" unclear") && noisy.contains("widened by 20.0 %"), "{noisy}");
+    assert!(noisy.contains(" unclear") && noisy.contains("widened by 9"), "{noisy}");
     let both = succeed(&["compare", &slow, &fast, &slow]);
     assert!(both.contains(" faster\n") && both.contains(" same\n"), "{both}");
+}
+
+#[test]
+fn a_check_fails_for_what_it_cannot_tell() {
+    let folder = folder("check");
+    let check = |name: &str, a: &Value, b: &Value| {
+        let [a, b] = [("a", a), ("b", b)]
+            .map(|(side, document)| save(&folder.join(format!("{name}-{side}.json")), document));
+        let (code, _, stderr) = run(&["compare", &a, &b, "--fail-on-slower", "5"]);
+        assert!(stderr.contains("--fail-on-slower without --noise"), "{stderr}");
+        (code, stderr)
+    };
+    let whole = report(1.0);
+    assert_eq!(check("same", &whole, &whole).0, Some(0));
+    let mut more = whole.clone();
+    let mut row = more["rows"][0].clone();
+    row["consumed"] = json!(5);
+    more["rows"].as_array_mut().unwrap().push(row);
+    let (code, stderr) = check("missing", &more, &whole);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("1 figures of ") && stderr.contains("the first is rows: 5 bulk"));
+    let of_three = |us: f64| {
+        let mut few = report(us);
+        few["rows"][0]["us"] =
+            json!({ "median": us, "min": us, "max": us, "samples": [us, us, us] });
+        few
+    };
+    let (code, stderr) = check("few", &of_three(1.0), &of_three(100.0));
+    assert_eq!(code, Some(1));
+    assert!(
+        stderr.contains("1 of 1 figures of ") && stderr.contains("too few runs to tell (use 4)")
+    );
 }
 
 #[test]

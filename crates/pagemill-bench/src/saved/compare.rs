@@ -6,9 +6,11 @@ use core::fmt;
 
 use super::figure::{Better, Figure, Row, SavedReport, Table, Values};
 use super::judge::{Finding, Judge, Verdict};
+use super::rank;
 
-/// Share of the figures with a difference beyond the noise for which that is wrong, on average. If no
-/// figure differs, it is the probability that one seems to.
+/// Share of the figures with a difference beyond the noise for which that is wrong, on average, and as
+/// far as the runs of a report show the noise. If no figure differs, it is the probability that one
+/// seems to.
 pub const FALSE_SHARE: f64 = 0.05;
 
 /// Two reports whose figures were matched and judged.
@@ -69,6 +71,8 @@ pub struct Compared {
     pub b: f64,
     /// The difference.
     pub finding: Finding,
+    /// Whether there are so few runs that no difference would be found.
+    pub has_too_few_runs: bool,
 }
 
 /// Why two reports cannot be compared.
@@ -144,6 +148,7 @@ impl Comparison {
                     a: figure.values.middle(),
                     b: other.values.middle(),
                     finding: judge.compare(figure, other),
+                    has_too_few_runs: judge.has_too_few_runs(figure, other),
                 });
             }
             if !figures.is_empty() {
@@ -182,23 +187,42 @@ impl Comparison {
     }
 }
 
-/// Returns the factor by which figures of one program differ from process to process: `again` is of the
-/// program of `a`, and 95 % of its figures differ by less.
+/// Returns the factor by which figures of one program differ from process to process: `reports` are of
+/// one program, and the factor is that which none of the figures of one more report exceeds, with a
+/// probability of 95 %.
 ///
-/// Figures are pooled, because two processes say little about one figure.
+/// All pairs of reports and all figures are pooled, because two processes say little about one figure:
+/// the factor is the quantile of Student's distribution for the number of figures, or the largest factor
+/// that was seen, if that is larger. It supposes that the figures of a process differ independently; a
+/// change that all figures of a process have in common is seen only with several reports.
 ///
 /// # Errors
 /// As [`Comparison::of`].
-pub fn noise_between(a: &SavedReport, again: &SavedReport) -> Result<f64, CompareError> {
-    let comparison = Comparison::of(a, again, 0.0, 1.0)?;
-    let of_runs = comparison.figures().filter(|compared| compared.finding.interval.is_some());
-    let mut factors: Vec<f64> = of_runs
-        .filter_map(|compared| compared.finding.ratio)
-        .map(|ratio| ratio.max(ratio.recip()))
-        .collect();
-    factors.sort_unstable_by(f64::total_cmp);
-    let nr_above = factors.len() / 20;
-    Ok(factors.iter().rev().nth(nr_above).copied().unwrap_or(1.0))
+pub fn noise_between(reports: &[&SavedReport]) -> Result<f64, CompareError> {
+    let mut changes = Vec::new();
+    let mut nr_pairs = 0;
+    for (index, a) in reports.iter().enumerate() {
+        for again in &reports[..index] {
+            let comparison = Comparison::of(a, again, 0.0, 1.0)?;
+            let is_measured = |compared: &&Compared| {
+                let Finding { interval, verdict, .. } = compared.finding;
+                interval.is_some() || matches!(verdict, Verdict::Unclear { .. })
+            };
+            let of_runs = comparison.figures().filter(is_measured);
+            changes.extend(of_runs.filter_map(|compared| compared.finding.ratio).map(f64::ln));
+            nr_pairs += 1;
+        }
+    }
+    if changes.is_empty() {
+        return Ok(1.0);
+    }
+    let nr_figures = changes.len().div_ceil(nr_pairs);
+    let squares: f64 = changes.iter().map(|change| change * change).sum();
+    let deviation = (squares / changes.len() as f64).sqrt();
+    let quantile =
+        rank::student_quantile(nr_figures * (reports.len() - 1), FALSE_SHARE / nr_figures as f64);
+    let largest = changes.into_iter().map(f64::abs).fold(0.0, f64::max);
+    Ok((quantile * deviation).max(largest).exp())
 }
 
 /// Returns the error of each interval.

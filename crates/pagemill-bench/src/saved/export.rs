@@ -1,7 +1,7 @@
 //! A report as CSV and as Markdown.
 
 use super::figure::{Figure, Row, SavedReport, Table, Values};
-use super::grid::{Grid, short};
+use super::grid::{Grid, in_markdown, short};
 
 impl SavedReport {
     /// Returns all figures as one CSV table, with a line for each row of the report.
@@ -57,10 +57,7 @@ impl SavedReport {
     pub fn to_markdown(&self) -> String {
         let mut text = format!("## pagemill {}\n\n", self.command);
         for (name, value) in &self.circumstances {
-            text.push_str(&format!(
-                "- {name}: {}\n",
-                value.replace('\\', "\\\\").replace('|', "\\|")
-            ));
+            text.push_str(&format!("- {}: {}\n", in_markdown(name), in_markdown(value)));
         }
         for table in self.tables.iter().filter(|table| !table.rows.is_empty()) {
             text.push_str(&format!("\n### {}\n\n{}", table.name, table_grid(table).to_markdown()));

@@ -14,11 +14,14 @@ pub struct Grid {
 impl Grid {
     /// Returns the table as RFC 4180 describes it: fields that need it in quotes, lines that end with
     /// CR LF, and a first line with the names of the columns.
+    ///
+    /// A text that a spreadsheet would take for a formula has an apostrophe before it.
     pub fn to_csv(&self) -> String {
         let mut text = String::new();
         for row in core::iter::once(&self.head).chain(&self.rows) {
             for (index, field) in row.iter().enumerate() {
                 let comma = if index > 0 { "," } else { "" };
+                let field = &without_formula(field);
                 let field = match field.contains([',', '"', '\r', '\n']) {
                     true => format!("\"{}\"", field.replace('"', "\"\"")),
                     false => field.clone(),
@@ -33,9 +36,7 @@ impl Grid {
     /// Returns the table as Markdown, with aligned columns so that it reads well as text too; columns
     /// of numbers are flush right.
     pub fn to_markdown(&self) -> String {
-        let escaped = |field: &String| {
-            field.replace('\\', "\\\\").replace('|', "\\|").replace(['\r', '\n'], " ")
-        };
+        let escaped = |field: &String| in_markdown(field);
         let lines: Vec<Vec<String>> = core::iter::once(&self.head)
             .chain(&self.rows)
             .map(|row| row.iter().map(escaped).collect())
@@ -66,6 +67,38 @@ impl Grid {
         }
         text
     }
+}
+
+/// Escapes what Markdown or HTML within it would take for markup.
+pub(super) fn in_markdown(text: &str) -> String {
+    let mut escaped = String::new();
+    let mut rest = text.chars().peekable();
+    let mut before = None;
+    while let Some(c) = rest.next() {
+        let is_within = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+        match c {
+            '\r' | '\n' => escaped.push(' '),
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            // A name such as `alloc_ns` has no emphasis.
+            '_' if is_within(before) && is_within(rest.peek().copied()) => escaped.push(c),
+            // An interval is no link without parentheses or a colon behind it.
+            ']' if !matches!(rest.peek(), Some('(' | '[' | ':')) => escaped.push(c),
+            '\\' | '|' | '`' | '*' | '_' | ']' | '~' | '!' => escaped.extend(['\\', c]),
+            c => escaped.push(c),
+        }
+        before = Some(c);
+    }
+    // Some programs make links of addresses.
+    escaped.replace("://", ":\\//")
+}
+
+/// Puts an apostrophe before a text that a spreadsheet would take for a formula; numbers have a sign.
+fn without_formula(field: &str) -> String {
+    let is_formula =
+        field.starts_with(['=', '+', '-', '@', '\t', '\r']) && field.parse::<f64>().is_err();
+    if is_formula { format!("'{field}") } else { field.to_owned() }
 }
 
 /// Tells whether a field has a number, perhaps with a sign, a unit or an interval, or nothing.
@@ -115,6 +148,24 @@ mod tests {
 ";
         assert_eq!(grid().to_markdown(), expected);
         assert_eq!(Grid::default().to_markdown(), "|\n|\n");
+    }
+
+    #[test]
+    fn csv_has_no_formulas_and_markdown_no_markup() {
+        let texts = ["=cmd|' /C calc'!A0", "@sum", "+1+2", "-x", "-1.5", "+2", "-inf", "a=b"];
+        let plain = ["'=cmd|' /C calc'!A0", "'@sum", "'+1+2", "'-x", "-1.5", "+2", "-inf", "a=b"];
+        assert_eq!(texts.map(without_formula), plain);
+        for (text, escaped) in [
+            ("alloc_ns", "alloc_ns"),
+            ("_x_ *y* ~z~", "\\_x\\_ \\*y\\* \\~z\\~"),
+            ("<script>&amp;", "&lt;script&gt;&amp;amp;"),
+            ("[a](b) ![c][d]", "[a\\](b) \\![c\\][d]"),
+            ("`rm`", "\\`rm\\`"),
+            ("https://example.com", "https:\\//example.com"),
+            ("+20.0 %, [+19.6, +20.5]", "+20.0 %, [+19.6, +20.5]"),
+        ] {
+            assert_eq!(in_markdown(text), escaped);
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub struct Judge {
     pub error: f64,
     /// Smallest relative difference that matters, such as 0.05.
     pub relevant: f64,
-    /// Factor by which runs of one program differ from process to process; 1 if that is unknown. It
+    /// Factor by which runs of one program differ from process to process, or 1 if that is unknown. It
     /// widens each interval on both sides.
     pub between: f64,
 }
@@ -55,19 +55,15 @@ impl Judge {
         let without_interval = |verdict| Finding { ratio, interval: None, verdict };
         match (&a.values, &b.values) {
             (Values::Exact(value_a), Values::Exact(value_b)) => {
-                let verdict = match (value_a.total_cmp(value_b).is_eq(), a.better) {
-                    (true, _) => Verdict::Same,
-                    (false, Better::Lower) if value_b < value_a => Verdict::Better,
-                    (false, Better::Higher) if value_b > value_a => Verdict::Better,
-                    (false, _) => Verdict::Worse,
-                };
-                without_interval(verdict)
+                let is_small = ratio.is_some_and(|ratio| ratio.ln().abs() < self.relevant.ln_1p());
+                without_interval(match is_small {
+                    true => Verdict::Same,
+                    false => direction(a.better, *value_a, *value_b),
+                })
             }
             (Values::Runs { .. }, Values::Runs { .. }) => {
                 if !is_positive(&a.values) || !is_positive(&b.values) {
-                    let is_same = a.values == b.values;
-                    let unclear = Verdict::Unclear { runs: None };
-                    return without_interval(if is_same { Verdict::Same } else { unclear });
+                    return without_interval(self.by_rank(a, b, ratio));
                 }
                 match self.interval(&a.values, &b.values) {
                     Some(Interval { estimate, low, high }) => {
@@ -87,6 +83,34 @@ impl Judge {
             }
             _ => without_interval(Verdict::Once),
         }
+    }
+
+    /// Judges runs of which some are not positive, such as the rate of a server that stalled: they have
+    /// no interval, but ranks.
+    fn by_rank(&self, a: &Figure, b: &Figure, ratio: Option<f64>) -> Verdict {
+        if a.values == b.values {
+            return Verdict::Same;
+        }
+        if self.has_too_few_runs(a, b) {
+            return Verdict::Unclear { runs: Some(rank::min_runs(self.error)) };
+        }
+        let is_small =
+            ratio.is_some_and(|ratio| ratio.ln().abs() < self.relevant.ln_1p() + self.between.ln());
+        let is_certain =
+            Self::probability(a, b).is_some_and(|probability| probability <= self.error);
+        match is_certain && !is_small {
+            true => direction(a.better, a.values.middle(), b.values.middle()),
+            false => Verdict::Unclear { runs: None },
+        }
+    }
+
+    /// Tells whether two figures have so few runs that no difference would be found.
+    pub fn has_too_few_runs(&self, a: &Figure, b: &Figure) -> bool {
+        let is_measured = |figure: &Figure| matches!(figure.values, Values::Runs { .. });
+        let runs = [a, b].map(nr_runs);
+        is_measured(a)
+            && is_measured(b)
+            && !matches!(runs, [Some(a), Some(b)] if rank::nr_skipped(a, b, self.error).is_some())
     }
 
     /// Returns the probability that the runs of one program are as different as those of `a` and `b`,
@@ -162,11 +186,7 @@ impl Judge {
         b: &Figure,
         [estimate, low, high]: [f64; 3],
     ) -> Option<usize> {
-        let nr = |figure: &Figure| match figure.values {
-            Values::Runs { nr, .. } => nr,
-            Values::Exact(_) | Values::Once(_) => None,
-        };
-        let nr = nr(a)?.min(nr(b)?);
+        let nr = nr_runs(a)?.min(nr_runs(b)?);
         let width = (high - estimate).max(estimate - low);
         let relevant = self.relevant.ln_1p();
         // A difference that matters must be told from none; one that does not, from one that does.
@@ -196,9 +216,30 @@ impl Finding {
         };
         let is_beyond_noise = match self.interval {
             Some(Interval { low, high, .. }) => cost(low) > 1.0 && cost(high) > 1.0,
-            None => self.verdict == Verdict::Worse,
+            // Exact values have no noise, so a difference below the threshold is one too.
+            None => match self.verdict {
+                Verdict::Same => self.ratio.is_some_and(|ratio| cost(ratio) > 1.0),
+                verdict => verdict == Verdict::Worse,
+            },
         };
         is_beyond_noise.then(|| self.ratio.map_or(f64::INFINITY, cost) - 1.0)
+    }
+}
+
+/// Returns the verdict on two values whose difference is real.
+fn direction(better: Better, a: f64, b: f64) -> Verdict {
+    match better {
+        _ if a.total_cmp(&b).is_eq() => Verdict::Same,
+        Better::Lower if b < a => Verdict::Better,
+        Better::Higher if b > a => Verdict::Better,
+        Better::Lower | Better::Higher => Verdict::Worse,
+    }
+}
+
+fn nr_runs(figure: &Figure) -> Option<usize> {
+    match figure.values {
+        Values::Runs { nr, .. } => nr,
+        Values::Exact(_) | Values::Once(_) => None,
     }
 }
 

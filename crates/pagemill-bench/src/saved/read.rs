@@ -218,11 +218,37 @@ fn read_values(
         }
         Some(_) => return Err(format!("{place}.{samples} is not an array")),
     };
+    check_samples(&samples, [median, min, max])
+        .map_err(|problem| format!("{place}.{name}: {problem}"))?;
     let nr = match samples.len() {
         0 => row.get("nr").and_then(as_count).or(nr),
         len => Some(len),
     };
     Ok(Some(Values::Runs { median, min, max, nr, samples }))
+}
+
+/// Refuses samples whose median and extremes are not those of the report; the report may have rounded.
+fn check_samples(samples: &[f64], [median, min, max]: [f64; 3]) -> Result<(), String> {
+    const ROUNDING: f64 = 0.001;
+    if samples.is_empty() {
+        return Ok(());
+    }
+    let mut sorted = samples.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let last = sorted.len() - 1;
+    let [low, high] = [sorted[last / 2], sorted[last.div_ceil(2)]];
+    for (name, reported, [low, high]) in [
+        ("minimum", min, [sorted[0]; 2]),
+        ("median", median, [low, high]),
+        ("maximum", max, [sorted[last]; 2]),
+    ] {
+        // Either of the two middle samples, or a value between them, is the median of an even number.
+        let slack = ROUNDING * (1.0 + reported.abs());
+        if reported < low - slack || reported > high + slack {
+            return Err(format!("the {name} is {reported}, and that of its samples is {low}"));
+        }
+    }
+    Ok(())
 }
 
 /// Returns a number of runs; one that no benchmark makes counts as unknown.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::compare::{Compared, ComparedTable, Comparison, FALSE_SHARE};
 use super::figure::Better;
-use super::grid::{Grid, short};
+use super::grid::{Grid, in_markdown, short};
 use super::judge::Verdict;
 use super::rank::Interval;
 use crate::document::rounded;
@@ -69,10 +69,13 @@ impl Shown<'_> {
     pub fn to_markdown(&self) -> String {
         let mut text = format!(
             "## pagemill {}\n\n- A: {}\n- B: {}\n",
-            self.comparison.command, self.a, self.b
+            self.comparison.command,
+            in_markdown(self.a),
+            in_markdown(self.b)
         );
         for difference in &self.comparison.differences {
-            let (name, a, b) = (&difference.name, &difference.a, &difference.b);
+            let [name, a, b] =
+                [&difference.name, &difference.a, &difference.b].map(|text| in_markdown(text));
             text.push_str(&format!("- differs: {name}: A {a}, B {b}\n"));
         }
         for table in &self.comparison.tables {
@@ -94,7 +97,7 @@ impl Shown<'_> {
             ));
         }
         for note in self.notes() {
-            text.push_str(&format!("\n{note}\n"));
+            text.push_str(&format!("\n{}\n", in_markdown(&note)));
         }
         text
     }
@@ -117,15 +120,18 @@ impl Shown<'_> {
         let mut notes = vec![sum + "."];
         if comparison.figures().any(|compared| compared.finding.interval.is_some()) {
             let between = 100.0 * (comparison.judge.between - 1.0);
-            notes.push(format!(
-                "change: of B against A, with its interval in percent. On average, {:.0} % of \
-                 the changes that are reported as beyond the noise come from noise within a report. {}",
-                100.0 * FALSE_SHARE,
-                match between > 0.0 {
-                    true => format!("Each interval is widened by {between:.1} %, the noise between processes."),
-                    false => "Noise between processes comes on top: measure it with --noise.".to_owned(),
-                }
-            ));
+            notes.push(match between > 0.0 {
+                true => format!(
+                    "change: of B against A, with its interval in percent, widened by {between:.1} % \
+                     for the noise between processes."
+                ),
+                false => format!(
+                    "change: of B against A, with its interval in percent. On average, {:.0} % of \
+                     the changes that are reported as beyond the noise come from noise within a \
+                     report. Noise between processes comes on top: measure it with --noise.",
+                    100.0 * FALSE_SHARE
+                ),
+            });
         }
         let relevant = 100.0 * comparison.judge.relevant;
         notes.push(format!(

@@ -25,7 +25,6 @@ const SUSPECTS: [&str; 3] = ["machine", "debug_build", "arena"];
 pub(crate) fn compare(plan: ComparePlan) -> anyhow::Result<()> {
     let ComparePlan { first, others, noise, relevant, fail_above, json, tables } = plan;
     let failed = |other: &Input| format!("cannot compare {} with {}", first.name, other.name);
-    let mut between = 1.0_f64;
     for again in &noise {
         let [of_noise, of_first] = [again, &first].map(|input| &input.report.command);
         anyhow::ensure!(
@@ -34,11 +33,12 @@ pub(crate) fn compare(plan: ComparePlan) -> anyhow::Result<()> {
             again.name,
             first.name
         );
-        let factor = noise_between(&first.report, &again.report).with_context(|| {
+        noise_between(&[&first.report, &again.report]).with_context(|| {
             format!("--noise {}: cannot compare it with {}", again.name, first.name)
         })?;
-        between = between.max(factor);
     }
+    let of_one_program = core::iter::once(&first).chain(&noise).map(|input| &input.report);
+    let between = noise_between(&of_one_program.collect::<Vec<_>>())?;
     let compare = |other: &Input| {
         Comparison::of(&first.report, &other.report, relevant, between)
             .with_context(|| failed(other))
@@ -67,7 +67,15 @@ pub(crate) fn compare(plan: ComparePlan) -> anyhow::Result<()> {
     if noise.is_empty() {
         shown.iter().for_each(warn_of_one_direction);
     }
-    fail_above.map_or(Ok(()), |share| check(&shown, share))
+    let Some(share) = fail_above else { return Ok(()) };
+    if noise.is_empty() {
+        output::note(
+            "warning: --fail-on-slower without --noise fails for differences between two processes of \
+             one program, too: name results of A's program from other runs with --noise",
+        );
+    }
+    shown.iter().for_each(warn_of_single_values);
+    check(&shown, share)
 }
 
 /// Writes a report as tables.
@@ -177,16 +185,49 @@ fn warn_of_suspects(shown: &Shown<'_>) {
     }
 }
 
-fn check(shown: &[Shown<'_>], share: f64) -> anyhow::Result<()> {
-    for Shown { comparison, a, b } in shown {
-        let nr = comparison.worse_than(share).count();
-        anyhow::ensure!(
-            nr == 0,
-            "{nr} of {} figures of {b} are slower than in {a}, beyond the noise and by more than {} % \
-             (--fail-on-slower)",
-            comparison.figures().count(),
-            100.0 * share
-        );
+/// Warns of figures that were measured once: they cannot fail, however much they differ.
+fn warn_of_single_values(Shown { comparison, b, .. }: &Shown<'_>) {
+    let nr = comparison.count(|verdict| verdict == Verdict::Once);
+    if nr > 0 {
+        let all = comparison.figures().count();
+        output::note(&format!(
+            "warning: {nr} of {all} figures of {b} were measured once and cannot fail: look at their \
+             changes"
+        ));
     }
+}
+
+/// Fails if a figure is worse by more than `share`, or if it cannot be told for figures of A.
+fn check(shown: &[Shown<'_>], share: f64) -> anyhow::Result<()> {
+    let mut problems = Vec::new();
+    for Shown { comparison, a, b } in shown {
+        let all = comparison.figures().count();
+        let nr_worse = comparison.worse_than(share).count();
+        if nr_worse > 0 {
+            problems.push(format!(
+                "{nr_worse} of {all} figures of {b} are slower than in {a}, beyond the noise and by \
+                 more than {} %",
+                100.0 * share
+            ));
+        }
+        let few = || comparison.figures().filter(|compared| compared.has_too_few_runs);
+        if few().next().is_some() {
+            let runs = few().filter_map(|compared| match compared.finding.verdict {
+                Verdict::Unclear { runs } => runs,
+                _ => None,
+            });
+            let enough = runs.max().map_or_else(String::new, |runs| format!(" (use {runs})"));
+            problems.push(format!(
+                "{} of {all} figures of {a} and {b} have too few runs to tell{enough}",
+                few().count()
+            ));
+        }
+        if let Some(first) = comparison.only_a.first() {
+            let nr = comparison.only_a.len();
+            problems
+                .push(format!("{nr} figures of {a} are missing from {b}, the first is {first}"));
+        }
+    }
+    anyhow::ensure!(problems.is_empty(), "--fail-on-slower: {}", problems.join("; "));
     Ok(())
 }

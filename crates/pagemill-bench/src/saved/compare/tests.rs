@@ -134,17 +134,54 @@ fn circumstances_that_differ_are_listed_once() {
 }
 
 #[test]
-fn noise_between_processes_is_that_of_all_but_one_figure_in_twenty() {
-    let runs = |ns: f64| vec![ns; 9];
-    let a = report(&vec![runs(10.0); 40]);
-    let mut figures = vec![runs(10.0); 40];
-    figures[0] = runs(30.0);
-    figures[1] = runs(1.0);
+fn noise_between_processes_covers_each_figure_that_was_seen() {
+    let a = report(&vec![vec![10.0; 9]; 40]);
+    let mut figures = vec![vec![10.0; 9]; 40];
+    figures[0] = vec![30.0; 9];
+    let between = noise_between(&[&a, &report(&figures)]).unwrap();
+    assert!((between - 3.0).abs() < 1e-9, "{between}");
     // A shorter time is as far away as a longer one.
-    figures[2] = runs(8.0);
-    figures[3] = runs(11.0);
-    let between = noise_between(&a, &report(&figures)).unwrap();
-    assert!((between - 1.25).abs() < 1e-9, "{between}");
-    assert!((noise_between(&a, &a).unwrap() - 1.0).abs() < 1e-9);
-    assert!(noise_between(&a, &report(&[])).is_err());
+    let reverse = noise_between(&[&report(&figures), &a]).unwrap();
+    assert!((reverse - 3.0).abs() < 1e-9, "{reverse}");
+    assert!((noise_between(&[&a, &a]).unwrap() - 1.0).abs() < 1e-9);
+    assert!(noise_between(&[&a, &report(&[])]).is_err());
+    // Few runs show it as many do.
+    let [a, b] = [10.0, 12.0].map(|us| report(&[vec![us; 3]]));
+    assert!(noise_between(&[&a, &b]).unwrap() > 1.19);
+}
+
+#[test]
+fn more_reports_of_one_program_tell_the_noise_better() {
+    let of = |us: f64| report(&[vec![us; 9]]);
+    let [a, b, c, d] = [10.0, 10.2, 9.8, 10.1].map(of);
+    // The noise of one figure and two processes may be much larger than their difference.
+    let [two, three, four] = [&[&a, &b][..], &[&a, &b, &c], &[&a, &b, &c, &d]]
+        .map(|reports| noise_between(reports).unwrap());
+    assert!((two.ln() / 1.02_f64.ln() - 12.706).abs() < 0.01, "{two}");
+    assert!(two > three && three > four && four > 1.04, "{two} {three} {four}");
+}
+
+#[test]
+fn equal_programs_seldom_differ_beyond_the_noise_between_processes() {
+    for (nr_figures, nr_again) in [(1, 1), (4, 2), (40, 1)] {
+        let mut rng = Rng::new(9);
+        let mut nr_wrong = 0;
+        for _ in 0..200 {
+            let mut process = || {
+                // Each figure of a process is off, by approximately 20 %.
+                let figures = (0..nr_figures).map(|_| {
+                    let off = draw(&mut rng, 1.0, 12).iter().map(|x| x.min(1.15).ln()).sum::<f64>();
+                    draw(&mut rng, 10.0 * off.exp(), 9)
+                });
+                report(&figures.collect::<Vec<_>>())
+            };
+            let [a, b] = [process(), process()];
+            let again: Vec<_> = (0..nr_again).map(|_| process()).collect();
+            let reports: Vec<_> = core::iter::once(&a).chain(&again).collect();
+            let between = noise_between(&reports).unwrap();
+            let comparison = Comparison::of(&a, &b, 0.05, between).unwrap();
+            nr_wrong += usize::from(comparison.worse_than(0.05).next().is_some());
+        }
+        assert!(nr_wrong < 18, "{nr_figures} figures, {nr_again} reports more: {nr_wrong}");
+    }
 }

@@ -96,10 +96,51 @@ fn exact_values_have_no_noise_and_single_ones_no_verdict() {
 fn values_that_are_not_positive_have_no_ratio() {
     let zeros = || runs(0.0, 0.0, 9);
     assert_eq!(verdict(Better::Lower, zeros(), zeros()), Verdict::Same);
-    let unclear = Verdict::Unclear { runs: None };
-    assert_eq!(verdict(Better::Lower, zeros(), runs(1.0, 0.1, 9)), unclear);
-    assert_eq!(verdict(Better::Lower, runs(1.0, 0.1, 9), zeros()), unclear);
-    assert_eq!(verdict(Better::Lower, runs(-1.0, 0.0, 9), runs(1.0, 0.1, 9)), unclear);
+    // Their ranks tell which is better.
+    assert_eq!(verdict(Better::Lower, zeros(), runs(1.0, 0.1, 9)), Verdict::Worse);
+    assert_eq!(verdict(Better::Lower, runs(1.0, 0.1, 9), zeros()), Verdict::Better);
+    assert_eq!(verdict(Better::Lower, runs(-1.0, 0.0, 9), runs(1.0, 0.1, 9)), Verdict::Worse);
+    let few = verdict(Better::Higher, runs(1.0, 0.1, 4), runs(0.0, 0.0, 4));
+    assert_eq!(few, Verdict::Unclear { runs: Some(5) });
+}
+
+#[test]
+fn a_stall_is_worse_and_one_stalled_run_is_not() {
+    let rates = |nr_stalled: usize| {
+        let mut samples: Vec<f64> = (0..15).map(|run| 1000.0 + f64::from(run)).collect();
+        samples[..nr_stalled].fill(0.0);
+        let (median, max) = (samples[if nr_stalled > 7 { 0 } else { 7 }], samples[14]);
+        let values = Values::Runs { median, min: samples[0], max, nr: Some(15), samples };
+        figure(Better::Higher, values)
+    };
+    let found = |nr_stalled| JUDGE.compare(&rates(0), &rates(nr_stalled));
+    assert_eq!(found(15).verdict, Verdict::Worse);
+    assert_eq!(found(15).worse_by(Better::Higher), Some(f64::INFINITY));
+    assert_eq!(found(12).verdict, Verdict::Worse);
+    assert_eq!(found(1).verdict, Verdict::Unclear { runs: None });
+    assert_eq!(found(1).worse_by(Better::Higher), None);
+    assert_eq!(JUDGE.compare(&rates(15), &rates(0)).verdict, Verdict::Better);
+}
+
+#[test]
+fn figures_with_too_few_runs_cannot_differ() {
+    let of = |nr| figure(Better::Lower, runs(1.0, 0.1, nr));
+    assert!(JUDGE.has_too_few_runs(&of(4), &of(4)));
+    assert!(!JUDGE.has_too_few_runs(&of(5), &of(5)));
+    let [exact, once] = [Values::Exact(1.0), Values::Once(1.0)].map(|v| figure(Better::Lower, v));
+    assert!(!JUDGE.has_too_few_runs(&exact, &exact) && !JUDGE.has_too_few_runs(&once, &once));
+}
+
+#[test]
+fn exact_values_differ_by_the_threshold() {
+    let exact = |a, b| verdict(Better::Higher, Values::Exact(a), Values::Exact(b));
+    assert_eq!(exact(100_000.0, 99_999.0), Verdict::Same);
+    let [a, b] = [100.0, 98.0].map(|value| figure(Better::Higher, Values::Exact(value)));
+    let found = JUDGE.compare(&a, &b);
+    assert!((found.worse_by(Better::Higher).unwrap() - 0.02).abs() < 0.001);
+    assert_eq!(found.worse_by(Better::Lower), None);
+    assert_eq!(exact(100_000.0, 94_000.0), Verdict::Worse);
+    assert_eq!(exact(100_000.0, 106_000.0), Verdict::Better);
 }
 
 #[test]

@@ -134,6 +134,15 @@ fn each_wrong_text_is_told_with_its_place() {
         (with("median", json!("2")), "rows[0].us.median is not a number"),
         (with("median", json!(9)), "the median 9 is not between the minimum 1 and the maximum 3"),
         (with("samples", json!([1, "x"])), "rows[0].us.samples has a value that is not a number"),
+        (
+            with("samples", json!([3.0, 1.0, 2.5])),
+            "the median is 2, and that of its samples is 2.5",
+        ),
+        (
+            with("samples", json!([3.0, 1.5, 2.0])),
+            "the minimum is 1, and that of its samples is 1.5",
+        ),
+        (with("samples", json!([9.0, 1.0, 2.0])), "the maximum is 3, and that of its samples is 9"),
         (with("samples", json!(7)), "rows[0].us.samples is not an array"),
         (
             json!({ "schema_version": 1, "command": "bench rpc", "rows": [rpc_row(), rpc_row()] }),

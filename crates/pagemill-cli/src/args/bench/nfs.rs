@@ -33,7 +33,7 @@ pub(crate) struct NfsArgs {
     #[arg(long, value_name = "SIZE", default_value = "256M")]
     pub(crate) size: Size,
     /// Number of rounds for each load and server; the median is reported
-    #[arg(long, value_name = "R", default_value = "5", value_parser = at_least_one)]
+    #[arg(long, value_name = "R", default_value = "7", value_parser = at_least_one)]
     pub(crate) rounds: usize,
     /// Duration of each load in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 1000)]

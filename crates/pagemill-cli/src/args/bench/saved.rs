@@ -16,11 +16,15 @@ pub(crate) struct CompareArgs {
     pub(crate) threshold: f64,
     /// Results of A's program from another run: what differs from A counts as noise, too
     ///
-    /// The factor that 95 % of all figures stay below widens each interval. With several files, the
-    /// largest factor does.
+    /// The factor that no figure of one more run exceeds, in 95 % of comparisons, widens each interval.
+    /// It is smaller and more certain with several files. Name at least three where there are few figures
+    /// or where all figures of a run may be slower alike.
     #[arg(long, value_name = "FILE")]
     pub(crate) noise: Vec<PathBuf>,
     /// Exit with code 1 if a figure is slower (or worse) beyond the noise by more than PERCENT
+    ///
+    /// Also exits with code 1 if B lacks a figure of A, or if a figure has too few runs to tell. Figures
+    /// that were measured once cannot fail. Use it with --noise.
     #[arg(long, value_name = "PERCENT", value_parser = percent, allow_negative_numbers = true)]
     pub(crate) fail_on_slower: Option<f64>,
     /// Write the comparison as JSON (docs/bench-json.md) to FILE; - for the standard output

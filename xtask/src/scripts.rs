@@ -5,8 +5,9 @@ use crate::tree::{Finding, Tree};
 /// The script that runs all others but [`SHORTCUTS`].
 pub const RUN: &str = ".ci/run";
 /// Scripts that [`RUN`] does not call: it calls the two parts of `fast.sh`, `mutants.sh` takes 30
-/// hours, and `release.sh` is for a version that is about to be released.
-pub const SHORTCUTS: &[&str] = &["ci/fast.sh", "ci/mutants.sh", "ci/release.sh"];
+/// hours, and `release.sh`, which calls `reproducible.sh`, is for a version that is about to be released.
+pub const SHORTCUTS: &[&str] =
+    &["ci/fast.sh", "ci/mutants.sh", "ci/release.sh", "ci/reproducible.sh"];
 /// The test command that the README gives, and the script that holds it as a line of its own.
 pub const README_COMMAND: (&str, &str) = ("cargo test --workspace", "ci/test.sh");
 

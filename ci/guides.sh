@@ -37,6 +37,8 @@ make_root() {
         skipped "no minimal root: debootstrap failed"
         return 1
     fi
+    # As in any installed system or container.
+    echo '127.0.0.1 localhost' >"$root/etc/hosts"
     touch "$root.complete"
 }
 
@@ -94,10 +96,12 @@ in_root() {
     local root=$cache/root registry=${CARGO_HOME:-$HOME/.cargo}/registry toolchain
     toolchain=$(rustc --print sysroot)
     mkdir -p "$root/guides" "$root/target" "$root/opt/rust" "$root/root/.cargo/registry" "$target"
-    # The mounts and the network, which is a loopback interface, end with the command.
+    # The mounts and the network, which is a loopback interface, end with the command. The root is a
+    # mount point, as in a container: tests that make mounts private need one.
     # shellcheck disable=SC2016 # the inner shell expands these
     unshare --mount --net --pid --fork --kill-child bash -euo pipefail -c '
         root=$1
+        mount --bind "$root" "$root"
         mount --bind "$2" "$root/guides"
         mount --bind "$3" "$root/target"
         mount --bind "$4" "$root/opt/rust"

@@ -2,7 +2,8 @@
 #![doc = include_str!("../README.md")]
 //!
 //! # Modules
-//! Each benchmark is a module: [`bulk`], [`frag`], [`latency`], [`nfs`], [`pool`] and [`refill`].
+//! Each benchmark is a module: [`bulk`], [`frag`], [`latency`], [`nfs`], [`pool`], [`refill`]
+//! and [`users`].
 //! [`report`] turns their results into tables, JSON and plots; [`saved`] reads, compares and exports
 //! what was written as JSON. The benchmarks allocate from a static allocator ([`frames`]), so a handle
 //! of a page is one word. The program `pagemill` runs them; `pagemill-peers` shares the plot ([`plot`])
@@ -45,6 +46,8 @@ pub mod rng;
 #[cfg(feature = "saved")]
 pub mod saved;
 pub mod size;
+#[cfg(feature = "benchmarks")]
+pub mod users;
 
 #[cfg(feature = "benchmarks")]
 pub use bulk::experiment::Experiment;
@@ -64,3 +67,5 @@ pub use pool::PoolExperiment;
 #[cfg(feature = "benchmarks")]
 pub use refill::RefillExperiment;
 pub use size::Size;
+#[cfg(feature = "benchmarks")]
+pub use users::UsersExperiment;

@@ -27,6 +27,11 @@ impl Rng {
         }
     }
 
+    /// Returns any number.
+    pub fn number(&mut self) -> u64 {
+        self.next()
+    }
+
     fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

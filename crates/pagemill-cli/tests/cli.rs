@@ -289,6 +289,48 @@ fn pool_on_one_cpu_claims_no_other() {
 }
 
 #[test]
+fn users_take_pages_in_three_ways() {
+    let path = scratch("users.json");
+    let options = ["--arena", "256M", "--runs", "2", "--slice", "0", "--json"];
+    let shown = succeed(&[&["bench", "users"], &options[..], &[path.to_str().unwrap()]].concat());
+
+    let document = json(&fs::read_to_string(&path).unwrap());
+    assert_eq!((&document["schema_version"], &document["runs"]), (&1.into(), &2.into()));
+    let skipped = document["skipped"].as_array().unwrap();
+    let rows = document["rows"].as_array().unwrap();
+    let text = |row: &Value, name: &str| row[name].as_str().unwrap().to_owned();
+    let mut users: Vec<_> = rows.iter().step_by(3).map(|row| text(row, "user")).collect();
+    assert!(users.len() >= 2 && users.starts_with(&["page_pool".to_owned()]), "{users:?}");
+    assert_eq!(rows.len(), 3 * users.len());
+    for (row, arm) in rows.iter().zip(["single", "bulk", "block"].into_iter().cycle()) {
+        assert_eq!(text(row, "arm"), arm);
+        for name in ["cpu_ns", "per_s"] {
+            let figures = ["min", "median", "max"].map(|part| row[name][part].as_f64().unwrap());
+            assert!(figures.is_sorted() && figures[0] > 0.0, "{row}");
+        }
+        assert!(row["alloc_ns"]["median"].as_f64().unwrap() >= 0.0, "{row}");
+    }
+    assert_eq!(document["gains"].as_array().unwrap().len(), 2 * users.len());
+    for user in skipped {
+        assert!(shown.contains(&format!("SKIPPED: {}: ", text(user, "user"))), "{shown}");
+    }
+    users.extend(skipped.iter().map(|user| text(user, "user")));
+    assert!(users.iter().all(|user| shown.contains(user)), "{shown}");
+}
+
+#[test]
+fn only_the_users_that_are_named_are_measured() {
+    let options = ["--only", "sunrpc", "--runs", "1", "--slice", "0", "--json", "-"];
+    let document = json(&succeed(&[&["bench", "users"], &options[..]].concat()));
+    let rows = document["rows"].as_array().unwrap();
+    assert!(rows.len() == 3 && rows.iter().all(|row| row["user"] == "sunrpc"), "{rows:?}");
+    // A file in memory is not read past the cache.
+    let options = ["--only", "readahead-1m", "--folder", "/dev/shm", "--runs", "1", "--slice", "0"];
+    let shown = succeed(&[&["bench", "users"], &options[..]].concat());
+    assert!(shown.contains("SKIPPED: readahead-1m: files in /dev/shm cannot be read"), "{shown}");
+}
+
+#[test]
 fn what_the_other_experiments_cannot_do_is_told_in_one_line() {
     for (experiment, options, told) in [
         ("frag", ["--arena", "1M"].as_slice(), "--arena 1 MiB has no block of 2 MiB"),
@@ -305,6 +347,9 @@ fn what_the_other_experiments_cannot_do_is_told_in_one_line() {
         ("rpc", &["--used", "260"], "--used 260 is more than the 259 pages"),
         ("rpc", &["--arena", "4M"], "--arena 4 MiB is too small"),
         ("rpc", &["--rounds", "0"], "--rounds"),
+        ("users", &["--only", "kswapd"], "[possible values: page_pool, sunrpc"),
+        ("users", &["--folder", "/nowhere"], "--folder /nowhere: there is no such folder"),
+        ("users", &["--arena", "64M"], "--arena 64 MiB is too small: use 256 MiB or more"),
         ("pool", &["--arena", "64M"], "--arena 64 MiB is too small: use 128 MiB or more"),
         ("pool", &["--work", "50"], "--work must begin with 0"),
         ("pool", &["--work", "0,50,20"], "--work must begin with 0"),

@@ -11,5 +11,6 @@ pub mod sentence;
 pub mod spread;
 pub mod svg;
 pub mod table;
+pub mod users;
 
 pub use context::Context;

@@ -222,4 +222,20 @@ pub(super) const KINDS: &[Kind] = &[
         }],
         results: &[],
     },
+    Kind {
+        command: "bench users",
+        schema_version: 1,
+        runs: "runs",
+        tables: &[TableKind {
+            name: "rows",
+            path: ROWS,
+            keys: &["user", "arm"],
+            figures: &[
+                nested("cpu_ns", "ns/operation", Better::Lower),
+                nested("alloc_ns", "ns/operation", Better::Lower),
+                nested("per_s", "operations/s", Better::Higher),
+            ],
+        }],
+        results: &["gains", "skipped"],
+    },
 ];

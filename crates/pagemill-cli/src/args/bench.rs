@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pagemill_bench::Size;
+use pagemill_bench::users::USERS;
 
 use self::count::at_least_one;
 pub(crate) use self::nfs::{NfsArgs, ServerArg, WorkloadArg};
@@ -140,6 +141,26 @@ pub(crate) enum ExperimentArgs {
     /// itself is timed on each path through the pool.
     #[command(verbatim_doc_comment)]
     Pool(PoolArgs),
+    /// Measures users of pages that take them singly, in bulk, or as a block of a higher order
+    ///
+    /// Each user does its real work, and the experiment reports the CPU time of one operation, all
+    /// threads of the user together, and the page allocator's share of it:
+    ///
+    ///   page_pool       packets are copied into pages of a pool and leave it with them
+    ///   sunrpc          requests of 1 MiB arrive over TCP in pages that are filled before each
+    ///   readahead-128k  windows of a file are read past the kernel's cache (O_DIRECT) into a small
+    ///   readahead-1m    cache of our own
+    ///
+    /// in three ways, which take turns within a run:
+    ///
+    ///   single  one call for each page
+    ///   bulk    one call for all pages of an operation
+    ///   block   one block of a higher order, split into pages or used whole; fragmented memory
+    ///           has none
+    ///
+    /// A user that cannot run here is skipped, and the report says why.
+    #[command(verbatim_doc_comment)]
+    Users(UsersArgs),
     /// Compares pagemill with other page allocators
     ///
     /// Runs the program pagemill-peers with all options that follow. It has its own workspace,
@@ -308,6 +329,38 @@ pub(crate) struct PoolArgs {
     /// Write all figures as JSON (docs/bench-json.md) to FILE; - for the standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+}
+
+/// The options of `bench users`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct UsersArgs {
+    /// Size of the memory that pages are allocated from: 512M, 256MiB, 268435456; at least 256M
+    #[arg(long = "arena", value_name = "SIZE", default_value = "512M")]
+    pub(crate) size: Size,
+    /// Users to measure, such as page_pool,sunrpc [default: all]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = user_names())]
+    pub(crate) only: Vec<String>,
+    /// Number of runs; the median is reported, and fewer than 9 runs say little
+    #[arg(long, value_name = "R", default_value = "15", value_parser = at_least_one)]
+    pub(crate) runs: usize,
+    /// Approximate milliseconds of one measurement; 0 for one operation each, as a trial
+    #[arg(long, value_name = "MS", default_value_t = 200)]
+    #[arg(value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    pub(crate) slice: u64,
+    /// Folder for the file that readahead reads: on a disk [default: that for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
+    /// CPUs of the user and of the peer that it talks to, such as 0,1 [default: the first two
+    /// allowed]
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpus: Option<CpuList>,
+    /// Write all figures as JSON (docs/bench-json.md) to FILE; - for the standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+fn user_names() -> clap::builder::PossibleValuesParser {
+    USERS.iter().map(|kind| kind.name).collect::<Vec<_>>().into()
 }
 
 /// The options of `bench peers`, which `pagemill-peers` parses.

@@ -15,7 +15,7 @@ use super::saved;
 use crate::args::bench::{BenchArgs, ExperimentArgs};
 use crate::output::{self, Output};
 use crate::plan::bench::{
-    self as plan, BulkPlan, FragPlan, LatencyPlan, NfsPlan, PoolPlan, RpcPlan,
+    self as plan, BulkPlan, FragPlan, LatencyPlan, NfsPlan, PoolPlan, RpcPlan, UsersPlan,
 };
 
 use pagemill_bench::Size;
@@ -35,6 +35,7 @@ use pagemill_bench::report::latency::LatencyReport;
 use pagemill_bench::report::nfs::NfsReport;
 use pagemill_bench::report::pool::PoolReport;
 use pagemill_bench::report::refill::RefillReport;
+use pagemill_bench::report::users::UsersReport;
 use pagemill_bench::{Clock, Results, Spread, frames};
 
 /// Carries out the experiment that was asked for, or the quick selection.
@@ -49,6 +50,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         ExperimentArgs::Nfs(args) => nfs(plan::nfs(&args)?),
         ExperimentArgs::Rpc(args) => rpc(plan::rpc(&args)?),
         ExperimentArgs::Pool(args) => pool(plan::pool(&args)?),
+        ExperimentArgs::Users(args) => users(plan::users(&args)?),
         ExperimentArgs::Peers(args) => peers::become_it(&args.rest),
         ExperimentArgs::Compare(args) => saved::compare(plan::compare(&args)?),
         ExperimentArgs::Export(args) => saved::export(plan::export(&args)?),
@@ -130,6 +132,19 @@ fn pool(plan: PoolPlan) -> anyhow::Result<()> {
     let findings = context.experiment.run(owner, context.clock, || progress.inc(1))?;
     progress.finish_and_clear();
     let report = PoolReport { context, findings };
+    tell(plan.json, || report.to_json(), || report.to_string())?;
+    warn_of_spreads(report.findings.figures());
+    Ok(())
+}
+
+fn users(plan: UsersPlan) -> anyhow::Result<()> {
+    let frames = fresh_allocator(plan.arena)?;
+    let context = timed(&frames, plan.experiment);
+    let source = frames::install(frames);
+    let progress = progress_bar(context.experiment.nr_steps());
+    let findings = context.experiment.run(source, context.clock, || progress.inc(1))?;
+    progress.finish_and_clear();
+    let report = UsersReport { context, findings };
     tell(plan.json, || report.to_json(), || report.to_string())?;
     warn_of_spreads(report.findings.figures());
     Ok(())

@@ -8,7 +8,7 @@ use core::time::Duration;
 use pagemill::units::{CpuId, PAGE_SIZE};
 use pagemill_bench::{
     Experiment, FragExperiment, LatencyExperiment, PoolExperiment, RefillExperiment, Shape, Size,
-    frag,
+    UsersExperiment, frag, users::USERS,
 };
 use pagemill_host::ArenaConfig;
 use pagemill_host::arena::HugePages;
@@ -18,7 +18,9 @@ use pagemill_rpc::buffer::{MAX_PAYLOAD_BYTES, nr_request_pages};
 pub(crate) use self::nfs::{NfsPlan, nfs};
 pub(crate) use self::saved::{ComparePlan, ExportPlan, Input, TablesPlan, compare, export};
 use super::arena::arena;
-use crate::args::bench::{BulkArgs, CpuList, FragArgs, LatencyArgs, PoolArgs, RpcArgs, ShapeArg};
+use crate::args::bench::{
+    BulkArgs, CpuList, FragArgs, LatencyArgs, PoolArgs, RpcArgs, ShapeArg, UsersArgs,
+};
 use crate::output::Output;
 use crate::usage::UsageError;
 
@@ -85,6 +87,17 @@ pub(crate) struct PoolPlan {
     pub(crate) json: Option<Output>,
 }
 
+/// Everything that `bench users` needs.
+#[derive(Debug)]
+pub(crate) struct UsersPlan {
+    /// The memory.
+    pub(crate) arena: ArenaConfig,
+    /// The measurements.
+    pub(crate) experiment: UsersExperiment,
+    /// Where the figures go.
+    pub(crate) json: Option<Output>,
+}
+
 /// The batch sizes of `page_bench04_bulk`.
 const SIZES: [usize; 11] = [1, 2, 3, 4, 8, 16, 32, 64, 128, 256, 512];
 /// Those of the quick selection: enough to see the curve.
@@ -97,6 +110,9 @@ const BURST_PAGES_MAX: u64 = 256 << 10;
 const PROBE_PAGES: u64 = 4096;
 /// Memory for a receive ring and what is held of it, twice, so that the watermarks are far.
 const POOL_BYTES_MIN: u64 = 128 << 20;
+/// Memory for the users of `bench users`, several times, so that the watermarks are far.
+const USERS_BYTES_MIN: u64 = 256 << 20;
+
 /// Finds out what the options of `bench bulk` mean, and opens its outputs.
 ///
 /// # Errors
@@ -195,17 +211,48 @@ pub(crate) fn pool(args: &PoolArgs) -> anyhow::Result<PoolPlan> {
         let line = "--work must begin with 0 and increase, as in 0,50,100";
         return Err(UsageError::new(line.to_owned()).into());
     }
-    let allowed = Cpus::allowed()?;
-    let nr_cpus = args.cpus.as_ref().map_or(allowed.len(), |CpuList(numbers)| numbers.len()).min(2);
-    let cpus = choose_cpus(nr_cpus, args.cpus.as_ref(), &allowed)?;
+    let (driver_cpu, stack_cpu) = two_cpus(args.cpus.as_ref())?;
     Ok(PoolPlan {
         arena: untouched(args.size),
         experiment: PoolExperiment {
             runs: args.runs,
             slice: Duration::from_millis(args.slice),
             work_ns: args.work.clone(),
-            driver_cpu: cpus[0],
-            stack_cpu: *cpus.last().unwrap_or(&cpus[0]),
+            driver_cpu,
+            stack_cpu,
+        },
+        json: Output::open("--json", args.json.as_deref())?,
+    })
+}
+
+/// Finds out what the options of `bench users` mean, and opens its output.
+///
+/// # Errors
+/// As [`bulk`].
+pub(crate) fn users(args: &UsersArgs) -> anyhow::Result<UsersPlan> {
+    if args.size.bytes() < USERS_BYTES_MIN {
+        let least = Size::of(USERS_BYTES_MIN);
+        let line = format!("--arena {} is too small: use {least} or more", args.size);
+        return Err(UsageError::new(line).into());
+    }
+    let folder = args.folder.clone().unwrap_or_else(std::env::temp_dir);
+    if !folder.is_dir() {
+        let line = format!("--folder {}: there is no such folder", folder.display());
+        return Err(UsageError::new(line).into());
+    }
+    let names = USERS.iter().map(|kind| kind.name);
+    let (cpu, peer_cpu) = two_cpus(args.cpus.as_ref())?;
+    Ok(UsersPlan {
+        arena: ArenaConfig { huge: HugePages::Never, ..ArenaConfig::new(args.size.bytes()) },
+        experiment: UsersExperiment {
+            runs: args.runs,
+            slice: Duration::from_millis(args.slice),
+            users: names
+                .filter(|name| args.only.is_empty() || args.only.iter().any(|only| only == name))
+                .collect(),
+            folder,
+            cpu,
+            peer_cpu,
         },
         json: Output::open("--json", args.json.as_deref())?,
     })
@@ -285,6 +332,14 @@ fn burst_pages(arena: &Size, sizes: &[usize], nr_threads: usize) -> Result<usize
     let all = (arena.nr_pages() / 4).clamp(BURST_PAGES_MIN, BURST_PAGES_MAX);
     let each = (all / nr_threads).min(most);
     Ok(usize::try_from(each).expect("a burst is below 2^18 pages"))
+}
+
+/// Returns the CPUs of two threads: the same, where only one is named or allowed.
+fn two_cpus(asked: Option<&CpuList>) -> anyhow::Result<(CpuId, CpuId)> {
+    let allowed = Cpus::allowed()?;
+    let nr_cpus = asked.map_or(allowed.len(), |CpuList(numbers)| numbers.len()).min(2);
+    let cpus = choose_cpus(nr_cpus, asked, &allowed)?;
+    Ok((cpus[0], cpus[nr_cpus - 1]))
 }
 
 /// Returns the CPU of each thread.

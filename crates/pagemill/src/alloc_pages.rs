@@ -571,7 +571,8 @@ pub trait AllocPages: PageSource {
     ///
     /// # Cost
     /// That of [`release_pages`](Self::release_pages) for one-word pages, if 64 slots hold pages of one
-    /// migrate type of the zone with the most adjacent frames; otherwise, each block is checked and freed by
+    /// migrate type, of the most adjacent frames of one zone. In a zone with holes, pages of its other frames
+    /// are each looked up, and then freed in one copy too. Otherwise, each block is checked and freed by
     /// itself.
     #[inline]
     #[track_caller]
@@ -580,7 +581,7 @@ pub trait AllocPages: PageSource {
     }
 
     /// Does what [`release_raw`](Self::release_raw) does and returns true, if all slots hold pages of one
-    /// migrate type of the zone with the most adjacent frames and this CPU's list has room. Otherwise,
+    /// migrate type, of the most adjacent frames of one zone, and this CPU's list has room. Otherwise,
     /// returns false and changes nothing.
     ///
     /// For functions that other languages call: a function that tries this, and calls another function for

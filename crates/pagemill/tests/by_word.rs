@@ -5,8 +5,9 @@ extern crate alloc;
 
 use pagemill::accounts::{Account, AccountLimits};
 use pagemill::handles::{InvalidRawPage, RawPage};
+use pagemill::policy::Policy;
 use pagemill::request::Effort;
-use pagemill::units::Pfn;
+use pagemill::units::{NodeId, Pfn};
 use pagemill::{AllocPages, BulkRequest, Config, Folio, Gfp, Page};
 use pagemill_testkit::{Frames, NORMAL, Rng, World, holes, order, region};
 
@@ -122,6 +123,71 @@ fn a_release_that_tries_frees_all_pages_or_none() {
     words[63] = last;
     assert!(try_release(&mut words));
     assert!(words.iter().all(Option::is_none));
+}
+
+/// Pages of every zone are freed by one copy, not only those of the largest.
+#[test]
+fn pages_of_each_zone_are_freed_at_once() {
+    let memory =
+        [region(NORMAL - 1024, 1024, 0), region(NORMAL, 4096, 0), region(NORMAL + 8192, 2048, 1)];
+    let world = World::new(&Config { movable_bytes: 4 << 20, ..Config::new(&memory, 1) });
+    let frames = world.frames();
+    let mut classes = Vec::new();
+    for (gfp, node) in [
+        (Gfp::KERNEL, 0),
+        (Gfp::KERNEL | Gfp::RECLAIMABLE, 0),
+        (Gfp::KERNEL | Gfp::DMA32, 0),
+        (Gfp::HIGHUSER_MOVABLE, 0),
+        (Gfp::KERNEL, 1),
+        (Gfp::HIGHUSER_MOVABLE, 1),
+    ] {
+        let mut words = Words::from([None; 64]);
+        let policy = Policy::Preferred(NodeId::new(node));
+        let request = BulkRequest { policy, ..BulkRequest::new(gfp | Gfp::THISNODE) };
+        assert_eq!(frames.bulk_raw(&request, &mut words).new, 64);
+        let all = bits(&words);
+        classes.push(all[0] >> 40);
+        assert!(all.iter().all(|word| word >> 40 == all[0] >> 40), "one zone: {all:x?}");
+        // SAFETY: 1. owned: just allocated.
+        assert!(unsafe { frames.try_release_raw(&mut words) }, "{gfp:?} {node}");
+        assert!(words.iter().all(Option::is_none));
+    }
+    classes.sort_unstable();
+    classes.dedup();
+    assert_eq!(classes.len(), 6, "each from another list");
+    assert_eq!(world.nr_out(), 0);
+}
+
+/// Pages on both sides of a hole are freed together; the word of a frame in the hole is refused.
+#[test]
+fn pages_around_a_hole_are_freed_together() {
+    let memory = [region(NORMAL, 1024, 0), region(NORMAL + 2048, 1536, 0)];
+    let world = World::new(&Config::new(&memory, 1));
+    let frames = world.frames();
+    let mut all = Words::from([None; 2000]);
+    let filled = frames.bulk_raw(&BulkRequest::new(Gfp::KERNEL), &mut all).new;
+    let is_low =
+        |word: &Option<RawPage>| word.is_some_and(|page| page.pfn() < Pfn::new(NORMAL + 1024));
+    let (mut low, mut high): (Words, Words) =
+        all.into_iter().take(filled).partition(|word| is_low(word));
+    assert!(low.len() > 400 && high.len() > 400, "{} {}", low.len(), high.len());
+    // In turn, so that no group has pages of one side only.
+    let mut mixed: Words =
+        low.drain(..200).zip(high.drain(..200)).flat_map(|two| [two.0, two.1]).collect();
+    let in_hole = bits(&mixed)[0] & !0xff_ffff_ffff | (NORMAL + 1500);
+    let right = mixed[399];
+    mixed[399] = RawPage::from_bits(in_hole).ok();
+    let nr_out = world.nr_out();
+    let error = InvalidRawPage::NotInZone { bits: in_hole, pfn: Pfn::new(NORMAL + 1500) };
+    assert_eq!(release(frames, &mut mixed), Err(error));
+    let nr_freed = mixed.iter().filter(|word| word.is_none()).count();
+    assert_eq!((nr_freed % 64, world.nr_out()), (0, nr_out - nr_freed as u64), "whole groups");
+    mixed[399] = right;
+    assert_eq!(release(frames, &mut mixed), Ok(400 - nr_freed));
+    assert_eq!(release(frames, &mut low), Ok(low.len()));
+    assert_eq!(release(frames, &mut high), Ok(high.len()));
+    assert_eq!(world.nr_out(), 0);
+    frames.validate().expect("the data agree");
 }
 
 #[test]

@@ -243,13 +243,6 @@ impl Class {
         Words { first: self.0 | start, nr: end.wrapping_sub(start) }
     }
 
-    /// Returns whether this is the class of single pages, not charged, of the zone whose first list has the
-    /// class `first`.
-    #[inline]
-    pub(crate) const fn is_plain_of_zone(self, first: Self) -> bool {
-        self.0.wrapping_sub(first.0) >> LIST_SHIFT < NR_MIGRATE_TYPES as u64
-    }
-
     /// Returns this class with `account` as the account that is charged.
     #[inline]
     pub(crate) const fn charged_to(self, account: AccountNumber) -> Self {

@@ -5,7 +5,7 @@ use core::mem;
 use super::engine::{Got, Sink, Wanted};
 use crate::base::gfp::Gfp;
 use crate::base::raw_page::{Class, InvalidRawPage, RawPage};
-use crate::base::units::Order;
+use crate::base::units::{Order, Pfn};
 use crate::page::page::FullWords;
 use crate::page::source::PageSource;
 use crate::page_alloc::allocator::{PAGES_PER_HOLD, PageAllocator, Site};
@@ -125,7 +125,7 @@ pub(crate) fn try_release<P: Platform>(
     slots: &mut [Option<RawPage>],
 ) -> bool {
     let (class, nr) = (class_of(slots), slots.len());
-    if let Some(words) = allocator.largest_span().words_of(class)
+    if let Some(words) = allocator.plain_words(class)
         && let Some(mut full) = FullWords::check(words, slots)
     {
         return allocator.free_class_ready(class, nr, |room| full.take_into(room));
@@ -179,7 +179,7 @@ pub(crate) fn release<P: Platform>(
 #[inline(always)]
 fn release_alike<P: Platform>(allocator: &PageAllocator<P>, slots: &mut [Option<RawPage>]) -> bool {
     let (class, nr) = (class_of(slots), slots.len());
-    if let Some(words) = allocator.largest_span().words_of(class)
+    if let Some(words) = allocator.plain_words(class)
         && let Some(mut full) = FullWords::check(words, slots)
     {
         allocator.free_class(class, nr, |room| full.take_into(room));
@@ -201,7 +201,7 @@ fn release_parts<P: Platform>(
 ) -> Result<usize, InvalidRawPage> {
     let mut nr = 0;
     for part in slots.chunks_mut(step) {
-        nr += if release_alike(allocator, part) {
+        nr += if release_alike(allocator, part) || release_across_holes(allocator, part) {
             part.len()
         } else if part.len() > CHUNK {
             release_parts(allocator, part, CHUNK)?
@@ -210,6 +210,29 @@ fn release_parts<P: Platform>(
         };
     }
     Ok(nr)
+}
+
+/// Does what [`release_alike`] does for pages in several spans of one zone.
+#[inline(never)]
+#[track_caller]
+fn release_across_holes<P: Platform>(
+    allocator: &PageAllocator<P>,
+    slots: &mut [Option<RawPage>],
+) -> bool {
+    let (class, nr) = (class_of(slots), slots.len());
+    let Some(zone) = allocator.zones().get(class.list().zone()) else { return false };
+    let mut spans = zone.facts.spans.iter();
+    // The search begins in the first span, whichever that is.
+    let Some(mut near) = spans.next() else { return false };
+    if class != Class::new(class.list(), Order::ZERO) || spans.next().is_none() {
+        return false;
+    }
+    let is_in_zone = |pfn: Pfn| zone.facts.spans.find_near(&mut near, pfn.value()).is_some();
+    if let Some(mut full) = FullWords::check_each(class, slots, is_in_zone) {
+        allocator.free_class(class, nr, |room| full.take_into(room));
+        return true;
+    }
+    false
 }
 
 /// Frees blocks of any kind, after a check of each.

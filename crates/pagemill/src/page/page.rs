@@ -419,6 +419,18 @@ impl<'a> FullWords<'a> {
         words.have_all(slots).then_some(Self(slots))
     }
 
+    /// Returns the slots if all of them hold a page of `class` at a frame for which `is_allowed` is true.
+    pub(crate) fn check_each(
+        class: Class,
+        slots: &'a mut [Option<RawPage>],
+        mut is_allowed: impl FnMut(Pfn) -> bool,
+    ) -> Option<Self> {
+        let is_full = |slot: &Option<RawPage>| {
+            slot.is_some_and(|page| page.class() == class && is_allowed(page.pfn()))
+        };
+        slots.iter().all(is_full).then_some(Self(slots))
+    }
+
     /// Does what [`FullSlots::take_into`] does.
     #[inline]
     pub(crate) fn take_into<'r>(

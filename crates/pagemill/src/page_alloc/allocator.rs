@@ -9,7 +9,7 @@ use core::panic::Location;
 use core::ptr::NonNull;
 
 use crate::account::table::Accounts;
-use crate::base::raw_page::RawPage;
+use crate::base::raw_page::{Class, RawPage, Words};
 use crate::base::sync::Lock;
 use crate::base::units::{CpuId, NodeId, Order, Pfn};
 use crate::config::config::Config;
@@ -231,6 +231,14 @@ impl<P: Platform> PageAllocator<P> {
     #[inline]
     pub(crate) fn largest_span(&self) -> &Located {
         &self.tables.largest_span
+    }
+
+    /// Returns the words of the pages that could be freed with pages of `class` by one copy, if `class` is
+    /// that of single pages, not charged: those in the largest span of the zone. Of another class, none is
+    /// among the words.
+    #[inline]
+    pub(crate) fn plain_words(&self, class: Class) -> Option<Words> {
+        self.tables.plain_words.get(class.list().index()).copied()
     }
 
     #[inline]

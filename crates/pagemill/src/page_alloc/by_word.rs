@@ -19,7 +19,7 @@ impl<P: Platform> PageAllocator<P> {
     /// frames.
     #[inline]
     pub fn check_raw(&self, raw: RawPage) -> Result<(), InvalidRawPage> {
-        match self.largest_span().words_of(raw.class()) {
+        match self.plain_words(raw.class()) {
             Some(words) if words.has(Some(raw)) => Ok(()),
             _ => self.check_unusual_raw(raw),
         }

@@ -11,7 +11,7 @@ use core::ptr::NonNull;
 use crate::account::table::{self, Accounts};
 use crate::base::gfp::{NR_ZONE_KINDS, ZoneKind};
 use crate::base::migratetype::MigrateType;
-use crate::base::raw_page::{Class, ListId, MAX_NR_ZONES, RawPage};
+use crate::base::raw_page::{Class, ListId, MAX_NR_ZONES, RawPage, Words};
 use crate::base::stats::ZoneEvents;
 use crate::base::units::{CpuId, NodeId, Order, PAGE_SHIFT};
 use crate::config::config::Config;
@@ -41,6 +41,8 @@ pub(crate) struct Tables {
     pub(crate) zones: &'static [Zone],
     /// Where the search for a frame that is known by its number begins.
     pub(crate) largest_span: Located,
+    /// For each list, the words of single pages, not charged, in the largest span of its zone.
+    pub(crate) plain_words: &'static [Words],
     pub(crate) cpus: &'static [PerCpu],
     /// One list for each node and kind of zone; see [`zonelist`](crate::zone::zonelist).
     pub(crate) zonelists: &'static [ZoneList],
@@ -262,6 +264,7 @@ struct Raw {
     accounts: &'static mut [MaybeUninit<table::Entry>],
     owners: &'static mut [MaybeUninit<page_owner::Entry>],
     states: StateTables,
+    plain_words: &'static mut [MaybeUninit<Words>],
 }
 
 /// Takes the tables' memory in order; `None` if the carver only counts.
@@ -288,6 +291,7 @@ fn carve(config: &Config<'_>, counts: &Counts, carver: &mut MetadataCarver) -> O
     let states = carver.take(counts.blocks);
     let reserved = carver.take(counts.blocks);
     let charged = carver.take(if config.nr_accounts > 0 { counts.blocks } else { 0 });
+    let plain_words = carver.take(ListId::nr_lists(counts.zones));
     let states = StateTables {
         states: TableCarver(states?),
         reserved: TableCarver(reserved?),
@@ -310,6 +314,7 @@ fn carve(config: &Config<'_>, counts: &Counts, carver: &mut MetadataCarver) -> O
         accounts: accounts?,
         owners: owners?,
         states,
+        plain_words: plain_words?,
     })
 }
 
@@ -395,7 +400,22 @@ impl Raw {
         let accounts = Accounts::new(write_all(self.accounts, |_| table::Entry::new()));
         let owners = Owners::new(write_all(self.owners, |_| page_owner::Entry::new()));
         let largest_span = Located::largest(zones).expect("a memory map has a region");
-        Tables { frames: self.frames, zones, largest_span, cpus, zonelists, accounts, owners }
+        let mut lists = ListId::all(zones.len());
+        let plain_words = write_all(self.plain_words, |_| {
+            let list = lists.next().expect("as many lists as entries");
+            let Span { start, end, .. } = *zones[list.zone()].facts.spans.largest();
+            Class::new(list, Order::ZERO).words(start, end)
+        });
+        Tables {
+            frames: self.frames,
+            zones,
+            largest_span,
+            plain_words,
+            cpus,
+            zonelists,
+            accounts,
+            owners,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Located frames: the zone and span of a frame that is known by its number, with what is read of them.
 
-use crate::base::raw_page::{Class, Words};
+use crate::base::raw_page::Class;
 use crate::base::units::Order;
 use crate::zone::block_state::{BlockState, State};
 use crate::zone::span::{Span, block_base};
@@ -41,13 +41,6 @@ impl Located {
     #[inline]
     pub(crate) fn holds(&self, pfn: u64) -> bool {
         (self.start..self.end).contains(&pfn)
-    }
-
-    /// Returns the words of the span's frames, if `class` is that of single pages, not charged, of its zone.
-    #[inline]
-    pub(crate) fn words_of(&self, class: Class) -> Option<Words> {
-        let is_plain = class.is_plain_of_zone(self.first_class);
-        is_plain.then(|| class.words(self.start, self.end))
     }
 
     /// Returns the state of the pageblock of a frame of the span.

@@ -120,6 +120,11 @@ impl Spans {
         pfns.filter(|pfns| !pfns.is_empty()).map(|pfns| pfns.start).next()
     }
 
+    /// Returns the span with the most frames.
+    pub(crate) fn largest(&self) -> &'static Span {
+        self.iter().max_by_key(|span| span.end - span.start).expect("a zone has a span")
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &'static Span> {
         self.0.iter()
     }
@@ -146,6 +151,7 @@ mod tests {
         assert_eq!((two.block(1535), two.block(1536)), (2, 3));
         assert_eq!(two.frame(1025), 601);
         assert_eq!((one.frames(), two.frames()), (0..600, 600..1624));
+        assert_eq!(*spans.largest(), two);
         assert_eq!((one.pfns_within(0..1), one.pfns_within(1..9)), (100..512, 512..700));
         assert_eq!((two.pfns_within(0..2), two.pfns_within(2..3)), (1024..1024, 1024..1536));
         let upper = |span, pfn| spans.is_upper(span, pfn);

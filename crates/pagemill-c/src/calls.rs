@@ -177,14 +177,15 @@ pub(crate) unsafe fn alloc_pages_bulk<E: Environment>(
     nr: usize,
     pages: *mut PageWord,
 ) -> usize {
+    let (frames, gfp) = (E::allocator(call, handle), flags::<E>(call, gfp));
     if is_usual(nr) {
         // SAFETY:
         // 1. Guaranteed by the caller.
-        unsafe { alloc_number::<E>(call, handle, gfp, nr, pages) }
+        frames.alloc_raw_bulk(gfp, unsafe { slots::<E>(call, nr, pages) })
     } else {
         // SAFETY:
         // 1. Guaranteed by the caller.
-        unsafe { alloc_other_number::<E>(call, handle, gfp, nr, pages) }
+        unsafe { alloc_other_number::<E>(call, frames, gfp, nr, pages) }
     }
 }
 
@@ -193,33 +194,14 @@ pub(crate) unsafe fn alloc_pages_bulk<E: Environment>(
 #[inline(never)]
 unsafe fn alloc_other_number<E: Environment>(
     call: &'static str,
-    handle: Handle,
-    gfp: u32,
+    frames: &PageAllocator<E::Platform>,
+    gfp: Gfp,
     nr: usize,
     pages: *mut PageWord,
 ) -> usize {
     // SAFETY:
     // 1. Guaranteed by the caller.
-    unsafe { alloc_number::<E>(call, handle, gfp, nr, pages) }
-}
-
-/// # Safety
-/// As for [`slots`].
-// Always: compiled for usual numbers, and again for others.
-#[inline(always)]
-unsafe fn alloc_number<E: Environment>(
-    call: &'static str,
-    handle: Handle,
-    gfp: u32,
-    nr: usize,
-    pages: *mut PageWord,
-) -> usize {
-    let frames = E::allocator(call, handle);
-    let gfp = flags::<E>(call, gfp);
-    // SAFETY:
-    // 1. Guaranteed by the caller.
-    let slots = unsafe { slots::<E>(call, nr, pages) };
-    frames.alloc_raw_bulk(gfp, slots)
+    frames.alloc_raw_bulk(gfp, unsafe { slots::<E>(call, nr, pages) })
 }
 
 /// # Safety
@@ -297,6 +279,7 @@ pub(crate) fn nr_free_pages<E: Environment>(call: &'static str, handle: Handle) 
 ///
 /// # Safety
 /// `from` is null, or valid for reads of the size that it begins with.
+#[inline]
 pub(crate) unsafe fn read_struct<E: Environment, T: SizedStruct>(
     call: &'static str,
     what: &str,
@@ -305,6 +288,27 @@ pub(crate) unsafe fn read_struct<E: Environment, T: SizedStruct>(
     // SAFETY:
     // 1. Guaranteed by the caller.
     let size = unsafe { size_of_struct::<E, T>(call, what, from) };
+    if size == size_of::<T>() {
+        // SAFETY:
+        // 1. Aligned, not null: checked above. Valid for reads of `size`: guaranteed by the caller.
+        // 2. What a C caller writes into integers, pointers and functions is a value.
+        return unsafe { from.read() };
+    }
+    // SAFETY:
+    // 1. Guaranteed by the caller.
+    unsafe { read_other_version::<E, T>(call, what, from, size) }
+}
+
+/// # Safety
+/// As for [`read_struct`]; the structure has `size` bytes.
+#[cold]
+#[inline(never)]
+unsafe fn read_other_version<E: Environment, T: SizedStruct>(
+    call: &'static str,
+    what: &str,
+    from: *const T,
+    size: usize,
+) -> T {
     let mut value = MaybeUninit::<T>::zeroed();
     let (nr, bytes) = (size.min(size_of::<T>()), from.cast::<u8>());
     // SAFETY:
@@ -399,6 +403,7 @@ unsafe fn size_of_struct<E: Environment, T>(
 
 /// # Safety
 /// As for [`slots`].
+#[inline]
 unsafe fn request<E: Environment>(
     call: &'static str,
     frames: &'static PageAllocator<E::Platform>,

@@ -161,6 +161,22 @@ impl<S: PageSource> PageArray<S> {
         freed
     }
 
+    /// Frees up to `nr` pages in one call, from the first slots that have not been emptied, and returns
+    /// how many there were.
+    pub fn shrink(&mut self, source: &S, nr: usize) -> usize {
+        let end = self.nr_emptied.saturating_add(nr).min(self.slots.len());
+        let freed = source.clone().release_pages(&mut self.slots[self.nr_emptied..end]);
+        self.nr_emptied = end;
+        self.nr_missing += freed;
+        freed
+    }
+
+    /// Returns whether no slot is empty.
+    #[must_use]
+    pub fn is_filled(&self) -> bool {
+        self.nr_missing == 0
+    }
+
     /// Returns how many slots hold a page.
     #[must_use]
     pub fn nr_pages(&self) -> usize {

@@ -78,6 +78,17 @@ impl<S: Frames> Rqst<S> {
             && self.reply.pages_mut().fill(&self.source, refill, stop, stats)
     }
 
+    /// Exchanges the pages of both arrays, arguments first, with other ones.
+    pub(crate) fn swap_pages(&mut self, [args, reply]: &mut [PageArray<S>; 2]) {
+        core::mem::swap(&mut self.args, args);
+        core::mem::swap(self.reply.pages_mut(), reply);
+    }
+
+    /// Returns whether no slot lacks its page.
+    pub(crate) fn is_filled(&mut self) -> bool {
+        self.args.is_filled() && self.reply.pages_mut().is_filled()
+    }
+
     /// Returns the number of slots in each direction: the end of each array, whether filled or not.
     ///
     /// # Source

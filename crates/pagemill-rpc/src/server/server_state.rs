@@ -18,6 +18,7 @@ use crate::limits::connection_table::{ConnectionTable, MIN_USELESS_MS};
 use crate::limits::memory_budget::MemoryBudget;
 use crate::rqst::pages::Frames;
 use crate::server::config::ServerConfig;
+use crate::server::idle_pages::IdlePages;
 use crate::server::worker_count::WorkerCount;
 use crate::stats::ClientInfo;
 use crate::transport::listener::{Accepted, Room, Socket, accept_batch};
@@ -30,18 +31,20 @@ use crate::wire::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, loc
 /// The token of the first socket; tokens of connections follow those of sockets.
 const FIRST_TOKEN: u64 = 1;
 
-/// The connection that a worker processes, and since when; see [`Busy`](crate::transport::busy::Busy).
+/// What others see of a worker: the connection that it processes, and since when; see [`Busy`](crate::transport::busy::Busy).
 ///
 /// Relaxed throughout: a thread that acts on it checks the connection itself.
 #[derive(Debug)]
-pub(crate) struct WorkerSlot {
+pub(crate) struct WorkerSlot<S: Frames> {
     pub(crate) token: AtomicU64,
     pub(crate) since: AtomicU64,
+    /// The worker's pages while it sleeps.
+    pub(crate) idle: IdlePages<S>,
 }
 
-impl WorkerSlot {
+impl<S: Frames> WorkerSlot<S> {
     pub(crate) fn new() -> Self {
-        Self { token: AtomicU64::new(0), since: AtomicU64::new(0) }
+        Self { token: AtomicU64::new(0), since: AtomicU64::new(0), idle: IdlePages::new() }
     }
 }
 
@@ -57,7 +60,7 @@ pub(crate) struct ServerState<S: Frames> {
     table: Mutex<ConnectionTable<Arc<Connection<S>>>>,
     next_token: AtomicU64,
     /// Guards the list of worker slots.
-    pub(crate) slots: Mutex<Vec<Arc<WorkerSlot>>>,
+    pub(crate) slots: Mutex<Vec<Arc<WorkerSlot<S>>>>,
     stopping: AtomicBool,
     start: Instant,
 }

@@ -1,12 +1,14 @@
 //! Supervisor thread: enforces the timeouts of calls, replies and idle connections, and reassigns
 //! connections from slow calls.
 
+use alloc::sync::Arc;
 use core::cmp::Reverse;
 use core::time::Duration;
 use std::thread;
 
 use crate::panics::caught;
 use crate::rqst::pages::Frames;
+use crate::server::idle_shrinker::IdleShrinker;
 use crate::server::server_state::ServerState;
 use crate::transport::run_queue::Lane;
 use crate::transport::tcp::Connection;
@@ -19,8 +21,20 @@ const IDLE_TICK: Duration = Duration::from_millis(100);
 /// Number of ticks, of either length, between checks of all connections' timeouts.
 const SWEEP_TICKS: u32 = 10;
 
-/// Enforces time limits until the server stops.
-pub(crate) fn run<S: Frames>(state: &ServerState<S>) {
+/// Enforces time limits until the server stops. As long as it runs, sleeping workers free their pages
+/// when memory is short.
+pub(crate) fn run<S: Frames>(state: &Arc<ServerState<S>>) {
+    let shrinker = IdleShrinker::leak(state);
+    let registered = state.source.allocator().register_shrinker(shrinker);
+    if let Err(error) = &registered {
+        tracing::warn!(%error, "sleeping workers keep their pages when memory is short");
+    }
+    watch(state);
+    drop(registered);
+    shrinker.clear();
+}
+
+fn watch<S: Frames>(state: &ServerState<S>) {
     let (mut calls, mut tick) = (0, 0_u32);
     while !state.is_stopping() {
         let now_calls = state.dispatcher.stats().calls.value();

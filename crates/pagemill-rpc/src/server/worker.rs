@@ -83,7 +83,7 @@ fn work<S: Frames>(state: &ServerState<S>) -> bool {
 /// Removes a thread's slot on drop, also during a panic.
 struct RemoveSlot<'a, S: Frames> {
     state: &'a ServerState<S>,
-    slot: Arc<WorkerSlot>,
+    slot: Arc<WorkerSlot<S>>,
 }
 
 impl<S: Frames> Drop for RemoveSlot<'_, S> {
@@ -136,7 +136,7 @@ struct Worker<'a, S: Frames> {
     scratch: Scratch,
     /// Complete replies to the current connection that have not been sent.
     batch: Vec<u8>,
-    slot: Arc<WorkerSlot>,
+    slot: Arc<WorkerSlot<S>>,
     turn: u32,
     /// The time, in milliseconds of the server's clock, when the current call began.
     now: u64,
@@ -155,7 +155,7 @@ enum Then {
 }
 
 impl<'a, S: Frames> Worker<'a, S> {
-    fn new(state: &'a ServerState<S>, slot: Arc<WorkerSlot>) -> Self {
+    fn new(state: &'a ServerState<S>, slot: Arc<WorkerSlot<S>>) -> Self {
         let rqst = Rqst::new(state.source.clone(), state.config.max_payload_bytes);
         Self {
             state,
@@ -220,11 +220,21 @@ impl<'a, S: Frames> Worker<'a, S> {
         if !ready.sleep() {
             return None;
         }
-        let _awake = AwakeOnDrop(ready);
-        let task = self.state.wait();
+        let task = {
+            let _awake = AwakeOnDrop(ready);
+            self.slot.idle.swap(&mut self.rqst);
+            let task = self.state.wait();
+            self.slot.idle.swap(&mut self.rqst);
+            task
+        };
         self.began = self.state.now();
         self.now = self.began;
-        task
+        if self.rqst.is_filled() {
+            return task;
+        }
+        // Memory was short meanwhile. While this thread replaces its pages, another may take the task.
+        self.state.scheduler.push_tasks(task);
+        None
     }
 
     /// Sends queued replies. Then carries out calls, unless another thread has the right to receive.

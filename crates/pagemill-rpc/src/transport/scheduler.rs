@@ -58,8 +58,13 @@ impl<C: Waiter> Scheduler<C> {
 
     /// Queues a connection that has an event, for any thread.
     pub(crate) fn push_event(&self, connection: Arc<C>) {
-        let task = (connection.client(), Task::Event(connection));
-        self.wake(self.run_queue.push([task], Lane::Fresh));
+        self.push_tasks([Task::Event(connection)]);
+    }
+
+    /// Queues tasks of events, for any thread.
+    pub(crate) fn push_tasks(&self, tasks: impl IntoIterator<Item = Task<C>>) {
+        let tasks = tasks.into_iter().map(|task| (task.client(), task));
+        self.wake(self.run_queue.push(tasks, Lane::Fresh));
     }
 
     /// Queues tasks of events, for any thread, and returns the next task for this thread.

@@ -1,6 +1,6 @@
 //! Atomics and locks: loom's under `cfg(loom)`, the standard library's otherwise.
 
-use std::sync::PoisonError;
+use std::sync::{PoisonError, TryLockError};
 
 #[cfg(not(loom))]
 mod real {
@@ -26,4 +26,13 @@ pub(crate) use real::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ord
 /// code runs between two changes that belong together.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Locks `mutex` as [`lock`] does, unless another thread holds it.
+pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }

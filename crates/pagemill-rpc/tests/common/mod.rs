@@ -308,6 +308,11 @@ impl World {
         Self { frames, program, server, free }
     }
 
+    /// Returns how many pages were free before the server started.
+    pub(crate) fn nr_free_at_start(&self) -> u64 {
+        self.free
+    }
+
     pub(crate) fn addr(&self) -> SocketAddr {
         self.server.addrs()[0]
     }

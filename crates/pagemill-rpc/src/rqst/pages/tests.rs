@@ -149,3 +149,19 @@ fn bytes_are_cut_at_pages() {
     assert_eq!(array.slices(12_000, 20_000).flatten().count(), 288);
     assert_eq!(array.slices(20_000, 30_000).count(), 0);
 }
+
+#[test]
+fn an_array_shrinks_by_what_is_asked_and_is_filled_again() {
+    let frames = frames();
+    let stats = RefillStats::default();
+    let mut array = PageArray::new(30);
+    array.fill(&frames, Refill::default(), &never, &stats);
+    let free = frames.allocator().nr_free_pages();
+    assert_eq!((array.shrink(&frames, 10), array.shrink(&frames, 15)), (10, 15));
+    assert_eq!((array.nr_pages(), array.is_filled()), (5, false));
+    assert_eq!(frames.allocator().nr_free_pages(), free + 25);
+    assert_eq!((array.shrink(&frames, usize::MAX), array.shrink(&frames, 1)), (5, 0));
+    array.fill(&frames, Refill::default(), &never, &stats);
+    assert!(array.is_filled());
+    assert_eq!((array.nr_pages(), frames.allocator().nr_free_pages()), (30, free));
+}

@@ -311,6 +311,12 @@ fn users_take_pages_in_three_ways() {
         assert!(row["alloc_ns"]["median"].as_f64().unwrap() >= 0.0, "{row}");
     }
     assert_eq!(document["gains"].as_array().unwrap().len(), 2 * users.len());
+    let held = document["held"].as_array().unwrap();
+    let pages =
+        |row: &Value| ["pages_before", "pages_after"].map(|name| row[name].as_u64().unwrap());
+    let [pool, server] = [0, 1].map(|place| pages(&held[place]));
+    assert_eq!(pool, [1024 + 128; 2], "a pool keeps its ring and its cache");
+    assert_eq!(server, [8 * 2 * 259, 0], "sleeping workers give up their pages");
     for user in skipped {
         assert!(shown.contains(&format!("SKIPPED: {}: ", text(user, "user"))), "{shown}");
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::context::Context;
 use super::json::{self, JsonHead, JsonSpread};
 use crate::document::rounded;
-use crate::users::{Arm, UserRow, UsersFindings};
+use crate::users::{Arm, HeldRow, UserRow, UsersFindings};
 use crate::{Spread, UsersExperiment};
 
 /// Version of the JSON schema; raised when a field is renamed or removed.
@@ -40,6 +40,7 @@ impl UsersReport {
             peer_cpu: experiment.peer_cpu.value(),
             rows: self.findings.rows.iter().flat_map(json_rows).collect(),
             gains: self.findings.rows.iter().flat_map(json_gains).collect(),
+            held: self.findings.held.iter().map(JsonHeld::of).collect(),
             skipped: self
                 .findings
                 .skipped
@@ -88,6 +89,17 @@ impl Display for UsersReport {
         }
         writeln!(f)?;
         rows.iter().try_for_each(|row| writeln!(f, "{}", sentence(row)))?;
+        if !self.findings.held.is_empty() {
+            writeln!(
+                f,
+                "\nPages of idle users, before and after others take all the memory that they can get.\n"
+            )?;
+            writeln!(f, "{:<16} | {:>8} | {:>8} | shrinker", "user", "before", "after")?;
+        }
+        for row in &self.findings.held {
+            let shrinker = if row.has_shrinker { "yes" } else { "no" };
+            writeln!(f, "{:<16} | {:>8} | {:>8} | {shrinker}", row.user, row.before, row.after)?;
+        }
         for (user, reason) in &self.findings.skipped {
             writeln!(f, "SKIPPED: {user}: {reason}")?;
         }
@@ -147,6 +159,7 @@ struct Document {
     peer_cpu: u32,
     rows: Vec<JsonRow>,
     gains: Vec<JsonGain>,
+    held: Vec<JsonHeld>,
     skipped: Vec<JsonSkipped>,
 }
 
@@ -170,6 +183,26 @@ struct JsonGain {
     arm: &'static str,
     cpu_gain: JsonSpread,
     rate_gain: JsonSpread,
+}
+
+/// Pages that an idle user holds.
+#[derive(Debug, Serialize)]
+struct JsonHeld {
+    user: &'static str,
+    has_shrinker: bool,
+    pages_before: u64,
+    pages_after: u64,
+}
+
+impl JsonHeld {
+    fn of(row: &HeldRow) -> Self {
+        Self {
+            user: row.user,
+            has_shrinker: row.has_shrinker,
+            pages_before: row.before,
+            pages_after: row.after,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]

@@ -236,6 +236,6 @@ pub(super) const KINDS: &[Kind] = &[
                 nested("per_s", "operations/s", Better::Higher),
             ],
         }],
-        results: &["gains", "skipped"],
+        results: &["gains", "held", "skipped"],
     },
 ];

@@ -9,6 +9,7 @@ mod arm;
 mod kinds;
 mod page_pool;
 mod pages;
+mod pressure;
 mod readahead;
 mod request;
 mod sample;
@@ -20,6 +21,7 @@ use pagemill::units::CpuId;
 
 pub use self::arm::Arm;
 pub use self::kinds::{USERS, UserKind};
+pub use self::pressure::HeldRow;
 pub use self::sample::Sample;
 pub use self::user::{Setup, Start, User};
 use crate::Clock;
@@ -61,12 +63,14 @@ pub struct UserRow {
 }
 
 /// All results.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct UsersFindings {
     /// The users that were measured.
     pub rows: Vec<UserRow>,
     /// Names of those that were not, and why.
     pub skipped: Vec<(&'static str, String)>,
+    /// Pages that idle users hold; none if only some users are measured.
+    pub held: Vec<HeldRow>,
 }
 
 impl UserRow {
@@ -133,7 +137,7 @@ impl UsersExperiment {
             peer_cpu: self.peer_cpu,
             is_trial: self.slice.is_zero(),
         };
-        let mut findings = UsersFindings { rows: Vec::new(), skipped: Vec::new() };
+        let mut findings = UsersFindings::default();
         for kind in USERS.iter().filter(|kind| self.users.contains(&kind.name)) {
             match (kind.start)(&setup)? {
                 Start::Skipped(reason) => findings.skipped.push((kind.name, reason)),
@@ -142,6 +146,9 @@ impl UsersExperiment {
                     findings.rows.push(UserRow::of(kind, &samples, clock));
                 }
             }
+        }
+        if self.users.len() == USERS.len() {
+            findings.held = pressure::measure(frames)?;
         }
         Ok(findings)
     }

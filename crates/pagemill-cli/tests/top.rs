@@ -242,7 +242,7 @@ fn a_person_sees_the_process_until_q_is_pressed() {
     // Where there was nothing before.
     terminal.wait_for("s sort");
     terminal.press("?");
-    terminal.wait_for_any(&["close help", "sort by next", "continue", "to the shell", "Ctrl-Z"]);
+    terminal.wait_for_any(&["close help", "next sort", "continue", "to the shell", "Ctrl-Z"]);
     terminal.press("xq");
     terminal.end();
 }

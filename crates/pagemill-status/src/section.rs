@@ -58,6 +58,9 @@ pub enum Unit {
 pub struct Figure {
     /// Its name, unique in its section.
     pub name: String,
+    /// What it counts, for people. Without it, the name is shown, with blanks for underscores.
+    #[serde(default)]
+    pub title: Option<String>,
     /// Whether it only grows.
     pub kind: Kind,
     /// What it counts.
@@ -140,6 +143,16 @@ impl Section {
         self.figure(name.into(), Kind::Gauge, unit, value)
     }
 
+    /// Gives the number that was added last a title that spells out what is counted. Does nothing if there
+    /// is no number yet.
+    #[must_use]
+    pub fn titled(mut self, title: impl Into<String>) -> Self {
+        if let Some(figure) = self.figures.last_mut() {
+            figure.title = Some(title.into());
+        }
+        self
+    }
+
     /// Adds a table.
     #[must_use]
     pub fn table(mut self, table: Table) -> Self {
@@ -151,7 +164,10 @@ impl Section {
     pub(crate) fn for_each_text(&mut self, change: &mut impl FnMut(&mut String)) {
         change(&mut self.name);
         change(&mut self.title);
-        self.figures.iter_mut().for_each(|figure| change(&mut figure.name));
+        for figure in &mut self.figures {
+            change(&mut figure.name);
+            figure.title.iter_mut().for_each(&mut *change);
+        }
         for table in &mut self.tables {
             change(&mut table.name);
             table.labels.iter_mut().for_each(&mut *change);
@@ -163,7 +179,7 @@ impl Section {
     }
 
     fn figure(mut self, name: String, kind: Kind, unit: Unit, value: u64) -> Self {
-        self.figures.push(Figure { name, kind, unit, value });
+        self.figures.push(Figure { name, title: None, kind, unit, value });
         self
     }
 }

@@ -18,6 +18,7 @@ use crate::top::format;
 use crate::top::rates::Rates;
 use crate::top::sampler::{FETCH_LIMIT, Sampler};
 use crate::top::screen::{Action, Screen};
+use crate::top::table::Sideways;
 use crate::top::terminal::{OwnTerminal, is_interactive};
 use crate::top::theme::Theme;
 use crate::top::views::{Look, View};
@@ -27,9 +28,6 @@ use crate::usage::UsageError;
 const LOOK: Duration = Duration::from_millis(100);
 /// How often to look for processes while one is chosen, in looks for a snapshot.
 const LOOKS_PER_SEARCH: u32 = 10;
-/// Characters of a line that is not for a screen: no column is left out.
-const WIDE: usize = 200;
-
 /// The number of the schema of the JSON; it rises where a field is renamed or removed.
 const SCHEMA_VERSION: u32 = 1;
 
@@ -112,7 +110,16 @@ fn once(snapshot: Snapshot) -> String {
         process.program, process.version, process.pid
     );
     let theme = Theme { colours: false, ..Theme::detect() };
-    let look = Look { width: WIDE, theme, sorted_by: None, is_tall: false };
+    let look = Look {
+        // Nothing is left out.
+        width: usize::MAX,
+        theme,
+        sorted_by: None,
+        sideways: &Sideways::default(),
+        shows_empty: true,
+        nr_rows_max: usize::MAX,
+        is_tall: false,
+    };
     for view in View::all(&rates.now) {
         text.push_str(&format!("\n# {}\n", view.title(&rates.now)));
         for line in view.lines(&rates, look) {

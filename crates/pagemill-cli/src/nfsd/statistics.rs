@@ -79,15 +79,25 @@ fn nfs_section(service: &Service) -> Section {
     let (nr_replies, reply_bytes) = replies.usage();
     Section::new("nfs", "NFS")
         .counter("calls", Unit::Count, stats.calls.value())
+        .titled("RPC calls, all programs")
         .counter("received", Unit::Bytes, stats.received_bytes.value())
+        .titled("bytes received")
         .counter("sent", Unit::Bytes, stats.sent_bytes.value())
+        .titled("bytes sent")
         .gauge("connections", Unit::Count, service.server.nr_connections() as u64)
+        .titled("open connections")
         .counter("page_refills", Unit::Count, stats.refills.calls.value())
+        .titled("page allocator calls")
         .counter("waits_for_pages", Unit::Count, stats.refills.waits.value())
+        .titled("waits for free pages")
         .gauge("open_files", Unit::Count, service.vfs.nr_files() as u64)
+        .titled("open files")
         .counter("reply_cache_hits", Unit::Count, replies.hits.value())
+        .titled("replies from reply cache")
         .gauge("reply_cache_replies", Unit::Count, nr_replies as u64)
+        .titled("replies in reply cache")
         .gauge("reply_cache", Unit::Bytes, reply_bytes as u64)
+        .titled("reply cache size")
         .table(export_table(service))
         .table(client_table(service))
         .table(procedure_table(service))
@@ -96,8 +106,8 @@ fn nfs_section(service: &Service) -> Section {
 fn export_table(service: &Service) -> Table {
     let columns = [
         Column::counter("calls", Unit::Count),
-        Column::counter("read", Unit::Bytes),
-        Column::counter("written", Unit::Bytes),
+        Column::counter("bytes read", Unit::Bytes),
+        Column::counter("bytes written", Unit::Bytes),
     ];
     let mut table = Table::new("exports", ["export", "clients"], columns);
     for export in service.vfs.exports().iter() {
@@ -122,9 +132,9 @@ fn client_table(service: &Service) -> Table {
 fn procedure_table(service: &Service) -> Table {
     let columns = [
         Column::counter("calls", Unit::Count),
-        Column::counter("refused", Unit::Count),
-        Column::gauge("mean", Unit::Micros),
-        Column::gauge("99 % below", Unit::Micros),
+        Column::counter("error replies", Unit::Count),
+        Column::gauge("mean time", Unit::Micros),
+        Column::gauge("99 % within", Unit::Micros),
     ];
     let mut table = Table::new("procedures", ["procedure"], columns);
     for ((name, stats), refused) in procedures(service).zip(service.nfs.refused()) {
@@ -137,17 +147,18 @@ fn procedure_table(service: &Service) -> Table {
 }
 
 fn rpc_section(service: &Service) -> Section {
-    counters(service).fold(Section::new("rpc", "RPC").detail(), |section, (name, _, value)| {
+    counters(service).fold(Section::new("rpc", "RPC").detail(), |section, (name, help, value)| {
         let unit = if name.ends_with("_bytes") || name.ends_with("_bytes_total") {
             Unit::Bytes
         } else {
             Unit::Count
         };
         let name = name.strip_prefix("rpc_").unwrap_or(name);
-        match name.strip_suffix("_total") {
+        let section = match name.strip_suffix("_total") {
             Some(name) => section.counter(name, unit, value),
             None => section.gauge(name, unit, value),
-        }
+        };
+        section.titled(help.trim_end_matches('.'))
     })
 }
 
@@ -284,18 +295,14 @@ fn counters(service: &Service) -> impl Iterator<Item = (&'static str, &'static s
         ("rpc_calls_total", "Well-formed calls to all programs.", &stats.calls),
         (
             "rpc_refused_total",
-            "Calls whose header, program, version or procedure was refused.",
+            "Calls refused: header, program, version, procedure.",
             &stats.refused,
         ),
-        (
-            "rpc_ignored_total",
-            "Messages that were too short or not calls, and got no reply.",
-            &stats.ignored,
-        ),
+        ("rpc_ignored_total", "Messages without reply: too short or not a call.", &stats.ignored),
         ("rpc_received_bytes_total", "Bytes received.", &stats.received_bytes),
         (
             "rpc_spliced_bytes_total",
-            "Bytes received that were spliced into a file, without pages.",
+            "Bytes received straight into a file, without pages.",
             &stats.spliced_bytes,
         ),
         ("rpc_sent_bytes_total", "Bytes sent.", &stats.sent_bytes),
@@ -307,13 +314,13 @@ fn counters(service: &Service) -> impl Iterator<Item = (&'static str, &'static s
         ("rpc_misbehaved_total", "Connections closed because of invalid data.", &stats.misbehaved),
         (
             "rpc_accept_failures_total",
-            "Times that accepting a connection failed for lack of descriptors or memory.",
+            "Failures to accept: no descriptors or memory.",
             &stats.accept_failures,
         ),
         ("rpc_parked_total", "Times that a connection waited for pages.", &stats.parked),
         (
             "rpc_backlogged_total",
-            "Replies that did not fit into the socket's buffer at once.",
+            "Replies that did not fit into the socket at once.",
             &stats.backlogged,
         ),
         ("refill_calls_total", "Calls to the page allocator.", &stats.refills.calls),

@@ -12,7 +12,7 @@ use ratatui::widgets::{Clear, Paragraph};
 
 use super::format::{shortened, time};
 use super::rates::Rates;
-use super::table::{Cell, TextTable};
+use super::table::{Cell, Sideways, TextTable};
 use super::theme::Theme;
 use super::views::{Look, View};
 use crate::output::one_line;
@@ -51,6 +51,13 @@ enum State {
     Ended,
 }
 
+/// Where a screen shows not everything.
+#[derive(Clone, Copy, Debug)]
+struct More {
+    below: bool,
+    right: bool,
+}
+
 /// The screen.
 #[derive(Debug)]
 pub(crate) struct Screen {
@@ -65,6 +72,8 @@ pub(crate) struct Screen {
     rates: Option<Rates>,
     view: View,
     scroll: usize,
+    sideways: Sideways,
+    shows_empty: bool,
     sorted_by: Option<usize>,
     is_paused: bool,
     shows_help: bool,
@@ -83,6 +92,8 @@ impl Screen {
             rates: None,
             view: View::Overview,
             scroll: 0,
+            sideways: Sideways::default(),
+            shows_empty: false,
             sorted_by: None,
             is_paused: false,
             shows_help: false,
@@ -152,6 +163,11 @@ impl Screen {
             KeyCode::Home | KeyCode::Char('g') => self.scroll = 0,
             // Drawing limits it.
             KeyCode::End | KeyCode::Char('G') => self.scroll = usize::MAX,
+            KeyCode::Char('>' | '.') => self.sideways.skipped += 1,
+            KeyCode::Char('<' | ',') => {
+                self.sideways.skipped = self.sideways.skipped.saturating_sub(1);
+            }
+            KeyCode::Char('e') => self.shows_empty = !self.shows_empty,
             KeyCode::Char('p') => self.is_paused = !self.is_paused,
             KeyCode::Char('s') => self.sort(),
             _ => {}
@@ -191,7 +207,7 @@ impl Screen {
     fn turn_to(&mut self, index: usize) {
         if let Some(view) = self.views().into_iter().nth(index) {
             self.view = view;
-            (self.scroll, self.sorted_by) = (0, None);
+            (self.scroll, self.sorted_by, self.sideways.skipped) = (0, None, 0);
         }
     }
 
@@ -218,9 +234,9 @@ impl Screen {
         frame.render_widget(Paragraph::new(self.header(area.width.into())), row(0, 1));
         frame.render_widget(Paragraph::new(self.tabs(area.width.into())), row(1, 1));
         let body = row(3, area.height - 5);
-        let (lines, is_more) = self.body(body.width.into(), body.height.into());
+        let (lines, more) = self.body(body.width.into(), body.height.into());
         frame.render_widget(Paragraph::new(lines), body);
-        let footer = self.footer(area.width.into(), is_more);
+        let footer = self.footer(area.width.into(), more);
         frame.render_widget(Paragraph::new(footer), row(area.height - 1, 1));
         if self.shows_help {
             self.draw_help(frame, area);
@@ -288,10 +304,11 @@ impl Screen {
         Line::from_iter(tabs.into_iter().skip(first))
     }
 
-    /// Returns the lines between header and footer, and whether there are more below.
-    fn body(&mut self, width: usize, height: usize) -> (Vec<Line<'static>>, bool) {
+    /// Returns the lines between header and footer, and where there is more.
+    fn body(&mut self, width: usize, height: usize) -> (Vec<Line<'static>>, More) {
         if let Some(choices) = &self.choices {
-            return (self.choice_lines(choices, width, height), false);
+            let lines = self.choice_lines(choices, width, height);
+            return (lines, More { below: false, right: self.sideways.clamp() });
         }
         let mut lines = Vec::new();
         match &self.state {
@@ -313,13 +330,21 @@ impl Screen {
             }
         }
         if let Some(rates) = &self.rates {
-            let (theme, sorted_by) = (self.theme, self.sorted_by);
-            let look = Look { width, theme, sorted_by, is_tall: height >= TALL };
+            let look = Look {
+                width,
+                theme: self.theme,
+                sorted_by: self.sorted_by,
+                sideways: &self.sideways,
+                shows_empty: self.shows_empty,
+                nr_rows_max: usize::MAX,
+                is_tall: height >= TALL,
+            };
             lines.extend(self.view.lines(rates, look));
         }
         self.scroll = self.scroll.min(lines.len().saturating_sub(height));
-        let is_more = lines.len() > self.scroll + height;
-        (lines.into_iter().skip(self.scroll).take(height).collect(), is_more)
+        let below = lines.len() > self.scroll + height;
+        let lines = lines.into_iter().skip(self.scroll).take(height).collect();
+        (lines, More { below, right: self.sideways.clamp() })
     }
 
     fn choice_lines(&self, choices: &[Process], width: usize, height: usize) -> Vec<Line<'static>> {
@@ -337,7 +362,7 @@ impl Screen {
             ]);
         }
         let mut lines = vec![Line::styled("Choose a process", self.theme.heading())];
-        let mut rows = table.lines(width, self.theme);
+        let mut rows = table.lines(width, self.theme, &self.sideways);
         let visible = height.saturating_sub(2).max(1);
         let skipped = (self.selected + 1).saturating_sub(visible);
         lines.push(rows.remove(0));
@@ -349,19 +374,21 @@ impl Screen {
     }
 
     /// Returns the most important keys, as far as they fit.
-    fn footer(&self, width: usize, is_more: bool) -> Line<'static> {
+    fn footer(&self, width: usize, more: More) -> Line<'static> {
         let sort = self.rates.as_ref().and_then(|rates| {
             let keys = self.view.sort_keys(&rates.now);
             let by = self.sorted_by.and_then(|column| keys.get(column).cloned());
             (!keys.is_empty()).then(|| by.map_or("s sort".into(), |by| format!("s sort: {by}")))
         });
+        let right = more.right.then_some("> columns");
         let keys: Vec<String> = if self.is_choosing() {
-            ["q quit", "up/down select", "Enter watch"].map(str::to_owned).into()
+            let keys = ["q quit", "up/down select", "Enter watch"];
+            keys.into_iter().chain(right).map(str::to_owned).collect()
         } else {
-            let more = is_more.then(|| "down more".to_owned());
-            let first = ["q quit", "? help"].map(str::to_owned);
-            let last = ["Tab view", "p pause"].map(str::to_owned);
-            first.into_iter().chain(more).chain(last).chain(sort).collect()
+            let below = more.below.then_some("down more");
+            let first = ["q quit", "? help"].into_iter().chain(below).chain(right);
+            let all = first.chain(["Tab view", "p pause"]).map(str::to_owned);
+            all.chain(sort).collect()
         };
         let mut text = String::new();
         for key in keys {
@@ -379,13 +406,15 @@ impl Screen {
             ("q, Ctrl-C", "quit"),
             ("Tab, right, left, 1-9", "other view"),
             ("up, down, PgUp, PgDn", "scroll"),
+            ("<, >", "other columns"),
+            ("e", "show empty rows"),
             ("p", "pause, continue"),
-            ("s", "sort by next column"),
+            ("s", "next sort column"),
             ("Esc", "other process"),
             ("Ctrl-Z", "to the shell; fg"),
             ("any key", "close help"),
         ];
-        let (width, height) = (MIN_SIZE.0 + 2, 10);
+        let (width, height) = (MIN_SIZE.0 + 2, 12);
         let width = width.min(area.width);
         let box_area =
             Rect { x: (area.width - width) / 2, y: (area.height - height) / 2, width, height };

@@ -114,11 +114,6 @@ impl Theme {
         };
         values.iter().map(level).collect()
     }
-
-    /// Returns what stands for text that was left out.
-    pub(crate) fn more(self) -> &'static str {
-        if self.ascii { "..." } else { "…" }
-    }
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
 //! Views: what is shown of a snapshot, as lines of text of a given width.
 
-use pagemill::units::PAGE_SIZE;
-use pagemill_status::sections::{Kind, Table};
-use pagemill_status::snapshots::{AccountStatus, AllocatorStatus, ZoneStatus};
+mod overview;
+
+use pagemill_status::sections::{Figure, Kind, Table};
+use pagemill_status::snapshots::{AccountStatus, AllocatorStatus, PagesetStatus, TypeStatus};
 use pagemill_status::{Section, Snapshot};
 use ratatui::text::{Line, Span};
 
-use super::format::{bytes, count, pages, quantity};
+use super::format::{count, pages, quantity};
 use super::rates::{Rates, Value};
-use super::table::{Cell, TextTable};
+use super::table::{Cell, Sideways, TextTable};
 use super::theme::Theme;
 
 /// One view of a process.
@@ -28,20 +29,26 @@ pub(crate) enum View {
 
 /// How views are written.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Look {
+pub(crate) struct Look<'a> {
     /// Characters of a line.
     pub(crate) width: usize,
     pub(crate) theme: Theme,
     /// The column of numbers by which tables are sorted, the largest first.
     pub(crate) sorted_by: Option<usize>,
+    /// How far tables are scrolled sideways.
+    pub(crate) sideways: &'a Sideways,
+    /// Whether rows of zeros are shown too.
+    pub(crate) shows_empty: bool,
+    /// The most rows of a table.
+    pub(crate) nr_rows_max: usize,
     /// Whether the overview has tables too.
     pub(crate) is_tall: bool,
 }
 
-/// Figures of a section that the overview shows.
-const NR_OVERVIEW_FIGURES: usize = 6;
-/// Characters of a figure with its title.
+/// The fewest characters of a figure with its title.
 const FIGURE_WIDTH: usize = 38;
+/// Characters of the number of a figure, with the gaps around it.
+const VALUE_WIDTH: usize = 16;
 
 impl View {
     /// Returns the views of a process that have something to show.
@@ -72,9 +79,9 @@ impl View {
     }
 
     /// Returns its lines.
-    pub(crate) fn lines(&self, rates: &Rates, look: Look) -> Vec<Line<'static>> {
+    pub(crate) fn lines(&self, rates: &Rates, look: Look<'_>) -> Vec<Line<'static>> {
         match self {
-            Self::Overview => overview(rates, look),
+            Self::Overview => overview::lines(rates, look),
             Self::Lists => lists(&rates.now, look),
             Self::Pools => pools(rates, look),
             Self::Accounts => accounts(&rates.now, look),
@@ -103,123 +110,42 @@ impl View {
     }
 }
 
-fn heading(text: impl Into<String>, look: Look) -> Line<'static> {
+fn heading(text: impl Into<String>, look: Look<'_>) -> Line<'static> {
     Line::styled(text.into(), look.theme.heading())
 }
 
-fn overview(rates: &Rates, look: Look) -> Vec<Line<'static>> {
-    let mut lines = Vec::new();
-    for (index, allocator) in rates.now.allocators.iter().enumerate() {
-        let free: u64 = allocator.zones.iter().map(|zone| zone.free + in_lists(zone)).sum();
-        let managed: u64 = allocator.zones.iter().map(|zone| zone.managed).sum();
-        let name = &allocator.name;
-        let (free, managed) = (pages(free), pages(managed));
-        lines.push(heading(format!("{name}: {free} of {managed} free"), look));
-        lines.extend(zones(allocator, look));
-        lines.push(Line::default());
-        lines.extend(page_rates(rates, index, look));
-        lines.push(Line::default());
-        if look.is_tall {
-            lines.extend(free_blocks(allocator, look));
-            lines.push(Line::default());
-        }
-    }
-    if rates.now.allocators.is_empty() {
-        lines.push(Line::from("The process reports no allocator."));
-        lines.push(Line::default());
-    }
-    if look.is_tall {
-        for part in [pools(rates, look), accounts(&rates.now, look)] {
-            if !part.is_empty() {
-                lines.extend(part);
-                lines.push(Line::default());
-            }
-        }
-    }
-    for section in rates.now.sections.iter().filter(|it| !it.is_detail && !it.figures.is_empty()) {
-        lines.push(heading(section.title.clone(), look));
-        if look.is_tall {
-            lines.extend(self::section(rates, section, look));
-        } else {
-            lines.extend(figures(rates, section, NR_OVERVIEW_FIGURES, look));
-        }
-        lines.push(Line::default());
-    }
-    lines.pop();
+/// Returns the rows to show, and a line that says how many are not shown: those that are empty, and those
+/// behind the first [`Look::nr_rows_max`].
+fn chosen<T>(
+    mut rows: Vec<T>,
+    is_empty: impl Fn(&T) -> bool,
+    look: Look<'_>,
+) -> (Vec<T>, Option<Line<'static>>) {
+    let nr = rows.len();
+    rows.retain(|row| look.shows_empty || !is_empty(row));
+    let nr_empty = nr - rows.len();
+    let nr_more = rows.len().saturating_sub(look.nr_rows_max);
+    rows.truncate(look.nr_rows_max);
+    let notes = [
+        (nr_empty > 0).then(|| format!("{nr_empty} empty hidden; e shows them")),
+        (nr_more > 0).then(|| format!("{nr_more} more in their own view")),
+    ];
+    let notes: Vec<String> = notes.into_iter().flatten().collect();
+    let note = format!("  {}", notes.join("; "));
+    (rows, (!notes.is_empty()).then(|| Line::styled(note, look.theme.faint())))
+}
+
+/// Returns the lines of a table, if it has rows, and then `note`.
+fn with_note(table: &TextTable, note: Option<Line<'static>>, look: Look<'_>) -> Vec<Line<'static>> {
+    let mut lines = match table.is_empty() {
+        true => Vec::new(),
+        false => table.lines(look.width, look.theme, look.sideways),
+    };
+    lines.extend(note);
     lines
 }
 
-fn in_lists(zone: &ZoneStatus) -> u64 {
-    zone.pagesets.iter().map(|list| list.count).sum()
-}
-
-/// Returns a line for each zone: how much is free, as a bar in which the low watermark is marked.
-fn zones(allocator: &AllocatorStatus, look: Look) -> Vec<Line<'static>> {
-    let theme = look.theme;
-    let state = |zone: &ZoneStatus| match zone.free {
-        free if free < zone.min => ("below min", theme.bad()),
-        free if free < zone.low => ("below low", theme.warning()),
-        _ => ("", theme.good()),
-    };
-    let is_short = allocator.zones.iter().any(|zone| !state(zone).0.is_empty());
-    let texts: &[&str] = if is_short { &["node zone", "free", ""] } else { &["node zone", "free"] };
-    let numbers = ["free %", "free", "size", "in lists", "low", "min", "high"];
-    let mut table = TextTable::new(texts, &numbers);
-    // Beside it, there are at least all numbers but the last two.
-    let others = if look.width < 100 { 66 } else { 86 } + if is_short { 11 } else { 0 };
-    let bar_width = look.width.saturating_sub(others).clamp(8, 60);
-    for zone in &allocator.zones {
-        let share = |pages: u64| pages as f64 / zone.managed.max(1) as f64;
-        let (word, style) = state(zone);
-        let mut cells = vec![
-            format!("{:4} {}", zone.node, zone.zone).into(),
-            Cell::styled(theme.bar(bar_width, share(zone.free), &[share(zone.low)]), style),
-        ];
-        cells.extend(is_short.then(|| Cell::styled(word, style)));
-        cells.push(Cell::styled(format!("{:.0} %", share(zone.free) * 100.0), style));
-        cells.push(Cell::styled(pages(zone.free), theme.strong()));
-        let rest = [zone.managed, in_lists(zone), zone.low, zone.min, zone.high];
-        cells.extend(rest.map(|nr| Cell::from(pages(nr))));
-        table.push(cells);
-    }
-    table.lines(look.width, theme)
-}
-
-/// Returns the rates of pages of an allocator, with their history.
-fn page_rates(rates: &Rates, index: usize, look: Look) -> Vec<Line<'static>> {
-    let theme = look.theme;
-    let rate = |is_of: &dyn Fn(&str) -> bool| rates.vmstat_rate(index, is_of);
-    let allocated = rate(&|name| name.starts_with("pgalloc"));
-    let Some(allocated) = allocated else {
-        return vec![Line::styled("  No rates yet: they need two snapshots.", theme.faint())];
-    };
-    let freed = rate(&|name| name == "pgfree").unwrap_or(0.0);
-    let remote = rate(&|name| name == "numa_other").unwrap_or(0.0);
-    let miss = rate(&|name| name == "numa_miss").unwrap_or(0.0);
-    let sums = |of: fn(&(f64, f64)) -> f64| {
-        // The history is of all allocators together.
-        let is_alone = rates.now.allocators.len() == 1;
-        let width = if is_alone { look.width.saturating_sub(56).min(120) } else { 0 };
-        theme.sparkline(width, rates.history.iter().map(of))
-    };
-    let line = |title: &str, rate: f64, history: String| {
-        let size = bytes(rate * PAGE_SIZE as f64);
-        Line::from(vec![
-            Span::raw(format!("  {title:<26}")),
-            Span::styled(format!("{:>8}/s", count(rate)), theme.strong()),
-            Span::raw(format!("  {size:>9}/s  ")),
-            Span::styled(history, theme.good()),
-        ])
-    };
-    vec![
-        line("pages allocated", allocated, sums(|it| it.0)),
-        line("pages freed", freed, sums(|it| it.1)),
-        line("from another node", remote, String::new()),
-        line("not from the wanted node", miss, String::new()),
-    ]
-}
-
-fn lists(snapshot: &Snapshot, look: Look) -> Vec<Line<'static>> {
+fn lists(snapshot: &Snapshot, look: Look<'_>) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     for allocator in &snapshot.allocators {
         lines.push(heading(format!("Free blocks of {} by order", allocator.name), look));
@@ -233,23 +159,23 @@ fn lists(snapshot: &Snapshot, look: Look) -> Vec<Line<'static>> {
     lines
 }
 
-fn free_blocks(allocator: &AllocatorStatus, look: Look) -> Vec<Line<'static>> {
+fn free_blocks(allocator: &AllocatorStatus, look: Look<'_>) -> Vec<Line<'static>> {
     let orders: Vec<String> = (0..=10).map(|order| order.to_string()).collect();
     let orders: Vec<&str> = orders.iter().map(String::as_str).collect();
-    let mut table = TextTable::new(&["node zone", "type"], &orders);
-    for zone in &allocator.zones {
-        for kind in &zone.types {
-            let blocks = (0..orders.len()).map(|order| {
-                let nr = kind.free_blocks.get(order).copied().unwrap_or(0);
-                let style = if nr == 0 { look.theme.faint() } else { look.theme.plain() };
-                Cell::styled(count(nr as f64), style)
-            });
-            let name = format!("{:4} {}", zone.node, zone.zone);
-            let texts = [Cell::from(name), Cell::from(kind.name.clone())];
-            table.push(texts.into_iter().chain(blocks).collect());
-        }
+    let mut table = TextTable::new(&["node zone    type"], &orders);
+    let types = allocator.zones.iter().flat_map(|zone| zone.types.iter().map(move |it| (zone, it)));
+    let is_empty = |(_, kind): &(_, &TypeStatus)| kind.free_blocks.iter().all(|&nr| nr == 0);
+    let (types, note) = chosen(types.collect(), is_empty, look);
+    for (zone, kind) in types {
+        let blocks = (0..orders.len()).map(|order| {
+            let nr = kind.free_blocks.get(order).copied().unwrap_or(0);
+            let style = if nr == 0 { look.theme.faint() } else { look.theme.plain() };
+            Cell::styled(count(nr as f64), style)
+        });
+        let name = format!("{:4} {:7} {}", zone.node, zone.zone, kind.name);
+        table.push(core::iter::once(name.into()).chain(blocks).collect());
     }
-    let mut lines = table.lines(look.width, look.theme);
+    let mut lines = with_note(&table, note, look);
     for zone in allocator.zones.iter().filter(|zone| zone.shards.len() > 1) {
         let free: Vec<String> = zone.shards.iter().map(|&free| pages(free)).collect();
         let text = format!("  {:4} {} shards: {}", zone.node, zone.zone, free.join(", "));
@@ -258,11 +184,9 @@ fn free_blocks(allocator: &AllocatorStatus, look: Look) -> Vec<Line<'static>> {
     lines
 }
 
-fn pagesets(allocator: &AllocatorStatus, look: Look) -> Vec<Line<'static>> {
-    let mut table = TextTable::new(
-        &["cpu", "node zone", "type", "filled"],
-        &["order", "pages", "high", "batch"],
-    );
+fn pagesets(allocator: &AllocatorStatus, look: Look<'_>) -> Vec<Line<'static>> {
+    let mut table =
+        TextTable::new(&["cpu node zone    type", "filled"], &["order", "pages", "high", "batch"]);
     let mut lists: Vec<_> = allocator
         .zones
         .iter()
@@ -276,13 +200,13 @@ fn pagesets(allocator: &AllocatorStatus, look: Look) -> Vec<Line<'static>> {
         Some(_) => lists.sort_by_key(|(_, list)| core::cmp::Reverse(list.high)),
         None => {}
     }
-    let bar_width = if look.width < 70 { 8 } else { 16 };
+    let is_empty = |(_, list): &(_, &PagesetStatus)| list.count == 0;
+    let (lists, note) = chosen(lists, is_empty, look);
+    let bar_width = if look.width < 70 { 6 } else { 16 };
     for (zone, list) in lists {
         let share = list.count as f64 / list.high.max(1) as f64;
         table.push(vec![
-            format!("{:3}", list.cpu).into(),
-            format!("{:4} {}", zone.node, zone.zone).into(),
-            list.name.clone().into(),
+            format!("{:3} {:4} {:7} {}", list.cpu, zone.node, zone.zone, list.name).into(),
             Cell::styled(look.theme.bar(bar_width, share, &[]), look.theme.good()),
             list.order.to_string().into(),
             list.count.to_string().into(),
@@ -290,10 +214,10 @@ fn pagesets(allocator: &AllocatorStatus, look: Look) -> Vec<Line<'static>> {
             list.batch.to_string().into(),
         ]);
     }
-    table.lines(look.width, look.theme)
+    with_note(&table, note, look)
 }
 
-fn pools(rates: &Rates, look: Look) -> Vec<Line<'static>> {
+fn pools(rates: &Rates, look: Look<'_>) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     for pool in &rates.now.pools {
         let inflight = count(pool.inflight as f64);
@@ -301,7 +225,9 @@ fn pools(rates: &Rates, look: Look) -> Vec<Line<'static>> {
         lines
             .push(heading(format!("Pool {}: {inflight} pages in flight, {size}", pool.name), look));
         let mut table = TextTable::new(&["counter"], &["per second", "total"]);
-        for (name, total) in pool.counters.iter() {
+        let is_empty = |(_, total): &(_, u64)| *total == 0;
+        let (counters, note) = chosen(pool.counters.iter().collect(), is_empty, look);
+        for (name, total) in counters {
             let rate = rates.pool_rate(&pool.name, name);
             let name = name.strip_prefix("rx_pp_").unwrap_or(name);
             let rate = rate.map_or(String::from("-"), count);
@@ -311,21 +237,25 @@ fn pools(rates: &Rates, look: Look) -> Vec<Line<'static>> {
                 count(total as f64).into(),
             ]);
         }
-        lines.extend(table.lines(look.width, look.theme));
+        lines.extend(with_note(&table, note, look));
         lines.push(Line::default());
     }
     lines.pop();
     lines
 }
 
-fn accounts(snapshot: &Snapshot, look: Look) -> Vec<Line<'static>> {
+fn accounts(snapshot: &Snapshot, look: Look<'_>) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     for allocator in snapshot.allocators.iter().filter(|it| !it.accounts.is_empty()) {
         lines.push(heading(format!("Accounts of {}", allocator.name), look));
         let numbers = ["current", "limit", "peak", "refused", "over high"];
         let mut table = TextTable::new(&["account", "of its limit"], &numbers);
         let bar_width = if look.width < 70 { 8 } else { 20 };
-        for (depth, account) in tree(&allocator.accounts, look.sorted_by) {
+        let shown = tree(&allocator.accounts, look.sorted_by);
+        // A parent of one that has pages has pages too.
+        let is_empty = |(_, account): &(_, &AccountStatus)| account.current == 0;
+        let (shown, note) = chosen(shown, is_empty, look);
+        for (depth, account) in shown {
             let share = account.max.map(|max| account.current as f64 / max.max(1) as f64);
             let style = match share {
                 Some(share) if share >= 1.0 => look.theme.bad(),
@@ -349,7 +279,7 @@ fn accounts(snapshot: &Snapshot, look: Look) -> Vec<Line<'static>> {
                 count(account.nr_high as f64).into(),
             ]);
         }
-        lines.extend(table.lines(look.width, look.theme));
+        lines.extend(with_note(&table, note, look));
         lines.push(Line::default());
     }
     lines.pop();
@@ -390,8 +320,11 @@ fn tree(accounts: &[AccountStatus], sorted_by: Option<usize>) -> Vec<(usize, &Ac
     shown
 }
 
-fn section(rates: &Rates, section: &Section, look: Look) -> Vec<Line<'static>> {
-    let mut lines = figures(rates, section, usize::MAX, look);
+fn section(rates: &Rates, section: &Section, look: Look<'_>) -> Vec<Line<'static>> {
+    let mut lines = match section.is_detail {
+        true => figure_table(rates, section, look),
+        false => figures(rates, section, usize::MAX, look),
+    };
     for table in &section.tables {
         if !lines.is_empty() {
             lines.push(Line::default());
@@ -402,25 +335,52 @@ fn section(rates: &Rates, section: &Section, look: Look) -> Vec<Line<'static>> {
     lines
 }
 
+/// Returns the title of a figure.
+fn title(figure: &Figure) -> String {
+    figure.title.clone().unwrap_or_else(|| figure.name.replace('_', " "))
+}
+
+/// Returns all figures of a section below each other, counters also with what they count since the start.
+fn figure_table(rates: &Rates, section: &Section, look: Look<'_>) -> Vec<Line<'static>> {
+    let (figures, note) =
+        chosen(section.figures.iter().collect(), |it: &&Figure| it.value == 0, look);
+    let mut table = TextTable::new(&["counter"], &["per second", "total"]).with_long_texts();
+    for figure in figures {
+        let rate =
+            rates.figure_rate(section, &figure.name).filter(|_| figure.kind == Kind::Counter);
+        table.push(vec![
+            title(figure).into(),
+            Cell::styled(
+                rate.map_or("-".into(), |rate| quantity(rate, figure.unit)),
+                look.theme.strong(),
+            ),
+            quantity(figure.value as f64, figure.unit).into(),
+        ]);
+    }
+    with_note(&table, note, look)
+}
+
 fn capitalised(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
 /// Returns up to `nr_max` figures of a section, side by side as far as they fit.
-fn figures(rates: &Rates, section: &Section, nr_max: usize, look: Look) -> Vec<Line<'static>> {
-    let per_line = (look.width / FIGURE_WIDTH).clamp(1, 4);
+fn figures(rates: &Rates, section: &Section, nr_max: usize, look: Look<'_>) -> Vec<Line<'static>> {
     let shown: Vec<_> = section.figures.iter().take(nr_max).collect();
+    let longest = shown.iter().map(|figure| title(figure).chars().count()).max();
+    let figure_width = FIGURE_WIDTH.max(longest.unwrap_or(0) + VALUE_WIDTH).min(look.width);
+    let per_line = (look.width / figure_width.max(1)).clamp(1, 4);
     let nr_lines = shown.len().div_ceil(per_line);
-    let one = |figure: &pagemill_status::sections::Figure| {
+    let one = |figure: &Figure| {
         let rate = rates.figure_rate(section, &figure.name);
         let (value, per) = match (figure.kind, rate) {
             (Kind::Counter, Some(rate)) => (rate, "/s"),
             _ => (figure.value as f64, ""),
         };
         let value = format!("{:>10}{per:2}", quantity(value, figure.unit));
-        let title_width = FIGURE_WIDTH.min(look.width).saturating_sub(4 + 12);
-        let title = super::format::shortened(&figure.name.replace('_', " "), title_width);
+        let title_width = figure_width.saturating_sub(VALUE_WIDTH);
+        let title = super::format::shortened(&title(figure), title_width);
         [
             Span::raw(format!("  {title:<title_width$}")),
             Span::styled(value, look.theme.strong()),
@@ -436,7 +396,7 @@ fn figures(rates: &Rates, section: &Section, nr_max: usize, look: Look) -> Vec<L
 }
 
 /// Returns a table of a section.
-fn numbers(rates: &Rates, section: &Section, table: &Table, look: Look) -> Vec<Line<'static>> {
+fn numbers(rates: &Rates, section: &Section, table: &Table, look: Look<'_>) -> Vec<Line<'static>> {
     let mut rows: Vec<(&Vec<String>, Vec<Value>)> = table
         .rows
         .iter()
@@ -446,10 +406,13 @@ fn numbers(rates: &Rates, section: &Section, table: &Table, look: Look) -> Vec<L
     if rows.is_empty() {
         return vec![Line::styled("  none", look.theme.faint())];
     }
-    if let Some(column) = look.sorted_by.filter(|&column| column < table.columns.len()) {
+    // Where not all rows are shown, those with the largest numbers are.
+    let sorted_by = look.sorted_by.or((rows.len() > look.nr_rows_max).then_some(0));
+    if let Some(column) = sorted_by.filter(|&column| column < table.columns.len()) {
         let key = |values: &[Value]| values.get(column).map_or(0.0, |value| value.number());
         rows.sort_by(|(_, one), (_, other)| key(other).total_cmp(&key(one)));
     }
+    let (rows, note) = chosen(rows, |_| false, look);
     let is_rate = |column: usize| {
         rows.iter().any(|(_, values)| matches!(values.get(column), Some(Value::Rate(_))))
     };
@@ -477,5 +440,5 @@ fn numbers(rates: &Rates, section: &Section, table: &Table, look: Look) -> Vec<L
         });
         text.push(labels.chain(values).collect());
     }
-    text.lines(look.width, look.theme)
+    with_note(&text, note, look)
 }

@@ -55,9 +55,9 @@ fn section(totals: &Totals, input: Endpoint, fate: Fate) -> Section {
         Column::counter("malformed", Unit::Count),
         Column::counter("down", Unit::Count),
     ];
-    let mut queues = Table::new("queues", ["interface", "queue", "direction"], columns);
+    let mut queues = Table::new("queues", ["queue", "direction"], columns);
     let mut push = |endpoint: Endpoint, direction: &str, packets, counters: &DeviceCounters| {
-        let labels = [endpoint.name.to_string(), endpoint.queue.to_string(), direction.to_owned()];
+        let labels = [format!("{}:{}", endpoint.name, endpoint.queue), direction.to_owned()];
         let DeviceCounters { no_frame, ring_full, dropped, malformed, down, .. } = *counters;
         queues.push(labels, [packets, no_frame, ring_full, dropped, malformed, down]);
     };
@@ -70,11 +70,18 @@ fn section(totals: &Totals, input: Endpoint, fate: Fate) -> Section {
         // Zero would be taken for now.
         .taken_us(taken_us.max(1))
         .counter("received", Unit::Count, totals.worker.received)
+        .titled("packets received")
         .counter("lost", Unit::Count, totals.input.lost())
+        .titled("packets lost")
         .counter("valid", Unit::Count, totals.worker.passed)
+        .titled("valid packets")
         .counter("malformed", Unit::Count, totals.worker.malformed.total())
+        .titled("malformed packets")
         .counter("sent", Unit::Count, totals.output.completed)
+        .titled("packets sent")
         .gauge("held_frames", Unit::Count, totals.nr_out as u64)
+        .titled("frames in use")
         .counter("short_refills", Unit::Count, totals.worker.short)
+        .titled("refills cut short")
         .table(queues)
 }

@@ -13,12 +13,15 @@ const THEME: Theme = Theme { colours: false, ascii: false };
 fn snapshot(seconds: u64) -> Snapshot {
     let pagesets: Vec<Value> = (0..2)
         .flat_map(|cpu| {
-            [("Unmovable", 0, 400 + 10 * cpu, 1024), ("Movable", 9, 512, 1024)].map(
-                |(kind, order, count, high)| {
-                    json!({"cpu": cpu, "type": kind, "order": order, "count": count,
+            let lists = [
+                ("Unmovable", 0, 400 + 10 * cpu, 1024),
+                ("Movable", 9, 512, 1024),
+                ("Movable", 0, 0, 1024),
+            ];
+            lists.map(|(kind, order, count, high)| {
+                json!({"cpu": cpu, "type": kind, "order": order, "count": count,
                         "high": high, "batch": 64})
-                },
-            )
+            })
         })
         .collect();
     let zone = |node: u8, name: &str, free: u64| {
@@ -42,33 +45,61 @@ fn snapshot(seconds: u64) -> Snapshot {
             "vmstat": {"pgalloc_normal": 1_000_000 + 250_000 * seconds, "pgalloc_movable": 0,
                 "pgfree": 900_000 + 240_000 * seconds, "numa_other": 40 * seconds, "numa_miss": 0},
             "accounts": [account(1, None, 9_000, Some(20_000)), account(2, Some(1), 8_000, Some(8_000)),
-                account(3, None, 5, None)],
+                account(3, None, 5, None), account(4, None, 0, Some(100))],
         }],
         "pools": [{"name": "rx", "inflight": 2048,
-            "counters": {"rx_pp_alloc_fast": 64 * seconds, "rx_pp_recycle_ring": 8 * seconds}}],
-        "sections": [{
-            "name": "nfs", "title": "NFS", "taken_us": 1 + seconds * 1_000_000,
-            "figures": [
-                {"name": "calls", "kind": "counter", "unit": "count", "value": 18_000 * seconds},
-                {"name": "sent", "kind": "counter", "unit": "bytes", "value": seconds << 26},
-                {"name": "connections", "kind": "gauge", "unit": "count", "value": 3},
-            ],
-            "tables": [
-                {"name": "exports", "labels": ["export", "clients"],
-                    "columns": [
-                        {"name": "calls", "kind": "counter", "unit": "count"},
-                        {"name": "read", "kind": "counter", "unit": "bytes"},
-                    ],
-                    "rows": [
-                        {"labels": ["/srv/home", "10.0.0.0/8(rw)"], "values": [10 * seconds, 0]},
-                        {"labels": ["/srv/very/long/path/to/projects", "*(ro)"],
-                            "values": [17_000 * seconds, seconds << 26]},
-                    ]},
-                {"name": "clients", "labels": ["address"], "columns": [], "rows": []},
-            ],
-        }],
+            "counters": {"rx_pp_alloc_fast": 64 * seconds, "rx_pp_alloc_slow": 0,
+                "rx_pp_alloc_slow_ho": 0, "rx_pp_recycle_cached": 0, "rx_pp_recycle_ring": 8 * seconds}}],
+        "sections": sections(seconds),
     });
     serde_json::from_value(document).expect("it is a snapshot")
+}
+
+/// The sections of the process.
+fn sections(seconds: u64) -> Value {
+    let queue_columns = ["packets", "no frame", "ring full", "dropped", "malformed", "down"]
+        .map(|name| json!({"name": name, "kind": "counter", "unit": "count"}));
+    json!([{
+        "name": "nfs", "title": "NFS", "taken_us": 1 + seconds * 1_000_000,
+        "figures": [
+            {"name": "calls", "title": "RPC calls, all programs", "kind": "counter",
+                "unit": "count", "value": 18_000 * seconds},
+            {"name": "sent", "kind": "counter", "unit": "bytes", "value": seconds << 26},
+            {"name": "connections", "kind": "gauge", "unit": "count", "value": 3},
+        ],
+        "tables": [
+            {"name": "exports", "labels": ["export", "clients"],
+                "columns": [
+                    {"name": "calls", "kind": "counter", "unit": "count"},
+                    {"name": "read", "kind": "counter", "unit": "bytes"},
+                ],
+                "rows": [
+                    {"labels": ["/srv/home", "10.0.0.0/8(rw)"], "values": [10 * seconds, 0]},
+                    {"labels": ["/srv/very/long/path/to/projects", "*(ro)"],
+                        "values": [17_000 * seconds, seconds << 26]},
+                ]},
+            {"name": "clients", "labels": ["address"], "columns": [], "rows": []},
+        ],
+    }, {
+        "name": "xdp", "title": "XDP", "taken_us": 1 + seconds * 1_000_000,
+        "figures": [
+            {"name": "received", "title": "packets received", "kind": "counter", "unit": "count",
+                "value": 2_000_000 * seconds},
+        ],
+        "tables": [{"name": "queues", "labels": ["queue", "direction"],
+            "columns": queue_columns,
+            "rows": (0..10).map(|queue| json!({"labels": [format!("eth0:{queue}"), "in"],
+                "values": [queue * 50_000 * seconds, 0, 0, 0, 0, 0]})).collect::<Vec<_>>()}],
+    }, {
+        "name": "rpc", "title": "RPC", "taken_us": 1 + seconds * 1_000_000, "is_detail": true,
+        "figures": [
+            {"name": "timed_out", "title": "Connections closed for being too slow",
+                "kind": "counter", "unit": "count", "value": 3},
+            {"name": "panicked", "title": "Panics in calls and in threads",
+                "kind": "counter", "unit": "count", "value": 0},
+        ],
+        "tables": [],
+    }])
 }
 
 /// A screen that has seen some seconds of the process.
@@ -105,7 +136,7 @@ fn assert_drawn(name: &str, actual: &str) {
 fn every_view_is_drawn_as_it_was_looked_at() {
     for (width, height) in [(80, 24), (200, 60), (40, 12)] {
         let mut screen = screen();
-        for view in ["overview", "lists", "pools", "accounts", "nfs"] {
+        for view in ["overview", "lists", "pools", "accounts", "nfs", "xdp", "rpc"] {
             let name = format!("{view}-{width}x{height}.txt");
             assert_drawn(&name, &drawn(&mut screen, width, height));
             press(&mut screen, KeyCode::Tab);
@@ -118,7 +149,7 @@ fn every_view_is_drawn_as_it_was_looked_at() {
 fn every_size_can_be_drawn_and_a_small_one_says_so() {
     let mut screen = screen();
     for (width, height) in [(1, 1), (39, 12), (40, 11), (40, 12), (41, 30), (500, 3), (300, 200)] {
-        for view in 0..5 {
+        for view in 0..7 {
             screen.turn_to(view);
             let text = drawn(&mut screen, width, height);
             let is_small = width < 40 || height < 12;
@@ -132,7 +163,7 @@ fn every_size_can_be_drawn_and_a_small_one_says_so() {
 fn keys_turn_scroll_sort_and_pause() {
     let mut screen = screen();
     press(&mut screen, KeyCode::Left);
-    assert_eq!(screen.view, View::Section("nfs".into()));
+    assert_eq!(screen.view, View::Section("rpc".into()));
     press(&mut screen, KeyCode::Char('1'));
     assert_eq!(screen.view, View::Overview);
     press(&mut screen, KeyCode::Char('9'));
@@ -169,6 +200,51 @@ fn keys_turn_scroll_sort_and_pause() {
 }
 
 #[test]
+fn rows_without_pages_are_shown_on_request() {
+    let mut screen = screen();
+    let nr_lists = |text: &str| text.lines().filter(|line| line.contains("1024")).count();
+    press(&mut screen, KeyCode::Char('2'));
+    let text = drawn(&mut screen, 200, 60);
+    assert!(text.contains("  4 empty hidden; e shows them"), "{text}");
+    assert_eq!(nr_lists(&text), 8, "{text}");
+    press(&mut screen, KeyCode::Char('e'));
+    let text = drawn(&mut screen, 200, 60);
+    assert!(!text.contains("hidden"), "{text}");
+    assert_eq!(nr_lists(&text), 12, "{text}");
+    // In every view, until the key is pressed again.
+    press(&mut screen, KeyCode::Char('4'));
+    assert!(drawn(&mut screen, 80, 24).contains("\n  4  "));
+    press(&mut screen, KeyCode::Char('e'));
+    let text = drawn(&mut screen, 80, 24);
+    assert!(!text.contains("\n  4  ") && text.contains("  1 empty hidden"), "{text}");
+}
+
+#[test]
+fn wide_tables_scroll_sideways_as_far_as_their_last_column() {
+    let mut screen = screen();
+    press(&mut screen, KeyCode::Char('6'));
+    let text = drawn(&mut screen, 40, 12);
+    assert!(text.contains("direction") && !text.contains("malformed"), "{text}");
+    assert!(text.contains(" >\n") && text.contains("> columns"), "{text}");
+    (0..20).for_each(|_| drop(press(&mut screen, KeyCode::Char('>'))));
+    let text = drawn(&mut screen, 40, 12);
+    assert!(
+        text.contains("queue <") || text.contains("queue  <") && text.contains("eth0:0"),
+        "{text}"
+    );
+    assert!(text.contains("down") && !text.contains("direction"), "{text}");
+    assert!(!text.contains(" >\n") && !text.contains("> columns"), "{text}");
+    let skipped = screen.sideways.skipped;
+    press(&mut screen, KeyCode::Char('<'));
+    let text = drawn(&mut screen, 40, 12);
+    assert_eq!(screen.sideways.skipped, skipped - 1);
+    assert!(text.contains(" >\n"), "{text}");
+    // A wider terminal has nothing to scroll, and another view begins at its first column.
+    assert!(drawn(&mut screen, 200, 60).contains("direction"));
+    assert_eq!(screen.sideways.skipped, 0);
+}
+
+#[test]
 fn keys_that_end_or_leave_are_passed_on() {
     let mut screen = screen();
     let control = |key| KeyEvent::new(KeyCode::Char(key), KeyModifiers::CONTROL);
@@ -176,7 +252,7 @@ fn keys_that_end_or_leave_are_passed_on() {
     assert_eq!(screen.press(control('z')), Action::Suspend);
     assert_eq!(press(&mut screen, KeyCode::Esc), Action::Choose);
     press(&mut screen, KeyCode::Char('?'));
-    assert!(drawn(&mut screen, 80, 24).contains("sort by next column"));
+    assert!(drawn(&mut screen, 80, 24).contains("next sort column"));
     assert_eq!(press(&mut screen, KeyCode::Esc), Action::None, "it closes the help");
     assert_eq!(press(&mut screen, KeyCode::Char('q')), Action::Quit);
 }
@@ -249,7 +325,7 @@ fn what_a_peer_makes_up_is_drawn_without_a_panic() {
     screen.take(Ok(snapshot(0)));
     screen.take(Ok(hostile.clone()));
     screen.take(Ok(hostile));
-    for view in 0..6 {
+    for view in 0..8 {
         screen.turn_to(view);
         for sorting in 0..4 {
             press(&mut screen, KeyCode::Char('s'));

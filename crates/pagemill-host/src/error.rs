@@ -144,6 +144,18 @@ pub enum HostError {
         #[source]
         os: OsError,
     },
+    /// A region whose pages this process supplies cannot be had.
+    #[error(
+        "cannot {step} a fault region: {os}; this needs at least one page, memory for it, and Linux 5.11 \
+         or newer with userfaultfd, also in what a container allows"
+    )]
+    FaultRegion {
+        /// The step that failed, as a verb phrase.
+        step: &'static str,
+        /// The error of the system.
+        #[source]
+        os: OsError,
+    },
     /// The calling thread could not get its own network and files.
     #[error(
         "cannot {step} for a private network and private files: {os}; \

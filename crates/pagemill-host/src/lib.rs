@@ -49,6 +49,8 @@
 //!   found at registration, and would not notice if the process had other pages at these addresses.
 //! - `frame-in-arena`: the number of a frame is checked against the arena, in every build, before
 //!   it becomes a pointer.
+//! - `uffd-layout` (`memory/fault_region.rs`): structures and numbers of userfaultfd are those of the
+//!   kernel's header.
 //! - `rseq-sequence` (`cpu/rseq.rs`): which instructions the kernel aborts when it preempts a thread.
 //! - `code-resident` (`cpu/resident.rs`): the object (program or library) that made a host is never
 //!   unmapped, and neither is another object that uses the host, as [`Host`] requires. The kernel
@@ -103,6 +105,11 @@ pub mod debug {
 /// Extents and errors of an [`IndexAllocator`].
 pub mod index {
     pub use crate::index_allocator::{Extent, IndexError, Lack, SharedExtent};
+}
+
+/// Memory whose missing pages this process supplies.
+pub mod fault {
+    pub use crate::memory::fault_region::FaultRegion;
 }
 
 /// The machine: its CPUs, clocks, context switches, and a description for reports of measurements.

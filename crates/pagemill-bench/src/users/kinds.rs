@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::{Setup, Start, page_pool, readahead, request};
+use super::{Setup, Start, fault_around, page_pool, readahead, request};
 
 /// A kind of user.
 pub struct UserKind {
@@ -47,5 +47,17 @@ pub static USERS: &[UserKind] = &[
         operation: "window of 1 MiB, O_DIRECT",
         nr_pages: 256.0,
         start: |setup| readahead::start(setup, 256),
+    },
+    UserKind {
+        name: "fault-around-16",
+        operation: "fault that gets 16 pages by userfaultfd",
+        nr_pages: 16.0,
+        start: |setup| fault_around::start(setup, 16),
+    },
+    UserKind {
+        name: "fault-around-64",
+        operation: "fault that gets 64 pages by userfaultfd",
+        nr_pages: 64.0,
+        start: |setup| fault_around::start(setup, 64),
     },
 ];

@@ -6,6 +6,7 @@
 //! one of the user, not of the allocator alone.
 
 mod arm;
+mod fault_around;
 mod kinds;
 mod page_pool;
 mod pages;

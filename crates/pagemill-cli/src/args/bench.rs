@@ -150,6 +150,8 @@ pub(crate) enum ExperimentArgs {
     ///   sunrpc          requests of 1 MiB arrive over TCP in pages that are filled before each
     ///   readahead-128k  windows of a file are read past the kernel's cache (O_DIRECT) into a small
     ///   readahead-1m    cache of our own
+    ///   fault-around-16 a pager of this process supplies missing pages (userfaultfd), 16 or 64
+    ///   fault-around-64 at each fault
     ///
     /// in three ways, which take turns within a run:
     ///

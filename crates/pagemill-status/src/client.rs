@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{FetchError, ReplyError};
 use crate::place::{Entry, all_directories, entries, is_refused};
+use crate::proc;
 use crate::protocol::{MAX_REPLY_BYTES, Request, is_complete, parse_reply};
 use crate::snapshot::Snapshot;
 
@@ -34,6 +35,13 @@ pub struct Process {
     pub user: u32,
     /// The socket.
     pub path: PathBuf,
+    /// Its command line, without the directory of the program: up to 4096 bytes, without control
+    /// characters. Empty if the system does not tell.
+    #[serde(default)]
+    pub command: String,
+    /// How long it has run, if the system tells.
+    #[serde(default)]
+    pub age: Option<Duration>,
 }
 
 /// Returns the processes whose status this user may read, by number: its own; for root, those of all
@@ -50,7 +58,8 @@ pub fn processes() -> Vec<Process> {
     let mut processes: Vec<_> = alive
         .map(|entry| {
             let (program, pid, path) = (entry.program, entry.pid, entry.path);
-            Process { program, pid, user: entry.owner, path }
+            let (command, age) = (proc::command(pid), proc::age(pid));
+            Process { program, pid, user: entry.owner, path, command, age }
         })
         .collect();
     processes.sort_by(|one, other| (one.pid, &one.path).cmp(&(other.pid, &other.path)));

@@ -10,6 +10,7 @@ mod client;
 mod counters;
 mod error;
 mod place;
+mod proc;
 mod protocol;
 mod section;
 mod server;

@@ -14,11 +14,11 @@ pub(crate) struct TopArgs {
     /// Socket of the process, for one that was started with --status PATH
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
-    /// Print all figures once, as text; so does an output that is not a terminal
+    /// Print all figures once, as text; so does an output that is not a terminal, and TERM=dumb
     #[arg(long)]
     pub(crate) once: bool,
-    /// Print a snapshot as JSON
-    #[arg(long, conflicts_with = "once")]
+    /// Print one snapshot as one JSON object, with or without --once
+    #[arg(long)]
     pub(crate) json: bool,
     /// Seconds between two snapshots, from 0.1 to 3600
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]

@@ -66,7 +66,10 @@ pub(crate) fn run(args: &TopArgs) -> anyhow::Result<()> {
         }
         Target::Several(processes) => {
             let one = |process: &Process| {
-                format!("pagemill top {} shows {}", process.pid, process.program)
+                let age = process.age.map(|age| format!(", up {}", format::time(age)));
+                let (pid, program) = (process.pid, &process.program);
+                let age = age.unwrap_or_default();
+                format!("pagemill top {pid} shows {program}{age}: {}", process.command)
             };
             let first = "several processes serve their status: name one".to_owned();
             let lines = core::iter::once(first).chain(processes.iter().map(one)).collect();

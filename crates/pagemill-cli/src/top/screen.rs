@@ -347,29 +347,39 @@ impl Screen {
         (lines, More { below, right: self.sideways.clamp() })
     }
 
+    /// Returns the list of processes, and behind it the whole command and the socket of the selected one.
     fn choice_lines(&self, choices: &[Process], width: usize, height: usize) -> Vec<Line<'static>> {
         let mut table =
-            TextTable::new(&["process", "user", "program", "socket"], &[]).with_long_texts();
+            TextTable::new(&["process", "up", "user", "command"], &[]).with_long_texts();
         for (index, process) in choices.iter().enumerate() {
             let style =
                 if index == self.selected { self.theme.selected() } else { self.theme.plain() };
             let cell = |text: String| Cell::styled(text, style);
+            let command =
+                if process.command.is_empty() { &process.program } else { &process.command };
             table.push(vec![
                 cell(process.pid.to_string()),
+                cell(process.age.map_or("-".into(), time)),
                 cell(process.user.to_string()),
-                cell(process.program.clone()),
-                cell(process.path.display().to_string()),
+                cell(command.clone()),
             ]);
         }
+        let mut details: Vec<String> = choices.get(self.selected).map_or(Vec::new(), |process| {
+            let texts = [&process.command, &process.path.display().to_string()];
+            texts.iter().flat_map(|text| wrapped(text, width)).collect()
+        });
+        details.truncate(height / 3);
         let mut lines = vec![Line::styled("Choose a process", self.theme.heading())];
         let mut rows = table.lines(width, self.theme, &self.sideways);
-        let visible = height.saturating_sub(2).max(1);
+        let visible = height.saturating_sub(details.len() + 3).max(1);
         let skipped = (self.selected + 1).saturating_sub(visible);
         lines.push(rows.remove(0));
         lines.extend(rows.into_iter().skip(skipped).take(visible));
         if choices.is_empty() {
             lines.push(Line::from("  No process serves its status any more."));
         }
+        lines.push(Line::default());
+        lines.extend(details.into_iter().map(|line| Line::styled(line, self.theme.faint())));
         lines
     }
 
@@ -431,19 +441,21 @@ impl Screen {
     }
 }
 
-/// Returns the words of a text in lines of at most `width` characters.
+/// Returns the words of a text in lines of at most `width` characters. Longer words are broken.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
+        let letters: Vec<char> = word.chars().collect();
         let last = lines.last_mut().expect("there is a line");
-        if !last.is_empty() && last.chars().count() + 1 + word.chars().count() > width {
-            lines.push(word.to_owned());
-        } else {
-            if !last.is_empty() {
-                last.push(' ');
-            }
+        if !last.is_empty() && last.chars().count() + 1 + letters.len() <= width {
+            last.push(' ');
             last.push_str(word);
+        } else {
+            lines.extend(letters.chunks(width.max(1)).map(|part| part.iter().collect::<String>()));
         }
+    }
+    if lines.len() > 1 {
+        lines.remove(0);
     }
     lines
 }

@@ -1,6 +1,7 @@
 //! Terminal: entered and left again, whatever ends or stops the program.
 
 use core::time::Duration;
+use std::env;
 use std::io::{self, IsTerminal as _, Stdout, Write as _, stdout};
 
 use ratatui::Terminal;
@@ -83,7 +84,9 @@ fn leave() {
     let _gone = stdout().flush();
 }
 
-/// Tells whether a person can see and answer.
+/// Tells whether a person can see and answer: not on a terminal that has no cursor to move.
 pub(crate) fn is_interactive() -> bool {
-    stdout().is_terminal() && io::stdin().is_terminal()
+    let term = env::var_os("TERM").unwrap_or_default();
+    let has_screen = !term.is_empty() && term != "dumb";
+    has_screen && stdout().is_terminal() && io::stdin().is_terminal()
 }

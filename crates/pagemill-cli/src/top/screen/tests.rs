@@ -286,7 +286,8 @@ fn one_of_several_processes_is_chosen() {
     let mut screen = Screen::new(THEME, Duration::from_secs(1));
     let process = |pid: u32| -> Process {
         serde_json::from_value(json!({"program": "nfsd", "pid": pid, "user": 0,
-            "path": format!("/run/pagemill/nfsd-{pid}.sock")}))
+            "path": format!("/run/pagemill/nfsd-{pid}.sock"), "age": {"secs": 60 * pid, "nanos": 0},
+            "command": format!("pagemill nfsd --listen 10.0.0.1:{pid} --export /srv/{pid}")}))
         .unwrap()
     };
     screen.choose((1..=40).map(process).collect());
@@ -294,7 +295,14 @@ fn one_of_several_processes_is_chosen() {
     assert!(text.contains("Choose a process") && text.contains("nfsd"), "{text}");
     (0..20).for_each(|_| drop(press(&mut screen, KeyCode::Down)));
     let text = drawn(&mut screen, 40, 12);
-    assert!(text.contains("  21 "), "{text}");
+    assert!(text.contains("  21 ") && text.contains("21 min 0 s"), "{text}");
+    // The selected one's command is shown whole.
+    let command = "pagemill nfsd --listen 10.0.0.1:21\n--export /srv/21\n";
+    assert!(text.contains(command), "{text}");
+    let text = drawn(&mut screen, 80, 24);
+    for part in ["--listen 10.0.0.1:20", "--export /srv/20", "/run/pagemill/nfsd-21.sock"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
     // The list is shorter by now.
     screen.choose((1..=3).map(process).collect());
     assert_eq!(press(&mut screen, KeyCode::Enter), Action::Watch(process(3)));
@@ -304,6 +312,16 @@ fn one_of_several_processes_is_chosen() {
     assert_eq!(press(&mut screen, KeyCode::Enter), Action::None);
     assert!(drawn(&mut screen, 80, 24).contains("No process serves its status any more."));
     assert_eq!(press(&mut screen, KeyCode::Esc), Action::Quit);
+}
+
+#[test]
+fn long_words_are_broken_and_short_ones_are_not() {
+    assert_eq!(
+        wrapped("pagemill nfsd /srv/data/home", 10),
+        ["pagemill", "nfsd", "/srv/data/", "home"]
+    );
+    assert_eq!(wrapped("", 10), [""]);
+    assert_eq!(wrapped("a b", 3), ["a b"]);
 }
 
 #[test]

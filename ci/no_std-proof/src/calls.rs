@@ -502,6 +502,8 @@ mod view {
         }
         fn buddyinfo(zone: &ZoneInfo) -> [u64; NR_PAGE_ORDERS] { zone.buddyinfo() }
         fn pcp_info(allocator: &Allocator) -> usize { allocator.pcp_info().map(|list| list.count).sum() }
+        fn records_owners(allocator: &Allocator) -> bool { allocator.records_owners() }
+        fn is_in_use(allocator: &Allocator, pfn: Pfn) -> Option<bool> { allocator.is_in_use(pfn) }
         fn owners(allocator: &Allocator, visit: &mut dyn FnMut(Pfn, &'static Location<'static>)) {
             allocator.for_each_owner(visit)
         }

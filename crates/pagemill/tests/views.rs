@@ -3,8 +3,9 @@
 use pagemill::accounts::{Account, AccountLimits};
 use pagemill::gfp::ZoneKind;
 use pagemill::stats::ShardInfo;
+use pagemill::units::Pfn;
 use pagemill::{AllocPages, BulkRequest, Config, Gfp};
-use pagemill_testkit::{NORMAL, World, region};
+use pagemill_testkit::{NORMAL, World, order, region, reserved};
 
 #[test]
 fn every_account_in_use_is_listed_until_its_last_page_is_freed() {
@@ -54,4 +55,29 @@ fn the_shards_of_a_zone_have_its_free_pages() {
     let nr_normal = shards.iter().filter(|it| it.kind == ZoneKind::Normal).count();
     assert_eq!(nr_normal, 4, "{shards:?}");
     frames.release_pages(&mut slots);
+}
+
+#[test]
+fn a_frame_is_known_to_be_in_use_only_if_owners_are_recorded() {
+    let memory = [region(NORMAL, 1024, 0), region(NORMAL + 2048, 1024, 0)];
+    let reserved = [reserved(NORMAL, 8)];
+    let config = Config { reserved: &reserved, ..Config::new(&memory, 1) };
+    let recording = World::new(&Config { page_owner: true, ..config });
+    let frames = recording.frames();
+    let block = frames.alloc_pages(Gfp::KERNEL, order(3)).expect("there is memory");
+    let last = block.pfn().offset(7);
+    assert!(frames.records_owners());
+    assert_eq!((frames.is_in_use(block.pfn()), frames.is_in_use(last)), (Some(true), Some(true)));
+    assert_eq!(frames.is_in_use(last.offset(1)), Some(false));
+    drop(block);
+    assert_eq!(frames.is_in_use(last), Some(false));
+    for unknown in [NORMAL, NORMAL + 7, NORMAL + 1024, NORMAL + 3072, Pfn::MAX.value()] {
+        assert_eq!(frames.is_in_use(Pfn::new(unknown)), None, "{unknown:#x}");
+    }
+    assert_eq!(frames.is_in_use(Pfn::new(NORMAL + 8)), Some(false));
+
+    let plain = World::new(&config);
+    let page = plain.frames().alloc_page(Gfp::KERNEL).expect("there is memory");
+    assert!(!plain.frames().records_owners());
+    assert_eq!(plain.frames().is_in_use(page.pfn()), None);
 }

@@ -9,7 +9,9 @@ use crate::base::migratetype::{MigrateType, NR_MIGRATE_TYPES};
 use crate::base::stats::VmStat;
 use crate::base::units::{CpuId, MAX_ORDER, NodeId, Order, Pfn};
 use crate::page_alloc::allocator::PageAllocator;
+use crate::page_alloc::slow_path_flags::OWNERS;
 use crate::platform::platform::Platform;
+use crate::zone::block_state::Special;
 use crate::zone::watermark::Watermarks;
 use crate::zone::zone::Zone;
 
@@ -159,6 +161,36 @@ impl<P: Platform> PageAllocator<P> {
                 }
             }
         }
+    }
+
+    /// Returns whether the allocator was built with [`page_owner`](crate::Config::page_owner).
+    #[inline]
+    #[must_use]
+    pub fn records_owners(&self) -> bool {
+        self.slow_path_flags.has(OWNERS)
+    }
+
+    /// Returns whether a call holds a frame, or `None` if that is not known: the allocator was built without
+    /// [`page_owner`](crate::Config::page_owner), or the frame is reserved or not in the memory map.
+    ///
+    /// # Concurrency
+    /// Another thread may allocate or free the frame at any time.
+    ///
+    /// # Cost
+    /// One load without `page_owner`; otherwise a search for the frame's zone.
+    #[inline]
+    #[must_use]
+    pub fn is_in_use(&self, pfn: Pfn) -> Option<bool> {
+        if self.records_owners() { self.find_in_use(pfn.value()) } else { None }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_in_use(&self, pfn: u64) -> Option<bool> {
+        let find = |zone: &'static Zone| Some((zone, zone.facts.spans.find(pfn)?));
+        let (zone, span) = self.zones().iter().find_map(find)?;
+        let is_reserved = zone.states.set(Special::Reserved).holds(span, pfn);
+        (!is_reserved).then(|| self.owners().holder(span.frame(pfn)).is_some())
     }
 
     /// Returns the counters, summed over all CPUs and zones.

@@ -40,8 +40,14 @@ done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Moved after it was installed, as a package is: pkg-config is told where it is.
-make --quiet -C crates/pagemill-c all install PREFIX=/usr DESTDIR="$work/root"
+# Moved after it was installed, as a package is: pkg-config is told where it is. Cargo's variables say where it builds.
+machine=$(rustc -vV | sed -n 's/^host: //p')
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")/c
+CARGO_BUILD_TARGET=$machine CARGO_TARGET_DIR=$target make --quiet -C crates/pagemill-c all install \
+    BUILD="$work/built" PREFIX=/usr DESTDIR="$work/root"
+for kind in so a; do
+    cmp "$target/$machine/release/libpagemill_c.$kind" "$work/built/libpagemill.$kind"
+done
 export PKG_CONFIG_SYSROOT_DIR=$work/root PKG_CONFIG_ALLOW_SYSTEM_CFLAGS=1 PKG_CONFIG_ALLOW_SYSTEM_LIBS=1
 export PKG_CONFIG_PATH=$work/root/usr/lib/pkgconfig LD_LIBRARY_PATH=$work/root/usr/lib
 read -ra cflags <<<"$(pkg-config --cflags pagemill)"
@@ -77,7 +83,7 @@ for compiler in "${compilers[@]}"; do
     "$compiler" -std=c99 -fsyntax-only "${warnings[@]}" "${cflags[@]}" "$work/header.c"
     "$compiler" -x c++ -std=c++98 -fsyntax-only -Wall -Wextra -Wconversion -Werror "${cflags[@]}" "$work/header.c"
     compile "$compiler" "$work/layout" "$tests/layout.c" -std=c11
-    for test in basic calls pool random threads wrong; do
+    for test in basic calls pool random threads wrong attack; do
         program=$work/$compiler-$test
         compile "$compiler" "$program" "$tests/$test.c" "${libs[@]}"
         run "$compiler $test" "$program"
@@ -105,6 +111,7 @@ done
 
 for seed in $RANDOM $RANDOM $RANDOM; do
     run "random, seed $seed" "$work/${compilers[0]}-random" "$seed" 50000
+    run "attack, from seed $seed on" "$work/${compilers[0]}-attack" "$seed" 200
 done
 
 guide=examples/guides/c
@@ -128,6 +135,7 @@ for test in basic calls pool threads; do
     run "$test, valgrind" "${memcheck[@]}" "$work/${compilers[0]}-$test"
 done
 run "random, valgrind" "${memcheck[@]}" "$work/${compilers[0]}-random" 1 2000
+run "attack, valgrind" "${memcheck[@]}" "$work/${compilers[0]}-attack" 1 20
 [[ ! -e $work/guide ]] || run "guide, valgrind" "${memcheck[@]}" "$work/guide"
 
 # Instructions of a call: those of the functions count_alloc_OP or count_free_OP of two programs that are alike.

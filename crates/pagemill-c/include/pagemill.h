@@ -13,15 +13,17 @@
  * a null or misaligned array, a number of entries or an order out of range, a wrong size of a structure,
  * unknown flags (of a request, a configuration or a pool), and a page that is not the allocator's. A page that
  * is freed twice ends the process too, but often later: when its per-CPU list is emptied. With
- * PAGEMILL_CONFIG_PAGE_OWNER, it does so at once, and so does a page that is returned to its pool twice, or to
- * another pool; without the flag, neither is found. A page of a pool that is freed by another function than
+ * PAGEMILL_CONFIG_PAGE_OWNER, it does so at once, in the call that frees it for the second time, and so does a page
+ * that is returned to its pool twice, or to another pool; without the flag, neither is found. No line says which
+ * call of the program allocated a page: use a debugger or a backtrace of SIGABRT. A page of a pool that is freed by another function than
  * the pool's is not found in either case. Conditions that a correct program can meet are returned as results.
  *
  * THREADS. Any thread may call any function with any allocator and any page, at the same time, unless the
  * function says otherwise. A signal handler must not call any function.
  *
  * FORK. An allocator and its pages belong to the process that created it. In a child of fork(), allocating
- * returns no page, freeing does nothing, and destroying unmaps the child's copy. */
+ * returns no page, freeing does nothing, and destroying unmaps the child's copy. A child of vfork(), clone() or
+ * _Fork() must call no function before it calls exec or _exit: the library does not notice that it is a child. */
 #ifndef PAGEMILL_H
 #define PAGEMILL_H
 

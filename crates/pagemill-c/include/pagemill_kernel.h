@@ -11,9 +11,10 @@
  * data, end the kernel: the function fatal of the table gets one line, and the call never returns. Before the
  * first table, and if fatal returns, the call raises the exception of an undefined instruction; if the handler
  * of the exception returns, the call never does. Nothing unwinds.
- * The line names the function, the value and what is allowed. That of a double free and of a contradiction in
- * the data names the frame, and not the function: fatal runs on the stack of the call, so a backtrace in it
- * shows the function.
+ * The line names the function, the value and what is allowed. With PAGEMILL_KERNEL_PAGE_OWNER, that of a double
+ * free names the function that frees the page for the second time. Without it, a double free is found later, by
+ * the call that empties the page's list: its line, and that of a contradiction in the data, names the frame and not
+ * the function. fatal runs on the stack of the call, so a backtrace in it shows the function.
  *
  * INTERRUPTS. A handler may allocate with PAGEMILL_GFP_ATOMIC and free at any moment if irq_save keeps every
  * such handler away. A handler that irq_save cannot keep away, such as that of an NMI, must not call any

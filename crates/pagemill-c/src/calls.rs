@@ -11,14 +11,14 @@ use core::ffi::{c_char, c_int};
 use core::mem::MaybeUninit;
 use core::slice;
 
-use pagemill::handles::RawPage;
+use pagemill::handles::{InvalidRawPage, RawPage};
 use pagemill::policy::Policy;
 use pagemill::request::Effort;
-use pagemill::units::{NodeId, PhysAddr};
+use pagemill::units::{NodeId, Pfn, PhysAddr};
 use pagemill::{AllocPages, BulkRequest, Gfp, Order, PageAllocator};
 
 use crate::environment::Environment;
-use crate::error::Code;
+use crate::error::{Code, WrongPage};
 use crate::types::{
     Handle, ListView, NR_MAX, PageWord, Request, SizedStruct, VmStatView, ZoneView,
 };
@@ -96,14 +96,54 @@ pub(crate) fn block<E: Environment>(
     allocator: &PageAllocator<E::Platform>,
     word: PageWord,
 ) -> RawPage {
-    #[cold]
-    #[inline(never)]
-    fn wrong<E: Environment>(call: &'static str, error: &dyn core::fmt::Display) -> ! {
-        E::misuse(call, format_args!("page {error}"))
-    }
     match RawPage::from_bits(word).and_then(|raw| allocator.check_raw(raw).map(|()| raw)) {
         Ok(raw) => raw,
-        Err(error) => wrong::<E>(call, &error),
+        Err(error) => wrong_page::<E>(call, error),
+    }
+}
+
+/// Ends the program because an integer is no page of the allocator.
+#[cold]
+#[inline(never)]
+fn wrong_page<E: Environment>(call: &'static str, error: InvalidRawPage) -> ! {
+    E::misuse(call, format_args!("{}", WrongPage(error)))
+}
+
+/// Ends the program if the allocator records owners and one of `nr` frames is free: here, the line can name the
+/// function. What another thread frees meanwhile is found by the allocator.
+#[inline]
+pub(crate) fn check_in_use<E: Environment>(
+    call: &'static str,
+    frames: &PageAllocator<E::Platform>,
+    first: Pfn,
+    nr: usize,
+) {
+    if frames.is_in_use(first).is_some() {
+        check_each_in_use::<E>(call, frames, first, nr);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn check_each_in_use<E: Environment>(
+    call: &'static str,
+    frames: &PageAllocator<E::Platform>,
+    first: Pfn,
+    nr: usize,
+) {
+    let end = first.value().saturating_add(nr as u64).min(Pfn::MAX.value() + 1);
+    for pfn in (first.value()..end).map(Pfn::new) {
+        match frames.is_in_use(pfn) {
+            Some(true) => {}
+            Some(false) => E::misuse(
+                call,
+                format_args!(
+                    "frame {pfn} is free: freed twice, or never allocated; allowed are pages in use"
+                ),
+            ),
+            // Not of the allocator, which says so itself.
+            None => break,
+        }
     }
 }
 
@@ -148,23 +188,6 @@ pub(crate) unsafe fn free_page<E: Environment>(call: &'static str, handle: Handl
 #[inline]
 fn is_usual(nr: usize) -> bool {
     nr.wrapping_sub(2) <= 256 - 2
-}
-
-/// The slots of a bulk call whose arguments are as usual, or `None`; then [`slots`] says what is wrong, if
-/// anything is.
-///
-/// # Safety
-/// As for [`slots`].
-#[inline]
-unsafe fn usual_slots<'a>(nr: usize, pages: *mut PageWord) -> Option<&'a mut [Option<RawPage>]> {
-    if !is_usual(nr) || pages.is_null() || !pages.is_aligned() {
-        return None;
-    }
-    // SAFETY:
-    // 1. Valid for `nr` entries, and used by nothing else: guaranteed by the caller.
-    // 2. Aligned, not null and not longer than the largest array: checked above.
-    // 3. Every integer is an `Option<RawPage>`, which has the layout of `Option<NonZeroU64>`.
-    Some(unsafe { slice::from_raw_parts_mut(pages.cast(), nr) })
 }
 
 /// # Safety
@@ -215,14 +238,18 @@ pub(crate) unsafe fn free_pages_bulk<E: Environment>(
 ) -> usize {
     // What most calls need, and nothing else: so it takes few registers. The function below checks again.
     if let Some(frames) = E::find_allocator(handle)
+        && is_usual(nr)
+        && !pages.is_null()
+        && pages.is_aligned()
+    {
         // SAFETY:
         // 1. Guaranteed by the caller.
-        && let Some(slots) = unsafe { usual_slots(nr, pages) }
+        let slots = unsafe { slots::<E>(call, nr, pages) };
         // SAFETY:
         // 1. The caller owns the blocks, and gives them up.
-        && unsafe { frames.try_release_raw(slots) }
-    {
-        return nr;
+        if unsafe { frames.try_release_raw(slots) } {
+            return nr;
+        }
     }
     // SAFETY:
     // 1. Guaranteed by the caller.
@@ -253,21 +280,46 @@ unsafe fn free_number<E: Environment>(
     nr: usize,
     pages: *mut PageWord,
 ) -> usize {
-    #[cold]
-    #[inline(never)]
-    fn wrong<E: Environment>(call: &'static str, error: &dyn core::fmt::Display) -> ! {
-        E::misuse(call, format_args!("page {error}"))
-    }
     let frames = E::allocator(call, handle);
     // SAFETY:
     // 1. Guaranteed by the caller.
     let slots = unsafe { slots::<E>(call, nr, pages) };
+    if frames.records_owners() {
+        // SAFETY:
+        // 1. The caller owns the blocks, and gives them up.
+        return unsafe { free_each::<E>(call, frames, slots) };
+    }
     // SAFETY:
     // 1. The caller owns the blocks, and gives them up.
     match unsafe { frames.release_raw(slots) } {
         Ok(nr) => nr,
-        Err(error) => wrong::<E>(call, &error),
+        Err(error) => wrong_page::<E>(call, error),
     }
+}
+
+/// Frees the blocks of an array one by one, so that a page that is in it twice is found by [`check_in_use`].
+///
+/// # Safety
+/// The caller owns the blocks, and gives them up.
+#[cold]
+#[inline(never)]
+unsafe fn free_each<E: Environment>(
+    call: &'static str,
+    frames: &PageAllocator<E::Platform>,
+    slots: &mut [Option<RawPage>],
+) -> usize {
+    let mut nr = 0;
+    for slot in slots.iter_mut().filter(|slot| slot.is_some()) {
+        let raw = block::<E>(call, frames, slot.map_or(0, word));
+        check_in_use::<E>(call, frames, raw.pfn(), raw.order().nr_pages());
+        // SAFETY:
+        // 1. Guaranteed by the caller.
+        match unsafe { frames.release_raw(slice::from_mut(slot)) } {
+            Ok(freed) => nr += freed,
+            Err(error) => wrong_page::<E>(call, error),
+        }
+    }
+    nr
 }
 
 #[inline]
@@ -564,6 +616,7 @@ pub(crate) unsafe fn free_contig<E: Environment>(
             format_args!("first {first:#x} is a block; allowed is the first page of a range"),
         );
     }
+    check_in_use::<E>(call, frames, raw.pfn(), nr);
     // SAFETY:
     // 1. Guaranteed by the caller.
     if let Err(error) = unsafe { frames.free_pfn_range(raw.pfn(), nr) } {

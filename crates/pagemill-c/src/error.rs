@@ -1,9 +1,11 @@
-//! Error codes of C functions, and their texts.
+//! Error codes of C functions, and texts of errors in the words of the header.
 
 use core::ffi::CStr;
+use core::fmt;
 
 use pagemill::Shortage;
 use pagemill::contig::ContigError;
+use pagemill::handles::InvalidRawPage;
 
 /// The result of a C function that can fail: zero, or one of the header's `PAGEMILL_E` constants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +62,35 @@ impl Code {
             Self::CORRUPT => c"the allocator's data contradict each other: see the message",
             _ => c"unknown error code",
         }
+    }
+}
+
+/// What is wrong with an integer that is no page of the allocator.
+pub(crate) struct WrongPage(pub(crate) InvalidRawPage);
+
+impl fmt::Display for WrongPage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            InvalidRawPage::NotLive { bits } => {
+                write!(f, "page {bits:#x} is not a page: no function returns an integer below 2^63")
+            }
+            InvalidRawPage::OrderTooLarge { bits, order } => {
+                write!(f, "page {bits:#x} is not a page: its order is {order}; allowed are 0 to 10")
+            }
+            InvalidRawPage::Misaligned { bits, pfn, order } => write!(
+                f,
+                "page {bits:#x} is not a page: a block of order {order} cannot begin at frame {pfn}"
+            ),
+            InvalidRawPage::NotInZone { bits, pfn } => write!(
+                f,
+                "page {bits:#x} is not of this allocator: frame {pfn} is not in the zone that the page names"
+            ),
+            InvalidRawPage::NoAccount { bits } => {
+                write!(f, "page {bits:#x} is not of this allocator: it is charged to an account")
+            }
+            other => other.fmt(f),
+        }?;
+        f.write_str("; allowed are pages that the allocator returned")
     }
 }
 

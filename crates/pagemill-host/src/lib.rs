@@ -28,8 +28,8 @@
 //! An allocator belongs to the process that made it. In a child of `fork`, its requests fail with
 //! [`Shortage::Abandoned`](pagemill::Shortage::Abandoned), and dropping its pages does nothing; the
 //! child makes an allocator of its own. Operations that need a lock which another thread held panic
-//! with that message. Does not support `vfork`, `_Fork` and `clone`, unless the child only calls `exec`
-//! or `_exit`.
+//! with that message. Does not support `vfork`, `clone` and the C library's `_Fork`, which run no fork
+//! handlers, unless their child only calls `exec` or `_exit`.
 //!
 //! # Invariants
 //! SAFETY comments cite these invariants by name.

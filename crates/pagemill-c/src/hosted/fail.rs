@@ -2,6 +2,8 @@
 
 use core::cell::Cell;
 use core::fmt;
+use core::mem::MaybeUninit;
+use core::ptr;
 use std::io::{self, Write};
 use std::panic;
 use std::process;
@@ -20,9 +22,25 @@ std::thread_local! {
 pub(super) fn misuse(call: &str, what: fmt::Arguments<'_>) -> ! {
     // One write, so that lines of other threads do not come between; a message has no other line break.
     let line = format!("pagemill: {call}: {what}").replace('\n', " ") + "\n";
+    // Otherwise, a reader of stderr that is gone would end the process by SIGPIPE.
+    block_sigpipe();
     // Without stderr there is nobody to report to.
     let _written = io::stderr().write_all(line.as_bytes());
     process::abort();
+}
+
+/// Keeps SIGPIPE, which a write to a pipe without a reader sends to its own thread, from this thread.
+fn block_sigpipe() {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY:
+    // 1. Valid for writes.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY:
+    // 1. Initialised above. SIGPIPE is a signal.
+    unsafe { libc::sigaddset(set.as_mut_ptr(), libc::SIGPIPE) };
+    // SAFETY:
+    // 1. Initialised above. Nobody asks for the mask before.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), ptr::null_mut()) };
 }
 
 /// Ends the process because of the panic that this thread is unwinding from.

@@ -307,6 +307,9 @@ unsafe fn page_at(
 ) -> PageWord {
     let frames = Process::allocator(call, handle);
     let (pfn, order) = (frame_at(call, frames, address), calls::order::<Process>(call, order));
+    if pfn.is_aligned(order) {
+        calls::check_in_use::<Process>(call, frames, pfn, order.nr_pages());
+    }
     // SAFETY:
     // 1. Guaranteed by the caller. The handle gives the block up below: the caller is its owner.
     match unsafe { Folio::from_pfn(frames, pfn, order) } {
@@ -323,6 +326,7 @@ unsafe fn free_at(call: &'static str, handle: Handle, address: *mut c_void, nr: 
         return;
     }
     let pfn = frame_at(call, frames, address);
+    calls::check_in_use::<Process>(call, frames, pfn, nr);
     // SAFETY:
     // 1. Guaranteed by the caller.
     if let Err(error) = unsafe { frames.free_pfn_range(pfn, nr) } {

@@ -72,6 +72,9 @@ unsafe fn slots<'a>(call: &'static str, nr: usize, pfns: *mut u64) -> &'a mut [M
 unsafe fn page_of_pfn(call: &'static str, handle: Handle, pfn: u64, order: u32) -> PageWord {
     let frames = Kernel::allocator(call, handle);
     let (pfn, order): (Pfn, Order) = (number(call, pfn), calls::order::<Kernel>(call, order));
+    if pfn.is_aligned(order) {
+        calls::check_in_use::<Kernel>(call, frames, pfn, order.nr_pages());
+    }
     // SAFETY:
     // 1. Guaranteed by the caller. The handle gives the block up below: the caller is its owner.
     match unsafe { Folio::from_pfn(frames, pfn, order) } {
@@ -116,10 +119,12 @@ unsafe fn free_pfns(call: &'static str, handle: Handle, nr: usize, pfns: *const 
     // SAFETY:
     // 1. Guaranteed by the caller.
     let all = unsafe { numbers(call, nr, pfns) };
-    for chunk in all.chunks(CHUNK) {
+    // One by one if owners are recorded, so that a number that is there twice is found by `check_in_use`.
+    for chunk in all.chunks(if frames.records_owners() { 1 } else { CHUNK }) {
         let mut numbers = [Pfn::new(0); CHUNK];
         for (slot, &pfn) in numbers.iter_mut().zip(chunk) {
             *slot = number(call, pfn);
+            calls::check_in_use::<Kernel>(call, frames, *slot, 1);
         }
         // SAFETY:
         // 1. Guaranteed by the caller.
@@ -132,10 +137,11 @@ unsafe fn free_pfns(call: &'static str, handle: Handle, nr: usize, pfns: *const 
 /// # Safety
 /// The caller owns the frames.
 unsafe fn free_pfn_range(call: &'static str, handle: Handle, first: u64, nr: usize) {
-    let frames = Kernel::allocator(call, handle);
+    let (frames, first) = (Kernel::allocator(call, handle), number(call, first));
+    calls::check_in_use::<Kernel>(call, frames, first, nr);
     // SAFETY:
     // 1. Guaranteed by the caller.
-    if let Err(error) = unsafe { frames.free_pfn_range(number(call, first), nr) } {
+    if let Err(error) = unsafe { frames.free_pfn_range(first, nr) } {
         fail::misuse(call, format_args!("{error}"));
     }
 }

@@ -3,19 +3,9 @@
 #define TABLE_H
 
 #include <pagemill_kernel.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-/* Ends the test unless the condition holds, also with NDEBUG. */
-#define CHECK(condition)                                                                        \
-	do {                                                                                    \
-		if (!(condition)) {                                                             \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);         \
-			exit(1);                                                                \
-		}                                                                               \
-	} while (0)
+#include "../c/check.h"
 
 #define KERNEL PAGEMILL_GFP_KERNEL
 /* The frames: 32 MiB, from 2 MiB on. */

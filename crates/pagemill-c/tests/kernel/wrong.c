@@ -1,10 +1,8 @@
 /* Wrong calls: each passes one line to fatal, which names the function and the value, and never returns.
  * Each case runs in a child. */
-#include <signal.h>
-#include <sys/types.h>
-#include <sys/wait.h>
-
 #include "table.h"
+
+#include "../c/dies.h"
 
 static struct machine machine;
 static struct pagemill_platform table;
@@ -57,6 +55,29 @@ static void free_number_twice_with_owners(void)
 	pfns[0] = pagemill_page_pfn(pagemill_alloc_page(checked, KERNEL));
 	pagemill_kernel_free_pfn_range(checked, pfns[0], 1);
 	pagemill_kernel_free_pfns(checked, 1, pfns);
+}
+
+static void free_one_number_twice_in_an_array(void)
+{
+	pagemill_allocator *checked = with_owners();
+
+	CHECK(pagemill_kernel_alloc_pfns_bulk(checked, KERNEL, 4, pfns) == 4);
+	pfns[3] = pfns[1];
+	pagemill_kernel_free_pfns(checked, 4, pfns);
+}
+
+static void free_range_twice_with_owners(void)
+{
+	pagemill_allocator *checked = with_owners();
+
+	CHECK(pagemill_alloc_contig(checked, KERNEL, 10, 1, 0, &one) == PAGEMILL_OK);
+	pagemill_free_page(checked, one + 9);
+	pagemill_kernel_free_pfn_range(checked, pagemill_page_pfn(one), 10);
+}
+
+static void page_of_a_free_pfn_with_owners(void)
+{
+	pagemill_kernel_page_of_pfn(with_owners(), FIRST_PFN + 100, 0);
 }
 
 static void free_reserved(void)
@@ -117,14 +138,17 @@ static void free_reserved(void)
 	X(pagemill_alloc_pages_bulk(frames, KERNEL, 64, NULL), "pages 0x0; allowed is an aligned array")      \
 	X(pagemill_alloc_pages_bulk(frames, KERNEL, SIZE_MAX, pages), "nr 18446744073709551615; allowed")     \
 	X(pagemill_free_pages_bulk(frames, 2, ODD(pages)), "pagemill_free_pages_bulk: pages 0x")              \
-	X(pagemill_free_page(frames, 5), "pagemill_free_page: page 0x5 is not a raw page")                    \
+	X(pagemill_free_page(frames, 5), "pagemill_free_page: page 0x5 is not a page")                    \
 	X(pagemill_free_page(frames, one + NR_FRAMES), "is not in the zone")                                  \
 	X(free_twice(), "double free")                                                                        \
-	X(free_twice_with_owners(), "double free")                                                            \
-	X(free_number_twice_with_owners(), "double free")                                                     \
+	X(free_twice_with_owners(), "pagemill: pagemill_free_page: frame 0x")                    \
+	X(free_number_twice_with_owners(), "pagemill_kernel_free_pfns: frame 0x")                \
+	X(free_one_number_twice_in_an_array(), "pagemill_kernel_free_pfns: frame 0x")                         \
+	X(free_range_twice_with_owners(), "pagemill_kernel_free_pfn_range: frame 0x")            \
+	X(page_of_a_free_pfn_with_owners(), "pagemill_kernel_page_of_pfn: frame 0x")             \
 	X((table.frame_address = NULL, table.zero_pages = (void (*)(void *, uint64_t, size_t))set_up,         \
 	   pagemill_page_address(create(&table, &config, &metadata), one)), "platform.frame_address is null") \
-	X(pagemill_page_address(frames, 0), "pagemill_page_address: page 0x0 is not a raw page")              \
+	X(pagemill_page_address(frames, 0), "pagemill_page_address: page 0x0 is not a page")              \
 	X(pagemill_kernel_page_of_pfn(frames, UINT64_MAX, 0), "page_of_pfn: pfn 0xffffffffffffffff; allowed") \
 	X(pagemill_kernel_page_of_pfn(frames, 5, 0), "page_of_pfn: frame 0x5 is not in the allocator's")      \
 	X(pagemill_kernel_page_of_pfn(frames, FIRST_PFN + 1, 1), "begins no block of order 1")                \
@@ -141,52 +165,7 @@ static void free_reserved(void)
 	X(free_reserved(), "free_pfn_range: frame 0x200 is reserved")                                         \
 	X(pagemill_kernel_hand_in(frames, UINT64_MAX, 1), "pagemill_kernel_hand_in: pfn 0xffffffffffffffff")
 
-static void run(int wanted)
-{
-	int number = 0;
-
-#define X(statement, text)                        \
-	if (number++ == wanted) {                 \
-		(void)(statement);                \
-		fprintf(stderr, "it returned\n"); \
-		_exit(3);                         \
-	}
-	CASES(X)
-#undef X
-}
-
-/* Runs a case in a child and returns whether it ended as expected. */
-static int dies(int wanted, const char *statement, const char *text)
-{
-	static char line[2048];
-	size_t len = 0;
-	ssize_t got;
-	int ends[2], status;
-
-	CHECK(pipe(ends) == 0);
-	pid_t child = fork();
-	CHECK(child >= 0);
-	if (child == 0) {
-		dup2(ends[1], 2);
-		close(ends[0]);
-		close(ends[1]);
-		set_up();
-		run(wanted);
-		_exit(4);
-	}
-	close(ends[1]);
-	while ((got = read(ends[0], line + len, sizeof line - 1 - len)) > 0)
-		len += (size_t)got;
-	line[len] = '\0';
-	close(ends[0]);
-	CHECK(waitpid(child, &status, 0) == child);
-	char *end = strchr(line, '\n');
-	int is_line = end && end[1] == '\0' && strncmp(line, "pagemill: ", 10) == 0;
-	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT && is_line && strstr(line, text))
-		return 1;
-	fprintf(stderr, "%s: status %#x, expected \"%s\", got:\n%s", statement, (unsigned)status, text, line);
-	return 0;
-}
+RUN_CASES(CASES)
 
 /* Runs a call in a child that has passed no table, and returns the signal that ended it. */
 static int before_the_first_table(void)
@@ -253,14 +232,8 @@ static int after_fatal_returned(void)
 
 int main(void)
 {
-	int number = 0, failed = 0;
-
-#define X(statement, text) failed += !dies(number++, #statement, text);
-	CASES(X)
-#undef X
 	CHECK(before_the_first_table() == SIGILL);
 	CHECK(after_fatal_returned() == SIGILL);
 	CHECK(wrong_size_of_the_first_table() == 7);
-	printf("%d wrong calls, %d not found\n", number, failed);
-	return failed != 0;
+	return all_cases_die("pagemill: ");
 }

@@ -5,8 +5,8 @@
 //! closes all per-CPU lists in the child before `fork` returns there. Every call then leaves the fast
 //! path, which has nothing to check, and finds that its host is of another [`generation`].
 //!
-//! Only `fork` of the C library runs the handler. Does not support `vfork`, `_Fork` and `clone`, unless
-//! the child only calls `exec` or `_exit`.
+//! Only `fork` of the C library runs the handler. Does not support `vfork`, `clone` and the C library's
+//! `_Fork`, unless their child only calls `exec` or `_exit`.
 
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};

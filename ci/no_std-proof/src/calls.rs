@@ -520,6 +520,9 @@ mod view {
             allocator.inject_faults(config);
             allocator.inject_faults(&FaultConfig::nth(black_box(1)));
             allocator.look_for_tracers();
+            let claim = allocator.try_claim_cpu().or_else(|| allocator.try_claim_cpu_at_once());
+            black_box(claim.map(|claim| (claim.cpu(), claim.index())));
+            black_box(allocator.try_visit_cpu(CpuId::new(0)).is_some());
             black_box((allocator.platform(), allocator.list_closer()));
         }
     }

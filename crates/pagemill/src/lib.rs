@@ -148,9 +148,10 @@ pub mod handles {
 }
 
 /// Optional parts of a [`Platform`]: the direct map, claims on the lists of a CPU, and closing the lists
-/// of an abandoned allocator.
+/// of an abandoned allocator. Claims on a CPU for data of a user of the allocator.
 pub mod machine {
     pub use crate::page_alloc::allocator::ListCloser;
+    pub use crate::page_alloc::cpu_claim::CpuClaim;
     pub use crate::platform::claim::{Claim, Claimed};
     pub use crate::platform::platform::DirectMap;
 }

@@ -6,6 +6,7 @@ pub(crate) mod allocator;
 pub(crate) mod by_pfn;
 mod by_word;
 pub(crate) mod contig;
+pub(crate) mod cpu_claim;
 pub(crate) mod fast;
 pub(crate) mod fault;
 pub(crate) mod free;

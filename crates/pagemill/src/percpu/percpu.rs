@@ -180,6 +180,12 @@ impl PerCpu {
 }
 
 impl<P: Platform> Lists<'_, P> {
+    /// Returns the CPU.
+    #[inline]
+    pub(crate) fn cpu(&self) -> CpuId {
+        self.cpu.claim.cpu()
+    }
+
     /// Returns a list of single pages.
     #[inline]
     pub(crate) fn list(&mut self, id: ListId) -> ListMut<'_> {

@@ -69,7 +69,7 @@ awk -v code="$code" -v stated="$(stated 'library for C, all functions')" 'BEGIN 
 run_tests() {
     local compiler=$1 test
     shift
-    for test in layout calls threads wrong; do
+    for test in layout calls threads wrong attack; do
         "$compiler" -std=gnu11 -Wall -Wextra -Werror -O1 -gdwarf-4 -no-pie "$@" -I crates/pagemill-c/include \
             -o "$out/$test" "$tests/$test.c" "$library" -Wl,-z,noexecstack -lpthread
         ASAN_OPTIONS=handle_sigill=0 timeout 120 "$out/$test"
@@ -134,6 +134,7 @@ for compiler in gcc clang; do
         for test in calls threads; do
             timeout 300 valgrind --quiet --leak-check=full --error-exitcode=1 "$out/$test"
         done
+        timeout 300 valgrind --quiet --error-exitcode=1 "$out/attack" 1 20
     else
         skip "valgrind is not installed"
     fi

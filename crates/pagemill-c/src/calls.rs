@@ -18,7 +18,7 @@ use pagemill::units::{NodeId, Pfn, PhysAddr};
 use pagemill::{AllocPages, BulkRequest, Gfp, Order, PageAllocator};
 
 use crate::environment::Environment;
-use crate::error::{Code, WrongPage};
+use crate::error::{Code, WrongFrames, WrongPage};
 use crate::types::{
     Handle, ListView, NR_MAX, PageWord, Request, SizedStruct, VmStatView, ZoneView,
 };
@@ -620,7 +620,7 @@ pub(crate) unsafe fn free_contig<E: Environment>(
     // SAFETY:
     // 1. Guaranteed by the caller.
     if let Err(error) = unsafe { frames.free_pfn_range(raw.pfn(), nr) } {
-        E::misuse(call, format_args!("{error}"));
+        E::misuse(call, format_args!("{}", WrongFrames(error)));
     }
 }
 

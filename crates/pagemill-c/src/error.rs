@@ -5,7 +5,7 @@ use core::fmt;
 
 use pagemill::Shortage;
 use pagemill::contig::ContigError;
-use pagemill::handles::InvalidRawPage;
+use pagemill::handles::{InvalidRawPage, PfnError};
 
 /// The result of a C function that can fail: zero, or one of the header's `PAGEMILL_E` constants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +91,21 @@ impl fmt::Display for WrongPage {
             other => other.fmt(f),
         }?;
         f.write_str("; allowed are pages that the allocator returned")
+    }
+}
+
+/// What is wrong with frames that are known by their numbers.
+pub(crate) struct WrongFrames(pub(crate) PfnError);
+
+impl fmt::Display for WrongFrames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            PfnError::Reserved { pfn } => write!(
+                f,
+                "frame {pfn} is reserved; allowed are frames that pagemill_kernel_hand_in freed"
+            ),
+            other => other.fmt(f),
+        }
     }
 }
 

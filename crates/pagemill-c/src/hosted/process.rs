@@ -19,7 +19,7 @@ use super::handles::{Handles, Hold, NR_HANDLES, Refused};
 use super::text::Text;
 use crate::calls::{self, export, export_shared};
 use crate::environment::Environment;
-use crate::error::Code;
+use crate::error::{Code, WrongFrames};
 use crate::types::{ConfigView, Handle, PageWord};
 
 /// The environment of the shared functions in a process.
@@ -314,7 +314,9 @@ unsafe fn page_at(
     // 1. Guaranteed by the caller. The handle gives the block up below: the caller is its owner.
     match unsafe { Folio::from_pfn(frames, pfn, order) } {
         Ok(block) => block.into_raw().to_bits().get(),
-        Err(error) => fail::misuse(call, format_args!("address {address:p}: {error}")),
+        Err(error) => {
+            fail::misuse(call, format_args!("address {address:p}: {}", WrongFrames(error)))
+        }
     }
 }
 
@@ -330,7 +332,7 @@ unsafe fn free_at(call: &'static str, handle: Handle, address: *mut c_void, nr: 
     // SAFETY:
     // 1. Guaranteed by the caller.
     if let Err(error) = unsafe { frames.free_pfn_range(pfn, nr) } {
-        fail::misuse(call, format_args!("{nr} pages from {address:p}: {error}"));
+        fail::misuse(call, format_args!("{nr} pages from {address:p}: {}", WrongFrames(error)));
     }
 }
 

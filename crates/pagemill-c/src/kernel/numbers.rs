@@ -10,7 +10,7 @@ use super::allocator::Kernel;
 use super::fail;
 use crate::calls::{self, export};
 use crate::environment::Environment;
-use crate::error::Code;
+use crate::error::{Code, WrongFrames};
 use crate::types::{Handle, NR_MAX, PageWord};
 
 /// Frame numbers that are converted at a time, on the stack.
@@ -79,7 +79,7 @@ unsafe fn page_of_pfn(call: &'static str, handle: Handle, pfn: u64, order: u32) 
     // 1. Guaranteed by the caller. The handle gives the block up below: the caller is its owner.
     match unsafe { Folio::from_pfn(frames, pfn, order) } {
         Ok(block) => block.into_raw().to_bits().get(),
-        Err(error) => fail::misuse(call, format_args!("{error}")),
+        Err(error) => fail::misuse(call, format_args!("{}", WrongFrames(error))),
     }
 }
 
@@ -129,7 +129,7 @@ unsafe fn free_pfns(call: &'static str, handle: Handle, nr: usize, pfns: *const 
         // SAFETY:
         // 1. Guaranteed by the caller.
         if let Err(error) = unsafe { frames.free_pfns(&numbers[..chunk.len()]) } {
-            fail::misuse(call, format_args!("{error}"));
+            fail::misuse(call, format_args!("{}", WrongFrames(error)));
         }
     }
 }
@@ -142,7 +142,7 @@ unsafe fn free_pfn_range(call: &'static str, handle: Handle, first: u64, nr: usi
     // SAFETY:
     // 1. Guaranteed by the caller.
     if let Err(error) = unsafe { frames.free_pfn_range(first, nr) } {
-        fail::misuse(call, format_args!("{error}"));
+        fail::misuse(call, format_args!("{}", WrongFrames(error)));
     }
 }
 

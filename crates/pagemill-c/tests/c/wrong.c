@@ -288,7 +288,7 @@ static char *bytes(void)
 
 /* A statement, the function that it names, and what the line contains. */
 #define CASES(X)                                                                                          \
-	X(pagemill_alloc_page(NULL, KERNEL), "pagemill_alloc_page: allocator 0x0 is null")              \
+	X(pagemill_alloc_page(NULL, KERNEL), "pagemill_alloc_page: allocator 0x0 is null")                \
 	X(pagemill_alloc_page(destroyed, KERNEL), "was destroyed")                                        \
 	X(pagemill_destroy(destroyed), "pagemill_destroy: allocator 0x")                                  \
 	X(pagemill_alloc_page(FAKE, KERNEL), "was not returned by pagemill_create")                       \
@@ -308,11 +308,11 @@ static char *bytes(void)
 	X(pagemill_free_pages_bulk(frames, 2, NULL), "pages 0x0")                                         \
 	X(pagemill_fill(frames, KERNEL, SIZE_MAX, pages), "pagemill_fill: nr")                            \
 	X(pagemill_alloc_exactly(frames, ~0u, 1, pages), "pagemill_alloc_exactly: flags 0xffffffff")      \
-	X(pagemill_free_page(frames, 5), "pagemill_free_page: page 0x5 is not a page")                \
+	X(pagemill_free_page(frames, 5), "pagemill_free_page: page 0x5 is not a page")                    \
 	X(pagemill_free_page(frames, one + 4096), "is not in the zone")                                   \
-	X(pagemill_free_page(frames, one ^ (UINT64_C(1) << 53)), "it is charged to an account")                 \
-	X(pagemill_free_page(frames, one | (UINT64_C(11) << 49)), "its order is 11; allowed are 0 to 10")                      \
-	X(pagemill_free_page(frames, (uint64_t)(uintptr_t)bytes()), "is not a page")                  \
+	X(pagemill_free_page(frames, one ^ (UINT64_C(1) << 53)), "it is charged to an account")           \
+	X(pagemill_free_page(frames, one | (UINT64_C(11) << 49)), "its order is 11; allowed are 0 to 10") \
+	X(pagemill_free_page(frames, (uint64_t)(uintptr_t)bytes()), "is not a page")                      \
 	X((pages[9] = 1, pagemill_free_pages_bulk(frames, 64, pages)), "pagemill_free_pages_bulk: page 0x1 ") \
 	X((pages[9] = one + 100000, pagemill_free_pages_bulk(frames, 64, pages)), "is not in the zone")   \
 	X(free_twice(), "double free")                                                                    \
@@ -321,12 +321,12 @@ static char *bytes(void)
 	X(return_twice(), "pagemill_pool_return: page 0x")                                                \
 	X(put_to_the_pool_beside(), "is not out of the pool")                                             \
 	X(put_what_no_pool_allocated(), "is not out of the pool")                                         \
-	X(free_twice_with_owners(), "pagemill_free_page: frame 0x")                          \
-	X(free_bulk_twice_with_owners(), "pagemill_free_pages_bulk: frame 0x")               \
+	X(free_twice_with_owners(), "pagemill_free_page: frame 0x")                                       \
+	X(free_bulk_twice_with_owners(), "pagemill_free_pages_bulk: frame 0x")                            \
 	X(free_one_page_twice_in_an_array(), "pagemill_free_pages_bulk: frame 0x")                        \
-	X(free_contig_twice_with_owners(), "pagemill_free_contig: frame 0x")                 \
-	X(free_at_twice_with_owners(), "pagemill_free_at: frame 0x")                         \
-	X(page_at_of_a_free_page_with_owners(), "pagemill_page_at: frame 0x")                \
+	X(free_contig_twice_with_owners(), "pagemill_free_contig: frame 0x")                              \
+	X(free_at_twice_with_owners(), "pagemill_free_at: frame 0x")                                      \
+	X(page_at_of_a_free_page_with_owners(), "pagemill_page_at: frame 0x")                             \
 	X(free_twice_at_the_end_of_a_thread(), "freed twice")                                             \
 	X(pagemill_free_page(frames, foreign(0)), "pagemill_free_page: page 0x")                          \
 	X(pagemill_free_page(frames, foreign(0)), "is not in the zone")                                   \
@@ -343,7 +343,7 @@ static char *bytes(void)
 	X(a_config_with_reserved(3), "pagemill_create_with: config.reserved 3; allowed is 0")             \
 	X(params_with_reserved(7), "pagemill_pool_create: params.reserved 7; allowed is 0")               \
 	X(a_request_that_stores_at((char *)pages + 4), "pagemill_alloc_request: nr_new 0x")               \
-	X(pagemill_page_address(frames, 0), "pagemill_page_address: page 0x0 is not a page")          \
+	X(pagemill_page_address(frames, 0), "pagemill_page_address: page 0x0 is not a page")              \
 	X(pagemill_page_address(frames, one + 5000), "is not in the zone")                                \
 	X(pagemill_page_at(frames, NULL, 0), "pagemill_page_at: address 0x0; allowed are addresses")      \
 	X(pagemill_page_at(frames, bytes() + 1, 0), "multiples of 4096")                                  \
@@ -374,7 +374,7 @@ static char *bytes(void)
 	X(pagemill_get_zone(frames, 0, NULL), "pagemill_get_zone: zone 0x0")                              \
 	X(pagemill_get_vmstat(frames, NULL), "vmstat 0x0")                                                \
 	X(pagemill_pool_create(frames, NULL, NULL), "pagemill_pool_create: pool 0x0")                     \
-	X(pagemill_pool_put(pool, 3), "pagemill_pool_put: page 0x3 is not a page")                    \
+	X(pagemill_pool_put(pool, 3), "pagemill_pool_put: page 0x3 is not a page")                        \
 	X((pages[0] = 3, pagemill_pool_return(pool, 1, pages)), "pagemill_pool_return: page 0x3")         \
 	X(from_another_thread(), "pagemill_pool_alloc: another thread owns the pool")
 

@@ -110,7 +110,7 @@ static void free_reserved(void)
 	X((table.nr_cpus = 2, table.pin = NULL, CREATE), "platform.pin is null; it is required")              \
 	X((table.unpin = table.wake = (void (*)(void *))set_up, table.pin = NULL, CREATE), "platform.unpin")  \
 	X((table.frame_address = NULL, CREATE), "platform.frame_address and zero_pages are null")             \
-	X((table.wake = (void (*)(void *))set_up, CREATE), "platform.wait or wake is null; set both")          \
+	X((table.wake = (void (*)(void *))set_up, CREATE), "platform.wait or wake is null; set both")         \
 	X(pagemill_kernel_create(&table, NULL, metadata, size, &frames), "create: config 0x0; allowed")       \
 	X((config.size = 1, CREATE), "config has the size 1; set the field size to sizeof, which is 72")      \
 	X((config.flags = 8, CREATE), "create: config.flags 0x8; allowed are the bits of 0x7")                \
@@ -138,17 +138,17 @@ static void free_reserved(void)
 	X(pagemill_alloc_pages_bulk(frames, KERNEL, 64, NULL), "pages 0x0; allowed is an aligned array")      \
 	X(pagemill_alloc_pages_bulk(frames, KERNEL, SIZE_MAX, pages), "nr 18446744073709551615; allowed")     \
 	X(pagemill_free_pages_bulk(frames, 2, ODD(pages)), "pagemill_free_pages_bulk: pages 0x")              \
-	X(pagemill_free_page(frames, 5), "pagemill_free_page: page 0x5 is not a page")                    \
+	X(pagemill_free_page(frames, 5), "pagemill_free_page: page 0x5 is not a page")                        \
 	X(pagemill_free_page(frames, one + NR_FRAMES), "is not in the zone")                                  \
 	X(free_twice(), "double free")                                                                        \
-	X(free_twice_with_owners(), "pagemill: pagemill_free_page: frame 0x")                    \
-	X(free_number_twice_with_owners(), "pagemill_kernel_free_pfns: frame 0x")                \
+	X(free_twice_with_owners(), "pagemill: pagemill_free_page: frame 0x")                                 \
+	X(free_number_twice_with_owners(), "pagemill_kernel_free_pfns: frame 0x")                             \
 	X(free_one_number_twice_in_an_array(), "pagemill_kernel_free_pfns: frame 0x")                         \
-	X(free_range_twice_with_owners(), "pagemill_kernel_free_pfn_range: frame 0x")            \
-	X(page_of_a_free_pfn_with_owners(), "pagemill_kernel_page_of_pfn: frame 0x")             \
+	X(free_range_twice_with_owners(), "pagemill_kernel_free_pfn_range: frame 0x")                         \
+	X(page_of_a_free_pfn_with_owners(), "pagemill_kernel_page_of_pfn: frame 0x")                          \
 	X((table.frame_address = NULL, table.zero_pages = (void (*)(void *, uint64_t, size_t))set_up,         \
 	   pagemill_page_address(create(&table, &config, &metadata), one)), "platform.frame_address is null") \
-	X(pagemill_page_address(frames, 0), "pagemill_page_address: page 0x0 is not a page")              \
+	X(pagemill_page_address(frames, 0), "pagemill_page_address: page 0x0 is not a page")                  \
 	X(pagemill_kernel_page_of_pfn(frames, UINT64_MAX, 0), "page_of_pfn: pfn 0xffffffffffffffff; allowed") \
 	X(pagemill_kernel_page_of_pfn(frames, 5, 0), "page_of_pfn: frame 0x5 is not in the allocator's")      \
 	X(pagemill_kernel_page_of_pfn(frames, FIRST_PFN + 1, 1), "begins no block of order 1")                \
@@ -162,7 +162,7 @@ static void free_reserved(void)
 	X(pagemill_kernel_free_pfn_range(frames, UINT64_MAX, 1), "free_pfn_range: pfn 0xffffffffffffffff")    \
 	X(pagemill_kernel_free_pfn_range(frames, FIRST_PFN, SIZE_MAX), "free_pfn_range: frame 0x")            \
 	X(pagemill_kernel_free_pfn_range(frames, 1, 1), "frame 0x1 is not in the allocator's memory map")     \
-	X(free_reserved(), "free_pfn_range: frame 0x200 is reserved")                                         \
+	X(free_reserved(), "frame 0x200 is reserved; allowed are frames that pagemill_kernel")                \
 	X(pagemill_kernel_hand_in(frames, UINT64_MAX, 1), "pagemill_kernel_hand_in: pfn 0xffffffffffffffff")
 
 RUN_CASES(CASES)

@@ -20,7 +20,7 @@
  * such handler away. A handler that irq_save cannot keep away, such as that of an NMI, must not call any
  * function.
  *
- * COST. A bulk call of 64 pages costs what a Rust program pays, and at most 45 instructions, without those of
+ * COST. A bulk call of 64 pages costs what a Rust program pays, and at most 30 instructions, without those of
  * the functions pin and unpin.
  *
  * FRAMES. No two allocators may have a frame in common: each would hand it out, and would accept the other's

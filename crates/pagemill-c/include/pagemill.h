@@ -15,9 +15,9 @@
  * twice ends the process too, but often later: when its per-CPU list is emptied. With
  * PAGEMILL_CONFIG_PAGE_OWNER, it does so at once, in the call that frees it for the second time, and so does a
  * page that is returned to its pool twice, or to another pool; without the flag, neither is found. No line says
- * which call of the program allocated a page: use a debugger or a backtrace of SIGABRT. A page of a pool that is
- * freed by another function than the pool's is not found in either case. Conditions that a correct program can
- * meet are returned as results.
+ * which call of the program allocated a page; a backtrace of SIGABRT shows the call that freed it. A page of a
+ * pool that is freed by another function than the pool's is not found in either case. Conditions that a correct
+ * program can meet are returned as results.
  *
  * THREADS. Any thread may call any function with any allocator and any page, at the same time, unless the
  * function says otherwise. A signal handler must not call any function.

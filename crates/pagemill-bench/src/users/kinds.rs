@@ -2,7 +2,8 @@
 
 use core::fmt;
 
-use super::{Setup, Start, fault_around, page_pool, readahead, request};
+use super::slab::Sizes;
+use super::{Setup, Start, fault_around, page_pool, readahead, request, slab};
 
 /// A kind of user.
 pub struct UserKind {
@@ -35,6 +36,24 @@ pub static USERS: &[UserKind] = &[
         operation: "request of 1 MiB over TCP",
         nr_pages: request::NR_PAGES as f64,
         start: request::start,
+    },
+    UserKind {
+        name: "slab-64",
+        operation: "object of 64 bytes, as caches grow and shrink",
+        nr_pages: 64.0 / 4096.0,
+        start: |setup| Ok(slab::start(setup, Sizes::Small)),
+    },
+    UserKind {
+        name: "slab-mixed",
+        operation: "object of 8 to 512 bytes, as caches grow and shrink",
+        nr_pages: 1016.0 / 7.0 / 4096.0,
+        start: |setup| Ok(slab::start(setup, Sizes::Mixed)),
+    },
+    UserKind {
+        name: "slab-512",
+        operation: "object of 512 bytes, as caches grow and shrink",
+        nr_pages: 512.0 / 4096.0,
+        start: |setup| Ok(slab::start(setup, Sizes::Large)),
     },
     UserKind {
         name: "readahead-128k",

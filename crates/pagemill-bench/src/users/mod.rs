@@ -14,6 +14,7 @@ mod pressure;
 mod readahead;
 mod request;
 mod sample;
+mod slab;
 mod user;
 
 use core::time::Duration;

@@ -44,6 +44,11 @@ impl AllocTicks {
 }
 
 impl Sample {
+    /// Adds what calls to the page allocator took, which were measured apart.
+    pub(super) fn with_alloc(self, alloc: AllocTicks) -> Self {
+        Self { alloc, ..self }
+    }
+
     /// Returns nanoseconds of CPU time per operation.
     pub(super) fn cpu_ns(&self) -> f64 {
         self.cpu.as_nanos() as f64 / self.nr_ops as f64

@@ -148,6 +148,9 @@ pub(crate) enum ExperimentArgs {
     ///
     ///   page_pool       packets are copied into pages of a pool and leave it with them
     ///   sunrpc          requests of 1 MiB arrive over TCP in pages that are filled before each
+    ///   slab-64         caches of objects of 64, of 8 to 512, or of 512 bytes grow to 65,536
+    ///   slab-mixed      objects and shrink; the allocator's share is that of the same calls
+    ///   slab-512        without the objects
     ///   readahead-128k  windows of a file are read past the kernel's cache (O_DIRECT) into a small
     ///   readahead-1m    cache of our own
     ///   fault-around-16 a pager of this process supplies missing pages (userfaultfd), 16 or 64

@@ -25,13 +25,25 @@ impl Interrupt {
     /// What the system answers.
     #[expect(clippy::disallowed_types, reason = "the type that the signal's handler sets")]
     pub(crate) fn watch() -> io::Result<Self> {
-        let asked = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
             // Its own flag: what else asked the program to end must not cut the report short.
             let again = Arc::new(AtomicBool::new(false));
             // The status of a process that ends by Ctrl-C.
             flag::register_conditional_shutdown(signal, 130, Arc::clone(&again))?;
             flag::register(signal, again)?;
+        }
+        Self::watch_only()
+    }
+
+    /// Has the same signals noticed. A second one does not end the program either, which therefore must
+    /// not wait for anything: its terminal is to be restored.
+    ///
+    /// # Errors
+    /// What the system answers.
+    #[expect(clippy::disallowed_types, reason = "the type that the signal's handler sets")]
+    pub(crate) fn watch_only() -> io::Result<Self> {
+        let asked = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
             flag::register(signal, Arc::clone(&asked))?;
         }
         if !is_ignored(SIGHUP) {

@@ -9,10 +9,14 @@
 use core::time::Duration;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
 
+use rustix::fs::OFlags;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::Value;
 
 /// How long anything may take before a test fails, on a machine that is busy with other work.
@@ -97,7 +101,7 @@ fn a_server_is_shown_once_as_text_and_as_json() {
     // An output that is not a terminal needs no option.
     assert!(nfsd.top(&[&nfsd.pid()]).stdout.starts_with(b"nfsd "));
 
-    let output = nfsd.top(&["--socket", nfsd.socket().to_str().unwrap(), "--json"]);
+    let output = nfsd.top(&["--socket", nfsd.socket().to_str().unwrap(), "--once", "--json"]);
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(document["schema_version"], 1);
     assert_eq!(document["process"]["pid"], nfsd.child.id());
@@ -166,8 +170,13 @@ fn several_processes_are_listed_where_nobody_can_choose() {
     let complaint = text(&output.stderr);
     assert!(complaint.contains("several processes serve their status: name one"), "{complaint}");
     for pid in [one.pid(), two.pid()] {
-        assert!(complaint.contains(&format!("pagemill top {pid} shows nfsd")), "{complaint}");
+        assert!(complaint.contains(&format!("pagemill top {pid} shows nfsd, up ")), "{complaint}");
     }
+    assert_eq!(
+        complaint.matches(": pagemill nfsd --listen 127.0.0.1:0 ").count(),
+        2,
+        "{complaint}"
+    );
 }
 
 /// `pagemill top` on a terminal of 80 x 24 characters, which script(1) makes.
@@ -178,6 +187,10 @@ struct OnTerminal {
 
 impl OnTerminal {
     fn start(nfsd: &Nfsd) -> Option<Self> {
+        Self::start_as("xterm", nfsd)
+    }
+
+    fn start_as(term: &str, nfsd: &Nfsd) -> Option<Self> {
         if Command::new("script").arg("--version").output().is_err() {
             eprintln!("SKIPPED: tests of pagemill top on a terminal: script(1) is not installed");
             return None;
@@ -199,7 +212,7 @@ impl OnTerminal {
             "--command",
         ]);
         script.args([&command, "/dev/null"]);
-        script.env("XDG_RUNTIME_DIR", run).env("TERM", "xterm").env("LC_ALL", "C.UTF-8");
+        script.env("XDG_RUNTIME_DIR", run).env("TERM", term).env("LC_ALL", "C.UTF-8");
         script.stdin(Stdio::piped()).stdout(Stdio::piped());
         Some(Self { script: script.spawn().unwrap(), seen: String::new() })
     }
@@ -240,7 +253,7 @@ fn a_person_sees_the_process_until_q_is_pressed() {
     terminal.wait_for("pages allocated");
     terminal.press("3");
     // Where there was nothing before.
-    terminal.wait_for("s sort");
+    terminal.wait_for("Procedures");
     terminal.press("?");
     terminal.wait_for_any(&["close help", "next sort", "continue", "to the shell", "Ctrl-Z"]);
     terminal.press("xq");
@@ -254,6 +267,74 @@ fn ctrl_c_ends_it_and_restores_the_terminal() {
     terminal.wait_for("pages allocated");
     terminal.press("\x03");
     terminal.end();
+}
+
+#[test]
+fn ctrl_c_ends_it_within_a_paste_that_has_no_end() {
+    let nfsd = Nfsd::start(&[]).wait();
+    let Some(mut terminal) = OnTerminal::start(&nfsd) else { return };
+    terminal.wait_for("pages allocated");
+    terminal.press("\x1b[200~q\x03");
+    terminal.end();
+}
+
+#[test]
+fn a_terminal_without_a_screen_gets_text() {
+    let nfsd = Nfsd::start(&[]).wait();
+    let Some(mut terminal) = OnTerminal::start_as("dumb", &nfsd) else { return };
+    terminal.wait_for("# RPC");
+    assert!(terminal.script.wait().unwrap().success());
+    assert!(!terminal.seen.contains('\x1b'), "{}", terminal.seen);
+}
+
+/// Waits until `pagemill top` draws on a new terminal, closes that, and waits for the end. `session` is the
+/// program that makes a session for it.
+fn close_terminal_of(nfsd: &Nfsd, session: &[&str]) {
+    let main = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&main).unwrap();
+    unlockpt(&main).unwrap();
+    tcsetwinsize(&main, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+    let path = PathBuf::from(ptsname(&main, Vec::new()).unwrap().into_string().unwrap());
+    let flags = OFlags::NOCTTY.bits().cast_signed();
+    let terminal = fs::OpenOptions::new().read(true).write(true).custom_flags(flags).open(path);
+    let terminal = terminal.unwrap();
+    let mut command = Command::new(session[0]);
+    command.args(&session[1..]).args([env!("CARGO_BIN_EXE_pagemill"), "top", "--socket"]);
+    command.arg(nfsd.socket()).env("TERM", "xterm").env("LC_ALL", "C.UTF-8");
+    command.stdin(terminal.try_clone().unwrap()).stdout(terminal.try_clone().unwrap());
+    let mut top = command.stderr(terminal).spawn().unwrap();
+    // It has the other end as well.
+    drop(command);
+    let (mut main, mut seen) = (fs::File::from(main), Vec::new());
+    while !String::from_utf8_lossy(&seen).contains("pages allocated") {
+        let mut bytes = [0; 4096];
+        let nr = main.read(&mut bytes).unwrap();
+        seen.extend_from_slice(&bytes[..nr]);
+    }
+    drop(main);
+    let start = Instant::now();
+    while top.try_wait().unwrap().is_none() {
+        if start.elapsed() > PATIENCE {
+            top.kill().unwrap();
+            panic!("{session:?}: it runs on without a terminal");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_closed_terminal_ends_it_with_and_without_a_signal() {
+    let nfsd = Nfsd::start(&[]).wait();
+    if Command::new("setsid").arg("--version").output().is_err() {
+        eprintln!("SKIPPED: a closed terminal: setsid(1) is not installed");
+        return;
+    }
+    // The kernel sends SIGHUP, ...
+    close_terminal_of(&nfsd, &["setsid", "--ctty"]);
+    // ... which the person may have had ignored, ...
+    close_terminal_of(&nfsd, &["setsid", "--ctty", "env", "--ignore-signal=HUP"]);
+    // ... and no signal to a session that the terminal does not control.
+    close_terminal_of(&nfsd, &["setsid"]);
 }
 
 #[test]

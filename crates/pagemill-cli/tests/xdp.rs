@@ -521,3 +521,31 @@ fn capabilities_of_another_user_namespace_are_not_enough() {
     assert_eq!(code, Some(1), "{told}");
     assert!(told.contains("CAP_BPF in the first user namespace"), "{told}");
 }
+
+#[cfg(feature = "top")]
+#[test]
+fn top_shows_the_pool_and_the_queue_of_a_run() {
+    let Some(pair) = private_pair() else { return };
+    // Short: the path of a socket has at most 107 bytes.
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("status");
+    let socket = socket.to_str().unwrap();
+    let args = ["drop", "--in", "a1", "--arena", "32M", "--status", socket];
+    let (child, lines) = start(&args, Stdio::null());
+    let sender = PacketSender::to(pair.index(0)).unwrap();
+    let mut top = Command::new(env!("CARGO_BIN_EXE_pagemill"));
+    top.args(["top", "--socket", socket, "--once"]);
+    let mut shown = String::new();
+    // The figures are those of the last report.
+    until("a pool", || {
+        send_all(&sender, &vec![Datagram::example().packet(&[7; 22]); 10]);
+        let output = top.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        shown = String::from_utf8(output.stdout).unwrap();
+        shown.contains("Pool rx: ") && !shown.contains("Pool rx: 0 ")
+    });
+    for part in ["# Pools", "alloc_slow", "# XDP", "packets received", "a1:0   in "] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    assert_eq!(end(child, lines, "TERM").code(), Some(0));
+}

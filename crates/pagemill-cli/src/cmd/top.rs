@@ -8,7 +8,7 @@ use anyhow::{Context as _, anyhow};
 use pagemill_status::{Process, Snapshot, fetch, processes};
 use ratatui::crossterm::event::{Event, KeyEventKind};
 use serde::Serialize;
-use signal_hook::consts::{SIGHUP, SIGTSTP};
+use signal_hook::consts::SIGTSTP;
 use signal_hook::flag;
 
 use crate::args::top::TopArgs;
@@ -135,9 +135,7 @@ fn once(snapshot: Snapshot) -> String {
 
 /// Shows the process on the terminal until the person ends that.
 fn live(target: Target, interval: Duration) -> anyhow::Result<()> {
-    let interrupt = Interrupt::watch()?;
-    // The terminal is gone: nothing is to be restored, and a read from it may never end.
-    flag::register_conditional_default(SIGHUP, Arc::new(true.into()))?;
+    let interrupt = Interrupt::watch_only()?;
     let stops = Arc::default();
     flag::register(SIGTSTP, Arc::clone(&stops))?;
     let mut screen = Screen::new(Theme::detect(), interval);
@@ -162,11 +160,11 @@ fn live(target: Target, interval: Duration) -> anyhow::Result<()> {
             Some(Event::Key(key)) if key.kind != KeyEventKind::Release => screen.press(key),
             _ => Action::None,
         };
-        let is_stopped = stops.swap(false, core::sync::atomic::Ordering::Relaxed);
+        if stops.swap(false, core::sync::atomic::Ordering::Relaxed) {
+            own.suspend().context("cannot return to the terminal")?;
+        }
         match action {
             Action::Quit => break,
-            Action::Suspend => own.suspend().context("cannot return to the terminal")?,
-            _ if is_stopped => own.suspend().context("cannot return to the terminal")?,
             Action::Watch(process) => {
                 sampler = Some(start(process.path)?);
                 screen.watch();

@@ -30,8 +30,6 @@ pub(crate) enum Action {
     None,
     /// To end.
     Quit,
-    /// To stop until the shell continues.
-    Suspend,
     /// To watch another process.
     Watch(Process),
     /// To choose another process.
@@ -139,11 +137,9 @@ impl Screen {
     /// Does what a key asks for, or returns what is left to do.
     pub(crate) fn press(&mut self, key: KeyEvent) -> Action {
         if key.modifiers.contains(KeyModifiers::CONTROL) {
-            return match key.code {
-                KeyCode::Char('c' | 'd') => Action::Quit,
-                KeyCode::Char('z') => Action::Suspend,
-                _ => Action::None,
-            };
+            // Ctrl-C is a key where another one sends SIGINT.
+            let quits = matches!(key.code, KeyCode::Char('c' | 'd'));
+            return if quits { Action::Quit } else { Action::None };
         }
         if core::mem::take(&mut self.shows_help) {
             return if key.code == KeyCode::Char('q') { Action::Quit } else { Action::None };

@@ -3,22 +3,35 @@
 use core::time::Duration;
 use std::env;
 use std::io::{self, IsTerminal as _, Stdout, Write as _, stdout};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
 
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::Show;
-use ratatui::crossterm::event::{self, Event};
+use ratatui::crossterm::event::{self, DisableBracketedPaste, Event};
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
 use signal_hook::consts::SIGTSTP;
 use signal_hook::low_level::emulate_default_handler;
 
-/// The terminal while it is ours: raw, on its second screen.
+/// The character of a key that a terminal does not have: `_POSIX_VDISABLE`.
+const DISABLED: u8 = 0;
+
+/// The terminal while it is ours: raw except for the keys that send signals, on its second screen.
+///
+/// A thread of its own reads keys: within a sequence that the terminal does not finish, such as the
+/// beginning of a paste, the library waits for the rest of it, and of a terminal that is closed it reads
+/// nothing, again and again.
 #[derive(Debug)]
 pub(crate) struct OwnTerminal {
     pub(crate) terminal: Terminal<CrosstermBackend<Stdout>>,
+    events: Receiver<Event>,
 }
 
 impl OwnTerminal {
@@ -33,11 +46,12 @@ impl OwnTerminal {
             report(info);
         }));
         begin()?;
-        let terminal = Terminal::new(CrosstermBackend::new(stdout()));
-        if terminal.is_err() {
+        let entered = Terminal::new(CrosstermBackend::new(stdout()))
+            .and_then(|terminal| Ok(Self { terminal, events: events()? }));
+        if entered.is_err() {
             leave();
         }
-        Ok(Self { terminal: terminal? })
+        entered
     }
 
     /// Waits up to `limit` for a key or a change of the size.
@@ -45,11 +59,10 @@ impl OwnTerminal {
     /// # Errors
     /// The terminal is gone.
     pub(crate) fn event(&self, limit: Duration) -> io::Result<Option<Event>> {
-        match event::poll(limit) {
-            Ok(true) => event::read().map(Some),
-            Ok(false) => Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
-            Err(error) => Err(error),
+        match self.events.recv_timeout(limit) {
+            Ok(event) => Ok(Some(event)),
+            Err(RecvTimeoutError::Timeout) if !is_closed()? => Ok(None),
+            Err(_) => Err(io::Error::new(io::ErrorKind::BrokenPipe, "it was closed")),
         }
     }
 
@@ -62,7 +75,9 @@ impl OwnTerminal {
         leave();
         emulate_default_handler(SIGTSTP)?;
         begin()?;
-        self.terminal.clear()
+        // It knows nothing of what is on the screen, and so draws everything.
+        self.terminal = Terminal::new(CrosstermBackend::new(stdout()))?;
+        Ok(())
     }
 }
 
@@ -72,9 +87,43 @@ impl Drop for OwnTerminal {
     }
 }
 
+/// Starts the thread that reads keys. It ends with the process, or once nobody receives.
+fn events() -> io::Result<Receiver<Event>> {
+    let (sender, events) = channel();
+    thread::Builder::new().name("keys".into()).spawn(move || {
+        while let Ok(event) = event::read()
+            && sender.send(event).is_ok()
+        {}
+    })?;
+    Ok(events)
+}
+
 fn begin() -> io::Result<()> {
     enable_raw_mode()?;
-    execute!(stdout(), EnterAlternateScreen)
+    keep_signals()?;
+    // The shell may have left bracketed paste on.
+    execute!(stdout(), EnterAlternateScreen, DisableBracketedPaste)
+}
+
+/// Has Ctrl-C and Ctrl-Z send their signals, whatever the thread that reads keys waits for. Not Ctrl-\,
+/// which would leave the terminal as it is.
+fn keep_signals() -> io::Result<()> {
+    let stdin = io::stdin();
+    let mut attributes = tcgetattr(&stdin)?;
+    attributes.local_modes |= LocalModes::ISIG;
+    attributes.special_codes[SpecialCodeIndex::VQUIT] = DISABLED;
+    Ok(tcsetattr(&stdin, OptionalActions::Now, &attributes)?)
+}
+
+/// Tells whether the other end of the terminal is closed.
+fn is_closed() -> io::Result<bool> {
+    let stdin = io::stdin();
+    let mut polled = [PollFd::new(&stdin, PollFlags::empty())];
+    match poll(&mut polled, Some(&Timespec::default())) {
+        Ok(_) => Ok(polled[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)),
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn leave() {

@@ -249,7 +249,8 @@ fn keys_that_end_or_leave_are_passed_on() {
     let mut screen = screen();
     let control = |key| KeyEvent::new(KeyCode::Char(key), KeyModifiers::CONTROL);
     assert_eq!(screen.press(control('c')), Action::Quit);
-    assert_eq!(screen.press(control('z')), Action::Suspend);
+    assert_eq!(screen.press(control('p')), Action::None);
+    assert!(!screen.is_paused);
     assert_eq!(press(&mut screen, KeyCode::Esc), Action::Choose);
     press(&mut screen, KeyCode::Char('?'));
     assert!(drawn(&mut screen, 80, 24).contains("next sort column"));

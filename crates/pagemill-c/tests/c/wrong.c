@@ -386,11 +386,12 @@ static int ends_without_a_reader(int has_pipe)
 	int ends[2], status;
 
 	CHECK(pipe(ends) == 0);
+	/* Before the child writes. */
+	close(ends[0]);
 	pid_t child = fork();
 	CHECK(child >= 0);
 	if (child == 0) {
 		signal(SIGPIPE, SIG_DFL);
-		close(ends[0]);
 		if (has_pipe)
 			dup2(ends[1], 2);
 		else
@@ -398,7 +399,6 @@ static int ends_without_a_reader(int has_pipe)
 		pagemill_alloc_page(NULL, KERNEL);
 		_exit(3);
 	}
-	close(ends[0]);
 	close(ends[1]);
 	CHECK(waitpid(child, &status, 0) == child);
 	return WIFSIGNALED(status) ? WTERMSIG(status) : 0;

@@ -2,6 +2,7 @@
 //!
 //! `slab_path OP ROUNDS` runs OP in ROUNDS rounds. OP is one of these:
 //! - `larson`: frees the object in one of 1,024 slots and allocates another there, of 8 to 512 bytes;
+//! - `larson-unchecked`: the same without the check of owners;
 //! - `larson-cache`: the same with objects of 64 bytes from one cache;
 //! - `fixed`: allocates an object of 64 bytes and frees it;
 //! - `claim`: claims the CPU and releases it, twice, as a pair of `larson` does;
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 use pagemill::Gfp;
 use pagemill::source::PageSource;
 use pagemill_host::{AllocatorConfig, ArenaConfig, Host, allocator};
-use pagemill_slab::{Cache, CacheConfig, Heap, HeapConfig, Refill, Slabs};
+use pagemill_slab::{Cache, CacheConfig, Checks, Heap, HeapConfig, Refill, Slabs};
 
 pagemill::static_allocator! {
     static ALLOCATOR: Host;
@@ -74,11 +75,12 @@ fn main() -> ExitCode {
         _ => Refill::Bulk,
     };
     let slabs = Slabs::new(Frames::new()).expect("there is memory for a table");
-    let config = HeapConfig { refill, ..HeapConfig::new() };
+    let checks = if op.ends_with("-unchecked") { Checks::Off } else { Checks::Owner };
+    let config = HeapConfig { refill, checks, ..HeapConfig::new() };
     let heap = Heap::new(&slabs, &config).expect("there is memory for arrays");
     let cache = Cache::new(&slabs, &CacheConfig::new("64", 64, 8)).expect("there is memory");
     match op.as_str() {
-        "larson" => larson(&heap, rounds),
+        "larson" | "larson-unchecked" => larson(&heap, rounds),
         "larson-cache" => larson_cache(&cache, rounds),
         "fixed" => fixed(&heap, rounds),
         "claim" => claim(rounds),

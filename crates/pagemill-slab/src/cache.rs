@@ -134,9 +134,12 @@ impl<'s, S: PageSource<Platform: DirectMap>> Cache<'s, S> {
     /// `linux-6.12` `mm/slub.c` `kmem_cache_free`
     #[inline]
     pub unsafe fn free(&self, object: NonNull<u8>) {
-        // SAFETY: 1. given up: the caller's obligation.
-        let is_freed = unsafe { self.try_free(object) };
-        if !is_freed {
+        if self.checks_owner {
+            // SAFETY: 1. given up: the caller's obligation.
+            return unsafe { self.free_checked(object) };
+        }
+        // SAFETY: 1. of this cache, given up: the caller's obligation.
+        if !unsafe { self.try_free_unchecked(object) } {
             // SAFETY: 1. given up: the caller's obligation.
             unsafe { self.free_slowly(object) };
         }
@@ -265,33 +268,52 @@ impl<'s, S: PageSource<Platform: DirectMap>> Cache<'s, S> {
         self.cpus.claim_at_once()?.main.pop()
     }
 
-    /// Puts an object into the CPU's array if nothing has to be checked and there is room. Returns whether it
-    /// did.
+    /// Puts an object into the CPU's array if there is room, and if it is one of this cache or the cache does
+    /// not check that. Returns whether it did.
     ///
     /// # Safety
-    /// If it is an object of this cache, it is given up. Otherwise, this cache is corrupted unless it checks
-    /// owners.
-    // Always: a call costs a tenth of it.
-    #[inline(always)]
+    /// If it is an object of this cache, it is given up. Any other is one that this cache may hand out, unless
+    /// it checks owners.
+    #[inline]
     pub(crate) unsafe fn try_free(&self, object: NonNull<u8>) -> bool {
         if self.checks_owner {
             // SAFETY: 1. given up: the caller's obligation.
             return unsafe { self.try_free_checked(object) };
         }
+        // SAFETY: 1. of this cache, given up: the caller's obligation.
+        unsafe { self.try_free_unchecked(object) }
+    }
+
+    /// # Safety
+    /// The object is of this cache and given up.
+    // Always: a call costs a tenth of it.
+    #[inline(always)]
+    unsafe fn try_free_unchecked(&self, object: NonNull<u8>) -> bool {
         let Some(mut arrays) = self.cpus.claim_at_once() else { return false };
         arrays.main.try_push(self.store.slabs.object(object))
     }
 
-    /// Does what [`try_free`](Self::try_free) does if the object is one of this cache.
-    ///
     /// # Safety
-    /// If it is an object of this cache, it is given up.
-    #[inline(never)]
+    /// If the object is of this cache, it is given up.
+    #[inline(always)]
     unsafe fn try_free_checked(&self, object: NonNull<u8>) -> bool {
         // The claim comes first: in a child of `fork`, where the table may not be mapped, it fails.
         let Some(mut arrays) = self.cpus.claim_at_once() else { return false };
         let Some(object) = self.own(object) else { return false };
         arrays.main.try_push(object)
+    }
+
+    /// Frees an object after checking that it is one of this cache.
+    ///
+    /// # Safety
+    /// As for [`free`](Self::free).
+    #[inline(never)]
+    unsafe fn free_checked(&self, object: NonNull<u8>) {
+        // SAFETY: 1. given up: the caller's obligation.
+        if !unsafe { self.try_free_checked(object) } {
+            // SAFETY: 1. given up: the caller's obligation.
+            unsafe { self.free_slowly(object) };
+        }
     }
 
     /// Returns an object of a slab of this cache with a pointer that is good for all of its bytes, which the

@@ -32,33 +32,36 @@ static CLASS_OF: [u8; MAX_CLASS_SIZE / STEP + 1] = {
     classes
 };
 
+/// Returns the class for a layout whose alignment is at most 8; `None` for other layouts and for large objects.
+///
+/// For fast paths; [`of_layout`] finds all classes.
+#[inline]
+pub(crate) fn of_usual(layout: Layout) -> Option<usize> {
+    if layout.align() > STEP { None } else { of_size(layout.size()) }
+}
+
+/// Returns the class for a layout; `None` for a large object.
+pub(crate) fn of_layout(layout: Layout) -> Option<usize> {
+    if layout.align() > STEP {
+        return of_aligned(layout.size(), layout.align());
+    }
+    of_size(layout.size())
+}
+
 /// Returns the class whose objects have at least `size` bytes; `None` if there is none.
 #[inline]
-pub(crate) fn of_size(size: usize) -> Option<usize> {
+fn of_size(size: usize) -> Option<usize> {
     if size > MAX_CLASS_SIZE {
         return None;
     }
-    let step = size.div_ceil(STEP);
-    let class = usize::from(CLASS_OF[step]);
+    let class = usize::from(CLASS_OF[size.div_ceil(STEP)]);
     // SAFETY: 1. checked when this is compiled: see `CLASS_OF`.
     unsafe { assert_unchecked(class < NR_CLASSES) };
     Some(class)
 }
 
-/// Returns the class for a layout; `None` for a large object.
-#[inline]
-pub(crate) fn of_layout(layout: Layout) -> Option<usize> {
-    let (size, align) = (layout.size(), layout.align());
-    if align <= STEP {
-        return of_size(size);
-    }
-    of_aligned(size, align)
-}
-
 /// Returns the class for an alignment above 8: objects of a power of two are aligned to their size, because
 /// slabs begin with pages.
-#[cold]
-#[inline(never)]
 fn of_aligned(size: usize, align: usize) -> Option<usize> {
     let size = size.max(align).checked_next_multiple_of(align)?;
     let class = of_size(size)?;
@@ -89,6 +92,7 @@ mod tests {
             for size in (0..=MAX_CLASS_SIZE).step_by(7) {
                 let layout = Layout::from_size_align(size, align).expect("small");
                 let class = of_layout(layout).expect("a class");
+                assert_eq!(of_usual(layout), (align <= 8).then_some(class));
                 assert!(CLASS_SIZES[class] >= size);
                 assert!(CLASS_SIZES[class].is_multiple_of(align.min(4096)), "{size} {align}");
             }

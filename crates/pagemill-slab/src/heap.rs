@@ -149,9 +149,9 @@ impl<'s, S: PageSource<Platform: DirectMap>> Heap<'s, S> {
     #[inline]
     #[must_use = "the object leaks unless it is freed"]
     pub fn alloc(&self, gfp: Gfp, layout: Layout) -> Option<NonNull<u8>> {
-        match class::of_layout(layout) {
+        match class::of_usual(layout) {
             Some(class) => self.caches[class].alloc(gfp),
-            None => self.alloc_large(gfp, layout),
+            None => self.alloc_unusual(gfp, layout),
         }
     }
 
@@ -163,13 +163,12 @@ impl<'s, S: PageSource<Platform: DirectMap>> Heap<'s, S> {
     /// # Safety
     /// The object is from this heap, was allocated with this layout, and is not used again.
     #[inline]
-    #[track_caller]
     pub unsafe fn free_sized(&self, object: NonNull<u8>, layout: Layout) {
-        match class::of_layout(layout) {
+        match class::of_usual(layout) {
             // SAFETY: 1. from this cache, given up: the caller's obligation.
             Some(class) => unsafe { self.caches[class].free(object) },
-            // SAFETY: 1. from `alloc_large`, given up: the caller's obligation.
-            None => unsafe { large::free(self.slabs, object) },
+            // SAFETY: 1. from this heap with this layout, given up: the caller's obligation.
+            None => unsafe { self.free_unusual(object, layout) },
         }
     }
 
@@ -192,7 +191,7 @@ impl<'s, S: PageSource<Platform: DirectMap>> Heap<'s, S> {
         match self.class_of(object) {
             // SAFETY: 1. from this cache, given up: the caller's obligation.
             Some(class) => unsafe { self.caches[class].free(object) },
-            // SAFETY: 1. from `alloc_large`, given up: the caller's obligation.
+            // SAFETY: 1. a large object if it is one, given up: the caller's obligation.
             None => unsafe { large::free(self.slabs, object) },
         }
     }
@@ -282,7 +281,7 @@ impl<'s, S: PageSource<Platform: DirectMap>> Heap<'s, S> {
     /// given up.
     #[inline]
     pub(crate) unsafe fn try_free(&self, object: NonNull<u8>, layout: Layout) -> bool {
-        match class::of_layout(layout) {
+        match class::of_usual(layout) {
             // SAFETY: 1. given up if it is of this cache: the caller's obligation.
             Some(class) => unsafe { self.caches[class].try_free(object) },
             None => false,
@@ -293,10 +292,29 @@ impl<'s, S: PageSource<Platform: DirectMap>> Heap<'s, S> {
         self.slabs
     }
 
+    /// Allocates an object with an alignment above 8, or a large one.
     #[cold]
     #[inline(never)]
-    fn alloc_large(&self, gfp: Gfp, layout: Layout) -> Option<NonNull<u8>> {
-        large::alloc(self.slabs, &LargeRequest { gfp, layout, account: self.account })
+    fn alloc_unusual(&self, gfp: Gfp, layout: Layout) -> Option<NonNull<u8>> {
+        match class::of_layout(layout) {
+            Some(class) => self.caches[class].alloc(gfp),
+            None => large::alloc(self.slabs, &LargeRequest { gfp, layout, account: self.account }),
+        }
+    }
+
+    /// Frees an object with an alignment above 8, or a large one.
+    ///
+    /// # Safety
+    /// As for [`free_sized`](Self::free_sized).
+    #[cold]
+    #[inline(never)]
+    unsafe fn free_unusual(&self, object: NonNull<u8>, layout: Layout) {
+        match class::of_layout(layout) {
+            // SAFETY: 1. from this cache, given up: the caller's obligation.
+            Some(class) => unsafe { self.caches[class].free(object) },
+            // SAFETY: 1. a large object, given up: the caller's obligation.
+            None => unsafe { large::free(self.slabs, object) },
+        }
     }
 
     /// Returns the class of the object at this address; `None` if it is in no slab of this heap.

@@ -1,5 +1,7 @@
 //! Request context: the CPU that makes a request, and the zones and nodes that may serve it.
 
+use core::hint::cold_path;
+
 use crate::base::gfp::{Gfp, ZoneKind};
 use crate::base::migratetype::MigrateType;
 use crate::base::policy::{NodeMask, Policy};
@@ -69,6 +71,21 @@ impl<P: Platform> PageAllocator<P> {
         let cpus = self.tables.cpus;
         let cpu = cpus.get(number).unwrap_or_else(|| wrapped(cpus, number));
         Pinned { allocator: self, cpu }
+    }
+
+    /// Does what [`pin`](Self::pin) does, but returns `None` for a CPU that has no lists of its own. Makes no
+    /// call that returns, unless the platform does.
+    #[inline]
+    pub(crate) fn pin_at_once(&self) -> Option<Pinned<'_, P>> {
+        let number = self.platform().pin().value() as usize;
+        match self.tables.cpus.get(number) {
+            Some(cpu) => Some(Pinned { allocator: self, cpu }),
+            None => {
+                cold_path();
+                self.platform().unpin();
+                None
+            }
+        }
     }
 
     /// Prepares a request by the pinned CPU, for `node` or for the CPU's own node.

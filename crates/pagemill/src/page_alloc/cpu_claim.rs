@@ -67,7 +67,7 @@ impl<P: Platform> PageAllocator<P> {
     /// frame.
     #[inline]
     pub fn try_claim_cpu_at_once(&self) -> Option<CpuClaim<'_, P>> {
-        let pinned = self.pin();
+        let pinned = self.pin_at_once()?;
         let lists = pinned.lists_at_once()?;
         Some(CpuClaim { lists, _pinned: Some(pinned) })
     }

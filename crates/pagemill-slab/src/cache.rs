@@ -92,6 +92,12 @@ impl<'s, S: PageSource<Platform: DirectMap>> Cache<'s, S> {
         self.store.name
     }
 
+    /// Returns the table that the cache was made from.
+    #[must_use]
+    pub fn slabs(&self) -> &'s Slabs<S> {
+        self.store.slabs
+    }
+
     /// Returns the number of bytes of an object that its user may use.
     #[inline]
     #[must_use]

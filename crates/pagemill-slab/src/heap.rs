@@ -288,7 +288,9 @@ impl<'s, S: PageSource<Platform: DirectMap>> Heap<'s, S> {
         }
     }
 
-    pub(crate) fn slabs(&self) -> &'s Slabs<S> {
+    /// Returns the table that the heap was made from.
+    #[must_use]
+    pub fn slabs(&self) -> &'s Slabs<S> {
         self.slabs
     }
 

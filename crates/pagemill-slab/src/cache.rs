@@ -407,8 +407,21 @@ impl<'s, S: PageSource<Platform: DirectMap>> Cache<'s, S> {
         empty
     }
 
+    /// Returns approximately how many pages [`shrink`](Self::shrink) would free.
+    pub(crate) fn nr_spare_pages(&self) -> usize {
+        let geometry = &self.store.geometry;
+        let empty = self.store.read(|lists| lists.empty.len()).unwrap_or(0);
+        let cached = self.nr_cached() / geometry.nr_objects(geometry.order);
+        (empty + cached) << geometry.order.value()
+    }
+
+    /// Frees the pages of empty slabs, at least `nr_pages` if there are as many, and returns their number.
+    pub(crate) fn free_empty(&self, nr_pages: usize) -> usize {
+        self.store.shrink(nr_pages)
+    }
+
     /// Moves the objects of all arrays that are not in use to their slabs.
-    fn flush(&self) {
+    pub(crate) fn flush(&self) {
         for cpu in 0..self.cpus.nr() {
             let Some(mut arrays) = self.cpus.visit(cpu) else { continue };
             // SAFETY: 1. given up when they were put into the arrays.
@@ -487,17 +500,15 @@ where
     Self: Sync,
 {
     fn count(&self, _control: ShrinkControl) -> usize {
-        let empty = self.store.read(|lists| lists.empty.len()).unwrap_or(0);
-        let per_slab = self.store.geometry.nr_objects(self.store.geometry.order);
-        (empty + self.nr_cached().div_ceil(per_slab)) << self.store.geometry.order.value()
+        self.nr_spare_pages()
     }
 
     fn scan(&self, nr: usize, _control: ShrinkControl) -> usize {
-        let freed = self.store.shrink(nr);
+        let freed = self.free_empty(nr);
         if freed >= nr {
             return freed;
         }
         self.flush();
-        freed + self.store.shrink(nr - freed)
+        freed + self.free_empty(nr - freed)
     }
 }

@@ -7,6 +7,7 @@ use core::ptr::NonNull;
 
 use pagemill::accounts::AccountId;
 use pagemill::machine::DirectMap;
+use pagemill::reclaim::{ShrinkControl, Shrinker};
 use pagemill::source::PageSource;
 use pagemill::{Gfp, Platform};
 
@@ -269,7 +270,7 @@ impl<'s, S: PageSource<Platform: DirectMap>> Heap<'s, S> {
         self.caches.iter().map(Cache::info)
     }
 
-    /// Yields the caches, those with the smallest objects first: to register them as shrinkers, for instance.
+    /// Returns the caches, those with the smallest objects first.
     pub fn caches(&self) -> &[Cache<'s, S>] {
         &self.caches
     }
@@ -328,6 +329,33 @@ impl<'s, S: PageSource<Platform: DirectMap>> Heap<'s, S> {
             }
             Kind::Large | Kind::Other => None,
         }
+    }
+}
+
+/// A heap that lives for ever can be registered, as a [`Cache`] can: empty slabs of all caches are freed before
+/// free objects of CPUs return to slabs.
+impl<S: PageSource<Platform: DirectMap>> Shrinker for Heap<'static, S>
+where
+    Self: Sync,
+{
+    fn count(&self, _control: ShrinkControl) -> usize {
+        self.caches.iter().map(Cache::nr_spare_pages).sum()
+    }
+
+    fn scan(&self, nr: usize, _control: ShrinkControl) -> usize {
+        let mut freed = 0;
+        for is_flushed in [false, true] {
+            for cache in &self.caches {
+                if freed >= nr {
+                    return freed;
+                }
+                if is_flushed {
+                    cache.flush();
+                }
+                freed += cache.free_empty(nr - freed);
+            }
+        }
+        freed
     }
 }
 

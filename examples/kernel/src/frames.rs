@@ -10,7 +10,7 @@ use crate::platform::Machine;
 
 pagemill::static_allocator! {
     /// The allocator of the kernel's frames.
-    static ALLOCATOR: Machine;
+    pub(crate) static ALLOCATOR: Machine;
     /// The source of its pages; it has no size, so that a page is one word.
     pub(crate) type Frames;
 }

@@ -15,7 +15,6 @@
 //! - `own-block` (`cpu.rs`): a CPU's GS base is the address of its own [`cpu::PerCpu`].
 //! - `legacy-ports` (`port.rs`): the ports written are those of devices that the machines have, or
 //!   of nothing.
-//! - `slab-header` (`heap.rs`): what a slab's header says of its objects.
 #![no_std]
 #![no_main]
 
@@ -65,6 +64,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     direct_map::cover(&mut map);
     let nr_cpus = firmware::nr_cpus();
     frames::build(&mut map, nr_cpus);
+    heap::start();
     cpu::enable_interrupts();
     smp::start(nr_cpus);
     view::zones();

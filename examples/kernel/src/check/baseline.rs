@@ -6,6 +6,7 @@ use pagemill::gfp::NR_ZONE_KINDS;
 use pagemill::stats::NR_PAGE_ORDERS;
 
 use crate::frames::allocator;
+use crate::heap;
 
 /// The free blocks of each zone, with nothing in the lists of CPUs.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,8 +16,9 @@ pub(super) struct Baseline {
 }
 
 impl Baseline {
-    /// Empties the lists of all CPUs and looks.
+    /// Empties the heap's caches and the lists of all CPUs, and looks.
     pub(super) fn take() -> Self {
+        heap::shrink();
         let frames = allocator();
         frames.drain_all_pages();
         let mut blocks = [[0; NR_PAGE_ORDERS]; NR_ZONE_KINDS];

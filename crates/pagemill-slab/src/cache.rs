@@ -4,7 +4,7 @@ use core::fmt;
 use core::iter;
 use core::ptr::NonNull;
 
-use pagemill::machine::DirectMap;
+use pagemill::machine::{CpuClaim, DirectMap};
 use pagemill::reclaim::{ShrinkControl, Shrinker};
 use pagemill::source::PageSource;
 use pagemill::{Gfp, Platform};
@@ -140,12 +140,13 @@ impl<'s, S: PageSource<Platform: DirectMap>> Cache<'s, S> {
     /// `linux-6.12` `mm/slub.c` `kmem_cache_free`
     #[inline]
     pub unsafe fn free(&self, object: NonNull<u8>) {
-        if self.checks_owner {
+        // The claim comes first: in a child of `fork`, where the table of frames may not be mapped, it fails.
+        let is_freed = match self.cpus.claim_at_once() {
             // SAFETY: 1. given up: the caller's obligation.
-            return unsafe { self.free_checked(object) };
-        }
-        // SAFETY: 1. of this cache, given up: the caller's obligation.
-        if !unsafe { self.try_free_unchecked(object) } {
+            Some(arrays) => unsafe { self.try_push(arrays, object) },
+            None => false,
+        };
+        if !is_freed {
             // SAFETY: 1. given up: the caller's obligation.
             unsafe { self.free_slowly(object) };
         }
@@ -269,57 +270,53 @@ impl<'s, S: PageSource<Platform: DirectMap>> Cache<'s, S> {
         self.store.slabs.platform()
     }
 
-    #[inline(always)]
+    #[inline]
     fn pop(&self) -> Option<NonNull<u8>> {
         self.cpus.claim_at_once()?.main.pop()
     }
 
-    /// Puts an object into the CPU's array if there is room, and if it is one of this cache or the cache does
-    /// not check that. Returns whether it did.
+    /// Takes an object from the array of a claimed CPU.
+    ///
+    /// # Safety
+    /// The claim is of the allocator of the cache's pages.
+    #[inline]
+    pub(crate) unsafe fn pop_claimed(
+        &self,
+        claim: CpuClaim<'_, S::Platform>,
+    ) -> Option<NonNull<u8>> {
+        // SAFETY: 1. of this allocator: the caller's obligation.
+        unsafe { self.cpus.claimed(claim) }.main.pop()
+    }
+
+    /// Puts an object into the array of a claimed CPU, as [`try_push`](Self::try_push) does.
+    ///
+    /// # Safety
+    /// The claim is of the allocator of the cache's pages; and as for `try_push`.
+    #[inline]
+    pub(crate) unsafe fn try_push_claimed(
+        &self,
+        claim: CpuClaim<'_, S::Platform>,
+        object: NonNull<u8>,
+    ) -> bool {
+        // SAFETY: 1. of this allocator: the caller's obligation.
+        let arrays = unsafe { self.cpus.claimed(claim) };
+        // SAFETY: 1. given up: the caller's obligation.
+        unsafe { self.try_push(arrays, object) }
+    }
+
+    /// Puts an object into a CPU's array if there is room, and if it is one of this cache or the cache does not
+    /// check that. Returns whether it did.
     ///
     /// # Safety
     /// If it is an object of this cache, it is given up. Any other is one that this cache may hand out, unless
     /// it checks owners.
-    #[inline]
-    pub(crate) unsafe fn try_free(&self, object: NonNull<u8>) -> bool {
-        if self.checks_owner {
-            // SAFETY: 1. given up: the caller's obligation.
-            return unsafe { self.try_free_checked(object) };
-        }
-        // SAFETY: 1. of this cache, given up: the caller's obligation.
-        unsafe { self.try_free_unchecked(object) }
-    }
-
-    /// # Safety
-    /// The object is of this cache and given up.
-    // Always: a call costs a tenth of it.
+    // Always: a call costs a tenth of a free.
     #[inline(always)]
-    unsafe fn try_free_unchecked(&self, object: NonNull<u8>) -> bool {
-        let Some(mut arrays) = self.cpus.claim_at_once() else { return false };
+    unsafe fn try_push(&self, mut arrays: Claimed<'_, S>, object: NonNull<u8>) -> bool {
+        if self.checks_owner && self.store.frame_of(object).is_none() {
+            return false;
+        }
         arrays.main.try_push(self.store.slabs.object(object))
-    }
-
-    /// # Safety
-    /// If the object is of this cache, it is given up.
-    #[inline(always)]
-    unsafe fn try_free_checked(&self, object: NonNull<u8>) -> bool {
-        // The claim comes first: in a child of `fork`, where the table may not be mapped, it fails.
-        let Some(mut arrays) = self.cpus.claim_at_once() else { return false };
-        let Some(object) = self.own(object) else { return false };
-        arrays.main.try_push(object)
-    }
-
-    /// Frees an object after checking that it is one of this cache.
-    ///
-    /// # Safety
-    /// As for [`free`](Self::free).
-    #[inline(never)]
-    unsafe fn free_checked(&self, object: NonNull<u8>) {
-        // SAFETY: 1. given up: the caller's obligation.
-        if !unsafe { self.try_free_checked(object) } {
-            // SAFETY: 1. given up: the caller's obligation.
-            unsafe { self.free_slowly(object) };
-        }
     }
 
     /// Returns an object of a slab of this cache with a pointer that is good for all of its bytes, which the
@@ -332,7 +329,7 @@ impl<'s, S: PageSource<Platform: DirectMap>> Cache<'s, S> {
 
     #[cold]
     #[inline(never)]
-    fn alloc_slowly(&self, gfp: Gfp) -> Option<NonNull<u8>> {
+    pub(crate) fn alloc_slowly(&self, gfp: Gfp) -> Option<NonNull<u8>> {
         if let Some(object) = self.refill() {
             return Some(object);
         }
@@ -370,7 +367,7 @@ impl<'s, S: PageSource<Platform: DirectMap>> Cache<'s, S> {
     /// As for [`free`](Self::free).
     #[cold]
     #[inline(never)]
-    unsafe fn free_slowly(&self, object: NonNull<u8>) {
+    pub(crate) unsafe fn free_slowly(&self, object: NonNull<u8>) {
         let empty = match self.cpus.claim().filter(|_| self.has_arrays) {
             Some(arrays) => {
                 let Some(object) = self.own(object) else { self.store.refuse(object) };
@@ -455,7 +452,7 @@ impl<'s, S: PageSource<Platform: DirectMap>> Cache<'s, S> {
         }
     }
 
-    fn zero(&self, object: NonNull<u8>) {
+    pub(crate) fn zero(&self, object: NonNull<u8>) {
         // SAFETY: 1. valid for writes, nobody else's: an object that was just taken, of at least this size.
         unsafe { object.write_bytes(0, self.size()) };
     }

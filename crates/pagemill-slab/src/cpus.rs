@@ -118,23 +118,32 @@ impl<'s, S: PageSource<Platform: DirectMap>> Cpus<'s, S> {
     /// Claims the arrays of the CPU that runs the caller, unless they are claimed, or CPUs share them.
     #[inline]
     pub(crate) fn claim_at_once(&self) -> Option<Claimed<'_, S>> {
-        self.allocator.try_claim_cpu_at_once().map(|claim| self.claimed(claim))
+        let claim = self.allocator.try_claim_cpu_at_once()?;
+        // SAFETY: 1. of this allocator: just claimed.
+        Some(unsafe { self.claimed(claim) })
     }
 
     /// Claims the arrays of the CPU that runs the caller, unless they are claimed.
     pub(crate) fn claim(&self) -> Option<Claimed<'_, S>> {
-        self.allocator.try_claim_cpu().map(|claim| self.claimed(claim))
+        let claim = self.allocator.try_claim_cpu()?;
+        // SAFETY: 1. of this allocator: just claimed.
+        Some(unsafe { self.claimed(claim) })
     }
 
     /// Claims the arrays of any CPU, unless they are claimed.
     pub(crate) fn visit(&self, cpu: usize) -> Option<Claimed<'_, S>> {
         let cpu = CpuId::new(u32::try_from(cpu).ok()?);
-        self.allocator.try_visit_cpu(cpu).map(|claim| self.claimed(claim))
+        let claim = self.allocator.try_visit_cpu(cpu)?;
+        // SAFETY: 1. of this allocator: just claimed.
+        Some(unsafe { self.claimed(claim) })
     }
 
-    /// Returns the arrays of a claim on a CPU of `allocator`.
+    /// Returns the arrays of the CPU that a claim is of.
+    ///
+    /// # Safety
+    /// The claim is of the allocator that the arrays were made for.
     #[inline]
-    fn claimed<'a>(&self, claim: CpuClaim<'a, S::Platform>) -> Claimed<'a, S> {
+    pub(crate) unsafe fn claimed<'a>(&'a self, claim: CpuClaim<'a, S::Platform>) -> Claimed<'a, S> {
         // SAFETY: 1. in bounds: a claim's index is below the allocator's number of CPUs.
         Claimed { arrays: unsafe { self.cpus.add(claim.index()) }, _claim: claim }
     }

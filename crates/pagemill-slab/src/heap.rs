@@ -1,7 +1,6 @@
 //! `Heap`: objects of any size, from a cache for each size class, or as folios.
 
 use core::alloc::Layout;
-use core::array;
 use core::fmt;
 use core::ptr::NonNull;
 
@@ -9,9 +8,10 @@ use pagemill::accounts::AccountId;
 use pagemill::machine::DirectMap;
 use pagemill::reclaim::{ShrinkControl, Shrinker};
 use pagemill::source::PageSource;
-use pagemill::{Gfp, Platform};
+use pagemill::{Gfp, PageAllocator, Platform};
 
 use crate::cache::Cache;
+use crate::caches::Caches;
 use crate::class::{self, CLASS_SIZES, NR_CLASSES};
 use crate::config::{CacheConfig, CacheError, Checks, Refill};
 use crate::info::SlabInfo;
@@ -61,7 +61,10 @@ pub struct HeapConfig {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Heap<'s, S: PageSource<Platform: DirectMap>> {
-    caches: [Cache<'s, S>; NR_CLASSES],
+    caches: Caches<'s, S>,
+    /// The allocator of all pages. Claims are taken from it, before a cache is accessed: in a child of `fork`,
+    /// where the pages with the caches may not be mapped, they fail.
+    allocator: &'s PageAllocator<S::Platform>,
     slabs: &'s Slabs<S>,
     first_id: CacheId,
     account: Option<AccountId>,
@@ -121,22 +124,19 @@ impl<'s, S: PageSource<Platform: DirectMap>> Heap<'s, S> {
     /// As for [`Cache::new`]. Nothing stays allocated then.
     ///
     /// # Cost
-    /// One page or more for each cache: two arrays for each CPU, and 8 more.
+    /// One page or more for each cache: two arrays for each CPU, and 8 more. Four pages for the caches
+    /// themselves.
     pub fn new(slabs: &'s Slabs<S>, config: &HeapConfig) -> Result<Self, CacheError> {
         let first_id = slabs.new_ids(NR_IDS).ok_or(CacheError::TooManyCaches { name: NAMES[0] })?;
         let &HeapConfig { refill, account, array, checks } = config;
-        let caches = array::from_fn(|class| {
+        let caches = Caches::new(slabs, NAMES[0], |class| {
             let plain = CacheConfig::new(NAMES[class], CLASS_SIZES[class], 8);
             // With red zones, sizes are no powers of two, so the alignment must be said.
             let align = 1 << CLASS_SIZES[class].trailing_zeros();
             let config = CacheConfig { align, refill, account, array, checks, ..plain };
             Cache::with_id(slabs, &config, first_id.behind(class))
-        });
-        if let Some(error) = caches.iter().find_map(|cache| cache.as_ref().err()) {
-            return Err(*error);
-        }
-        let caches = caches.map(|cache| cache.unwrap_or_else(|_| unreachable!("checked above")));
-        Ok(Self { caches, slabs, first_id, account })
+        })?;
+        Ok(Self { caches, allocator: slabs.source().allocator(), slabs, first_id, account })
     }
 
     /// Allocates an object. Its bytes have any values, or are zero with [`Gfp::ZERO`].
@@ -151,7 +151,7 @@ impl<'s, S: PageSource<Platform: DirectMap>> Heap<'s, S> {
     #[must_use = "the object leaks unless it is freed"]
     pub fn alloc(&self, gfp: Gfp, layout: Layout) -> Option<NonNull<u8>> {
         match class::of_usual(layout) {
-            Some(class) => self.caches[class].alloc(gfp),
+            Some(class) => self.alloc_of(gfp, class),
             None => self.alloc_unusual(gfp, layout),
         }
     }
@@ -167,7 +167,7 @@ impl<'s, S: PageSource<Platform: DirectMap>> Heap<'s, S> {
     pub unsafe fn free_sized(&self, object: NonNull<u8>, layout: Layout) {
         match class::of_usual(layout) {
             // SAFETY: 1. from this cache, given up: the caller's obligation.
-            Some(class) => unsafe { self.caches[class].free(object) },
+            Some(class) => unsafe { self.free_of(object, class) },
             // SAFETY: 1. from this heap with this layout, given up: the caller's obligation.
             None => unsafe { self.free_unusual(object, layout) },
         }
@@ -191,13 +191,14 @@ impl<'s, S: PageSource<Platform: DirectMap>> Heap<'s, S> {
         }
         match self.class_of(object) {
             // SAFETY: 1. from this cache, given up: the caller's obligation.
-            Some(class) => unsafe { self.caches[class].free(object) },
+            Some(class) => unsafe { self.caches.of(class).free(object) },
             // SAFETY: 1. a large object if it is one, given up: the caller's obligation.
             None => unsafe { large::free(self.slabs, object) },
         }
     }
 
-    /// Returns how many bytes of an object may be used: at least as many as were asked for.
+    /// Returns how many bytes of an object may be used: at least as many as were asked for. Zero in a child of
+    /// `fork`.
     ///
     /// # Panics
     /// If the address is not that of an object of this heap.
@@ -210,6 +211,9 @@ impl<'s, S: PageSource<Platform: DirectMap>> Heap<'s, S> {
     #[must_use]
     #[track_caller]
     pub unsafe fn usable_size(&self, object: NonNull<u8>) -> usize {
+        if self.allocator.platform().is_abandoned() {
+            return 0;
+        }
         match self.class_of(object) {
             Some(class) => CLASS_SIZES[class],
             None => large::size(self.slabs, object),
@@ -240,6 +244,9 @@ impl<'s, S: PageSource<Platform: DirectMap>> Heap<'s, S> {
         layout: Layout,
         new_size: usize,
     ) -> Option<NonNull<u8>> {
+        if self.allocator.platform().is_abandoned() {
+            return None;
+        }
         let new_layout = Layout::from_size_align(new_size, layout.align()).ok()?;
         let (old, new) = (class::of_layout(layout), class::of_layout(new_layout));
         let fits = match (old, new) {
@@ -262,29 +269,29 @@ impl<'s, S: PageSource<Platform: DirectMap>> Heap<'s, S> {
 
     /// Does what [`Cache::shrink`] does for all caches, and returns the number of pages.
     pub fn shrink(&self) -> usize {
-        self.caches.iter().map(Cache::shrink).sum()
+        self.caches().iter().map(Cache::shrink).sum()
     }
 
     /// Yields the state of each cache.
     pub fn info(&self) -> impl Iterator<Item = SlabInfo> + '_ {
-        self.caches.iter().map(Cache::info)
+        self.caches().iter().map(Cache::info)
     }
 
-    /// Returns the caches, those with the smallest objects first.
+    /// Returns the caches, those with the smallest objects first; none in a child of `fork`.
     pub fn caches(&self) -> &[Cache<'s, S>] {
-        &self.caches
+        if self.allocator.platform().is_abandoned() { &[] } else { self.caches.as_slice() }
     }
 
-    /// Frees an object of a class if the CPU's array has room for it, and returns whether it did.
+    /// Frees an object of a usual layout if the CPU's array has room for it, and returns whether it did.
     ///
     /// # Safety
     /// If the address is that of an object of this heap, the object was allocated with this layout and is
-    /// given up.
+    /// given up. If it is not, the heap checks owners.
     #[inline]
     pub(crate) unsafe fn try_free(&self, object: NonNull<u8>, layout: Layout) -> bool {
         match class::of_usual(layout) {
             // SAFETY: 1. given up if it is of this cache: the caller's obligation.
-            Some(class) => unsafe { self.caches[class].try_free(object) },
+            Some(class) => unsafe { self.try_free_of(object, class) },
             None => false,
         }
     }
@@ -295,12 +302,72 @@ impl<'s, S: PageSource<Platform: DirectMap>> Heap<'s, S> {
         self.slabs
     }
 
+    #[inline]
+    fn alloc_of(&self, gfp: Gfp, class: usize) -> Option<NonNull<u8>> {
+        let object = match self.pop_of(class) {
+            Some(object) => object,
+            None => self.alloc_slowly(gfp, class)?,
+        };
+        if gfp.contains(Gfp::ZERO) {
+            self.caches.of(class).zero(object);
+        }
+        Some(object)
+    }
+
+    #[inline]
+    fn pop_of(&self, class: usize) -> Option<NonNull<u8>> {
+        let claim = self.allocator.try_claim_cpu_at_once()?;
+        // SAFETY: 1. of the allocator of the pages of all caches: that of `slabs`.
+        unsafe { self.caches.of(class).pop_claimed(claim) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn alloc_slowly(&self, gfp: Gfp, class: usize) -> Option<NonNull<u8>> {
+        if self.allocator.platform().is_abandoned() {
+            return None;
+        }
+        self.caches.of(class).alloc_slowly(gfp)
+    }
+
+    /// # Safety
+    /// The object is of this class, and given up.
+    #[inline]
+    unsafe fn free_of(&self, object: NonNull<u8>, class: usize) {
+        // SAFETY: 1. given up: the caller's obligation.
+        if !unsafe { self.try_free_of(object, class) } {
+            // SAFETY: 1. given up: the caller's obligation.
+            unsafe { self.free_slowly(object, class) };
+        }
+    }
+
+    /// # Safety
+    /// As for [`try_free`](Self::try_free).
+    #[inline]
+    unsafe fn try_free_of(&self, object: NonNull<u8>, class: usize) -> bool {
+        let Some(claim) = self.allocator.try_claim_cpu_at_once() else { return false };
+        // SAFETY: 1. of the allocator of the pages of all caches: that of `slabs`. 2. given up: the caller's
+        // obligation.
+        unsafe { self.caches.of(class).try_push_claimed(claim, object) }
+    }
+
+    /// # Safety
+    /// The object is of this class, and given up.
+    #[cold]
+    #[inline(never)]
+    unsafe fn free_slowly(&self, object: NonNull<u8>, class: usize) {
+        if !self.allocator.platform().is_abandoned() {
+            // SAFETY: 1. given up: the caller's obligation.
+            unsafe { self.caches.of(class).free_slowly(object) };
+        }
+    }
+
     /// Allocates an object with an alignment above 8, or a large one.
     #[cold]
     #[inline(never)]
     fn alloc_unusual(&self, gfp: Gfp, layout: Layout) -> Option<NonNull<u8>> {
         match class::of_layout(layout) {
-            Some(class) => self.caches[class].alloc(gfp),
+            Some(class) => self.alloc_of(gfp, class),
             None => large::alloc(self.slabs, &LargeRequest { gfp, layout, account: self.account }),
         }
     }
@@ -314,7 +381,7 @@ impl<'s, S: PageSource<Platform: DirectMap>> Heap<'s, S> {
     unsafe fn free_unusual(&self, object: NonNull<u8>, layout: Layout) {
         match class::of_layout(layout) {
             // SAFETY: 1. from this cache, given up: the caller's obligation.
-            Some(class) => unsafe { self.caches[class].free(object) },
+            Some(class) => unsafe { self.free_of(object, class) },
             // SAFETY: 1. a large object, given up: the caller's obligation.
             None => unsafe { large::free(self.slabs, object) },
         }
@@ -339,13 +406,13 @@ where
     Self: Sync,
 {
     fn count(&self, _control: ShrinkControl) -> usize {
-        self.caches.iter().map(Cache::nr_spare_pages).sum()
+        self.caches().iter().map(Cache::nr_spare_pages).sum()
     }
 
     fn scan(&self, nr: usize, _control: ShrinkControl) -> usize {
         let mut freed = 0;
         for is_flushed in [false, true] {
-            for cache in &self.caches {
+            for cache in self.caches() {
                 if freed >= nr {
                     return freed;
                 }

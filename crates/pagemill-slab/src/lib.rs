@@ -31,6 +31,7 @@
 //! - `slab-free` (`store.rs`): who may use a free object, and what it holds.
 //! - `array-init` (`array.rs`): which places of an array hold objects.
 //! - `cpu-arrays`, `cpu-claimed` (`cpus.rs`): who may use the arrays of a CPU.
+//! - `heap-caches` (`caches.rs`): where the caches of a heap are.
 //! - `typed-cache`, `box-value` (`slab_box.rs`): what an object of a typed cache holds.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -46,6 +47,8 @@ extern crate std;
 mod array;
 #[expect(unsafe_code, reason = "objects that are raw pointers")]
 mod cache;
+#[expect(unsafe_code, reason = "caches in pages")]
+mod caches;
 #[expect(unsafe_code, reason = "bytes in and behind free objects")]
 mod checks;
 #[expect(unsafe_code, reason = "a bound that the compiler does not see")]

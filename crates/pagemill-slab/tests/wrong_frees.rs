@@ -45,6 +45,14 @@ unsafe fn free(cache: &WorldCache<'_>, objects: impl IntoIterator<Item = NonNull
     }
 }
 
+/// Writes where a bug would: to an object's red zone, or to an object that was freed.
+fn write(object: NonNull<u8>, at: usize) {
+    // SAFETY: 1. in the slab.
+    let byte = unsafe { object.add(at) };
+    // SAFETY: 1. valid; nothing uses the byte but the check that it was not written.
+    unsafe { byte.write(1) };
+}
+
 #[test]
 fn an_address_outside_of_all_frames_is_refused_at_once() {
     let message = message(config(Checks::Owner), |cache| {
@@ -149,8 +157,7 @@ fn with_red_zones_an_overrun_is_found_when_the_object_is_freed() {
     for (at, checks) in [(48, Checks::RedZone), (55, Checks::Poison)] {
         let message = message(config(checks), |cache| {
             let object = alloc(cache);
-            // SAFETY: 1. in the red zone, which belongs to the object: nothing else is written to.
-            unsafe { object.add(at).write(1) };
+            write(object, at);
             // SAFETY: 1. refused.
             unsafe { free(cache, [object]) };
         });
@@ -167,8 +174,7 @@ fn with_red_zones_an_overrun_while_free_is_found_when_the_object_is_taken() {
         let object = alloc(cache);
         // SAFETY: 1. from this cache, and freed once.
         unsafe { free(cache, [object]) };
-        // SAFETY: 1. the red zone of an object that nothing uses: what a bug would do.
-        unsafe { object.add(50).write(1) };
+        write(object, 50);
         alloc(cache);
     });
     assert!(
@@ -183,8 +189,7 @@ fn with_poison_a_write_after_a_free_is_found_when_the_object_is_taken() {
         let object = alloc(cache);
         // SAFETY: 1. from this cache, and freed once.
         unsafe { free(cache, [object]) };
-        // SAFETY: 1. an object that nothing uses: what a bug would do.
-        unsafe { object.add(7).write(1) };
+        write(object, 7);
         alloc(cache);
     });
     assert!(message.contains("was written after it was freed, at byte 7"), "{message}");

@@ -35,10 +35,12 @@ fail() {
 
 # The packages of the workspace that cargo publishes, with their versions.
 published() {
-    local name found
+    local tree name found
+    tree=$(cargo tree --locked --workspace --depth 0 --prefix none --format '{p}') || return
     while read -r name found _; do
+        [[ $name = pagemill* ]] || continue
         grep -qx 'publish = false' "crates/$name/Cargo.toml" 2>/dev/null || echo "$name ${found#v}"
-    done < <(cargo tree --workspace --depth 0 --prefix none --format '{p}' | grep '^pagemill')
+    done <<<"$tree"
 }
 
 check_tree() {
@@ -49,12 +51,14 @@ check_tree() {
 }
 
 check_versions() {
-    local name found
+    local packages name found
     # Fails if Cargo.lock is out of date.
     cargo metadata --locked --no-deps --format-version 1 >/dev/null || fail "Cargo.lock is not up to date"
+    # A loop over an empty list would pass.
+    packages=$(published) && [[ -n $packages ]] || fail "cargo tree lists no package that cargo publishes"
     while read -r name found; do
-        [[ $found = "$version" ]] || fail "$name has version $found in its manifest"
-    done < <(published)
+        [[ -z $name || $found = "$version" ]] || fail "$name has version $found in its manifest"
+    done <<<"$packages"
     while read -r name found; do
         [[ $found = "$version" ]] || fail "[workspace.dependencies] asks for $name $found"
     done < <(sed -n 's/^\(pagemill[a-z-]*\) = { version = "\([^"]*\)".*/\1 \2/p' Cargo.toml)

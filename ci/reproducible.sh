@@ -22,7 +22,9 @@ cargo_home=${CARGO_HOME:-$HOME/.cargo}
 build() {
     local folder=$1 home=$1/cargo
     mkdir -p "$folder/source" "$home/registry"
-    # Files that did not change keep their times, and with them what was compiled.
+    # Files that were deleted since the last run leave the copy too. What was compiled stays.
+    find "$folder/source" -mindepth 1 -maxdepth 1 ! -name target -exec rm -rf {} +
+    # The files keep their times, so that cargo compiles again only what changed.
     git ls-files -z --cached --others --exclude-standard |
         tar --create --null --files-from=- --ignore-failed-read | tar --extract --directory "$folder/source"
     # What was fetched serves both. Each unpacks it for itself: a link to the sources would show where

@@ -313,13 +313,17 @@ fn close_terminal_of(nfsd: &Nfsd, session: &[&str]) {
     }
     drop(main);
     let start = Instant::now();
-    while top.try_wait().unwrap().is_none() {
+    let status = loop {
+        if let Some(status) = top.try_wait().unwrap() {
+            break status;
+        }
         if start.elapsed() > PATIENCE {
             top.kill().unwrap();
             panic!("{session:?}: it runs on without a terminal");
         }
         std::thread::sleep(Duration::from_millis(10));
-    }
+    };
+    assert!(matches!(status.code(), Some(0 | 1)), "{session:?}: {status}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Terminal: entered and left again, whatever ends or stops the program.
 
+use core::mem::ManuallyDrop;
 use core::time::Duration;
 use std::env;
 use std::io::{self, IsTerminal as _, Stdout, Write as _, stdout};
@@ -30,7 +31,9 @@ const DISABLED: u8 = 0;
 /// nothing, again and again.
 #[derive(Debug)]
 pub(crate) struct OwnTerminal {
-    pub(crate) terminal: Terminal<CrosstermBackend<Stdout>>,
+    /// Never dropped: it would show the cursor, which [`leave`] does, and panic where it cannot report that
+    /// the terminal is gone.
+    pub(crate) terminal: ManuallyDrop<Terminal<CrosstermBackend<Stdout>>>,
     events: Receiver<Event>,
 }
 
@@ -46,8 +49,9 @@ impl OwnTerminal {
             report(info);
         }));
         begin()?;
-        let entered = Terminal::new(CrosstermBackend::new(stdout()))
-            .and_then(|terminal| Ok(Self { terminal, events: events()? }));
+        let entered = Terminal::new(CrosstermBackend::new(stdout())).and_then(|terminal| {
+            Ok(Self { terminal: ManuallyDrop::new(terminal), events: events()? })
+        });
         if entered.is_err() {
             leave();
         }
@@ -76,7 +80,7 @@ impl OwnTerminal {
         emulate_default_handler(SIGTSTP)?;
         begin()?;
         // It knows nothing of what is on the screen, and so draws everything.
-        self.terminal = Terminal::new(CrosstermBackend::new(stdout()))?;
+        *self.terminal = Terminal::new(CrosstermBackend::new(stdout()))?;
         Ok(())
     }
 }

@@ -112,7 +112,7 @@ fn sentence(row: &UserRow) -> String {
     let [bulk, block] = OTHERS.map(|(place, _)| verdict(&row.cpu_gain[place]));
     let share = 100.0 * row.share(Arm::Single);
     format!(
-        "{}, a {}: single pages take {share:.2} % of the CPU time; bulk {bulk}, a block {block}.",
+        "{}, per {}: single pages take {share:.2} % of the CPU time; bulk {bulk}, a block {block}.",
         row.kind.name, row.kind.operation
     )
 }

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::slab::Sizes;
-use super::{Setup, Start, fault_around, page_pool, readahead, request, slab};
+use super::{Setup, Start, fault_around, page_pool, readahead, receive_ring, request, slab};
 
 /// A kind of user.
 pub struct UserKind {
@@ -54,6 +54,12 @@ pub static USERS: &[UserKind] = &[
         operation: "object of 512 bytes, as caches grow and shrink",
         nr_pages: 512.0 / 4096.0,
         start: |setup| Ok(slab::start(setup, Sizes::Large)),
+    },
+    UserKind {
+        name: "receive-ring",
+        operation: "MiB over TCP by io_uring, in bundles",
+        nr_pages: 256.0,
+        start: receive_ring::start,
     },
     UserKind {
         name: "readahead-128k",

@@ -12,8 +12,10 @@ mod page_pool;
 mod pages;
 mod pressure;
 mod readahead;
+mod receive_ring;
 mod request;
 mod sample;
+mod sender;
 mod slab;
 mod user;
 

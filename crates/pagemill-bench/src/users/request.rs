@@ -2,17 +2,15 @@
 //! arrive in them over TCP.
 
 use core::time::Duration;
-use std::io::{self, IoSliceMut, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::thread::JoinHandle;
+use std::io::IoSliceMut;
+use std::net::TcpStream;
 
-use anyhow::Context as _;
-use pagemill::units::{CpuId, PAGE_SIZE};
-use pagemill_host::machine::Cpus;
+use pagemill::units::PAGE_SIZE;
 use pagemill_rpc::buffer::nr_request_pages;
 
 use super::pages::{Slot, Taker};
 use super::sample::Meter;
+use super::sender::Sender;
 use super::{Arm, Sample, Setup, Start, User};
 
 /// Bytes of data in a request.
@@ -28,38 +26,13 @@ struct RequestUser {
     setup: Setup,
     stream: TcpStream,
     slots: Vec<Slot>,
-    client: JoinHandle<io::Result<()>>,
+    client: Sender,
 }
 
 pub(super) fn start(setup: &Setup) -> anyhow::Result<Start> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("cannot listen on 127.0.0.1")?;
-    let address = listener.local_addr()?;
-    let to = TcpStream::connect(address).context("cannot connect over 127.0.0.1")?;
-    let (stream, _) = listener.accept()?;
-    let cpu = setup.peer_cpu;
-    Ok(Start::Ready(Box::new(RequestUser {
-        setup: setup.clone(),
-        stream,
-        slots: (0..NR_PAGES).map(|_| None).collect(),
-        client: std::thread::spawn(move || send(to, cpu)),
-    })))
-}
-
-/// Sends requests until the server closes the connection.
-fn send(mut to: TcpStream, cpu: CpuId) -> io::Result<()> {
-    Cpus::pin_to(cpu).map_err(io::Error::other)?;
-    let request = vec![0x5a; REQUEST_BYTES];
-    loop {
-        match to.write_all(&request) {
-            Ok(()) => {}
-            Err(error) if is_closed(&error) => return Ok(()),
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-fn is_closed(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+    let (client, stream) = Sender::start(setup.peer_cpu, REQUEST_BYTES)?;
+    let slots = (0..NR_PAGES).map(|_| None).collect();
+    Ok(Start::Ready(Box::new(RequestUser { setup: setup.clone(), stream, slots, client })))
 }
 
 impl User for RequestUser {
@@ -77,11 +50,8 @@ impl User for RequestUser {
     }
 
     fn finish(self: Box<Self>) -> anyhow::Result<()> {
-        self.stream.shutdown(Shutdown::Both)?;
-        // What has been sent and is not read makes the client's next call fail, so that it ends.
         drop(self.stream);
-        let sent = self.client.join();
-        sent.ok().context("the client panicked")?.context("the client cannot send")
+        self.client.stop()
     }
 }
 

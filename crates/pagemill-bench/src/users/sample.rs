@@ -10,7 +10,7 @@ use crate::Clock;
 /// What some operations cost together.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sample {
-    nr_ops: u64,
+    nr_ops: f64,
     cpu: Duration,
     wall: Duration,
     alloc: AllocTicks,
@@ -51,17 +51,17 @@ impl Sample {
 
     /// Returns nanoseconds of CPU time per operation.
     pub(super) fn cpu_ns(&self) -> f64 {
-        self.cpu.as_nanos() as f64 / self.nr_ops as f64
+        self.cpu.as_nanos() as f64 / self.nr_ops
     }
 
     /// Returns nanoseconds per operation.
     pub(super) fn wall_ns(&self) -> f64 {
-        self.wall.as_nanos() as f64 / self.nr_ops as f64
+        self.wall.as_nanos() as f64 / self.nr_ops
     }
 
     /// Returns nanoseconds per operation in calls to the page allocator, without clock readings.
     pub(super) fn alloc_ns(&self, clock: Clock) -> f64 {
-        clock.net_ns(self.alloc.ticks, self.alloc.nr_intervals) / self.nr_ops as f64
+        clock.net_ns(self.alloc.ticks, self.alloc.nr_intervals) / self.nr_ops
     }
 }
 
@@ -85,7 +85,13 @@ impl Meter {
 
     /// Ends after `nr_ops` operations, in which other threads of the user used `others` of CPU time.
     pub(super) fn stop(self, nr_ops: u64, others: Duration, alloc: AllocTicks) -> Sample {
-        let cpu = thread_cpu().saturating_sub(self.cpu_start) + others;
+        let sample = self.stop_partly(nr_ops as f64, alloc);
+        Sample { cpu: sample.cpu + others, ..sample }
+    }
+
+    /// Ends after a number of operations of which the last one may not be complete.
+    pub(super) fn stop_partly(self, nr_ops: f64, alloc: AllocTicks) -> Sample {
+        let cpu = thread_cpu().saturating_sub(self.cpu_start);
         Sample { nr_ops, cpu, wall: self.start.elapsed(), alloc }
     }
 }

@@ -151,6 +151,7 @@ pub(crate) enum ExperimentArgs {
     ///   slab-64         caches of objects of 64, of 8 to 512, or of 512 bytes grow to 65,536
     ///   slab-mixed      objects and shrink; the allocator's share is that of the same calls
     ///   slab-512        without the objects
+    ///   receive-ring    a ring of 1,024 pages receives over TCP by io_uring
     ///   readahead-128k  windows of a file are read past the kernel's cache (O_DIRECT) into a small
     ///   readahead-1m    cache of our own
     ///   fault-around-16 a pager of this process supplies missing pages (userfaultfd), 16 or 64

@@ -403,8 +403,7 @@ impl<P: Platform> Sink for Finish<'_, P> {
         let account = self.payer.account();
         for pages in pages.chunks(Batch::CAPACITY) {
             let mut batch = Batch::new();
-            let finish = |&page| self.allocator.finish(page, account, self.gfp, self.site);
-            batch.push_all(pages.iter().map(finish));
+            batch.push_all(self.allocator.finish_all(pages, account, self.gfp, self.site));
             if !account.is_none() {
                 // Only once all of them are finished: if a hook panics, these pages are leaked, and
                 // their charge must end with the payer.

@@ -133,11 +133,11 @@ impl<P: Platform> PageAllocator<P> {
         Ok(allocator)
     }
 
-    /// Fills a block with zeroes. As for `poison` and `find_unpoisoned`, nobody else owns it: it is free,
-    /// or on its way from or to its owner.
-    pub(crate) fn zero(&self, block: RawPage) {
+    /// Fills frames with zeroes. As for `poison` and `find_unpoisoned`, nobody else owns them: they are
+    /// free, or on their way from or to their owner.
+    pub(crate) fn zero(&self, first: Pfn, nr_pages: usize) {
         // SAFETY: 1. owned: see above.
-        unsafe { self.platform.zero_pages(block.pfn(), block.order().nr_pages()) };
+        unsafe { self.platform.zero_pages(first, nr_pages) };
     }
 
     /// Poisons a block.

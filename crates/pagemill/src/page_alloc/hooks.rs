@@ -71,7 +71,42 @@ impl<P: Platform> PageAllocator<P> {
         gfp: Gfp,
         site: Site,
     ) -> RawPage {
-        let nr_pages = page.order().nr_pages();
+        self.check_new(page, site);
+        if gfp.contains(Gfp::ZERO) {
+            self.zero(page.pfn(), page.order().nr_pages());
+        }
+        self.trace_new(page, gfp);
+        page.charged_to(account)
+    }
+
+    /// Does what [`finish`](Self::finish) does for several blocks, and passes them on in their order.
+    /// Blocks that follow each other in memory are zeroed by one call.
+    pub(crate) fn finish_all(
+        &self,
+        pages: &[RawPage],
+        account: AccountNumber,
+        gfp: Gfp,
+        site: Site,
+    ) -> impl Iterator<Item = RawPage> {
+        pages.iter().for_each(|&page| self.check_new(page, site));
+        if gfp.contains(Gfp::ZERO) {
+            self.zero_all(pages.iter().copied());
+        }
+        pages.iter().map(move |&page| {
+            self.trace_new(page, gfp);
+            page.charged_to(account)
+        })
+    }
+
+    /// Fills blocks with zeroes, as [`zero`](Self::zero) does: by one call for each run of frames.
+    pub(crate) fn zero_all(&self, pages: impl Iterator<Item = RawPage>) {
+        let blocks = pages.map(|page| (page.pfn(), page.order().nr_pages()));
+        runs(blocks, |first, nr_pages| self.zero(first, nr_pages));
+    }
+
+    /// Checks the poison of a new block and records its owner.
+    #[inline]
+    pub(crate) fn check_new(&self, page: RawPage, site: Site) {
         if self.slow_path_flags.has(POISON)
             && let Some(position) = self.find_unpoisoned(page)
         {
@@ -79,18 +114,20 @@ impl<P: Platform> PageAllocator<P> {
         }
         if self.slow_path_flags.has(OWNERS) {
             let first = self.frame_of(page);
+            let nr_pages = page.order().nr_pages();
             (first..first + nr_pages).for_each(|frame| self.owners().hold(frame, site));
         }
-        if gfp.contains(Gfp::ZERO) {
-            self.zero(page);
-        }
+    }
+
+    /// Tells the tracer of a new block.
+    #[inline]
+    pub(crate) fn trace_new(&self, page: RawPage, gfp: Gfp) {
         if self.slow_path_flags.has(TRACE) {
             let (pfn, order, migratetype) = (page.pfn(), page.order(), gfp.migratetype());
             self.platform().trace(Event::PageAlloc { pfn, order, gfp, migratetype });
             // The tracer may have detached.
             self.look_for_tracers();
         }
-        page.charged_to(account)
     }
 
     /// Runs the hooks of a block that is being freed: owner, poison, trace.
@@ -119,6 +156,24 @@ impl<P: Platform> PageAllocator<P> {
             self.poison(page.pfn(), page.order());
         }
     }
+}
+
+/// Calls `each` for the runs of frames that blocks make, each block a first frame and a number of frames. A
+/// block prolongs the run before it if it follows that run or precedes it: batches have ascending and
+/// descending frames.
+fn runs(blocks: impl Iterator<Item = (Pfn, usize)>, mut each: impl FnMut(Pfn, usize)) {
+    let mut run: Option<(Pfn, usize)> = None;
+    for (pfn, nr_pages) in blocks {
+        run = Some(match run {
+            Some((first, nr)) if first.offset(nr as u64) == pfn => (first, nr + nr_pages),
+            Some((first, nr)) if pfn.offset(nr_pages as u64) == first => (pfn, nr + nr_pages),
+            before => {
+                before.into_iter().for_each(|(first, nr)| each(first, nr));
+                (pfn, nr_pages)
+            }
+        });
+    }
+    run.into_iter().for_each(|(first, nr)| each(first, nr));
 }
 
 #[cold]
@@ -166,6 +221,56 @@ impl fmt::Display for NotInUse {
                 "frame {pfn} is free already; its last owner got it from the call at {site}"
             ),
             None => write!(f, "frame {pfn} is free; no call has allocated it yet"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    fn runs_of(blocks: &[(u64, usize)]) -> Vec<(u64, usize)> {
+        let mut found = Vec::new();
+        let blocks = blocks.iter().map(|&(pfn, nr)| (Pfn::new(pfn), nr));
+        runs(blocks, |first, nr| found.push((first.value(), nr)));
+        found
+    }
+
+    #[test]
+    fn runs_join_blocks_that_follow_or_precede() {
+        assert_eq!(runs_of(&[]), []);
+        assert_eq!(runs_of(&[(7, 1)]), [(7, 1)]);
+        assert_eq!(runs_of(&[(7, 1), (8, 1), (9, 1)]), [(7, 3)]);
+        assert_eq!(runs_of(&[(9, 1), (8, 1), (7, 1)]), [(7, 3)]);
+        assert_eq!(runs_of(&[(8, 8), (0, 8), (16, 8)]), [(0, 24)]);
+        assert_eq!(runs_of(&[(8, 8), (24, 8), (16, 8)]), [(8, 8), (16, 16)]);
+        assert_eq!(runs_of(&[(1, 1), (3, 1), (5, 1)]), [(1, 1), (3, 1), (5, 1)]);
+    }
+
+    /// Every order of four neighbours and one block apart: the same frames, none of them twice.
+    #[test]
+    fn runs_have_exactly_the_frames_of_the_blocks() {
+        let mut blocks = [(0, 2), (2, 1), (3, 4), (7, 1), (100, 3)];
+        let frames = |runs: &[(u64, usize)]| {
+            let mut frames: Vec<u64> =
+                runs.iter().flat_map(|&(first, nr)| (first..).take(nr)).collect();
+            frames.sort_unstable();
+            frames
+        };
+        let all = frames(&blocks);
+        permute(&mut blocks, 0, &mut |blocks| assert_eq!(frames(&runs_of(blocks)), all));
+    }
+
+    fn permute(blocks: &mut [(u64, usize)], from: usize, each: &mut impl FnMut(&[(u64, usize)])) {
+        if from == blocks.len() {
+            return each(blocks);
+        }
+        for other in from..blocks.len() {
+            blocks.swap(from, other);
+            permute(blocks, from + 1, each);
+            blocks.swap(from, other);
         }
     }
 }

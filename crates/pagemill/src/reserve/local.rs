@@ -221,7 +221,7 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
             return self.reserve.source().clone().alloc_page(gfp);
         }
         let page = self.alloc(gfp.difference(Gfp::ZERO))?;
-        page.source().allocator().zero(page.raw());
+        page.source().allocator().zero(page.pfn(), 1);
         Some(page)
     }
 
@@ -241,7 +241,7 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
             source.alloc_pages_bulk_vec(gfp, nr, pages);
         } else {
             self.alloc_bulk(gfp.difference(Gfp::ZERO), nr, pages);
-            pages.as_raw()[before..].iter().for_each(|&page| source.allocator().zero(page));
+            source.allocator().zero_all(pages.as_raw()[before..].iter().copied());
         }
         pages.len() - before
     }

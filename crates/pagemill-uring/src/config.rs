@@ -6,7 +6,7 @@ use crate::error::UringError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "plain data; start from ReceiveConfig::new")]
 pub struct ReceiveConfig {
-    /// Pages that the kernel has to receive into: a power of two, at most 32,768.
+    /// Pages or folios that the kernel has to receive into: a power of two, at most 32,768.
     pub nr_buffers: u16,
     /// Completions that the kernel can report before the ring is read: a power of two, at least 512 and at
     /// most 65,536. A longer burst costs the kernel memory and time, and ends multishot requests, which
@@ -14,7 +14,7 @@ pub struct ReceiveConfig {
     pub nr_completions: u32,
     /// Most connections and listeners at a time, at most 2^24.
     pub nr_connections_max: u32,
-    /// Received pages that users may hold before the ring gives the kernel no more pages. Together with
+    /// Received pages, or folios, that users may hold before the ring gives the kernel no more pages. Together with
     /// the pages that the kernel has at that moment, it limits the pages of this ring.
     pub nr_held_max: usize,
     /// Received pages of one connection that users may hold before the ring stops to receive from it. It

@@ -71,7 +71,7 @@ impl<F> Books<F> {
     }
 
     /// Moves the pages of consecutive slots to `pages`, from `first` on: as many as `len` bytes fill, and at
-    /// most `nr_max`. `capacity` returns how many bytes the buffer of a slot has room for, at most a page.
+    /// most `nr_max`. `capacity` returns how many bytes the buffer of a slot has room for.
     ///
     /// # Errors
     /// If there is no such slot, the kernel does not have one of the pages, or they do not hold the bytes.
@@ -82,16 +82,17 @@ impl<F> Books<F> {
         first: u16,
         len: usize,
         nr_max: u16,
-        capacity: impl Fn(u16) -> u16,
+        capacity: impl Fn(u16, &F) -> u32,
         pages: &mut Vec<FilledPage<F>>,
     ) -> Result<(), Broken> {
         let nr = self.nr_filled(first, len, nr_max, &capacity)?;
         let mut left = len;
         for slot in slots(first, nr, self.slots.len()) {
-            let room = capacity(slot);
-            let filled = u16::try_from(left).map_or(room, |left| left.min(room));
-            left -= usize::from(filled);
-            pages.push(FilledPage::new(self.take(slot)?, filled));
+            let page = self.take(slot)?;
+            let room = capacity(slot, &page);
+            let filled = u32::try_from(left).map_or(room, |left| left.min(room));
+            left -= filled as usize;
+            pages.push(FilledPage::new(page, filled));
         }
         Ok(())
     }
@@ -102,17 +103,16 @@ impl<F> Books<F> {
         first: u16,
         len: usize,
         nr_max: u16,
-        capacity: impl Fn(u16) -> u16,
+        capacity: impl Fn(u16, &F) -> u32,
     ) -> Result<u16, Broken> {
         let (mut left, mut nr) = (len, 0);
         for slot in slots(first, nr_max, self.slots.len()) {
             if left == 0 {
                 break;
             }
-            if !self.slots.get(usize::from(slot)).is_some_and(Option::is_some) {
-                return Err(Broken { what: NOT_POSTED, value: slot.into() });
-            }
-            left = left.saturating_sub(capacity(slot).into());
+            let page = self.slots.get(usize::from(slot)).and_then(Option::as_ref);
+            let page = page.ok_or(Broken { what: NOT_POSTED, value: slot.into() })?;
+            left = left.saturating_sub(capacity(slot, page) as usize);
             nr += 1;
         }
         if left == 0 {

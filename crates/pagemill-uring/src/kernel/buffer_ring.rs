@@ -4,7 +4,6 @@ use core::ptr::{self, NonNull};
 use std::io;
 
 use crate::sync::{AtomicU16, Ordering};
-use pagemill::units::PAGE_SIZE;
 
 /// The memory of one buffer ring, unmapped on drop.
 ///
@@ -27,9 +26,6 @@ const ENTRY_BYTES: usize = 16;
 const LEN_OFFSET: usize = 8;
 const NUMBER_OFFSET: usize = 12;
 const TAIL_OFFSET: usize = 14;
-
-const PAGE_BYTES: u16 = 4096;
-const _: () = assert!(PAGE_BYTES as usize == PAGE_SIZE);
 
 impl BufferRing {
     /// Maps a ring of `nr` entries, a power of two.
@@ -62,30 +58,30 @@ impl BufferRing {
         self.base.addr().get() as u64
     }
 
-    /// Writes the next entry: the page at `page`, under the number of the entry's slot, which must be
-    /// `slot`. The kernel sees it after [`publish`](Self::publish).
+    /// Writes the next entry: the `len` bytes at `page`, under the number of the entry's slot, which must
+    /// be `slot`. The kernel sees it after [`publish`](Self::publish).
     ///
     /// # Safety
     /// 1. The page stays allocated, and is neither read nor written, until the kernel has reported its
     ///    number or uses the ring no more.
     /// 2. The kernel has reported the number since it was last published, or it never was.
     #[inline]
-    pub(crate) unsafe fn write(&mut self, slot: u16, page: *mut u8) {
+    pub(crate) unsafe fn write(&mut self, slot: u16, page: *mut u8, len: u32) {
         let index = self.tail & (self.nr - 1);
         debug_assert!(slot == index, "page for slot {slot} in slot {index}");
         let entry = usize::from(index) * ENTRY_BYTES;
         self.store(entry, page.expose_provenance() as u64);
-        self.store(entry + LEN_OFFSET, u32::from(PAGE_BYTES));
+        self.store(entry + LEN_OFFSET, len);
         self.store(entry + NUMBER_OFFSET, index);
         self.tail = self.tail.wrapping_add(1);
     }
 
     /// Returns how many bytes the buffer of a slot has room for, after the kernel has reported it.
     ///
-    /// At most a page, and less where the kernel has shortened the entry: a bundle fills a shortened buffer
-    /// and goes on with the next one.
+    /// Less than was written where the kernel has shortened the entry: a bundle fills a shortened buffer and
+    /// goes on with the next one.
     #[inline]
-    pub(crate) fn capacity(&self, slot: u16) -> u16 {
+    pub(crate) fn capacity(&self, slot: u16) -> u32 {
         let index = usize::from(slot & (self.nr - 1));
         // SAFETY:
         // 1. In bounds: the index is below the number of entries.
@@ -94,8 +90,7 @@ impl BufferRing {
         // 1. Mapped (`buffer-ring-mapped`) and aligned; any bytes are a number.
         // 2. The kernel writes to entries only while this thread is in a call of the ring. If it did so
         //    now nevertheless, the volatile read would return some other number.
-        let len = unsafe { place.cast::<u32>().read_volatile() };
-        u16::try_from(len).map_or(PAGE_BYTES, |len| len.min(PAGE_BYTES))
+        unsafe { place.cast::<u32>().read_volatile() }
     }
 
     /// Shows the kernel all entries that were written.
@@ -148,7 +143,7 @@ mod tests {
         for (slot, &page) in [0, 1, 2, 3, 0, 1].iter().zip(&addresses) {
             // SAFETY:
             // 1. and 2.: no kernel has this ring.
-            unsafe { ring.write(*slot, page) };
+            unsafe { ring.write(*slot, page, 4096) };
         }
         let read = |offset: usize| {
             // SAFETY:

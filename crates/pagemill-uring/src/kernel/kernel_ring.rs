@@ -224,7 +224,10 @@ impl<F: RingPage> KernelRing<F> {
         match raw.delivery()? {
             Delivery::Bytes { first, len } => {
                 let mut pages = self.spares.pop().unwrap_or_default();
-                let capacity = |slot| buffers.capacity(slot);
+                let capacity = |slot, page: &F| {
+                    let len = u32::try_from(page.len_bytes()).unwrap_or(u32::MAX);
+                    buffers.capacity(slot).min(len)
+                };
                 books.take_filled(first, len, self.nr_per_completion, capacity, &mut pages)?;
                 Ok(Completion::Received { number, pages, len, has_more: raw.has_more() })
             }
@@ -300,14 +303,16 @@ impl<F: RingPage> Port<F> for KernelRing<F> {
         let Ok(shared) = self.usable() else { return };
         let Shared { buffers, books, .. } = shared;
         while let Some(mut page) = pages.pop() {
-            let address = page.bytes_mut().as_mut_ptr();
+            let bytes = page.bytes_mut();
+            let len = u32::try_from(bytes.len()).expect("a block has at most 4 MiB");
+            let address = bytes.as_mut_ptr();
             match books.put(page) {
                 // SAFETY:
                 // 1. The page is in the books, where no code accesses it (`page-posted`), until the
                 //    kernel has reported it or `shut` has unregistered the ring; else it is leaked
                 //    (`kernel-owned-until-completed`).
                 // 2. The slot was empty, so the kernel has reported its last page.
-                Ok(slot) => unsafe { buffers.write(slot, address) },
+                Ok(slot) => unsafe { buffers.write(slot, address, len) },
                 Err(page) => {
                     pages.push(page);
                     break;

@@ -9,13 +9,13 @@ use crate::pages::ring_page::RingPage;
 /// It derefs to these bytes.
 pub struct FilledPage<F> {
     page: F,
-    len: u16,
+    len: u32,
 }
 
 impl<F> FilledPage<F> {
     /// Makes a page of `len` bytes, which is at most the length of a page.
     #[inline]
-    pub(crate) fn new(page: F, len: u16) -> Self {
+    pub(crate) fn new(page: F, len: u32) -> Self {
         Self { page, len }
     }
 
@@ -37,7 +37,7 @@ impl<F> FilledPage<F> {
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.len.into()
+        self.len as usize
     }
 }
 
@@ -46,14 +46,14 @@ impl<F: RingPage> core::ops::Deref for FilledPage<F> {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        self.page.bytes().get(..usize::from(self.len)).unwrap_or_default()
+        self.page.bytes().get(..self.len as usize).unwrap_or_default()
     }
 }
 
 impl<F: RingPage> core::ops::DerefMut for FilledPage<F> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.page.bytes_mut().get_mut(..usize::from(self.len)).unwrap_or_default()
+        self.page.bytes_mut().get_mut(..self.len as usize).unwrap_or_default()
     }
 }
 

@@ -26,10 +26,10 @@ pub trait PageSupply {
 
 /// A page pool as the supply: pages come from the owner's cache, then from the pool's own ring, through
 /// which other threads return them, then from the page allocator.
-impl<R, S> PageSupply for PoolOwner<R>
+impl<R> PageSupply for PoolOwner<R>
 where
-    R: PoolRef<Block = Page<S>> + 'static,
-    S: PageSource<Platform = Host> + 'static,
+    R: PoolRef + 'static,
+    PoolPage<R>: RingPage,
 {
     type Page = PoolPage<R>;
 

@@ -18,13 +18,13 @@ fn pages_leave_in_the_order_of_the_ring_around_its_end() {
     }
     assert!(books.put(Rc::new(9)).is_err());
     let mut pages = Vec::new();
-    books.take_filled(0, 3 * 4096 - 1, 4, |_| 4096, &mut pages).unwrap();
+    books.take_filled(0, 3 * 4096 - 1, 4, |_, _| 4096, &mut pages).unwrap();
     assert_eq!(numbers(&pages), [(0, 4096), (1, 4096), (2, 4095)]);
     for page in 4..7 {
         books.put(Rc::new(page)).unwrap();
     }
     pages.clear();
-    books.take_filled(3, 4096 + 1, 4, |_| 4096, &mut pages).unwrap();
+    books.take_filled(3, 4096 + 1, 4, |_, _| 4096, &mut pages).unwrap();
     assert_eq!(numbers(&pages), [(3, 4096), (4, 1)]);
     assert_eq!((books.nr_posted(), books.nr_free()), (2, 2));
     assert_eq!(books.drain().map(|page| *page).collect::<Vec<_>>(), [5, 6]);
@@ -35,7 +35,7 @@ fn a_buffer_that_the_kernel_shortened_is_followed_by_the_next_one() {
     let mut books = Books::new(4);
     (0..4).for_each(|page| assert!(books.put(Rc::new(page)).is_ok()));
     let mut pages = Vec::new();
-    let capacity = |slot| if slot == 1 { 100 } else { 4096 };
+    let capacity = |slot, _: &Page| if slot == 1 { 100 } else { 4096 };
     books.take_filled(0, 4096 + 100 + 7, 4, capacity, &mut pages).unwrap();
     assert_eq!(numbers(&pages), [(0, 4096), (1, 100), (2, 7)]);
 }
@@ -45,14 +45,14 @@ fn wrong_completions_move_nothing() {
     let mut books = Books::new(4);
     (0..3).for_each(|page| assert!(books.put(Rc::new(page)).is_ok()));
     let mut pages = Vec::new();
-    let full = |_: u16| 4096;
+    let full = |_: u16, _: &Page| 4096;
     assert!(books.take_filled(4, 1, 4, full, &mut pages).is_err());
     assert!(books.take_filled(u16::MAX, 1, 4, full, &mut pages).is_err());
     assert!(books.take_filled(3, 1, 4, full, &mut pages).is_err());
     assert!(books.take_filled(1, 3 * 4096, 4, full, &mut pages).is_err());
     assert!(books.take_filled(0, 4097, 1, full, &mut pages).is_err());
     assert!(books.take_filled(0, usize::MAX, 4, full, &mut pages).is_err());
-    assert!(books.take_filled(0, 1, 4, |_| 0, &mut pages).is_err());
+    assert!(books.take_filled(0, 1, 4, |_, _| 0, &mut pages).is_err());
     assert!(books.take(3).is_err());
     assert!(books.take(4).is_err());
     assert_eq!((pages.len(), books.nr_posted()), (0, 3));
@@ -107,10 +107,11 @@ impl World {
 
     /// Completes `len` bytes from the slot `first` on; the kernel has shortened the buffer `short`.
     fn complete(&mut self, first: u16, len: usize, short: u16) {
-        let capacity = |slot| if slot == short { 1000 } else { 4096 };
-        let filled = self.filled(first.into(), len, |slot| capacity(slot).into());
+        let capacity = |slot| if slot == short { 1000_u32 } else { 4096 };
+        let filled = self.filled(first.into(), len, |slot| capacity(slot) as usize);
         let (before, nr_max) = (self.users.len(), u16::try_from(self.ring.len()).unwrap());
-        let taken = self.books.take_filled(first, len, nr_max, capacity, &mut self.users);
+        let taken =
+            self.books.take_filled(first, len, nr_max, |slot, _| capacity(slot), &mut self.users);
         assert_eq!(taken.is_ok(), filled.is_some(), "{len} bytes from {first}");
         let mut expected = Vec::new();
         for (slot, len) in filled.unwrap_or_default() {

@@ -156,6 +156,17 @@ pub enum HostError {
         #[source]
         os: OsError,
     },
+    /// Pages could not be moved into a fault region or out of it.
+    #[error("cannot {step} a fault region: {os}; {help}")]
+    MovePages {
+        /// The step that failed, as a verb phrase.
+        step: &'static str,
+        /// What would help.
+        help: &'static str,
+        /// The error of the system.
+        #[source]
+        os: OsError,
+    },
     /// The calling thread could not get its own network and files.
     #[error(
         "cannot {step} for a private network and private files: {os}; \

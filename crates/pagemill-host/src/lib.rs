@@ -47,8 +47,12 @@
 //! - `arena-resident`: no mapped part of an arena is returned to the system, cut out of its file or
 //!   mapped anew. So an arena may be registered with a device: the device keeps the pages that it
 //!   found at registration, and would not notice if the process had other pages at these addresses.
+//!   A [`FaultRegion`](fault::FaultRegion) moves pages out of an arena and back; the kernel refuses that
+//!   for pages that a device has pinned, and never moves one back to where there is another.
 //! - `frame-in-arena`: the number of a frame is checked against the arena, in every build, before
 //!   it becomes a pointer.
+//! - `home-borrowed` (`memory/fault_region.rs`): pages are moved from and to bytes that the caller of the
+//!   move borrows exclusively.
 //! - `uffd-layout` (`memory/fault_region.rs`): structures and numbers of userfaultfd are those of the
 //!   kernel's header.
 //! - `rseq-sequence` (`cpu/rseq.rs`): which instructions the kernel aborts when it preempts a thread.

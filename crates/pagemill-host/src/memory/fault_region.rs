@@ -1,15 +1,17 @@
 //! Fault regions: memory whose missing pages are supplied by this process, by userfaultfd.
 
+use core::marker::PhantomData;
 use core::time::Duration;
 use std::os::fd::{AsFd, OwnedFd};
 
-use pagemill::units::PAGE_SIZE;
+use pagemill::units::{PAGE_SIZE, PAGEBLOCK_NR_PAGES};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 use rustix::mm::{Advice, UserfaultfdFlags, madvise, userfaultfd};
 
 use crate::error::HostError;
+use crate::memory::arena::{Arena, ArenaPages, Backing};
 use crate::memory::mapping::{Commit, Mapping};
 
 /// Memory whose missing pages are supplied by this process.
@@ -22,15 +24,40 @@ use crate::memory::mapping::{Commit, Mapping};
 /// Any thread may read, wait for faults, and supply pages. A reader waits for as long as nobody supplies
 /// its page. A child of `fork` has the pages that were there, and zeroes elsewhere.
 ///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+///
+/// use pagemill::{AllocPages, Gfp};
+/// use pagemill_host::HostAllocator;
+/// use pagemill_host::fault::FaultRegion;
+///
+/// # fn main() -> Result<(), Box<dyn core::error::Error>> {
+/// # let Ok(region) = FaultRegion::new(64) else { return Ok(()) };
+/// let frames = HostAllocator::new(16 << 20)?;
+/// let mut page = frames.alloc_page(Gfp::KERNEL).ok_or("no page")?;
+/// let byte = std::thread::scope(|scope| {
+///     let reader = scope.spawn(|| region.read(0));
+///     if let Some(first) = region.wait(Duration::from_secs(60))? {
+///         page.as_bytes_mut().fill(7);
+///         region.copy(first, page.as_bytes())?;
+///     }
+///     Ok::<_, std::io::Error>(reader.join())
+/// })?;
+/// assert_eq!(byte.ok(), Some(7));
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Source
-/// `linux-6.12` `fs/userfaultfd.c`. Pages are copied: pages that are moved would leave holes in the
-/// memory that they come from.
+/// `linux-6.12` `fs/userfaultfd.c`
 #[derive(Debug)]
 pub struct FaultRegion {
     // Before the mapping: a fault after the descriptor is closed is an ordinary one.
     fd: OwnedFd,
     mapping: Mapping,
     nr_pages: usize,
+    can_move: bool,
 }
 
 impl FaultRegion {
@@ -43,8 +70,8 @@ impl FaultRegion {
         let step = |step| move |errno: Errno| HostError::FaultRegion { step, os: errno.into() };
         let len_bytes = nr_pages.checked_mul(PAGE_SIZE).filter(|&len| len > 0);
         let len_bytes = len_bytes.ok_or(Errno::INVAL).map_err(step("map"))?;
-        let mapping =
-            Mapping::reserve(len_bytes, PAGE_SIZE, Commit::Lazily).map_err(step("map"))?;
+        // Aligned so that a huge page can be moved whole.
+        let mapping = Mapping::reserve(len_bytes, ALIGN, Commit::Lazily).map_err(step("map"))?;
         mapping.make_writable().map_err(step("map"))?;
         // A huge page would be supplied by the kernel alone, where it supplies any.
         let _only_advice = mapping.advise_base_pages();
@@ -57,7 +84,9 @@ impl FaultRegion {
         // SAFETY:
         // 1. The opcode is that of the structure (`uffd-layout`).
         unsafe { call::<UFFDIO_API, _>(&fd, &mut api) }.map_err(step("set up userfaultfd for"))?;
-        let region = Self { fd, mapping, nr_pages };
+        // Without a wish for features, the kernel answers with all that it has.
+        let can_move = api.features & FEATURE_MOVE != 0;
+        let region = Self { fd, mapping, nr_pages, can_move };
         let mut register =
             Register { range: region.range(0, nr_pages), mode: MODE_MISSING, ioctls: 0 };
         // SAFETY:
@@ -128,7 +157,7 @@ impl FaultRegion {
     pub fn copy(&self, first: usize, bytes: &[u8]) -> std::io::Result<usize> {
         assert!(bytes.len().is_multiple_of(PAGE_SIZE), "{} bytes are no whole pages", bytes.len());
         let end = first + bytes.len() / PAGE_SIZE;
-        self.supply(first..end, |page, nr_pages| {
+        let nr_missing = self.supply(first..end, |page, nr_pages| {
             let at = (page - first) * PAGE_SIZE;
             let source = &bytes[at..at + nr_pages * PAGE_SIZE];
             let Range { start: dst, len } = self.range(page, nr_pages);
@@ -140,7 +169,8 @@ impl FaultRegion {
             //    missing; no other page changes.
             let done = unsafe { call::<UFFDIO_COPY, _>(&self.fd, &mut copy) };
             (done, copy.copied)
-        })
+        })?;
+        Ok(nr_missing)
     }
 
     /// Supplies `nr_pages` from `first` on with zeroes, as [`copy`](Self::copy) does with bytes.
@@ -151,17 +181,89 @@ impl FaultRegion {
     /// # Panics
     /// If the region has no such pages.
     pub fn zero(&self, first: usize, nr_pages: usize) -> std::io::Result<usize> {
-        self.supply(first..first + nr_pages, |page, nr_pages| {
-            let mut zero = Zero { range: self.range(page, nr_pages), mode: 0, zeroed: 0 };
-            // SAFETY:
-            // 1. The opcode is that of the structure (`uffd-layout`).
-            // 2. The kernel fills pages of the mapping that are missing; no other page changes.
-            let done = unsafe { call::<UFFDIO_ZEROPAGE, _>(&self.fd, &mut zero) };
-            (done, zero.zeroed)
+        let zero = |page, nr_pages| self.zero_pages(page, nr_pages);
+        Ok(self.supply(first..first + nr_pages, zero)?)
+    }
+
+    /// Allows pages of `arena` to return to it by [`move_out`](Self::move_out), until this region or the
+    /// arena is dropped.
+    ///
+    /// Nothing else changes for the arena: only a region's own memory has pages that are waited for.
+    ///
+    /// # Errors
+    /// [`HostError::MovePages`] for memory whose pages cannot be moved (a memfd, hugetlb pages, locked
+    /// memory), an arena that another region may move pages into, or a kernel before Linux 6.8.
+    pub fn lend(&self, arena: &Arena) -> Result<(), HostError> {
+        let step = "lend an arena to";
+        let kind = arena.kind();
+        let is_movable =
+            kind.backing == Backing::Anonymous && kind.pages != ArenaPages::HugeTlb && !kind.locked;
+        if !is_movable || !self.can_move {
+            return Err(self.cannot_move(step, Errno::INVAL));
+        }
+        let range =
+            Range { start: arena.base().addr().get() as u64, len: arena.len_bytes() as u64 };
+        let mut register = Register { range, mode: MODE_WRITE_PROTECT, ioctls: 0 };
+        // SAFETY:
+        // 1. The opcode is that of the structure (`uffd-layout`).
+        // 2. The mode changes no access to the range: faults of missing pages are not reported, and no
+        //    page of it is ever protected, for which there is no call in this file.
+        unsafe { call::<UFFDIO_REGISTER, _>(&self.fd, &mut register) }
+            .map_err(|errno| self.cannot_move(step, errno))
+    }
+
+    /// Supplies the pages from `first` on by the very memory of `bytes`, without a copy; returns how many
+    /// of the pages were missing.
+    ///
+    /// Bytes whose pages were missing in the region read as zeroes afterwards, and cost a page fault if
+    /// they are touched; all others are as they were. One system call, as long as none of the pages is
+    /// there already. A transparent huge page stays whole if all of it is moved, to a multiple of 512
+    /// pages; otherwise it becomes base pages for ever.
+    ///
+    /// # Errors
+    /// [`HostError::MovePages`] for memory that is pinned by a device or shared with a child process,
+    /// memory as in [`lend`](Self::lend), or a kernel before Linux 6.8. Pages before the one that failed
+    /// are moved. [`copy`](Self::copy) supplies pages in all these cases.
+    ///
+    /// # Panics
+    /// If `bytes` does not consist of whole pages, or the region has no such pages.
+    pub fn move_in(&self, first: usize, bytes: &mut [u8]) -> Result<usize, HostError> {
+        let home = Home::of(bytes);
+        self.supply(first..first + home.nr_pages, |page, nr_pages| {
+            let (done, count) = self.move_pages(Way::In, page, &home, page - first, nr_pages);
+            // Memory that was never touched has no page, but a value.
+            if done == Err(Errno::NOENT) { self.zero_pages(page, 1) } else { (done, count) }
         })
+        .map_err(|errno| self.cannot_move("move pages into", errno))
+    }
+
+    /// Moves the pages from `first` on back to where `bytes` is, which must be in an arena that was
+    /// [lent](Self::lend); returns how many were moved.
+    ///
+    /// Pages that are missing in the region are left out, and so are those whose place has been touched
+    /// since its page was moved: the place has another page then, with its bytes, and the region keeps
+    /// its own.
+    ///
+    /// # Errors
+    /// [`HostError::MovePages`] as for [`move_in`](Self::move_in), or if the arena was not lent. Pages
+    /// before the one that failed are moved.
+    ///
+    /// # Panics
+    /// As [`move_in`](Self::move_in).
+    pub fn move_out(&self, first: usize, bytes: &mut [u8]) -> Result<usize, HostError> {
+        let home = Home::of(bytes);
+        self.supply(first..first + home.nr_pages, |page, nr_pages| {
+            let (done, count) = self.move_pages(Way::Out, page, &home, page - first, nr_pages);
+            // Left out like a page that is there.
+            let done = if done == Err(Errno::NOENT) { Err(Errno::EXIST) } else { done };
+            (done, count)
+        })
+        .map_err(|errno| self.cannot_move("move pages out of", errno))
     }
 
     /// Removes all pages: they are missing again.
+    ///
+    /// Pages that were moved in go to the system, and their arena has others at the next touch.
     ///
     /// # Errors
     /// The error of `madvise`.
@@ -182,7 +284,7 @@ impl FaultRegion {
         &self,
         pages: core::ops::Range<usize>,
         supply: impl Fn(usize, usize) -> (Result<(), Errno>, i64),
-    ) -> std::io::Result<usize> {
+    ) -> Result<usize, Errno> {
         let (mut page, end) = (pages.start, pages.end);
         assert!(page <= end && end <= self.nr_pages, "pages {pages:?} of {}", self.nr_pages);
         let mut nr_missing = 0;
@@ -196,12 +298,63 @@ impl FaultRegion {
                 // far it came; if it has not begun, the count is the error.
                 Ok(()) | Err(Errno::AGAIN) => {}
                 Err(Errno::EXIST) => page += 1,
-                Err(errno) => return Err(errno.into()),
+                Err(errno) => return Err(errno),
             }
             page += nr_done;
             nr_missing += nr_done;
         }
         Ok(nr_missing)
+    }
+
+    fn zero_pages(&self, page: usize, nr_pages: usize) -> (Result<(), Errno>, i64) {
+        let mut zero = Zero { range: self.range(page, nr_pages), mode: 0, zeroed: 0 };
+        // SAFETY:
+        // 1. The opcode is that of the structure (`uffd-layout`).
+        // 2. The kernel fills pages of the mapping that are missing; no other page changes.
+        let done = unsafe { call::<UFFDIO_ZEROPAGE, _>(&self.fd, &mut zero) };
+        (done, zero.zeroed)
+    }
+
+    /// Moves pages between the mapping, from `page` on, and `home`, from its page `index` on.
+    fn move_pages(
+        &self,
+        way: Way,
+        page: usize,
+        home: &Home<'_>,
+        index: usize,
+        nr_pages: usize,
+    ) -> (Result<(), Errno>, i64) {
+        let (ours, theirs) = (self.range(page, nr_pages), home.range(index, nr_pages));
+        let (to, from) = match way {
+            Way::In => (ours, theirs),
+            Way::Out => (theirs, ours),
+        };
+        let mut pages = Move { dst: to.start, src: from.start, len: to.len, mode: 0, moved: 0 };
+        // SAFETY:
+        // 1. The opcode is that of the structure (`uffd-layout`).
+        // 2. Missing pages of `to` get the bytes of those of `from`, which become missing. There is no
+        //    reference to bytes of the mapping (`mapping-no-refs`), and nobody but the caller has one to
+        //    bytes of the home (`home-borrowed`), where missing pages read as zeroes.
+        // 3. The kernel moves only pages of private anonymous memory that nothing has pinned, so no
+        //    device loses a page that it was given (`arena-resident`).
+        let done = unsafe { call::<UFFDIO_MOVE, _>(&self.fd, &mut pages) };
+        (done, pages.moved)
+    }
+
+    fn cannot_move(&self, step: &'static str, errno: Errno) -> HostError {
+        let help = match errno {
+            _ if !self.can_move => "this kernel cannot move pages: use Linux 6.8 or newer, or copy",
+            Errno::BUSY => {
+                "memory that a device has pinned, that a child process shares, or that belongs to another \
+                 region cannot be moved: copy it"
+            }
+            Errno::INVAL => {
+                "pages can be moved if they are anonymous memory, neither locked nor of a hugetlb pool, \
+                 and moved out to an arena that was lent to the region"
+            }
+            _ => "the system may be short of memory",
+        };
+        HostError::MovePages { step, help, os: errno.into() }
     }
 
     /// Returns the addresses of some pages.
@@ -220,6 +373,38 @@ impl FaultRegion {
     }
 }
 
+/// Where pages move, seen from the region.
+#[derive(Clone, Copy)]
+enum Way {
+    In,
+    Out,
+}
+
+/// Memory outside the region, of whole pages.
+///
+/// Upholds `home-borrowed`: nothing else refers to its bytes.
+struct Home<'a> {
+    start: u64,
+    nr_pages: usize,
+    _bytes: PhantomData<&'a mut [u8]>,
+}
+
+impl<'a> Home<'a> {
+    fn of(bytes: &'a mut [u8]) -> Self {
+        let (start, len) = (bytes.as_mut_ptr().expose_provenance(), bytes.len());
+        let is_whole = start.is_multiple_of(PAGE_SIZE) && len.is_multiple_of(PAGE_SIZE);
+        assert!(is_whole, "{len} bytes at {start:#x} are no whole pages");
+        Self { start: start as u64, nr_pages: len / PAGE_SIZE, _bytes: PhantomData }
+    }
+
+    /// Returns the addresses of some pages.
+    fn range(&self, first: usize, nr_pages: usize) -> Range {
+        assert!(first + nr_pages <= self.nr_pages, "{nr_pages} pages from {first} on");
+        let (at, len) = ((first * PAGE_SIZE) as u64, (nr_pages * PAGE_SIZE) as u64);
+        Range { start: self.start + at, len }
+    }
+}
+
 /// Calls the kernel with a structure that it reads and writes.
 ///
 /// # Safety
@@ -234,6 +419,9 @@ unsafe fn call<const OPCODE: Opcode, T>(fd: impl AsFd, value: &mut T) -> Result<
     unsafe { ioctl(fd, updater) }
 }
 
+/// Alignment of a region: that of an arena.
+const ALIGN: usize = PAGEBLOCK_NR_PAGES * PAGE_SIZE;
+
 // `uffd-layout`: the structures and numbers of `linux/userfaultfd.h`, which the kernel never changes. The
 // number of a call contains the size of its structure.
 
@@ -243,6 +431,10 @@ const USER_MODE_ONLY: u32 = 1;
 const API: u64 = 0xaa;
 /// `UFFDIO_REGISTER_MODE_MISSING`.
 const MODE_MISSING: u64 = 1;
+/// `UFFDIO_REGISTER_MODE_WP`.
+const MODE_WRITE_PROTECT: u64 = 2;
+/// `UFFD_FEATURE_MOVE`.
+const FEATURE_MOVE: u64 = 1 << 16;
 /// `sizeof(struct uffd_msg)`, and the offsets of the fields that are read.
 const MESSAGE_BYTES: usize = 32;
 const ADDRESS_AT: usize = 16;
@@ -253,6 +445,7 @@ const UFFDIO_API: Opcode = opcode::read_write::<Api>(0xaa, 0x3f);
 const UFFDIO_REGISTER: Opcode = opcode::read_write::<Register>(0xaa, 0x00);
 const UFFDIO_COPY: Opcode = opcode::read_write::<Copy>(0xaa, 0x03);
 const UFFDIO_ZEROPAGE: Opcode = opcode::read_write::<Zero>(0xaa, 0x04);
+const UFFDIO_MOVE: Opcode = opcode::read_write::<Move>(0xaa, 0x05);
 
 #[repr(C)]
 struct Api {
@@ -281,6 +474,15 @@ struct Copy {
     len: u64,
     mode: u64,
     copied: i64,
+}
+
+#[repr(C)]
+struct Move {
+    dst: u64,
+    src: u64,
+    len: u64,
+    mode: u64,
+    moved: i64,
 }
 
 #[repr(C)]

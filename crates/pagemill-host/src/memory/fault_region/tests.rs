@@ -14,7 +14,11 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Makes a region, unless the kernel has none, which is said.
 fn region() -> Option<FaultRegion> {
-    match FaultRegion::new(NR_PAGES) {
+    region_of(NR_PAGES)
+}
+
+fn region_of(nr_pages: usize) -> Option<FaultRegion> {
+    match FaultRegion::new(nr_pages) {
         Ok(region) => Some(region),
         Err(error) => {
             // Shown even if tests capture what they print.
@@ -168,3 +172,5 @@ fn pages_behind_the_end_are_refused() {
     let Some(region) = region() else { panic!("pages 60..70 of 64") };
     let _supplied = region.zero(60, 10);
 }
+
+mod moves;

@@ -94,6 +94,24 @@ pub enum HostError {
         #[source]
         os: OsError,
     },
+    /// An arena is registered with the kernel, so none of its memory can be returned to the system.
+    #[error(
+        "memory of this arena cannot be returned to the system: the arena is registered {nr_pins} times, \
+         as fixed buffers of io_uring or with AF_XDP sockets; close these first"
+    )]
+    Pinned {
+        /// The number of registrations.
+        nr_pins: usize,
+    },
+    /// The system did not take memory back.
+    #[error("cannot return {} of an arena to the system: {os}; memory that is locked stays", Bytes(*.len_bytes))]
+    Discard {
+        /// The length of the part.
+        len_bytes: u64,
+        /// The error of the system.
+        #[source]
+        os: OsError,
+    },
     /// An arena cannot be divided into that many nodes.
     #[error(
         "the arena cannot be divided into {nr_nodes} nodes: allowed are 1 to {max}, \

@@ -41,14 +41,17 @@
 //!   that makes references from them is responsible for these.
 //! - `arena-initialised`: each byte of an arena is readable and writable and starts as zero, as the
 //!   kernel provides it. When a page is allocated again, its bytes are those that its last owner
-//!   left.
+//!   left, or zeroes if [`return_free_memory`](arena::return_free_memory) returned them.
 //! - `arena-outlives-pages`: a [`Host`] owns its arenas and never releases them, so what
 //!   [`DirectMap::frame_ptr`] returns is valid while the host lives.
-//! - `arena-resident`: no mapped part of an arena is returned to the system, cut out of its file or
-//!   mapped anew. So an arena may be registered with a device: the device keeps the pages that it
-//!   found at registration, and would not notice if the process had other pages at these addresses.
+//! - `arena-resident`: while an arena is [pinned](arena::Arena::pin), no mapped part of it is returned to
+//!   the system, cut out of its file or mapped anew. So an arena may be registered with a device: the
+//!   device keeps the pages that it found at registration, and would not notice if the process had other
+//!   pages at these addresses. Whoever registers it pins it first.
 //!   A [`FaultRegion`](fault::FaultRegion) moves pages out of an arena and back; the kernel refuses that
 //!   for pages that a device has pinned, and never moves one back to where there is another.
+//! - `pinned-resident` (`memory/pins.rs`): memory is returned only while there is no pin, and none is made
+//!   meanwhile.
 //! - `frame-in-arena`: the number of a frame is checked against the arena, in every build, before
 //!   it becomes a pointer.
 //! - `home-borrowed` (`memory/fault_region.rs`): pages are moved from and to bytes that the caller of the
@@ -96,7 +99,9 @@ mod trace;
 /// Arenas: the memory of frames and metadata, its backing and the size of its pages.
 pub mod arena {
     pub use crate::allocator::platform::DEFAULT_BASE_PFN;
+    pub use crate::allocator::trim::return_free_memory;
     pub use crate::memory::arena::{Arena, ArenaKind, ArenaPages, Backing, HugePages};
+    pub use crate::memory::pins::ArenaPin;
 }
 
 /// Debugging: an allocator that passes its events to a tracer, and the number of pages that each call

@@ -52,8 +52,8 @@
 //!
 //! # The arena is pinned
 //! Registering an arena makes the kernel keep every page of it until the last socket is closed. Until
-//! then no page of it may be returned to the system; `pagemill-host` never does that
-//! (`arena-resident`). Each socket registers the arena separately: the kernel's way to share one
+//! then no page of it may be returned to the system; each socket has an
+//! [`ArenaPin`](pagemill_host::arena::ArenaPin), which excludes that (`arena-resident`). Each socket registers the arena separately: the kernel's way to share one
 //! registration ties all sockets to the modes and the lifetime of the first.
 //!
 //! # Child processes

@@ -23,6 +23,8 @@ use std::time::Instant;
 use common::{Frames, Random, frames, number_of, packet_of};
 use network::{name, private_network, small, veth};
 use pagemill::{AllocPages, Gfp, Page};
+use pagemill_host::HostError;
+use pagemill_host::arena::return_free_memory;
 use pagemill_xdp::attach::{AttachMode, CopyMode, Name};
 use pagemill_xdp::frames::{AllocatorPool, Refill};
 use pagemill_xdp::headers::Datagram;
@@ -294,6 +296,19 @@ fn a_queue_can_be_had_again_at_once_and_by_one_socket_only() {
         assert_eq!(error, XdpError::QueueBusy { name: name("a1"), queue: 0 });
         drop(socket);
     }
+}
+
+#[test]
+fn memory_of_the_arena_is_not_returned_while_a_socket_has_it() {
+    let Some((frames, pair)) = network(16) else { return };
+    let (block, ports) = (2 << 20, [0, 1].map(|end| attach(pair.name(end), AttachMode::Generic)));
+    assert_eq!(return_free_memory(&frames, block), Ok(block));
+    let [one, other] = ports.each_ref().map(|port| open(port, &frames));
+    drop(one);
+    let refused = return_free_memory(&frames, block);
+    assert_eq!(refused, Err(HostError::Pinned { nr_pins: 1 }));
+    drop(other);
+    assert_eq!(return_free_memory(&frames, block), Ok(block));
 }
 
 #[test]

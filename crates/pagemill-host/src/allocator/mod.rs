@@ -6,3 +6,5 @@ pub(crate) mod allocator;
 pub(crate) mod platform;
 pub(crate) mod reclaim;
 pub(crate) mod scope;
+#[expect(unsafe_code, reason = "memory of free frames is returned to the system")]
+pub(crate) mod trim;

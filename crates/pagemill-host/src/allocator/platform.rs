@@ -164,6 +164,24 @@ impl Host {
         self.reclaim_due.give();
     }
 
+    /// Returns the memory of frames to the system; their bytes are zeroes afterwards.
+    ///
+    /// # Errors
+    /// [`HostError::Pinned`] and [`HostError::Discard`].
+    ///
+    /// # Safety
+    /// 1. The caller owns the frames, and nothing refers to their bytes.
+    /// 2. They begin at a multiple of 2 MiB of the arena and are whole pages of it.
+    pub(crate) unsafe fn discard(&self, pfn: Pfn, nr_pages: usize) -> Result<(), HostError> {
+        // Panics if a frame is outside of the arena (`frame-in-arena`).
+        let first = self.frames(pfn, nr_pages as u64);
+        let offset_bytes = first.addr().get() - self.memory.base().addr().get();
+        // SAFETY:
+        // 1. The frames are in the arena: just checked; aligned: guaranteed by the caller.
+        // 2. The caller owns them.
+        unsafe { self.memory.discard(offset_bytes, nr_pages * PAGE_SIZE) }
+    }
+
     #[cold]
     #[inline(never)]
     fn pin_without_claims(&self) -> CpuId {

@@ -4,6 +4,7 @@
 //! one huge page. It is accessible as a pointer and a length, never as a slice: only the allocator
 //! knows who owns each page.
 
+use alloc::sync::Arc;
 use core::fmt;
 use core::ptr::NonNull;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,6 +17,7 @@ use rustix::process::{Resource, getrlimit};
 use crate::cpu::sysfs;
 use crate::error::{HUGE_PAGE_BYTES, HostError};
 use crate::memory::mapping::{Commit, Mapping};
+use crate::memory::pins::{ArenaPin, Pins};
 
 /// The configuration of an arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +152,7 @@ pub struct Arena {
     memfd: Option<OwnedFd>,
     len_bytes: usize,
     kind: ArenaKind,
+    pins: Arc<Pins>,
 }
 
 impl Arena {
@@ -221,6 +224,41 @@ impl Arena {
     #[must_use]
     pub fn kind(&self) -> ArenaKind {
         self.kind
+    }
+
+    /// Keeps all memory of the arena from being returned to the system, until the pin is dropped.
+    ///
+    /// To be called before the arena is registered with a device or with the kernel.
+    pub fn pin(&self) -> ArenaPin {
+        ArenaPin::new(&self.pins)
+    }
+
+    /// Returns a part of the arena to the system: its bytes are zeroes afterwards (`arena-initialised`), and
+    /// take no memory until they are written.
+    ///
+    /// # Errors
+    /// [`HostError::Pinned`] while the arena is [pinned](Self::pin); [`HostError::Discard`].
+    ///
+    /// # Safety
+    /// 1. The part is within the arena, at multiples of the size of its pages.
+    /// 2. The caller owns all frames in it.
+    pub(crate) unsafe fn discard(
+        &self,
+        offset_bytes: usize,
+        len_bytes: usize,
+    ) -> Result<(), HostError> {
+        let is_shared = self.memfd.is_some();
+        let discard = || {
+            // SAFETY:
+            // 1. Within the mapping, which is at least as long as the arena: guaranteed by the caller.
+            // 2. The caller owns the frames.
+            unsafe { self.mapping.discard(offset_bytes, len_bytes, is_shared) }
+        };
+        // `pinned-resident`: no registration begins or exists meanwhile.
+        let discarded = self.pins.unless_pinned(discard);
+        let discarded = discarded.map_err(|nr_pins| HostError::Pinned { nr_pins })?;
+        discarded
+            .map_err(|errno| HostError::Discard { len_bytes: len_bytes as u64, os: errno.into() })
     }
 
     /// Returns the file behind a [`Backing::Memfd`] arena, which begins at its offset zero.
@@ -303,7 +341,7 @@ impl Arena {
             prefaulted: false,
             locked: false,
         };
-        Self { mapping, memfd, len_bytes, kind }
+        Self { mapping, memfd, len_bytes, kind, pins: Arc::default() }
     }
 
     fn prefault(&mut self) -> Result<(), HostError> {

@@ -157,6 +157,32 @@ impl Mapping {
         self.advise(Advice::LinuxPopulateWrite)
     }
 
+    /// Returns a part of the range to the system: its bytes are zeroes afterwards, and take no memory until
+    /// they are written. `is_shared` says whether the range is mapped from a file, of which the part is cut
+    /// out.
+    ///
+    /// # Errors
+    /// The error of `madvise`, `EINVAL` for locked memory.
+    ///
+    /// # Safety
+    /// 1. The part is within the range, at multiples of the size of its pages.
+    /// 2. Nothing else uses its bytes during the call, nor relies on their values.
+    pub(crate) unsafe fn discard(
+        &self,
+        offset_bytes: usize,
+        len_bytes: usize,
+        is_shared: bool,
+    ) -> Result<()> {
+        let advice = if is_shared { Advice::LinuxRemove } else { Advice::LinuxDontNeed };
+        // SAFETY:
+        // 1. In bounds: guaranteed by the caller.
+        let part = unsafe { self.base.add(offset_bytes) };
+        // SAFETY:
+        // 1. The part is mapped (`mapping-owned`), and stays mapped.
+        // 2. Its bytes change to zeroes, which its owner allows: guaranteed by the caller.
+        unsafe { mm::madvise(part.as_ptr().cast(), len_bytes, advice) }
+    }
+
     /// Writes a zero to the first byte of each page of the base size.
     ///
     /// # Safety

@@ -8,3 +8,4 @@ pub(crate) mod fault_region;
 pub(crate) mod fork;
 #[expect(unsafe_code, reason = "memory from the kernel")]
 pub(crate) mod mapping;
+pub(crate) mod pins;

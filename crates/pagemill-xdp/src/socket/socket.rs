@@ -1,12 +1,14 @@
 //! AF_XDP socket as a `Device`: opens one queue of an interface, moves packets, and wakes the kernel
 //! up.
 
+use core::mem::ManuallyDrop;
 use core::time::Duration;
 use std::io;
 use std::thread;
 use std::time::Instant;
 
 use pagemill::source::PageSource;
+use pagemill_host::arena::ArenaPin;
 
 use crate::capability::{self, Capabilities};
 use crate::device::device::{Device, DeviceCounters};
@@ -129,6 +131,8 @@ pub struct Socket<F: Frame> {
     interface: Interface,
     is_closed: bool,
     is_gone: bool,
+    /// Keeps the memory of the arena where it is while the kernel has it registered; leaked with the frames.
+    pin: Option<ArenaPin>,
     /// Keeps the arena alive.
     _source: F::Source,
 }
@@ -160,6 +164,8 @@ impl<F: Frame> Socket<F> {
         let memory = source.allocator().platform().memory();
         let sizes = config.ring_sizes(memory.nr_pages())?;
         interface.fits(config.mtu_max()?)?;
+        // Before the registration (`arena-resident`).
+        let pin = Some(memory.pin());
         let region = Region {
             base: memory.base(),
             len_bytes: memory.len_bytes(),
@@ -190,6 +196,7 @@ impl<F: Frame> Socket<F> {
             interface: interface.clone(),
             is_closed: false,
             is_gone: false,
+            pin,
             _source: source,
         })
     }
@@ -204,6 +211,12 @@ impl<F: Frame> Socket<F> {
     #[must_use]
     pub fn notice(&self) -> Option<Notice> {
         self.notice
+    }
+
+    /// Leaks all frames that the kernel may use, and the pin of the arena; returns the number of frames.
+    fn abandon(&mut self) -> usize {
+        let _for_ever = ManuallyDrop::new(self.pin.take());
+        self.queue.abandon()
     }
 
     /// Closes the socket, and waits until the kernel no longer uses its frames.
@@ -228,11 +241,9 @@ impl<F: Frame> Socket<F> {
             match probe.try_bind(self.interface.index(), queue) {
                 Ok(true) => return Ok(()),
                 Ok(false) if start.elapsed() < RELEASE_PATIENCE => thread::sleep(RETRY),
-                Ok(false) => {
-                    return Err(XdpError::FramesStuck { nr_frames: self.queue.abandon() });
-                }
+                Ok(false) => return Err(XdpError::FramesStuck { nr_frames: self.abandon() }),
                 Err(error) => {
-                    let (nr_frames, os) = (self.queue.abandon(), os_error(&error));
+                    let (nr_frames, os) = (self.abandon(), os_error(&error));
                     return Err(XdpError::ReleaseUnknown { name, queue, nr_frames, os });
                 }
             }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Loom runs the concurrent parts of pagemill, its pool and pagemill-rpc through every interleaving
-# within a bound.
+# Loom runs the concurrent parts of pagemill, its pool, its slab and pagemill-rpc through every
+# interleaving within a bound.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -21,6 +21,8 @@ CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/loom \
     cargo test --package pagemill-rpc --release --lib loom_tests
 CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/loom \
     cargo test --package pagemill-pool --release --lib loom_tests
+CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/loom \
+    cargo test --package pagemill-slab --release --test loom
 # The queue, the accounts, the claim, the states of pageblocks and the page owners alone, beyond what whole
 # worlds can go through.
 CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/loom \

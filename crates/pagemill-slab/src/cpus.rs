@@ -22,6 +22,9 @@ use crate::array::Array;
 pub(crate) struct CpuArrays {
     pub(crate) main: Array,
     pub(crate) spare: Array,
+    /// Accessed with the arrays, so that loom sees two threads in them.
+    #[cfg(loom)]
+    followed: loom::cell::UnsafeCell<()>,
 }
 
 /// The arrays of all CPUs.
@@ -105,7 +108,12 @@ impl<'s, S: PageSource<Platform: DirectMap>> Cpus<'s, S> {
         };
         let cpus = start.cast::<CpuArrays>();
         for cpu in 0..nr {
-            let arrays = CpuArrays { main: next_array(), spare: next_array() };
+            let arrays = CpuArrays {
+                main: next_array(),
+                spare: next_array(),
+                #[cfg(loom)]
+                followed: loom::cell::UnsafeCell::new(()),
+            };
             // SAFETY: 1. in the memory, in front of the arrays.
             let place = unsafe { cpus.add(cpu) };
             // SAFETY: 1. valid, aligned, owned: the beginning of adjacent frames.
@@ -169,7 +177,10 @@ impl<S: PageSource> Deref for Claimed<'_, S> {
     fn deref(&self) -> &CpuArrays {
         // SAFETY: 1. initialised: `cpu-arrays`. 2. not written meanwhile: the CPU's claim is held
         // (`cpu-claimed`), and this is borrowed.
-        unsafe { self.arrays.as_ref() }
+        let arrays = unsafe { self.arrays.as_ref() };
+        #[cfg(loom)]
+        arrays.followed.with(|_| ());
+        arrays
     }
 }
 
@@ -178,7 +189,10 @@ impl<S: PageSource> DerefMut for Claimed<'_, S> {
     fn deref_mut(&mut self) -> &mut CpuArrays {
         // SAFETY: 1. initialised: `cpu-arrays`. 2. exclusive: the CPU's claim is held (`cpu-claimed`), and
         // this is borrowed uniquely.
-        unsafe { self.arrays.as_mut() }
+        let arrays = unsafe { self.arrays.as_mut() };
+        #[cfg(loom)]
+        arrays.followed.with_mut(|_| ());
+        arrays
     }
 }
 

@@ -152,7 +152,9 @@ mod tests {
 
     #[test]
     fn each_offset_leads_to_its_object_or_to_none() {
-        for size in (1..=64).chain([96, 100, 192, 600, 1000, 2047, 2048, 3000, 4096, 20_000]) {
+        let small = if cfg!(miri) { 24..=24 } else { 1..=64 };
+        let large = [96, 100, 192, 600, 1000, 2047, 2048, 3000, 4096, 20_000];
+        for size in small.chain(large.into_iter().filter(|_| !cfg!(miri))) {
             let geometry = geometry(size, 8);
             for order in [geometry.fallback, geometry.order] {
                 let nr = geometry.nr_objects(order);

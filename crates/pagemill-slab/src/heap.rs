@@ -287,6 +287,7 @@ impl<'s, S: PageSource<Platform: DirectMap>> Heap<'s, S> {
     /// # Safety
     /// If the address is that of an object of this heap, the object was allocated with this layout and is
     /// given up. If it is not, the heap checks owners.
+    #[cfg(not(loom))]
     #[inline]
     pub(crate) unsafe fn try_free(&self, object: NonNull<u8>, layout: Layout) -> bool {
         match class::of_usual(layout) {

@@ -7,6 +7,7 @@ use pagemill::contig::{ContigError, FrameRange};
 use pagemill::machine::DirectMap;
 use pagemill::source::PageSource;
 use pagemill::units::{PAGE_SHIFT, PAGE_SIZE, Pfn};
+#[cfg(not(loom))]
 use pagemill::{AllocPages, Gfp};
 
 use crate::sync::{AtomicU32, AtomicU64, Ordering};

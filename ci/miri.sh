@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Miri runs the tests of pagemill and pagemill-pool and stops at undefined behaviour.
+# Miri runs the tests of pagemill, pagemill-pool and pagemill-slab and stops at undefined behaviour.
 #
 # Left out are the unit tests of the modules buddy, pageblock and watermark of pagemill, and the tests model
-# and exhaust of pagemill-pool: they run safe code, for minutes each.
+# and exhaust of pagemill-pool: they run safe code, for minutes each. So is the test exhaust of pagemill-slab,
+# whose steps model has, too.
 #
 # Arguments are passed to the tests: `ci/miri.sh fragment` runs those with that in their names. The tests
 # may take MIRI_MINUTES together, 15 unless set. What has not ended by then is named as skipped; what
@@ -28,15 +29,15 @@ safe=(--skip buddy:: --skip pageblock:: --skip watermark::)
 # Each binary of tests, so that as many run at once as there are CPUs: Miri itself uses one. Those with
 # the most unsafe code under them come first, then short ones.
 first=(fragment promises trace wakeups)
-targets=("pagemill-pool --lib" "pagemill --lib" "${first[@]/#/pagemill --test }")
-for file in crates/pagemill-pool/tests/*.rs crates/pagemill/tests/*.rs crates/pagemill/tests/*/main.rs; do
+targets=("pagemill-pool --lib" "pagemill --lib" "pagemill-slab --lib" "${first[@]/#/pagemill --test }")
+for file in crates/pagemill-pool/tests/*.rs crates/pagemill-slab/tests/*.rs crates/pagemill/tests/*.rs crates/pagemill/tests/*/main.rs; do
     package=${file#crates/}
     package=${package%%/*}
     name=${file#crates/*/tests/}
     name=${name%/main.rs}
     case "$package $name" in
         # The pool's random and exhaustive runs are for speed.
-        "pagemill-pool model.rs" | "pagemill-pool exhaust.rs") ;;
+        "pagemill-pool model.rs" | "pagemill-pool exhaust.rs" | "pagemill-slab exhaust.rs") ;;
         *) [[ " ${first[*]} " == *" ${name%.rs} "* ]] || targets+=("$package --test ${name%.rs}") ;;
     esac
 done
@@ -44,6 +45,7 @@ done
 cargo +nightly miri setup
 cargo +nightly miri test --package pagemill --features alloc --lib --tests --no-run
 cargo +nightly miri test --package pagemill-pool --lib --tests --no-run
+cargo +nightly miri test --package pagemill-slab --lib --tests --no-run
 
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT

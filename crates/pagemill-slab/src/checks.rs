@@ -39,10 +39,19 @@ impl Checked<'_> {
     ///
     /// # Safety
     /// `object` is an object of a slab with this geometry, the caller's own, and not fresh unless `is_fresh`.
+    #[inline]
     pub(crate) unsafe fn take(self, is_fresh: bool) {
-        if !self.checks.has_red_zones() {
-            return;
+        if self.checks.has_red_zones() {
+            // SAFETY: 1. the caller's obligation.
+            unsafe { self.check_taken(is_fresh) };
         }
+    }
+
+    /// # Safety
+    /// As for [`take`](Self::take).
+    #[cold]
+    #[inline(never)]
+    unsafe fn check_taken(self, is_fresh: bool) {
         let (size, zone) = (self.geometry.size, self.zone());
         if !is_fresh && self.checks == Checks::Poison {
             // SAFETY: 1. the object's own bytes: the caller's obligation; `put` filled them.
@@ -68,10 +77,19 @@ impl Checked<'_> {
     /// # Safety
     /// `object` is an object of a slab with this geometry that was handed out before, and no other thread
     /// uses it.
+    #[inline]
     pub(crate) unsafe fn put(self) {
-        if !self.checks.has_red_zones() {
-            return;
+        if self.checks.has_red_zones() {
+            // SAFETY: 1. the caller's obligation.
+            unsafe { self.check_put() };
         }
+    }
+
+    /// # Safety
+    /// As for [`put`](Self::put).
+    #[cold]
+    #[inline(never)]
+    unsafe fn check_put(self) {
         let (size, zone) = (self.geometry.size, self.zone());
         // SAFETY: 1. the object's own bytes: the caller's obligation; `take` filled the red zone.
         if let Some(at) = unsafe { self.find_other(size, zone, RED_ACTIVE) } {

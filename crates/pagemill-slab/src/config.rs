@@ -69,6 +69,7 @@ pub enum Checks {
 
 impl Checks {
     /// Returns whether objects have red zones.
+    #[inline]
     pub(crate) fn has_red_zones(self) -> bool {
         matches!(self, Self::RedZone | Self::Poison)
     }

@@ -30,6 +30,8 @@ pub(crate) struct Geometry {
     pub(crate) link_at: usize,
     /// 2^32 / stride, rounded up.
     reciprocal: u64,
+    /// Number of objects in a slab of each order.
+    nr_objects: [usize; MAX_SLAB_ORDER as usize + 1],
 }
 
 /// A size, an alignment or an order that no cache can have.
@@ -108,7 +110,9 @@ impl Geometry {
         let fallback = fits.next().unwrap_or_default();
         let order = order.unwrap_or_else(|| Self::frugal(stride, fallback)).max(fallback);
         let reciprocal = (1_u64 << 32).div_ceil(stride as u64);
-        Ok(Self { size, stride, order, fallback, link_at, reciprocal })
+        let nr_objects =
+            [0, 1, 2, 3].map(|order| ((PAGE_SIZE << order) / stride).min(MAX_NR_OBJECTS));
+        Ok(Self { size, stride, order, fallback, link_at, reciprocal, nr_objects })
     }
 
     /// Returns the smallest order whose slabs waste at most an eighth, or the one that wastes least.
@@ -128,15 +132,18 @@ impl Geometry {
     }
 
     /// Returns the number of objects in a slab of `order`.
+    #[inline]
     pub(crate) fn nr_objects(&self, order: Order) -> usize {
-        ((PAGE_SIZE << order.value()) / self.stride).min(MAX_NR_OBJECTS)
+        self.nr_objects[usize::from(order.value())]
     }
 
-    /// Returns the index of the object that begins `offset` bytes behind the start of a slab of `order`.
-    pub(crate) fn index_of(&self, offset: usize, order: Order) -> Option<usize> {
+    /// Returns the index of the object that begins `offset` bytes behind the start of its slab, which is at
+    /// most 32 KiB.
+    #[inline]
+    pub(crate) fn index_of(&self, offset: usize) -> Option<usize> {
         // Exact: the offset is below 2^15, and the reciprocal less than one too large.
         let index = ((offset as u64 * self.reciprocal) >> 32) as usize;
-        (index * self.stride == offset && index < self.nr_objects(order)).then_some(index)
+        (index * self.stride == offset).then_some(index)
     }
 }
 
@@ -157,12 +164,11 @@ mod tests {
         for size in small.chain(large.into_iter().filter(|_| !cfg!(miri))) {
             let geometry = geometry(size, 8);
             for order in [geometry.fallback, geometry.order] {
-                let nr = geometry.nr_objects(order);
-                assert!(nr > 0);
+                assert!(geometry.nr_objects(order) > 0);
                 for offset in 0..PAGE_SIZE << order.value() {
-                    let expected = offset / geometry.stride;
-                    let is_object = offset % geometry.stride == 0 && expected < nr;
-                    assert_eq!(geometry.index_of(offset, order), is_object.then_some(expected));
+                    let is_object = offset % geometry.stride == 0;
+                    let expected = is_object.then_some(offset / geometry.stride);
+                    assert_eq!(geometry.index_of(offset), expected);
                 }
             }
         }

@@ -8,6 +8,7 @@ use core::ptr::NonNull;
 
 use pagemill::machine::DirectMap;
 use pagemill::source::PageSource;
+use pagemill::units::PAGE_SIZE;
 use pagemill::{Gfp, Order};
 
 use crate::checks::Checked;
@@ -28,6 +29,18 @@ pub(crate) struct Store<'s, S: PageSource<Platform: DirectMap>> {
     checks: Checks,
     pages: PagePolicy,
     lists: Lock<Lists>,
+}
+
+/// A slab to which objects return: its state, which is written when the last of them is back. If one is refused,
+/// those before it are lost.
+struct OpenSlab {
+    head: Frame,
+    order: Order,
+    start: NonNull<u8>,
+    tag: Tag,
+    objects: Objects,
+    /// Objects in use when it was opened.
+    was_in_use: usize,
 }
 
 /// Pages of empty slabs above which some are freed.
@@ -95,10 +108,17 @@ impl<'s, S: PageSource<Platform: DirectMap>> Store<'s, S> {
     pub(crate) unsafe fn put(&self, objects: impl Iterator<Item = NonNull<u8>>) -> Batch {
         let mut batch = Batch::new(Order::ZERO);
         let Some(mut lists) = self.lists.lock(self.slabs.platform()) else { return batch };
+        let mut open: Option<OpenSlab> = None;
         for object in objects {
+            // Objects that are freed together are often of one slab.
+            if !open.as_ref().is_some_and(|slab| slab.has(object)) {
+                self.close(&mut lists, open.take());
+            }
+            let slab = open.get_or_insert_with(|| self.open(object));
             // SAFETY: 1. given up: the caller's obligation.
-            unsafe { self.put_locked(&mut lists, object) };
+            unsafe { self.put_into(slab, object) };
         }
+        self.close(&mut lists, open);
         let empty_pages = lists.empty.len() << self.geometry.order.value();
         if empty_pages > EMPTY_PAGES_MAX {
             lists.refills = 0;
@@ -238,23 +258,22 @@ impl<'s, S: PageSource<Platform: DirectMap>> Store<'s, S> {
         let start = self.slabs.start(slab);
         let Objects { mut free, mut fresh, in_use } = tag.objects();
         let mut taken = 0;
-        while taken < max {
-            let is_fresh = free == 0;
-            let index = match free.checked_sub(1) {
-                Some(index) => index,
-                None if fresh < nr_objects => fresh,
-                None => break,
-            };
-            // SAFETY: 1. in the slab: an index below `fresh`, as links are, or below the number of objects.
-            let object = unsafe { start.add(index * self.geometry.stride) };
-            if is_fresh {
-                fresh += 1;
-            } else {
-                // SAFETY: 1. a free object of this slab, handed out before: `slab-free`.
-                free = unsafe { self.link_of(object, fresh) };
-            }
+        while taken < max && free > 0 {
+            // SAFETY: 1. in the slab: links lead to indexes below `fresh`.
+            let object = unsafe { start.add((free - 1) * self.geometry.stride) };
+            // SAFETY: 1. a free object of this slab, handed out before: `slab-free`.
+            free = unsafe { self.link_of(object, fresh) };
             // SAFETY: 1. a free object of this slab (`slab-free`), which leaves it here.
-            unsafe { self.checked(object).take(is_fresh) };
+            unsafe { self.checked(object).take(false) };
+            receive(object);
+            taken += 1;
+        }
+        while taken < max && fresh < nr_objects {
+            // SAFETY: 1. in the slab: below the number of objects.
+            let object = unsafe { start.add(fresh * self.geometry.stride) };
+            fresh += 1;
+            // SAFETY: 1. a free object of this slab (`slab-free`), which leaves it here.
+            unsafe { self.checked(object).take(true) };
             receive(object);
             taken += 1;
         }
@@ -286,24 +305,30 @@ impl<'s, S: PageSource<Platform: DirectMap>> Store<'s, S> {
         }
     }
 
+    /// Reads the state of the slab that holds an object.
+    fn open(&self, object: NonNull<u8>) -> OpenSlab {
+        let Some(frame) = self.frame_of(object) else { self.refuse(object) };
+        let head = self.slabs.head_of(frame);
+        let (tag, order) = (self.slabs.tag(head), self.order_of(head));
+        let (start, objects) = (self.slabs.start(head), tag.objects());
+        OpenSlab { head, order, start, tag, objects, was_in_use: objects.in_use }
+    }
+
     /// Puts one object back.
     ///
     /// # Safety
-    /// As for [`put`](Self::put); the caller holds the lock.
-    unsafe fn put_locked(&self, lists: &mut Lists, object: NonNull<u8>) {
-        let Some(frame) = self.frame_of(object) else { self.refuse(object) };
-        let slab = self.slabs.head_of(frame);
-        let (tag, order) = (self.slabs.tag(slab), self.order_of(slab));
-        let start = self.slabs.start(slab);
-        let offset = object.addr().get() - start.addr().get();
-        let Some(index) = self.geometry.index_of(offset, order) else { self.refuse(object) };
-        let Objects { free, fresh, in_use } = tag.objects();
+    /// As for [`put`](Self::put); the caller holds the lock, and `slab` holds the object's address.
+    #[inline]
+    unsafe fn put_into(&self, slab: &mut OpenSlab, object: NonNull<u8>) {
+        let offset = object.addr().get() - slab.start.addr().get();
+        let Some(index) = self.geometry.index_of(offset) else { self.refuse(object) };
+        let Objects { free, fresh, in_use } = slab.objects;
         if index >= fresh || in_use == 0 || free == index + 1 {
-            self.refuse_free(object);
+            self.refuse_free(object, index < self.geometry.nr_objects(slab.order));
         }
         // SAFETY: 1. in the slab: the object's own offset. Derived from the slab's start, because the user's
         // pointer may be good for a part of the object only.
-        let object = unsafe { start.add(offset) };
+        let object = unsafe { slab.start.add(offset) };
         // SAFETY: 1. an object that was handed out: its index is below `fresh`. 2. given up: the caller's
         // obligation.
         unsafe { self.checked(object).put() };
@@ -311,21 +336,21 @@ impl<'s, S: PageSource<Platform: DirectMap>> Store<'s, S> {
         let link = unsafe { object.add(self.geometry.link_at) }.cast::<u64>();
         // SAFETY: 1. aligned: strides are multiples of a link's size. 2. given up: the caller's obligation.
         unsafe { link.write(free as u64) };
-        let now = Objects { free: index + 1, fresh, in_use: in_use - 1 };
-        self.slabs.set_tag(slab, tag.with_objects(now));
-        self.file(lists, slab, in_use, order);
-        lists.nr_in_use -= 1;
+        slab.objects = Objects { free: index + 1, fresh, in_use: in_use - 1 };
     }
 
-    /// Moves a slab, of which an object was just freed, to the list where it belongs.
-    fn file(&self, lists: &mut Lists, slab: Frame, in_use_before: usize, order: Order) {
-        let was_full = in_use_before == self.geometry.nr_objects(order);
-        match (was_full, in_use_before) {
-            (true, 1) => lists.empty.push(self.slabs, slab),
-            (true, _) => lists.partial.push(self.slabs, slab),
-            (false, 1) => {
-                lists.partial.remove(self.slabs, slab);
-                lists.empty.push(self.slabs, slab);
+    /// Writes the state of a slab of which objects were freed, and moves it to the list where it belongs.
+    fn close(&self, lists: &mut Lists, slab: Option<OpenSlab>) {
+        let Some(OpenSlab { head, order, tag, objects, was_in_use, .. }) = slab else { return };
+        self.slabs.set_tag(head, tag.with_objects(objects));
+        lists.nr_in_use -= was_in_use - objects.in_use;
+        let was_full = was_in_use == self.geometry.nr_objects(order);
+        match (was_full, objects.in_use) {
+            (true, 0) => lists.empty.push(self.slabs, head),
+            (true, _) => lists.partial.push(self.slabs, head),
+            (false, 0) => {
+                lists.partial.remove(self.slabs, head);
+                lists.empty.push(self.slabs, head);
             }
             (false, _) => {}
         }
@@ -333,7 +358,10 @@ impl<'s, S: PageSource<Platform: DirectMap>> Store<'s, S> {
 
     #[cold]
     #[inline(never)]
-    fn refuse_free(&self, object: NonNull<u8>) -> ! {
+    fn refuse_free(&self, object: NonNull<u8>, is_object: bool) -> ! {
+        if !is_object {
+            self.refuse(object);
+        }
         panic!(
             "cache {}: the object at {object:p} is freed twice, or was never allocated",
             self.name
@@ -342,6 +370,15 @@ impl<'s, S: PageSource<Platform: DirectMap>> Store<'s, S> {
 
     fn checked(&self, object: NonNull<u8>) -> Checked<'_> {
         Checked { name: self.name, geometry: &self.geometry, checks: self.checks, object }
+    }
+}
+
+impl OpenSlab {
+    /// Returns whether an address is in the slab.
+    #[inline]
+    fn has(&self, object: NonNull<u8>) -> bool {
+        let offset = object.addr().get().wrapping_sub(self.start.addr().get());
+        offset < PAGE_SIZE << self.order.value()
     }
 }
 

@@ -74,6 +74,28 @@ pub enum UringError {
     /// The connection is being closed, or is a listener, so nothing can be sent on it.
     #[error("nothing can be sent on this connection: it is being closed, or is a listener")]
     NotSending,
+    /// The arena is larger than the memory that the process may lock.
+    #[error(
+        "an arena of {} KiB cannot be registered with io_uring: this process may lock {}, and each \
+         registration counts; raise the limit (ulimit -l), use a smaller arena, add CAP_IPC_LOCK, or clone \
+         a registration instead of making a second one",
+        .len_bytes >> 10, limit(*.limit_bytes)
+    )]
+    LockedMemory {
+        /// Bytes in the arena.
+        len_bytes: usize,
+        /// The limit `RLIMIT_MEMLOCK`; `None` if there is none, and the machine has too little memory.
+        limit_bytes: Option<u64>,
+    },
+    /// A page is not in the arena that is registered.
+    #[error("the page at {address:#x} is not in the registered arena: allocate it from that one")]
+    NotInArena {
+        /// The address of the page.
+        address: usize,
+    },
+    /// The arena has more than 65,536 fixed buffers of 1 GiB.
+    #[error("an arena of more than 64 TiB cannot be registered")]
+    ArenaTooLarge,
     /// The submission queue is full, because the kernel takes no requests while completions wait.
     #[error("the kernel takes no requests before completions are read: call wait first")]
     SubmissionQueueFull,
@@ -119,6 +141,12 @@ pub enum Step {
     Submit,
     /// Waiting for completions.
     Wait,
+    /// Registering an arena as fixed buffers.
+    RegisterArena,
+    /// Sharing the registration of an arena with another instance.
+    CloneArena,
+    /// Reading a file into pages.
+    Read,
 }
 
 impl fmt::Display for Step {
@@ -129,8 +157,16 @@ impl fmt::Display for Step {
             Self::RegisterBuffers => "registering the buffer ring",
             Self::Submit => "submitting requests",
             Self::Wait => "waiting for completions",
+            Self::RegisterArena => "registering an arena as fixed buffers",
+            Self::CloneArena => "sharing the registration of an arena (Linux 6.12)",
+            Self::Read => "reading a file into pages",
         })
     }
+}
+
+/// Writes a limit on locked memory.
+fn limit(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "any amount".to_owned(), |bytes| format!("{} KiB", bytes >> 10))
 }
 
 impl UringError {
@@ -140,7 +176,9 @@ impl UringError {
         let os = OsError::from_raw(errno);
         match (step, errno) {
             (Step::Setup, libc::ENOSYS | libc::EPERM | libc::EACCES) => Self::Unavailable { os },
-            (Step::Setup | Step::RegisterBuffers, libc::EINVAL) => Self::KernelTooOld { step, os },
+            (Step::Setup | Step::RegisterBuffers | Step::CloneArena, libc::EINVAL) => {
+                Self::KernelTooOld { step, os }
+            }
             (Step::Submit | Step::Wait, libc::EBADR) => {
                 Self::Broken { what: "lost completions", value: 0 }
             }

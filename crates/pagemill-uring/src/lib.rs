@@ -2,7 +2,8 @@
 #![doc = include_str!("../README.md")]
 //!
 //! # Invariants
-//! SAFETY comments cite these invariants by name; all unsafe code is in `kernel`.
+//! SAFETY comments cite these invariants by name; all unsafe code is in `kernel` and
+//! `fixed_arena`.
 //!
 //! - `page-posted` (`kernel/books.rs`): a page that is in the books is neither read nor written through
 //!   this crate until it is taken out.
@@ -19,6 +20,8 @@ extern crate alloc;
 
 mod config;
 mod error;
+#[expect(unsafe_code, reason = "memory that is registered with the kernel")]
+mod fixed_arena;
 mod kernel;
 mod pages;
 #[cfg(test)]
@@ -32,6 +35,11 @@ mod sync;
 pub mod supply {
     pub use crate::pages::ring_page::RingPage;
     pub use crate::pages::supply::{AllocatorSupply, PageSupply, Refill};
+}
+
+/// Fixed buffers: an arena that is registered with io_uring, and reads of files into its pages.
+pub mod fixed {
+    pub use crate::fixed_arena::FixedArena;
 }
 
 /// Operations that the system can refuse, as errors name them.

@@ -88,8 +88,9 @@ impl PagePolicy {
         Self { refill: config.refill, gfp: config.gfp, account: config.account }
     }
 
-    /// Takes up to `nr` blocks of `order`; if there is none, one block of `fallback`, with all the effort
-    /// that `gfp` allows. Returns an empty batch if there is none either.
+    /// Takes up to `nr` blocks of `order`; if there is none, up to as many pages in blocks of `fallback`; if
+    /// there is none either, one such block with all the effort that `gfp` allows. Returns an empty batch if
+    /// that fails, too.
     pub(crate) fn take<S: PageSource<Platform: DirectMap>>(
         &self,
         slabs: &Slabs<S>,
@@ -98,12 +99,15 @@ impl PagePolicy {
         (order, fallback): (Order, Order),
     ) -> Batch {
         let gfp = gfp.difference(NOT_PER_CALL) | self.gfp;
-        let is_easy = nr > 1 || order != fallback;
-        if is_easy {
-            let mut batch = Batch::new(order);
-            self.take_easily(slabs, gfp, nr.min(MAX_BATCH), &mut batch);
-            if batch.nr > 0 {
-                return batch;
+        let smaller = nr << (order.value() - fallback.value());
+        for (order, nr) in [(order, nr), (fallback, smaller)] {
+            let is_easy = nr > 1 || order != fallback;
+            if is_easy {
+                let mut batch = Batch::new(order);
+                self.take_easily(slabs, gfp, nr.min(MAX_BATCH), &mut batch);
+                if batch.nr > 0 {
+                    return batch;
+                }
             }
         }
         let mut batch = Batch::new(fallback);

@@ -137,4 +137,10 @@ impl<F> Connections<F> {
         self.free.push(u32::try_from(id.index()).ok()?);
         Some(connection)
     }
+
+    /// Returns all connections, for tests.
+    #[cfg(test)]
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Connection<F>> {
+        self.places.iter().filter_map(|place| place.connection.as_deref())
+    }
 }

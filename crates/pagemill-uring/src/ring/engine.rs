@@ -437,9 +437,9 @@ impl<P: PageSupply, K: Port<P::Page>> Engine<P, K> {
             return Ok(());
         }
         let parcel = core::mem::replace(&mut connection.unsent, Parcel::new());
-        connection.nr_sending = parcel.len();
+        let nr_sending = parcel.len();
         self.port.send(id.to_number(), connection.socket.as_fd(), parcel)?;
-        connection.is_sending = true;
+        (connection.is_sending, connection.nr_sending) = (true, nr_sending);
         Ok(())
     }
 
@@ -487,3 +487,6 @@ impl<P: PageSupply, K: Port<P::Page>> Engine<P, K> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -132,7 +132,8 @@ impl<S: PageSource<Platform = Host> + 'static> FixedArena<S> {
         offset: u64,
         mut pages: Vec<F>,
     ) -> (Vec<F>, Result<usize, UringError>) {
-        let pieces = match self.pieces(&mut pages) {
+        let pieces = self.uring().and_then(|_usable| self.pieces(&mut pages));
+        let pieces = match pieces {
             Ok(pieces) => pieces,
             Err(error) => return (pages, Err(error)),
         };

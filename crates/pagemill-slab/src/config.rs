@@ -30,8 +30,8 @@ pub struct CacheConfig {
     pub gfp: Gfp,
     /// The account that pays for the pages of slabs.
     pub account: Option<AccountId>,
-    /// Objects in one array of a CPU, of which it has two; `None` for 32 objects of up to 256 bytes, 16 of up
-    /// to 1 KiB, and 8 larger ones. Zero for none: each call then takes the cache's lock.
+    /// Objects in one array of a CPU, of which it has two; `None` for 64 objects of up to 256 bytes, 32 of up
+    /// to 1 KiB, and 16 larger ones. Zero for none: each call then takes the cache's lock.
     pub array: Option<u16>,
     /// What is checked on each free beside what is always checked.
     pub checks: Checks,
@@ -140,9 +140,9 @@ impl CacheConfig {
             return 0;
         }
         self.array.unwrap_or(match self.size {
-            0..=256 => 32,
-            257..=1024 => 16,
-            _ => 8,
+            0..=256 => 64,
+            257..=1024 => 32,
+            _ => 16,
         })
     }
 }

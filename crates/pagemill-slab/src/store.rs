@@ -105,20 +105,17 @@ impl<'s, S: PageSource<Platform: DirectMap>> Store<'s, S> {
     /// The objects are given up. Those that are objects of this cache were handed out and are not used
     /// again.
     #[must_use = "the pages leak unless they are freed"]
-    pub(crate) unsafe fn put(&self, objects: impl Iterator<Item = NonNull<u8>>) -> Batch {
+    pub(crate) unsafe fn put(&self, mut objects: impl Iterator<Item = NonNull<u8>>) -> Batch {
         let mut batch = Batch::new(Order::ZERO);
         let Some(mut lists) = self.lists.lock(self.slabs.platform()) else { return batch };
-        let mut open: Option<OpenSlab> = None;
-        for object in objects {
-            // Objects that are freed together are often of one slab.
-            if !open.as_ref().is_some_and(|slab| slab.has(object)) {
-                self.close(&mut lists, open.take());
-            }
-            let slab = open.get_or_insert_with(|| self.open(object));
+        let mut next = objects.next();
+        // Objects that are freed together are often of one slab.
+        while let Some(first) = next {
+            let mut slab = self.open(first);
             // SAFETY: 1. given up: the caller's obligation.
-            unsafe { self.put_into(slab, object) };
+            next = unsafe { self.put_into(&mut slab, first, &mut objects) };
+            self.close(&mut lists, slab);
         }
-        self.close(&mut lists, open);
         let empty_pages = lists.empty.len() << self.geometry.order.value();
         if empty_pages > EMPTY_PAGES_MAX {
             lists.refills = 0;
@@ -314,34 +311,46 @@ impl<'s, S: PageSource<Platform: DirectMap>> Store<'s, S> {
         OpenSlab { head, order, start, tag, objects, was_in_use: objects.in_use }
     }
 
-    /// Puts one object back.
+    /// Puts back `object` and those behind it that are of the same slab, and returns the first that is not.
     ///
     /// # Safety
     /// As for [`put`](Self::put); the caller holds the lock, and `slab` holds the object's address.
-    #[inline]
-    unsafe fn put_into(&self, slab: &mut OpenSlab, object: NonNull<u8>) {
-        let offset = object.addr().get() - slab.start.addr().get();
-        let Some(index) = self.geometry.index_of(offset) else { self.refuse(object) };
-        let Objects { free, fresh, in_use } = slab.objects;
-        if index >= fresh || in_use == 0 || free == index + 1 {
-            self.refuse_free(object, index < self.geometry.nr_objects(slab.order));
-        }
-        // SAFETY: 1. in the slab: the object's own offset. Derived from the slab's start, because the user's
-        // pointer may be good for a part of the object only.
-        let object = unsafe { slab.start.add(offset) };
-        // SAFETY: 1. an object that was handed out: its index is below `fresh`. 2. given up: the caller's
-        // obligation.
-        unsafe { self.checked(object).put() };
-        // SAFETY: 1. in the object: the geometry has room for the link.
-        let link = unsafe { object.add(self.geometry.link_at) }.cast::<u64>();
-        // SAFETY: 1. aligned: strides are multiples of a link's size. 2. given up: the caller's obligation.
-        unsafe { link.write(free as u64) };
-        slab.objects = Objects { free: index + 1, fresh, in_use: in_use - 1 };
+    unsafe fn put_into(
+        &self,
+        slab: &mut OpenSlab,
+        mut object: NonNull<u8>,
+        rest: &mut impl Iterator<Item = NonNull<u8>>,
+    ) -> Option<NonNull<u8>> {
+        let Objects { mut free, fresh, mut in_use } = slab.objects;
+        let next = loop {
+            let offset = object.addr().get() - slab.start.addr().get();
+            let Some(index) = self.geometry.index_of(offset) else { self.refuse(object) };
+            if index >= fresh || in_use == 0 || free == index + 1 {
+                self.refuse_free(object, index < self.geometry.nr_objects(slab.order));
+            }
+            // SAFETY: 1. in the slab: the object's own offset. Derived from the slab's start, because the
+            // user's pointer may be good for a part of the object only.
+            let own = unsafe { slab.start.add(offset) };
+            // SAFETY: 1. an object that was handed out: its index is below `fresh`. 2. given up: the caller's
+            // obligation.
+            unsafe { self.checked(own).put() };
+            // SAFETY: 1. in the object: the geometry has room for the link.
+            let link = unsafe { own.add(self.geometry.link_at) }.cast::<u64>();
+            // SAFETY: 1. aligned: strides are multiples of a link's size. 2. given up: the caller's obligation.
+            unsafe { link.write(free as u64) };
+            (free, in_use) = (index + 1, in_use - 1);
+            match rest.next() {
+                Some(other) if slab.has(other) => object = other,
+                next => break next,
+            }
+        };
+        slab.objects = Objects { free, fresh, in_use };
+        next
     }
 
     /// Writes the state of a slab of which objects were freed, and moves it to the list where it belongs.
-    fn close(&self, lists: &mut Lists, slab: Option<OpenSlab>) {
-        let Some(OpenSlab { head, order, tag, objects, was_in_use, .. }) = slab else { return };
+    fn close(&self, lists: &mut Lists, slab: OpenSlab) {
+        let OpenSlab { head, order, tag, objects, was_in_use, .. } = slab;
         self.slabs.set_tag(head, tag.with_objects(objects));
         lists.nr_in_use -= was_in_use - objects.in_use;
         let was_full = was_in_use == self.geometry.nr_objects(order);

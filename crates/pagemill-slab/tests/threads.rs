@@ -54,7 +54,7 @@ fn a_producer_and_a_consumer_do_not_grow() {
     let slabs = Slabs::new(world.frames()).expect("there is memory");
     let cache = Cache::new(&slabs, &CacheConfig::new("parcel", 64, 8)).expect("there is memory");
     let most = pass_on(&cache, set_cpu);
-    // 100 in the channel, and 12 arrays of 32: under 500 objects, which are 8 pages; a refill takes up to 16.
+    // 100 in the channel, and 12 arrays of 64: under 900 objects, which are 14 pages; a refill takes up to 16.
     assert!(most <= 48, "{most} pages");
     assert_eq!(cache.info().active_objs, 0);
     drop(cache);

@@ -1,7 +1,8 @@
 //! Fault-around: a pager in this process supplies a group of pages around each missing one.
 //!
 //! The pager takes pages, fills them with the data of the group, and has the kernel copy them to where
-//! they are missing: page by page, or by one call if they are one block.
+//! they are missing: page by page, or by one call if they are one block. Another pager has them moved
+//! instead: see [`fault_move`](super::fault_move).
 
 use alloc::sync::Arc;
 use core::hint::black_box;
@@ -15,12 +16,12 @@ use pagemill_host::fault::FaultRegion;
 use pagemill_host::machine::Cpus;
 
 use super::pages::{Slot, Taker};
-use super::sample::{Meter, thread_cpu};
+use super::sample::{AllocTicks, Meter, thread_cpu};
 use super::{Arm, Sample, Setup, Start, User};
 use crate::frames::Frames;
 
 /// Pages of the region.
-const NR_PAGES: usize = 4096;
+pub(super) const NR_PAGES: usize = 4096;
 /// Longest wait for a fault.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -47,39 +48,84 @@ pub(super) fn start(setup: &Setup, group: usize) -> anyhow::Result<Start> {
 
 impl User for Pager {
     fn measure(&mut self, arm: Arm, slice: Duration) -> anyhow::Result<Sample> {
-        self.region.clear()?;
         let mut taker = Taker::new(self.setup.frames, self.setup.clock, arm);
         let mut slots: Vec<Slot> = (0..self.group).map(|_| None).collect();
-        let (stop, stopped) = sync_channel(0);
-        let (region, cpu) = (Arc::clone(&self.region), self.setup.peer_cpu);
-        let reader = std::thread::spawn(move || read(&region, cpu, &stopped));
-        let mut stop = Some(stop);
-        let meter = Meter::start();
-        let mut nr_faults = 0;
-        while !reader.is_finished() {
-            if let Some(page) = self.region.wait(TICK)? {
-                let first = page - page % self.group;
-                self.supply(arm, &mut taker, first, &mut slots)?;
-                nr_faults += 1;
-            }
-            // The reader ends after its pass.
-            if meter.elapsed() >= slice {
-                drop(stop.take());
-            }
-        }
-        let sample = |others| meter.stop(nr_faults, others, taker.alloc);
-        reader.join().ok().context("the reader panicked")?.map(sample)
+        let served = serve(&self.setup, &self.region, Passes::Clear, slice, |page| {
+            self.supply(arm, &mut taker, page - page % self.group, &mut slots)
+        })?;
+        Ok(served.sample(taker.alloc))
     }
 }
 
-/// Reads a byte of each page, and removes all pages after each pass; returns the CPU time.
-fn read(region: &FaultRegion, cpu: CpuId, stopped: &Receiver<()>) -> anyhow::Result<Duration> {
+/// Whether all pages of the region are removed after each pass of the reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Passes {
+    /// They are.
+    Clear,
+    /// The pager removes pages.
+    Keep,
+}
+
+/// Work of a pager that goes on, after the reader has ended.
+#[derive(Debug)]
+pub(super) struct Served {
+    meter: Meter,
+    nr_faults: u64,
+    reader: Duration,
+}
+
+impl Served {
+    /// Ends the measurement, of which an operation is a fault.
+    pub(super) fn sample(self, alloc: AllocTicks) -> Sample {
+        self.meter.stop(self.nr_faults, self.reader, alloc)
+    }
+}
+
+/// Reads all of an empty `region` again and again for about `slice` on another thread, and calls
+/// `supply` with each page that is missing.
+pub(super) fn serve(
+    setup: &Setup,
+    region: &Arc<FaultRegion>,
+    passes: Passes,
+    slice: Duration,
+    mut supply: impl FnMut(usize) -> anyhow::Result<()>,
+) -> anyhow::Result<Served> {
+    region.clear()?;
+    let (stop, stopped) = sync_channel(0);
+    let (read_from, cpu) = (Arc::clone(region), setup.peer_cpu);
+    let reader = std::thread::spawn(move || read(&read_from, passes, cpu, &stopped));
+    let mut stop = Some(stop);
+    let meter = Meter::start();
+    let mut nr_faults = 0;
+    while !reader.is_finished() {
+        if let Some(page) = region.wait(TICK)? {
+            supply(page)?;
+            nr_faults += 1;
+        }
+        // The reader ends after its pass.
+        if meter.elapsed() >= slice {
+            drop(stop.take());
+        }
+    }
+    let reader = reader.join().ok().context("the reader panicked")??;
+    Ok(Served { meter, nr_faults, reader })
+}
+
+/// Reads a byte of each page, pass after pass; returns the CPU time.
+fn read(
+    region: &FaultRegion,
+    passes: Passes,
+    cpu: CpuId,
+    stopped: &Receiver<()>,
+) -> anyhow::Result<Duration> {
     Cpus::pin_to(cpu)?;
     while stopped.try_recv() != Err(TryRecvError::Disconnected) {
         for page in 0..region.nr_pages() {
             black_box(region.read(page * PAGE_SIZE));
         }
-        region.clear()?;
+        if passes == Passes::Clear {
+            region.clear()?;
+        }
     }
     Ok(thread_cpu())
 }

@@ -3,7 +3,9 @@
 use core::fmt;
 
 use super::slab::Sizes;
-use super::{Setup, Start, fault_around, page_pool, readahead, receive_ring, request, slab};
+use super::{
+    Setup, Start, fault_around, fault_move, page_pool, readahead, receive_ring, request, slab,
+};
 
 /// A kind of user.
 pub struct UserKind {
@@ -84,5 +86,29 @@ pub static USERS: &[UserKind] = &[
         operation: "fault that gets 64 pages by userfaultfd",
         nr_pages: 64.0,
         start: |setup| fault_around::start(setup, 64),
+    },
+    UserKind {
+        name: "fault-move-1",
+        operation: "fault to which 1 page moves, and back",
+        nr_pages: 1.0,
+        start: |setup| fault_move::start(setup, 1),
+    },
+    UserKind {
+        name: "fault-move-16",
+        operation: "fault to which 16 pages move, and back",
+        nr_pages: 16.0,
+        start: |setup| fault_move::start(setup, 16),
+    },
+    UserKind {
+        name: "fault-move-64",
+        operation: "fault to which 64 pages move, and back",
+        nr_pages: 64.0,
+        start: |setup| fault_move::start(setup, 64),
+    },
+    UserKind {
+        name: "fault-move-512",
+        operation: "fault to which 512 pages move, and back",
+        nr_pages: 512.0,
+        start: |setup| fault_move::start(setup, 512),
     },
 ];

@@ -7,6 +7,7 @@
 
 mod arm;
 mod fault_around;
+mod fault_move;
 mod kinds;
 mod page_pool;
 mod pages;

@@ -156,6 +156,10 @@ pub(crate) enum ExperimentArgs {
     ///   readahead-1m    cache of our own
     ///   fault-around-16 a pager of this process supplies missing pages (userfaultfd), 16 or 64
     ///   fault-around-64 at each fault
+    ///   fault-move-1    the same, but its pages themselves move to where they are missing, and back
+    ///   fault-move-16   when the region has too many
+    ///   fault-move-64
+    ///   fault-move-512
     ///
     /// in three ways, which take turns within a run:
     ///

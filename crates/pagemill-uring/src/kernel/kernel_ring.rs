@@ -5,7 +5,6 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::time::Duration;
-use std::collections::HashMap;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Instant;
 use std::{io, process};
@@ -14,9 +13,9 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use crate::config::ReceiveConfig;
 use crate::error::{Step, UringError};
-use crate::kernel::books::Books;
 use crate::kernel::buffer_ring::BufferRing;
-use crate::kernel::completion::{Broken, Delivery, RawCompletion, RequestKind, Tag};
+use crate::kernel::completion::{Broken, RawCompletion, RequestKind, Tag};
+use crate::kernel::ledger::Ledger;
 use crate::kernel::port::{Cancelled, Completion, Port};
 use crate::kernel::send_request::SendRequest;
 use crate::pages::filled::FilledPage;
@@ -31,15 +30,11 @@ use crate::pages::ring_page::RingPage;
 pub(crate) struct KernelRing<F: RingPage> {
     /// `None` once it is shut.
     shared: Option<Shared<F>>,
-    /// Requests whose last completion was not seen.
-    nr_requests: usize,
     completions: VecDeque<RawCompletion>,
     /// Why the kernel's completions are no longer used.
     broken: Option<Broken>,
     has_bundles: bool,
-    nr_per_completion: u16,
     nr_overflows: u64,
-    spares: Vec<Vec<FilledPage<F>>>,
     process: u32,
     /// The kernel runs receive requests only while this thread is in a call of this ring (deferred task
     /// work), and refuses calls of other threads.
@@ -50,8 +45,7 @@ pub(crate) struct KernelRing<F: RingPage> {
 struct Shared<F> {
     uring: IoUring,
     buffers: BufferRing,
-    books: Books<F>,
-    sends: HashMap<u64, SendRequest<F>>,
+    ledger: Ledger<F>,
 }
 
 /// The only buffer group.
@@ -59,9 +53,6 @@ const GROUP: u16 = 0;
 
 /// Entries of the submission queue, which is submitted when it is full.
 const NR_SUBMISSIONS: u32 = 256;
-
-/// Vectors that are kept for later pages.
-const NR_SPARES: usize = 64;
 
 /// Time between two attempts to end all requests.
 const CANCEL_AGAIN: Duration = Duration::from_millis(20);
@@ -106,16 +97,12 @@ impl<F: RingPage> KernelRing<F> {
             shared: Some(Shared {
                 uring,
                 buffers,
-                books: Books::new(config.nr_buffers),
-                sends: HashMap::new(),
+                ledger: Ledger::new(config.nr_buffers, nr_per_completion),
             }),
-            nr_requests: 0,
             completions: VecDeque::new(),
             broken: None,
             has_bundles,
-            nr_per_completion,
             nr_overflows: 0,
-            spares: Vec::new(),
             process: process::id(),
             _one_thread: PhantomData,
         })
@@ -154,8 +141,12 @@ impl<F: RingPage> KernelRing<F> {
         if pushed.is_err() {
             return Err(UringError::SubmissionQueueFull);
         }
-        self.nr_requests += 1;
+        self.usable()?.ledger.note_request();
         Ok(())
+    }
+
+    fn nr_requests(&self) -> usize {
+        self.shared.as_ref().map_or(0, |shared| shared.ledger.nr_requests())
     }
 
     /// Submits all queued requests. If the completion queue is full, it is emptied in between.
@@ -186,81 +177,24 @@ impl<F: RingPage> KernelRing<F> {
         self.completions.extend(queue.map(raw));
     }
 
-    /// Interprets a completion; `None` for one that nobody waits for.
-    fn resolve(&mut self, raw: RawCompletion) -> Result<Option<Completion<F>>, Broken> {
-        let unknown = Broken { what: "an unknown request", value: raw.user_data };
-        let Tag { kind, number } = Tag::from_raw(raw.user_data).ok_or(unknown)?;
-        let has_more = raw.has_more();
-        if !has_more {
-            self.nr_requests = self.nr_requests.checked_sub(1).ok_or(unknown)?;
-        }
-        match kind {
-            RequestKind::Receive => self.resolve_receive(number, raw).map(Some),
-            RequestKind::Accept => Ok(Some(match raw.value() {
-                Ok(descriptor) => {
-                    Completion::Accepted { number, socket: own(descriptor), has_more }
-                }
-                Err(error) => Completion::AcceptEnded { number, error },
-            })),
-            RequestKind::Send => {
-                let Some(shared) = &mut self.shared else { return Err(unknown) };
-                let request = shared.sends.remove(&number).ok_or(unknown)?;
-                let result = raw.value().map(|nr| nr as usize);
-                Ok(Some(Completion::Sent { number, parcel: request.into_parcel(), result }))
-            }
-            RequestKind::Cancel => Ok(None),
-        }
-    }
-
-    fn resolve_receive(
-        &mut self,
-        number: u64,
-        raw: RawCompletion,
-    ) -> Result<Completion<F>, Broken> {
-        let Some(shared) = &mut self.shared else {
-            return Err(Broken { what: "an unknown request", value: raw.user_data });
-        };
-        let Shared { books, buffers, .. } = shared;
-        match raw.delivery()? {
-            Delivery::Bytes { first, len } => {
-                let mut pages = self.spares.pop().unwrap_or_default();
-                let capacity = |slot, page: &F| {
-                    let len = u32::try_from(page.len_bytes()).unwrap_or(u32::MAX);
-                    buffers.capacity(slot).min(len)
-                };
-                books.take_filled(first, len, self.nr_per_completion, capacity, &mut pages)?;
-                Ok(Completion::Received { number, pages, len, has_more: raw.has_more() })
-            }
-            Delivery::End { unused } => {
-                // Dropped: it returns to its source.
-                unused.map(|slot| books.take(slot)).transpose()?;
-                Ok(Completion::ReceiveEnded { number, error: None })
-            }
-            Delivery::Failed { error, unused } => {
-                unused.map(|slot| books.take(slot)).transpose()?;
-                Ok(Completion::ReceiveEnded { number, error: Some(error) })
-            }
-        }
-    }
-
     /// Asks the kernel to end all requests, and waits until it has.
     fn end_requests(&mut self, patience: Duration) -> Result<(), UringError> {
         let start = Instant::now();
         let all = Tag { kind: RequestKind::Cancel, number: 0 };
-        while self.nr_requests > 0 && start.elapsed() < patience {
+        while self.nr_requests() > 0 && start.elapsed() < patience {
             let cancel = opcode::AsyncCancel2::new(types::CancelBuilder::any().all()).build();
             // SAFETY:
             // 1. The request names no memory.
             unsafe { self.push(all, cancel) }?;
             let again = Instant::now() + CANCEL_AGAIN;
-            while self.nr_requests > 0 && Instant::now() < again {
+            while self.nr_requests() > 0 && Instant::now() < again {
                 self.wait(Some(CANCEL_AGAIN))?;
                 // What the last requests bring is dropped: pages return, connections are closed.
                 while self.next()?.is_some() {}
             }
         }
-        if self.nr_requests > 0 {
-            Err(UringError::StillBusy { nr_requests: self.nr_requests })
+        if self.nr_requests() > 0 {
+            Err(UringError::StillBusy { nr_requests: self.nr_requests() })
         } else {
             Ok(())
         }
@@ -269,8 +203,7 @@ impl<F: RingPage> KernelRing<F> {
     /// Leaks everything that the kernel may still use; returns the number of pages.
     fn leak(&mut self) -> usize {
         let Some(shared) = self.shared.take().map(ManuallyDrop::new) else { return 0 };
-        let sent: usize = shared.sends.values().map(SendRequest::nr_pages).sum();
-        shared.books.nr_posted() + sent
+        shared.ledger.nr_pages()
     }
 }
 
@@ -292,16 +225,16 @@ fn own(descriptor: u32) -> OwnedFd {
 
 impl<F: RingPage> Port<F> for KernelRing<F> {
     fn nr_posted(&self) -> usize {
-        self.shared.as_ref().map_or(0, |shared| shared.books.nr_posted())
+        self.shared.as_ref().map_or(0, |shared| shared.ledger.books.nr_posted())
     }
 
     fn room(&self) -> usize {
-        self.shared.as_ref().map_or(0, |shared| shared.books.nr_free())
+        self.shared.as_ref().map_or(0, |shared| shared.ledger.books.nr_free())
     }
 
     fn post(&mut self, pages: &mut Vec<F>) {
         let Ok(shared) = self.usable() else { return };
-        let Shared { buffers, books, .. } = shared;
+        let Shared { buffers, ledger: Ledger { books, .. }, .. } = shared;
         while let Some(mut page) = pages.pop() {
             let bytes = page.bytes_mut();
             let len = u32::try_from(bytes.len()).expect("a block has at most 4 MiB");
@@ -352,17 +285,15 @@ impl<F: RingPage> Port<F> for KernelRing<F> {
         let flags = (libc::MSG_NOSIGNAL | libc::MSG_WAITALL).cast_unsigned();
         let socket = types::Fd(socket.as_raw_fd());
         let entry = opcode::SendMsg::new(socket, request.header()).flags(flags).build();
-        let shared = self.usable()?;
-        if shared.sends.contains_key(&number) {
-            return Err(UringError::Broken { what: "two sends under one number", value: number });
-        }
-        shared.sends.insert(number, request);
+        let stored = self.usable()?.ledger.put_send(number, request);
+        let twice = UringError::Broken { what: "two sends under one number", value: number };
+        stored.map_err(|_dropped| twice)?;
         // SAFETY:
         // 1. The header and what it points to are owned by the request (`send-owned`), which `shared`
         //    owns until it is completed.
         let pushed = unsafe { self.push(Tag { kind: RequestKind::Send, number }, entry) };
         if let (Err(_), Some(shared)) = (&pushed, &mut self.shared) {
-            shared.sends.remove(&number);
+            shared.ledger.forget_send(number);
         }
         pushed
     }
@@ -404,24 +335,21 @@ impl<F: RingPage> Port<F> for KernelRing<F> {
     }
 
     fn next(&mut self) -> Result<Option<Completion<F>>, UringError> {
-        self.usable()?;
         while let Some(raw) = self.completions.pop_front() {
-            match self.resolve(raw) {
+            let Shared { ledger, buffers, .. } = self.usable()?;
+            match ledger.resolve(raw, |slot| buffers.capacity(slot), own) {
                 Ok(None) => {}
                 Ok(completion) => return Ok(completion),
-                Err(broken) => {
-                    self.broken = Some(broken);
-                    self.usable()?;
-                }
+                Err(broken) => self.broken = Some(broken),
             }
         }
+        self.usable()?;
         Ok(None)
     }
 
-    fn keep_vec(&mut self, mut pages: Vec<FilledPage<F>>) {
-        pages.clear();
-        if self.spares.len() < NR_SPARES {
-            self.spares.push(pages);
+    fn keep_vec(&mut self, pages: Vec<FilledPage<F>>) {
+        if let Some(shared) = &mut self.shared {
+            shared.ledger.keep_vec(pages);
         }
     }
 
@@ -445,7 +373,7 @@ impl<F: RingPage> Port<F> for KernelRing<F> {
         if shared.uring.submitter().unregister_buf_ring(GROUP).is_err() {
             return Err(self.leak());
         }
-        pages.extend(shared.books.drain());
+        pages.extend(shared.ledger.books.drain());
         self.shared = None;
         Ok(())
     }
@@ -466,7 +394,7 @@ impl<F: RingPage> fmt::Debug for KernelRing<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KernelRing")
             .field("nr_posted", &self.nr_posted())
-            .field("nr_requests", &self.nr_requests)
+            .field("nr_requests", &self.nr_requests())
             .field("broken", &self.broken)
             .finish_non_exhaustive()
     }

@@ -6,6 +6,7 @@ pub(crate) mod buffer_ring;
 pub(crate) mod completion;
 #[expect(unsafe_code, reason = "requests that name memory by address")]
 pub(crate) mod kernel_ring;
+pub(crate) mod ledger;
 pub(crate) mod port;
 #[expect(unsafe_code, reason = "an array of addresses that may move to another thread")]
 pub(crate) mod send_request;

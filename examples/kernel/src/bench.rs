@@ -2,6 +2,7 @@
 //!
 //! Under QEMU's `-icount shift=0` a tick is an instruction, and the table says so.
 
+mod heap;
 mod limits;
 mod measure;
 mod orders;
@@ -48,6 +49,8 @@ pub(crate) fn run() {
     table(clock, |n| burst / n, measure::Shape::Burst);
     println!();
     orders::table(clock);
+    println!();
+    heap::run(clock);
     if clock.counts_instructions {
         println!();
         limits::table();

@@ -29,14 +29,16 @@ direct() {
 
 # Each direct dependency of $1 has the licence that its row states.
 compare_licences() {
-    local name licence stated
+    local dependencies name licence stated
+    # A command in a process substitution could fail unseen.
+    dependencies=$(direct "$1") || return
     while IFS='|' read -r name licence; do
         stated=$(awk -F ' *[|] *' -v name="\`$name\`" '$2 == name { print $4 }' docs/dependencies.md)
         if [[ $stated != "$licence" ]]; then
             echo "$1: $name is under '$licence'; docs/dependencies.md says '$stated'" >&2
             return 1
         fi
-    done < <(direct "$1")
+    done <<<"$dependencies"
 }
 
 # The root, and each workspace of its own: the fuzz targets, examples and comparisons.

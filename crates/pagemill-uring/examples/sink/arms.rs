@@ -51,9 +51,10 @@ impl Arm {
     pub(crate) fn receive(
         self,
         socket: TcpStream,
+        nr_buffers: u16,
         frames: &SharedAllocator,
     ) -> Result<(u64, u64), Box<dyn Error>> {
-        let new = ReceiveConfig::new();
+        let new = ReceiveConfig { nr_buffers, ..ReceiveConfig::new() };
         match self {
             Self::Read(len) => read(socket, len),
             Self::Folios => {

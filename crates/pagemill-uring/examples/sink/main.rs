@@ -23,13 +23,14 @@ const HELP: &str = "\
 Receives over TCP with io_uring into pages of a page pool, and drops what arrives.
 
 usage: sink [--listen ADDRESS:PORT]
-       sink --measure [--mib NUMBER] [--rounds NUMBER]
+       sink --measure [--mib NUMBER] [--rounds NUMBER] [--buffers NUMBER]
 
   --listen ADDRESS:PORT  where to listen (default 127.0.0.1:7008); prints a line for each connection
   --measure              compares read(2), buffers of 1 MiB and pages from different sources, over
                          loopback: the receiver's CPU time, alternating, with the spread of rounds
   --mib NUMBER           MiB that each arm receives in each round (default 512)
   --rounds NUMBER        rounds, each with every arm (default 9)
+  --buffers NUMBER       pages on the buffer rings, a power of two (default 1024)
   --help                 this text";
 
 struct Arguments {
@@ -37,6 +38,7 @@ struct Arguments {
     measures: bool,
     nr_mib: u64,
     nr_rounds: u64,
+    nr_buffers: u16,
 }
 
 fn main() -> ExitCode {
@@ -55,7 +57,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         return Ok(());
     };
     if arguments.measures {
-        measure::run(arguments.nr_mib << 20, arguments.nr_rounds)
+        measure::run(arguments.nr_mib << 20, arguments.nr_rounds, arguments.nr_buffers)
     } else {
         serve(&arguments.listen)
     }
@@ -99,6 +101,7 @@ fn parse() -> Result<Option<Arguments>, String> {
         measures: false,
         nr_mib: 512,
         nr_rounds: 9,
+        nr_buffers: ReceiveConfig::new().nr_buffers,
     };
     let mut words = env::args().skip(1);
     while let Some(word) = words.next() {
@@ -112,6 +115,9 @@ fn parse() -> Result<Option<Arguments>, String> {
             "--measure" => arguments.measures = true,
             "--mib" => arguments.nr_mib = number(value()?, 1 << 20)?,
             "--rounds" => arguments.nr_rounds = number(value()?, 1000)?,
+            "--buffers" => {
+                arguments.nr_buffers = u16::try_from(number(value()?, 1 << 15)?).unwrap_or(1);
+            }
             "--help" => return Ok(None),
             _ => return Err(format!("unknown argument {word}; see --help")),
         }

@@ -25,20 +25,23 @@ struct Sample {
 }
 
 /// Measures all arms in `nr_rounds` rounds of `nr_bytes` each, and prints the table.
-pub(crate) fn run(nr_bytes: u64, nr_rounds: u64) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(nr_bytes: u64, nr_rounds: u64, nr_buffers: u16) -> Result<(), Box<dyn Error>> {
     println!("{}", Machine::detect());
-    println!("{} MiB for each arm in each of {nr_rounds} rounds, over loopback", nr_bytes >> 20);
+    println!(
+        "{} MiB for each arm in each of {nr_rounds} rounds over loopback, rings of {nr_buffers} pages",
+        nr_bytes >> 20
+    );
     let frames = frames()?;
     let nr_free = frames.nr_free_pages();
     // Touches the arena, and warms the rest.
     for arm in Arm::ALL {
-        sample(arm, nr_bytes.min(64 << 20), &frames)?;
+        sample(arm, nr_buffers, nr_bytes.min(64 << 20), &frames)?;
     }
     let mut samples = vec![Vec::new(); Arm::ALL.len()];
     for round in (0..Arm::ALL.len()).cycle().take(usize::try_from(nr_rounds)?) {
         // Each round begins with another arm, so that each is the first one equally often.
         for index in (0..Arm::ALL.len()).cycle().skip(round).take(Arm::ALL.len()) {
-            samples[index].push(sample(Arm::ALL[index], nr_bytes, &frames)?);
+            samples[index].push(sample(Arm::ALL[index], nr_buffers, nr_bytes, &frames)?);
         }
     }
     if frames.nr_free_pages() != nr_free {
@@ -48,7 +51,12 @@ pub(crate) fn run(nr_bytes: u64, nr_rounds: u64) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn sample(arm: Arm, nr_bytes: u64, frames: &SharedAllocator) -> Result<Sample, Box<dyn Error>> {
+fn sample(
+    arm: Arm,
+    nr_buffers: u16,
+    nr_bytes: u64,
+    frames: &SharedAllocator,
+) -> Result<Sample, Box<dyn Error>> {
     let cpus = Cpus::allowed()?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let mut peer = TcpStream::connect(listener.local_addr()?)?;
@@ -59,7 +67,8 @@ fn sample(arm: Arm, nr_bytes: u64, frames: &SharedAllocator) -> Result<Sample, B
     let receiver = thread::spawn(move || {
         Cpus::pin_to(receiver_cpu).map_err(|error| error.to_string())?;
         let (start, cpu) = (Instant::now(), thread_cpu());
-        let received = arm.receive(socket, &frames).map_err(|error| error.to_string())?;
+        let received =
+            arm.receive(socket, nr_buffers, &frames).map_err(|error| error.to_string())?;
         Ok::<_, String>((received, thread_cpu() - cpu, start.elapsed()))
     });
     let sender = thread::spawn(move || {

@@ -365,7 +365,9 @@ impl<F: RingPage> Port<F> for KernelRing<F> {
         if self.shared.is_none() {
             return Ok(());
         }
-        if self.end_requests(patience).is_err() {
+        // If the kernel's completions were wrong, the number of requests may be, too.
+        let is_trusted = self.broken.is_none() && !self.is_foreign();
+        if !is_trusted || self.end_requests(patience).is_err() || self.broken.is_some() {
             return Err(self.leak());
         }
         let Some(shared) = &mut self.shared else { return Ok(()) };

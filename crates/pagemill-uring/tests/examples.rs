@@ -1,4 +1,5 @@
-//! Shows that the example `echo` serves 10,000 connections at once, or as many as the limit allows.
+//! Shows that the example `echo` serves 10,000 connections at once, or as many as the limit allows, and that
+//! `sink` measures.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 use core::net::SocketAddr;
@@ -25,11 +26,11 @@ impl Drop for Echo {
 }
 
 /// Returns the program, which `cargo test` builds beside the tests; `None` if only this test was built.
-fn program() -> Option<PathBuf> {
+fn program(name: &str) -> Option<PathBuf> {
     let test = env::current_exe().unwrap();
-    let path = test.parent()?.parent()?.join("examples/echo");
+    let path = test.parent()?.parent()?.join("examples").join(name);
     if !fs::exists(&path).unwrap() {
-        println!("SKIPPED: the example echo was not built; run cargo test -p pagemill-uring");
+        println!("SKIPPED: the example {name} was not built; run cargo test -p pagemill-uring");
         return None;
     }
     Some(path)
@@ -59,9 +60,14 @@ fn start(path: &PathBuf, nr: u64) -> Option<(Echo, SocketAddr)> {
     None
 }
 
+/// Returns whether an example failed because io_uring cannot be used here.
+fn is_unsupported(error: &str) -> bool {
+    ["cannot use io_uring", "use Linux"].iter().any(|text| error.contains(text))
+}
+
 #[test]
 fn ten_thousand_connections_get_their_own_bytes_back() {
-    let Some(path) = program() else { return };
+    let Some(path) = program("echo") else { return };
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let nr = limit.saturating_sub(100).min(10_000);
     if nr < 10_000 {
@@ -95,10 +101,26 @@ fn ten_thousand_connections_get_their_own_bytes_back() {
 
 #[test]
 fn more_connections_than_descriptors_are_refused_with_what_to_do() {
-    let Some(path) = program() else { return };
+    let Some(path) = program("echo") else { return };
     let output = Command::new(path).args(["--connections", "16000000"]).output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success());
     assert!(error.contains("16000000 connections need 16000016 descriptors"), "{error}");
     assert!(error.contains("ulimit -n 16000016"), "{error}");
+}
+
+#[test]
+fn sink_measures_in_small() {
+    let Some(path) = program("sink") else { return };
+    let arguments = ["--measure", "--mib", "3", "--rounds", "1", "--buffers", "64"];
+    let output = Command::new(path).args(arguments).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() && is_unsupported(&error) {
+        println!("SKIPPED: {error}");
+        return;
+    }
+    let table = String::from_utf8(output.stdout).unwrap();
+    for arm in ["read(2), 128 KiB", "ring, 1 MiB buffers", "ring, 4 KiB, pool", "split"] {
+        assert!(table.contains(arm), "{table} {error}");
+    }
 }

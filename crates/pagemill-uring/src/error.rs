@@ -21,7 +21,7 @@ pub enum UringError {
         os: OsError,
     },
     /// The kernel's io_uring lacks what the ring needs.
-    #[error("{step} is not supported by this kernel ({os}): use Linux 6.1 or later")]
+    #[error("{step} is not supported by this kernel ({os}): use Linux {} or later", .step.since())]
     KernelTooOld {
         /// What was refused.
         step: Step,
@@ -158,9 +158,16 @@ impl fmt::Display for Step {
             Self::Submit => "submitting requests",
             Self::Wait => "waiting for completions",
             Self::RegisterArena => "registering an arena as fixed buffers",
-            Self::CloneArena => "sharing the registration of an arena (Linux 6.12)",
+            Self::CloneArena => "sharing the registration of an arena",
             Self::Read => "reading a file into pages",
         })
+    }
+}
+
+impl Step {
+    /// Returns the first version of Linux in which the operation is there.
+    fn since(self) -> &'static str {
+        if self == Self::CloneArena { "6.12" } else { "6.1" }
     }
 }
 
@@ -190,5 +197,39 @@ impl UringError {
     #[must_use]
     pub fn is_unsupported(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::KernelTooOld { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(step: Step, errno: i32) -> UringError {
+        UringError::at(step, &io::Error::from_raw_os_error(errno))
+    }
+
+    #[test]
+    fn refusals_of_the_system_say_what_to_do() {
+        for errno in [libc::ENOSYS, libc::EPERM] {
+            let error = at(Step::Setup, errno);
+            assert!(error.is_unsupported());
+            assert!(error.to_string().contains("kernel.io_uring_disabled"), "{error}");
+        }
+        for step in [Step::Setup, Step::RegisterBuffers, Step::CloneArena] {
+            let error = at(step, libc::EINVAL);
+            assert!(error.is_unsupported());
+            assert!(error.to_string().contains("use Linux 6.1"), "{error}");
+        }
+        assert!(!at(Step::Setup, libc::ENOMEM).is_unsupported());
+        assert!(at(Step::Wait, libc::EBADF).to_string().starts_with("waiting for completions: "));
+        assert!(matches!(at(Step::Wait, libc::EBADR), UringError::Broken { .. }));
+    }
+
+    #[test]
+    fn the_limit_of_locked_memory_is_named() {
+        let error = UringError::LockedMemory { len_bytes: 64 << 20, limit_bytes: Some(8 << 20) };
+        let text = error.to_string();
+        assert!(text.contains("65536 KiB") && text.contains("may lock 8192 KiB"), "{text}");
+        assert!(text.contains("ulimit -l") && text.contains("clone"), "{text}");
     }
 }

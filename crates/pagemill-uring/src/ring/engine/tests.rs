@@ -254,6 +254,8 @@ struct World {
     random: Random,
     known: HashMap<ConnectionId, Known>,
     kept: Vec<Received<Page>>,
+    /// Pages that leave the allocator without any for the ring.
+    hog: Vec<Page>,
     config: ReceiveConfig,
 }
 
@@ -269,7 +271,16 @@ impl World {
         };
         let ring = ring(&frames, seed, 1 << random.below(7), &config);
         let nr_free = frames.nr_free_pages();
-        Self { frames, nr_free, ring, random, known: HashMap::new(), kept: Vec::new(), config }
+        Self {
+            frames,
+            nr_free,
+            ring,
+            random,
+            known: HashMap::new(),
+            kept: Vec::new(),
+            hog: Vec::new(),
+            config,
+        }
     }
 
     fn any(&mut self) -> Option<ConnectionId> {
@@ -284,6 +295,7 @@ impl World {
             1 => self.close(),
             2 => self.kept.truncate(self.kept.len() / 2),
             3 => self.send(),
+            4 => self.starve(),
             _ => self.wait(),
         }
         self.note_all();
@@ -312,6 +324,17 @@ impl World {
         let known = &self.known[&id];
         let expected = !known.is_listener && !known.is_closing;
         assert_eq!(self.ring.send(id, received).is_ok(), expected);
+    }
+
+    /// Takes all pages from the allocator, or lets most of them go.
+    fn starve(&mut self) {
+        let left = self.random.below(2 * self.hog.len() + 2);
+        if left < self.hog.len() {
+            self.hog.truncate(left);
+        } else {
+            let page = || self.frames.clone().alloc_page(pagemill::Gfp::ATOMIC);
+            self.hog.extend(core::iter::from_fn(page));
+        }
     }
 
     fn wait(&mut self) {
@@ -372,7 +395,7 @@ impl World {
         assert_eq!(stats.nr_held, held, "{stats:?}");
         assert!(held <= self.config.nr_held_max + self.ring.port.nr_slots);
         let out = held + arrived + stats.nr_posted + self.ring.pages.len();
-        assert_eq!(self.frames.nr_free_pages() + out as u64, self.nr_free);
+        assert_eq!(self.frames.nr_free_pages() + (out + self.hog.len()) as u64, self.nr_free);
         assert_eq!(stats.nr_connections, self.known.len());
     }
 }
@@ -400,6 +423,7 @@ fn random_use_and_faults_lose_no_page_no_byte_and_no_connection() {
             world.known.get_mut(&id).unwrap().is_closing = true;
         }
         world.kept.clear();
+        world.hog.clear();
         while !world.known.is_empty() {
             world.wait();
             world.check();
@@ -417,9 +441,9 @@ fn a_ring_can_be_shut_in_any_state() {
         for _ in 0..seed % 90 {
             world.step();
         }
-        let World { frames, nr_free, ring, kept, .. } = world;
+        let World { frames, nr_free, ring, kept, hog, .. } = world;
         assert_eq!(ring.shut(Duration::ZERO).1, Ok(()));
-        drop(kept);
+        drop((kept, hog));
         assert_eq!(frames.nr_free_pages(), nr_free, "seed {seed}");
     }
 }

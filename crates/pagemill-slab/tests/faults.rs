@@ -64,6 +64,7 @@ fn a_table_a_cache_and_its_objects() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "makes 40 heaps, which takes minutes; the tests of heap.rs run one each")]
 fn a_heap_its_objects_and_their_growth() {
     let nr_failed = each_fault(2048, |world| {
         let Ok(slabs) = Slabs::new(world.frames()) else { return };

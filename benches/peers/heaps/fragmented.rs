@@ -13,6 +13,7 @@ use pagemill_slab::{Cache, CacheConfig, Refill, Slabs};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::count::instructions;
+use crate::random::Random;
 use crate::spread::Spread;
 
 type Frames = &'static PageAllocator<Host>;
@@ -207,9 +208,13 @@ pub(crate) fn table(time: Duration) -> anyhow::Result<String> {
             runs.push((grower, Vec::new()));
         }
         let start = Instant::now();
-        let mut turns = 0;
+        let (mut turns, mut random) = (0, Random::new(1));
+        let mut order: Vec<usize> = (0..runs.len()).collect();
         while turns < 3 || start.elapsed() < time / u32::try_from(SIZES.len())? {
-            for (grower, figures) in &mut runs {
+            // By chance: after a case of the other memory, the caches of the CPU have none of this one's pages.
+            shuffle(&mut order, &mut random);
+            for &at in &order {
+                let (grower, figures) = &mut runs[at];
                 let cpu = cpu_ns();
                 grower.rounds(1)?;
                 figures.push((cpu_ns() - cpu) / grower.objects.capacity() as f64);
@@ -228,6 +233,12 @@ pub(crate) fn table(time: Duration) -> anyhow::Result<String> {
         }
     }
     Ok(table)
+}
+
+fn shuffle(order: &mut [usize], random: &mut Random) {
+    for last in (1..order.len()).rev() {
+        order.swap(last, random.slot().0 % (last + 1));
+    }
 }
 
 fn cpu_ns() -> f64 {

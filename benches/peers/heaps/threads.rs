@@ -36,15 +36,15 @@ pub(crate) enum SharedHeap {
 /// What two threads do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Work {
+    /// 1,024 slots that both threads use, 8 to 512 bytes: half of the objects are freed by the other thread.
+    Exchange,
+    /// One thread allocates objects of 8 to 512 bytes, the other frees them, 64 to a message.
+    Handover,
     /// `malloc-bench-rs`: slots of each thread, 16 B to 8 KiB; one object of 16 goes to the other thread through
     /// a channel.
     Larson,
     /// `malloc-bench-rs`: batches of such objects; one of 16 goes to the other thread.
     Mstress,
-    /// 1,024 slots that both threads use, 8 to 512 bytes: half of the objects are freed by the other thread.
-    Exchange,
-    /// One thread allocates objects of 8 to 512 bytes, the other frees them, 64 to a message.
-    Handover,
 }
 
 /// A figure of one run.
@@ -56,8 +56,9 @@ struct Figure {
     cpu: f64,
 }
 
-/// Memory of pagemill's heap.
-const MEMORY: u64 = 256 << 20;
+/// Memory of pagemill's heap. `malloc-bench-rs` leaks what a thread sends to one that has ended, megabytes in each
+/// turn.
+const MEMORY: u64 = 2 << 30;
 /// Objects in a message of [`Work::Handover`].
 const NR_BATCH: usize = 64;
 /// Messages that may wait.

@@ -132,7 +132,7 @@ fn kernel_costs(guide: &str) -> BTreeMap<String, &str> {
 }
 
 /// Returns the last number of each row between `<<'TABLE'` and `TABLE`, by the name and, where that is a
-/// number too, the pages in a call.
+/// number too, the pages in a call. Rows of the page pool have a word there, and those of the slab nothing.
 fn budgets(script: &str) -> BTreeMap<String, &str> {
     let mut budgets = BTreeMap::new();
     let mut is_table = false;
@@ -142,13 +142,15 @@ fn budgets(script: &str) -> BTreeMap<String, &str> {
             _ if line.ends_with("<<'TABLE'") => is_table = true,
             _ if is_table => {
                 let words: Vec<_> = line.split_whitespace().collect();
-                if let [name, second, .., budget] = words[..] {
-                    let key = match second.parse::<u32>() {
-                        Ok(nr_pages) => format!("{name} {nr_pages}"),
-                        Err(_) => format!("pool {name}"),
-                    };
-                    budgets.insert(key, budget);
-                }
+                let (key, budget) = match words[..] {
+                    [name, budget] => (format!("slab {name}"), budget),
+                    [name, second, .., budget] if second.parse::<u32>().is_ok() => {
+                        (format!("{name} {second}"), budget)
+                    }
+                    [name, .., budget] => (format!("pool {name}"), budget),
+                    _ => continue,
+                };
+                budgets.insert(key, budget);
             }
             _ => {}
         }
@@ -161,8 +163,8 @@ mod tests {
     use super::*;
     use crate::tree::lines;
 
-    const TABLES: &str =
-        "done <<'TABLE'\narray 64 1000 12.4\nTABLE\ndone <<'TABLE'\nfast none 15.25\nTABLE\n";
+    const TABLES: &str = "done <<'TABLE'\narray 64 1000 12.4\nTABLE\n\
+        done <<'TABLE'\nfast none 15.25\nTABLE\ndone <<'TABLE'\nlarson 153\nTABLE\n";
 
     fn found(document: &str) -> Vec<String> {
         lines(&check(&Tree::default().with(SCRIPT, TABLES).with("a.md", document)))
@@ -170,7 +172,7 @@ mod tests {
 
     #[test]
     fn figures_that_equal_their_budgets_pass() {
-        let text = "It takes <!-- budget: array 64 -->12.4.\n| x | <!-- budget: pool fast -->15.25 | `ci/instructions.sh` |\n";
+        let text = "It takes <!-- budget: array 64 -->12.4.\n| x | <!-- budget: pool fast -->15.25 | <!-- budget: slab larson -->153 |\n";
         assert_eq!(found(text), [""; 0]);
     }
 

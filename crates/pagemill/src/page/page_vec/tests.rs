@@ -25,7 +25,7 @@ impl Platform for Alone {
     unsafe fn zero_pages(&self, _pfn: Pfn, _nr_pages: usize) {}
 }
 
-const NR_FRAMES: u64 = 4096;
+const NR_FRAMES: u64 = if cfg!(miri) { 1024 } else { 4096 };
 
 /// Runs `test` with an allocator, and checks that all pages came back.
 fn with_frames(test: impl FnOnce(&PageAllocator<Alone>)) {

@@ -7,8 +7,9 @@ cd "$(dirname "$0")/.."
 
 PROGRAM=${PROGRAM:-}
 if [[ -z $PROGRAM ]]; then
-    cargo build --quiet --release --package pagemill-cli
-    PROGRAM=${CARGO_TARGET_DIR:-$PWD/target}/release/pagemill
+    # As a test needs it: this is the build that ci/test-release.sh and ci/nfs-clients.sh use.
+    cargo test --quiet --workspace --profile smoke --no-run --test cli
+    PROGRAM=${CARGO_TARGET_DIR:-$PWD/target}/smoke/pagemill
 fi
 PROGRAM=$(realpath "$PROGRAM")
 # What the units may be exposed to at most, by systemd-analyze security: 10 times its number.

@@ -40,8 +40,9 @@ prepare() {
     if [[ $SERVER = ganesha ]]; then
         install_packages ganesha.nfsd="nfs-ganesha nfs-ganesha-vfs"
     elif [[ -z $SERVER ]]; then
-        cargo build --quiet --release --package pagemill-cli
-        SERVER=${CARGO_TARGET_DIR:-$PWD/target}/release/pagemill
+        # As a test needs it: this is the build that ci/test-release.sh and ci/install.sh use.
+        cargo test --quiet --workspace --profile smoke --no-run --test cli
+        SERVER=${CARGO_TARGET_DIR:-$PWD/target}/smoke/pagemill
     fi
     local vm=yes
     command -v qemu-system-x86_64 >/dev/null && command -v busybox >/dev/null &&
@@ -235,7 +236,8 @@ fi
 if wants mounts && [[ $SERVER != ganesha ]]; then
     echo "--- mounts"
     install_packages bindfs=bindfs mkfs.ext4=e2fsprogs || true
-    cargo test --quiet --package pagemill-nfs --test mounts --test hang -- --nocapture
+    # With the features of the workspace, as ci/test.sh builds them.
+    cargo test --quiet --workspace --test mounts --test hang -- --nocapture
 fi
 export SERVER CHECKS="${CHECKS:-}"
 exec timeout --kill-after=10 1200 unshare --net --mount --pid --fork --kill-child --mount-proc \

@@ -21,6 +21,9 @@ pub struct ReceiveConfig {
     /// goes on at the half of them.
     pub nr_held_per_connection_max: usize,
     /// Whether one completion may bring many pages, where the kernel can do that (Linux 6.10).
+    ///
+    /// Set it to false on Linux 6.15 without stable updates: it can report the end of a bundle in the
+    /// wrong buffer (fixed by the kernel commit 3a08988123c8).
     pub bundles: bool,
 }
 

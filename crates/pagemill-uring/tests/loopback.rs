@@ -250,16 +250,21 @@ fn a_ring_can_be_dropped_in_the_middle_of_everything() {
 #[test]
 fn a_send_that_does_not_end_is_ended_by_an_abort() {
     let frames = Frames::new();
-    let config = ReceiveConfig { nr_held_per_connection_max: 100_000, ..ReceiveConfig::new() };
+    let config = ReceiveConfig {
+        nr_held_max: 100_000,
+        nr_held_per_connection_max: 100_000,
+        ..ReceiveConfig::new()
+    };
     let Some(mut ring) = frames.ring(&config) else { return };
     let (stuck, _never_reads) = pair();
     let stuck = ring.add(stuck).unwrap();
     let (source, peer) = pair();
     let source = ring.add(source).unwrap();
-    let writer = thread::spawn(move || write_stream(&peer, 12 << 20, 1 << 16));
+    let writer = thread::spawn(move || write_stream(&peer, 32 << 20, 1 << 16));
     run(&mut ring, |ring, event| match event {
         Event::Data { received, .. } => {
             ring.send(stuck, received).unwrap();
+            // The buffers of two sockets hold approximately 10 MiB.
             ring.nr_unsent(stuck).unwrap() > 8 << 20
         }
         other => panic!("{other:?}"),

@@ -36,7 +36,7 @@ use crate::stats::RingStats;
 /// In a child of `fork`, calls return [`UringError::Forked`], and dropping it does nothing.
 ///
 /// # Cost
-/// A completion with bundles brings up to 256 pages (1 MiB).
+/// With bundles, one completion brings up to some hundred pages: 2 MiB were seen on Linux 6.18.
 #[derive(Debug)]
 pub struct ReceiveRing<P: PageSupply>(Engine<P, KernelRing<P::Page>>);
 

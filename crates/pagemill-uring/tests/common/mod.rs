@@ -32,7 +32,7 @@ pub(crate) struct Frames {
 
 impl Frames {
     pub(crate) fn new() -> Self {
-        Self::of(64 << 20)
+        Self::of(128 << 20)
     }
 
     pub(crate) fn of(len_bytes: u64) -> Self {

@@ -403,7 +403,15 @@ impl<P: Platform> Sink for Finish<'_, P> {
         let account = self.payer.account();
         for pages in pages.chunks(Batch::CAPACITY) {
             let mut batch = Batch::new();
-            batch.push_all(self.allocator.finish_all(pages, account, self.gfp, self.site));
+            if self.allocator.slow_path_flags.any() {
+                let finish = |&page| self.allocator.finish(page, account, self.gfp, self.site);
+                batch.push_all(pages.iter().map(finish));
+            } else {
+                if self.gfp.contains(Gfp::ZERO) {
+                    self.allocator.zero_all(pages);
+                }
+                batch.push_all(pages.iter().map(|page| page.charged_to(account)));
+            }
             if !account.is_none() {
                 // Only once all of them are finished: if a hook panics, these pages are leaked, and
                 // their charge must end with the payer.

@@ -6,7 +6,7 @@ use core::panic::Location;
 
 use crate::account::table::{AccountId, Payer};
 use crate::base::gfp::{Gfp, ZoneKind};
-use crate::base::raw_page::{Class, RawPage};
+use crate::base::raw_page::{AccountNumber, Class, RawPage};
 use crate::base::shortage::Shortage;
 use crate::base::units::{MAX_ORDER, NodeId, Order, PAGE_SHIFT, Pfn, PhysAddr};
 use crate::page_alloc::alloc_context::AllocContext;
@@ -616,12 +616,12 @@ impl<P: Platform> PageAllocator<P> {
 
     /// Prepares new frames for their owner, block by block, and hands their charge over.
     fn finish_contig(&self, taken: Taken, payer: &mut Payer, gfp: Gfp, site: Site) -> Taken {
-        if self.slow_path_flags.any() || gfp.contains(Gfp::ZERO) {
-            taken.blocks().for_each(|block| self.check_new(block, site));
-            if gfp.contains(Gfp::ZERO) {
-                self.zero(taken.start, taken.nr);
+        if self.slow_path_flags.any() {
+            for block in taken.blocks() {
+                self.finish(block, AccountNumber::NONE, gfp, site);
             }
-            taken.blocks().for_each(|block| self.trace_new(block, gfp));
+        } else if gfp.contains(Gfp::ZERO) {
+            self.zero(taken.start, taken.nr);
         }
         payer.hand_over(taken.nr as u64);
         Taken { class: taken.class.charged_to(payer.account()), ..taken }

@@ -63,7 +63,9 @@ impl<P: Platform> PageAllocator<P> {
     }
 
     /// Prepares a new block for its owner: checks the poison, records the owner, zeroes and traces.
-    #[inline]
+    ///
+    /// Not inlined: once in the code of all callers, which are slow anyway.
+    #[inline(never)]
     pub(crate) fn finish(
         &self,
         page: RawPage,
@@ -71,42 +73,7 @@ impl<P: Platform> PageAllocator<P> {
         gfp: Gfp,
         site: Site,
     ) -> RawPage {
-        self.check_new(page, site);
-        if gfp.contains(Gfp::ZERO) {
-            self.zero(page.pfn(), page.order().nr_pages());
-        }
-        self.trace_new(page, gfp);
-        page.charged_to(account)
-    }
-
-    /// Does what [`finish`](Self::finish) does for several blocks, and passes them on in their order.
-    /// Blocks that follow each other in memory are zeroed by one call.
-    pub(crate) fn finish_all(
-        &self,
-        pages: &[RawPage],
-        account: AccountNumber,
-        gfp: Gfp,
-        site: Site,
-    ) -> impl Iterator<Item = RawPage> {
-        pages.iter().for_each(|&page| self.check_new(page, site));
-        if gfp.contains(Gfp::ZERO) {
-            self.zero_all(pages.iter().copied());
-        }
-        pages.iter().map(move |&page| {
-            self.trace_new(page, gfp);
-            page.charged_to(account)
-        })
-    }
-
-    /// Fills blocks with zeroes, as [`zero`](Self::zero) does: by one call for each run of frames.
-    pub(crate) fn zero_all(&self, pages: impl Iterator<Item = RawPage>) {
-        let blocks = pages.map(|page| (page.pfn(), page.order().nr_pages()));
-        runs(blocks, |first, nr_pages| self.zero(first, nr_pages));
-    }
-
-    /// Checks the poison of a new block and records its owner.
-    #[inline]
-    pub(crate) fn check_new(&self, page: RawPage, site: Site) {
+        let nr_pages = page.order().nr_pages();
         if self.slow_path_flags.has(POISON)
             && let Some(position) = self.find_unpoisoned(page)
         {
@@ -114,20 +81,27 @@ impl<P: Platform> PageAllocator<P> {
         }
         if self.slow_path_flags.has(OWNERS) {
             let first = self.frame_of(page);
-            let nr_pages = page.order().nr_pages();
             (first..first + nr_pages).for_each(|frame| self.owners().hold(frame, site));
         }
-    }
-
-    /// Tells the tracer of a new block.
-    #[inline]
-    pub(crate) fn trace_new(&self, page: RawPage, gfp: Gfp) {
+        if gfp.contains(Gfp::ZERO) {
+            self.zero(page.pfn(), nr_pages);
+        }
         if self.slow_path_flags.has(TRACE) {
             let (pfn, order, migratetype) = (page.pfn(), page.order(), gfp.migratetype());
             self.platform().trace(Event::PageAlloc { pfn, order, gfp, migratetype });
             // The tracer may have detached.
             self.look_for_tracers();
         }
+        page.charged_to(account)
+    }
+
+    /// Fills blocks with zeroes, as [`zero`](Self::zero) does: by one call for each run of frames.
+    ///
+    /// Not inlined: once in the code of all callers.
+    #[inline(never)]
+    pub(crate) fn zero_all(&self, pages: &[RawPage]) {
+        let blocks = pages.iter().map(|page| (page.pfn(), page.order().nr_pages()));
+        runs(blocks, |first, nr_pages| self.zero(first, nr_pages));
     }
 
     /// Runs the hooks of a block that is being freed: owner, poison, trace.

@@ -241,7 +241,7 @@ impl<S: AllocPages, const N: usize> LocalPages<S, N> {
             source.alloc_pages_bulk_vec(gfp, nr, pages);
         } else {
             self.alloc_bulk(gfp.difference(Gfp::ZERO), nr, pages);
-            source.allocator().zero_all(pages.as_raw()[before..].iter().copied());
+            source.allocator().zero_all(&pages.as_raw()[before..]);
         }
         pages.len() - before
     }

@@ -196,7 +196,7 @@ impl<S: AllocPages> Mempool<S> {
         let is_enough = taken.len() == nr;
         for page in taken {
             if gfp.contains(Gfp::ZERO) {
-                self.source.allocator().zero_all(core::iter::once(page.raw()));
+                self.source.allocator().zero_all(&[page.raw()]);
             }
             pages.push(page);
         }

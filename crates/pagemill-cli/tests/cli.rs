@@ -317,6 +317,12 @@ fn users_take_pages_in_three_ways() {
     let [pool, server] = [0, 1].map(|place| pages(&held[place]));
     assert_eq!(pool, [1024 + 128; 2], "a pool keeps its ring and its cache");
     assert_eq!(server, [8 * 2 * 259, 0], "sleeping workers give up their pages");
+    let ways: Vec<_> = document["faults"].as_array().unwrap().iter().collect();
+    assert!(ways.iter().any(|row| row["way"] == "kernel"), "{ways:?}");
+    for row in ways {
+        let figure = |name: &str| row[name]["median"].as_f64().unwrap();
+        assert!(figure("cpu_ns") > 0.0 && figure("per_s") > 0.0, "{row}");
+    }
     for user in skipped {
         assert!(shown.contains(&format!("SKIPPED: {}: ", text(user, "user"))), "{shown}");
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::context::Context;
 use super::json::{self, JsonHead, JsonSpread};
 use crate::document::rounded;
-use crate::users::{Arm, HeldRow, UserRow, UsersFindings};
+use crate::users::{Arm, FaultRow, HeldRow, UserRow, UsersFindings};
 use crate::{Spread, UsersExperiment};
 
 /// Version of the JSON schema; raised when a field is renamed or removed.
@@ -40,6 +40,7 @@ impl UsersReport {
             peer_cpu: experiment.peer_cpu.value(),
             rows: self.findings.rows.iter().flat_map(json_rows).collect(),
             gains: self.findings.rows.iter().flat_map(json_gains).collect(),
+            faults: self.findings.faults.iter().map(JsonFault::of).collect(),
             held: self.findings.held.iter().map(JsonHeld::of).collect(),
             skipped: self
                 .findings
@@ -89,6 +90,23 @@ impl Display for UsersReport {
         }
         writeln!(f)?;
         rows.iter().try_for_each(|row| writeln!(f, "{}", sentence(row)))?;
+        if !self.findings.faults.is_empty() {
+            writeln!(
+                f,
+                "\nPages that are supplied without the page allocator: CPU time in us, median and spread.\n"
+            )?;
+            writeln!(f, "{:<16} | {:^26} | {:>11}", "way", "one page", "pages per s")?;
+        }
+        for row in &self.findings.faults {
+            let [median, min, max] =
+                [row.cpu_ns.median, row.cpu_ns.min, row.cpu_ns.max].map(|ns| ns / 1e3);
+            let per_s = row.per_s.median;
+            writeln!(
+                f,
+                "{:<16} | {median:>8.4} [{min:>6.4}..{max:<6.4}] | {per_s:>11.0}",
+                row.way
+            )?;
+        }
         if !self.findings.held.is_empty() {
             writeln!(
                 f,
@@ -159,6 +177,7 @@ struct Document {
     peer_cpu: u32,
     rows: Vec<JsonRow>,
     gains: Vec<JsonGain>,
+    faults: Vec<JsonFault>,
     held: Vec<JsonHeld>,
     skipped: Vec<JsonSkipped>,
 }
@@ -183,6 +202,21 @@ struct JsonGain {
     arm: &'static str,
     cpu_gain: JsonSpread,
     rate_gain: JsonSpread,
+}
+
+/// What a page costs that is supplied without the page allocator.
+#[derive(Debug, Serialize)]
+struct JsonFault {
+    way: &'static str,
+    cpu_ns: JsonSpread,
+    per_s: JsonSpread,
+}
+
+impl JsonFault {
+    fn of(row: &FaultRow) -> Self {
+        let [cpu_ns, per_s] = [&row.cpu_ns, &row.per_s].map(JsonSpread::of);
+        Self { way: row.way, cpu_ns, per_s }
+    }
 }
 
 /// Pages that an idle user holds.

@@ -7,6 +7,7 @@
 
 mod arm;
 mod fault_around;
+mod fault_costs;
 mod fault_move;
 mod kinds;
 mod page_pool;
@@ -25,6 +26,7 @@ use core::time::Duration;
 use pagemill::units::CpuId;
 
 pub use self::arm::Arm;
+pub use self::fault_costs::FaultRow;
 pub use self::kinds::{USERS, UserKind};
 pub use self::pressure::HeldRow;
 pub use self::sample::Sample;
@@ -74,6 +76,8 @@ pub struct UsersFindings {
     pub rows: Vec<UserRow>,
     /// Names of those that were not, and why.
     pub skipped: Vec<(&'static str, String)>,
+    /// What pages cost that are supplied without the allocator; none if no fault-around is measured.
+    pub faults: Vec<FaultRow>,
     /// Pages that idle users hold; none if only some users are measured.
     pub held: Vec<HeldRow>,
 }
@@ -151,6 +155,10 @@ impl UsersExperiment {
                     findings.rows.push(UserRow::of(kind, &samples, clock));
                 }
             }
+        }
+        if self.users.iter().any(|name| name.starts_with("fault-")) {
+            let skipped = &mut findings.skipped;
+            findings.faults = fault_costs::measure(&setup, self.runs, self.slice, skipped)?;
         }
         if self.users.len() == USERS.len() {
             findings.held = pressure::measure(frames)?;

@@ -49,6 +49,11 @@ impl Sample {
         Self { alloc, ..self }
     }
 
+    /// Counts each operation as `nr` of them.
+    pub(super) fn split(self, nr: usize) -> Self {
+        Self { nr_ops: self.nr_ops * nr as f64, ..self }
+    }
+
     /// Returns nanoseconds of CPU time per operation.
     pub(super) fn cpu_ns(&self) -> f64 {
         self.cpu.as_nanos() as f64 / self.nr_ops

@@ -9,8 +9,13 @@ extern crate alloc;
 #[expect(dead_code, reason = "each test uses a part of this")]
 mod common;
 
+use core::time::Duration;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::mpsc::channel;
+use std::thread;
 
 use common::namespace::{sh, with_mounts};
 use pagemill_nfs::exports::{
@@ -22,6 +27,7 @@ use pagemill_nfs::vfs::{
     Actors, Caller, HandleLife, HowToCreate, Object, Stability, Vfs, VfsConfig,
 };
 use rustix::io::pwrite;
+use rustix::process::{Pid, Signal, kill_process};
 
 const CALLER: fn() -> Caller<'static> =
     || Caller { addr: "127.0.0.1:2000".parse().unwrap(), claims: Some((0, 0, &[])) };
@@ -59,7 +65,7 @@ fn resolve(vfs: &Vfs, fh: &Fh) -> NfsResult<Object> {
     for _ in 0..600 {
         match vfs.resolve(fh.as_bytes(), &CALLER()) {
             Err(NfsStatus::Jukebox) => {
-                std::thread::sleep(core::time::Duration::from_millis(100));
+                thread::sleep(Duration::from_millis(100));
             }
             found => return found,
         }
@@ -174,5 +180,52 @@ fn a_handle_of_a_fuse_mount_never_means_a_file_of_the_next() {
         assert_eq!(resolve(&vfs, &fh).unwrap_err(), NfsStatus::Stale);
         drop((top, other, vfs));
         sh(&unmount).unwrap();
+    });
+}
+
+fn is_read_only(vfs: &Vfs) -> bool {
+    vfs.exports().iter().next().unwrap().is_read_only()
+}
+
+#[test]
+fn an_export_of_a_read_only_mount_is_known_as_one() {
+    with_mounts("an_export_of_a_read_only_mount_is_known_as_one", |dir| {
+        let path = dir.join("export");
+        fs::create_dir(&path).unwrap();
+        sh(&format!("mount --bind {0} {0}", path.display())).unwrap();
+        let vfs = serve(&path);
+        assert!(!is_read_only(&vfs));
+        sh(&format!("mount -o remount,bind,ro {}", path.display())).unwrap();
+        assert!(is_read_only(&serve(&path)));
+    });
+}
+
+#[test]
+fn a_file_system_that_stopped_is_not_asked_whether_it_is_read_only() {
+    with_mounts("a_file_system_that_stopped_is_not_asked_whether_it_is_read_only", |dir| {
+        let [source, path] = ["source", "fuse"].map(|text| dir.join(text));
+        fs::create_dir(&source).unwrap();
+        fs::create_dir(&path).unwrap();
+        let before = path.metadata().unwrap().dev();
+        let daemon = Command::new("bindfs").args(["-f", "-r"]).arg(&source).arg(&path).spawn();
+        let mut daemon = match daemon {
+            Ok(daemon) => daemon,
+            Err(error) => return eprintln!("SKIPPED: bindfs does not mount: {error}"),
+        };
+        while path.metadata().unwrap().dev() == before {
+            if daemon.try_wait().unwrap().is_some() {
+                return eprintln!("SKIPPED: bindfs does not mount");
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        let vfs = serve(&path);
+        kill_process(Pid::from_child(&daemon), Signal::STOP).unwrap();
+        // On a thread that can be left behind: a call of the file system would not end.
+        let (sender, receiver) = channel();
+        thread::spawn(move || sender.send(is_read_only(&vfs)));
+        let known = receiver.recv_timeout(Duration::from_secs(60));
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+        assert_eq!(known, Ok(true));
     });
 }

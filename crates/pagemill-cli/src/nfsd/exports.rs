@@ -106,8 +106,7 @@ impl Exports {
                 _ => warn!("skipped: {line}"),
             }
         }
-        // Last: the exports are in force by now, even if one of the file systems does not respond.
-        warn_of_read_only(self.vfs.exports().iter().map(|export| export.rule()));
+        warn_of_read_only(&self.vfs);
         Ok(bad)
     }
 

@@ -22,7 +22,6 @@ use pagemill_nfs::vfs::{Actors, MAX_DESCRIPTORS_PER_FILE, Vfs, VfsConfig, VfsErr
 use pagemill_nfs::{NfsConfig, ReadPath};
 use pagemill_rpc::buffer::{Refill, RefillCalls};
 use pagemill_rpc::{Listener, ServerConfig};
-use rustix::fs::{StatVfsMountFlags, statvfs};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::level_filters::LevelFilter;
 use tracing::warn;
@@ -312,7 +311,7 @@ pub(crate) fn check(args: &NfsdArgs) -> anyhow::Result<usize> {
     let config = VfsConfig { key: FhKey::random()?, actors, max_nr_files: 1, nr_threads: 0 };
     let vfs = Vfs::new(config)?;
     let bad = vfs.set_good_exports(core::mem::take(&mut loaded.rules))?;
-    warn_of_read_only(vfs.exports().iter().map(|export| export.rule()));
+    warn_of_read_only(&vfs);
     problems.append(&mut loaded.problems);
     problems.append(&mut loaded.unresolved);
     problems.extend(bad.iter().map(|error| LoadedExports::located(&loaded.places, error)));
@@ -324,14 +323,11 @@ pub(crate) fn check(args: &NfsdArgs) -> anyhow::Result<usize> {
 
 /// Warns of exports that clients may write to by their options, but that are mounted read-only here.
 ///
-/// Calls the file system of each of these exports, and waits for it.
-pub(crate) fn warn_of_read_only<'a>(rules: impl Iterator<Item = &'a ExportRule>) {
-    for ExportRule { path, clients, .. } in rules {
-        let is_writable = clients.iter().any(|rule| rule.options.access == Access::ReadWrite);
-        // A directory that cannot be examined has a warning of its own.
-        let is_read_only =
-            || statvfs(path).is_ok_and(|state| state.f_flag.contains(StatVfsMountFlags::RDONLY));
-        if is_writable && is_read_only() {
+/// Does not access their file systems: one that stops responding must not delay the start.
+pub(crate) fn warn_of_read_only(vfs: &Vfs) {
+    for export in vfs.exports().iter().filter(|export| export.is_read_only()) {
+        let ExportRule { path, clients, .. } = export.rule();
+        if clients.iter().any(|rule| rule.options.access == Access::ReadWrite) {
             let path = path.display();
             warn!(
                 "`{path}`: exported rw, but mounted read-only here: clients cannot write; under \

@@ -173,6 +173,15 @@ impl Export {
         self.fs.life
     }
 
+    /// Returns whether the directory was mounted read-only when it was opened.
+    ///
+    /// # Cost
+    /// Does not access the file system, which may not respond.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.fs.is_read_only
+    }
+
     /// Returns the handle of a file.
     pub(crate) fn fh_of(&self, key: &FhKey, object: &ObjectId) -> Fh {
         Fh::new(key, &FhParts { export: self.id, stamp: self.fs.stamp, object: *object })

@@ -9,7 +9,9 @@ use std::fs;
 use std::os::fd::BorrowedFd;
 use std::sync::OnceLock;
 
-use rustix::fs::{AtFlags, FsWord, StatxFlags, fstatfs, fstatvfs, makedev, statx};
+use rustix::fs::{
+    AtFlags, FsWord, StatVfsMountFlags, StatxFlags, fstatfs, fstatvfs, makedev, statx,
+};
 use rustix::io::Result;
 use siphasher::sip::SipHasher24;
 
@@ -51,6 +53,8 @@ pub(crate) struct Mounted {
     pub(crate) is_volatile: bool,
     /// Whether the kernel alone serves it, from memory or a local disk.
     pub(crate) is_local: bool,
+    /// Whether it was mounted read-only when the export was opened.
+    pub(crate) is_read_only: bool,
     pub(crate) fsid: u64,
 }
 
@@ -58,7 +62,8 @@ impl Mounted {
     /// Detects the file system that `root` is on.
     pub(crate) fn of(root: BorrowedFd<'_>) -> Result<Self> {
         let f_type = fstatfs(root)?.f_type;
-        let fsid = fstatvfs(root)?.f_fsid;
+        let state = fstatvfs(root)?;
+        let (fsid, is_read_only) = (state.f_fsid, state.f_flag.contains(StatVfsMountFlags::RDONLY));
         let at = Location::of(root)?;
         let is_volatile = matches!(f_type, TMPFS_MAGIC | RAMFS_MAGIC);
         let fuse = f_type == FUSE_SUPER_MAGIC;
@@ -77,7 +82,7 @@ impl Mounted {
         let fsid = if fsid == 0 { at.place.0 } else { fsid };
         let stamp = Stamp::of_hash(hasher.finish());
         let is_local = is_local(f_type);
-        Ok(Self { stamp, life, reuses_names: fuse, is_volatile, is_local, fsid })
+        Ok(Self { stamp, life, reuses_names: fuse, is_volatile, is_local, is_read_only, fsid })
     }
 }
 

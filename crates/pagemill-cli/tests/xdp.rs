@@ -154,8 +154,12 @@ fn what_cannot_be_meant_is_told_in_one_line() {
 fn what_is_wrong_with_an_interface_is_told_in_one_line() {
     let Some(pair) = private_pair() else { return };
     let drop = |more: &[&str]| fail(&[&["drop", "--arena", "16M"], more].concat(), 1);
-    assert!(drop(&["--in", "nosuch"]).contains("no interface nosuch"));
-    assert!(drop(&["--in", "lo"]).contains("lo is down"));
+    let told = drop(&["--in", "nosuch"]);
+    assert!(told.contains("--in nosuch: there is no interface nosuch"), "{told}");
+    assert!(told.contains("`ip link`"), "{told}");
+    let told = fail(&["redirect", "--in", "a1", "--out", "nosuch", "--arena", "16M"], 1);
+    assert!(told.contains("--out nosuch: there is no interface nosuch"), "{told}");
+    assert!(drop(&["--in", "lo"]).contains("lo is down: take it up first (ip link set dev lo up)"));
     let lone = ["drop", "--in", "a1:7", "--arena", "16M", "--mode", "native"];
     assert!(fail(&lone, 1).contains("a1 has no queue 7: it has 1"));
     let small = ["drop", "--in", "a1", "--arena", "8M", "--mode", "native", "--ring", "2048"];

@@ -50,7 +50,11 @@ pub enum ServeError {
 #[non_exhaustive]
 pub enum FetchError {
     /// There is no socket, or nobody listens on it: the process has ended.
-    #[error("no process serves its status at {path}: it has ended, or never began", path = shown(path))]
+    #[error(
+        "no process serves its status at {path}: the process has ended, or uses another path; name the \
+         socket of a process that runs",
+        path = shown(path)
+    )]
     Gone {
         /// The path.
         path: PathBuf,

@@ -14,13 +14,15 @@ use crate::operation::Operation;
 #[non_exhaustive]
 pub enum XdpError {
     /// There is no such interface in this network namespace.
-    #[error("there is no interface {name} in this network namespace")]
+    #[error(
+        "there is no interface {name} in this network namespace; `ip link` lists its interfaces"
+    )]
     NoInterface {
         /// The name.
         name: Name,
     },
     /// The interface is down, so no packet can arrive or leave.
-    #[error("interface {name} is down: take it up first")]
+    #[error("interface {name} is down: take it up first (ip link set dev {name} up)")]
     InterfaceDown {
         /// Its name.
         name: Name,

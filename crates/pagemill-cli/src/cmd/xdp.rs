@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use pagemill::PageAllocator;
 use pagemill::source::PageSource;
 use pagemill_host::Host;
@@ -15,7 +15,7 @@ use pagemill_xdp::{Device, Interface, Sink, Socket, Worker, XdpError};
 use super::fresh::fresh_allocator;
 use super::progress::{progress_bar, warn_of_debug_build};
 use super::status::serve;
-use crate::args::xdp::{XdpArgs, XdpCommand};
+use crate::args::xdp::{Endpoint, XdpArgs, XdpCommand};
 use crate::interrupt::Interrupt;
 use crate::output::{self, Output};
 use crate::plan::xdp::{self as plan, BenchPlan, Fate, Polling, RunPlan};
@@ -50,16 +50,20 @@ fn with_options(error: anyhow::Error) -> anyhow::Error {
         Some(XdpError::NoZeroCopy { .. }) => "--copy copy",
         _ => return error,
     };
-    anyhow!("{error} ({options})")
+    anyhow!("{error:#} ({options})")
 }
 
 fn move_packets(plan: RunPlan) -> anyhow::Result<()> {
     let interrupt = Interrupt::watch()?;
     // Before the arena is mapped: what is wrong with an interface is told at once.
-    let input = Interface::attach(plan.input.name, plan.interface)?;
+    let named = |option, endpoint: Endpoint| move || format!("{option} {}", endpoint.name);
+    let input = Interface::attach(plan.input.name, plan.interface)
+        .with_context(named("--in", plan.input))?;
     let output = match plan.fate {
         Fate::Redirect(output) => {
-            Some((Interface::to_send(output.name, plan.interface)?, output.queue))
+            let interface = Interface::to_send(output.name, plan.interface)
+                .with_context(named("--out", output))?;
+            Some((interface, output.queue))
         }
         Fate::Drop | Fate::Stack(_) => None,
     };

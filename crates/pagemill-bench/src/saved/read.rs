@@ -3,6 +3,7 @@
 use core::error::Error;
 use core::fmt;
 
+use pagemill_status::wire::visible;
 use serde_json::{Map, Value};
 
 use super::figure::{Better, Figure, Row, SavedReport, Table, Values};
@@ -96,7 +97,7 @@ fn kind(document: &Value) -> Result<&'static Kind, ReadError> {
         return Err(ReadError::NotAReport(problem));
     };
     KINDS.iter().find(|kind| kind.command == command).ok_or_else(|| {
-        let command = printable(command);
+        let command = visible(command);
         ReadError::NotAReport(format!(
             "it was written by '{command}', and only reports of {} are read",
             commands()
@@ -149,7 +150,7 @@ fn walk(
 fn key_of(objects: &[&Value], name: &str, place: &str) -> Result<String, String> {
     let value = objects.iter().rev().find_map(|object| object.get(name));
     match value {
-        Some(Value::String(text)) => Ok(printable(text)),
+        Some(Value::String(text)) => Ok(visible(text)),
         Some(Value::Null) => Ok("none".to_owned()),
         Some(value @ (Value::Number(_) | Value::Bool(_))) => Ok(value.to_string()),
         Some(_) => Err(format!("{place}.{name} is neither text nor a number")),
@@ -170,7 +171,7 @@ fn read_figures(
             "" => {
                 let unit = row.get("unit").and_then(Value::as_str).unwrap_or_default();
                 let is_cost = unit.starts_with("ns") || unit == "ratio";
-                (printable(unit), if is_cost { Better::Lower } else { Better::Higher })
+                (visible(unit), if is_cost { Better::Lower } else { Better::Higher })
             }
             unit => (unit.to_owned(), figure.better),
         };
@@ -265,7 +266,7 @@ fn circumstances(document: &Value, kind: &Kind) -> Vec<(String, String)> {
     };
     for (name, value) in document.as_object().into_iter().flatten() {
         if !is_result(name) {
-            flatten(&printable(name), value, &mut found);
+            flatten(&visible(name), value, &mut found);
         }
     }
     found
@@ -276,28 +277,16 @@ fn flatten(name: &str, value: &Value, found: &mut Vec<(String, String)>) {
         Value::Object(fields) => flatten_fields(name, fields, found),
         // The clock is calibrated anew by each process: these two always differ a little.
         _ if ["clock.tsc_hz", "clock.overhead_ns"].contains(&name) => {}
-        Value::String(text) => found.push((name.to_owned(), printable(text))),
+        Value::String(text) => found.push((name.to_owned(), visible(text))),
         Value::Null => found.push((name.to_owned(), "unknown".to_owned())),
-        value => found.push((name.to_owned(), printable(&value.to_string()))),
+        value => found.push((name.to_owned(), visible(&value.to_string()))),
     }
 }
 
 fn flatten_fields(name: &str, fields: &Map<String, Value>, found: &mut Vec<(String, String)>) {
     for (part, value) in fields {
-        flatten(&format!("{name}.{}", printable(part)), value, found);
+        flatten(&format!("{name}.{}", visible(part)), value, found);
     }
-}
-
-/// Replaces characters that would move the cursor or colour the screen, change the direction or the
-/// lines of a text, or are invisible.
-fn printable(text: &str) -> String {
-    let is_hidden = |c: char| {
-        matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
-    };
-    let show =
-        |c: char| if c.is_control() || is_hidden(c) { char::REPLACEMENT_CHARACTER } else { c };
-    text.chars().map(show).collect()
 }
 
 #[cfg(test)]

@@ -188,13 +188,3 @@ fn a_number_of_runs_that_nobody_makes_is_unknown() {
         Comparison::of(&report, &report, 0.05, 1.0).unwrap();
     }
 }
-
-#[test]
-fn a_text_shows_what_it_is_made_of() {
-    for hidden in
-        ['\u{1b}', '\n', '\u{61c}', '\u{200b}', '\u{2028}', '\u{202e}', '\u{2066}', '\u{feff}']
-    {
-        assert_eq!(printable(&format!("a{hidden}b")), "a\u{fffd}b", "{hidden:?}");
-    }
-    assert_eq!(printable("p99 µs 日本語"), "p99 µs 日本語");
-}

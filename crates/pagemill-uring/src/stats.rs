@@ -5,7 +5,7 @@
 #[non_exhaustive]
 pub struct RingStats {
     /// Whether the kernel receives many pages for one completion (bundles, Linux 6.10). Otherwise each
-    /// page is a completion, which costs two to three times the CPU time.
+    /// page is a completion, which costs half as much CPU time again.
     pub has_bundles: bool,
     /// Bytes received.
     pub bytes_received: u64,

@@ -1,5 +1,5 @@
-//! Shows that the example `echo` serves 10,000 connections at once, or as many as the limit allows, and that
-//! `sink` measures.
+//! Shows that the example `uring_echo` serves 10,000 connections at once, or as many as the limit allows, and that
+//! `uring_sink` measures.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 use core::net::SocketAddr;
@@ -67,7 +67,7 @@ fn is_unsupported(error: &str) -> bool {
 
 #[test]
 fn ten_thousand_connections_get_their_own_bytes_back() {
-    let Some(path) = program("echo") else { return };
+    let Some(path) = program("uring_echo") else { return };
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let nr = limit.saturating_sub(100).min(10_000);
     if nr < 10_000 {
@@ -101,7 +101,7 @@ fn ten_thousand_connections_get_their_own_bytes_back() {
 
 #[test]
 fn more_connections_than_descriptors_are_refused_with_what_to_do() {
-    let Some(path) = program("echo") else { return };
+    let Some(path) = program("uring_echo") else { return };
     let output = Command::new(path).args(["--connections", "16000000"]).output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success());
@@ -111,7 +111,7 @@ fn more_connections_than_descriptors_are_refused_with_what_to_do() {
 
 #[test]
 fn sink_measures_in_small() {
-    let Some(path) = program("sink") else { return };
+    let Some(path) = program("uring_sink") else { return };
     let arguments = ["--measure", "--mib", "3", "--rounds", "1", "--buffers", "64"];
     let output = Command::new(path).args(arguments).output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);

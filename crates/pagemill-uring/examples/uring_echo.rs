@@ -1,6 +1,6 @@
 //! An echo server for 10,000 connections: received pages are sent back as they are, without a copy.
 //!
-//! `cargo run --release -p pagemill-uring --example echo -- --help`
+//! `cargo run --release -p pagemill-uring --example uring_echo -- --help`
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program")]
 
 extern crate alloc;
@@ -23,7 +23,7 @@ use rustix::process::{Resource, getrlimit};
 const HELP: &str = "\
 Serves an echo over TCP, with io_uring into pages of a page pool.
 
-usage: echo [--listen ADDRESS:PORT] [--connections NUMBER]
+usage: uring_echo [--listen ADDRESS:PORT] [--connections NUMBER]
 
   --listen ADDRESS:PORT  where to listen (default 127.0.0.1:7007)
   --connections NUMBER   most connections at a time (default 10000)
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("echo: {error}");
+            eprintln!("uring_echo: {error}");
             ExitCode::FAILURE
         }
     }

@@ -1,6 +1,6 @@
 //! Receives and drops everything, or measures what receiving costs in different ways.
 //!
-//! `cargo run --release -p pagemill-uring --example sink -- --help`
+//! `cargo run --release -p pagemill-uring --example uring_sink -- --help`
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program")]
 
 extern crate alloc;
@@ -22,8 +22,8 @@ use pagemill_uring::{Event, ReceiveConfig, ReceiveRing};
 const HELP: &str = "\
 Receives over TCP with io_uring into pages of a page pool, and drops what arrives.
 
-usage: sink [--listen ADDRESS:PORT]
-       sink --measure [--mib NUMBER] [--rounds NUMBER] [--buffers NUMBER]
+usage: uring_sink [--listen ADDRESS:PORT]
+       uring_sink --measure [--mib NUMBER] [--rounds NUMBER] [--buffers NUMBER]
 
   --listen ADDRESS:PORT  where to listen (default 127.0.0.1:7008); prints a line for each connection
   --measure              compares read(2), buffers of 1 MiB and pages from different sources, over
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sink: {error}");
+            eprintln!("uring_sink: {error}");
             ExitCode::FAILURE
         }
     }

@@ -124,7 +124,7 @@ fn a_server_that_ends_takes_its_socket_along_and_a_killed_one_is_known_to_be_gon
     assert!(nfsd.socket().exists());
     let output = nfsd.top(&["--socket", nfsd.socket().to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("it has ended"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("the process has ended"), "{}", text(&output.stderr));
     let output = nfsd.top(&[&nfsd.pid(), "--once"]);
     assert_eq!(output.status.code(), Some(1));
     let expected = format!("no process {} serves its status", nfsd.pid());
